@@ -1,0 +1,45 @@
+"""The clock: the only file that asks what time it is.
+
+Two readings, as everywhere: the wall clock for what people plan (alarms, creation times), which may
+be set forward and back, and the steady clock for how long something takes. A clock also waits,
+since a virtual one must know who waits for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol, runtime_checkable
+
+import anyio
+
+
+@runtime_checkable
+class Clock(Protocol):
+    """Give one as `clock=` to `durable.open` to decide what time it is."""
+
+    def now(self) -> float:
+        """POSIX seconds of the wall clock."""
+
+    def steady(self) -> float:
+        """Seconds that never go back, from an arbitrary start."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Return when *seconds* of the steady clock have passed. May return early."""
+
+    def watch(self, settled: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+        """Say how to wait until the runtime has done all it can do at this moment; answers how to
+        take that back. A clock that moves by itself need not care."""
+
+
+class SystemClock:
+    """The clock of this machine."""
+
+    now = staticmethod(time.time)
+    steady = staticmethod(time.monotonic)
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+    def watch(self, settled: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+        return lambda: None

@@ -1,0 +1,215 @@
+"""Everything that can go wrong, in the words of the one who must act.
+
+Rule: a message says what happened, to which thing, and what to do about it; its numbers are
+attributes too. Texts that Cloudflare's runtime has are kept, so that they can be searched for.
+"""
+
+from __future__ import annotations
+
+
+class DurableError(Exception):
+    """The base of every error of this library.
+
+    `retryable`: the same call may succeed if made again.
+    `overloaded`: the object has too much to do; wait before calling again.
+    `reset`: the object was discarded from memory; a new stub gets a new instance.
+    `object_id`: the 64 hex digits of the object it happened to, where one is known.
+    """
+
+    retryable: bool = False
+    overloaded: bool = False
+    reset: bool = False
+    object_id: str | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool | None = None,
+        overloaded: bool | None = None,
+        reset: bool | None = None,
+        object_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        if retryable is not None:
+            self.retryable = retryable
+        if overloaded is not None:
+            self.overloaded = overloaded
+        if reset is not None:
+            self.reset = reset
+        if object_id is not None:
+            self.object_id = object_id
+
+    def again(self) -> DurableError:
+        """A copy to raise for one more caller, so that no two callers share one traceback."""
+        copy = self.__class__.__new__(self.__class__)
+        copy.args = self.args
+        copy.__dict__.update(self.__dict__)
+        copy.__cause__ = self.__cause__
+        copy.__suppress_context__ = self.__suppress_context__
+        return copy
+
+
+# The store
+
+
+class StoreInUse(DurableError):
+    """Another process, or another `open` of this one, owns the folder. `pid` is the owner's."""
+
+    def __init__(self, path: str, pid: int | None) -> None:
+        owner = f"process {pid}" if pid is not None else "another process"
+        super().__init__(
+            f"the store {path!r} is in use by {owner}; a store has one owner at a time, so close "
+            f"it there first or open another folder",
+            retryable=True,
+        )
+        self.path, self.pid = path, pid
+
+
+class StoreDamaged(DurableError):
+    """The folder does not hold what a store must hold."""
+
+
+class FormatTooNew(DurableError):
+    """The store was written by a later version of the library."""
+
+    def __init__(self, path: str, version: int, version_max: int) -> None:
+        super().__init__(
+            f"the store {path!r} has format {version}, and this version of durable reads up to "
+            f"{version_max}; upgrade durable to open it"
+        )
+        self.path, self.version, self.version_max = path, version, version_max
+
+
+class StoreFull(DurableError):
+    """The disk, or the room that the store may take on it, is used up. Nothing was confirmed."""
+
+    reset = True
+
+
+class CommitFailed(DurableError):
+    """Writes did not reach the disk; the object was reset and its held messages were not sent."""
+
+    reset = True
+
+
+class MigrationConflict(DurableError):
+    """The migrations given do not follow from those that the store has seen. Nothing changed."""
+
+
+# Names and classes
+
+
+class InvalidId(DurableError, ValueError):
+    """The text is no id, or the id of an object of another class."""
+
+
+class UnknownClass(DurableError):
+    """No class of that name is known to the store or to this program."""
+
+
+class NoSuchMethod(DurableError, AttributeError):
+    """The object's class has no public method of that name."""
+
+
+# The object's life
+
+
+class ObjectReset(DurableError):
+    """The object was discarded from memory while the call was under way, or before it came."""
+
+    reset = True
+
+
+class ObjectAborted(ObjectReset):
+    """The object called `ctx.abort()`. What it had not yet committed is gone."""
+
+
+class ObjectOverloaded(DurableError):
+    """The object has more to do than it can; do less per call, or spread over more objects."""
+
+    overloaded = True
+
+
+class Deadlock(DurableError):
+    """A call that could never be delivered: the object it is for waits, directly or through
+    others, for the very object that makes the call. `chain` holds the ids on the way round."""
+
+    def __init__(self, chain: tuple[str, ...], names: tuple[str, ...]) -> None:
+        super().__init__(
+            f"this call would wait for ever: {' -> '.join(names)}; the first of them is in a "
+            f"critical section, which lets no event in until it ends. Make the call outside of "
+            f"block_concurrency_while() and transaction()"
+        )
+        self.chain = chain
+
+
+class InternalError(DurableError):
+    """A fault of this library. Please report it with the traceback."""
+
+
+# Storage
+
+
+class KeyTooLarge(DurableError, ValueError):
+    def __init__(self, size: int, size_max: int) -> None:
+        super().__init__(
+            f"Keys cannot be larger than {size_max} bytes. A key of size {size} was provided. "
+            f"Shorten it, for instance by storing a hash of it"
+        )
+        self.size, self.size_max = size, size_max
+
+
+class ValueTooLarge(DurableError, ValueError):
+    def __init__(self, key: str, size: int, size_max: int) -> None:
+        super().__init__(
+            f"Values cannot be larger than {size_max} bytes. A value of size {size} was provided "
+            f"for {_shorten(key)}; split it over several keys or raise Limits.value_size_max"
+        )
+        self.key, self.size, self.size_max = key, size, size_max
+
+
+class TooManyKeys(DurableError, ValueError):
+    def __init__(self, count: int, count_max: int) -> None:
+        super().__init__(
+            f"Maximum number of key value pairs is {count_max}. {count} pairs were provided. "
+            f"Split them over several calls: those made with no other await in between are still "
+            f"committed together"
+        )
+        self.count, self.count_max = count, count_max
+
+
+class UnstorableValue(DurableError, TypeError):
+    """The value, or one inside it at `where`, is of a type that is not stored or sent."""
+
+    def __init__(self, why: str, where: str = "") -> None:
+        place = f" (at {where})" if where else ""
+        super().__init__(
+            f"{why}{place}; values are made of None, bool, int, float, str, bytes, list, tuple, "
+            f"dict, set, frozenset, datetime, date, time, timedelta, Decimal and UUID"
+        )
+        self.where = where
+
+
+class TransactionOver(DurableError):
+    """A call on a transaction that was rolled back or has ended."""
+
+
+# Web sockets
+
+
+class WebSocketClosed(DurableError):
+    """The socket cannot be used any more: the peer is gone, or it was closed here."""
+
+
+class TooManyWebSockets(DurableError):
+    def __init__(self, count_max: int) -> None:
+        super().__init__(
+            f"only {count_max} websockets can be accepted on a single Durable Object instance; "
+            f"spread the connections over more objects or raise Limits.websockets_max"
+        )
+        self.count_max = count_max
+
+
+def _shorten(text: str, size_max: int = 80) -> str:
+    return repr(text) if len(text) <= size_max else repr(text[:size_max]) + "…"

@@ -1,0 +1,57 @@
+"""Every bound of the library: one name, one number, one unit."""
+
+from __future__ import annotations
+
+from attrs import Attribute, field, frozen
+
+
+def _positive(limits: object, attribute: Attribute[float], value: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"Limits.{attribute.name} must be a number, not {value!r}")
+    if attribute.type == "int" and not isinstance(value, int):
+        raise TypeError(f"Limits.{attribute.name} must be a whole number, not {value!r}")
+    if not value > 0:
+        raise ValueError(f"Limits.{attribute.name} must be above zero, not {value!r}")
+
+
+@frozen(kw_only=True)
+class Limits:
+    """What one object, and one runtime, may use. Times are in seconds, sizes in bytes."""
+
+    # Storage
+    key_size_max: int = field(default=2_048, validator=_positive)  # bytes of UTF-8
+    value_size_max: int = field(default=2_097_152, validator=_positive)  # bytes once encoded
+    keys_per_call_max: int = field(default=128, validator=_positive)  # of get, put and delete
+    dirty_bytes_max: int = field(default=8_388_608, validator=_positive)  # of one object
+    cache_bytes_max: int = field(default=67_108_864, validator=_positive)  # of the runtime
+
+    # Time
+    critical_section_s_max: float = field(default=30.0, validator=_positive)
+    critical_section_depth_max: int = field(default=64, validator=_positive)
+    commit_s_max: float = field(default=30.0, validator=_positive)
+    alarm_s_max: float = field(default=900.0, validator=_positive)
+    alarm_retries_max: int = field(default=6, validator=_positive)
+    idle_s_max: float = field(default=10.0, validator=_positive)
+    shutdown_s_max: float = field(default=10.0, validator=_positive)
+
+    # The queue of one object
+    queued_deliveries_max: int = field(default=1_000, validator=_positive)
+    queued_bytes_max: int = field(default=33_554_432, validator=_positive)
+    queued_s_max: float = field(default=30.0, validator=_positive)
+
+    # How many objects are in memory before the least recently used idle ones go
+    live_objects_max: int = field(default=10_000, validator=_positive)
+
+    # Web sockets of one object
+    websockets_max: int = field(default=32_768, validator=_positive)
+    websocket_tags_max: int = field(default=10, validator=_positive)
+    websocket_tag_size_max: int = field(default=256, validator=_positive)
+    attachment_size_max: int = field(default=16_384, validator=_positive)
+    auto_response_size_max: int = field(default=2_048, validator=_positive)
+
+    def __attrs_post_init__(self) -> None:
+        if self.key_size_max > 2_048:
+            raise ValueError(
+                f"Limits.key_size_max can be lowered but not raised above 2,048 bytes, the longest "
+                f"key of the store's format; {self.key_size_max:,} was given"
+            )
