@@ -1,0 +1,103 @@
+"""Cloudflare's Durable Object model as an embeddable Python library.
+
+Named objects, one live instance each, single-threaded, with transactional storage in one LMDB
+folder, for any asyncio or Trio program. Subclass `DurableObject`, open a folder, call stubs:
+
+    async with durable.open("state", bindings={"COUNTERS": Counter}) as runtime:
+        print(await runtime.env.COUNTERS.get_by_name("front page").increment())
+"""
+
+from durable._disk.codec import Codec
+from durable._gates.answers import Answer
+from durable._model.clock import Clock, SystemClock
+from durable._model.errors import (
+    CommitFailed,
+    Deadlock,
+    DurableError,
+    FormatTooNew,
+    InternalError,
+    InvalidId,
+    KeyTooLarge,
+    MigrationConflict,
+    NoSuchMethod,
+    ObjectAborted,
+    ObjectOverloaded,
+    ObjectReset,
+    RuntimeClosed,
+    StoreDamaged,
+    StoreFull,
+    StoreInUse,
+    TooManyKeys,
+    TooManyWebSockets,
+    TransactionOver,
+    UnknownClass,
+    UnstorableValue,
+    ValueTooLarge,
+    WebSocketClosed,
+    WrongLoop,
+)
+from durable._model.ids import ObjectId
+from durable._model.limits import Limits
+from durable._model.messages import Request, Response
+from durable._object.base import DurableObject
+from durable._object.rpc import RemoteFunction
+from durable._object.state import State
+from durable._object.streams import Stream
+from durable._runtime.env import Env
+from durable._runtime.namespace import Namespace, StoredObject
+from durable._runtime.runtime import Runtime, Statistics, open  # noqa: A004
+from durable._runtime.stub import Stub
+from durable._storage.kv import KeyValues
+from durable._storage.storage import Storage
+from durable._storage.transaction import Transaction
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Answer",
+    "Clock",
+    "Codec",
+    "CommitFailed",
+    "Deadlock",
+    "DurableError",
+    "DurableObject",
+    "Env",
+    "FormatTooNew",
+    "InternalError",
+    "InvalidId",
+    "KeyTooLarge",
+    "KeyValues",
+    "Limits",
+    "MigrationConflict",
+    "Namespace",
+    "NoSuchMethod",
+    "ObjectAborted",
+    "ObjectId",
+    "ObjectOverloaded",
+    "ObjectReset",
+    "RemoteFunction",
+    "Request",
+    "Response",
+    "Runtime",
+    "RuntimeClosed",
+    "State",
+    "Statistics",
+    "Storage",
+    "StoreDamaged",
+    "StoreFull",
+    "StoreInUse",
+    "StoredObject",
+    "Stream",
+    "Stub",
+    "SystemClock",
+    "TooManyKeys",
+    "TooManyWebSockets",
+    "Transaction",
+    "TransactionOver",
+    "UnknownClass",
+    "UnstorableValue",
+    "ValueTooLarge",
+    "WebSocketClosed",
+    "WrongLoop",
+    "open",
+]

@@ -8,7 +8,7 @@ since a virtual one must know who waits for it.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import anyio
@@ -27,9 +27,9 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None:
         """Return when *seconds* of the steady clock have passed. May return early."""
 
-    def watch(self, settled: Callable[[], Awaitable[None]]) -> Callable[[], None]:
-        """Say how to wait until the runtime has done all it can do at this moment; answers how to
-        take that back. A clock that moves by itself need not care."""
+    def watch(self, is_busy: Callable[[], bool]) -> Callable[[], None]:
+        """Tell the clock how to ask whether work is under way that no task shows, such as a commit
+        in its thread; answers how to take that back. A clock that moves by itself need not care."""
 
 
 class SystemClock:
@@ -41,5 +41,5 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)
 
-    def watch(self, settled: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    def watch(self, is_busy: Callable[[], bool]) -> Callable[[], None]:
         return lambda: None

@@ -144,6 +144,28 @@ class Deadlock(DurableError):
         self.chain = chain
 
 
+class WrongLoop(DurableError, RuntimeError):
+    """A runtime was used from another thread, another event loop or a forked process."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} belongs to the event loop that opened it, and this is another thread, loop or "
+            f"process; hand the work over to that loop, or open a store of your own here"
+        )
+
+
+class RuntimeClosed(DurableError, RuntimeError):
+    """The runtime was closed before the call, or while it was under way."""
+
+    reset = True
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(
+            message
+            or "the runtime is closed; call objects inside of the `async with durable.open(...)`"
+        )
+
+
 class InternalError(DurableError):
     """A fault of this library. Please report it with the traceback."""
 

@@ -1,0 +1,1 @@
+"""Which objects there are: stubs, namespaces, and the runtime that holds them together."""

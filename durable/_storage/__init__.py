@@ -1,0 +1,1 @@
+"""What one object remembers: its keys and values, and its alarm."""

@@ -1,0 +1,205 @@
+"""Answers: what a storage call and a stub call give back.
+
+The call has acted by the time its answer is there. An answer may be awaited, more than once, or
+dropped. It is a `collections.abc.Coroutine` in all but name, so that `asyncio.create_task`,
+`gather`, task groups and nurseries take it as they take the coroutine of an async function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+if TYPE_CHECKING:
+    from durable._loop.loop import Loop, Waker
+
+    from .input_gate import InputGate
+
+T = TypeVar("T")
+
+
+class Answer(Awaitable[T]):
+    """The result of a call that has been made: await it, or drop it."""
+
+    __slots__ = ("_steps",)
+
+    _steps: Generator[Any, Any, T]
+
+    def send(self, value: Any) -> Any:
+        try:
+            steps = self._steps
+        except AttributeError:
+            steps = self._steps = self.__await__()
+        return steps.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        try:
+            steps = self._steps
+        except AttributeError:
+            raise error[0] from None
+        return steps.throw(*error)
+
+    def close(self) -> None:
+        try:
+            steps = self._steps
+        except AttributeError:
+            return
+        steps.close()
+
+
+class Ready(Answer[T]):
+    """An answer that is there already; awaiting it never suspends."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: T) -> None:
+        self._value = value
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        return self._value
+        yield
+
+    def __repr__(self) -> str:
+        return f"<answer {self._value!r}>"
+
+
+class Later(Answer[T]):
+    """An answer that comes: `resolve` or `fail` it once; those who wait for it are woken."""
+
+    __slots__ = ("_error", "_is_done", "_loop", "_value", "_waiting")
+
+    _value: T
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._is_done = False
+        self._error: BaseException | None = None
+        self._waiting: list[Waker] | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return self._is_done
+
+    @property
+    def error(self) -> BaseException | None:
+        return self._error
+
+    def resolve(self, value: T) -> None:
+        """Give the answer; what comes after the first one is not heard."""
+        if not self._is_done:
+            self._is_done = True
+            self._value = value
+            if self._waiting is not None:
+                self._wake()
+
+    def fail(self, error: BaseException) -> None:
+        """Let whoever awaits the answer get *error*."""
+        if not self._is_done:
+            self._is_done = True
+            self._error = error
+            if self._waiting is not None:
+                self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        assert waiting is not None
+        for waker in waiting:
+            if not waker.done():
+                waker.set_result(None)
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        if not self._is_done:
+            waker = self._loop.waker()
+            if self._waiting is None:
+                self._waiting = [waker]
+            else:
+                self._waiting.append(waker)
+            try:
+                yield from waker.__await__()
+            except BaseException:
+                if self._waiting is not None and waker in self._waiting:
+                    self._waiting.remove(waker)
+                raise
+        if self._error is not None:
+            self._raise()
+        return self._value
+
+    def _raise(self) -> NoReturn:
+        assert self._error is not None
+        try:
+            raise self._error
+        finally:
+            # The traceback holds this frame, which holds the answer, which holds the error.
+            del self
+
+
+class StorageWait(Later[T]):
+    """An answer of the storage that is not there yet.
+
+    With *holds* the object's input gate is held from now until the answer has come and, if a task
+    waits for it, until that task has taken its step: what it read cannot be overtaken.
+    """
+
+    __slots__ = ("_gate", "_holds")
+
+    def __init__(self, gate: InputGate, *, holds: bool) -> None:
+        super().__init__(gate.loop)
+        self._gate = gate
+        self._holds = holds
+        if holds:
+            gate.hold()
+
+    def finish(self, value: T) -> None:
+        """Give the answer. Called on the loop's thread, in no object's turn."""
+        self.resolve(value)
+        self._let_go()
+
+    def fail(self, error: BaseException) -> None:
+        super().fail(error)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._holds:
+            self._holds = False
+            self._gate.release()
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        if self._is_done or not self._holds:
+            return (yield from super().__await__())
+        # The hold of this task: it outlives the answer's own by the step that takes it in.
+        self._gate.hold()
+        try:
+            self._gate.waits_for_storage = True
+            return (yield from super().__await__())
+        finally:
+            self._gate.release()
+
+
+def when_done(answer: Later[T], callback: Callable[[], None]) -> None:
+    """Call back when the answer has come, on the loop's thread."""
+    if answer._is_done:
+        callback()
+    elif answer._waiting is None:
+        answer._waiting = [_Callback(callback)]
+    else:
+        answer._waiting.append(_Callback(callback))
+
+
+class _Callback:
+    """Takes the place of a waiting task."""
+
+    __slots__ = ("_callback", "_is_done")
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self._callback = callback
+        self._is_done = False
+
+    def done(self) -> bool:
+        return self._is_done
+
+    def set_result(self, result: None, /) -> None:
+        self._is_done = True
+        self._callback()
+
+    def __await__(self) -> NoReturn:
+        raise AssertionError("a callback is not awaited")

@@ -1,0 +1,299 @@
+"""Deliveries: one event on its way through one object, and the tasks that carry it.
+
+The gate lives where coroutines are resumed. `_drive` stands between the event loop and the author's
+coroutine: it passes on what the coroutine yields, and when the loop resumes it, it waits for the
+input gate before it sends the value on. So any await of the author's is gated, whatever library it
+belongs to. The tasks that a delivery starts are driven in the same way (`gate_task`).
+
+Code of a broken object is never resumed: not even to be told so, since `except BaseException` would
+hear it and go on. Its coroutines are kept, suspended, as long as the process lives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context, ContextVar
+from functools import partial
+from typing import Any, TypeVar
+
+import anyio
+
+from .answers import Later
+from .input_gate import InputGate
+
+T = TypeVar("T")
+
+CURRENT: ContextVar[Delivery[Any] | None] = ContextVar("durable_delivery", default=None)
+"""The delivery whose code runs; inherited by the tasks and callbacks that it starts."""
+
+# Deliveries that one task serves before the loop gets a round of its own.
+SERVED_IN_A_ROW_MAX = 64
+
+# Never resumed, and never closed either: closing would run their `finally` and `except` blocks.
+_buried: list[object] = []
+
+
+class Buried(BaseException):
+    """The object broke while its code was suspended, which is where it stays."""
+
+
+class Delivery(Later[T]):
+    """One event on its way through one object, and the answer that its sender waits for."""
+
+    __slots__ = (
+        "body",
+        "context",
+        "fanned_out",
+        "gate",
+        "has_left",
+        "is_section",
+        "label",
+        "parent",
+        "tasks",
+    )
+
+    def __init__(
+        self,
+        gate: InputGate,
+        body: Callable[[], Any],
+        context: Context,
+        label: str,
+        parent: Delivery[Any] | None = None,
+    ) -> None:
+        self._loop = gate.loop
+        self._is_done = False
+        self._error = None
+        self._waiting = None
+        self.gate = gate
+        # Runs the author's code; what it answers is awaited if that can be.
+        self.body = body
+        self.context = context
+        self.label = label
+        # Within the object, the delivery that made this one.
+        self.parent = parent
+        self.tasks = 0
+        # It has, or had in this turn, more tasks than one.
+        self.fanned_out = False
+        self.is_section = False
+        self.has_left = False
+
+    def end(self, value: Any, error: BaseException | None) -> Delivery[Any] | None:
+        """The handler has ended: leave the gate, and answer. Answers whom the gate let in."""
+        following = self.gate.leave(self)
+        if error is not None:
+            self.fail(error)
+        else:
+            self.resolve(value)
+        return following
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.label}>"
+
+
+async def serve(delivery: Delivery[Any]) -> bool:
+    """Run a delivery that was let in, then others that its end lets in. The body of a task.
+
+    One task serves one delivery at a time, so `current_task()` is honest; that the next one need
+    not wait for a round of the loop is what makes a busy object fast. True: code was buried.
+    """
+    task = delivery.gate.loop.own_task()
+    try:
+        return await _serve(delivery, task)
+    finally:
+        delivery.gate.loop.ended(task)
+
+
+async def _serve(delivery: Delivery[Any], task: Any) -> bool:
+    gate = delivery.gate
+    loop = gate.loop
+    send_in: Callable[..., Any] | None = None
+    for _ in range(SERVED_IN_A_ROW_MAX):
+        gate.tasks += 1
+        gate.running.add(task)
+        delivery.tasks = 1
+        value: Any = None
+        error: BaseException | None = None
+        try:
+            if send_in is None:
+                CURRENT.set(delivery)
+                value = delivery.body()
+                if type(value) is types.CoroutineType:
+                    value = await _drive_coroutine(delivery, value, value.send, value.throw)
+                elif hasattr(value, "__await__"):
+                    coro = _await(value)
+                    value = await _drive_coroutine(delivery, coro, coro.send, coro.throw)
+            else:
+                send_in(CURRENT.set, delivery)
+                value = send_in(delivery.body)
+                if hasattr(value, "__await__"):
+                    coro = value if type(value) is types.CoroutineType else _await(value)
+                    value = await _drive_coroutine(
+                        delivery, coro, partial(send_in, coro.send), partial(send_in, coro.throw)
+                    )
+        except Buried:
+            return True
+        except BaseException as raised:  # the author's, and delivered to whoever called
+            error = raised
+        finally:
+            delivery.tasks -= 1
+            gate.tasks -= 1
+            gate.running.discard(task)
+        following = delivery.end(value, error)
+        value = error = None
+        if following is None:
+            return False
+        delivery = following
+        if not loop.may_reuse(task):
+            break
+        send_in = delivery.context.run
+    gate.start(delivery)
+    return False
+
+
+async def _await(value: Any) -> Any:
+    return await value
+
+
+def _drive(
+    delivery: Delivery[Any],
+    coro: Coroutine[Any, Any, T],
+    send: Callable[[Any], Any],
+    throw: Callable[[BaseException], Any],
+    error: BaseException | None = None,
+) -> Generator[Any, Any, T]:
+    """Run *coro*, holding back each of its resumptions until the gate lets it on."""
+    gate = delivery.gate
+    value: Any = None
+    while True:
+        try:
+            if error is None:
+                trap = send(value)
+            else:
+                thrown, error = error, None
+                trap = throw(thrown)
+                del thrown
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        if gate.waits_for_storage:
+            gate.waits_for_storage = False
+            from_storage = True
+        else:
+            from_storage = False
+            gate.suspended(delivery, is_bare=trap is None or isinstance(trap, type))
+        try:
+            value = yield trap
+        except GeneratorExit:
+            coro.close()
+            raise
+        except BaseException as raised:
+            error = raised
+        if gate.broken is None and not gate.resume_nowait(delivery, from_storage):
+            error = yield from _wait_turn(delivery, error)
+        if gate.broken is not None:
+            _buried.append(coro)
+            yield from gate.loop.bury().__await__()
+            raise Buried
+
+
+_drive_coroutine = types.coroutine(_drive)
+
+
+def _wait_turn(
+    delivery: Delivery[Any], error: BaseException | None
+) -> Generator[Any, Any, BaseException | None]:
+    """Wait in line; answers what is to be thrown into the handler when it goes on, if anything.
+
+    A cancellation does not end this wait: it is kept, and meets the handler where it waited.
+    """
+    gate = delivery.gate
+    waker = gate.loop.waker(shield=True)
+    waiter = gate.queue_resumption(delivery, waker)
+    shield: anyio.CancelScope | None = None
+    try:
+        while not waiter.is_let_in:
+            assert waiter.waker is not None
+            try:
+                yield from waiter.waker.__await__()
+            except asyncio.CancelledError as cancelled:
+                cancelled.__context__ = error
+                error = cancelled
+                waiter.waker = gate.loop.waker(shield=True)
+                if shield is None:
+                    # This wait is spliced into a handler that may be inside an expired scope of its
+                    # own, and anyio goes on to cancel whatever waits there, round after round.
+                    shield = anyio.CancelScope(shield=True)
+                    shield.__enter__()
+    finally:
+        if shield is not None:
+            shield.__exit__(None, None, None)
+    return error
+
+
+def gate_task(coro: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
+    """The coroutine for a task that starts now: a gated one if an object's code starts it."""
+    delivery = CURRENT.get()
+    if delivery is None:
+        return coro
+    return _GatedTask(delivery, coro)
+
+
+class _GatedTask(Coroutine[Any, Any, Any]):
+    """The coroutine of a task that a delivery started.
+
+    Its methods are those of a generator that stands at its first `yield` already: so a task that is
+    cancelled before its first step throws into the author's coroutine, as it would without us.
+    """
+
+    __slots__ = ("_coro", "_steps", "close", "send", "throw")
+
+    def __init__(self, delivery: Delivery[Any], coro: Coroutine[Any, Any, Any]) -> None:
+        self._coro = coro
+        self._steps = _drive_task(delivery, coro)
+        next(self._steps)
+        self.send = self._steps.send  # type: ignore[method-assign]
+        self.throw = self._steps.throw  # type: ignore[method-assign]
+        self.close = self._steps.close  # type: ignore[method-assign]
+        delivery.gate.child_started(delivery)
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._steps
+
+    def __getattr__(self, name: str) -> Any:
+        # Names, frames and flags, for whoever shows tasks to people.
+        return getattr(self._coro, name)
+
+
+def _drive_task(
+    delivery: Delivery[Any], coro: Coroutine[Any, Any, Any]
+) -> Generator[Any, Any, Any]:
+    gate = delivery.gate
+    error: BaseException | None = None
+    try:
+        yield
+    except GeneratorExit:
+        coro.close()
+        raise
+    except BaseException as raised:
+        error = raised
+    task = gate.loop.own_task()
+    gate.tasks += 1
+    gate.running.add(task)
+    delivery.tasks += 1
+    gate.child_started(delivery)
+    try:
+        if gate.broken is None and not gate.enter_nowait(delivery):
+            error = yield from _wait_turn(delivery, error)
+        if gate.broken is not None:
+            coro.close()  # it has not begun, so nothing of it runs
+            raise Buried
+        return (yield from _drive(delivery, coro, coro.send, coro.throw, error))
+    except Buried:
+        gate.loop.end_buried_task()
+    finally:
+        delivery.tasks -= 1
+        gate.tasks -= 1
+        gate.running.discard(task)
+        gate.child_ended(delivery)

@@ -1,0 +1,363 @@
+"""The input gate: one turn at a time, and none while the object waits on its own storage.
+
+The gate is owned by a delivery, and every task of that delivery passes freely; all others wait, and
+are let in one by one in the order in which they came. The owner gives the gate up when it waits on
+the outside. Whether it does is known at once for a delivery with one task: it is suspended, and not
+on storage. A delivery that has started tasks (`gather`, a task group) may be waiting for its own
+tasks instead, which is the inside; it has given up the gate when nothing of it has stirred for a
+few rounds of the loop, the time that it takes to hand a child's result to its parent.
+
+A critical section is a delivery that keeps the gate, whatever it waits for, until it ends.
+
+Rule: every change to the gate's state is made here, by functions that never suspend. Callers may
+then read the state, decide, and act, knowing that nobody else moved in between.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+
+from durable._loop.loop import Loop, Waker
+from durable._model.errors import DurableError
+
+from .output_gate import OutputGate
+
+if TYPE_CHECKING:
+    from .delivery import Delivery
+
+# How many rounds of the loop a delivery with tasks of its own must be still before it counts as
+# waiting on the outside. Each level of gather, wait_for or task group needs one or two to be woken.
+QUIET_ROUNDS = 8
+
+
+@define(eq=False, slots=True)
+class Waiter:
+    """One who waits to be let in: a new delivery, or a task of one that had given up the gate."""
+
+    delivery: Delivery[Any]
+    # None while the delivery has no task yet: then letting it in is starting one.
+    waker: Waker | None = None
+    is_let_in: bool = False
+
+    def let_in(self) -> None:
+        self.is_let_in = True
+        # A waker that is done was cancelled this moment; its task will look at `is_let_in`.
+        if self.waker is not None and not self.waker.done():
+            self.waker.set_result(None)
+
+
+@define(eq=False, slots=True)
+class InputGate:
+    """Whose turn it is in one object."""
+
+    loop: Loop
+    output: OutputGate
+    # Makes a batch of what the turn wrote.
+    seal: Callable[[], None] = field(repr=False)
+    # Starts a task for a delivery that has been let in.
+    start: Callable[[Delivery[Any]], None] = field(repr=False)
+    # Why nothing is let in any more.
+    broken: DurableError | None = None
+
+    owner: Delivery[Any] | None = None
+    # The task that is about to suspend waits for a storage answer that holds the gate.
+    waits_for_storage: bool = False
+    # The tasks that run code of this object: how many, and those that a reset can cancel.
+    tasks: int = 0
+    running: set[Any] = field(factory=set)
+
+    _holds: int = 0
+    _waiting: deque[Waiter] | None = None
+    # Tasks of the owner whose wait on the outside has ended while the storage holds the gate.
+    _held_back: list[Waiter] | None = None
+    # Critical sections that run, innermost last, and those that are to start, in order.
+    _sections: list[Delivery[Any]] | None = None
+    _pending: deque[Delivery[Any]] | None = None
+    _steps: int = 0
+    _is_watching: bool = False
+
+    # Entering
+
+    def check(self) -> None:
+        """Raise the reason if the object is broken."""
+        if self.broken is not None:
+            raise self.broken.again()
+
+    def enter_nowait(self, delivery: Delivery[Any]) -> bool:
+        """Let *delivery* in if it is in already, or if nobody is and nobody came before it."""
+        owner = self.owner
+        if owner is delivery:
+            return True
+        if owner is None and not (self._waiting or self._pending or self._sections or self._holds):
+            self.owner = delivery
+            delivery.fanned_out = False
+            return True
+        return False
+
+    def queue(self, delivery: Delivery[Any], waker: Waker | None = None) -> Waiter:
+        """Take the next place in line."""
+        waiter = Waiter(delivery, waker)
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.append(waiter)
+        if self.owner is None:
+            self._hand_over()
+        else:
+            self._watch()
+        return waiter
+
+    def resume_nowait(self, delivery: Delivery[Any], from_storage: bool) -> bool:
+        """Let a task on that a wait has ended, if its delivery owns the gate or can have it.
+
+        While the storage holds the gate only a task that waited for the storage goes on.
+        """
+        if self.owner is delivery:
+            return from_storage or not self._holds
+        return self.enter_nowait(delivery)
+
+    def queue_resumption(self, delivery: Delivery[Any], waker: Waker) -> Waiter:
+        """The place in line of a task that `resume_nowait` did not let on."""
+        if self.owner is not delivery:
+            return self.queue(delivery, waker)
+        waiter = Waiter(delivery, waker)
+        if self._held_back is None:
+            self._held_back = []
+        self._held_back.append(waiter)
+        return waiter
+
+    @property
+    def queued(self) -> int:
+        """How many wait to be let in."""
+        return len(self._waiting) if self._waiting else 0
+
+    @property
+    def waiting(self) -> tuple[Waiter, ...]:
+        """Those who wait to be let in, in order."""
+        return tuple(self._waiting or ())
+
+    @property
+    def oldest_new(self) -> Delivery[Any] | None:
+        """The delivery that has waited longest for its first step."""
+        return next((w.delivery for w in self._waiting or () if w.waker is None), None)
+
+    # Leaving
+
+    def suspended(self, delivery: Delivery[Any], *, is_bare: bool) -> None:
+        """A task of *delivery* waits, and not for the storage.
+
+        *is_bare*: it only lets others run, as `sleep(0)` does. That is no sign of life.
+        """
+        if self.owner is not delivery:
+            return
+        if not is_bare:
+            self._steps += 1
+        if self._holds:
+            return
+        if delivery.tasks == 1 and not delivery.fanned_out:
+            self._owner_is_outside(delivery)
+        else:
+            self._watch()
+
+    def child_started(self, delivery: Delivery[Any]) -> None:
+        """A task that *delivery* started takes its first step, or is about to."""
+        self._steps += 1
+        delivery.fanned_out = True
+
+    def child_ended(self, delivery: Delivery[Any]) -> None:
+        """A task that *delivery* had started has ended; what waits for it will stir."""
+        self._steps += 1
+        delivery.fanned_out = True
+        if self.owner is delivery:
+            if not delivery.tasks and delivery.has_left and not self._holds:
+                self._end_turn()
+            else:
+                self._watch()
+
+    def leave(self, delivery: Delivery[Any]) -> Delivery[Any] | None:
+        """The handler of *delivery* has ended: what it wrote is sealed, the next one is let in.
+
+        Answers a delivery that was let in and has no task yet; the caller's task may serve it.
+        """
+        delivery.has_left = True
+        if self.broken is not None:
+            return None
+        if self.output.has_unsealed and not self._sections:
+            self.seal()
+        if self._holds and self.owner is delivery:
+            return None  # a read that nobody waits for; `release` will see that we have left
+        if delivery.is_section:
+            return self._end_section(delivery)
+        return self._end_turn() if self.owner is delivery else None
+
+    def hold(self) -> None:
+        """The object waits on its storage: let nobody in until `release`."""
+        self._holds += 1
+
+    def release(self) -> None:
+        """One wait on the storage is over."""
+        assert self._holds > 0
+        self._holds -= 1
+        if self._holds or self.broken is not None:
+            return
+        held_back, self._held_back = self._held_back, None
+        for waiter in held_back or ():
+            waiter.let_in()
+        owner = self.owner
+        if owner is None:
+            self._start(self._end_turn())
+        elif owner.has_left and not owner.tasks:
+            self._start(self.leave(owner))
+        else:
+            # Its task may be about to step or long suspended elsewhere: whether it stirs will tell.
+            owner.fanned_out = True
+            self._watch()
+
+    def _owner_is_outside(self, owner: Delivery[Any]) -> None:
+        """The owner waits on the outside: its turn is over."""
+        if not owner.is_section:
+            self._start(self._end_turn())
+            return
+        # A section keeps the gate, but what it wrote may be what it waits for.
+        if self.output.has_unsealed:
+            self.seal()
+        if self._pending:
+            self._start(self._hand_over())
+
+    def _end_turn(self) -> Delivery[Any] | None:
+        if self.output.has_unsealed:
+            self.seal()
+        self.owner = None
+        return self._hand_over()
+
+    def _hand_over(self) -> Delivery[Any] | None:
+        """Give the gate to whoever is next; answers a delivery that needs a task."""
+        if self._holds or self.broken is not None:
+            return None
+        if self._pending:
+            section = self._pending.popleft()
+            if self._sections is None:
+                self._sections = []
+            self._sections.append(section)
+            self._own(section)
+            return section
+        if self._sections:
+            self._give_back(self._sections[-1])
+        elif self._waiting:
+            waiter = self._waiting.popleft()
+            self._own(waiter.delivery)
+            waiter.let_in()
+            if waiter.waker is None:
+                return waiter.delivery
+        return None
+
+    def _start(self, delivery: Delivery[Any] | None) -> None:
+        if delivery is not None:
+            self.start(delivery)
+
+    def _own(self, delivery: Delivery[Any]) -> None:
+        self.owner = delivery
+        delivery.fanned_out = False
+        self._steps += 1
+
+    def _give_back(self, delivery: Delivery[Any]) -> None:
+        """The gate is *delivery*'s again, and all of its tasks that came back meanwhile go on."""
+        self._own(delivery)
+        waiting, self._waiting = self._waiting, None
+        others = deque[Waiter]()
+        for waiter in waiting or ():
+            if waiter.delivery is delivery and waiter.waker is not None:
+                waiter.let_in()
+            else:
+                others.append(waiter)
+        self._waiting = others or None
+        # Should nothing of it stir after all, being still for some rounds will tell.
+        delivery.fanned_out = True
+        self._watch()
+
+    # Critical sections
+
+    def add_section(self, section: Delivery[Any]) -> None:
+        """From now on let nobody in until *section* has ended; it starts when this turn ends."""
+        section.is_section = True
+        if self._pending is None:
+            self._pending = deque()
+        self._pending.append(section)
+        if self.owner is None:
+            self._start(self._hand_over())
+        else:
+            self._watch()
+
+    @property
+    def sections(self) -> tuple[Delivery[Any], ...]:
+        """The critical sections that run or are to start."""
+        return (*(self._sections or ()), *(self._pending or ()))
+
+    def _end_section(self, section: Delivery[Any]) -> Delivery[Any] | None:
+        assert self._sections is not None
+        was_innermost = self._sections[-1] is section
+        self._sections.remove(section)
+        if self.output.has_unsealed and not self._sections:
+            self.seal()
+        if not was_innermost:
+            return None
+        self.owner = None
+        if self._pending or self._sections:
+            return self._hand_over()
+        # The code that awaits the section goes on before anyone else is let in.
+        parent = section.parent
+        while parent is not None and parent.is_section and parent.has_left:
+            parent = parent.parent
+        if parent is None or not parent.tasks or parent.gate is not self:
+            return self._end_turn()
+        self._give_back(parent)
+        return None
+
+    # Being still
+
+    def _watch(self) -> None:
+        """See whether the owner stays still, if anybody wants to know."""
+        if not self._is_watching and self._has_interest():
+            self._is_watching = True
+            self._look_again(self._steps, 0)
+
+    def _has_interest(self) -> bool:
+        return bool(self._waiting or self._pending or self.output.has_unsealed)
+
+    def _look_again(self, steps: int, quiet: int) -> None:
+        self.loop.call_soon(lambda: self._round(steps, quiet))
+
+    def _round(self, steps: int, quiet: int) -> None:
+        owner = self.owner
+        if owner is None or self._holds or self.broken is not None or not self._has_interest():
+            self._is_watching = False
+        elif self._steps != steps:
+            self._look_again(self._steps, 0)
+        elif quiet + 1 < QUIET_ROUNDS:
+            self._look_again(steps, quiet + 1)
+        else:
+            self._is_watching = False
+            self._owner_is_outside(owner)
+
+    # The end
+
+    def break_(self, reason: DurableError) -> list[Delivery[Any]]:
+        """Let nothing in any more. Wakes every task that waits, to find that it is not to go on;
+        answers the deliveries and sections that have not started."""
+        assert self.broken is None
+        self.broken = reason
+        waiters = [*(self._held_back or ()), *(self._waiting or ())]
+        unstarted = [*(self._pending or ()), *(w.delivery for w in waiters if w.waker is None)]
+        self._held_back = self._waiting = self._pending = None
+        for waiter in waiters:
+            waiter.let_in()
+        return unstarted
+
+    def __repr__(self) -> str:
+        if self.broken is not None:
+            return f"<InputGate broken: {self.broken}>"
+        held = f", held x{self._holds}" if self._holds else ""
+        return f"<InputGate of {self.owner}{held}, {self.queued} waiting>"

@@ -1,0 +1,94 @@
+"""The output gate: nothing that an object says is heard before what it rests on is on disk.
+
+Batches become durable in the order they were sealed, so two counters say it all. A message that is
+to leave takes a ticket, the number of the last batch that it must wait for, and is let out when the
+durable counter gets there. A thousand messages behind one commit go out in one pass.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from attrs import define, field
+
+
+@define(eq=False, slots=True)
+class OutputGate:
+    """Counts the batches of one object. Nothing here suspends."""
+
+    _sealed: int = 0
+    _durable: int = 0
+    # The last batch with a write in it that was not `allow_unconfirmed`.
+    _confirmed: int = 0
+    # The turn under way has written; `seal` makes a batch of it.
+    has_unsealed: bool = False
+    _waiting: deque[tuple[int, Callable[[], None]]] | None = None
+    # Told of the first write after a seal: writes made outside of any turn must be sealed too.
+    on_first_write: Callable[[], None] | None = field(default=None, repr=False)
+
+    def note_write(self, *, confirmed: bool = True) -> None:
+        """The turn under way has written."""
+        if confirmed:
+            self._confirmed = self._sealed + 1
+        if not self.has_unsealed:
+            self.has_unsealed = True
+            if self.on_first_write is not None:
+                self.on_first_write()
+
+    def seal(self) -> int:
+        """The turn's writes are one batch from now on; answers its number."""
+        self.has_unsealed = False
+        self._sealed += 1
+        return self._sealed
+
+    def durable(self, number: int) -> None:
+        """Batch *number* is on disk, and so are all before it."""
+        assert self._durable < number <= self._sealed
+        self._durable = number
+        # Asked anew each time: what is let out may break the object and drop the rest.
+        while self._waiting and self._waiting[0][0] <= number:
+            self._waiting.popleft()[1]()
+
+    def ticket(self) -> int:
+        """What a message that leaves now has to wait for."""
+        return self._confirmed
+
+    def ticket_of_all(self) -> int:
+        """The same for every write so far, `allow_unconfirmed` ones too."""
+        return self._sealed + self.has_unsealed
+
+    def is_open(self) -> bool:
+        """Whether a message made now may leave at once."""
+        return self._confirmed <= self._durable
+
+    def is_durable(self, ticket: int) -> bool:
+        return ticket <= self._durable
+
+    @property
+    def in_flight(self) -> int:
+        """How many batches are sealed and not yet durable."""
+        return self._sealed - self._durable
+
+    def when_durable(self, ticket: int, release: Callable[[], None]) -> None:
+        """Call *release* when *ticket* is on disk: at once, or later on the loop's thread."""
+        if ticket <= self._durable:
+            release()
+            return
+        if self._waiting is None:
+            self._waiting = deque()
+        waiting = self._waiting
+        # Tickets rise, but for those of `ticket_of_all`, which may be ahead of the next ones.
+        place = len(waiting)
+        while place and waiting[place - 1][0] > ticket:
+            place -= 1
+        waiting.insert(place, (ticket, release))
+
+    def drop_waiting(self) -> None:
+        """Forget what waits here: it is never sent."""
+        self._waiting = None
+        self.on_first_write = None
+
+    def __repr__(self) -> str:
+        held = len(self._waiting) if self._waiting else 0
+        return f"<OutputGate {self._durable} of {self._sealed} durable, {held} held>"

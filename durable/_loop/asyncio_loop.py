@@ -1,0 +1,86 @@
+"""The loop on asyncio: the default loop, uvloop, with and without eager tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from contextvars import Context
+from typing import Any
+
+from attrs import define, field
+
+EAGER = sys.version_info >= (3, 12)
+
+# An eagerly started task runs inside its starter's frame. A chain of objects that call each other
+# would nest as deep as it is long, so from this depth on tasks start in the next round.
+EAGER_DEPTH_MAX = 12
+
+
+@define(eq=False)
+class AsyncioLoop:
+    name = "asyncio"
+
+    _loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop, init=False)
+    _tasks: set[asyncio.Task[bool | None]] = field(factory=set, init=False)
+    _depth: int = field(default=0, init=False)
+
+    def is_here(self) -> bool:
+        # The function below is made for this question: None on another thread, and in a forked child.
+        return asyncio._get_running_loop() is self._loop
+
+    def spawn(
+        self, body: Coroutine[Any, Any, bool | None], name: str, context: Context | None = None
+    ) -> asyncio.Task[bool | None]:
+        # Not loop.create_task: a task of ours is not for the program's task factory.
+        if EAGER and self._depth < EAGER_DEPTH_MAX:
+            self._depth += 1
+            try:
+                task = asyncio.Task(
+                    body, loop=self._loop, name=name, context=context, eager_start=True
+                )
+            finally:
+                self._depth -= 1
+            if task.done():
+                return task
+        else:
+            task = asyncio.Task(body, loop=self._loop, name=name, context=context)
+        # The loop itself keeps only a weak reference. No done callback, which would cost a round of
+        # the loop for each task: the body says `ended` as its last word.
+        self._tasks.add(task)
+        return task
+
+    def ended(self, task: Any) -> None:
+        self._tasks.discard(task)
+
+    def waker(self, *, shield: bool = False) -> asyncio.Future[None]:
+        return self._loop.create_future()
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self._loop.call_soon(callback)
+
+    def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
+        with suppress(RuntimeError):  # the loop was closed under us: nobody is left to be told
+            self._loop.call_soon_threadsafe(callback)
+
+    def may_reuse(self, task: Any) -> bool:
+        return not task.cancelling()
+
+    own_task = staticmethod(asyncio.current_task)
+
+    def end_buried_task(self) -> None:
+        raise asyncio.CancelledError
+
+    async def bury(self) -> None:
+        """Nothing to do: asyncio lets a task end wherever its code is suspended."""
+
+    async def open(self) -> None:
+        """Nothing to prepare: the set of tasks is all there is."""
+
+    async def close(self) -> None:
+        while tasks := [task for task in self._tasks if not task.done()]:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        self._tasks.clear()

@@ -1,0 +1,90 @@
+"""The event loop as the library needs it: start a task, wake one, wait a round.
+
+Rule: everything that asyncio and Trio do differently is behind `Loop`; nobody else asks which of
+them runs. A loop belongs to the thread that opened it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Generator
+from contextvars import Context
+from typing import Any, Protocol
+
+
+class Waker(Protocol):
+    """One wait of one task. `set_result(None)` ends it; never call that twice."""
+
+    def __await__(self) -> Generator[Any, Any, None]: ...
+    def set_result(self, result: None, /) -> None: ...
+    def done(self) -> bool: ...
+
+
+class Task(Protocol):
+    """A task that the loop owns, as far as its owner needs to know."""
+
+    def cancel(self) -> None:
+        """Cancel what the task waits for, once."""
+
+
+class Loop(Protocol):
+    """One running event loop, and the tasks of one runtime in it."""
+
+    name: str
+
+    def is_here(self) -> bool:
+        """Whether the caller runs on this loop."""
+
+    def spawn(
+        self, body: Coroutine[Any, Any, bool | None], name: str, context: Context | None = None
+    ) -> Task:
+        """Start a task of the library's own, in *context* or in a copy of the caller's.
+
+        The body must not raise; it answers True when it buried code. `task_starts` does not wrap it.
+        """
+
+    def ended(self, task: Any) -> None:
+        """The body of *task*, which `spawn` started, has nothing more to do."""
+
+    def waker(self, *, shield: bool = False) -> Waker:
+        """A wait for one task. *shield* keeps Trio from cancelling it; asyncio always may."""
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Call back in the next round of the loop."""
+
+    def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
+        """Call back on the loop's thread. From any thread; dropped once the loop has ended."""
+
+    def may_reuse(self, task: Task) -> bool:
+        """Whether *task*, at the end of its work, is fit to do more: no cancellation clings."""
+
+    def own_task(self) -> Any:
+        """The task that runs now; one that `spawn` started can be cancelled by it."""
+
+    def end_buried_task(self) -> None:
+        """End a task of the program's whose code was buried, so that nothing is made of it."""
+
+    async def bury(self) -> None:
+        """Make the current task fit to end although code that it ran stays suspended for good."""
+
+    async def open(self) -> None:
+        """Begin to own tasks."""
+
+    async def close(self) -> None:
+        """Cancel the tasks that are left, and return when there are none."""
+
+
+def which_backend() -> str:
+    """`asyncio` or `trio`; RuntimeError where no event loop runs."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        return "trio"
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "durable works inside a running event loop: call it from async code that asyncio, "
+            "Trio or anyio.run() runs"
+        ) from None
+    return "asyncio"

@@ -1,0 +1,77 @@
+"""Every task that starts in the loop, shown to those who may want to wrap its coroutine.
+
+On asyncio a task factory does it, chained to the one that was there; on Trio an instrument. One of
+them serves all runtimes of a loop, and is taken out with the last of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+from attrs import define, field
+
+AnyCoroutine = Coroutine[Any, Any, Any]
+
+# Called in the context of the task's starter; answers the coroutine that the task is to run.
+Wrap = Callable[[AnyCoroutine], AnyCoroutine]
+
+
+class TaskStarts(Protocol):
+    """What watches the starts of one loop's tasks."""
+
+    def close(self) -> None: ...
+
+
+@define(eq=False)
+class _Factory:
+    """The task factory of one asyncio loop, and how many runtimes want it."""
+
+    wrap: Wrap
+    loop: asyncio.AbstractEventLoop
+    before: Callable[..., Any] | None
+    users: int = 0
+
+    def __call__(
+        self, loop: asyncio.AbstractEventLoop, coro: AnyCoroutine, **options: Any
+    ) -> asyncio.Future[Any]:
+        # After close() it may still be here, chained under a factory that came later.
+        if self.users:
+            coro = self.wrap(coro)
+        if self.before is not None:
+            task: asyncio.Future[Any] = self.before(loop, coro, **options)
+            return task
+        return asyncio.Task(coro, loop=loop, **options)
+
+    def close(self) -> None:
+        self.users -= 1
+        if not self.users:
+            _factories.pop(self.loop, None)
+            if self.loop.get_task_factory() is self:
+                self.loop.set_task_factory(self.before)
+
+
+_factories: WeakKeyDictionary[asyncio.AbstractEventLoop, _Factory] = WeakKeyDictionary()
+
+
+def watch_asyncio(wrap: Wrap) -> TaskStarts:
+    """Show *wrap* every task that the running asyncio loop starts, until closed."""
+    loop = asyncio.get_running_loop()
+    factory = _factories.get(loop)
+    if factory is None or loop.get_task_factory() is not factory:
+        factory = _factories[loop] = _Factory(wrap, loop, loop.get_task_factory())
+        loop.set_task_factory(factory)
+    factory.users += 1
+    return factory
+
+
+def watch(backend: str, wrap: Wrap) -> TaskStarts:
+    """Show *wrap* every task that the running loop starts, until closed."""
+    if backend == "asyncio":
+        return watch_asyncio(wrap)
+    # By name, since Trio is there only for those who run on it.
+    watched: TaskStarts = importlib.import_module("durable._loop.trio_starts").watch_trio(wrap)
+    return watched

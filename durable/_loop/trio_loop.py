@@ -1,0 +1,194 @@
+"""The loop on Trio.
+
+The tasks live in a nursery that a system task holds open, and not in one around the caller's body:
+so an exception of the body leaves `durable.open` as it is, in no group.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
+from contextvars import Context
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import trio
+from attrs import define, field
+from outcome import Value
+
+from .trio_starts import own_start
+
+
+@define(eq=False)
+class TrioWaker:
+    """One wait of one Trio task."""
+
+    _shield: bool
+    _task: trio.lowlevel.Task | None = None
+    _done: bool = False
+
+    def done(self) -> bool:
+        return self._done
+
+    def set_result(self, result: None, /) -> None:
+        assert not self._done
+        self._done = True
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task, Value(None))
+            self._task = None
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        if self._done:
+            return
+        self._task = trio.lowlevel.current_task()
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            if self._shield:
+                return trio.lowlevel.Abort.FAILED
+            self._done = True
+            self._task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        yield from trio.lowlevel.wait_task_rescheduled(abort).__await__()
+
+
+@define(eq=False)
+class TrioTask:
+    """A task of ours on Trio, and the scope by which it is cancelled."""
+
+    scope: trio.CancelScope = field(factory=trio.CancelScope)
+
+    def cancel(self) -> None:
+        self.scope.cancel()
+
+
+@define(eq=False)
+class TrioLoop:
+    name = "trio"
+
+    _token: trio.lowlevel.TrioToken = field(factory=trio.lowlevel.current_trio_token, init=False)
+    _thread: int = field(factory=threading.get_ident, init=False)
+    _nursery: trio.Nursery | None = field(default=None, init=False)
+    _closed: trio.Event = field(factory=trio.Event, init=False)
+    _rounds: trio.lowlevel.Task | None = field(default=None, init=False)
+    _rounds_asleep: bool = field(default=False, init=False)
+    _soon: list[Callable[[], None]] = field(factory=list, init=False)
+
+    def is_here(self) -> bool:
+        try:
+            return trio.lowlevel.current_trio_token() is self._token
+        except RuntimeError:
+            return False
+
+    def spawn(
+        self, body: Coroutine[Any, Any, bool | None], name: str, context: Context | None = None
+    ) -> TrioTask:
+        assert self._nursery is not None
+        task = TrioTask()
+        start = self._nursery.start_soon
+        own_start.append(task)
+        try:
+            if context is None:
+                start(_run_in_scope, task, body, name=name)
+            else:
+                context.run(start, _run_in_scope, task, body, name=name)
+        finally:
+            own_start.pop()
+        return task
+
+    def ended(self, task: Any) -> None:
+        """Nothing to do: the nursery knows."""
+
+    def waker(self, *, shield: bool = False) -> TrioWaker:
+        return TrioWaker(shield)
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self._soon.append(callback)
+        if self._rounds_asleep:
+            assert self._rounds is not None
+            self._rounds_asleep = False
+            trio.lowlevel.reschedule(self._rounds, Value(None))
+
+    def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(callback)
+
+    def may_reuse(self, task: Any) -> bool:
+        return not task.scope.cancel_called
+
+    def own_task(self) -> TrioTask:
+        task = trio.lowlevel.current_task()
+        return _own_tasks.get(task) or TrioTask()
+
+    def end_buried_task(self) -> None:
+        """Nothing more to do: a Trio task that returns is no news to anybody."""
+
+    async def bury(self) -> None:
+        nurseries = trio.lowlevel.current_task().child_nurseries
+        with trio.CancelScope(shield=True):
+            for nursery in nurseries:
+                nursery.cancel_scope.cancel()
+            # The tasks in them are of the same object and end by themselves, unless they are
+            # shielded; nobody can be told when, so this asks now and then.
+            while any(nursery.child_tasks for nursery in nurseries):
+                await trio.sleep(0.01)
+        # Trio takes a task that ends inside its own nursery for a programming error.
+        nurseries.clear()  # type: ignore[attr-defined]
+
+    async def open(self) -> None:
+        started = trio.Event()
+        trio.lowlevel.spawn_system_task(self._own_tasks, started, name="durable")
+        await started.wait()
+
+    async def close(self) -> None:
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+            with trio.CancelScope(shield=True):
+                await self._closed.wait()
+
+    async def _own_tasks(self, started: trio.Event) -> None:
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self._nursery.start_soon(self._count_rounds)
+                started.set()
+                await trio.sleep_forever()
+        finally:
+            self._closed.set()
+
+    async def _count_rounds(self) -> None:
+        """Run what was asked of `call_soon`, once a round of Trio's loop."""
+        self._rounds = trio.lowlevel.current_task()
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._rounds_asleep = False
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        while True:
+            if self._soon:
+                await trio.lowlevel.checkpoint()
+            else:
+                self._rounds_asleep = True
+                await trio.lowlevel.wait_task_rescheduled(abort)
+            soon, self._soon = self._soon, []
+            for callback in soon:
+                callback()
+
+
+# Of the tasks that `spawn` started, by the task that Trio knows.
+_own_tasks: WeakKeyDictionary[trio.lowlevel.Task, TrioTask] = WeakKeyDictionary()
+
+
+async def _run_in_scope(task: TrioTask, body: Coroutine[Any, Any, bool | None]) -> None:
+    _own_tasks[trio.lowlevel.current_task()] = task
+    # Not a `with`: code that is left suspended for good may have scopes of its own open inside of
+    # this one, and then this one must not be left before them. Trio forgets them with the task.
+    task.scope.__enter__()
+    try:
+        buried = await body
+    except BaseException as error:
+        if not task.scope.__exit__(type(error), error, error.__traceback__):
+            raise
+    else:
+        if not buried:
+            task.scope.__exit__(None, None, None)

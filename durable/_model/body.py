@@ -1,0 +1,148 @@
+"""The body of a message: bytes at hand or a stream of them, read once.
+
+Rule: whoever reads takes the body before the first wait, so two readers never share one stream.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import Any, Self, TypeAlias
+
+BodyInit: TypeAlias = str | bytes | bytearray | memoryview | AsyncIterable[bytes] | None
+"""What a body can be made of. A str is sent as UTF-8."""
+
+TEXT_TYPE = "text/plain;charset=UTF-8"
+
+Bytes: TypeAlias = bytes  # for the class that has a method of this name
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class Body:
+    """What Request and Response have in common: a body that is read once, in one of four ways."""
+
+    __slots__ = ("_content", "_used")
+
+    # None: there is no body, which may be read any number of times, or it was taken.
+    _content: Bytes | AsyncIterable[Bytes] | None
+    _used: bool
+
+    @property
+    def body_used(self) -> bool:
+        """Whether the body was read, or its stream handed out."""
+        return self._used
+
+    async def bytes(self) -> Bytes:
+        """The whole body. Raises TypeError when it was read before."""
+        content = self._take()
+        if type(content) is bytes:
+            return content
+        return b"".join([chunk async for chunk in _Chunks(content)])
+
+    async def text(self) -> str:
+        """The whole body as text: UTF-8 without its byte order mark, bad bytes as U+FFFD."""
+        content = await self.bytes()
+        return content.removeprefix(_BOM).decode(errors="replace")
+
+    async def json(self) -> Any:
+        """The whole body as JSON. Raises ValueError when it is none."""
+        return json.loads(await self.text())
+
+    def stream(self) -> AsyncIterator[Bytes]:
+        """The body chunk by chunk, for `async for`. Counts as read from this call on."""
+        return _Chunks(self._take())
+
+    @property
+    def _size(self) -> int:
+        """Bytes that the body keeps in memory: those of a stream are not known and not counted."""
+        return len(self._content) if type(self._content) is bytes else 0
+
+    def _take_stream(self) -> AsyncIterable[Bytes] | None:
+        """The stream that is this body, or None if it is none or was read. It is followed by
+        `_set_stream`: the two put something between the one who writes and the one who reads."""
+        content = self._content
+        return None if content is None or isinstance(content, bytes) else content
+
+    def _set_stream(self, stream: AsyncIterable[Bytes]) -> None:
+        assert not self._used  # a reader has the old stream in its hands
+        self._content = stream
+
+    def _take(self) -> Any:
+        content = self._content
+        if content is None:
+            if not self._used:
+                return b""
+            raise TypeError(
+                "Body has already been used. It can only be used once; keep what bytes() or text() "
+                "answered if you need it again"
+            )
+        self._used = True
+        self._content = None
+        return content
+
+    def _set_content(self, body: BodyInit) -> str | None:
+        """Make *body* the body; answers the content type that it suggests."""
+        self._used = False
+        if body is None or type(body) is bytes:
+            self._content = body
+            return None
+        if isinstance(body, str):
+            try:
+                self._content = body.encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(
+                    f"the body has a lone surrogate at {error.start}, which UTF-8 cannot express; "
+                    f"give bytes, or mend the text"
+                ) from None
+            return TEXT_TYPE
+        if isinstance(body, bytes | bytearray | memoryview):
+            self._content = bytes(body)
+        elif isinstance(body, AsyncIterable):
+            self._content = body
+        else:
+            raise TypeError(
+                f"a body must be str, bytes, an async iterator of bytes or None, not "
+                f"{type(body).__name__}"
+            )
+        return None
+
+
+class _Chunks(AsyncIterator[bytes]):
+    """The chunks of a body. Not a generator, so that one left half-way needs no clean-up hooks."""
+
+    __slots__ = ("_rest", "_source")
+
+    def __init__(self, content: bytes | AsyncIterable[bytes]) -> None:
+        self._rest: bytes | None = None
+        self._source: AsyncIterator[bytes] | None = None
+        if isinstance(content, bytes):
+            self._rest = content
+        else:
+            self._source = aiter(content)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._source is not None:
+            return _checked(await anext(self._source))
+        chunk, self._rest = self._rest, None
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
+
+    async def aclose(self) -> None:
+        """Say that nobody will read on, to a source that wants to know."""
+        source, self._source, self._rest = self._source, None, None
+        close = getattr(source, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def _checked(chunk: object) -> bytes:
+    if type(chunk) is bytes:
+        return chunk
+    if isinstance(chunk, bytes | bytearray | memoryview):
+        return bytes(chunk)
+    raise TypeError(f"the chunks of a body must be bytes, not {type(chunk).__name__}")

@@ -1,0 +1,77 @@
+"""Events: what is delivered to an object from outside of it, and the answers that leave it.
+
+Whatever the kind, an answer leaves through the output gate: it is heard when all that the object
+wrote before it is on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import Context
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from durable._gates.delivery import Delivery
+
+if TYPE_CHECKING:
+    from .host import Host
+
+T = TypeVar("T")
+
+
+class Event(Delivery[T]):
+    """A delivery that came from outside."""
+
+    __slots__ = ("came_s", "caller", "export", "host", "is_waited_for", "size")
+
+    def __init__(
+        self,
+        host: Host,
+        body: Callable[[], Any],
+        context: Context,
+        label: str,
+        caller: Delivery[Any] | None,
+        export: Callable[[Host, Any], Any] | None = None,
+    ) -> None:
+        super().__init__(host.gate, body, context, label)
+        self.host = host
+        # The delivery, of another object or this one, whose code made the call.
+        self.caller = caller
+        # Makes what leaves the object of what the handler answers; refuses what cannot leave.
+        self.export = export
+        # False for what only its consumer ends: closing the runtime does not wait for it.
+        self.is_waited_for = True
+        self.size = 0
+        self.came_s = 0.0
+
+    def end(self, value: Any, error: BaseException | None) -> Delivery[Any] | None:
+        gate = self.gate
+        if error is None and self.export is not None:
+            try:
+                value = self.export(self.host, value)
+            except Exception as refused:
+                error = refused
+        following = gate.leave(self)
+        output = gate.output
+        if output.is_open():
+            self.answer(value, error)
+        else:
+            output.when_durable(output.ticket(), partial(self.answer, value, error))
+        return following
+
+    def answer(self, value: Any, error: BaseException | None) -> None:
+        """Let the answer be heard, and be done."""
+        self.host.event_ended(self)
+        if error is None:
+            self.resolve(value)
+        else:
+            self.fail(error)
+
+
+def chain_of(caller: Delivery[Any] | None) -> list[Delivery[Any]]:
+    """The deliveries that wait for the one that *caller* makes, from the nearest on."""
+    chain = []
+    while caller is not None:
+        chain.append(caller)
+        caller = caller.caller if isinstance(caller, Event) else caller.parent
+    return chain

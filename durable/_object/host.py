@@ -1,0 +1,393 @@
+"""The host: keeper of one live object, from its first event until it is evicted or broken.
+
+A host lives once: STARTING, RUNNING, then EVICTED or BROKEN, after which the next event finds a new
+host. What a broken one leaves behind: its callers get the reason, its code is never resumed, what
+it had not sealed is forgotten, what it had sealed goes on to the disk.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from typing import Any
+
+from attrs import define
+
+from durable._disk.batch import Place
+from durable._gates.critical_section import Sections
+from durable._gates.delivery import Delivery, gate_task, serve
+from durable._gates.input_gate import InputGate
+from durable._gates.output_gate import OutputGate
+from durable._model.errors import (
+    Deadlock,
+    DurableError,
+    NoSuchMethod,
+    ObjectAborted,
+    ObjectOverloaded,
+    ObjectReset,
+)
+from durable._model.ids import ObjectId, name_to_keep
+from durable._model.messages import Request, Response
+from durable._storage.storage import Storage
+
+from .base import DurableObject
+from .events import Event, chain_of
+from .services import Services
+from .state import State
+
+log = logging.getLogger("durable")
+
+OVERLOADED = "Durable Object is overloaded. "
+TOO_MANY = OVERLOADED + "Too many requests queued."
+TOO_MUCH = OVERLOADED + "Too much data queued."
+TOO_LONG = OVERLOADED + "Requests queued for too long."
+COMMIT_TOO_LONG = (
+    "Durable Object storage operation exceeded timeout which caused object to be reset."
+)
+
+
+class Phase(enum.Enum):
+    """Where a host is in its life."""
+
+    NEW = "new"
+    STARTING = "starting"
+    RUNNING = "running"
+    BROKEN = "broken"
+    EVICTED = "evicted"
+
+    @property
+    def is_over(self) -> bool:
+        return self is Phase.BROKEN or self is Phase.EVICTED
+
+
+@define(eq=False, slots=True, init=False, repr=False)
+class Host:
+    """Keeps one object alive, and knows when it need not."""
+
+    id: ObjectId
+    cls: type[DurableObject]
+    services: Services
+    gate: InputGate
+    output: OutputGate
+    sections: Sections
+    storage: Storage
+    state: State
+    instance: DurableObject | None
+    phase: Phase
+    # Events that are not yet answered.
+    open: set[Event[Any]]
+    # What else keeps the object in memory: sockets, functions given away, wait_until.
+    ties: int
+    idle_since_s: float
+    is_commit_timed: bool
+
+    def __init__(
+        self, object_id: ObjectId, cls: type[DurableObject], services: Services, place: Place
+    ) -> None:
+        self.id = object_id
+        self.cls = cls
+        self.services = services
+        self.output = OutputGate()
+        self.gate = InputGate(services.loop, self.output, self._seal, self._start)
+        self.output.on_first_write = self._first_write
+        self.sections = Sections(self.gate, services.timers, services.limits, self.fail)
+        self.storage = self._storage(place)
+        self.state = State(self)
+        self.instance = None
+        self.phase = Phase.NEW
+        self.open = set()
+        self.ties = 0
+        self.idle_since_s = services.clock.steady()
+        self.is_commit_timed = False
+
+    def _storage(self, place: Place) -> Storage:
+        services = self.services
+        return Storage(
+            place=place,
+            reads=services.reads,
+            submit=services.submit,
+            next_number=services.next_number,
+            gate=self.gate,
+            output=self.output,
+            codec=services.codec,
+            limits=services.limits,
+            clock=services.clock,
+            budget=services.budget,
+            run_section=self.sections.run,
+            has_alarm_handler=hasattr(self.cls, "alarm"),
+            on_failed=self.break_,
+        )
+
+    def begin_at(self, place: Place) -> None:
+        """Begin with what the disk holds now; it was not yet all there when the host was made."""
+        assert self.phase is Phase.NEW or self.phase is Phase.STARTING
+        self.storage = self._storage(place)
+
+    def learn_name(self, name: str) -> None:
+        """The object was addressed by *name*, which it may not have known."""
+        place = self.storage.place
+        if place.name is None:
+            place.name = name_to_keep(name)
+
+    # Events
+
+    def deliver(self, event: Event[Any]) -> None:
+        """Give *event* its place in line; it is answered, sooner or later, whatever happens."""
+        gate = self.gate
+        if gate.broken is not None:
+            event.fail(gate.broken.again())
+            return
+        if self.phase is Phase.NEW:
+            self._construct_first()
+        self.open.add(event)
+        if gate.enter_nowait(event):
+            self._start(event)
+            return
+        refusal = self._refusal(event)
+        if refusal is not None:
+            self.open.discard(event)
+            refusal.object_id = str(self.id)
+            event.fail(refusal)
+            return
+        event.came_s = self.services.clock.steady()
+        gate.queue(event)
+
+    def event_ended(self, event: Event[Any]) -> None:
+        """*event* has its answer."""
+        self.open.discard(event)
+        if not self.open:
+            self.idle_since_s = self.services.clock.steady()
+
+    def _refusal(self, event: Event[Any]) -> DurableError | None:
+        """Why an event that would have to wait is not let into the queue."""
+        gate, limits = self.gate, self.services.limits
+        if gate.queued >= limits.queued_deliveries_max:
+            return ObjectOverloaded(TOO_MANY)
+        if event.size and self._queued_bytes() + event.size > limits.queued_bytes_max:
+            return ObjectOverloaded(TOO_MUCH)
+        oldest = self._oldest_queued()
+        if (
+            oldest is not None
+            and self.services.clock.steady() - oldest.came_s > limits.queued_s_max
+        ):
+            return ObjectOverloaded(TOO_LONG)
+        return self._deadlock(event) if gate.sections else None
+
+    def _queued_bytes(self) -> int:
+        return sum(w.delivery.size for w in self.gate.waiting if isinstance(w.delivery, Event))
+
+    def _oldest_queued(self) -> Event[Any] | None:
+        oldest = self.gate.oldest_new
+        return oldest if isinstance(oldest, Event) else None
+
+    def _deadlock(self, event: Event[Any]) -> Deadlock | None:
+        """Whether a section of this object waits, through others, for this very event."""
+        chain = chain_of(event.caller)
+        for place, delivery in enumerate(chain):
+            if delivery.gate is self.gate and delivery in self.gate.sections:
+                hosts = [d.host for d in reversed(chain[:place]) if isinstance(d, Event)]
+                around = [self, *hosts, self]
+                return Deadlock(
+                    tuple(str(host.id) for host in around), tuple(host.label for host in around)
+                )
+        return None
+
+    # Fetch
+
+    def handle_fetch(self, request: Request) -> Any:
+        """Run the author's `fetch`."""
+        handler = getattr(self.instance, "fetch", None)
+        if handler is None:
+            raise NoSuchMethod(
+                f"{self.cls.__name__} has no fetch() handler; define `async def fetch(self, "
+                f"request)`, or call one of its methods",
+                object_id=str(self.id),
+            )
+        return handler(request)
+
+    def export_response(self, response: Any) -> Response:
+        """What `fetch` has answered, as it leaves the object."""
+        if not isinstance(response, Response):
+            raise TypeError(
+                f"{self.cls.__name__}.fetch() must return a durable.Response, not "
+                f"{type(response).__name__}"
+            )
+        return response
+
+    # Starting
+
+    def _construct_first(self) -> None:
+        """Put the constructor at the head of the line."""
+        self.phase = Phase.STARTING
+        construct = Delivery[None](self.gate, self._construct, copy_context(), "constructor")
+        if self.gate.enter_nowait(construct):
+            self._start(construct)
+        else:
+            self.gate.queue(construct)  # its predecessor's writes are still on their way
+
+    def _construct(self) -> None:
+        self.storage.constructing = True
+        try:
+            self.instance = self.cls(self.state, self.services.env)
+        except BaseException as error:
+            self.fail(error)
+            return
+        finally:
+            self.storage.constructing = False
+        if self.phase is Phase.STARTING:  # it may have called abort()
+            self.phase = Phase.RUNNING
+
+    def _start(self, delivery: Delivery[Any]) -> None:
+        self.services.loop.spawn(serve(delivery), delivery.label, delivery.context)
+
+    # The gates' way to speak to the storage
+
+    def _seal(self) -> None:
+        self.storage.seal()
+        if not self.is_commit_timed and self.output.in_flight:
+            self.is_commit_timed = True
+            self._time_commit(self.output.ticket_of_all())
+
+    def _first_write(self) -> None:
+        """Code outside of any turn may write too: a callback of the loop, a thread's result."""
+        if self.gate.owner is None:
+            self.services.loop.call_soon(self._seal_outside_of_turns)
+
+    def _seal_outside_of_turns(self) -> None:
+        if self.gate.owner is None and self.output.has_unsealed and self.gate.broken is None:
+            self._seal()
+
+    def _time_commit(self, number: int) -> None:
+        """Look, when the limit has passed, whether the batch that is sealed now is durable."""
+
+        def look() -> None:
+            if self.phase.is_over:
+                return
+            if not self.output.is_durable(number):
+                self.break_(ObjectReset(COMMIT_TOO_LONG, overloaded=True))
+            elif self.output.in_flight:
+                self._time_commit(self.output.ticket_of_all())
+            else:
+                self.is_commit_timed = False
+
+        self.services.timers.call_later(self.services.limits.commit_s_max, look)
+
+    # Work beside events
+
+    def wait_until(self, awaitable: Awaitable[object]) -> None:
+        """Run *awaitable* to its end as a task of this object, which stays in memory meanwhile."""
+        self.gate.check()
+        if not hasattr(awaitable, "__await__"):
+            raise TypeError(f"wait_until() takes an awaitable, not {type(awaitable).__name__}")
+
+        async def wait() -> object:
+            return await awaitable
+
+        work = gate_task(wait())
+        self.ties += 1
+        self.services.loop.spawn(self._run_tied(work), "wait_until", copy_context())
+
+    async def _run_tied(self, work: Awaitable[object]) -> None:
+        try:
+            await work
+        except BaseException as error:  # nobody waits for it, so this is where it ends
+            if self.gate.broken is None:
+                log.error("wait_until() of %s failed", self.label, exc_info=error)
+        finally:
+            self.untie()
+
+    def untie(self) -> None:
+        self.ties -= 1
+        self.idle_since_s = self.services.clock.steady()
+
+    # The end
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is under way, and nothing but memory would be lost by eviction."""
+        gate = self.gate
+        return (
+            not self.open
+            and not self.ties
+            and not gate.tasks
+            and gate.owner is None
+            and not gate.queued
+            and not gate.sections
+            and not self.output.in_flight
+            and not self.output.has_unsealed
+        )
+
+    def finish_turns(self) -> None:
+        """The runtime closes: what was written and not yet sealed is a batch now."""
+        if self.output.has_unsealed and self.gate.broken is None:
+            self.storage.seal()
+
+    def evict(self) -> None:
+        """Forget an idle object; the next event builds it anew."""
+        assert self.is_idle
+        self.phase = Phase.EVICTED
+        self._gone()
+
+    def abort(self, reason: str | None = None) -> ObjectAborted:
+        """Break the object at its own wish; answers what to raise."""
+        text = "Application called abort() to reset Durable Object." if reason is None else reason
+        aborted = ObjectAborted(str(text))
+        self.break_(aborted)
+        return aborted
+
+    def fail(self, error: BaseException) -> None:
+        """Reset the object because of what its own code raised."""
+        self.break_(reset_by(error))
+
+    def break_(self, reason: DurableError) -> None:
+        """Reset the object: whoever waits for it gets *reason*, and so does who calls this host."""
+        if self.gate.broken is not None:
+            return
+        reason.object_id = str(self.id)
+        self.phase = Phase.BROKEN
+        log.warning("%s was reset: %s", self.label, reason)
+        self.gate.break_(reason)
+        self.output.drop_waiting()
+        for event in list(self.open):
+            event.fail(reason.again())
+        self.open.clear()
+        for task in list(self.gate.running):
+            task.cancel()
+        self._gone()
+
+    def _gone(self) -> None:
+        self.storage.discard()
+        self.services.on_gone(self)
+
+    @property
+    def label(self) -> str:
+        name = self.storage.place.name or self.id.name
+        return f"{self.cls.__name__}({name!r})" if name is not None else f"{self.cls.__name__}({self.id})"
+
+    def __repr__(self) -> str:
+        return f"<Host {self.label} {self.phase.value}, {self.gate!r}, {self.output!r}>"
+
+
+def reset_by(error: BaseException) -> DurableError:
+    """The reason of a reset that *error*, raised by the object's own code, has caused.
+
+    It has the text and, where that can be, the type of the error: an `except` for either finds it.
+    """
+    if isinstance(error, DurableError) and error.reset:
+        return error
+    kind: type[DurableError] = ObjectReset
+    if isinstance(error, Exception):
+        try:
+            kind = type(type(error).__name__, (ObjectReset, type(error)), {"__module__": __name__})
+        except TypeError:  # bases that do not go together
+            kind = ObjectReset
+    reason = kind.__new__(kind)
+    reason.args = error.args or (f"{type(error).__name__} in an object's critical section",)
+    reason.__dict__.update(getattr(error, "__dict__", {}))
+    reason.reset = True
+    reason.__cause__ = error
+    return reason
+
+

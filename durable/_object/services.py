@@ -1,0 +1,43 @@
+"""What all the objects of one runtime share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+
+from durable._disk.batch import Batch
+from durable._disk.codec import Codec
+from durable._disk.reads import Reads
+from durable._loop.loop import Loop
+from durable._loop.timers import Timers
+from durable._model.clock import Clock
+from durable._model.limits import Limits
+from durable._storage.cache_budget import CacheBudget
+
+if TYPE_CHECKING:
+    from .host import Host
+
+
+@define(eq=False)
+class Services:
+    """The loop, the disk and the limits, as every host knows them."""
+
+    loop: Loop
+    timers: Timers
+    clock: Clock
+    limits: Limits
+    codec: Codec
+    reads: Reads
+    submit: Callable[[Batch], None]
+    next_number: Callable[[], int]
+    # Calls back when all batches submitted so far are on disk or have failed.
+    when_answered: Callable[[Callable[[], None]], None]
+    budget: CacheBudget
+    # What authors get as `env`.
+    env: Any = None
+    # Told when a host is gone, so that the next call makes a new one.
+    on_gone: Callable[[Host], None] = field(default=lambda host: None)
+    # False from the moment the runtime begins to close.
+    is_open: bool = True

@@ -1,0 +1,90 @@
+"""`ctx`: an object's own view of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from durable._gates.answers import Answer, Later
+from durable._model.ids import ObjectId, name_to_keep
+
+if TYPE_CHECKING:
+    from durable._storage.storage import Storage
+
+    from .host import Host
+
+T = TypeVar("T")
+
+
+class State:
+    """What an object can ask about itself, and do to itself."""
+
+    __slots__ = ("_host", "__weakref__")
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    @property
+    def id(self) -> ObjectId:
+        """Which object this is. Its `name` is the one it was ever addressed by, up to 1,024 bytes
+        of UTF-8, however it was reached this time; None if there is none."""
+        host = self._host
+        name = host.storage.place.name or name_to_keep(host.id.name)
+        return host.id if host.id.name == name else ObjectId(host.id.raw, name)
+
+    @property
+    def storage(self) -> Storage:
+        """What the object remembers when it is not in memory."""
+        return self._host.storage
+
+    @property
+    def env(self) -> Any:
+        """The bindings and variables, as the constructor gets them."""
+        return self._host.services.env
+
+    def block_concurrency_while(self, async_fn: Callable[[], Awaitable[T]]) -> Answer[T]:
+        """Run `async_fn()` alone: from this call on nothing else is delivered until it has ended.
+
+        It starts when the current turn ends. What it starts itself, it can wait for; sections nest,
+        up to `Limits.critical_section_depth_max` deep, beyond which this raises DurableError. Code
+        after an await of the answer runs before any other event. If it raises, or takes more than
+        `Limits.critical_section_s_max` seconds, the object is reset, and whoever called it gets the
+        error. (As Cloudflare's `blockConcurrencyWhile`.)
+        """
+        if not callable(async_fn):
+            raise TypeError(
+                f"block_concurrency_while() takes an async function, not {async_fn!r}; give it "
+                f"the function itself, without calling it"
+            )
+        return self._host.sections.run(async_fn, resets=True)
+
+    def wait_until(self, awaitable: Awaitable[object]) -> None:
+        """Run *awaitable* to its end beside the event; the object stays in memory meanwhile.
+
+        If it raises, that is logged and has no other effect.
+        """
+        self._host.wait_until(awaitable)
+
+    def abort(self, reason: str | None = None) -> NoReturn:
+        """Reset the object now: writes of this turn are dropped, the memory is discarded.
+
+        Raises ObjectAborted here; calls in flight and later calls on old stubs get it too. No code
+        of the object is resumed after it.
+        """
+        raise self._host.abort(reason)
+
+    def confirmed(self) -> Answer[None]:
+        """An answer that comes when every write made so far, but for those with
+        `allow_unconfirmed`, is on disk.
+
+        Await it before telling the world anything by a way that the runtime does not see, such as
+        an HTTP client. If a write fails the object is reset, and the code here does not go on.
+        """
+        host = self._host
+        host.gate.check()
+        answer = Later[None](host.services.loop)
+        host.output.when_durable(host.output.ticket(), lambda: answer.resolve(None))
+        return answer
+
+    def __repr__(self) -> str:
+        return f"<State of {self._host.label}>"

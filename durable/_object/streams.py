@@ -1,0 +1,131 @@
+"""Streams: what an object's generator yields, handed to a consumer outside of it one by one.
+
+The generator runs in its own object and nowhere else: each item is made in a turn of that object,
+when the consumer asks for it, copied, and heard when what the object wrote before it is on disk.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Generic, TypeVar
+
+from attrs import define, field
+
+from durable._gates.answers import Answer, Later, Ready, when_done
+from durable._loop.loop import Loop
+
+from .events import Event
+from .rpc import ByReference
+
+T = TypeVar("T")
+
+
+@define(eq=False)
+class Channel:
+    """What a generator and its consumer share: the questions asked, and how it ended."""
+
+    loop: Loop
+    _asked: deque[Later[Any]] = field(factory=deque, init=False)
+    # Where the generator waits to be asked.
+    _idle: Later[None] | None = field(default=None, init=False)
+    is_closed: bool = field(default=False, init=False)
+    _end: BaseException | None = field(default=None, init=False)
+
+    def ask(self) -> Later[Any]:
+        """One more item, please."""
+        answer = Later[Any](self.loop)
+        if self._end is not None:
+            answer.fail(self._end)
+        else:
+            self._asked.append(answer)
+            self.stir()
+        return answer
+
+    def stir(self) -> None:
+        """Let the generator look again whether it is asked, or closed."""
+        if self._idle is not None:
+            idle, self._idle = self._idle, None
+            idle.resolve(None)
+
+    def close(self) -> None:
+        """No more questions will come."""
+        if not self.is_closed:
+            self.is_closed = True
+            self.finish(StopAsyncIteration())
+            self.stir()
+
+    def finish(self, end: BaseException) -> None:
+        """No more answers will come: the open questions, and later ones, get *end*."""
+        if self._end is None:
+            self._end = end
+            while self._asked:
+                self._asked.popleft().fail(end)
+
+    async def pump(
+        self, items: AsyncIterator[Any], export: Callable[[Any], Any], event: Event[Any] | None
+    ) -> None:
+        """Make an item for each question, until one side ends it. Runs where *items* belongs."""
+        try:
+            while True:
+                if not self._asked:
+                    if self.is_closed:
+                        return
+                    self._idle = Later[None](self.loop)
+                    await self._idle
+                    continue
+                try:
+                    item = export(await items.__anext__())
+                except StopAsyncIteration:
+                    return
+                if not self._asked:
+                    return  # closed while the item was made
+                self._answer(self._asked.popleft(), item, event)
+        finally:
+            close = getattr(items, "aclose", None)
+            if close is not None:
+                await close()
+
+    def _answer(self, question: Later[Any], item: Any, event: Event[Any] | None) -> None:
+        if event is None:
+            question.resolve(item)
+        else:
+            output = event.gate.output
+            output.when_durable(output.ticket(), lambda: question.resolve(item))
+
+
+class Stream(AsyncIterator[T], ByReference, Generic[T]):
+    """What an async generator method answers: consume it with `async for`, once.
+
+    `aclose()`, or dropping it, ends the generator.
+    """
+
+    __slots__ = ("_channel",)
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def __anext__(self) -> Answer[T]:  # type: ignore[override]
+        return self._channel.ask()
+
+    def aclose(self) -> Answer[None]:
+        """End the generator: at its `yield` it gets GeneratorExit, in a turn of its object."""
+        self._channel.close()
+        return Ready(None)
+
+    def __del__(self) -> None:
+        channel = self._channel
+        if not channel.is_closed:
+            if channel.loop.is_here():
+                channel.close()
+            else:
+                channel.loop.call_soon_threadsafe(channel.close)
+
+
+def end_with(channel: Channel, event: Event[Any]) -> None:
+    """Let the stream end as the delivery of its generator does."""
+
+    def ended() -> None:
+        channel.finish(event.error or StopAsyncIteration())
+
+    when_done(event, ended)

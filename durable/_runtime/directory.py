@@ -1,0 +1,119 @@
+"""The directory: which objects are live, and which of them are to go.
+
+At most one host of an id is in it. A host that broke with writes still on their way to the disk has
+a successor that waits for them, since it would read the disk too early.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from attrs import define, field
+
+from durable._disk.batch import Place
+from durable._disk.environment import Environment
+from durable._model.ids import BASE_SIZE, ObjectId, name_to_keep
+from durable._object.base import DurableObject
+from durable._object.host import Host
+from durable._object.services import Services
+
+# When there are too many live objects, this part of them goes at once: finding the least recently
+# used ones is a pass over all, and is not to be made for each new object.
+EVICTED_AT_ONCE = 1 / 20
+
+
+@define(eq=False)
+class Directory:
+    """Finds the host of an object, and makes it when there is none. Nothing here suspends."""
+
+    services: Services
+    environment: Environment
+    _hosts: dict[bytes, Host] = field(factory=dict, init=False)
+    # Objects whose broken host left batches on their way, and what is to begin when those are in.
+    _unsettled: dict[bytes, list[Callable[[], None]]] = field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.services.on_gone = self._forget
+
+    def host_of(self, object_id: ObjectId, cls: type[DurableObject], class_number: int) -> Host:
+        """The one host of *object_id*."""
+        host = self._hosts.get(object_id.raw)
+        if host is not None:
+            if object_id.name is not None:
+                host.learn_name(object_id.name)
+            return host
+        if len(self._hosts) >= self.services.limits.live_objects_max:
+            self._make_room()
+        place = self._place(object_id, class_number)
+        host = Host(object_id, cls, self.services, place)
+        self._hosts[object_id.raw] = host
+        unsettled = self._unsettled.get(object_id.raw)
+        if unsettled is not None:
+            host.gate.hold()
+            unsettled.append(partial(self._open, host, class_number))
+        self._watch_idle(host, self.services.limits.idle_s_max)
+        return host
+
+    def live(self, object_id: ObjectId) -> Host | None:
+        """The host of *object_id*, if it is in memory."""
+        return self._hosts.get(object_id.raw)
+
+    def __iter__(self) -> Iterator[Host]:
+        return iter(list(self._hosts.values()))
+
+    def __len__(self) -> int:
+        return len(self._hosts)
+
+    def _place(self, object_id: ObjectId, class_number: int) -> Place:
+        base = object_id.raw[:BASE_SIZE]
+        record = self.environment.find(class_number, base)
+        name = name_to_keep(object_id.name)
+        if record is None:
+            return Place(class_number, base, 0, name, None, None)
+        return Place(
+            class_number, base, record.number, record.name or name, record.created_us, record.alarm
+        )
+
+    def _open(self, host: Host, class_number: int) -> None:
+        """What was on its way when the host was made has come to its end: begin."""
+        host.begin_at(self._place(host.id, class_number))
+        host.gate.release()
+
+    def _forget(self, host: Host) -> None:
+        raw = host.id.raw
+        if self._hosts.get(raw) is host:
+            del self._hosts[raw]
+        if host.output.in_flight:
+            self._unsettled.setdefault(raw, [])
+            self.services.when_answered(partial(self._settled, raw))
+
+    def _settled(self, raw: bytes) -> None:
+        for begin in self._unsettled.pop(raw, ()):
+            begin()
+
+    # Who goes
+
+    def _watch_idle(self, host: Host, delay_s: float) -> None:
+        self.services.timers.call_later(delay_s, partial(self._evict_if_idle, host))
+
+    def _evict_if_idle(self, host: Host) -> None:
+        if host.phase.is_over:
+            return
+        limit_s = self.services.limits.idle_s_max
+        if not host.is_idle:
+            self._watch_idle(host, limit_s)
+            return
+        left_s = host.idle_since_s + limit_s - self.services.clock.steady()
+        if left_s > 0:
+            self._watch_idle(host, left_s)
+        else:
+            host.evict()
+
+    def _make_room(self) -> None:
+        """Evict the least recently used of the idle objects."""
+        idle = [host for host in self._hosts.values() if host.is_idle]
+        count = max(1, int(len(self._hosts) * EVICTED_AT_ONCE))
+        for host in heapq.nsmallest(count, idle, key=lambda host: host.idle_since_s):
+            host.evict()

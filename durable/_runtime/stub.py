@@ -1,0 +1,164 @@
+"""Stubs: how the rest of the program speaks to an object.
+
+A call takes its place in line at the call, and happens whether or not its answer is awaited. A stub
+stays with the incarnation that it has reached: once that breaks, the stub gives its reason for
+good, while an object that was merely evicted is found again.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterable, Callable, Mapping
+from contextvars import copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from yarl import URL
+
+from durable._gates.answers import Answer
+from durable._gates.delivery import CURRENT
+from durable._model.errors import NoSuchMethod
+from durable._model.ids import ObjectId
+from durable._model.messages import Request, Response
+from durable._object.base import HANDLERS, DurableObject, rpc_method
+from durable._object.events import Event
+from durable._object.host import Host, Phase
+from durable._object.rpc import ByReference, copy_arguments, export_value, send
+from durable._object.streams import Channel, Stream, end_with
+
+if TYPE_CHECKING:
+    from .namespace import Namespace
+
+T = TypeVar("T", bound=DurableObject)
+
+Body = bytes | str | AsyncIterable[bytes] | None
+
+
+class Stub(ByReference, Generic[T]):
+    """Calls one object: `await stub.fetch(url)`, `await stub.method(...)`, and `async for` over a
+    method that is an async generator.
+
+    Arguments and results are copied. What a call can raise: what the object's own code raises, and
+    ObjectReset, ObjectAborted, ObjectOverloaded, CommitFailed, Deadlock; `stub.name` of a name that
+    is no public method raises NoSuchMethod at once.
+    """
+
+    __slots__ = ("__dict__", "__weakref__", "_host", "_namespace", "id")
+
+    id: ObjectId
+
+    def __init__(self, namespace: Namespace[T], object_id: ObjectId) -> None:
+        self._namespace = namespace
+        self._host: Host | None = None
+        self.id = object_id
+
+    @property
+    def name(self) -> str | None:
+        """The name that the id was made from, if it was."""
+        return self.id.name
+
+    def fetch(
+        self,
+        request: str | URL | Request,
+        *,
+        method: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Body = None,
+    ) -> Answer[Response]:
+        """Send a request to the object's `fetch`, whatever its URL.
+
+        *request* is an absolute URL (else TypeError at the call), or a Request, with which the
+        other arguments do not go.
+        """
+        if not isinstance(request, Request):
+            request = Request(request, method=method or "GET", headers=headers, body=body)
+        elif not (method is None and headers is None and body is None):
+            raise TypeError("fetch() takes a Request, or a URL with method, headers and body")
+        host = self._reach()
+        event = Event[Response](
+            host, partial(host.handle_fetch, request), copy_context(), "fetch", CURRENT.get()
+        )
+        event.export = Host.export_response
+        event.size = request._size
+        send(event)
+        return event
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        cls = self._namespace.cls
+        function = rpc_method(cls, name)
+        if function is None:
+            raise no_such_method(cls, name, self.id)
+        call = self._stream if inspect.isasyncgenfunction(function) else self._call
+        method = partial(call, name)
+        if not name.startswith("_"):
+            self.__dict__[name] = method
+        return method
+
+    def _call(self, name: str, /, *args: Any, **kwargs: Any) -> Answer[Any]:
+        host = self._host
+        if host is None or host.phase is Phase.EVICTED:
+            host = self._reach()
+        if args or kwargs:
+            args, kwargs = copy_arguments(host.services, args, kwargs)
+        event = Event[Any](
+            host,
+            partial(_run_method, host, name, args, kwargs),
+            copy_context(),
+            name,
+            CURRENT.get(),
+            export_value,
+        )
+        send(event)
+        return event
+
+    def _stream(self, name: str, /, *args: Any, **kwargs: Any) -> Stream[Any]:
+        host = self._reach()
+        args, kwargs = copy_arguments(host.services, args, kwargs)
+        channel = Channel(host.services.loop)
+
+        def run() -> Any:
+            items = _run_method(host, name, args, kwargs)
+            return channel.pump(items, partial(export_value, host), event)
+
+        event = Event[None](host, run, copy_context(), name, CURRENT.get())
+        event.is_waited_for = False
+        end_with(channel, event)
+        send(event)
+        return Stream(channel)
+
+    def _reach(self) -> Host:
+        """The host to call: the one reached before, unless it was evicted."""
+        self._namespace.check_open()
+        host = self._host
+        if host is None or host.phase is Phase.EVICTED:
+            host = self._host = self._namespace.host_of(self.id)
+        return host
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stub) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a stub cannot be pickled; send str(stub.id) and make a stub of it there")
+
+    def __repr__(self) -> str:
+        who = repr(self.id.name) if self.id.name is not None else str(self.id)
+        return f"<Stub of {self._namespace.cls.__name__} {who}>"
+
+
+def _run_method(host: Host, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return getattr(host.instance, name)(*args, **kwargs)
+
+
+def no_such_method(cls: type, name: str, object_id: ObjectId) -> NoSuchMethod:
+    """Why *name* cannot be called."""
+    text = f'The RPC receiver does not implement the method "{name}".'
+    if name in HANDLERS:
+        text = f"'{name}' is a reserved method and cannot be called over RPC."
+    elif hasattr(cls, name):
+        text += f" {cls.__name__}.{name} is not a public method of the class."
+    return NoSuchMethod(text, object_id=str(object_id))
+
+

@@ -1,0 +1,306 @@
+"""The cache of one object: encoded values by key, and what is known about the rest.
+
+An entry is bytes, or None for a key that is known to be absent. A key with no entry is absent too
+if it lies in a known span, else nothing is known about it. Entries that are not yet durable are
+dirty: they override what the disk says and are never given up.
+
+Rule: what the cache says is the truth at this moment. It may forget, it may not be wrong.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator, Mapping
+from enum import Enum
+from typing import Final, Literal
+
+from attrs import define, field
+
+from .cache_budget import CacheBudget
+from .spans import (
+    EVERYTHING,
+    NOTHING,
+    Span,
+    Spans,
+    lowest,
+    span_below,
+    span_of,
+    with_span,
+    without_keys,
+)
+
+ENTRY_SIZE: Final = 120  # bytes that an entry or a span takes beside its key and value
+UNSEALED: Final = 1 << 62  # the batch number of a write that has none yet
+_FEW = 8
+
+
+class Unknown(Enum):
+    """The cache cannot say: ask the disk."""
+
+    UNKNOWN = "unknown"
+
+
+UNKNOWN: Final = Unknown.UNKNOWN
+Known = bytes | None
+Before = tuple[Known | Literal[Unknown.UNKNOWN], int | None]  # an entry and its dirty mark
+
+
+@define(eq=False, slots=True, weakref_slot=False)
+class Cache:
+    """What one object has in memory of what it remembers. Nothing here suspends or reads."""
+
+    budget: CacheBudget
+    spans: Spans
+    # The disk holds nothing of this object, and nothing is on its way there: whatever has no entry
+    # is absent, and there is nothing to ask.
+    is_whole: bool
+    entries: dict[str, Known] = field(factory=dict, init=False)
+    # Of each dirty key, the batch in which its last write is.
+    dirty: dict[str, int] | None = field(default=None, init=False)
+    # Rises when everything is forgotten, so that a read that began before teaches nothing.
+    epoch: int = field(default=0, init=False)
+    touched: int = field(default=0, init=False)
+    size: int = field(default=0, init=False)
+    _order: list[str] | None = field(default=None, init=False)  # the keys, sorted, once asked for
+    _passing: set[str] | None = field(default=None, init=False)  # to be forgotten once durable
+
+    # Asking
+
+    def lookup(self, key: str) -> Known | Literal[Unknown.UNKNOWN]:
+        try:
+            return self.entries[key]
+        except KeyError:
+            return None if span_of(self.spans, key) is not None else UNKNOWN
+
+    def select(
+        self, span: Span, *, reverse: bool, limit: int | None
+    ) -> list[tuple[str, bytes]] | None:
+        """What is stored in *span*, in order, cut at *limit*; None: not all of it is known."""
+        lower, upper = span
+        known = span_below(self.spans, upper) if reverse else span_of(self.spans, lower)
+        if known is None:
+            return None
+        if reverse:
+            lower = max(lower, known[0])
+        else:
+            upper = lowest(upper, known[1])
+        is_all = (lower, upper) == span
+        if limit is None and not is_all:
+            return None
+        found: list[tuple[str, bytes]] = []
+        for key in self._keys(lower, upper, reverse=reverse):
+            value = self.entries[key]
+            if value is not None:
+                found.append((key, value))
+                if len(found) == limit:
+                    return found
+        return found if is_all else None
+
+    def dirty_in(self, span: Span) -> dict[str, Known]:
+        """What must override the disk's answer for *span*."""
+        if self.dirty is None:
+            return {}
+        lower, upper = span
+        entries = self.entries
+        if upper is None:
+            return {key: entries[key] for key in self.dirty if lower <= key}
+        return {key: entries[key] for key in self.dirty if lower <= key < upper}
+
+    # Writing
+
+    def before(self, key: str) -> Before:
+        """What `restore` needs to undo a write."""
+        mark = None if self.dirty is None else self.dirty.get(key)
+        return self.entries.get(key, UNKNOWN), mark
+
+    def write(self, key: str, value: Known, *, passing: bool) -> None:
+        """The object wrote; with *passing* the entry goes once it is durable."""
+        dirty = self.dirty
+        if dirty is None:
+            dirty = self.dirty = {}
+        dirty[key] = UNSEALED
+        if passing:
+            if self._passing is None:
+                self._passing = set()
+            self._passing.add(key)
+        elif self._passing is not None:
+            self._passing.discard(key)
+        self._set(key, value)
+
+    def restore(self, key: str, before: Before, durable: int) -> None:
+        """Undo writes of *key*, back to *before*; batches up to *durable* are durable by now."""
+        value, mark = before
+        assert self.dirty is not None
+        if mark is not None and mark > durable:
+            self.dirty[key] = mark
+        else:
+            del self.dirty[key]
+        if value is UNKNOWN:
+            self._remove([key])
+        else:
+            self._set(key, value)
+
+    def sealed(self, keys: Iterable[str], number: int) -> None:
+        """The writes of *keys* are batch *number* now."""
+        if self.dirty is not None:
+            self.dirty.update(dict.fromkeys(keys, number))
+
+    def durable(self, keys: Iterable[str], number: int) -> None:
+        """Batch *number* is on disk: those of its *keys* not written again since are clean."""
+        dirty, passing = self.dirty, self._passing
+        if dirty is None:
+            return
+        needless: list[str] | None = None
+        for key in keys:
+            if dirty.get(key) == number:
+                del dirty[key]
+                if passing is not None and key in passing:
+                    passing.discard(key)
+                    self.forget([key])
+                elif self.entries[key] is None and span_of(self.spans, key) is not None:
+                    needless = needless or []
+                    needless.append(key)
+        if needless is not None:
+            self._remove(needless)
+        if not dirty:
+            self.dirty = None
+        self.budget.settle(self)
+
+    def wipe(self) -> None:
+        """Everything is deleted: nothing is stored, and that is known."""
+        self._drop()
+        self._set_spans(EVERYTHING)
+        self.is_whole = True
+
+    # Learning from the disk
+
+    def learn(self, epoch: int, values: Iterable[tuple[str, Known]]) -> None:
+        """Take in what a read found that began in *epoch*; what was written since stays."""
+        if epoch != self.epoch:
+            return
+        self._add((key, value) for key, value in values if key not in self.entries)
+
+    def learn_span(
+        self,
+        epoch: int,
+        span: Span,
+        found: list[tuple[str, bytes]],
+        overridden: Mapping[str, Known],
+    ) -> None:
+        """Take in that *found* is all the disk had in *span*; *overridden* keys were dirty then."""
+        if epoch != self.epoch:
+            return
+        self._add(
+            (key, value)
+            for key, value in found
+            if key not in self.entries and key not in overridden
+        )
+        # A dirty key that has been undone, or was clean and given up, meanwhile: nothing is known
+        # about it, so the span cannot be either.
+        if all(self.lookup(key) is not UNKNOWN for key in overridden):
+            self._set_spans(with_span(self.spans, span))
+
+    # Forgetting
+
+    def forget(self, keys: list[str]) -> None:
+        """Know nothing about *keys* any more."""
+        self._remove(keys)
+        if self.spans and not self.is_whole:
+            self._set_spans(without_keys(self.spans, sorted(keys), self._sorted()))
+
+    def evict(self, size: int) -> None:
+        """Give up *size* bytes of clean entries, oldest first; all of them if there is less."""
+        dirty: Mapping[str, int] = self.dirty or {}
+        gone: list[str] = []
+        freed = 0
+        for key, value in self.entries.items():
+            if freed >= size:
+                break
+            if key not in dirty:
+                gone.append(key)
+                freed += _size(key, value)
+        if gone:
+            self.forget(gone)
+        if freed < size and not self.is_whole:
+            self._set_spans(NOTHING)
+
+    def discard(self) -> None:
+        """The object leaves memory."""
+        self._drop()
+        self._set_spans(NOTHING)
+        self.is_whole = False
+        self.budget.leave(self)
+
+    def _drop(self) -> None:
+        self.epoch += 1
+        self.entries.clear()
+        self.dirty = self._order = self._passing = None
+        self.spans = NOTHING
+        self._charge(-self.size)
+
+    # The entries, their order and their size
+
+    def _set(self, key: str, value: Known) -> None:
+        entries = self.entries
+        before = entries.get(key, UNKNOWN)
+        entries[key] = value
+        size = len(value) if value is not None else 0
+        if before is UNKNOWN:
+            size += ENTRY_SIZE + len(key)
+            if self._order is not None:
+                insort(self._order, key)
+        elif before is not None:
+            size -= len(before)
+        self._charge(size)
+
+    def _add(self, values: Iterable[tuple[str, Known]]) -> None:
+        entries = self.entries
+        added = [(key, value) for key, value in values]
+        entries.update(added)
+        if self._order is not None:
+            self._order += [key for key, _ in added]
+            self._order.sort()  # two sorted runs: a merge
+        self._charge(sum([_size(key, value) for key, value in added]))
+
+    def _remove(self, keys: list[str]) -> None:
+        size = 0
+        order = self._order
+        if order is not None and len(keys) > _FEW:
+            order = self._order = None
+        for key in keys:
+            size += _size(key, self.entries.pop(key))
+            if order is not None:
+                del order[bisect_left(order, key)]
+        self._charge(-size)
+
+    def _sorted(self) -> list[str]:
+        if self._order is None:
+            self._order = sorted(self.entries)
+        return self._order
+
+    def _keys(self, lower: str, upper: str | None, *, reverse: bool) -> Iterator[str]:
+        order = self._sorted()
+        first = bisect_left(order, lower)
+        last = len(order) if upper is None else bisect_left(order, upper)
+        places = range(last - 1, first - 1, -1) if reverse else range(first, last)
+        return map(order.__getitem__, places)
+
+    def _set_spans(self, spans: Spans) -> None:
+        # The first one is free: most caches have none or one, and are worth no account.
+        size = max(len(spans) - 1, 0) - max(len(self.spans) - 1, 0)
+        self.spans = spans
+        self._charge(size * ENTRY_SIZE)
+
+    def _charge(self, size: int) -> None:
+        if not self.size and size > 0:
+            self.budget.join(self)
+        self.size += size
+        self.budget.charge(size)
+
+    def __repr__(self) -> str:
+        dirty = len(self.dirty) if self.dirty else 0
+        return f"<Cache {len(self.entries)} entries, {dirty} dirty, {len(self.spans)} spans>"
+
+
+def _size(key: str, value: Known) -> int:
+    return ENTRY_SIZE + len(key) + (len(value) if value is not None else 0)

@@ -1,0 +1,111 @@
+"""`ctx.storage.kv`: the same records without `await`.
+
+Reads are made in-line even where `reads="thread"` sends those of `ctx.storage` to a thread: the
+call blocks the event loop as long as the disk takes, a few microseconds for what is in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, overload
+
+from .arguments import UNSET
+from .records import Records
+
+
+class KeyValues:
+    """What an object has stored, read and written at once.
+
+    The same keys and values, the same forms, results, errors and promises as the calls of the same
+    name on `ctx.storage`, whose writes and transactions these share. Cloudflare's `storage.kv`
+    takes single keys only; here the forms with many are there too.
+    """
+
+    __slots__ = ("_records",)
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+
+    @overload
+    def get(self, key: str, default: Any = None, *, no_cache: bool = False) -> Any: ...
+    @overload
+    def get(self, key: Iterable[str], *, no_cache: bool = False) -> dict[str, Any]: ...
+    def get(self, key: str | Iterable[str], default: Any = None, *, no_cache: bool = False) -> Any:
+        """The value of *key*, or *default*; of many keys a dict of those that are there.
+
+        See `Storage.get`.
+        """
+        records = self._records
+        return records.now(records.find(key, default, no_cache=no_cache))
+
+    @overload
+    def put(
+        self, key: str, value: Any, *, allow_unconfirmed: bool = False, no_cache: bool = False
+    ) -> None: ...
+    @overload
+    def put(
+        self,
+        key: Mapping[str, Any],
+        *,
+        allow_unconfirmed: bool = False,
+        no_cache: bool = False,
+    ) -> None: ...
+    def put(
+        self,
+        key: str | Mapping[str, Any],
+        value: Any = UNSET,
+        *,
+        allow_unconfirmed: bool = False,
+        no_cache: bool = False,
+    ) -> None:
+        """Store *value* under *key*, or all pairs of a mapping. See `Storage.put`."""
+        self._records.put(key, value, allow_unconfirmed=allow_unconfirmed, no_cache=no_cache)
+
+    @overload
+    def delete(
+        self, key: str, *, allow_unconfirmed: bool = False, no_cache: bool = False
+    ) -> bool: ...
+    @overload
+    def delete(
+        self, key: Iterable[str], *, allow_unconfirmed: bool = False, no_cache: bool = False
+    ) -> int: ...
+    def delete(
+        self,
+        key: str | Iterable[str],
+        *,
+        allow_unconfirmed: bool = False,
+        no_cache: bool = False,
+    ) -> int:
+        """Delete *key*: whether it was there; of many keys how many were. See `Storage.delete`."""
+        records = self._records
+        return records.now(
+            records.delete(key, allow_unconfirmed=allow_unconfirmed, no_cache=no_cache)
+        )
+
+    def list(
+        self,
+        *,
+        start: str | None = None,
+        start_after: str | None = None,
+        end: str | None = None,
+        prefix: str | None = None,
+        reverse: bool = False,
+        limit: int | None = None,
+        no_cache: bool = False,
+    ) -> dict[str, Any]:
+        """The pairs whose keys lie within the bounds, in key order. See `Storage.list`."""
+        records = self._records
+        return records.now(
+            records.find_list(
+                start=start,
+                start_after=start_after,
+                end=end,
+                prefix=prefix,
+                reverse=reverse,
+                limit=limit,
+                no_cache=no_cache,
+            )
+        )
+
+    def __repr__(self) -> str:
+        return f"<KeyValues {self._records.cache!r}>"

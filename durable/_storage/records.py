@@ -1,0 +1,299 @@
+"""The records of one object: the calls on its keys, under whatever name they are made.
+
+Each call acts at once. What it answers is either known, or a `Miss`: what to ask the disk, and how
+to make the answer of what the disk says. `answer` makes an awaitable of it, `now` a plain value.
+
+Rule: what an answer is made of is fixed at the call. Writes made later are not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from attrs import define, field
+
+from durable._gates.answers import Answer, Ready, StorageWait
+from durable._gates.input_gate import InputGate
+from durable._model.errors import DurableError, ValueTooLarge
+from durable._model.limits import Limits
+
+from .arguments import HOW_TO_PUT, UNSET, Unset, check_key, check_keys, check_pairs
+from .cache import UNKNOWN, Cache, Known
+from .listing import bounds, check_limit
+from .spans import Span, is_below
+from .write_buffer import CANNOT_DELETE_ALL, WriteBuffer
+
+if TYPE_CHECKING:
+    from durable._disk.reads import Reader, Reads
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Miss(Generic[T]):
+    """An answer that the disk has to give."""
+
+    __slots__ = ("read", "take")
+
+    def __init__(self, read: Callable[[Reader], R], take: Callable[[R], T]) -> None:
+        self.read: Callable[[Reader], Any] = read
+        self.take: Callable[[Any], T] = take
+
+
+@define(eq=False, slots=True, weakref_slot=False)
+class Records:
+    """What one object has stored, as its cache, its write buffer and the disk have it together."""
+
+    cache: Cache
+    buffer: WriteBuffer
+    gate: InputGate
+    reads: Reads = field(repr=False)
+    limits: Limits = field(repr=False)
+    encode: Callable[[Any], bytes] = field(repr=False)
+    decode: Callable[[bytes], Any] = field(repr=False)
+
+    # Reading
+
+    def find(self, key: str | Iterable[str], default: Any, *, no_cache: bool) -> Any | Miss[Any]:
+        self.gate.check()
+        if isinstance(key, str):
+            return self._find_one(check_key(key, self.limits.key_size_max), default, no_cache)
+        if default is not None:
+            raise TypeError(
+                "get() takes a default only with a single key; keys that are missing "
+                "are left out of the dict that get([...]) answers"
+            )
+        return self._find_many(self._check_keys(key, "get()"), no_cache)
+
+    def _find_one(self, key: str, default: Any, no_cache: bool) -> Any | Miss[Any]:
+        cache, decode = self.cache, self.decode
+        value = self.cache.lookup(key)
+        if value is not UNKNOWN:
+            return default if value is None else decode(value)
+        number, epoch = self._number, cache.epoch
+
+        def take(value: Known) -> Any:
+            if not no_cache:
+                cache.learn(epoch, ((key, value),))
+            return default if value is None else decode(value)
+
+        return Miss(lambda reader: reader.get(number, key), take)
+
+    def _find_many(
+        self, keys: Iterable[str], no_cache: bool
+    ) -> dict[str, Any] | Miss[dict[str, Any]]:
+        cache, decode = self.cache, self.decode
+        found: dict[str, Known] = {}
+        missing: list[str] = []
+        for key in keys:
+            value = self.cache.lookup(key)
+            if value is UNKNOWN:
+                missing.append(key)
+                found[key] = None  # keeps the place
+            else:
+                found[key] = value
+
+        def decoded() -> dict[str, Any]:
+            return {key: decode(value) for key, value in found.items() if value is not None}
+
+        if not missing:
+            return decoded()
+        number, epoch = self._number, cache.epoch
+
+        def take(stored: Mapping[str, bytes]) -> dict[str, Any]:
+            if not no_cache:
+                cache.learn(epoch, [(key, stored.get(key)) for key in missing])
+            found.update(stored)
+            return decoded()
+
+        return Miss(lambda reader: reader.get_many(number, missing), take)
+
+    def find_list(
+        self,
+        *,
+        start: str | None,
+        start_after: str | None,
+        end: str | None,
+        prefix: str | None,
+        reverse: bool,
+        limit: int | None,
+        no_cache: bool,
+    ) -> dict[str, Any] | Miss[dict[str, Any]]:
+        self.gate.check()
+        span = bounds(start=start, start_after=start_after, end=end, prefix=prefix)
+        limit = check_limit(limit)
+        if span is None:
+            return {}
+        decode = self.decode
+        known = self.cache.select(span, reverse=reverse, limit=limit)
+        if known is not None:
+            return {key: decode(value) for key, value in known}
+        return self._scan(span, reverse, limit, no_cache)
+
+    def _scan(
+        self, span: Span, reverse: bool, limit: int | None, no_cache: bool
+    ) -> Miss[dict[str, Any]]:
+        cache, decode = self.cache, self.decode
+        number, epoch = self._number, cache.epoch
+        dirty = cache.dirty_in(span)
+        # As many more as may turn out to be deleted.
+        ask = limit and limit + sum([value is None for value in dirty.values()])
+
+        def take(stored: list[tuple[str, bytes]]) -> dict[str, Any]:
+            seen = span if ask is None or len(stored) < ask else _seen(span, stored, reverse)
+            overriding = {key: value for key, value in dirty.items() if _is_in(key, seen)}
+            if not no_cache:
+                cache.learn_span(epoch, seen, stored, overriding)
+            merged = _merge(stored, overriding, reverse) if overriding else stored
+            return {key: decode(value) for key, value in merged[:limit]}
+
+        return Miss(
+            lambda reader: list(reader.scan(number, *span, reverse=reverse, limit=ask)), take
+        )
+
+    # Writing
+
+    def put(
+        self,
+        key: str | Mapping[str, Any],
+        value: Any | Unset,
+        *,
+        allow_unconfirmed: bool,
+        no_cache: bool,
+    ) -> None:
+        self.gate.check()
+        if value is UNSET:
+            limits = self.limits
+            pairs = check_pairs(
+                cast("Mapping[str, Any]", key), limits.key_size_max, limits.keys_per_call_max
+            )
+            # All of it is checked before any of it is done.
+            encoded = [(single, self._encode(single, each)) for single, each in pairs]
+            for single, encoding in encoded:
+                self._write(single, encoding, not allow_unconfirmed, no_cache)
+            return
+        if isinstance(key, Mapping):
+            raise TypeError(HOW_TO_PUT + "; a mapping and a value were given")
+        single = key
+        if type(single) is not str or single not in self.cache.entries:
+            single = check_key(single, self.limits.key_size_max)
+        self._write(single, self._encode(single, value), not allow_unconfirmed, no_cache)
+
+    def _encode(self, key: str, value: Any) -> bytes:
+        encoded = self.encode(value)
+        if len(encoded) > self.limits.value_size_max:
+            raise ValueTooLarge(key, len(encoded), self.limits.value_size_max)
+        return encoded
+
+    def _write(self, key: str, value: Known, confirmed: bool, passing: bool) -> None:
+        cache = self.cache
+        if (
+            value == cache.entries.get(key, UNKNOWN)
+            and (cache.dirty is None or key not in cache.dirty)
+            and not passing
+        ):
+            return  # it is what the disk has
+        self.buffer.write(key, value, confirmed=confirmed, passing=passing)
+
+    def delete(
+        self, key: str | Iterable[str], *, allow_unconfirmed: bool, no_cache: bool
+    ) -> int | Miss[int]:
+        """Answers how many were there: a bool for a single key."""
+        self.gate.check()
+        if isinstance(key, str):
+            single = self._delete(
+                [check_key(key, self.limits.key_size_max)], not allow_unconfirmed, no_cache
+            )
+            if isinstance(single, Miss):
+                take = single.take
+                return Miss(single.read, lambda stored: take(stored) > 0)
+            return single > 0
+        return self._delete(self._check_keys(key, "delete()"), not allow_unconfirmed, no_cache)
+
+    def _delete(self, keys: Iterable[str], confirmed: bool, passing: bool) -> int | Miss[int]:
+        count = 0
+        unknown: list[str] = []
+        for key in keys:
+            value = self.cache.lookup(key)
+            if value is None:
+                continue
+            if value is UNKNOWN:
+                unknown.append(key)
+            else:
+                count += 1
+            self.buffer.write(key, None, confirmed=confirmed, passing=passing)
+        if not unknown:
+            return count
+        number = self._number
+        return Miss(
+            lambda reader: reader.get_many(number, unknown), lambda stored: count + len(stored)
+        )
+
+    def delete_all(self, *, allow_unconfirmed: bool) -> None:
+        self.gate.check()
+        if self.buffer.layers:
+            raise DurableError(CANNOT_DELETE_ALL)
+        self.buffer.wipe(confirmed=not allow_unconfirmed)
+
+    # Answering
+
+    def answer(self, found: T | Miss[T], *, holds: bool) -> Answer[T]:
+        if not isinstance(found, Miss):
+            return Ready(found)
+        if self.reads.inline:
+            return Ready(self.now(found))
+        take = found.take
+        wait = StorageWait[T](self.gate, holds=holds)
+        read = self.buffer.begin_read()
+
+        def on_done(stored: Any) -> None:
+            try:
+                value = take(stored)
+            except Exception as error:
+                self.buffer.end_read(read)
+                wait.fail(error)
+            else:
+                self.buffer.end_read(read)
+                wait.finish(value)
+
+        def on_failed(error: DurableError) -> None:
+            self.buffer.end_read(read)
+            wait.fail(error)
+
+        self.reads.fetch(found.read, on_done, on_failed)
+        return wait
+
+    def now(self, found: T | Miss[T]) -> T:
+        return found.take(found.read(self.reads)) if isinstance(found, Miss) else found
+
+    def _check_keys(self, keys: Iterable[str], call: str) -> Iterable[str]:
+        return check_keys(keys, call, self.limits.key_size_max, self.limits.keys_per_call_max)
+
+    @property
+    def _number(self) -> int:
+        """The number that the object's records have on the disk; it has some, or had."""
+        assert self.buffer.place.number
+        assert not self.cache.is_whole
+        return self.buffer.place.number
+
+
+def _seen(span: Span, stored: list[tuple[str, bytes]], reverse: bool) -> Span:
+    """The part of *span* that a list has seen which its limit cut short."""
+    last = stored[-1][0]
+    return (last, span[1]) if reverse else (span[0], last + "\0")
+
+
+def _is_in(key: str, span: Span) -> bool:
+    return span[0] <= key and is_below(key, span[1])
+
+
+def _merge(
+    stored: list[tuple[str, bytes]], overriding: Mapping[str, Known], reverse: bool
+) -> list[tuple[str, bytes]]:
+    merged: dict[str, Known] = {**dict(stored), **overriding}
+    return [
+        (key, value)
+        for key in sorted(merged, reverse=reverse)
+        if (value := merged[key]) is not None
+    ]

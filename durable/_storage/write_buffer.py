@@ -1,0 +1,337 @@
+"""The write buffer: what one object has written and the disk does not have yet.
+
+The writes of a turn gather here until the turn ends; `seal` makes one batch of them, which goes to
+the committer at once, or as soon as it may. While a transaction runs its writes lie in a layer of
+their own; the layers are a stack, every write goes to the top one, and each remembers how to undo
+what it changed in the cache.
+
+Rule: batches leave in the order in which they were sealed, and none before the reads have finished
+that began before it: they must not see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import Enum
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from attrs import define, field
+
+from durable._disk.batch import Alarm, Batch, Place, Unchanged
+from durable._gates.answers import Answer, Ready, StorageWait
+from durable._gates.input_gate import InputGate
+from durable._gates.output_gate import OutputGate
+from durable._model.errors import DurableError
+
+from .cache import Before, Cache, Known
+
+UNCHANGED: Final = Unchanged.UNCHANGED
+CANNOT_DELETE_ALL: Final = (
+    "Cannot call delete_all() within a transaction. Delete the keys one by one, or call it outside"
+)
+DONE: Final[Ready[None]] = Ready(None)
+
+T = TypeVar("T")
+
+AlarmChange = Alarm | Unchanged | None
+
+
+class Phase(Enum):
+    """Where a transaction is."""
+
+    OPEN = "open"
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled back"
+
+
+@define(eq=False, slots=True)
+class Layer:
+    """The writes of one transaction that runs, and what was there before them."""
+
+    alarm_before: Alarm | None
+    rings_before: bool
+    puts: dict[str, Known] = field(factory=dict, init=False)
+    befores: dict[str, Before] = field(factory=dict, init=False)
+    alarm: AlarmChange = field(default=UNCHANGED, init=False)
+    has_written: bool = field(default=False, init=False)
+    is_confirmed: bool = field(default=False, init=False)
+    phase: Phase = field(default=Phase.OPEN, init=False)
+
+    def note(self, confirmed: bool) -> None:
+        self.has_written = True
+        self.is_confirmed |= confirmed
+
+
+@define(eq=False, slots=True, weakref_slot=False)
+class WriteBuffer:
+    """The writes of one object between the call and the disk. Nothing here suspends."""
+
+    place: Place
+    cache: Cache
+    gate: InputGate
+    output: OutputGate
+    _submit: Callable[[Batch], None] = field(repr=False)
+    _next_number: Callable[[], int] = field(repr=False)
+    _on_failed: Callable[[DurableError], None] = field(repr=False)
+    dirty_bytes_max: int
+
+    # The alarm as the object sees it; it rings while its handler runs, and is then not to be seen.
+    alarm: Alarm | None = field(init=False)
+    rings: bool = field(default=False, init=False)
+
+    # The turn under way
+    _puts: dict[str, Known] | None = field(default=None, init=False)
+    _is_wiped: bool = field(default=False, init=False)
+    _alarm_change: AlarmChange = field(default=UNCHANGED, init=False)
+    _has_written: bool = field(default=False, init=False)
+    _is_confirmed: bool = field(default=False, init=False)
+
+    layers: list[Layer] | None = field(default=None, init=False)
+
+    # Batches become durable in the order they were sealed, so two counters say it all.
+    sealed: int = field(default=0, init=False)
+    durable: int = field(default=0, init=False)
+    sealed_bytes: int = field(default=0, init=False)  # of batches that are not durable yet
+    is_closed: bool = field(default=False, init=False)
+
+    _last_read: int = field(default=0, init=False)
+    _reading: dict[int, None] | None = field(default=None, init=False)  # oldest first
+    _deferred: list[tuple[Batch, int, int]] | None = field(default=None, init=False)
+    _waiting_room: list[tuple[StorageWait[Any], Any]] | None = field(default=None, init=False)
+    _waiting_durable: list[tuple[int, StorageWait[None]]] | None = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.alarm = self.place.alarm
+
+    # Writing
+
+    def write(self, key: str, value: Known, *, confirmed: bool, passing: bool) -> None:
+        if self.layers:
+            layer = self.layers[-1]
+            if key not in layer.befores:
+                layer.befores[key] = self.cache.before(key)
+            layer.puts[key] = value
+            layer.note(confirmed)
+        else:
+            if self._puts is None:
+                self._puts = {}
+            self._puts[key] = value
+            self._note(confirmed)
+        self.cache.write(key, value, passing=passing)
+
+    def write_alarm(self, alarm: Alarm | None, *, confirmed: bool) -> None:
+        """The object's alarm is *alarm* from now on; whatever rings is not its alarm any more."""
+        self.alarm = alarm
+        self.rings = False
+        if self.layers:
+            self.layers[-1].alarm = alarm
+            self.layers[-1].note(confirmed)
+        else:
+            self._alarm_change = alarm
+            self._note(confirmed)
+
+    def wipe(self, *, confirmed: bool) -> None:
+        """Delete everything, the alarm too; writes of this turn that came before never happen."""
+        assert not self.layers
+        self._puts = None
+        self._is_wiped = True
+        self.cache.wipe()
+        self.write_alarm(None, confirmed=confirmed)
+
+    def _note(self, confirmed: bool) -> None:
+        if not self._has_written or (confirmed and not self._is_confirmed):
+            self._has_written = True
+            self._is_confirmed |= confirmed
+            self.output.note_write(confirmed=confirmed)
+
+    # Transactions
+
+    def push(self) -> Layer:
+        """A transaction begins: what is written from now on is its."""
+        if not self.layers:
+            self.seal()
+            self.layers = []
+        layer = Layer(self.alarm, self.rings)
+        self.layers.append(layer)
+        return layer
+
+    def commit(self, layer: Layer) -> None:
+        """Keep what *layer* wrote: as the work of the transaction around it, or of this turn."""
+        assert layer.phase is Phase.OPEN
+        assert self.layers is not None
+        place = self.layers.index(layer)
+        del self.layers[place]
+        layer.phase = Phase.COMMITTED
+        if place:
+            self._merge(layer, self.layers[place - 1])
+        elif layer.has_written:
+            if self._puts is None:
+                self._puts = {}
+            self._puts.update(layer.puts)
+            if layer.alarm is not UNCHANGED:
+                self._alarm_change = layer.alarm
+            self._note(layer.is_confirmed)
+        if not self.layers:
+            self.layers = None
+
+    def roll_back(self, layer: Layer) -> None:
+        """Undo what *layer* wrote, and the transactions inside it that have not ended."""
+        assert layer.phase is Phase.OPEN
+        assert self.layers is not None
+        while layer.phase is Phase.OPEN:
+            top = self.layers.pop()
+            top.phase = Phase.ROLLED_BACK
+            if not self.is_closed:
+                for key, before in top.befores.items():
+                    self.cache.restore(key, before, self.durable)
+            self.alarm, self.rings = top.alarm_before, top.rings_before
+        if not self.layers:
+            self.layers = None
+
+    @staticmethod
+    def _merge(inner: Layer, outer: Layer) -> None:
+        outer.puts.update(inner.puts)
+        outer.befores = inner.befores | outer.befores
+        if inner.alarm is not UNCHANGED:
+            outer.alarm = inner.alarm
+        if inner.has_written:
+            outer.note(inner.is_confirmed)
+
+    # Sealing
+
+    def seal(self) -> None:
+        """The turn has ended: what it wrote is one batch now. Not while a transaction runs."""
+        if not self._has_written or self.layers or self.is_closed:
+            return
+        puts = self._puts if self._puts is not None else {}
+        size = sum([len(key) + len(value or b"") for key, value in puts.items()])
+        self.sealed = number = self.output.seal()
+        batch = Batch(
+            place=self.place,
+            wipe=self._is_wiped,
+            puts=puts,
+            alarm=self._alarm_change,
+            on_durable=partial(self._became_durable, number, puts, size),
+            on_failed=self.fail,
+            size=size,
+        )
+        self.cache.sealed(puts, number)
+        self.sealed_bytes += size
+        self._puts = None
+        self._alarm_change = UNCHANGED
+        self._is_wiped = self._has_written = self._is_confirmed = False
+        if self._deferred is None and self._may_leave(batch, number, self._last_read):
+            self._send(batch)
+        else:
+            if self._deferred is None:
+                self._deferred = []
+            self._deferred.append((batch, number, self._last_read))
+
+    def _may_leave(self, batch: Batch, number: int, last_read: int) -> bool:
+        if self._reading and next(iter(self._reading)) <= last_read:
+            return False
+        # A wipe gives the object a new number, and the committer looks at the number: so none of
+        # the old number's batches may be on its way.
+        return not batch.wipe or self.durable == number - 1
+
+    def _send(self, batch: Batch) -> None:
+        if batch.wipe or not self.place.number:
+            self.place.number = self._next_number()
+        self.cache.is_whole = self._is_wiped or self._is_wipe_deferred()
+        self._submit(batch)
+
+    def _is_wipe_deferred(self) -> bool:
+        return self._deferred is not None and any(batch.wipe for batch, _, _ in self._deferred)
+
+    def _send_deferred(self) -> None:
+        while self._deferred and self._may_leave(*self._deferred[0]):
+            batch, _, _ = self._deferred.pop(0)
+            if not self._deferred:
+                self._deferred = None
+            self._send(batch)
+
+    def _became_durable(self, number: int, keys: Iterable[str], size: int) -> None:
+        self.durable = number
+        self.sealed_bytes -= size
+        self.cache.durable(keys, number)
+        if self._deferred is not None:
+            self._send_deferred()
+        self.output.durable(number)
+        if self._waiting_room is not None and self.has_room:
+            waiting, self._waiting_room = self._waiting_room, None
+            for wait, value in waiting:
+                wait.finish(value)
+        while self._waiting_durable and self._waiting_durable[0][0] <= number:
+            self._waiting_durable.pop(0)[1].finish(None)
+
+    # Reads that take a while
+
+    def begin_read(self) -> int:
+        """A read in the reader thread begins: writes from here on are kept from it."""
+        self._last_read += 1
+        if self._reading is None:
+            self._reading = {}
+        self._reading[self._last_read] = None
+        return self._last_read
+
+    def end_read(self, read: int) -> None:
+        assert self._reading is not None
+        del self._reading[read]
+        if not self._reading:
+            self._reading = None
+        if self._deferred is not None:
+            self._send_deferred()
+
+    # Waiting
+
+    @property
+    def has_room(self) -> bool:
+        return self.sealed_bytes <= self.dirty_bytes_max
+
+    def wait_room(self, value: T, *, holds: bool) -> Answer[T]:
+        """Answers *value*: at once if there is room for more writes, else as soon as there is."""
+        if self.has_room or self.is_closed:
+            return Ready(value)
+        wait = StorageWait[T](self.gate, holds=holds)
+        if self._waiting_room is None:
+            self._waiting_room = []
+        self._waiting_room.append((wait, value))
+        return wait
+
+    def wait_durable(self) -> Answer[None]:
+        """Comes when all that was written so far, outside of a running transaction, is durable."""
+        number = self.sealed + self._has_written
+        if number <= self.durable:
+            return DONE
+        wait = StorageWait[None](self.gate, holds=False)
+        if self._waiting_durable is None:
+            self._waiting_durable = []
+        self._waiting_durable.append((number, wait))
+        return wait
+
+    # The end
+
+    def fail(self, error: DurableError) -> None:
+        """A batch did not reach the disk: the object is to be reset, before anyone is woken."""
+        if not self.is_closed:
+            self.is_closed = True
+            self._on_failed(error)
+            self.close(error)
+
+    def close(self, error: DurableError | None) -> None:
+        """Make no more batches, and forget those that have not left. Whoever waits gets *error*."""
+        self.is_closed = True
+        self._deferred = None
+        room, self._waiting_room = self._waiting_room or [], None
+        durable, self._waiting_durable = self._waiting_durable or [], None
+        if error is not None:
+            for wait in [*[wait for wait, _ in room], *[wait for _, wait in durable]]:
+                wait.fail(error.again())
+
+    def __repr__(self) -> str:
+        layers = len(self.layers) if self.layers else 0
+        return (
+            f"<WriteBuffer {len(self._puts or ())} unsealed, {self.durable} of {self.sealed} "
+            f"durable, {layers} transactions>"
+        )

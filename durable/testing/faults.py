@@ -1,0 +1,120 @@
+"""Faults: a disk that stalls, fails, or loses power when a test says so."""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from attrs import define, field
+
+from durable._disk.batch import Batch
+
+
+@define(eq=False, repr=False)
+class Faults:
+    """Give it to `durable.testing.open(faults=)`; every method may be called while the store runs.
+
+    Commits are counted in groups: the batches that the committer takes together are one.
+    """
+
+    _lock: threading.Condition = field(factory=threading.Condition, init=False)
+    _held: int = field(default=0, init=False)
+    _let_through: int = field(default=0, init=False)
+    _waiting: int = field(default=0, init=False)
+    _fail_after: int | None = field(default=None, init=False)
+    _dark_after: int | None = field(default=None, init=False)
+    _reads_held: int = field(default=0, init=False)
+
+    @contextmanager
+    def hold_commits(self) -> Iterator[None]:
+        """Inside of this block no commit goes on; they all do at its end."""
+        with self._lock:
+            self._held += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held -= 1
+                if not self._held:
+                    self._let_through = 0
+                self._lock.notify_all()
+
+    def let_one_commit(self) -> None:
+        """Let one group go on that is held, or the next one that will be."""
+        with self._lock:
+            self._let_through += 1
+            self._lock.notify_all()
+
+    def fail_commits(self, after: int = 0) -> None:
+        """Let *after* more commits succeed, then fail every one, as a full or broken disk does."""
+        with self._lock:
+            self._fail_after = after
+
+    def repair(self) -> None:
+        """Let commits succeed again."""
+        with self._lock:
+            self._fail_after = self._dark_after = None
+
+    def lose_power(self, after: int = 0) -> None:
+        """Let *after* more commits reach the disk; none after them does, until it is opened anew."""
+        with self._lock:
+            self._dark_after = after
+
+    @contextmanager
+    def hold_reads(self) -> Iterator[None]:
+        """Inside of this block what is not in memory is not read; it is at its end."""
+        with self._lock:
+            self._reads_held += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reads_held -= 1
+                self._lock.notify_all()
+
+    @property
+    def commits_waiting(self) -> int:
+        """How many groups are held at this moment."""
+        return self._waiting
+
+    # The disk's side, on its threads
+
+    @property
+    def holds_commits(self) -> bool:
+        return self._held > 0
+
+    @property
+    def holds_reads(self) -> bool:
+        return self._reads_held > 0
+
+    def before_commit(self, group: Sequence[Batch]) -> None:
+        with self._lock:
+            self._waiting += 1
+            while self._held and not self._let_through:
+                self._lock.wait()
+            self._waiting -= 1
+            if self._held:
+                self._let_through -= 1
+            self._fail_after = self._count(self._fail_after, "the disk failed")
+            self._dark_after = self._count(self._dark_after, "the power is out")
+
+    def after_commit(self, group: Sequence[Batch]) -> None:
+        """Nothing is wrong with what is on the disk."""
+
+    def before_read(self) -> None:
+        with self._lock:
+            while self._reads_held:
+                self._lock.wait()
+
+    @staticmethod
+    def _count(left: int | None, text: str) -> int | None:
+        if left is None:
+            return None
+        if left <= 0:
+            raise OSError(errno.EIO, f"{text} (durable.testing.Faults)")
+        return left - 1
+
+    def __repr__(self) -> str:
+        return f"<Faults, {self._waiting} commits held>"

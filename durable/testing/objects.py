@@ -1,0 +1,98 @@
+"""Getting at the objects of a runtime: from the inside, out of memory, out of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from typing import Any, Literal, TypeVar
+
+import anyio
+
+from durable._gates.delivery import CURRENT
+from durable._model.errors import DurableError, ObjectReset
+from durable._model.ids import ObjectId
+from durable._object.base import DurableObject
+from durable._object.events import Event
+from durable._object.host import Host
+from durable._object.state import State
+from durable._runtime.namespace import Namespace
+from durable._runtime.runtime import Runtime
+from durable._runtime.stub import Stub
+
+T = TypeVar("T", bound=DurableObject)
+R = TypeVar("R")
+
+
+async def run_in_object(
+    stub: Stub[T], fn: Callable[[T, State], R | Awaitable[R]]
+) -> R:
+    """Run `fn(instance, ctx)` as an event of the object, gates and all; answers what it returns.
+
+    The result is handed over as it is, not copied.
+    """
+    host = stub._reach()
+
+    def body() -> Any:
+        assert host.instance is not None
+        return fn(host.instance, host.state)  # type: ignore[arg-type]
+
+    event = Event[R](host, body, copy_context(), "run_in_object", CURRENT.get())
+    host.deliver(event)
+    return await event
+
+
+async def evict(stub: Stub[Any], websockets: Literal["hibernate", "close"] = "hibernate") -> None:
+    """Take the object out of memory, once it is idle; its stubs stay valid.
+
+    Raises DurableError if it is not in memory, or not idle within 30 s.
+    """
+    if websockets not in {"hibernate", "close"}:
+        raise TypeError('websockets must be "hibernate" or "close"')
+    host = _live(stub)
+    await _evict(host)
+
+
+async def _evict(host: Host) -> None:
+    with anyio.move_on_after(30):
+        while not host.phase.is_over:
+            if host.is_idle:
+                host.evict()
+                return
+            await anyio.sleep(0)
+    if not host.phase.is_over:
+        raise DurableError(
+            "Timed out waiting to evict Durable Object: it still has active references."
+        )
+
+
+async def evict_all(runtime: Runtime) -> None:
+    """Take every object out of memory, each once it is idle."""
+    for host in runtime._directory:
+        await _evict(host)
+
+
+async def abort_all(runtime: Runtime) -> None:
+    """Reset every live object: their old stubs get ObjectReset."""
+    for host in runtime._directory:
+        host.break_(ObjectReset("Application called abortAllDurableObjects()."))
+
+
+async def list_object_ids(namespace: Namespace[Any]) -> list[ObjectId]:
+    """The ids of the objects that have a stored key or an alarm."""
+    return [stored.id async for stored in namespace.objects()]
+
+
+def is_live(stub: Stub[Any]) -> bool:
+    """Whether the object is in memory."""
+    return stub._namespace._directory.live(stub.id) is not None
+
+
+def _live(stub: Stub[Any]) -> Host:
+    if not isinstance(stub, Stub):
+        raise TypeError("evict() can only be used on a Durable Object stub.")
+    host = stub._namespace._directory.live(stub.id)
+    if host is None:
+        raise DurableError("Cannot evict Durable Object: it is not currently running.")
+    return host
+
+

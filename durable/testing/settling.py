@@ -1,0 +1,53 @@
+"""Waiting until nothing more happens: every task waits, and no thread of ours is at work."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+from collections.abc import Callable
+
+import anyio
+import anyio.lowlevel
+
+# Callbacks of the loop are not tasks and are not seen; they have had their say after this many
+# rounds in which no task stirred. (The input gate counts eight of them.)
+QUIET_ROUNDS = 16
+THREAD_POLL_S = 0.0005
+
+
+async def settle(is_busy: Callable[[], bool]) -> None:
+    """Return when every other task waits and *is_busy* is not."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        await _settle_trio(is_busy)
+    else:
+        await _settle_asyncio(is_busy)
+
+
+async def _settle_asyncio(is_busy: Callable[[], bool]) -> None:
+    me = asyncio.current_task()
+    quiet = 0
+    while quiet < QUIET_ROUNDS:
+        await asyncio.sleep(0)
+        if is_busy():
+            await asyncio.sleep(THREAD_POLL_S)
+            quiet = 0
+        elif any(_may_run(task) for task in asyncio.all_tasks() if task is not me):
+            quiet = 0
+        else:
+            quiet += 1
+
+
+def _may_run(task: asyncio.Task[object]) -> bool:
+    waiter = getattr(task, "_fut_waiter", None)
+    return waiter is None or waiter.done()
+
+
+async def _settle_trio(is_busy: Callable[[], bool]) -> None:
+    wait_all_tasks_blocked = importlib.import_module("trio.testing").wait_all_tasks_blocked
+    while True:
+        await wait_all_tasks_blocked()
+        if not is_busy():
+            return
+        await anyio.sleep(THREAD_POLL_S)

@@ -1,0 +1,44 @@
+"""What every test may count on: the event loops it runs on, and a Hypothesis without chance.
+
+A test that is `async def` runs once on each loop. A module, class or function that is about some of
+them only says so: `pytestmark = pytest.mark.backends("asyncio", "trio")`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+# asyncio's debug mode costs much and changes the order of things; it is off whatever the machine's
+# environment says.
+BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "asyncio": ("asyncio", {"debug": False}),
+    "uvloop": ("asyncio", {"debug": False, "use_uvloop": True}),
+    "trio": ("trio", {}),
+}
+if sys.platform == "win32":
+    del BACKENDS["uvloop"]
+
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("explore", max_examples=2_000, deadline=None)
+settings.load_profile("steady")
+
+
+@pytest.fixture(scope="module")
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """The loop under test, as anyio's pytest plugin wants it."""
+    return BACKENDS[request.param]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "anyio_backend" not in metafunc.fixturenames:
+        return
+    mark = metafunc.definition.get_closest_marker("backends")
+    names = tuple(BACKENDS) if mark is None else mark.args
+    unknown = set(names) - {"asyncio", "uvloop", "trio"}
+    assert not unknown, f"{metafunc.definition.nodeid}: no such backend: {sorted(unknown)}"
+    known = [name for name in names if name in BACKENDS]
+    metafunc.parametrize("anyio_backend", known, indirect=True, scope="module")

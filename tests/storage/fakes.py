@@ -1,0 +1,278 @@
+"""A disk, a gate and a clock that do what the test says, when it says so.
+
+The disk is a dict for each number. Batches wait until they are committed, and are reported durable
+apart from that; reads of the reader thread wait until they are finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
+from typing import Any
+
+from attrs import define, field
+
+from durable._disk.batch import Alarm, Batch, Place, Unchanged
+from durable._disk.codec import MsgpackCodec
+from durable._gates.answers import Answer, Later
+from durable._gates.output_gate import OutputGate
+from durable._model.errors import DurableError
+from durable._model.limits import Limits
+from durable._storage.cache_budget import CacheBudget
+from durable._storage.storage import Storage
+
+
+class FakeLoop:
+    """Nothing waits in these tests: they look at answers, and finish them by hand."""
+
+
+@define(eq=False)
+class FakeGate:
+    """Counts its holds."""
+
+    loop: Any = field(factory=FakeLoop)
+    broken: DurableError | None = None
+    holds: int = 0
+    waits_for_storage: bool = False
+
+    def check(self) -> None:
+        if self.broken is not None:
+            raise self.broken.again()
+
+    def hold(self) -> None:
+        self.holds += 1
+
+    def release(self) -> None:
+        assert self.holds > 0
+        self.holds -= 1
+
+
+@define(eq=False)
+class FakeClock:
+    now_s: float = 1_000_000.0
+
+    def now(self) -> float:
+        return self.now_s
+
+
+@define(eq=False)
+class Read:
+    """A read in the reader thread, under way."""
+
+    _read: Callable[[Any], Any]
+    _on_done: Callable[[Any], None]
+    _on_failed: Callable[[DurableError], None]
+    _disk: FakeDisk
+    _result: Any = None
+    _is_made: bool = False
+
+    def make(self) -> None:
+        """The thread looks at the disk now."""
+        if not self._is_made:
+            self._is_made = True
+            self._result = self._read(self._disk)
+
+    def finish(self) -> None:
+        self.make()
+        self._disk.reading.remove(self)
+        self._on_done(self._result)
+
+    def fail(self, error: DurableError) -> None:
+        self._disk.reading.remove(self)
+        self._on_failed(error)
+
+
+@define(eq=False)
+class FakeDisk:
+    """What is stored, what waits to be, and who reads. Also counts how often it was asked."""
+
+    inline: bool = True
+    stored: dict[int, dict[str, bytes]] = field(factory=dict)
+    number: int = 0  # under which the one object's records are now
+    alarm: Alarm | None = None
+    waiting: list[Batch] = field(factory=list)
+    unreported: list[Batch] = field(factory=list)
+    reading: list[Read] = field(factory=list)
+    asked: int = 0
+    _last_number: int = 0
+
+    def next_number(self) -> int:
+        self._last_number += 1
+        return self._last_number
+
+    # Reads
+
+    def get(self, number: int, key: str) -> bytes | None:
+        self.asked += 1
+        return self.stored.get(number, {}).get(key)
+
+    def get_many(self, number: int, keys: Iterable[str]) -> dict[str, bytes]:
+        self.asked += 1
+        stored = self.stored.get(number, {})
+        return {key: stored[key] for key in keys if key in stored}
+
+    def scan(
+        self, number: int, lower: str, upper: str | None, *, reverse: bool, limit: int | None
+    ) -> Iterator[tuple[str, bytes]]:
+        self.asked += 1
+        pairs = [
+            (key, value)
+            for key, value in sorted(self.stored.get(number, {}).items(), reverse=reverse)
+            if lower <= key and (upper is None or key < upper)
+        ]
+        return iter(pairs[:limit])
+
+    def fetch(
+        self,
+        read: Callable[[Any], Any],
+        on_done: Callable[[Any], None],
+        on_failed: Callable[[DurableError], None],
+    ) -> None:
+        self.reading.append(Read(read, on_done, on_failed, self))
+
+    # Commits
+
+    def submit(self, batch: Batch) -> None:
+        self.waiting.append(batch)
+
+    def commit(self) -> Batch:
+        """Apply the oldest batch; it is not reported yet."""
+        batch = self.waiting.pop(0)
+        if batch.wipe:
+            self.stored.pop(self.number, None)
+        self.number = batch.place.number
+        stored = self.stored.setdefault(self.number, {})
+        for key, value in batch.puts.items():
+            if value is None:
+                stored.pop(key, None)
+            else:
+                stored[key] = value
+        if not isinstance(batch.alarm, Unchanged):
+            self.alarm = batch.alarm
+        self.unreported.append(batch)
+        return batch
+
+    def report(self) -> None:
+        """Say that the oldest committed batch is durable."""
+        self.unreported.pop(0).on_durable()
+
+    def settle(self) -> None:
+        """Finish every read, commit and report everything."""
+        while self.reading or self.waiting or self.unreported:
+            while self.reading:
+                self.reading[0].finish()
+            while self.waiting:
+                self.commit()
+            while self.unreported:
+                self.report()
+
+    def fail(self, error: DurableError) -> None:
+        """No batch that waits reaches the disk."""
+        for batch in self.waiting:
+            batch.on_failed(error)
+        self.waiting.clear()
+
+
+class Section(Answer[Any]):
+    """A critical section that begins when it is awaited."""
+
+    __slots__ = ("_begin",)
+
+    def __init__(self, begin: Callable[[], Awaitable[Any]]) -> None:
+        self._begin = begin
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return (yield from self._begin().__await__())
+
+
+@define(eq=False)
+class Kit:
+    """A storage on fakes."""
+
+    disk: FakeDisk
+    gate: FakeGate
+    output: OutputGate
+    clock: FakeClock
+    budget: CacheBudget
+    storage: Storage
+    failed: list[DurableError]
+
+
+def make_kit(
+    disk: FakeDisk | None = None,
+    *,
+    limits: Limits | None = None,
+    budget: CacheBudget | None = None,
+    clock: FakeClock | None = None,
+    has_alarm_handler: bool = True,
+) -> Kit:
+    disk = disk if disk is not None else FakeDisk()
+    limits = limits or Limits()
+    budget = budget or CacheBudget(limits.cache_bytes_max)
+    gate, output, clock = FakeGate(), OutputGate(), clock or FakeClock()
+    failed: list[DurableError] = []
+    place = Place(
+        class_number=1,
+        base=bytes(16),
+        number=disk.number,
+        name=None,
+        created_us=None,
+        alarm=disk.alarm,
+    )
+
+    def on_failed(error: DurableError) -> None:
+        failed.append(error)
+        gate.broken = error
+
+    def run_section(fn: Callable[[], Awaitable[Any]], /, *, resets: bool) -> Answer[Any]:
+        assert not resets
+
+        def begin() -> Awaitable[Any]:
+            storage.seal()  # the turn of the call has ended
+            return fn()
+
+        return Section(begin)
+
+    storage = Storage(
+        place=place,
+        reads=disk,  # type: ignore[arg-type]
+        submit=disk.submit,
+        next_number=disk.next_number,
+        gate=gate,  # type: ignore[arg-type]
+        output=output,
+        codec=MsgpackCodec(),
+        limits=limits,
+        clock=clock,  # type: ignore[arg-type]
+        budget=budget,
+        run_section=run_section,
+        has_alarm_handler=has_alarm_handler,
+        on_failed=on_failed,
+    )
+    return Kit(disk, gate, output, clock, budget, storage, failed)
+
+
+def stored_kit(values: dict[str, Any], **options: Any) -> Kit:
+    """A storage that has just been woken, with *values* on its disk."""
+    kit = make_kit(FakeDisk(inline=options.pop("inline", True)))
+    if values:
+        kit.storage.put(values)
+        kit.storage.seal()
+        kit.disk.settle()
+    kit.disk.asked = 0
+    return make_kit(kit.disk, **options)
+
+
+def value_of(answer: Answer[Any]) -> Any:
+    """What an answer holds that is there already."""
+    if isinstance(answer, Later):
+        assert answer.is_done, "the answer has not come"
+    return run(answer)
+
+
+def run(awaitable: Awaitable[Any]) -> Any:
+    """The value of what never really waits."""
+    steps = awaitable.__await__()
+    try:
+        next(steps)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("it waits")

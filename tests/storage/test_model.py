@@ -1,0 +1,337 @@
+"""Cache, write buffer, transactions and disk together are a dict, whatever happens when.
+
+Hypothesis writes, reads, seals, commits, reports, evicts, fails and rolls back in any order; a plain
+dict says what every read must answer, and what every cache entry must hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from durable._gates.answers import Answer, Later
+from durable._model.errors import CommitFailed, DurableError, StoreDamaged
+from durable._storage.cache import ENTRY_SIZE, UNKNOWN
+from durable._storage.spans import span_of
+from durable._storage.transaction import Transaction
+
+from .fakes import FakeDisk, Kit, make_kit, run
+
+KEYS = ["", "a", "a\0", "aa", "ab", "b", "ba", "\ud7ff", "\ue000", "\U0010ffff"]
+keys = st.sampled_from(KEYS)
+values = st.one_of(st.none(), st.integers(0, 3), st.text(max_size=40))
+bounds = st.one_of(st.none(), keys)
+flags = st.booleans()
+
+
+class Pause:
+    """Where a closure waits until the test lets it on."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+class Rollback(Exception):
+    pass
+
+
+class StorageIsADict(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.disk = FakeDisk()
+        self.kit: Kit = make_kit(self.disk)
+        self.model: dict[str, Any] = {}
+        self.alarm: int | None = None
+        self.sealed: list[tuple[dict[str, Any], int | None]] = [({}, None)]
+        self.committed = 0
+        self.expected: list[tuple[Later[Any], Any]] = []
+        # Of each transaction that runs: its coroutine, txn, and what was before it.
+        self.running: list[tuple[Any, Transaction, dict[str, Any], int | None]] = []
+
+    # Reads
+
+    def check(self, answer: Answer[Any], expected: Any) -> None:
+        if isinstance(answer, Later) and not answer.is_done:
+            self.expected.append((answer, expected))
+        else:
+            assert repr(run(answer)) == repr(expected)
+
+    @rule(key=keys, no_cache=flags, sync=flags)
+    def get(self, key: str, no_cache: bool, sync: bool) -> None:
+        expected = self.model.get(key, "missing")
+        storage = self.kit.storage
+        if sync:
+            assert repr(storage.kv.get(key, "missing", no_cache=no_cache)) == repr(expected)
+        else:
+            self.check(storage.get(key, "missing", no_cache=no_cache), expected)
+
+    @rule(asked=st.lists(keys, max_size=5), no_cache=flags)
+    def get_many(self, asked: list[str], no_cache: bool) -> None:
+        expected = {key: self.model[key] for key in sorted(set(asked)) if key in self.model}
+        self.check(self.kit.storage.get(asked, no_cache=no_cache), expected)
+
+    @rule(
+        start=bounds,
+        end=bounds,
+        prefix=bounds,
+        reverse=flags,
+        limit=st.one_of(st.none(), st.integers(1, 4)),
+        no_cache=flags,
+    )
+    def list(
+        self,
+        start: str | None,
+        end: str | None,
+        prefix: str | None,
+        reverse: bool,
+        limit: int | None,
+        no_cache: bool,
+    ) -> None:
+        listed = [
+            key
+            for key in sorted(self.model, reverse=reverse)
+            if key >= (start or "") and (end is None or key < end) and key.startswith(prefix or "")
+        ]
+        expected = {key: self.model[key] for key in listed[:limit]}
+        answer = self.kit.storage.list(
+            start=start, end=end, prefix=prefix, reverse=reverse, limit=limit, no_cache=no_cache
+        )
+        self.check(answer, expected)
+
+    # Writes
+
+    @rule(key=keys, value=values, unconfirmed=flags, no_cache=flags)
+    def put(self, key: str, value: Any, unconfirmed: bool, no_cache: bool) -> None:
+        self.kit.storage.put(key, value, allow_unconfirmed=unconfirmed, no_cache=no_cache)
+        self.model[key] = value
+
+    @rule(pairs=st.dictionaries(keys, values, max_size=4))
+    def put_many(self, pairs: dict[str, Any]) -> None:
+        self.kit.storage.put(pairs)
+        self.model.update(pairs)
+
+    @rule(key=keys, no_cache=flags)
+    def delete(self, key: str, no_cache: bool) -> None:
+        was_there = key in self.model
+        self.model.pop(key, None)
+        self.check(self.kit.storage.delete(key, no_cache=no_cache), was_there)
+
+    @rule(asked=st.lists(keys, max_size=4), sync=flags)
+    def delete_many(self, asked: list[str], sync: bool) -> None:
+        count = len(set(asked) & set(self.model))
+        for key in asked:
+            self.model.pop(key, None)
+        if sync:
+            assert self.kit.storage.kv.delete(asked) == count
+        else:
+            self.check(self.kit.storage.delete(asked), count)
+
+    @rule()
+    def delete_all(self) -> None:
+        if self.running:
+            with pytest.raises(DurableError, match="within a transaction"):
+                self.kit.storage.delete_all()
+        else:
+            self.kit.storage.delete_all()
+            self.model.clear()
+            self.alarm = None
+
+    @rule(time=st.integers(1_000_001, 1_000_004))
+    def set_alarm(self, time: int) -> None:
+        self.kit.storage.set_alarm(time)
+        self.alarm = time
+
+    @rule()
+    def delete_alarm(self) -> None:
+        self.kit.storage.delete_alarm()
+        self.alarm = None
+
+    # Transactions
+
+    @rule()
+    def begin(self) -> None:
+        given: list[Transaction] = []
+
+        async def closure(txn: Transaction) -> None:
+            given.append(txn)
+            await Pause()
+
+        steps: Any = self.kit.storage.transaction(closure).__await__()
+        if not self.running:
+            self.seal()
+        steps.send(None)
+        self.running.append((steps, given[0], dict(self.model), self.alarm))
+
+    @precondition(lambda self: self.running)
+    @rule()
+    def commit_transaction(self) -> None:
+        steps, _, _, _ = self.running.pop()
+        with pytest.raises(StopIteration):
+            steps.send(None)
+
+    @precondition(lambda self: self.running)
+    @rule()
+    def throw_in_transaction(self) -> None:
+        steps, _, self.model, self.alarm = self.running.pop()
+        with pytest.raises(Rollback):
+            steps.throw(Rollback())
+
+    @precondition(lambda self: self.running)
+    @rule()
+    def roll_back(self) -> None:
+        steps, txn, self.model, self.alarm = self.running.pop()
+        txn.rollback()
+        with pytest.raises(StopIteration):
+            steps.send(None)
+
+    # The disk
+
+    @rule()
+    def seal(self) -> None:
+        before = self.kit.storage._buffer.sealed
+        self.kit.storage.seal()
+        if self.kit.storage._buffer.sealed > before:
+            self.sealed.append((dict(self.model), self.alarm))
+
+    @precondition(lambda self: self.disk.waiting)
+    @rule()
+    def commit(self) -> None:
+        self.disk.commit()
+        self.committed += 1
+
+    @precondition(lambda self: self.disk.unreported)
+    @rule()
+    def report(self) -> None:
+        self.disk.report()
+
+    @precondition(lambda self: self.disk.reading)
+    @rule(which=st.integers(0, 9))
+    def make_read(self, which: int) -> None:
+        self.disk.reading[which % len(self.disk.reading)].make()
+
+    @precondition(lambda self: self.disk.reading)
+    @rule(which=st.integers(0, 9))
+    def finish_read(self, which: int) -> None:
+        self.disk.reading[which % len(self.disk.reading)].finish()
+
+    @precondition(lambda self: self.disk.reading)
+    @rule()
+    def fail_read(self) -> None:
+        self.disk.reading[0].fail(StoreDamaged("a page cannot be read"))
+
+    @rule(size=st.integers(1, 800))
+    def evict(self, size: int) -> None:
+        self.kit.storage._cache.evict(size)
+
+    @rule(inline=flags)
+    def choose_reads(self, inline: bool) -> None:
+        self.disk.inline = inline
+
+    @rule()
+    def fail(self) -> None:
+        """The object starts anew from the last batch that was committed."""
+        while self.disk.unreported:
+            self.disk.report()
+        self.disk.fail(CommitFailed("the disk is gone"))
+        self.start_anew()
+
+    @precondition(lambda self: not self.running)
+    @rule()
+    def forget(self) -> None:
+        """The object is evicted when it is idle."""
+        self.seal()
+        while self.disk.reading or self.disk.waiting or self.disk.unreported:
+            while self.disk.reading:
+                self.finish_read(0)
+            while self.disk.waiting:
+                self.commit()
+            while self.disk.unreported:
+                self.report()
+        self.check_answers()
+        assert self.kit.storage._cache.dirty is None
+        assert self.kit.storage._buffer.sealed_bytes == 0
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        self.kit.storage.discard()
+        assert self.kit.budget.size == 0
+        while self.disk.reading:
+            self.disk.reading[0].finish()
+        self.expected.clear()
+        for steps, _, _, _ in reversed(self.running):
+            steps.close()
+        self.running.clear()
+        assert self.kit.budget.size == 0
+        model, alarm = self.sealed[self.committed]
+        self.model, self.alarm = dict(model), alarm
+        self.sealed, self.committed = [(dict(model), alarm)], 0
+        self.kit = make_kit(self.disk)
+
+    # What must always be
+
+    @invariant()
+    def check_answers(self) -> None:
+        still = []
+        for answer, expected in self.expected:
+            if not answer.is_done:
+                still.append((answer, expected))
+            elif answer.error is None:
+                assert repr(run(answer)) == repr(expected)
+        self.expected = still
+
+    @invariant()
+    def check_cache_is_true(self) -> None:
+        cache, decode = self.kit.storage._cache, self.kit.storage._decode
+        for key in KEYS:
+            value = cache.lookup(key)
+            if value is not UNKNOWN:
+                assert (key in self.model) == (value is not None)
+                if value is not None:
+                    assert repr(decode(value)) == repr(self.model[key])
+        if cache._order is not None:
+            assert cache._order == sorted(cache.entries)
+
+    @invariant()
+    def check_account(self) -> None:
+        cache = self.kit.storage._cache
+        size = sum(ENTRY_SIZE + len(key) + len(value or b"") for key, value in cache.entries.items())
+        size += ENTRY_SIZE * max(0, len(cache.spans) - 1)
+        assert cache.size == self.kit.budget.size == size
+
+    @invariant()
+    def check_spans(self) -> None:
+        spans = self.kit.storage._cache.spans
+        for (_, upper), (lower, _) in zip(spans, spans[1:], strict=False):
+            assert upper is not None
+            assert upper < lower
+        for key in KEYS:
+            inside = any(low <= key and (high is None or key < high) for low, high in spans)
+            assert (span_of(spans, key) is not None) == inside
+
+    @invariant()
+    def check_alarm(self) -> None:
+        alarm = run(self.kit.storage.get_alarm())
+        assert (alarm and alarm.timestamp()) == self.alarm
+
+    @invariant()
+    def check_disk(self) -> None:
+        model, alarm = self.sealed[self.committed]
+        stored = self.disk.stored.get(self.disk.number, {})
+        decode = self.kit.storage._decode
+        assert {key: repr(decode(value)) for key, value in stored.items()} == {
+            key: repr(value) for key, value in model.items()
+        }
+        assert (self.disk.alarm and self.disk.alarm.due_us) == (alarm and alarm * 1_000_000)
+
+    @invariant()
+    def check_holds(self) -> None:
+        assert self.kit.gate.holds == sum(not answer.is_done for answer, _ in self.expected)
+
+
+TestStorageIsADict = StorageIsADict.TestCase
+TestStorageIsADict.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
