@@ -115,7 +115,7 @@ class _Chunks(AsyncIterator[bytes]):
 
     def __init__(self, content: bytes | AsyncIterable[bytes]) -> None:
         self._rest: bytes | None = None
-        self._source: AsyncIterator[bytes] | None = None
+        self._source: AsyncIterator[object] | None = None
         if isinstance(content, bytes):
             self._rest = content
         else:
@@ -126,11 +126,17 @@ class _Chunks(AsyncIterator[bytes]):
 
     async def __anext__(self) -> bytes:
         if self._source is not None:
-            return _checked(await anext(self._source))
-        chunk, self._rest = self._rest, None
-        if not chunk:
+            chunk = await anext(self._source)
+            if type(chunk) is bytes:
+                return chunk
+            if isinstance(chunk, bytes | bytearray | memoryview):
+                return bytes(chunk)
+            await self.aclose()
+            raise TypeError(f"the chunks of a body must be bytes, not {type(chunk).__name__}")
+        rest, self._rest = self._rest, None
+        if not rest:
             raise StopAsyncIteration
-        return chunk
+        return rest
 
     async def aclose(self) -> None:
         """Say that nobody will read on, to a source that wants to know."""
@@ -138,11 +144,3 @@ class _Chunks(AsyncIterator[bytes]):
         close = getattr(source, "aclose", None)
         if close is not None:
             await close()
-
-
-def _checked(chunk: object) -> bytes:
-    if type(chunk) is bytes:
-        return chunk
-    if isinstance(chunk, bytes | bytearray | memoryview):
-        return bytes(chunk)
-    raise TypeError(f"the chunks of a body must be bytes, not {type(chunk).__name__}")

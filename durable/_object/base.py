@@ -25,9 +25,7 @@ class DurableObject:
         self.env = env
 
 
-HANDLERS = frozenset(
-    {"fetch", "alarm", "websocket_message", "websocket_close", "websocket_error"}
-)
+HANDLERS = frozenset({"fetch", "alarm", "websocket_message", "websocket_close", "websocket_error"})
 
 
 def rpc_method(cls: type, name: str) -> Any | None:

@@ -17,7 +17,7 @@ from attrs import define
 
 from durable._disk.batch import Place
 from durable._gates.critical_section import Sections
-from durable._gates.delivery import Delivery, gate_task, serve
+from durable._gates.delivery import CURRENT, Delivery, gate_task, serve
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
 from durable._model.errors import (
@@ -29,9 +29,10 @@ from durable._model.errors import (
     ObjectReset,
 )
 from durable._model.ids import ObjectId, name_to_keep
-from durable._model.messages import Request, Response
+from durable._model.messages import Request
 from durable._storage.storage import Storage
 
+from .alarms import AlarmEvent
 from .base import DurableObject
 from .events import Event, chain_of
 from .services import Services
@@ -72,6 +73,7 @@ class Host:
     gate: InputGate
     output: OutputGate
     sections: Sections
+    place: Place
     storage: Storage
     state: State
     instance: DurableObject | None
@@ -82,6 +84,8 @@ class Host:
     ties: int
     idle_since_s: float
     is_commit_timed: bool
+    # What waits for the writes of a predecessor to be on disk; None if there are none.
+    begins_later: list[Callable[[], None]] | None
 
     def __init__(
         self, object_id: ObjectId, cls: type[DurableObject], services: Services, place: Place
@@ -93,6 +97,7 @@ class Host:
         self.gate = InputGate(services.loop, self.output, self._seal, self._start)
         self.output.on_first_write = self._first_write
         self.sections = Sections(self.gate, services.timers, services.limits, self.fail)
+        self.place = place
         self.storage = self._storage(place)
         self.state = State(self)
         self.instance = None
@@ -101,6 +106,7 @@ class Host:
         self.ties = 0
         self.idle_since_s = services.clock.steady()
         self.is_commit_timed = False
+        self.begins_later = None
 
     def _storage(self, place: Place) -> Storage:
         services = self.services
@@ -123,11 +129,22 @@ class Host:
     def begin_at(self, place: Place) -> None:
         """Begin with what the disk holds now; it was not yet all there when the host was made."""
         assert self.phase is Phase.NEW or self.phase is Phase.STARTING
+        self.place = place
         self.storage = self._storage(place)
+        callbacks, self.begins_later = self.begins_later or (), None
+        for callback in callbacks:
+            callback()
+
+    def when_open(self, callback: Callable[[], None]) -> None:
+        """Call back when what its predecessor wrote is on disk: at once, as a rule."""
+        if self.begins_later is None:
+            callback()
+        else:
+            self.begins_later.append(callback)
 
     def learn_name(self, name: str) -> None:
         """The object was addressed by *name*, which it may not have known."""
-        place = self.storage.place
+        place = self.place
         if place.name is None:
             place.name = name_to_keep(name)
 
@@ -207,21 +224,12 @@ class Host:
             )
         return handler(request)
 
-    def export_response(self, response: Any) -> Response:
-        """What `fetch` has answered, as it leaves the object."""
-        if not isinstance(response, Response):
-            raise TypeError(
-                f"{self.cls.__name__}.fetch() must return a durable.Response, not "
-                f"{type(response).__name__}"
-            )
-        return response
-
     # Starting
 
     def _construct_first(self) -> None:
         """Put the constructor at the head of the line."""
         self.phase = Phase.STARTING
-        construct = Delivery[None](self.gate, self._construct, copy_context(), "constructor")
+        construct = Event[None](self, self._construct, copy_context(), "constructor", None)
         if self.gate.enter_nowait(construct):
             self._start(construct)
         else:
@@ -330,15 +338,24 @@ class Host:
         self.phase = Phase.EVICTED
         self._gone()
 
-    def abort(self, reason: str | None = None) -> ObjectAborted:
+    def abort(self, reason: str | None, *, retry_alarm: bool) -> ObjectAborted:
         """Break the object at its own wish; answers what to raise."""
+        delivery = CURRENT.get()
+        while delivery is not None and delivery.parent is not None:
+            delivery = delivery.parent
+        if isinstance(delivery, AlarmEvent) and delivery.host is self:
+            delivery.is_own_fault = True
+            delivery.is_given_up = not retry_alarm
         text = "Application called abort() to reset Durable Object." if reason is None else reason
         aborted = ObjectAborted(str(text))
         self.break_(aborted)
         return aborted
 
     def fail(self, error: BaseException) -> None:
-        """Reset the object because of what its own code raised."""
+        """Reset the object because of what its own code raised in a section or the constructor."""
+        for event in self.open:
+            if isinstance(event, AlarmEvent) and event.tasks:
+                event.is_own_fault = self.phase is Phase.RUNNING
         self.break_(reset_by(error))
 
     def break_(self, reason: DurableError) -> None:
@@ -347,7 +364,8 @@ class Host:
             return
         reason.object_id = str(self.id)
         self.phase = Phase.BROKEN
-        log.warning("%s was reset: %s", self.label, reason)
+        if self.services.is_open:
+            log.warning("%s was reset: %s", self.label, reason)
         self.gate.break_(reason)
         self.output.drop_waiting()
         for event in list(self.open):
@@ -363,8 +381,12 @@ class Host:
 
     @property
     def label(self) -> str:
-        name = self.storage.place.name or self.id.name
-        return f"{self.cls.__name__}({name!r})" if name is not None else f"{self.cls.__name__}({self.id})"
+        name = self.place.name or self.id.name
+        return (
+            f"{self.cls.__name__}({name!r})"
+            if name is not None
+            else f"{self.cls.__name__}({self.id})"
+        )
 
     def __repr__(self) -> str:
         return f"<Host {self.label} {self.phase.value}, {self.gate!r}, {self.output!r}>"
@@ -389,5 +411,3 @@ def reset_by(error: BaseException) -> DurableError:
     reason.reset = True
     reason.__cause__ = error
     return reason
-
-

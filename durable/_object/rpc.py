@@ -14,20 +14,15 @@ from typing import Any
 
 from durable._gates.answers import Answer, Later
 from durable._gates.delivery import CURRENT
-from durable._model.errors import UnstorableValue
 from durable._model.ids import ObjectId
 from durable._model.messages import Request, Response
-from durable._model.values import copy_value
+from durable._model.values import REFUSED, copy_value
 
+from .bodies import detach_body
+from .by_reference import ByReference
 from .events import Event
 from .host import Host
 from .services import Services
-
-
-class ByReference:
-    """Marks what crosses an object's border as it is."""
-
-    __slots__ = ()
 
 
 class RemoteFunction(ByReference):
@@ -72,13 +67,19 @@ def send(event: Event[Any]) -> None:
         output.when_durable(output.ticket(), partial(event.host.deliver, event))
 
 
+def sender_host() -> Host | None:
+    """The host of the object whose code runs, or None for the program's own."""
+    delivery = CURRENT.get()
+    while delivery is not None and not isinstance(delivery, Event):
+        delivery = delivery.parent
+    return delivery.host if delivery is not None else None
+
+
 def copy_arguments(
     services: Services, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of a call as the callee gets them; UnstorableValue if they cannot be sent."""
-    sender = CURRENT.get()
-    host = sender.host if isinstance(sender, Event) else None
-    keep = partial(_keep, services, host)
+    keep = partial(_keep, services, sender_host())
     copied = copy_value(args, keep) if args else args
     return copied, (copy_value(kwargs, keep) if kwargs else kwargs)
 
@@ -89,12 +90,15 @@ def export_value(host: Host, value: Any) -> Any:
 
 
 def _keep(services: Services, host: Host | None, leaf: Any) -> Any:
-    """What stands for *leaf* on the other side; raises UnstorableValue if nothing does."""
-    if isinstance(leaf, ByReference | ObjectId | Request | Response):
+    """What stands for *leaf* on the other side."""
+    if isinstance(leaf, ByReference | ObjectId):
+        return leaf
+    if isinstance(leaf, Request | Response):
+        detach_body(leaf, services, host)
         return leaf
     if callable(leaf) and not isinstance(leaf, type):
         return RemoteFunction(leaf, host, services)
-    raise UnstorableValue(f"{type(leaf).__module__}.{type(leaf).__qualname__} cannot be sent")
+    return REFUSED
 
 
 def call_outside(services: Services, body: Callable[[], Any], label: str) -> Answer[Any]:
@@ -121,5 +125,3 @@ def call_outside(services: Services, body: Callable[[], Any], label: str) -> Ans
     else:
         sender.gate.output.when_durable(sender.gate.output.ticket(), start)
     return answer
-
-

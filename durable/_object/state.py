@@ -29,7 +29,7 @@ class State:
         """Which object this is. Its `name` is the one it was ever addressed by, up to 1,024 bytes
         of UTF-8, however it was reached this time; None if there is none."""
         host = self._host
-        name = host.storage.place.name or name_to_keep(host.id.name)
+        name = host.place.name or name_to_keep(host.id.name)
         return host.id if host.id.name == name else ObjectId(host.id.raw, name)
 
     @property
@@ -65,13 +65,14 @@ class State:
         """
         self._host.wait_until(awaitable)
 
-    def abort(self, reason: str | None = None) -> NoReturn:
+    def abort(self, reason: str | None = None, *, retry_alarm: bool = True) -> NoReturn:
         """Reset the object now: writes of this turn are dropped, the memory is discarded.
 
         Raises ObjectAborted here; calls in flight and later calls on old stubs get it too. No code
-        of the object is resumed after it.
+        of the object is resumed after it. In `alarm()` it counts as a failure, after which the alarm
+        is retried; *retry_alarm* False gives that alarm up.
         """
-        raise self._host.abort(reason)
+        raise self._host.abort(reason, retry_alarm=retry_alarm)
 
     def confirmed(self) -> Answer[None]:
         """An answer that comes when every write made so far, but for those with

@@ -15,8 +15,8 @@ from attrs import define, field
 from durable._gates.answers import Answer, Later, Ready, when_done
 from durable._loop.loop import Loop
 
+from .by_reference import ByReference
 from .events import Event
-from .rpc import ByReference
 
 T = TypeVar("T")
 

@@ -52,6 +52,7 @@ class Directory:
         unsettled = self._unsettled.get(object_id.raw)
         if unsettled is not None:
             host.gate.hold()
+            host.begins_later = []
             unsettled.append(partial(self._open, host, class_number))
         self._watch_idle(host, self.services.limits.idle_s_max)
         return host

@@ -106,6 +106,10 @@ class Namespace(Generic[T]):
         """The host of one of these objects; not for users."""
         return self._directory.host_of(object_id, self.cls, self._record.number)
 
+    def host_of_base(self, base: bytes) -> Host:
+        """The host of an object that the store knows by its base; not for users."""
+        return self.host_of(self._ids.from_base(base))
+
     def check_open(self) -> None:
         """Raise if calls cannot be made now, or from here."""
         if not self._services.loop.is_here():

@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 
 from durable._disk.batch import Batch, Place, Unchanged
 from durable._disk.codec import Codec, MsgpackCodec
-from durable._disk.committer import CommitFaults, Committer
+from durable._disk.committer import Committer
 from durable._disk.environment import Environment
 from durable._disk.reads import Reads
 from durable._gates.answers import when_done
@@ -34,6 +34,7 @@ from durable._object.events import Event
 from durable._object.services import Services
 from durable._storage.cache_budget import CacheBudget
 
+from .alarms import Alarms
 from .directory import Directory
 from .env import Env
 from .namespace import Namespace
@@ -68,6 +69,7 @@ class Runtime:
     _environment: Environment
     _committer: Committer
     _directory: Directory
+    _alarms: Alarms
     _namespaces: dict[type[DurableObject], Namespace[Any]] = field(factory=dict, init=False)
 
     @property
@@ -93,7 +95,7 @@ class Runtime:
             live_objects=len(hosts),
             open_deliveries=sum(len(host.open) for host in hosts),
             queued_deliveries=sum(host.gate.queued for host in hosts),
-            cache_bytes=self._services.budget.used,
+            cache_bytes=self._services.budget.size,
             batches_waiting=self._committer.waiting,
         )
 
@@ -114,6 +116,8 @@ class Runtime:
         record = self._environment.register_class(cls.__name__, cls.__name__)
         namespace = Namespace(cls, record, self._directory)
         self._namespaces[cls] = namespace
+        self._alarms.namespaces[record.number] = namespace
+        self._alarms.ask()
         return namespace
 
     def __repr__(self) -> str:
@@ -146,7 +150,6 @@ class open:  # noqa: A001, N801 - it is used as a function, `durable.open`
         clock: Clock | None = None,
         codec: Codec | None = None,
         reads: str = "inline",
-        faults: CommitFaults | None = None,
     ) -> None:
         self._path = os.fspath(path)
         self._bindings = dict(bindings or {})
@@ -155,7 +158,7 @@ class open:  # noqa: A001, N801 - it is used as a function, `durable.open`
         self._clock = clock or SystemClock()
         self._codec = codec or MsgpackCodec()
         self._reads = reads
-        self._faults = faults
+        self._faults: Any = None  # by durable.testing
         _check(self._bindings, self._vars, reads)
         self._open: _OpenStore | None = None
 
@@ -201,9 +204,10 @@ class _OpenStore:
         clock: Clock,
         codec: Codec,
         reads: str,
-        faults: CommitFaults | None,
+        faults: Any,
     ) -> None:
         self._path = path
+        self._faults = faults
         self._limits = limits
         self._clock = clock
         backend = which_backend()
@@ -223,12 +227,14 @@ class _OpenStore:
             limits=limits,
             codec=codec,
             reads=self._reads,
-            submit=self._committer.submit,
+            submit=self._submit,
             next_number=self._environment.next_number,
             when_answered=self._when_answered,
             budget=CacheBudget(limits.cache_bytes_max),
         )
         self._directory = Directory(self._services, self._environment)
+        self._alarms = Alarms(self._services, self._environment, {})
+        self._unwatch = clock.watch(self._is_busy)
         self._starts = task_starts.watch(backend, gate_task)
 
     async def start(
@@ -238,7 +244,12 @@ class _OpenStore:
         self._committer.start()
         self._loop.spawn(self._timers.run(), "durable timers")
         runtime = Runtime(
-            self._path, self._services, self._environment, self._committer, self._directory
+            self._path,
+            self._services,
+            self._environment,
+            self._committer,
+            self._directory,
+            self._alarms,
         )
         try:
             namespaces = {name: runtime.namespace(cls) for name, cls in bindings.items()}
@@ -252,6 +263,8 @@ class _OpenStore:
     async def stop(self) -> None:
         """Let deliveries end, then cancel them; commit what they wrote; leave nothing behind."""
         self._services.is_open = False
+        self._alarms.close()
+        self._unwatch()
         with anyio.move_on_after(self._limits.shutdown_s_max):
             while events := self._unanswered():
                 for event in events:
@@ -286,6 +299,16 @@ class _OpenStore:
             while any(tasks & host.gate.running for host in self._directory):
                 await anyio.sleep(0.001)
 
+    def _submit(self, batch: Batch) -> None:
+        if batch.alarm is not Unchanged.UNCHANGED:
+            self._alarms.submitting(batch)
+        self._committer.submit(batch)
+
+    def _is_busy(self) -> bool:
+        """Whether threads are at work, in a way that a test need not end."""
+        held = self._faults is not None and self._faults.holds_commits
+        return (self._committer.waiting > 0 and not held) or self._reads.waiting > 0
+
     def _when_answered(self, callback: Any) -> None:
         """An empty batch comes back when all before it have."""
         place = Place(0, b"", 0, None, None, None)
@@ -305,5 +328,3 @@ class _OpenStore:
         """The committer has ended; let what it reported be heard."""
         while self._committer.waiting:
             await anyio.sleep(0)
-
-

@@ -20,10 +20,12 @@ from durable._gates.delivery import CURRENT
 from durable._model.errors import NoSuchMethod
 from durable._model.ids import ObjectId
 from durable._model.messages import Request, Response
+from durable._object.bodies import detach_body, export_response
 from durable._object.base import HANDLERS, DurableObject, rpc_method
 from durable._object.events import Event
 from durable._object.host import Host, Phase
-from durable._object.rpc import ByReference, copy_arguments, export_value, send
+from durable._object.by_reference import ByReference
+from durable._object.rpc import copy_arguments, export_value, send, sender_host
 from durable._object.streams import Channel, Stream, end_with
 
 if TYPE_CHECKING:
@@ -75,10 +77,15 @@ class Stub(ByReference, Generic[T]):
         elif not (method is None and headers is None and body is None):
             raise TypeError("fetch() takes a Request, or a URL with method, headers and body")
         host = self._reach()
+        detach_body(request, host.services, sender_host())
         event = Event[Response](
-            host, partial(host.handle_fetch, request), copy_context(), "fetch", CURRENT.get()
+            host,
+            partial(host.handle_fetch, request),
+            copy_context(),
+            "fetch",
+            CURRENT.get(),
+            export_response,
         )
-        event.export = Host.export_response
         event.size = request._size
         send(event)
         return event
@@ -160,5 +167,3 @@ def no_such_method(cls: type, name: str, object_id: ObjectId) -> NoSuchMethod:
     elif hasattr(cls, name):
         text += f" {cls.__name__}.{name} is not a public method of the class."
     return NoSuchMethod(text, object_id=str(object_id))
-
-

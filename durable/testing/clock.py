@@ -113,5 +113,3 @@ class VirtualClock:
 
     def __repr__(self) -> str:
         return f"<VirtualClock at {self._elapsed_s:g} s, {len(self._sleepers)} sleep>"
-
-

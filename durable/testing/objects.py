@@ -23,9 +23,7 @@ T = TypeVar("T", bound=DurableObject)
 R = TypeVar("R")
 
 
-async def run_in_object(
-    stub: Stub[T], fn: Callable[[T, State], R | Awaitable[R]]
-) -> R:
+async def run_in_object(stub: Stub[T], fn: Callable[[T, State], R | Awaitable[R]]) -> R:
     """Run `fn(instance, ctx)` as an event of the object, gates and all; answers what it returns.
 
     The result is handed over as it is, not copied.
@@ -77,6 +75,27 @@ async def abort_all(runtime: Runtime) -> None:
         host.break_(ObjectReset("Application called abortAllDurableObjects()."))
 
 
+async def run_alarm(stub: Stub[Any]) -> bool:
+    """Ring the object's alarm now, whatever time it is set for; False if none is set.
+
+    Returns when the handler has ended and what follows from it is stored; raises nothing of the
+    handler's, which is retried as it would be.
+    """
+    return await stub._namespace.alarms.ring_now(stub._reach())
+
+
+async def reset(runtime: Runtime) -> None:
+    """Delete every object of every class that the runtime has: live ones are reset, their old stubs
+    get ObjectReset; what was stored is gone, alarms too."""
+    for host in runtime._directory:
+        host.break_(ObjectReset("Application called deleteAllDurableObjects()."))
+    for namespace in list(runtime._namespaces.values()):
+        async for stored in namespace.objects():
+            host = namespace.host_of(stored.id)
+            host.when_open(host.storage.delete_all)
+            await host.storage.sync()
+
+
 async def list_object_ids(namespace: Namespace[Any]) -> list[ObjectId]:
     """The ids of the objects that have a stored key or an alarm."""
     return [stored.id async for stored in namespace.objects()]
@@ -94,5 +113,3 @@ def _live(stub: Stub[Any]) -> Host:
     if host is None:
         raise DurableError("Cannot evict Durable Object: it is not currently running.")
     return host
-
-

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from durable._disk.codec import Codec, MsgpackCodec, decode, encode
 from durable._model.errors import StoreDamaged, UnstorableValue
 from durable._model.values import CONTAINERS, DEPTH_MAX, copy_value
-from tests.model.test_values import PLAIN, UNSTORABLE, _nameless_zone
+from tests.model.test_values import PLAIN, UNSTORABLE, kind_of, nameless_zone
 
 VIENNA = ZoneInfo("Europe/Vienna")
 
@@ -141,7 +141,7 @@ def test_every_storable_value_comes_back(value: Any) -> None:
     assert same(decoded, copy_value(value))
 
 
-@pytest.mark.parametrize("value", PLAIN, ids=repr)
+@pytest.mark.parametrize("value", PLAIN, ids=kind_of)
 def test_the_plain_values_come_back(value: Any) -> None:
     """The codec takes what the copy takes."""
     assert same(decode(encode(value)), value)
@@ -150,7 +150,7 @@ def test_the_plain_values_come_back(value: Any) -> None:
 @pytest.mark.parametrize(
     "leaf",
     [*UNSTORABLE, ormsgpack.Ext(2, b"\x90"), ormsgpack.Fragment(b"\x01")],
-    ids=lambda leaf: type(leaf).__name__,
+    ids=kind_of,
 )
 @pytest.mark.parametrize(
     ("hold", "where"),
@@ -170,7 +170,7 @@ def test_what_cannot_come_back_is_refused_with_its_place(leaf: Any, hold: Any, w
     assert caught.value.where == where
 
 
-@pytest.mark.parametrize("key", [key for key in UNSTORABLE if type(key).__hash__ is not None])
+@pytest.mark.parametrize("key", [key for key in UNSTORABLE if type(key).__hash__], ids=kind_of)
 def test_what_cannot_come_back_is_refused_as_a_key(key: Any) -> None:
     """Keys are held to the same list: a StrEnum is not written as its text."""
     for keyed in ({key: 1}, {"a": {key: 1}}, [{1: {key: 1}}], {(key,): 1}, {key}, frozenset({key})):
@@ -216,7 +216,7 @@ def test_fold_and_zone_are_kept() -> None:
 
 def test_a_zone_without_a_key_comes_back_as_its_offset() -> None:
     """The instant is the same; the rules of the zone are not kept."""
-    moment = datetime(2024, 1, 1, tzinfo=_nameless_zone())
+    moment = datetime(2024, 1, 1, tzinfo=nameless_zone())
     decoded = decode(encode(moment))
 
     assert decoded == moment
@@ -278,8 +278,8 @@ def test_any_bytes_are_a_value_or_damage(garbage: bytes) -> None:
     for encoded in (garbage, b"\x01" + garbage):
         try:
             decode(encoded)
-        except StoreDamaged as error:
-            assert "stored value" in str(error)
+        except StoreDamaged:
+            pass
 
 
 ZONE_TEXTS = [
@@ -328,19 +328,19 @@ def test_deeply_nested_extensions_are_damage() -> None:
 
 def test_an_unknown_format_byte_is_named() -> None:
     """The text says which byte, and where it may come from."""
-    with pytest.raises(StoreDamaged, match="format byte 7.*later version"):
+    with pytest.raises(StoreDamaged, match=r"format byte 7.*later version"):
         decode(b"\x07\x05")
 
 
 def test_an_unknown_zone_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store moved to a machine without time zones is not called damaged without a word of help."""
+    """A store moved to a machine without time zones is met with a word of help."""
     encoded = encode([time(1, tzinfo=VIENNA)])
 
     def not_found(key: str) -> ZoneInfo:
         raise zoneinfo.ZoneInfoNotFoundError(f"No time zone found with key {key}")
 
     monkeypatch.setattr("durable._disk.codec.ZoneInfo", not_found)
-    with pytest.raises(StoreDamaged, match="Europe/Vienna.*tzdata"):
+    with pytest.raises(StoreDamaged, match=r"Europe/Vienna.*tzdata"):
         decode(encoded)
 
 

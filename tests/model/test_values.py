@@ -44,9 +44,9 @@ class Point:
     x: int = 0
 
 
-Pair = namedtuple("Pair", "a b")  # noqa: PYI024
+Pair = namedtuple("Pair", "a b")
 
-UNSTORABLE = [
+UNSTORABLE: list[Any] = [
     Colour.RED,
     Number.ONE,
     Word.YES,
@@ -92,16 +92,21 @@ PLAIN: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("value", PLAIN, ids=repr)
+def kind_of(value: Any) -> str:
+    """The id of a case: the same in every process, unlike the repr of an object or a set."""
+    return type(value).__name__
+
+
+@pytest.mark.parametrize("value", PLAIN, ids=kind_of)
 def test_a_plain_value_is_copied_as_it_is(value: Any) -> None:
     """What is storable comes out of the copy equal and of the same type."""
     copy = copy_value(value)
 
-    assert repr(copy) == repr(value)
+    assert repr(copy) == repr(value) or copy == value  # NaN equals nothing; sets have no order
     assert type(copy) is type(value)
 
 
-@pytest.mark.parametrize("leaf", UNSTORABLE, ids=repr)
+@pytest.mark.parametrize("leaf", UNSTORABLE, ids=kind_of)
 @pytest.mark.parametrize(
     ("hold", "where"),
     [
@@ -223,11 +228,11 @@ def test_what_keep_raises_passes() -> None:
 
 def test_zones_without_a_key_have_an_offset_at_an_instant_only() -> None:
     """A zone read from a file has rules but no name to find them by."""
-    nameless = _nameless_zone()
+    nameless = nameless_zone()
 
     assert has_plain_zone(datetime(2020, 1, 1, tzinfo=nameless))
     assert not has_plain_zone(time(1, tzinfo=nameless))
-    assert not has_plain_zone(datetime(2020, 1, 1, tzinfo=_nameless_zone("No/Such")))
+    assert not has_plain_zone(datetime(2020, 1, 1, tzinfo=nameless_zone("No/Such")))
 
 
 def test_the_list_of_storable_types_is_the_contract() -> None:
@@ -239,7 +244,7 @@ def test_the_list_of_storable_types_is_the_contract() -> None:
     )
 
 
-def _nameless_zone(key: str | None = None) -> ZoneInfo:
+def nameless_zone(key: str | None = None) -> ZoneInfo:
     # The smallest file that zoneinfo reads: version 1, one kind of local time, at +01:00.
     header = (
         b"TZif" + b"\0" + b"\0" * 15 + b"".join(n.to_bytes(4, "big") for n in (0, 0, 0, 0, 1, 4))

@@ -1,0 +1,198 @@
+"""The alarm scheduler: rings what is due, oldest first, of all the objects of the store.
+
+The index on the disk is the schedule; in memory are only the alarms that ring at this moment. So a
+million that wait cost nothing, and what was due while the program was down rings when its class is
+registered. An alarm leaves the index in the batch that its handler has written, which makes it ring
+at least once, and at most once at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextvars import copy_context
+from functools import partial
+from typing import Any
+
+from attrs import define, field
+
+from durable._disk.batch import Alarm, Batch
+from durable._disk.environment import DueAlarm, Environment
+from durable._gates.answers import when_done
+from durable._gates.delivery import CURRENT
+from durable._loop.timers import Timer
+from durable._object.alarms import AlarmEvent, backoff_s
+from durable._object.host import Host
+from durable._object.services import Services
+
+from .namespace import Namespace
+
+log = logging.getLogger("durable")
+
+# So many ring at a time: enough for the commits to be shared, few enough for others to be heard.
+RINGING_MAX = 256
+# Due alarms are read from the index in steps of this many.
+READ_AT_ONCE = 256
+# The wall clock may be set, and the machine may sleep; it is looked at this often at least.
+LOOK_EVERY_S = 30.0
+
+Key = tuple[int, bytes]
+"""Class number and base of an object."""
+
+
+@define(eq=False)
+class Alarms:
+    """Looks at the index when something may be due. Nothing here suspends."""
+
+    services: Services
+    environment: Environment
+    # The namespaces of this program, by class number.
+    namespaces: dict[int, Namespace[Any]]
+    _ringing: dict[Key, AlarmEvent] = field(factory=dict, init=False)
+    # Alarms that failed for no fault of their object's: how often in a row, and not before when.
+    _uncounted: dict[Key, tuple[int, float]] = field(factory=dict, init=False)
+    _timer: Timer | None = field(default=None, init=False)
+    _looks_at_s: float = field(default=0.0, init=False)
+    _is_asked: bool = field(default=False, init=False)
+    _is_closed: bool = field(default=False, init=False)
+
+    def close(self) -> None:
+        """Ring nothing more."""
+        self._is_closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def submitting(self, batch: Batch) -> None:
+        """A batch goes to the disk; if it sets an alarm, look in time."""
+        alarm = batch.alarm
+        if isinstance(alarm, Alarm):
+            on_durable = batch.on_durable
+
+            def durable() -> None:
+                on_durable()
+                self._expect(alarm.due_us)
+
+            batch.on_durable = durable
+
+    def ask(self) -> None:
+        """Look at the index in the next round of the loop."""
+        if not self._is_asked and not self._is_closed:
+            self._is_asked = True
+            self.services.loop.call_soon(self._look)
+
+    def _expect(self, due_us: int) -> None:
+        if self._delay_s(due_us) <= self._looks_at_s - self.services.clock.steady():
+            if self._delay_s(due_us) <= 0:
+                self.ask()
+            else:
+                self._look_at(due_us)
+
+    def _delay_s(self, due_us: int) -> float:
+        return due_us / 1_000_000 - self.services.clock.now()
+
+    def _look_at(self, due_us: int | None) -> None:
+        """Have another look when *due_us* comes, or before if that is long."""
+        delay_s = LOOK_EVERY_S if due_us is None else min(LOOK_EVERY_S, self._delay_s(due_us))
+        if self._timer is not None:
+            self._timer.cancel()
+        self._looks_at_s = self.services.clock.steady() + max(delay_s, 0.0)
+        self._timer = self.services.timers.call_at(self._looks_at_s, self._look)
+
+    def _look(self) -> None:
+        """Ring what is due, as far as there is room, and see when to look again."""
+        self._is_asked = False
+        if self._is_closed or not self.services.is_open:
+            return
+        now_us = int(self.services.clock.now() * 1_000_000)
+        next_us: int | None = None
+        for due in self._in_order():
+            if due.due_us > now_us:
+                next_us = due.due_us
+                break
+            if len(self._ringing) >= RINGING_MAX:
+                break  # the end of one of them makes us look again
+            self._ring(due)
+        waiting_s = [when_s for _, when_s in self._uncounted.values()]
+        if waiting_s:
+            delay_s = min(waiting_s) - self.services.clock.steady()
+            soonest_us = now_us + int(max(delay_s, 0.001) * 1_000_000)
+            next_us = soonest_us if next_us is None else min(next_us, soonest_us)
+        self._look_at(next_us)
+
+    def _in_order(self) -> Iterator[DueAlarm]:
+        """The alarms of the store that do not ring, and whose class this program has."""
+        after: DueAlarm | None = None
+        while found := self.environment.alarms(after=after, count_max=READ_AT_ONCE):
+            for due in found:
+                after = due
+                if due.class_number in self.namespaces:
+                    yield due
+
+    def _ring(self, due: DueAlarm) -> None:
+        key = (due.class_number, due.base)
+        if key in self._ringing:
+            return
+        failures, not_before_s = self._uncounted.get(key, (0, 0.0))
+        if failures and not_before_s > self.services.clock.steady():
+            return
+        namespace = self.namespaces[due.class_number]
+        host = namespace.host_of_base(due.base)
+        alarm = host.storage.alarm
+        if alarm is None:
+            return  # it was just deleted; the index will hear of it
+        if not hasattr(namespace.cls, "alarm"):
+            self._drop(host, alarm)
+            return
+        self._start(key, host, alarm)
+
+    def _drop(self, host: Host, alarm: Alarm) -> None:
+        log.warning(
+            "Attempted to run a scheduled alarm without a handler, did you remember to define an "
+            "alarm() method? The alarm of %s was deleted",
+            host.label,
+        )
+        host.storage.amend_alarm(alarm, None)
+
+    async def ring_now(self, host: Host) -> bool:
+        """Ring the alarm of *host* whatever its time; answers whether there was one."""
+        alarm = host.storage.alarm
+        if alarm is None:
+            return False
+        key = (host.place.class_number, host.place.base)
+        event = self._ringing.get(key)
+        if event is None:
+            event = self._start(key, host, alarm, is_forced=True)
+        waker = self.services.loop.waker()
+        when_done(event, lambda: None if waker.done() else waker.set_result(None))
+        await waker
+        return True
+
+    def _start(self, key: Key, host: Host, alarm: Alarm, *, is_forced: bool = False) -> AlarmEvent:
+        context = copy_context()
+        context.run(CURRENT.set, None)
+        event = AlarmEvent(host, alarm, context)
+        event.is_forced = is_forced
+        self._ringing[key] = event
+        when_done(event, partial(self._ended, key, event))
+        host.deliver(event)
+        return event
+
+    def _ended(self, key: Key, event: AlarmEvent) -> None:
+        """The ringing is over, and what follows from it is stored; or its object broke."""
+        del self._ringing[key]
+        if event.error is None:
+            self._uncounted.pop(key, None)
+        elif not self._is_closed and self.services.is_open:
+            self._broke(key, event)
+        self.ask()
+
+    def _broke(self, key: Key, event: AlarmEvent) -> None:
+        if event.is_own_fault:
+            # The count is stored by a new incarnation, since the old one writes no more.
+            self._uncounted.pop(key, None)
+            host = self.namespaces[key[0]].host_of_base(key[1])
+            host.when_open(lambda: host.storage.amend_alarm(event.alarm, event.retry()))
+            return
+        failures = self._uncounted.get(key, (0, 0.0))[0]
+        not_before_s = self.services.clock.steady() + backoff_s(failures)
+        self._uncounted[key] = (failures + 1, not_before_s)

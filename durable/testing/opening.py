@@ -1,0 +1,20 @@
+"""`durable.testing.open`: `durable.open`, and faults."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from durable._runtime.runtime import open as open_store
+
+from .faults import Faults
+
+
+class open(open_store):  # noqa: A001, N801 - it is used as a function
+    """`durable.open` with *faults*, by which a test decides what the disk does."""
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, faults: Faults | None = None, **options: Any
+    ) -> None:
+        super().__init__(path, **options)
+        self._faults = faults
