@@ -74,8 +74,8 @@ class MsgpackCodec:
     """The codec of the library: MessagePack with extension types."""
 
     # Plain functions: a method costs a third of a small value's encoding.
-    encode = staticmethod(encode)
-    decode = staticmethod(decode)
+    encode: staticmethod[[Any], bytes] = staticmethod(encode)
+    decode: staticmethod[[bytes], Any] = staticmethod(decode)
 
 
 _PREFIX = bytes([FORMAT_MSGPACK])

@@ -30,7 +30,11 @@ class Answer(Awaitable[T]):
             steps = self._steps
         except AttributeError:
             steps = self._steps = self.__await__()
-        return steps.send(value)
+        try:
+            return steps.send(value)
+        except BaseException:
+            del self._steps  # whoever takes the answer next begins anew
+            raise
 
     def throw(self, *error: Any) -> Any:
         try:

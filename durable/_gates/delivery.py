@@ -16,7 +16,7 @@ import types
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, ContextVar
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import anyio
 
@@ -186,7 +186,11 @@ def _drive(
         try:
             value = yield trap
         except GeneratorExit:
-            coro.close()
+            # The loop is gone. A broken object's code is not run even to clean up.
+            if gate.broken is None:
+                coro.close()
+            else:
+                _buried.append(coro)
             raise
         except BaseException as raised:
             error = raised
@@ -237,14 +241,15 @@ def gate_task(coro: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
     delivery = CURRENT.get()
     if delivery is None:
         return coro
-    return _GatedTask(delivery, coro)
+    return cast("Coroutine[Any, Any, Any]", _GatedTask(delivery, coro))
 
 
-class _GatedTask(Coroutine[Any, Any, Any]):
+class _GatedTask:
     """The coroutine of a task that a delivery started.
 
-    Its methods are those of a generator that stands at its first `yield` already: so a task that is
-    cancelled before its first step throws into the author's coroutine, as it would without us.
+    A coroutine by its methods, not by its base. They are those of a generator that stands at its
+    first `yield` already: so a task that is cancelled before its first step throws into the
+    author's coroutine, as it would without us.
     """
 
     __slots__ = ("_coro", "_steps", "close", "send", "throw")
@@ -253,9 +258,9 @@ class _GatedTask(Coroutine[Any, Any, Any]):
         self._coro = coro
         self._steps = _drive_task(delivery, coro)
         next(self._steps)
-        self.send = self._steps.send  # type: ignore[method-assign]
-        self.throw = self._steps.throw  # type: ignore[method-assign]
-        self.close = self._steps.close  # type: ignore[method-assign]
+        self.send = self._steps.send
+        self.throw = self._steps.throw
+        self.close = self._steps.close
         delivery.gate.child_started(delivery)
 
     def __await__(self) -> Generator[Any, Any, Any]:

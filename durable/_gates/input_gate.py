@@ -105,7 +105,7 @@ class InputGate:
             self._waiting = deque()
         self._waiting.append(waiter)
         if self.owner is None:
-            self._hand_over()
+            self._start(self._hand_over())
         else:
             self._watch()
         return waiter
@@ -224,7 +224,7 @@ class InputGate:
         # A section keeps the gate, but what it wrote may be what it waits for.
         if self.output.has_unsealed:
             self.seal()
-        if self._pending:
+        if self._next_section() is not None:
             self._start(self._hand_over())
 
     def _end_turn(self) -> Delivery[Any] | None:
@@ -237,8 +237,10 @@ class InputGate:
         """Give the gate to whoever is next; answers a delivery that needs a task."""
         if self._holds or self.broken is not None:
             return None
-        if self._pending:
-            section = self._pending.popleft()
+        section = self._next_section() if self._pending else None
+        if section is not None:
+            assert self._pending is not None
+            self._pending.remove(section)
             if self._sections is None:
                 self._sections = []
             self._sections.append(section)
@@ -295,6 +297,16 @@ class InputGate:
     def sections(self) -> tuple[Delivery[Any], ...]:
         """The critical sections that run or are to start."""
         return (*(self._sections or ()), *(self._pending or ()))
+
+    def _next_section(self) -> Delivery[Any] | None:
+        """The section to start: the oldest, or while one runs the oldest that was started in it."""
+        for section in self._pending or ():
+            outer = section.parent
+            while self._sections and outer is not None and outer is not self._sections[-1]:
+                outer = outer.parent
+            if not self._sections or outer is not None:
+                return section
+        return None
 
     def _end_section(self, section: Delivery[Any]) -> Delivery[Any] | None:
         assert self._sections is not None

@@ -11,7 +11,8 @@ from typing import Any
 
 from attrs import define, field
 
-EAGER = sys.version_info >= (3, 12)
+# Where Python can, a task's first step is taken at once, inside of its starter's.
+EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 # An eagerly started task runs inside its starter's frame. A chain of objects that call each other
 # would nest as deep as it is long, so from this depth on tasks start in the next round.
@@ -27,7 +28,7 @@ class AsyncioLoop:
     _depth: int = field(default=0, init=False)
 
     def is_here(self) -> bool:
-        # The function below is made for this question: None on another thread, and in a forked child.
+        # Made for this very question: None on another thread, and in a forked child.
         return asyncio._get_running_loop() is self._loop
 
     def spawn(
@@ -37,9 +38,7 @@ class AsyncioLoop:
         if EAGER and self._depth < EAGER_DEPTH_MAX:
             self._depth += 1
             try:
-                task = asyncio.Task(
-                    body, loop=self._loop, name=name, context=context, eager_start=True
-                )
+                task = asyncio.Task(body, loop=self._loop, name=name, context=context, **EAGER)
             finally:
                 self._depth -= 1
             if task.done():
@@ -66,6 +65,9 @@ class AsyncioLoop:
 
     def may_reuse(self, task: Any) -> bool:
         return not task.cancelling()
+
+    def is_cancellation(self, error: BaseException) -> bool:
+        return isinstance(error, asyncio.CancelledError)
 
     own_task = staticmethod(asyncio.current_task)
 

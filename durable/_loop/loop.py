@@ -24,7 +24,7 @@ class Waker(Protocol):
 class Task(Protocol):
     """A task that the loop owns, as far as its owner needs to know."""
 
-    def cancel(self) -> None:
+    def cancel(self) -> object:
         """Cancel what the task waits for, once."""
 
 
@@ -58,6 +58,9 @@ class Loop(Protocol):
 
     def may_reuse(self, task: Task) -> bool:
         """Whether *task*, at the end of its work, is fit to do more: no cancellation clings."""
+
+    def is_cancellation(self, error: BaseException) -> bool:
+        """Whether *error* is how the backend cancels a task."""
 
     def own_task(self) -> Any:
         """The task that runs now; one that `spawn` started can be cancelled by it."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
-from attrs import define, field
+from attrs import define
 
 AnyCoroutine = Coroutine[Any, Any, Any]
 
@@ -50,7 +50,8 @@ class _Factory:
         self.users -= 1
         if not self.users:
             _factories.pop(self.loop, None)
-            if self.loop.get_task_factory() is self:
+            present: object = self.loop.get_task_factory()
+            if present is self:
                 self.loop.set_task_factory(self.before)
 
 
@@ -61,9 +62,10 @@ def watch_asyncio(wrap: Wrap) -> TaskStarts:
     """Show *wrap* every task that the running asyncio loop starts, until closed."""
     loop = asyncio.get_running_loop()
     factory = _factories.get(loop)
-    if factory is None or loop.get_task_factory() is not factory:
+    present: object = loop.get_task_factory()
+    if factory is None or present is not factory:
         factory = _factories[loop] = _Factory(wrap, loop, loop.get_task_factory())
-        loop.set_task_factory(factory)
+        loop.set_task_factory(cast("Any", factory))
     factory.users += 1
     return factory
 

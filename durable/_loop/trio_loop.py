@@ -6,10 +6,12 @@ so an exception of the body leaves `durable.open` as it is, in no group.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -69,6 +71,7 @@ class TrioLoop:
 
     _token: trio.lowlevel.TrioToken = field(factory=trio.lowlevel.current_trio_token, init=False)
     _thread: int = field(factory=threading.get_ident, init=False)
+    _pid: int = field(factory=os.getpid, init=False)
     _nursery: trio.Nursery | None = field(default=None, init=False)
     _closed: trio.Event = field(factory=trio.Event, init=False)
     _rounds: trio.lowlevel.Task | None = field(default=None, init=False)
@@ -77,7 +80,8 @@ class TrioLoop:
 
     def is_here(self) -> bool:
         try:
-            return trio.lowlevel.current_trio_token() is self._token
+            # A forked child has the token too, and is not to use it.
+            return trio.lowlevel.current_trio_token() is self._token and os.getpid() == self._pid
         except RuntimeError:
             return False
 
@@ -92,7 +96,7 @@ class TrioLoop:
             if context is None:
                 start(_run_in_scope, task, body, name=name)
             else:
-                context.run(start, _run_in_scope, task, body, name=name)
+                context.run(partial(start, _run_in_scope, task, body, name=name))
         finally:
             own_start.pop()
         return task
@@ -117,6 +121,9 @@ class TrioLoop:
     def may_reuse(self, task: Any) -> bool:
         return not task.scope.cancel_called
 
+    def is_cancellation(self, error: BaseException) -> bool:
+        return isinstance(error, trio.Cancelled)
+
     def own_task(self) -> TrioTask:
         task = trio.lowlevel.current_task()
         return _own_tasks.get(task) or TrioTask()
@@ -134,7 +141,7 @@ class TrioLoop:
             while any(nursery.child_tasks for nursery in nurseries):
                 await trio.sleep(0.01)
         # Trio takes a task that ends inside its own nursery for a programming error.
-        nurseries.clear()  # type: ignore[attr-defined]
+        nurseries.clear()
 
     async def open(self) -> None:
         started = trio.Event()

@@ -97,6 +97,15 @@ class MigrationConflict(DurableError):
     """The migrations given do not follow from those that the store has seen. Nothing changed."""
 
 
+class InvalidConfig(DurableError, ValueError):
+    """A configuration file says something that cannot be. `file`, `table` and `key` say where."""
+
+    def __init__(self, file: str, table: str | None, key: str | None, what: str) -> None:
+        place = [file, f"[{table}]" if table else None, key]
+        super().__init__(f"{', '.join(part for part in place if part)}: {what}")
+        self.file, self.table, self.key = file, table, key
+
+
 # Names and classes
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from attrs import Attribute, field, frozen
 
 
-def _positive(limits: object, attribute: Attribute[float], value: float) -> None:
+def _positive(limits: object, attribute: Attribute[Any], value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"Limits.{attribute.name} must be a number, not {value!r}")
-    if attribute.type == "int" and not isinstance(value, int):
+    if str(attribute.type) == "int" and not isinstance(value, int):
         raise TypeError(f"Limits.{attribute.name} must be a whole number, not {value!r}")
     if not value > 0:
         raise ValueError(f"Limits.{attribute.name} must be above zero, not {value!r}")

@@ -13,7 +13,7 @@ from decimal import Decimal
 from enum import Enum
 from itertools import chain
 from types import NoneType
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -29,6 +29,8 @@ ATOMS: Final[frozenset[type]] = frozenset(
 LEAVES: Final[frozenset[type]] = frozenset({str, datetime, time})
 CONTAINERS: Final[frozenset[type]] = frozenset({list, tuple, dict, set, frozenset})
 STORABLE: Final[frozenset[type]] = ATOMS | LEAVES | CONTAINERS
+
+_are_atoms = ATOMS.issuperset
 
 DEPTH_MAX: Final = 100  # containers inside one another
 
@@ -51,7 +53,9 @@ def copy_value(value: T, keep: Keep | None = None) -> T:
     A leaf of a type that is not storable is given to *keep*, whose answer is put in its place.
     Raises UnstorableValue, saying where, when there is no *keep* or it answers REFUSED or None.
     """
-    if type(value) in ATOMS:
+    kind = type(value)
+    # The second is for the arguments of a call, which are seldom more than a few numbers.
+    if kind in ATOMS or (kind is tuple and _are_atoms(map(type, cast("Any", value)))):
         return value
     try:
         copy: T = _copy(value, keep, DEPTH_MAX)

@@ -87,7 +87,7 @@ class AlarmEvent(Event[Any]):
         self.timer = services.timers.call_later(services.limits.alarm_s_max, self._took_too_long)
         info = AlarmInfo(to_datetime(stored.scheduled_us), stored.retry_count)
         handler = host.instance.alarm  # type: ignore[union-attr]
-        return handler(info) if _takes_info(handler) else handler()
+        return handler(info) if _takes_argument(handler) else handler()
 
     def _took_too_long(self) -> None:
         self.is_own_fault = True
@@ -125,7 +125,7 @@ class AlarmEvent(Event[Any]):
         )
 
 
-def _takes_info(handler: Callable[..., Any]) -> bool:
+def _takes_argument(handler: Callable[..., Any]) -> bool:
     try:
         inspect.signature(handler).bind(None)
     except TypeError:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable._gates.delivery import Delivery
+from durable._model.errors import DurableError, ObjectReset
 
 if TYPE_CHECKING:
     from .host import Host
@@ -51,6 +52,8 @@ class Event(Delivery[T]):
                 value = self.export(self.host, value)
             except Exception as refused:
                 error = refused
+        if error is not None and gate.loop.is_cancellation(error):
+            error = _cancelled(error, self)
         following = gate.leave(self)
         output = gate.output
         if output.is_open():
@@ -66,6 +69,18 @@ class Event(Delivery[T]):
             self.resolve(value)
         else:
             self.fail(error)
+
+
+def _cancelled(error: BaseException, event: Event[Any]) -> DurableError:
+    """A cancellation belongs to the task that it was raised in, and is not for the caller's."""
+    cancelled = ObjectReset(
+        f"{event.label}() of {event.host.label} was cancelled before it had an answer, "
+        f"by its own code or because the runtime closes",
+        object_id=str(event.host.id),
+    )
+    cancelled.reset = False
+    cancelled.__cause__ = error
+    return cancelled
 
 
 def chain_of(caller: Delivery[Any] | None) -> list[Delivery[Any]]:

@@ -16,13 +16,16 @@ from typing import Any
 from attrs import define
 
 from durable._disk.batch import Place
+from durable._gates.answers import Later, when_done
 from durable._gates.critical_section import Sections
 from durable._gates.delivery import CURRENT, Delivery, gate_task, serve
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
+from durable._loop.timers import Timer
 from durable._model.errors import (
     Deadlock,
     DurableError,
+    InternalError,
     NoSuchMethod,
     ObjectAborted,
     ObjectOverloaded,
@@ -84,6 +87,8 @@ class Host:
     ties: int
     idle_since_s: float
     is_commit_timed: bool
+    is_held_for_room: bool
+    idle_timer: Timer | None
     # What waits for the writes of a predecessor to be on disk; None if there are none.
     begins_later: list[Callable[[], None]] | None
 
@@ -106,6 +111,8 @@ class Host:
         self.ties = 0
         self.idle_since_s = services.clock.steady()
         self.is_commit_timed = False
+        self.is_held_for_room = False
+        self.idle_timer = None
         self.begins_later = None
 
     def _storage(self, place: Place) -> Storage:
@@ -156,6 +163,7 @@ class Host:
         if gate.broken is not None:
             event.fail(gate.broken.again())
             return
+        self.storage.touch()
         if self.phase is Phase.NEW:
             self._construct_first()
         self.open.add(event)
@@ -233,6 +241,7 @@ class Host:
         if self.gate.enter_nowait(construct):
             self._start(construct)
         else:
+            construct.came_s = self.services.clock.steady()
             self.gate.queue(construct)  # its predecessor's writes are still on their way
 
     def _construct(self) -> None:
@@ -253,10 +262,30 @@ class Host:
     # The gates' way to speak to the storage
 
     def _seal(self) -> None:
-        self.storage.seal()
+        try:
+            self.storage.seal()
+        except Exception as error:
+            log.exception("the writes of %s could not be made a batch", self.label)
+            internal = InternalError("the object's writes could not be made a batch", reset=True)
+            internal.__cause__ = error
+            self.break_(internal)
+            return
+        self._hold_for_room()
         if not self.is_commit_timed and self.output.in_flight:
             self.is_commit_timed = True
             self._time_commit(self.output.ticket_of_all())
+
+    def _hold_for_room(self) -> None:
+        """Let nobody in while more than enough of this object is on its way to the disk."""
+        room = self.storage.wait_room()
+        if isinstance(room, Later) and not self.is_held_for_room:
+            self.is_held_for_room = True
+            self.gate.hold()
+            when_done(room, self._has_room)
+
+    def _has_room(self) -> None:
+        self.is_held_for_room = False
+        self.gate.release()
 
     def _first_write(self) -> None:
         """Code outside of any turn may write too: a callback of the loop, a thread's result."""
@@ -336,6 +365,12 @@ class Host:
         """Forget an idle object; the next event builds it anew."""
         assert self.is_idle
         self.phase = Phase.EVICTED
+        # For what a callback or a thread may still have in its hands.
+        self.gate.broken = ObjectReset(
+            "Durable Object was evicted from memory; it is built anew for the next call",
+            retryable=True,
+            object_id=str(self.id),
+        )
         self._gone()
 
     def abort(self, reason: str | None, *, retry_alarm: bool) -> ObjectAborted:
@@ -376,6 +411,8 @@ class Host:
         self._gone()
 
     def _gone(self) -> None:
+        if self.idle_timer is not None:
+            self.idle_timer.cancel()
         self.storage.discard()
         self.services.on_gone(self)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from durable._gates.answers import Answer, Later
 from durable._gates.delivery import CURRENT
+from durable._model.errors import RuntimeClosed
 from durable._model.ids import ObjectId
 from durable._model.messages import Request, Response
 from durable._model.values import REFUSED, copy_value
@@ -60,7 +61,9 @@ class RemoteFunction(ByReference):
 def send(event: Event[Any]) -> None:
     """Deliver *event*; if an object's code sends it, when what that wrote before is on disk."""
     sender = CURRENT.get()
-    if sender is None or sender.gate.output.is_open():
+    if sender is None and not event.host.services.is_open:
+        event.fail(RuntimeClosed())
+    elif sender is None or sender.gate.output.is_open():
         event.host.deliver(event)
     else:
         output = sender.gate.output

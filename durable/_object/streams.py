@@ -21,20 +21,28 @@ from .events import Event
 T = TypeVar("T")
 
 
+class Question(Later[T]):
+    """The answer that brings one item. It keeps its stream, which ends when nobody has it."""
+
+    __slots__ = ("stream",)
+
+    stream: Stream[T]
+
+
 @define(eq=False)
 class Channel:
     """What a generator and its consumer share: the questions asked, and how it ended."""
 
     loop: Loop
-    _asked: deque[Later[Any]] = field(factory=deque, init=False)
+    _asked: deque[Question[Any]] = field(factory=deque, init=False)
     # Where the generator waits to be asked.
     _idle: Later[None] | None = field(default=None, init=False)
     is_closed: bool = field(default=False, init=False)
     _end: BaseException | None = field(default=None, init=False)
 
-    def ask(self) -> Later[Any]:
+    def ask(self) -> Question[Any]:
         """One more item, please."""
-        answer = Later[Any](self.loop)
+        answer = Question[Any](self.loop)
         if self._end is not None:
             answer.fail(self._end)
         else:
@@ -86,7 +94,7 @@ class Channel:
             if close is not None:
                 await close()
 
-    def _answer(self, question: Later[Any], item: Any, event: Event[Any] | None) -> None:
+    def _answer(self, question: Question[Any], item: Any, event: Event[Any] | None) -> None:
         if event is None:
             question.resolve(item)
         else:
@@ -105,8 +113,10 @@ class Stream(AsyncIterator[T], ByReference, Generic[T]):
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    def __anext__(self) -> Answer[T]:  # type: ignore[override]
-        return self._channel.ask()
+    def __anext__(self) -> Answer[T]:
+        question = self._channel.ask()
+        question.stream = self
+        return question
 
     def aclose(self) -> Answer[None]:
         """End the generator: at its `yield` it gets GeneratorExit, in a turn of its object."""

@@ -97,7 +97,9 @@ class Directory:
     # Who goes
 
     def _watch_idle(self, host: Host, delay_s: float) -> None:
-        self.services.timers.call_later(delay_s, partial(self._evict_if_idle, host))
+        host.idle_timer = self.services.timers.call_later(
+            delay_s, partial(self._evict_if_idle, host)
+        )
 
     def _evict_if_idle(self, host: Host) -> None:
         if host.phase.is_over:

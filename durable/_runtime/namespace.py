@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from attrs import frozen
 
 from durable._disk.environment import ClassRecord
+from durable._gates.delivery import CURRENT
 from durable._model.errors import RuntimeClosed, WrongLoop
 from durable._model.ids import IdFactory, ObjectId
 from durable._object.base import DurableObject
@@ -17,6 +18,9 @@ from durable._object.host import Host
 
 from .directory import Directory
 from .stub import Stub
+
+if TYPE_CHECKING:
+    from .alarms import Alarms
 
 T = TypeVar("T", bound=DurableObject)
 
@@ -38,8 +42,11 @@ class StoredObject:
 class Namespace(Generic[T]):
     """Hands out the ids and stubs of one class. Making them creates nothing."""
 
-    def __init__(self, cls: type[T], record: ClassRecord, directory: Directory) -> None:
+    def __init__(
+        self, cls: type[T], record: ClassRecord, directory: Directory, alarms: Alarms
+    ) -> None:
         self.cls = cls
+        self.alarms = alarms
         self._record = record
         self._directory = directory
         self._services = directory.services
@@ -55,7 +62,8 @@ class Namespace(Generic[T]):
         """The id of the object called *name*; always the same one. TypeError if it is no str."""
         if type(name) is not str:
             return self._ids.from_name(name)
-        return self._id_from_name(name)
+        object_id: ObjectId = self._id_from_name(name)
+        return object_id
 
     def new_unique_id(self) -> ObjectId:
         """The id of an object that nobody has addressed before."""
@@ -114,7 +122,7 @@ class Namespace(Generic[T]):
         """Raise if calls cannot be made now, or from here."""
         if not self._services.loop.is_here():
             raise WrongLoop(repr(self))
-        if not self._services.is_open:
+        if not self._services.is_open and CURRENT.get() is None:
             raise RuntimeClosed
 
     def __repr__(self) -> str:

@@ -114,7 +114,7 @@ class Runtime:
                     f"{cls.__module__}.{cls.__qualname__}, or use another store for it"
                 )
         record = self._environment.register_class(cls.__name__, cls.__name__)
-        namespace = Namespace(cls, record, self._directory)
+        namespace = Namespace(cls, record, self._directory, self._alarms)
         self._namespaces[cls] = namespace
         self._alarms.namespaces[record.number] = namespace
         self._alarms.ask()
@@ -125,7 +125,7 @@ class Runtime:
         return f"<Runtime {state} of {self._path!r}, {len(self._directory)} live objects>"
 
 
-class open:  # noqa: A001, N801 - it is used as a function, `durable.open`
+class open:
     """Open the store in the folder *path*, which is made if it is not there.
 
         async with durable.open("state", bindings={"COUNTERS": Counter}) as runtime:
@@ -218,7 +218,7 @@ class _OpenStore:
             self._environment, self._loop.call_soon_threadsafe, faults=faults
         )
         self._reads = Reads(
-            self._environment, self._loop.call_soon_threadsafe, inline=reads == "inline"
+            self._environment, self._loop.call_soon_threadsafe, inline=reads == "inline", faults=faults
         )
         self._services = Services(
             loop=self._loop,
@@ -306,8 +306,10 @@ class _OpenStore:
 
     def _is_busy(self) -> bool:
         """Whether threads are at work, in a way that a test need not end."""
-        held = self._faults is not None and self._faults.holds_commits
-        return (self._committer.waiting > 0 and not held) or self._reads.waiting > 0
+        faults = self._faults
+        return (self._committer.waiting > 0 and not (faults and faults.is_commit_stuck)) or (
+            self._reads.waiting > 0 and not (faults and faults.is_read_stuck)
+        )
 
     def _when_answered(self, callback: Any) -> None:
         """An empty batch comes back when all before it have."""

@@ -20,11 +20,11 @@ from durable._gates.delivery import CURRENT
 from durable._model.errors import NoSuchMethod
 from durable._model.ids import ObjectId
 from durable._model.messages import Request, Response
-from durable._object.bodies import detach_body, export_response
 from durable._object.base import HANDLERS, DurableObject, rpc_method
+from durable._object.bodies import detach_body, export_response
+from durable._object.by_reference import ByReference
 from durable._object.events import Event
 from durable._object.host import Host, Phase
-from durable._object.by_reference import ByReference
 from durable._object.rpc import copy_arguments, export_value, send, sender_host
 from durable._object.streams import Channel, Stream, end_with
 
@@ -103,7 +103,7 @@ class Stub(ByReference, Generic[T]):
 
     def _call(self, name: str, /, *args: Any, **kwargs: Any) -> Answer[Any]:
         host = self._host
-        if host is None or host.phase is Phase.EVICTED:
+        if host is None or host.phase is Phase.EVICTED or not host.services.loop.is_here():
             host = self._reach()
         if args or kwargs:
             args, kwargs = copy_arguments(host.services, args, kwargs)

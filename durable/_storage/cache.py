@@ -111,7 +111,7 @@ class Cache:
     def before(self, key: str) -> Before:
         """What `restore` needs to undo a write."""
         mark = None if self.dirty is None else self.dirty.get(key)
-        return self.entries.get(key, UNKNOWN), mark
+        return self.lookup(key), mark
 
     def write(self, key: str, value: Known, *, passing: bool) -> None:
         """The object wrote; with *passing* the entry goes once it is durable."""
@@ -125,7 +125,15 @@ class Cache:
             self._passing.add(key)
         elif self._passing is not None:
             self._passing.discard(key)
-        self._set(key, value)
+        entries = self.entries
+        before = entries.get(key)
+        if before is None or value is None:
+            self._set(key, value)
+            return
+        # The common case, without a detour: one value takes the place of another.
+        entries[key] = value
+        if size := len(value) - len(before):
+            self._charge(size)
 
     def restore(self, key: str, before: Before, durable: int) -> None:
         """Undo writes of *key*, back to *before*; batches up to *durable* are durable by now."""
@@ -135,8 +143,11 @@ class Cache:
             self.dirty[key] = mark
         else:
             del self.dirty[key]
+            if not self.dirty:
+                self.dirty = None
         if value is UNKNOWN:
-            self._remove([key])
+            # A span may have been learned meanwhile that holds only because the key had an entry.
+            self.forget([key])
         else:
             self._set(key, value)
 
@@ -173,6 +184,10 @@ class Cache:
         self.is_whole = True
 
     # Learning from the disk
+
+    def learn_one(self, key: str, value: Known) -> None:
+        """Take in what the disk says this moment about *key*, of which nothing was known."""
+        self._set(key, value)
 
     def learn(self, epoch: int, values: Iterable[tuple[str, Known]]) -> None:
         """Take in what a read found that began in *epoch*; what was written since stays."""
@@ -295,7 +310,8 @@ class Cache:
         if not self.size and size > 0:
             self.budget.join(self)
         self.size += size
-        self.budget.charge(size)
+        if size:
+            self.budget.charge(size)
 
     def __repr__(self) -> str:
         dirty = len(self.dirty) if self.dirty else 0

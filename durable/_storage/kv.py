@@ -36,7 +36,13 @@ class KeyValues:
         See `Storage.get`.
         """
         records = self._records
-        return records.now(records.find(key, default, no_cache=no_cache))
+        try:
+            encoded = records.cache.entries[key]  # type: ignore[index]
+        except (KeyError, TypeError):
+            return records.now(records.find(key, default, no_cache=no_cache))
+        if records.gate.broken is not None:
+            records.gate.check()
+        return default if encoded is None else records.decode(encoded)
 
     @overload
     def put(

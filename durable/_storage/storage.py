@@ -144,15 +144,16 @@ class Storage:
         With many keys (a list, tuple, set or the like; up to 128): a dict of those that are there,
         in the order of the keys' UTF-8 bytes whatever the order asked for.
         """
-        if type(key) is str:
-            try:
-                encoded = self._entries[key]
-            except KeyError:
-                pass
-            else:
-                if self._gate.broken is not None:
-                    self._gate.check()
-                return Ready(default if encoded is None else self._decode(encoded))
+        # A hit costs a dict's get and a decode, and little more: no checks before it. What is no
+        # valid key, many keys included, is not in the dict, or cannot be asked for.
+        try:
+            encoded = self._entries[key]  # type: ignore[index]
+        except (KeyError, TypeError):
+            pass
+        else:
+            if self._gate.broken is not None:
+                self._gate.check()
+            return Ready(default if encoded is None else self._decode(encoded))
         records = self._records
         return records.answer(
             records.find(key, default, no_cache=no_cache), holds=not allow_concurrency
@@ -232,7 +233,7 @@ class Storage:
         return DONE
 
     @overload
-    def delete(
+    def delete(  # pyright: ignore[reportOverlappingOverload]
         self,
         key: str,
         *,
@@ -398,6 +399,11 @@ class Storage:
         if success or retry is not None:
             buffer.write_alarm(None if success else retry, confirmed=True)
         return True
+
+    def amend_alarm(self, expected: Alarm, alarm: Alarm | None) -> None:
+        """Store *alarm* in the place of *expected*, outside of any turn; not if it is another one."""
+        if self._buffer.alarm == expected and not self._buffer.rings:
+            self._buffer.write_alarm(alarm, confirmed=True)
 
     def __repr__(self) -> str:
         return f"<Storage {self._cache!r} {self._buffer!r}>"

@@ -130,7 +130,7 @@ class Transaction:
         return self._storage.put(key, value, **options)
 
     @overload
-    def delete(
+    def delete(  # pyright: ignore[reportOverlappingOverload]
         self,
         key: str,
         *,

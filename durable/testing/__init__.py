@@ -18,7 +18,7 @@ from .objects import (
     run_alarm,
     run_in_object,
 )
-from .opening import open  # noqa: A004
+from .opening import open
 from .settling import settle
 
 __all__ = [

@@ -26,6 +26,7 @@ class Faults:
     _fail_after: int | None = field(default=None, init=False)
     _dark_after: int | None = field(default=None, init=False)
     _reads_held: int = field(default=0, init=False)
+    _reads_waiting: int = field(default=0, init=False)
 
     @contextmanager
     def hold_commits(self) -> Iterator[None]:
@@ -89,6 +90,18 @@ class Faults:
     def holds_reads(self) -> bool:
         return self._reads_held > 0
 
+    @property
+    def is_commit_stuck(self) -> bool:
+        """Whether the committer's thread stands still until the test lets it on."""
+        with self._lock:
+            return self._held > 0 and self._waiting > 0 and not self._let_through
+
+    @property
+    def is_read_stuck(self) -> bool:
+        """Whether the reader's thread stands still until the test lets it on."""
+        with self._lock:
+            return self._reads_held > 0 and self._reads_waiting > 0
+
     def before_commit(self, group: Sequence[Batch]) -> None:
         with self._lock:
             self._waiting += 1
@@ -105,8 +118,10 @@ class Faults:
 
     def before_read(self) -> None:
         with self._lock:
+            self._reads_waiting += 1
             while self._reads_held:
                 self._lock.wait()
+            self._reads_waiting -= 1
 
     @staticmethod
     def _count(left: int | None, text: str) -> int | None:

@@ -10,7 +10,7 @@ from durable._runtime.runtime import open as open_store
 from .faults import Faults
 
 
-class open(open_store):  # noqa: A001, N801 - it is used as a function
+class open(open_store):
     """`durable.open` with *faults*, by which a test decides what the disk does."""
 
     def __init__(

@@ -1,12 +1,14 @@
 """Cache, write buffer, transactions and disk together are a dict, whatever happens when.
 
-Hypothesis writes, reads, seals, commits, reports, evicts, fails and rolls back in any order; a plain
-dict says what every read must answer, and what every cache entry must hold.
+Hypothesis writes, reads, seals, commits, reports, evicts, fails and rolls back in any order; a
+plain dict says what every read must answer, and what every cache entry must hold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator
+from itertools import pairwise
+from random import Random
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from durable._storage.transaction import Transaction
 from .fakes import FakeDisk, Kit, make_kit, run
 
 KEYS = ["", "a", "a\0", "aa", "ab", "b", "ba", "\ud7ff", "\ue000", "\U0010ffff"]
+STEPS = 3_000
 keys = st.sampled_from(KEYS)
 values = st.one_of(st.none(), st.integers(0, 3), st.text(max_size=40))
 bounds = st.one_of(st.none(), keys)
@@ -299,14 +302,16 @@ class StorageIsADict(RuleBasedStateMachine):
     @invariant()
     def check_account(self) -> None:
         cache = self.kit.storage._cache
-        size = sum(ENTRY_SIZE + len(key) + len(value or b"") for key, value in cache.entries.items())
+        size = sum(
+            ENTRY_SIZE + len(key) + len(value or b"") for key, value in cache.entries.items()
+        )
         size += ENTRY_SIZE * max(0, len(cache.spans) - 1)
         assert cache.size == self.kit.budget.size == size
 
     @invariant()
     def check_spans(self) -> None:
         spans = self.kit.storage._cache.spans
-        for (_, upper), (lower, _) in zip(spans, spans[1:], strict=False):
+        for (_, upper), (lower, _) in pairwise(spans):
             assert upper is not None
             assert upper < lower
         for key in KEYS:
@@ -333,5 +338,78 @@ class StorageIsADict(RuleBasedStateMachine):
         assert self.kit.gate.holds == sum(not answer.is_done for answer, _ in self.expected)
 
 
+def some_keys(chance: Random) -> Any:
+    return [chance.choice(KEYS) for _ in range(chance.randrange(5))]
+
+
+def random_step(machine: StorageIsADict, chance: Random) -> None:
+    """One step, of those that keep much going on at once: few resets, wipes and settlings."""
+    flag = chance.random() < 0.5
+    key = chance.choice(KEYS)
+    bound = [None, *KEYS]
+    steps: list[tuple[float, Any]] = [
+        (
+            6,
+            lambda: machine.put(
+                key, chance.choice([None, 1, 2, "x" * 9]), flag, flag and key < "b"
+            ),
+        ),
+        (2, lambda: machine.put_many(dict.fromkeys(some_keys(chance), chance.randrange(9)))),
+        (4, lambda: machine.delete(key, chance.random() < 0.2)),
+        (2, lambda: machine.delete_many(some_keys(chance), flag)),
+        (4, lambda: machine.get(key, chance.random() < 0.2, chance.random() < 0.2)),
+        (2, lambda: machine.get_many(some_keys(chance), chance.random() < 0.2)),
+        (
+            6,
+            lambda: machine.list(
+                chance.choice(bound) if flag else None,
+                chance.choice(bound) if chance.random() < 0.5 else None,
+                chance.choice(bound) if chance.random() < 0.3 else None,
+                chance.random() < 0.5,
+                chance.choice([None, 1, 2, 3]),
+                chance.random() < 0.2,
+            ),
+        ),
+        (0.3, machine.delete_all),
+        (1, lambda: machine.set_alarm(chance.randrange(1_000_001, 1_000_004))),
+        (0.5, machine.delete_alarm),
+        (1 if len(machine.running) < 3 else 0, machine.begin),
+        (5, machine.seal),
+        (3, lambda: machine.evict(chance.randrange(1, 800))),
+        (1, lambda: machine.choose_reads(chance.random() < 0.3)),
+        (0.05, machine.fail),
+    ]
+    if machine.running:
+        steps += [(1, machine.commit_transaction), (1, machine.roll_back)]
+        steps += [(0.5, machine.throw_in_transaction)]
+    else:
+        steps += [(0.1, machine.forget)]
+    if machine.disk.waiting:
+        steps += [(4, machine.commit)]
+    if machine.disk.unreported:
+        steps += [(4, machine.report)]
+    if machine.disk.reading:
+        steps += [(2, lambda: machine.make_read(chance.randrange(10)))]
+        steps += [(3, lambda: machine.finish_read(chance.randrange(10))), (0.1, machine.fail_read)]
+    weights = [weight for weight, _ in steps]
+    chance.choices(steps, weights)[0][1]()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_storage_is_a_dict_through_long_and_busy_runs(seed: int) -> None:
+    """The same rules by plain chance, for long: reads, batches and rollbacks overlap."""
+    chance = Random(seed)
+    machine = StorageIsADict()
+    for _ in range(STEPS):
+        random_step(machine, chance)
+        machine.check_answers()
+        machine.check_cache_is_true()
+        machine.check_account()
+        machine.check_spans()
+        machine.check_alarm()
+        machine.check_disk()
+        machine.check_holds()
+
+
 TestStorageIsADict = StorageIsADict.TestCase
-TestStorageIsADict.settings = settings(max_examples=300, stateful_step_count=60, deadline=None)
+TestStorageIsADict.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)

@@ -1,0 +1,96 @@
+"""What does a durable increment cost? Beside it: lmdb by hand, a put and a commit with its fsync.
+
+One caller waits for each of its increments, so it waits for the disk. A thousand callers share a
+commit, as a thousand puts share a transaction of lmdb's; what the library costs then is its own
+work.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lmdb
+import ormsgpack
+
+import durable
+
+from .harness import Row, Setting, Work, compare, main, rate_at_least, together
+
+MAP_SIZE = 1 << 30
+
+
+class Counter(durable.DurableObject):
+    """Counts, and answers when the count is on disk."""
+
+    async def increment(self, by: int = 1) -> int:
+        value: int = await self.ctx.storage.get("value", 0) + by
+        self.ctx.storage.put("value", value)
+        return value
+
+
+def plain_puts(folder: Path, keys: int) -> Work:
+    """Increments by hand: *keys* puts a transaction, each commit an fsync."""
+    environment = lmdb.open(str(folder), map_size=MAP_SIZE)
+    value = 0
+
+    async def work(count: int) -> None:
+        nonlocal value
+        for _ in range(count // keys):
+            value += 1
+            with environment.begin(write=True) as transaction:
+                for number in range(keys):
+                    transaction.put(b"%016d" % number, ormsgpack.packb(value))
+
+    return work
+
+
+async def ask(setting: Setting) -> list[Row]:
+    callers = setting.pick(20, 1_000, 1_000)
+    async with durable.open(setting.new_folder(), bindings={"COUNTERS": Counter}) as runtime:
+        counters = runtime.env.COUNTERS
+        return [
+            await one_caller(setting, counters),
+            await many_callers(setting, counters, callers, objects=callers),
+            await many_callers(setting, counters, callers, objects=1),
+        ]
+
+
+async def one_caller(setting: Setting, counters: Any) -> Row:
+    stub = counters.get_by_name("one caller")
+
+    async def ours(count: int) -> None:
+        for _ in range(count):
+            await stub.increment()
+
+    plain = plain_puts(setting.new_folder(), 1)
+    figures = await compare(
+        ours, plain, rounds=setting.pick(3, 300, 1_000), count=setting.pick(2, 5, 10)
+    )
+    what = "durable increment, one caller"
+    return Row(what, "µs", figures[0], "put + commit", figures[1], rate_at_least(0.75))
+
+
+async def many_callers(setting: Setting, counters: Any, callers: int, *, objects: int) -> Row:
+    stubs = [counters.get_by_name(f"{objects}: {number % objects}") for number in range(callers)]
+    each = setting.pick(1, 5, 20)
+
+    async def call(number: int) -> None:
+        increment = stubs[number].increment
+        for _ in range(each):
+            await increment()
+
+    async def ours(count: int) -> None:
+        assert count == callers * each
+        await together(callers, call)
+
+    plain = plain_puts(setting.new_folder(), callers)
+    figures = await compare(ours, plain, rounds=setting.pick(2, 21, 51), count=callers * each)
+    where = "one object" if objects == 1 else f"{objects:,} objects"
+    what = f"durable increments, {callers:,} callers on {where}"
+    beside = f"{callers:,} puts a commit"
+    return Row(what, "µs", figures[0], beside, figures[1], rate_at_least(0.25))
+
+
+if __name__ == "__main__":
+    main(__doc__, ask)

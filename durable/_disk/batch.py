@@ -1,0 +1,98 @@
+"""What is handed down to the disk: batches, and the places that they are about.
+
+Which thread writes which field of a `Place`:
+
+- The loop's thread writes `number` (before it submits the batch that needs the new one, and after
+  all batches under the old one are durable) and `name`. The committer's thread only reads them.
+- The committer's thread writes `record` and `created_us`. The loop may read `created_us` once a
+  batch was reported durable, and never looks at `record`.
+- `failed` is set once, by either; who finds it set leaves it.
+- `class_number` and `base` never change; `alarm` is the one that the place was found with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+from attrs import define, field, frozen
+
+from .._model.errors import DurableError
+
+
+class Unchanged(Enum):
+    """In the place of an alarm: leave it as it is."""
+
+    UNCHANGED = "unchanged"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+UNCHANGED: Final = Unchanged.UNCHANGED
+
+
+@frozen
+class Alarm:
+    """When an object wants to be woken, in microseconds since 1970."""
+
+    due_us: int  # when it rings next
+    scheduled_us: int  # what `set_alarm` said
+    retry_count: int = 0
+    backoff: int = 0
+
+
+@frozen(slots=True)
+class ObjectRecord:
+    """What the store knows of an object without waking it."""
+
+    number: int  # its records sort under it
+    created_us: int
+    name: str | None
+    alarm: Alarm | None
+
+
+class Unread(Enum):
+    """In the place of a record: the disk was not asked yet."""
+
+    UNREAD = "unread"
+
+
+UNREAD: Final = Unread.UNREAD
+
+
+@define(eq=False, slots=True, weakref_slot=False)
+class Place:
+    """One object's place on the disk, as its live host knows it."""
+
+    class_number: int
+    base: bytes  # 16 bytes
+    number: int  # the object's records sort under it; 0: it has none yet
+    name: str | None
+    created_us: int | None
+    alarm: Alarm | None
+    failed: DurableError | None = None
+    # What the objects database has, with the changes of the transaction under way.
+    record: ObjectRecord | Unread | None = field(default=UNREAD, init=False, repr=False)
+
+
+@define(eq=False, slots=True, weakref_slot=False)
+class Batch:
+    """What one turn wrote: all of it reaches the disk or none. A value that can be sent.
+
+    First the wipe, then the puts and deletes; an alarm of None deletes it. `on_durable` or else
+    `on_failed` is called once, on the loop's thread.
+    """
+
+    place: Place
+    wipe: bool  # everything that was stored before goes; `place.number` is a new one already
+    puts: dict[str, bytes | None]  # None deletes
+    alarm: Alarm | Unchanged | None
+    on_durable: Callable[[], None] = field(repr=False)
+    on_failed: Callable[[DurableError], None] = field(repr=False)
+    size: int  # bytes of keys and values, about
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.puts and not self.wipe and self.alarm is UNCHANGED

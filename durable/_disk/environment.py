@@ -1,0 +1,587 @@
+"""The environment: the LMDB files of one store, and the only file that imports lmdb.
+
+One process owns the folder and writes; one write transaction at a time, begun and committed in one
+call. The map grows by itself, which no transaction may see: growing takes the write lock and the
+locks of all readers.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count, islice
+from typing import Any, NoReturn, TypeVar
+
+import lmdb
+from attrs import define, field
+
+from .._model.clock import Clock
+from .._model.errors import (
+    CommitFailed,
+    DurableError,
+    FormatTooNew,
+    MigrationConflict,
+    RuntimeClosed,
+    StoreDamaged,
+    StoreFull,
+    StoreInUse,
+    WrongLoop,
+)
+from . import layout, tree
+from .batch import Batch, ObjectRecord
+from .changes import Changes, Databases
+from .classes import ClassRecord
+from .folder import DATA_FILE, LOCK_FILE, Found, inspect, refusal
+from .layout import DueAlarm, Malformed
+from .ownership import Ownership, check_free
+from .reader import Reader, Scan
+from .tree import Transaction
+
+__all__ = ["ClassRecord", "DueAlarm", "Environment", "ObjectRecord"]
+
+T = TypeVar("T")
+
+MAP_SIZE_MIN = 64 << 20
+MAP_SIZE_MAX = 64 << 40
+_GROWTH_SPARE = 16 << 20
+
+# Freed in one transaction; each of these keys costs about 1 µs of the write lock.
+GARBAGE_STEP = 5_000
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# Files stay readable by every version of LMDB in use, whatever the environment variables say.
+_ENGINE: dict[str, Any] = {"lib_version": 0} if int(lmdb.__version__.split(".")[0]) >= 3 else {}
+
+
+@define(eq=False, repr=False)
+class Environment:
+    """An open store. `commit` and its kin block; reads are in-line and fast."""
+
+    path: str
+    _clock: Clock
+    _lmdb: lmdb.Environment
+    _databases: Databases
+    _ownership: Ownership | None  # None: it is only looked at
+    _map_size_max: int
+    has_garbage: bool = field(default=False, init=False)
+    _numbers: count[int] = field(factory=count, init=False)
+    _next_number_saved: int = field(default=1, init=False)
+    _write_lock: threading.Lock = field(factory=threading.Lock, init=False)
+    _is_open: bool = field(default=True, init=False)
+    _is_foreign: bool = field(default=False, init=False)  # in a child of the process it belongs to
+    _page_size: int = field(default=0, init=False)
+    _readers: list[Reader] = field(factory=list, init=False)
+    _reader: Reader = field(init=False)
+    # The loop's reads are the hottest calls of the store: its reader's own methods.
+    get: Callable[[int, str], bytes | None] = field(init=False)
+    get_many: Callable[[int, Iterable[str]], dict[str, bytes]] = field(init=False)
+    scan: Scan = field(init=False)
+
+    @classmethod
+    def open(
+        cls, path: str | os.PathLike[str], *, clock: Clock, map_size_max: int = MAP_SIZE_MAX
+    ) -> Environment:
+        """Own the store in the folder *path*, which is made if it is not there.
+
+        Raises StoreInUse, StoreDamaged, FormatTooNew, StoreFull, and an OSError for a folder that
+        cannot be used; then nothing was created or changed.
+        """
+        folder = os.path.abspath(os.fspath(path))
+        found = _inspect(folder)
+        made = _make_folder(folder) if found is Found.ABSENT else None
+        try:
+            ownership = Ownership(folder)
+            try:
+                return cls._open_owned(folder, clock, ownership, map_size_max)
+            except BaseException:
+                ownership.release(undo=True)
+                raise
+        except BaseException:
+            _remove_folders(folder, made)
+            raise
+
+    @classmethod
+    def look(cls, path: str | os.PathLike[str], *, clock: Clock) -> Environment:
+        """Open the store to read only, beside its owner if there is one; not in its process."""
+        folder = os.path.abspath(os.fspath(path))
+        if inspect(folder) is not Found.STORE:
+            raise FileNotFoundError(errno.ENOENT, "there is no store in this folder", folder)
+        _check_format(folder)
+        try:
+            handle = _open_lmdb(folder, readonly=True)
+        except PermissionError:
+            handle = _open_lmdb(folder, readonly=True, lock=False)  # nobody can write there
+        databases = Databases(*(handle.open_db(name, create=False) for name in layout.DATABASES))
+        return cls(folder, clock, handle, databases, None, MAP_SIZE_MAX)
+
+    @classmethod
+    def _open_owned(
+        cls, folder: str, clock: Clock, ownership: Ownership, map_size_max: int
+    ) -> Environment:
+        is_new = inspect(folder) is Found.EMPTY  # looked at again, now that nobody else writes
+        is_new = is_new or not _check_format(folder)
+        size = os.path.getsize(os.path.join(folder, DATA_FILE)) if not is_new else 0
+        map_size = min(max(MAP_SIZE_MIN, size + _GROWTH_SPARE), max(map_size_max, size))
+        before = set(os.listdir(folder))
+        try:
+            handle = _open_lmdb(folder, map_size=map_size)
+            try:
+                handle.reader_check()  # slots of processes that died
+                databases = _open_databases(handle, folder, is_new)
+                environment = cls(folder, clock, handle, databases, ownership, map_size_max)
+            except BaseException:
+                handle.close()
+                raise
+        except BaseException:
+            for name in {DATA_FILE, LOCK_FILE} - before:
+                _unlink(os.path.join(folder, name))
+            raise
+        if is_new:
+            _sync_folder(folder)
+        return environment
+
+    def __attrs_post_init__(self) -> None:
+        self._page_size = self._lmdb.stat()["psize"]
+        self._reader = self.new_reader()
+        self.get = self._reader.get
+        self.get_many = self._reader.get_many
+        self.scan = self._reader.scan
+        meta, garbage = self._databases.meta, self._databases.garbage
+        raw = self._reader.read(lambda txn: txn.get(layout.META_NEXT_NUMBER, db=meta))
+        self._next_number_saved = 1 if raw is None else layout.read_number(raw)
+        self._numbers = count(self._next_number_saved)
+        self.has_garbage = self._reader.read(lambda txn: txn.cursor(db=garbage).first())
+        self._reader.release()
+        _open_environments.add(self)
+
+    # Reading, on the loop's thread
+
+    def refresh(self) -> None:
+        """From now on reads see every commit that was made before."""
+        self._reader.release()
+
+    def new_reader(self) -> Reader:
+        """A reader for one more thread."""
+        reader = Reader(self._begin_read, self._refuse)
+        self._readers.append(reader)
+        return reader
+
+    def drop_reader(self, reader: Reader) -> None:
+        """The thread of *reader* ends."""
+        reader.release()
+        self._readers.remove(reader)
+
+    def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
+        """What is known of an object; None if it has neither a key nor an alarm."""
+        self._check_usable()
+        key, objects = layout.object_key(class_number, base), self._databases.objects
+        raw = self._reader.read(lambda txn: txn.get(key, db=objects))
+        return None if raw is None else self._decode(layout.read_object, raw)
+
+    def objects(
+        self, class_number: int, *, after: bytes | None = None, count_max: int
+    ) -> list[tuple[bytes, ObjectRecord]]:
+        """Up to *count_max* objects of a class behind the base *after*, in the order of bases."""
+        self._check_usable()
+        prefix = layout.class_prefix(class_number)
+        start = prefix if after is None else layout.object_key(class_number, after) + b"\0"
+        pairs = self._range(self._databases.objects, start, layout.past(prefix), count_max)
+        return [(key[4:], self._decode(layout.read_object, raw)) for key, raw in pairs]
+
+    def alarms(self, *, after: DueAlarm | None = None, count_max: int) -> list[DueAlarm]:
+        """Up to *count_max* alarms of all objects behind *after*, the earliest first."""
+        start = b"" if after is None else _key_of(after) + b"\0"
+        return self._alarms(start, b"\xff" * 9, count_max)
+
+    def alarms_due(self, until_us: int, count_max: int) -> list[DueAlarm]:
+        """Up to *count_max* alarms that are due at *until_us* or before, the earliest first."""
+        return self._alarms(b"", layout.past_due(until_us), count_max)
+
+    def next_alarm_us(self) -> int | None:
+        """When the earliest alarm is due."""
+        first = self.alarms(count_max=1)
+        return first[0].due_us if first else None
+
+    def _alarms(self, start: bytes, stop: bytes, count_max: int) -> list[DueAlarm]:
+        self._check_usable()
+        pairs = self._range(self._databases.alarms, start, stop, count_max)
+        return [self._decode(layout.read_alarm_key, key) for key, _ in pairs]
+
+    def classes(self) -> list[ClassRecord]:
+        """Every class of the store, in the order in which they were registered."""
+        self._check_usable()
+        pairs = self._range(self._databases.classes, b"", b"\xff" * 5, None)
+        return [self._decode(layout.read_class, key, raw) for key, raw in pairs]
+
+    def _range(
+        self, database: Any, start: bytes, stop: bytes, count_max: int | None
+    ) -> list[tuple[bytes, bytes]]:
+        return self._reader.read(
+            lambda txn: list(
+                islice(tree.between(txn.cursor(db=database), start, stop, False), count_max)
+            )
+        )
+
+    # Writing
+
+    def next_number(self) -> int:
+        """A number that no object has had. Commits that use it remember that it was given out."""
+        return next(self._numbers)
+
+    def commit(self, group: Sequence[Batch]) -> None:
+        """Make every batch of *group* durable in one transaction. Blocks on fsync.
+
+        Raises StoreFull or CommitFailed, and then none of it is stored. On the committer's thread.
+        """
+        size = sum([batch.size for batch in group])
+        now_us = int(self._clock.now() * 1_000_000)
+        changes: Changes | None = None
+
+        def change(txn: Transaction) -> Changes:
+            nonlocal changes
+            if changes is not None:
+                changes.take_back()  # of a try that found the map full
+            changes = Changes(txn, self._databases, now_us)
+            changes.apply(group)
+            if changes.number_max >= self._next_number_saved:
+                changes.save_next_number(changes.number_max + 1)
+            return changes
+
+        try:
+            done = self._write(change, size)
+        except BaseException:
+            if changes is not None:
+                changes.take_back()
+            raise
+        done.settle()
+        self._next_number_saved = max(self._next_number_saved, done.number_max + 1)
+        self.has_garbage |= done.makes_garbage
+
+    def register_class(
+        self, unique_key: str, class_name: str, script: str | None = None
+    ) -> ClassRecord:
+        """The class of this key, which is given a number if it is new. Blocks on fsync.
+
+        Raises MigrationConflict if the key belongs to a class of another name or script.
+        """
+        self._check_usable()
+        for record in self.classes():
+            if record.unique_key == unique_key:
+                if (record.name, record.script) != (class_name, script):
+                    raise MigrationConflict(
+                        f"the store {self.path!r} keeps the objects of {unique_key!r} for the "
+                        f"class {record.name!r}, not {class_name!r}; rename it by a migration"
+                    )
+                return record
+        new = self._write(lambda txn: self._add_class(txn, unique_key, class_name, script))
+        self.refresh()
+        return new
+
+    def _add_class(
+        self, txn: Transaction, unique_key: str, name: str, script: str | None
+    ) -> ClassRecord:
+        meta, classes = self._databases.meta, self._databases.classes
+        raw = txn.get(layout.META_NEXT_CLASS, db=meta)
+        number = 1 if raw is None else layout.read_class_number(raw)
+        record = ClassRecord(number, unique_key, name, script)
+        txn.put(layout.class_key(number), layout.write_class(record), db=classes)
+        txn.put(layout.META_NEXT_CLASS, layout.write_class_number(number + 1), db=meta)
+        return record
+
+    def collect_garbage(self, count_max: int = GARBAGE_STEP) -> int:
+        """Free up to *count_max* records of what was wiped. Answers how many; blocks on fsync."""
+
+        def step(txn: Transaction) -> int:
+            cursor = txn.cursor(db=self._databases.garbage)
+            freed = 0
+            while freed < count_max and cursor.first():
+                number = layout.write_number(layout.read_garbage_key(cursor.key()))
+                freed += tree.remove_some(txn, number, count_max - freed)
+                if freed < count_max:
+                    cursor.delete()
+            return freed
+
+        freed = self._write(step)
+        self.has_garbage = freed == count_max
+        return freed
+
+    def _write(self, change: Callable[[Transaction], T], size: int = 0) -> T:
+        """Do *change* in one transaction, once more whenever the map was too small for it."""
+        self._check_usable()
+        assert self._ownership is not None  # who only looks does not write
+        with self._write_lock:
+            while True:
+                try:
+                    with self._lmdb.begin(write=True, db=self._databases.records) as txn:
+                        result = change(txn)
+                    self._fill_file()
+                    return result
+                except lmdb.MapFullError as error:
+                    self._grow(size, error)
+                except lmdb.Error as error:
+                    raise self._why_not_written(error, size) from error
+                except Malformed as error:
+                    raise self._damaged(error) from error
+
+    def _grow(self, size: int, cause: Exception) -> None:
+        map_size = self._lmdb.info()["map_size"]
+        if map_size >= self._map_size_max:
+            raise StoreFull(
+                f"the store {self.path!r} has reached its limit of {self._map_size_max:,} bytes, "
+                f"and nothing of this commit was stored; delete something or raise the limit"
+            ) from cause
+        larger = max(2 * map_size, map_size + 2 * size + _GROWTH_SPARE)
+        taken = list(self._readers)
+        for reader in taken:
+            reader.lock.acquire()
+        try:
+            for reader in taken:
+                reader.release_locked()
+            self._lmdb.set_mapsize(min(larger, self._map_size_max))
+        except lmdb.Error as error:
+            raise StoreFull(
+                f"the store {self.path!r} cannot have {larger:,} bytes of address space: {error}; "
+                f"nothing of this commit was stored. Free memory or raise the process's limit"
+            ) from error
+        finally:
+            for reader in taken:
+                reader.lock.release()
+
+    def _fill_file(self) -> None:
+        """Make the file as long as LMDB says it is: the last pages of a transaction may be unused
+        and then are not written, and at the next open the file would seem to be cut off."""
+        used = self._lmdb.info()["last_pgno"] + 1
+        file = os.path.join(self.path, DATA_FILE)
+        try:
+            missing = used * self._page_size - os.stat(file).st_size
+            if missing > 0:
+                os.truncate(file, used * self._page_size)
+        except OSError:
+            pass  # the next open walks over the pages instead
+
+    # The end
+
+    def close(self) -> None:
+        """Release the folder. Reads and writes must have ended."""
+        if not self._is_open or self._is_foreign:
+            return
+        self._is_open = False
+        _open_environments.discard(self)
+        with self._write_lock:
+            for reader in self._readers:
+                reader.release()
+            self._lmdb.close()
+        if self._ownership is not None:
+            self._ownership.release()
+
+    def abandon(self) -> None:
+        """In a forked child: this is the parent's, and cannot be used here."""
+        self._is_foreign = True
+        for reader in self._readers:
+            reader.abandon()
+
+    def __repr__(self) -> str:
+        state = "foreign" if self._is_foreign else "open" if self._is_open else "closed"
+        return f"<Environment {state} {self.path!r}>"
+
+    # What goes wrong
+
+    def _check_usable(self) -> None:
+        if self._is_foreign:
+            raise WrongLoop(f"the store {self.path!r}")
+        if not self._is_open:
+            raise RuntimeClosed(f"the store {self.path!r} is closed; open it again")
+
+    def _begin_read(self) -> Transaction:
+        self._check_usable()
+        try:
+            return self._lmdb.begin(db=self._databases.records)
+        except lmdb.MapResizedError:
+            # Only who looks on at another process's store comes here, and reads in one thread.
+            self._lmdb.set_mapsize(0)
+            return self._lmdb.begin(db=self._databases.records)
+
+    def _refuse(self, error: Exception) -> NoReturn:
+        if isinstance(error, lmdb.Error | Malformed | UnicodeDecodeError):
+            raise self._damaged(error) from error
+        raise error
+
+    def _decode(self, read: Callable[..., T], *raw: bytes) -> T:
+        try:
+            return read(*raw)
+        except Malformed as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> StoreDamaged:
+        return StoreDamaged(
+            f"the store {self.path!r} cannot be read: {error}; run `durable check` on the folder "
+            f"and restore it from a backup"
+        )
+
+    def _why_not_written(self, error: Exception, size: int) -> DurableError:
+        code = _errno_of(error)
+        # LMDB says EIO when only a part of what it wrote went in, as on a disk that is just full.
+        if code in _NO_ROOM or (code == errno.EIO and _room_left(self.path) < size + _GROWTH_SPARE):
+            return StoreFull(
+                f"the disk has no room for the store {self.path!r}, and nothing of this commit was "
+                f"stored: {error}; free some space"
+            )
+        return CommitFailed(
+            f"a commit to the store {self.path!r} failed, and nothing of it was stored: {error}; "
+            f"look after the disk, then call again"
+        )
+
+
+def _inspect(folder: str) -> Found:
+    """What the folder is; StoreInUse comes first, since an owner may be about to make the file."""
+    try:
+        return inspect(folder)
+    except StoreDamaged:
+        check_free(folder)
+        raise
+
+
+def _check_format(folder: str) -> bool:
+    """Whether the store has anything in it. Raises FormatTooNew or StoreDamaged."""
+    handle = _open_lmdb(folder, readonly=True, lock=False)
+    try:
+        with handle.begin() as txn:
+            if not txn.stat()["entries"]:
+                return False  # the process died when it had just made the file
+        raw = _read_meta(handle)
+        version = layout.read_format(raw)
+    except (lmdb.Error, Malformed) as error:
+        raise StoreDamaged(
+            f"{os.path.join(folder, DATA_FILE)!r} is an LMDB environment, but not a store of "
+            f"durable: {error}; give another path"
+        ) from error
+    finally:
+        handle.close()
+    if version > layout.FORMAT:
+        raise FormatTooNew(folder, version, layout.FORMAT)
+    return True
+
+
+def _read_meta(handle: lmdb.Environment) -> bytes:
+    meta = handle.open_db(layout.META, create=False)
+    with handle.begin(db=meta) as txn:
+        raw = txn.get(layout.META_FORMAT)
+    if raw is None:
+        raise Malformed("it does not say its format")
+    return raw
+
+
+def _open_lmdb(folder: str, **options: Any) -> lmdb.Environment:
+    try:
+        return lmdb.open(
+            folder,
+            max_dbs=len(layout.DATABASES) + 2,
+            max_readers=126,
+            max_spare_txns=4,
+            readahead=False,
+            create=not options.get("readonly", False),
+            mode=0o644,
+            **{**_ENGINE, **options},
+        )
+    except lmdb.Error as error:
+        if str(error).endswith("already open in this process."):
+            raise StoreInUse(folder, os.getpid()) from None
+        code = _errno_of(error)
+        if code in _NO_ROOM:
+            raise StoreFull(f"the disk has no room for a store in {folder!r}: {error}") from error
+        if code:
+            why = "whoever opens a store must read and write its files"
+            raise refusal(OSError(code, ""), folder, why) from error
+        raise StoreDamaged(f"the store {folder!r} cannot be opened: {error}") from error
+
+
+def _open_databases(handle: lmdb.Environment, folder: str, is_new: bool) -> Databases:
+    """All of them, and the format, are made in one transaction: a store has them or is empty."""
+    try:
+        if not is_new:
+            return Databases(*(handle.open_db(name, create=False) for name in layout.DATABASES))
+        with handle.begin(write=True) as txn:
+            databases = Databases(*(handle.open_db(name, txn) for name in layout.DATABASES))
+            txn.put(layout.META_FORMAT, layout.write_format(layout.FORMAT), db=databases.meta)
+        return databases
+    except lmdb.Error as error:
+        if _errno_of(error) in _NO_ROOM or isinstance(error, lmdb.MapFullError):
+            raise StoreFull(f"the disk has no room for a store in {folder!r}: {error}") from error
+        raise StoreDamaged(
+            f"the store {folder!r} lacks a database: {error}; restore it from a backup"
+        ) from error
+
+
+def _make_folder(folder: str) -> str:
+    """Make the folder and those above it; answers the first that was not there."""
+    first = folder
+    while not os.path.lexists(os.path.dirname(first)):
+        first = os.path.dirname(first)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        _sync_folder(os.path.dirname(first))
+    except OSError as error:
+        raise refusal(error, folder, "the store's folder cannot be made") from error
+    return first
+
+
+def _remove_folders(folder: str, first: str | None) -> None:
+    """Take back `_make_folder`, as far as nobody has put anything there."""
+    try:
+        while first is not None and len(folder) >= len(first):
+            os.rmdir(folder)
+            folder = os.path.dirname(folder)
+    except OSError:
+        pass
+
+
+def _sync_folder(folder: str) -> None:
+    """A file is there after a power failure only if its folder was synced too."""
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # not every file system can
+            raise
+    finally:
+        os.close(fd)
+
+
+def _unlink(file: str) -> None:
+    try:
+        os.unlink(file)
+    except OSError:
+        pass
+
+
+def _errno_of(error: Exception) -> int:
+    """The error number of the operating system in an error of LMDB; 0 if it has none."""
+    if isinstance(error, lmdb.DiskError):
+        return errno.ENOSPC
+    if isinstance(error, lmdb.ReadonlyError):
+        return errno.EACCES
+    code = getattr(error, "code", 0)
+    return code if code > 0 else 0
+
+
+def _room_left(path: str) -> int:
+    stat = os.statvfs(path)
+    return stat.f_bavail * stat.f_frsize
+
+
+def _key_of(due: DueAlarm) -> bytes:
+    return layout.alarm_key(due.due_us, due.class_number, due.base)
+
+
+_open_environments: weakref.WeakSet[Environment] = weakref.WeakSet()
+
+
+def _abandon_in_child() -> None:
+    for environment in list(_open_environments):
+        environment.abandon()
+
+
+os.register_at_fork(after_in_child=_abandon_in_child)

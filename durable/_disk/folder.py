@@ -1,0 +1,145 @@
+"""The folder of a store, looked at before LMDB touches it. Changes nothing.
+
+LMDB maps the file into memory and trusts it: a page that lies behind the end of a truncated file
+kills the process. So what its two meta pages say is compared with the file's size first.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from enum import Enum
+
+from attrs import frozen
+
+from .._model.errors import StoreDamaged
+from .pages import NO_PAGE, PAGE_HEADER, PageFault, last_used_page
+
+DATA_FILE = "data.mdb"
+LOCK_FILE = "lock.mdb"
+
+# May lie in a folder that is to become a store.
+_HARMLESS = frozenset({"owner", LOCK_FILE, "lost+found"})
+
+_MAGIC = 0xBEEFC0DE
+_VERSION = 1
+_META_FLAG = 0x08
+# magic, version, address, map size, then of the free list's tree: page size, flags, depth, pages
+# (branch, leaf, overflow), entries, root; the same of the main tree; last page, transaction.
+_META = struct.Struct("=IIQQ IHHQQQQQ IHHQQQQQ QQ")
+
+
+class Found(Enum):
+    """What a folder is before it is opened."""
+
+    ABSENT = "absent"
+    EMPTY = "empty"
+    STORE = "store"  # an LMDB environment, of ours or not
+
+
+@frozen
+class Meta:
+    """What a meta page says."""
+
+    page_size: int
+    free_root: int
+    main_root: int
+    last_page: int
+    txn: int
+
+
+def inspect(path: str) -> Found:
+    """Raises StoreDamaged, or an OSError for a folder that cannot be used."""
+    if not os.path.lexists(path):
+        return Found.ABSENT
+    if not os.path.isdir(path):
+        raise NotADirectoryError(
+            errno.ENOTDIR,
+            "the store must be a folder, and this is something else; give another path",
+            path,
+        )
+    try:
+        names = set(os.listdir(path))
+    except OSError as error:
+        raise refusal(error, path, "whoever opens a store must read its folder") from error
+    if DATA_FILE not in names:
+        strangers = sorted(n for n in names - _HARMLESS if not n.startswith("."))
+        if strangers:
+            raise StoreDamaged(
+                f"the folder {path!r} holds no store, and is not empty: {strangers[0]!r} is in it; "
+                f"give the folder of a store, or one that is empty or does not exist"
+            )
+        return Found.EMPTY
+    return Found.STORE if _check_file(path) else Found.EMPTY
+
+
+def refusal(error: OSError, path: str, why: str) -> OSError:
+    """*error* as an error of the same kind that says which file, and what to do."""
+    code = error.errno or errno.EIO
+    return OSError(code, f"{os.strerror(code)}; {why}: give it the rights, or another path", path)
+
+
+def _check_file(path: str) -> bool:
+    """Whether the file has anything in it; StoreDamaged if LMDB must not be let near it."""
+    file = os.path.join(path, DATA_FILE)
+    try:
+        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise refusal(error, file, "whoever opens a store must read it") from error
+    try:
+        size = os.fstat(fd).st_size
+        if size == 0:
+            return False  # the process died when it had just made the file
+        meta = _read_meta(fd, file)
+        # The last pages of the file may be unused and then need not have been written; whether it
+        # is so takes a walk over all that are used, so it is asked only if they are missing.
+        if size < (meta.last_page + 1) * meta.page_size:
+            last = last_used_page(fd, meta.page_size, size, [meta.free_root, meta.main_root])
+            assert last * meta.page_size < size
+        _check_root(fd, meta, meta.free_root)
+        _check_root(fd, meta, meta.main_root)
+        return True
+    except PageFault as error:
+        raise _damaged(file, f"it seems to be cut off: {error}") from error
+    except OSError as error:
+        raise refusal(error, file, "whoever opens a store must read it") from error
+    finally:
+        os.close(fd)
+
+
+def _read_meta(fd: int, file: str) -> Meta:
+    first = _read_meta_page(fd, file, 0)
+    second = _read_meta_page(fd, file, first.page_size)
+    return max(first, second, key=lambda meta: meta.txn)
+
+
+def _read_meta_page(fd: int, file: str, offset: int) -> Meta:
+    raw = os.pread(fd, PAGE_HEADER.size + _META.size, offset)
+    if len(raw) < PAGE_HEADER.size + _META.size:
+        raise _damaged(file, f"it ends after {offset + len(raw):,} bytes, inside its meta pages")
+    flags = PAGE_HEADER.unpack_from(raw)[2]
+    fields = _META.unpack_from(raw, PAGE_HEADER.size)
+    magic, version, page_size = fields[0], fields[1], fields[4]
+    if magic != _MAGIC or not flags & _META_FLAG:
+        raise _damaged(file, "it is no LMDB file")
+    if version != _VERSION:
+        raise _damaged(file, f"it is an LMDB file of version {version}, not {_VERSION}")
+    if not 512 <= page_size <= 65_536 or page_size & (page_size - 1):
+        raise _damaged(file, f"its page size of {page_size:,} bytes cannot be")
+    return Meta(page_size, fields[11], fields[19], fields[20], fields[21])
+
+
+def _check_root(fd: int, meta: Meta, root: int) -> None:
+    if root == NO_PAGE:
+        return
+    raw = os.pread(fd, PAGE_HEADER.size, root * meta.page_size)
+    if len(raw) < PAGE_HEADER.size or PAGE_HEADER.unpack(raw)[0] != root:
+        raise PageFault(f"page {root} is not there")
+
+
+def _damaged(file: str, what: str) -> StoreDamaged:
+    return StoreDamaged(
+        f"{file!r} is damaged, or not the file of a store: {what}. Restore the folder from a "
+        f"backup, or give another path"
+    )

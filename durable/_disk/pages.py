@@ -1,0 +1,83 @@
+"""The pages of an LMDB file, read without LMDB: which is the last one that is used?
+
+Only the shape is looked at, of LMDB's format 1 on this machine's byte order. No tree of a store has
+sorted duplicates, so there are branches, leaves, and the overflow pages of large values.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+
+NO_PAGE = 2**64 - 1
+
+PAGE_HEADER = struct.Struct("=QHHHH")  # page number, pad, flags, lower and upper bound
+_NODE = struct.Struct("=HHHH")  # size or child (low, high), flags or child, key size
+_U64 = struct.Struct("=Q")
+_SUBTREE_ROOT = 40  # where in the record of a named tree its root stands
+
+_BRANCH, _LEAF = 0x01, 0x02
+_BIG, _SUBTREE = 0x01, 0x02
+
+
+class PageFault(Exception):
+    """A page that is used is not in the file, or is not what it must be."""
+
+
+def last_used_page(fd: int, page_size: int, size: int, roots: list[int]) -> int:
+    """The number of the last page that can be reached from *roots*. Raises PageFault."""
+    waiting = [root for root in roots if root != NO_PAGE]
+    seen: set[int] = set()
+    last = 1
+    while waiting:
+        number = waiting.pop()
+        if number in seen:
+            raise PageFault(f"page {number} is used twice")
+        seen.add(number)
+        page = os.pread(fd, page_size, number * page_size) if number * page_size < size else b""
+        if len(page) < page_size:
+            raise PageFault(f"page {number} lies behind the end of the file")
+        last = max(last, number)
+        for child in _children(page, number):
+            if isinstance(child, range):
+                if child.stop * page_size > size:
+                    raise PageFault(f"page {child.stop - 1} lies behind the end of the file")
+                last = max(last, child.stop - 1)
+            else:
+                waiting.append(child)
+
+    return last
+
+
+def _children(page: bytes, number: int) -> list[int | range]:
+    """What a page refers to: other pages, and runs of overflow pages."""
+    try:
+        own, _, flags, lower, _ = PAGE_HEADER.unpack_from(page)
+        if own != number or not flags & (_BRANCH | _LEAF):
+            raise PageFault(f"page {number} is not what it must be")
+        offsets = struct.unpack_from(f"={(lower - PAGE_HEADER.size) // 2}H", page, PAGE_HEADER.size)
+        return [
+            child
+            for offset in offsets
+            if (child := _child(page, offset, bool(flags & _BRANCH))) is not None
+        ]
+    except struct.error as error:
+        raise PageFault(f"page {number} is not what it must be: {error}") from error
+
+
+def _child(page: bytes, offset: int, is_branch: bool) -> int | range | None:
+    low, high, flags, key_size = _NODE.unpack_from(page, offset)
+    if is_branch:
+        return int(low | high << 16 | flags << 32)
+    at = offset + _NODE.size + key_size
+    if flags & _BIG:
+        first = int(_U64.unpack_from(page, at)[0])
+        return range(first, first + _overflow_count(low | high << 16, len(page)))
+    if flags & _SUBTREE:
+        root = int(_U64.unpack_from(page, at + _SUBTREE_ROOT)[0])
+        return None if root == NO_PAGE else root
+    return None
+
+
+def _overflow_count(value_size: int, page_size: int) -> int:
+    return (PAGE_HEADER.size - 1 + value_size) // page_size + 1

@@ -1,0 +1,169 @@
+"""Where a cache miss goes: to the disk at once, or to a thread that reads for many at a time.
+
+In-line is the rule, since a get costs a microsecond or two and a hop to a thread a hundred. The
+thread is for stores larger than memory, where a get may wait for the disk.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol, TypeVar
+
+from attrs import define, field
+
+from .._model.errors import DurableError, InternalError, RuntimeClosed
+from .environment import Environment
+from .reader import Reader as _ThreadReader
+from .reader import Scan
+
+T = TypeVar("T")
+
+
+class Reader(Protocol):
+    """What a read can ask."""
+
+    def get(self, number: int, key: str) -> bytes | None: ...
+
+    def get_many(self, number: int, keys: Iterable[str]) -> dict[str, bytes]: ...
+
+    def scan(
+        self,
+        number: int,
+        lower: str = "",
+        upper: str | None = None,
+        *,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[tuple[str, bytes]]: ...
+
+
+class ReadFaults(Protocol):
+    """What a test does to reads."""
+
+    @property
+    def holds_reads(self) -> bool:
+        """Reads go to the thread from now on, where `before_read` may hold them."""
+
+    def before_read(self) -> None:
+        """Called on the reader's thread; may block."""
+
+
+@define(eq=False, slots=True)
+class _Request:
+    read: Callable[[Reader], Any]
+    on_done: Callable[[Any], None]
+    on_failed: Callable[[DurableError], None]
+
+
+@define(eq=False, repr=False)
+class Reads:
+    """`get`, `get_many` and `scan` read in-line, `fetch` in the thread; for the loop's thread."""
+
+    _environment: Environment
+    _call_soon_threadsafe: Callable[[Callable[[], object]], object]
+    _inline: bool = field(default=True, kw_only=True)
+    _faults: ReadFaults | None = field(default=None, kw_only=True)
+    get: Callable[[int, str], bytes | None] = field(init=False)
+    get_many: Callable[[int, Iterable[str]], dict[str, bytes]] = field(init=False)
+    scan: Scan = field(init=False)
+    waiting: int = field(default=0, init=False)  # fetched and not yet answered
+    _queue: SimpleQueue[_Request | None] = field(factory=SimpleQueue, init=False)
+    _thread: threading.Thread | None = field(default=None, init=False)
+    _is_closed: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.get = self._environment.get
+        self.get_many = self._environment.get_many
+        self.scan = self._environment.scan
+
+    @property
+    def inline(self) -> bool:
+        """Whether a miss is to be read in-line; else it is to be fetched."""
+        return self._inline and (self._faults is None or not self._faults.holds_reads)
+
+    def fetch(
+        self,
+        read: Callable[[Reader], T],
+        on_done: Callable[[T], None],
+        on_failed: Callable[[DurableError], None],
+    ) -> None:
+        """Call *read* on the reader's thread; it sees all that was reported durable before.
+
+        Then one of the callbacks, on the loop's thread, in the order of the calls.
+        """
+        if self._is_closed:
+            raise RuntimeClosed
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="durable reader", daemon=True)
+            self._thread.start()
+        self.waiting += 1
+        self._queue.put(_Request(read, on_done, on_failed))
+
+    def close(self) -> None:
+        """End the thread; what it still has to read is read before, and may be reported or not."""
+        self._is_closed = True
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+
+    # On the reader's thread
+
+    def _run(self) -> None:
+        reader = self._environment.new_reader()
+        is_last = False
+        try:
+            while not is_last:
+                requests, is_last = self._take()
+                reader.release()  # these were made after what they must see was reported
+                reports = [self._answer(request, reader) for request in requests]
+                # A thread that waits pins no pages.
+                reader.release()
+                if reports:
+                    with suppress(RuntimeError):  # the loop may be closed
+                        self._call_soon_threadsafe(partial(self._report, reports))
+        finally:
+            self._environment.drop_reader(reader)
+
+    def _take(self) -> tuple[list[_Request], bool]:
+        """All requests that wait, and whether they are the last; waits for the first."""
+        request = self._queue.get()
+        requests: list[_Request] = []
+        while request is not None:
+            requests.append(request)
+            try:
+                request = self._queue.get_nowait()
+            except Empty:
+                return requests, False
+        return requests, True
+
+    def _answer(self, request: _Request, reader: _ThreadReader) -> Callable[[], None]:
+        try:
+            if self._faults is not None:
+                self._faults.before_read()
+            return partial(request.on_done, request.read(reader))
+        except DurableError as error:
+            return partial(request.on_failed, error)
+        except Exception as cause:
+            error = InternalError(f"a read from the store failed: {cause!r}")
+            error.__cause__ = cause
+            return partial(request.on_failed, error)
+
+    def _report(self, reports: list[Callable[[], None]]) -> None:
+        """Tell everybody, in order, whatever one of them does."""
+        while reports:
+            self.waiting -= 1
+            try:
+                reports.pop(0)()
+            except BaseException:
+                if reports:
+                    with suppress(RuntimeError):
+                        self._call_soon_threadsafe(partial(self._report, reports))
+                raise
+
+    def __repr__(self) -> str:
+        return f"<Reads {'in-line' if self.inline else 'in a thread'}>"
