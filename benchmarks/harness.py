@@ -38,6 +38,9 @@ BACKENDS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+RATE = "a second"
+
+
 class Size(StrEnum):
     """How much a run does: enough to see that it works, to be read, to be sure."""
 
@@ -124,12 +127,13 @@ class Row:
         return self.aim.is_met_by(statistics.median(self.ours) if ratio is None else ratio)
 
     def as_json(self) -> dict[str, Any]:
+        is_rate = self.unit == RATE
         return {
             "what": self.what,
             "unit": self.unit,
-            "ours": percentiles(self.ours),
+            "ours": percentiles(self.ours, is_rate=is_rate),
             "beside": self.beside,
-            "plain": percentiles(self.plain) if self.plain else None,
+            "plain": percentiles(self.plain, is_rate=is_rate) if self.plain else None,
             "ratio": self.ratio,
             "aim": self.aim.text if self.aim else None,
             "is_met": self.is_met,
@@ -141,9 +145,9 @@ Ask = Callable[[Setting], Awaitable[list[Row]]]
 """What each file has to offer: ask its question in that setting."""
 
 
-def percentiles(figures: Sequence[float]) -> dict[str, float]:
-    """Median, p90 and p99, each a figure that was measured."""
-    ordered = sorted(figures)
+def percentiles(figures: Sequence[float], *, is_rate: bool = False) -> dict[str, float]:
+    """Median, p90 and p99, each a figure that was measured; of rates the low ones are the bad."""
+    ordered = sorted(figures, reverse=is_rate)
     return {
         name: ordered[max(0, math.ceil(len(ordered) * part) - 1)]
         for name, part in (("median", 0.5), ("p90", 0.9), ("p99", 0.99))

@@ -39,10 +39,13 @@ from durable._model.errors import (
 from durable._model.ids import ObjectId
 from durable._model.limits import Limits
 from durable._model.messages import Request, Response
+from durable._object.alarms import AlarmInfo
+from durable._model.websocket import WebSocket
 from durable._object.base import DurableObject
 from durable._object.rpc import RemoteFunction
 from durable._object.state import State
 from durable._object.streams import Stream
+from durable._object.websocket import WebSocketPair
 from durable._runtime.env import Env
 from durable._runtime.namespace import Namespace, StoredObject
 from durable._runtime.runtime import Runtime, Statistics, open  # noqa: A004
@@ -54,6 +57,7 @@ from durable._storage.transaction import Transaction
 __version__ = "0.1.0"
 
 __all__ = [
+    "AlarmInfo",
     "Answer",
     "Clock",
     "Codec",
@@ -97,7 +101,9 @@ __all__ = [
     "UnknownClass",
     "UnstorableValue",
     "ValueTooLarge",
+    "WebSocket",
     "WebSocketClosed",
+    "WebSocketPair",
     "WrongLoop",
     "open",
 ]

@@ -1,7 +1,8 @@
 """The catalog of classes on the disk, and what becomes of the objects of a class that is deleted.
 
 Rule: a catalog changes in one transaction, whatever it changes. A deletion only marks the class and
-notes it as garbage; its objects go afterwards, in bounded steps, each of which leaves a whole store.
+notes it as garbage; its objects go afterwards, in bounded steps, each of which leaves a whole
+store.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from itertools import count, islice
+from itertools import count
 from typing import Any, NoReturn, TypeVar
 
 import lmdb
@@ -20,22 +20,31 @@ from attrs import define, field
 
 from .._model.clock import Clock
 from .._model.errors import (
-    CommitFailed,
-    DurableError,
     FormatTooNew,
     MigrationConflict,
     RuntimeClosed,
     StoreDamaged,
-    StoreFull,
     StoreInUse,
     WrongLoop,
 )
-from . import layout, tree
+from . import class_records, layout, registry
 from .batch import Batch, ObjectRecord
 from .changes import Changes, Databases
-from .classes import ClassRecord
+from .class_records import Weight
+from .classes import Catalog, ClassRecord
+from .failures import (
+    NO_ROOM,
+    at_its_limit,
+    lacks_a_database,
+    no_address_space,
+    no_room_to_begin,
+    not_a_store,
+    not_written,
+    unreadable,
+)
 from .folder import DATA_FILE, LOCK_FILE, Found, inspect, refusal
 from .layout import DueAlarm, Malformed
+from .making import lengthen, make_folder, remove_files, sync_folder, unmake_folder
 from .ownership import Ownership, check_free
 from .reader import Reader, Scan
 from .tree import Transaction
@@ -51,7 +60,6 @@ _GROWTH_SPARE = 16 << 20
 # Freed in one transaction; each of these keys costs about 1 µs of the write lock.
 GARBAGE_STEP = 5_000
 
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 # Files stay readable by every version of LMDB in use, whatever the environment variables say.
 _ENGINE: dict[str, Any] = {"lib_version": 0} if int(lmdb.__version__.split(".")[0]) >= 3 else {}
 
@@ -91,7 +99,7 @@ class Environment:
         """
         folder = os.path.abspath(os.fspath(path))
         found = _inspect(folder)
-        made = _make_folder(folder) if found is Found.ABSENT else None
+        made = make_folder(folder) if found is Found.ABSENT else None
         try:
             ownership = Ownership(folder)
             try:
@@ -100,11 +108,11 @@ class Environment:
                 ownership.release(undo=True)
                 raise
         except BaseException:
-            _remove_folders(folder, made)
+            unmake_folder(folder, made)
             raise
 
     @classmethod
-    def look(cls, path: str | os.PathLike[str], *, clock: Clock) -> Environment:
+    def open_to_read(cls, path: str | os.PathLike[str], *, clock: Clock) -> Environment:
         """Open the store to read only, beside its owner if there is one; not in its process."""
         folder = os.path.abspath(os.fspath(path))
         if inspect(folder) is not Found.STORE:
@@ -114,7 +122,7 @@ class Environment:
             handle = _open_lmdb(folder, readonly=True)
         except PermissionError:
             handle = _open_lmdb(folder, readonly=True, lock=False)  # nobody can write there
-        databases = Databases(*(handle.open_db(name, create=False) for name in layout.DATABASES))
+        databases = _open_databases(handle, folder, is_new=False)
         return cls(folder, clock, handle, databases, None, MAP_SIZE_MAX)
 
     @classmethod
@@ -136,11 +144,10 @@ class Environment:
                 handle.close()
                 raise
         except BaseException:
-            for name in {DATA_FILE, LOCK_FILE} - before:
-                _unlink(os.path.join(folder, name))
+            remove_files(folder, {DATA_FILE, LOCK_FILE} - before)
             raise
         if is_new:
-            _sync_folder(folder)
+            sync_folder(folder)
         return environment
 
     def __attrs_post_init__(self) -> None:
@@ -174,56 +181,57 @@ class Environment:
         reader.release()
         self._readers.remove(reader)
 
+    def read(self, look: Callable[[Transaction, Databases], T]) -> T:
+        """What *look* finds in one transaction, on any thread. The map cannot grow meanwhile."""
+        self._check_usable()
+        reader = self.new_reader()
+        try:
+            return reader.read(lambda txn: look(txn, self._databases))
+        finally:
+            self.drop_reader(reader)
+
     def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
         """What is known of an object; None if it has neither a key nor an alarm."""
-        self._check_usable()
-        key, objects = layout.object_key(class_number, base), self._databases.objects
-        raw = self._reader.read(lambda txn: txn.get(key, db=objects))
-        return None if raw is None else self._decode(layout.read_object, raw)
+        return self._ask(registry.find, class_number, base)
 
     def objects(
         self, class_number: int, *, after: bytes | None = None, count_max: int
     ) -> list[tuple[bytes, ObjectRecord]]:
         """Up to *count_max* objects of a class behind the base *after*, in the order of bases."""
-        self._check_usable()
-        prefix = layout.class_prefix(class_number)
-        start = prefix if after is None else layout.object_key(class_number, after) + b"\0"
-        pairs = self._range(self._databases.objects, start, layout.past(prefix), count_max)
-        return [(key[4:], self._decode(layout.read_object, raw)) for key, raw in pairs]
+        return self._ask(registry.objects, class_number, after, count_max)
 
     def alarms(self, *, after: DueAlarm | None = None, count_max: int) -> list[DueAlarm]:
         """Up to *count_max* alarms of all objects behind *after*, the earliest first."""
-        start = b"" if after is None else _key_of(after) + b"\0"
-        return self._alarms(start, b"\xff" * 9, count_max)
+        return self._ask(registry.alarms, after, None, count_max)
 
     def alarms_due(self, until_us: int, count_max: int) -> list[DueAlarm]:
         """Up to *count_max* alarms that are due at *until_us* or before, the earliest first."""
-        return self._alarms(b"", layout.past_due(until_us), count_max)
+        return self._ask(registry.alarms, None, until_us, count_max)
 
     def next_alarm_us(self) -> int | None:
         """When the earliest alarm is due."""
         first = self.alarms(count_max=1)
         return first[0].due_us if first else None
 
-    def _alarms(self, start: bytes, stop: bytes, count_max: int) -> list[DueAlarm]:
-        self._check_usable()
-        pairs = self._range(self._databases.alarms, start, stop, count_max)
-        return [self._decode(layout.read_alarm_key, key) for key, _ in pairs]
-
     def classes(self) -> list[ClassRecord]:
         """Every class of the store, in the order in which they were registered."""
-        self._check_usable()
-        pairs = self._range(self._databases.classes, b"", b"\xff" * 5, None)
-        return [self._decode(layout.read_class, key, raw) for key, raw in pairs]
+        return [record for record in self.catalog().records if not record.is_deleted]
 
-    def _range(
-        self, database: Any, start: bytes, stop: bytes, count_max: int | None
-    ) -> list[tuple[bytes, bytes]]:
+    def catalog(self) -> Catalog:
+        """All that is known of classes, those that were deleted included, and of migrations."""
+        self._check_usable()
+        return self._reader.read(lambda txn: class_records.read_catalog(txn, self._databases))
+
+    def weigh_class(self, class_number: int) -> Weight:
+        """What a class holds; reads all of it."""
+        self._check_usable()
         return self._reader.read(
-            lambda txn: list(
-                islice(tree.between(txn.cursor(db=database), start, stop, False), count_max)
-            )
+            lambda txn: class_records.weigh(txn, self._databases, class_number)
         )
+
+    def _ask(self, look: Callable[..., T], *args: Any) -> T:
+        self._check_usable()
+        return self._reader.read(lambda txn: look(txn, self._databases, *args))
 
     # Writing
 
@@ -267,8 +275,8 @@ class Environment:
 
         Raises MigrationConflict if the key belongs to a class of another name or script.
         """
-        self._check_usable()
-        for record in self.classes():
+        catalog = self.catalog()
+        for record in catalog.records:
             if record.unique_key == unique_key:
                 if (record.name, record.script) != (class_name, script):
                     raise MigrationConflict(
@@ -276,37 +284,37 @@ class Environment:
                         f"class {record.name!r}, not {class_name!r}; rename it by a migration"
                     )
                 return record
-        new = self._write(lambda txn: self._add_class(txn, unique_key, class_name, script))
-        self.refresh()
+        new = ClassRecord(catalog.next_number, unique_key, class_name, script)
+        self.change_classes(catalog, catalog.replacing(new))
         return new
 
-    def _add_class(
-        self, txn: Transaction, unique_key: str, name: str, script: str | None
-    ) -> ClassRecord:
-        meta, classes = self._databases.meta, self._databases.classes
-        raw = txn.get(layout.META_NEXT_CLASS, db=meta)
-        number = 1 if raw is None else layout.read_class_number(raw)
-        record = ClassRecord(number, unique_key, name, script)
-        txn.put(layout.class_key(number), layout.write_class(record), db=classes)
-        txn.put(layout.META_NEXT_CLASS, layout.write_class_number(number + 1), db=meta)
-        return record
+    def change_classes(self, before: Catalog, after: Catalog) -> None:
+        """Know *after* of classes and migrations, where *before* was known. Blocks on fsync.
+
+        The objects of classes that are deleted by it become garbage.
+        """
+
+        def change(txn: Transaction) -> None:
+            class_records.write_catalog(txn, self._databases, before, after)
+            self.has_garbage |= any(record.is_deleted for record in after.records)
+
+        self._write(change)
+        self.refresh()
 
     def collect_garbage(self, count_max: int = GARBAGE_STEP) -> int:
-        """Free up to *count_max* records of what was wiped. Answers how many; blocks on fsync."""
+        """Free up to *count_max* records and objects of what was wiped, or deleted with its class.
+
+        Answers how many; blocks on fsync.
+        """
+        databases = self._databases
 
         def step(txn: Transaction) -> int:
-            cursor = txn.cursor(db=self._databases.garbage)
-            freed = 0
-            while freed < count_max and cursor.first():
-                number = layout.write_number(layout.read_garbage_key(cursor.key()))
-                freed += tree.remove_some(txn, number, count_max - freed)
-                if freed < count_max:
-                    cursor.delete()
+            freed = class_records.collect_some(txn, databases, count_max)
+            # Within the transaction, since others make garbage in theirs.
+            self.has_garbage = freed == count_max
             return freed
 
-        freed = self._write(step)
-        self.has_garbage = freed == count_max
-        return freed
+        return self._write(step)
 
     def _write(self, change: Callable[[Transaction], T], size: int = 0) -> T:
         """Do *change* in one transaction, once more whenever the map was too small for it."""
@@ -322,17 +330,14 @@ class Environment:
                 except lmdb.MapFullError as error:
                     self._grow(size, error)
                 except lmdb.Error as error:
-                    raise self._why_not_written(error, size) from error
+                    raise not_written(self.path, _errno_of(error), error, size) from error
                 except Malformed as error:
-                    raise self._damaged(error) from error
+                    raise unreadable(self.path, error) from error
 
     def _grow(self, size: int, cause: Exception) -> None:
         map_size = self._lmdb.info()["map_size"]
         if map_size >= self._map_size_max:
-            raise StoreFull(
-                f"the store {self.path!r} has reached its limit of {self._map_size_max:,} bytes, "
-                f"and nothing of this commit was stored; delete something or raise the limit"
-            ) from cause
+            raise at_its_limit(self.path, self._map_size_max) from cause
         larger = max(2 * map_size, map_size + 2 * size + _GROWTH_SPARE)
         taken = list(self._readers)
         for reader in taken:
@@ -342,10 +347,7 @@ class Environment:
                 reader.release_locked()
             self._lmdb.set_mapsize(min(larger, self._map_size_max))
         except lmdb.Error as error:
-            raise StoreFull(
-                f"the store {self.path!r} cannot have {larger:,} bytes of address space: {error}; "
-                f"nothing of this commit was stored. Free memory or raise the process's limit"
-            ) from error
+            raise no_address_space(self.path, larger, error) from error
         finally:
             for reader in taken:
                 reader.lock.release()
@@ -353,14 +355,8 @@ class Environment:
     def _fill_file(self) -> None:
         """Make the file as long as LMDB says it is: the last pages of a transaction may be unused
         and then are not written, and at the next open the file would seem to be cut off."""
-        used = self._lmdb.info()["last_pgno"] + 1
-        file = os.path.join(self.path, DATA_FILE)
-        try:
-            missing = used * self._page_size - os.stat(file).st_size
-            if missing > 0:
-                os.truncate(file, used * self._page_size)
-        except OSError:
-            pass  # the next open walks over the pages instead
+        size = (self._lmdb.info()["last_pgno"] + 1) * self._page_size
+        lengthen(os.path.join(self.path, DATA_FILE), size)
 
     # The end
 
@@ -406,33 +402,8 @@ class Environment:
 
     def _refuse(self, error: Exception) -> NoReturn:
         if isinstance(error, lmdb.Error | Malformed | UnicodeDecodeError):
-            raise self._damaged(error) from error
+            raise unreadable(self.path, error) from error
         raise error
-
-    def _decode(self, read: Callable[..., T], *raw: bytes) -> T:
-        try:
-            return read(*raw)
-        except Malformed as error:
-            raise self._damaged(error) from error
-
-    def _damaged(self, error: Exception) -> StoreDamaged:
-        return StoreDamaged(
-            f"the store {self.path!r} cannot be read: {error}; run `durable check` on the folder "
-            f"and restore it from a backup"
-        )
-
-    def _why_not_written(self, error: Exception, size: int) -> DurableError:
-        code = _errno_of(error)
-        # LMDB says EIO when only a part of what it wrote went in, as on a disk that is just full.
-        if code in _NO_ROOM or (code == errno.EIO and _room_left(self.path) < size + _GROWTH_SPARE):
-            return StoreFull(
-                f"the disk has no room for the store {self.path!r}, and nothing of this commit was "
-                f"stored: {error}; free some space"
-            )
-        return CommitFailed(
-            f"a commit to the store {self.path!r} failed, and nothing of it was stored: {error}; "
-            f"look after the disk, then call again"
-        )
 
 
 def _inspect(folder: str) -> Found:
@@ -451,13 +422,9 @@ def _check_format(folder: str) -> bool:
         with handle.begin() as txn:
             if not txn.stat()["entries"]:
                 return False  # the process died when it had just made the file
-        raw = _read_meta(handle)
-        version = layout.read_format(raw)
+        version = layout.read_format(_read_meta(handle))
     except (lmdb.Error, Malformed) as error:
-        raise StoreDamaged(
-            f"{os.path.join(folder, DATA_FILE)!r} is an LMDB environment, but not a store of "
-            f"durable: {error}; give another path"
-        ) from error
+        raise not_a_store(os.path.join(folder, DATA_FILE), error) from error
     finally:
         handle.close()
     if version > layout.FORMAT:
@@ -479,7 +446,6 @@ def _open_lmdb(folder: str, **options: Any) -> lmdb.Environment:
         return lmdb.open(
             folder,
             max_dbs=len(layout.DATABASES) + 2,
-            max_readers=126,
             max_spare_txns=4,
             readahead=False,
             create=not options.get("readonly", False),
@@ -487,15 +453,15 @@ def _open_lmdb(folder: str, **options: Any) -> lmdb.Environment:
             **{**_ENGINE, **options},
         )
     except lmdb.Error as error:
-        if str(error).endswith("already open in this process."):
+        if "already open in this process" in str(error):
             raise StoreInUse(folder, os.getpid()) from None
         code = _errno_of(error)
-        if code in _NO_ROOM:
-            raise StoreFull(f"the disk has no room for a store in {folder!r}: {error}") from error
+        if code in NO_ROOM:
+            raise no_room_to_begin(folder, error) from error
         if code:
-            why = "whoever opens a store must read and write its files"
+            why = "whoever opens a store reads and writes its files"
             raise refusal(OSError(code, ""), folder, why) from error
-        raise StoreDamaged(f"the store {folder!r} cannot be opened: {error}") from error
+        raise unreadable(folder, error) from error
 
 
 def _open_databases(handle: lmdb.Environment, folder: str, is_new: bool) -> Databases:
@@ -508,53 +474,11 @@ def _open_databases(handle: lmdb.Environment, folder: str, is_new: bool) -> Data
             txn.put(layout.META_FORMAT, layout.write_format(layout.FORMAT), db=databases.meta)
         return databases
     except lmdb.Error as error:
-        if _errno_of(error) in _NO_ROOM or isinstance(error, lmdb.MapFullError):
-            raise StoreFull(f"the disk has no room for a store in {folder!r}: {error}") from error
-        raise StoreDamaged(
-            f"the store {folder!r} lacks a database: {error}; restore it from a backup"
-        ) from error
-
-
-def _make_folder(folder: str) -> str:
-    """Make the folder and those above it; answers the first that was not there."""
-    first = folder
-    while not os.path.lexists(os.path.dirname(first)):
-        first = os.path.dirname(first)
-    try:
-        os.makedirs(folder, exist_ok=True)
-        _sync_folder(os.path.dirname(first))
-    except OSError as error:
-        raise refusal(error, folder, "the store's folder cannot be made") from error
-    return first
-
-
-def _remove_folders(folder: str, first: str | None) -> None:
-    """Take back `_make_folder`, as far as nobody has put anything there."""
-    try:
-        while first is not None and len(folder) >= len(first):
-            os.rmdir(folder)
-            folder = os.path.dirname(folder)
-    except OSError:
-        pass
-
-
-def _sync_folder(folder: str) -> None:
-    """A file is there after a power failure only if its folder was synced too."""
-    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # not every file system can
-            raise
-    finally:
-        os.close(fd)
-
-
-def _unlink(file: str) -> None:
-    try:
-        os.unlink(file)
-    except OSError:
-        pass
+        if isinstance(error, lmdb.MapFullError) or _errno_of(error) in NO_ROOM:
+            raise no_room_to_begin(folder, error) from error
+        if is_new:
+            raise not_written(folder, _errno_of(error), error, 0) from error
+        raise lacks_a_database(folder, error) from error
 
 
 def _errno_of(error: Exception) -> int:
@@ -563,17 +487,7 @@ def _errno_of(error: Exception) -> int:
         return errno.ENOSPC
     if isinstance(error, lmdb.ReadonlyError):
         return errno.EACCES
-    code = getattr(error, "code", 0)
-    return code if code > 0 else 0
-
-
-def _room_left(path: str) -> int:
-    stat = os.statvfs(path)
-    return stat.f_bavail * stat.f_frsize
-
-
-def _key_of(due: DueAlarm) -> bytes:
-    return layout.alarm_key(due.due_us, due.class_number, due.base)
+    return max(getattr(error, "code", 0), 0)
 
 
 _open_environments: weakref.WeakSet[Environment] = weakref.WeakSet()

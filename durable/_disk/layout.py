@@ -194,9 +194,11 @@ def read_alarm_key(raw: bytes) -> DueAlarm:
     return DueAlarm(*_ALARM_KEY.unpack(raw))
 
 
-def past_due(until_us: int) -> bytes:
-    """The first key of an alarm that is due later than *until_us*."""
-    return _U64.pack(min(max(until_us + 1, 0), _DUE_US_MAX))
+def past_due(until_us: int | None) -> bytes:
+    """The first key behind all alarms that are due at *until_us* or before; None: behind all."""
+    if until_us is None or until_us >= _DUE_US_MAX:
+        return b"\xff" * (_ALARM_KEY.size + 1)
+    return _U64.pack(max(until_us + 1, 0))
 
 
 # Classes

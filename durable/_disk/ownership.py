@@ -64,9 +64,7 @@ class Ownership:
             try:
                 fd = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             except OSError as error:
-                raise refusal(
-                    error, self._file, "whoever opens a store must write to it"
-                ) from error
+                raise refusal(error, self._file, "whoever opens a store writes to it") from error
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # Somebody whose open was refused may have taken the file away in between.

@@ -108,7 +108,7 @@ class Reader:
             txn.abort()
 
     def abandon(self) -> None:
-        """In a forked child: the transaction is the parent's, and the lock may be for ever taken."""
+        """In a forked child: the transaction is the parent's, and the lock may stay taken."""
         self._txn = None
         self.lock = threading.Lock()
 

@@ -149,9 +149,9 @@ class Reads:
         except DurableError as error:
             return partial(request.on_failed, error)
         except Exception as cause:
-            error = InternalError(f"a read from the store failed: {cause!r}")
-            error.__cause__ = cause
-            return partial(request.on_failed, error)
+            failure = InternalError(f"a read from the store failed: {cause!r}")
+            failure.__cause__ = cause
+            return partial(request.on_failed, failure)
 
     def _report(self, reports: list[Callable[[], None]]) -> None:
         """Tell everybody, in order, whatever one of them does."""

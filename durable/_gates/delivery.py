@@ -51,6 +51,7 @@ class Delivery(Later[T]):
         "is_section",
         "label",
         "parent",
+        "size",
         "tasks",
     )
 
@@ -73,6 +74,8 @@ class Delivery(Later[T]):
         self.label = label
         # Within the object, the delivery that made this one.
         self.parent = parent
+        # Bytes that it keeps in memory while it waits in line.
+        self.size = 0
         self.tasks = 0
         # It has, or had in this turn, more tasks than one.
         self.fanned_out = False
@@ -98,58 +101,63 @@ async def serve(delivery: Delivery[Any]) -> bool:
     One task serves one delivery at a time, so `current_task()` is honest; that the next one need
     not wait for a round of the loop is what makes a busy object fast. True: code was buried.
     """
-    task = delivery.gate.loop.own_task()
-    try:
-        return await _serve(delivery, task)
-    finally:
-        delivery.gate.loop.ended(task)
-
-
-async def _serve(delivery: Delivery[Any], task: Any) -> bool:
     gate = delivery.gate
     loop = gate.loop
+    task = loop.own_task()
     send_in: Callable[..., Any] | None = None
-    for _ in range(SERVED_IN_A_ROW_MAX):
-        gate.tasks += 1
-        gate.running.add(task)
-        delivery.tasks = 1
-        value: Any = None
-        error: BaseException | None = None
-        try:
-            if send_in is None:
-                CURRENT.set(delivery)
-                value = delivery.body()
-                if type(value) is types.CoroutineType:
-                    value = await _drive_coroutine(delivery, value, value.send, value.throw)
-                elif hasattr(value, "__await__"):
-                    coro = _await(value)
-                    value = await _drive_coroutine(delivery, coro, coro.send, coro.throw)
-            else:
-                send_in(CURRENT.set, delivery)
-                value = send_in(delivery.body)
-                if hasattr(value, "__await__"):
-                    coro = value if type(value) is types.CoroutineType else _await(value)
-                    value = await _drive_coroutine(
-                        delivery, coro, partial(send_in, coro.send), partial(send_in, coro.throw)
-                    )
-        except Buried:
-            return True
-        except BaseException as raised:  # the author's, and delivered to whoever called
-            error = raised
-        finally:
-            delivery.tasks -= 1
-            gate.tasks -= 1
-            gate.running.discard(task)
-        following = delivery.end(value, error)
-        value = error = None
-        if following is None:
-            return False
-        delivery = following
-        if not loop.may_reuse(task):
-            break
-        send_in = delivery.context.run
-    gate.start(delivery)
-    return False
+    try:
+        for _ in range(SERVED_IN_A_ROW_MAX):
+            gate.tasks += 1
+            gate.running.add(task)
+            delivery.tasks = 1
+            value: Any = None
+            error: BaseException | None = None
+            try:
+                if send_in is None:
+                    CURRENT.set(delivery)
+                    value = delivery.body()
+                    if type(value) is types.CoroutineType:
+                        value = await _drive_coroutine(delivery, value, value.send, value.throw)
+                    elif hasattr(value, "__await__"):
+                        coro = _await(value)
+                        value = await _drive_coroutine(delivery, coro, coro.send, coro.throw)
+                else:
+                    value = await _drive_coroutine(*_begin_in(send_in, delivery))
+            except Buried:
+                return True
+            except BaseException as raised:  # the author's, and delivered to whoever called
+                error = raised
+            finally:
+                delivery.tasks -= 1
+                gate.tasks -= 1
+                gate.running.discard(task)
+            following = delivery.end(value, error)
+            value = error = None
+            if following is None:
+                return False
+            delivery = following
+            if not loop.may_reuse(task):
+                break
+            send_in = delivery.context.run
+        gate.start(delivery)
+        return False
+    finally:
+        loop.ended(task)
+
+
+def _begin_in(
+    run: Callable[..., Any], delivery: Delivery[Any]
+) -> tuple[Delivery[Any], Any, Callable[[Any], Any], Callable[[BaseException], Any]]:
+    """Begin a delivery in its own context, which is not that of the task."""
+    run(CURRENT.set, delivery)
+    value = run(delivery.body)
+    if type(value) is not types.CoroutineType:
+        value = _await(value) if hasattr(value, "__await__") else _answer(value)
+    return delivery, value, partial(run, value.send), partial(run, value.throw)
+
+
+async def _answer(value: Any) -> Any:
+    return value
 
 
 async def _await(value: Any) -> Any:

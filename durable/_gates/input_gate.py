@@ -69,6 +69,8 @@ class InputGate:
     # The tasks that run code of this object: how many, and those that a reset can cancel.
     tasks: int = 0
     running: set[Any] = field(factory=set)
+    # Of the deliveries that wait in line.
+    queued_bytes: int = 0
 
     _holds: int = 0
     _waiting: deque[Waiter] | None = None
@@ -101,6 +103,8 @@ class InputGate:
     def queue(self, delivery: Delivery[Any], waker: Waker | None = None) -> Waiter:
         """Take the next place in line."""
         waiter = Waiter(delivery, waker)
+        if waker is None:
+            self.queued_bytes += delivery.size
         if self._waiting is None:
             self._waiting = deque()
         self._waiting.append(waiter)
@@ -253,6 +257,7 @@ class InputGate:
             self._own(waiter.delivery)
             waiter.let_in()
             if waiter.waker is None:
+                self.queued_bytes -= waiter.delivery.size
                 return waiter.delivery
         return None
 

@@ -16,6 +16,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from .body import Body, BodyInit
+from .websocket import WebSocket
 
 HeadersInit: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]] | None
 """What headers can be made of. They are copied."""
@@ -105,7 +106,7 @@ class Response(_Message):
     """
 
     status: int
-    websocket: object | None
+    websocket: WebSocket | None
 
     def __init__(
         self,
@@ -113,7 +114,7 @@ class Response(_Message):
         *,
         status: int = 200,
         headers: HeadersInit = None,
-        websocket: object | None = None,
+        websocket: WebSocket | None = None,
     ) -> None:
         if status != 200 or type(status) is not int or websocket is not None:
             _check_status(status, body, websocket)
@@ -196,9 +197,11 @@ def _pairs(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> Iterable[t
     return headers.items() if isinstance(headers, Mapping) else headers
 
 
-def _check_status(status: object, body: object, websocket: object | None) -> None:
+def _check_status(status: object, body: object, websocket: WebSocket | None) -> None:
     if isinstance(status, bool) or not isinstance(status, int):
         raise TypeError(f"a status must be an int, not {status!r}")
+    if not isinstance(websocket, WebSocket | None):
+        raise TypeError(f"a response's websocket must be a WebSocket, not {websocket!r}")
     if websocket is not None and status != 101:
         raise ValueError(
             f"Responses with a WebSocket must have status code 101, not {status}; give status=101"

@@ -62,4 +62,6 @@ def export_response(host: Host, response: Any) -> Response:
             f"{type(response).__name__}"
         )
     detach_body(response, host.services, host)
+    if response.websocket is not None:
+        response.websocket = response.websocket._hand_over()
     return response

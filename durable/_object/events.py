@@ -11,7 +11,7 @@ from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from durable._gates.delivery import Delivery
+from durable._gates.delivery import CURRENT, Delivery
 from durable._model.errors import DurableError, ObjectReset
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ T = TypeVar("T")
 class Event(Delivery[T]):
     """A delivery that came from outside."""
 
-    __slots__ = ("came_s", "caller", "export", "host", "is_waited_for", "size")
+    __slots__ = ("came_s", "caller", "export", "host", "is_waited_for", "payload")
 
     def __init__(
         self,
@@ -34,7 +34,20 @@ class Event(Delivery[T]):
         caller: Delivery[Any] | None,
         export: Callable[[Host, Any], Any] | None = None,
     ) -> None:
-        super().__init__(host.gate, body, context, label)
+        # Written out, and not left to the bases: every call makes one of these.
+        self.gate = gate = host.gate
+        self._loop = gate.loop
+        self._is_done = False
+        self._error = None
+        self._waiting = None
+        self.body = body
+        self.context = context
+        self.label = label
+        self.parent = None
+        self.tasks = 0
+        self.fanned_out = False
+        self.is_section = False
+        self.has_left = False
         self.host = host
         # The delivery, of another object or this one, whose code made the call.
         self.caller = caller
@@ -43,6 +56,8 @@ class Event(Delivery[T]):
         # False for what only its consumer ends: closing the runtime does not wait for it.
         self.is_waited_for = True
         self.size = 0
+        # What it brings, to be weighed if it has to wait in line.
+        self.payload: Any = None
         self.came_s = 0.0
 
     def end(self, value: Any, error: BaseException | None) -> Delivery[Any] | None:
@@ -83,6 +98,17 @@ def _cancelled(error: BaseException, event: Event[Any]) -> DurableError:
     return cancelled
 
 
+def size_of(value: Any) -> int:
+    """About how many bytes of payload *value* has: of its text and bytes, however deep they are."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(size_of(key) + size_of(item) for key, item in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return sum(map(size_of, value))
+    return 8
+
+
 def chain_of(caller: Delivery[Any] | None) -> list[Delivery[Any]]:
     """The deliveries that wait for the one that *caller* makes, from the nearest on."""
     chain = []
@@ -90,3 +116,11 @@ def chain_of(caller: Delivery[Any] | None) -> list[Delivery[Any]]:
         chain.append(caller)
         caller = caller.caller if isinstance(caller, Event) else caller.parent
     return chain
+
+
+def sender_host() -> Host | None:
+    """The host of the object whose code runs, or None for the program's own."""
+    delivery = CURRENT.get()
+    while delivery is not None and not isinstance(delivery, Event):
+        delivery = delivery.parent
+    return delivery.host if delivery is not None else None

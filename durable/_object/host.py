@@ -33,12 +33,14 @@ from durable._model.errors import (
 )
 from durable._model.ids import ObjectId, name_to_keep
 from durable._model.messages import Request
+from durable._model.websocket import WebSocket
 from durable._storage.storage import Storage
 
 from .alarms import AlarmEvent
 from .base import DurableObject
-from .events import Event, chain_of
+from .events import Event, chain_of, size_of
 from .services import Services
+from .sockets import sockets_of
 from .state import State
 
 log = logging.getLogger("durable")
@@ -163,7 +165,9 @@ class Host:
         if gate.broken is not None:
             event.fail(gate.broken.again())
             return
-        self.storage.touch()
+        if self.services.latest is not self:
+            self.services.latest = self
+            self.storage.touch()
         if self.phase is Phase.NEW:
             self._construct_first()
         self.open.add(event)
@@ -190,7 +194,9 @@ class Host:
         gate, limits = self.gate, self.services.limits
         if gate.queued >= limits.queued_deliveries_max:
             return ObjectOverloaded(TOO_MANY)
-        if event.size and self._queued_bytes() + event.size > limits.queued_bytes_max:
+        if event.payload is not None:
+            event.size += size_of(event.payload)
+        if gate.queued_bytes + event.size > limits.queued_bytes_max:
             return ObjectOverloaded(TOO_MUCH)
         oldest = self._oldest_queued()
         if (
@@ -199,9 +205,6 @@ class Host:
         ):
             return ObjectOverloaded(TOO_LONG)
         return self._deadlock(event) if gate.sections else None
-
-    def _queued_bytes(self) -> int:
-        return sum(w.delivery.size for w in self.gate.waiting if isinstance(w.delivery, Event))
 
     def _oldest_queued(self) -> Event[Any] | None:
         oldest = self.gate.oldest_new
@@ -335,6 +338,10 @@ class Host:
         finally:
             self.untie()
 
+    def keep_for(self, ws: WebSocket) -> None:
+        """Code of the object has accepted *ws* to read it itself."""
+        sockets_of(self).keep_for(self, ws)
+
     def untie(self) -> None:
         self.ties -= 1
         self.idle_since_s = self.services.clock.steady()
@@ -413,8 +420,16 @@ class Host:
     def _gone(self) -> None:
         if self.idle_timer is not None:
             self.idle_timer.cancel()
+        if self.services.latest is self:
+            self.services.latest = None
         self.storage.discard()
         self.services.on_gone(self)
+        sockets = self.services.sockets.get(self.id.raw)
+        if sockets is not None:
+            if self.phase is Phase.BROKEN:
+                sockets.disconnect_all()
+            else:
+                sockets.host_evicted()
 
     @property
     def label(self) -> str:

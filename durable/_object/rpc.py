@@ -17,11 +17,11 @@ from durable._gates.delivery import CURRENT
 from durable._model.errors import RuntimeClosed
 from durable._model.ids import ObjectId
 from durable._model.messages import Request, Response
-from durable._model.values import REFUSED, copy_value
+from durable._model.values import ATOMS, REFUSED, copy_value
 
 from .bodies import detach_body
 from .by_reference import ByReference
-from .events import Event
+from .events import Event, sender_host
 from .host import Host
 from .services import Services
 
@@ -70,14 +70,6 @@ def send(event: Event[Any]) -> None:
         output.when_durable(output.ticket(), partial(event.host.deliver, event))
 
 
-def sender_host() -> Host | None:
-    """The host of the object whose code runs, or None for the program's own."""
-    delivery = CURRENT.get()
-    while delivery is not None and not isinstance(delivery, Event):
-        delivery = delivery.parent
-    return delivery.host if delivery is not None else None
-
-
 def copy_arguments(
     services: Services, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -89,6 +81,8 @@ def copy_arguments(
 
 def export_value(host: Host, value: Any) -> Any:
     """What a method answers, as the caller gets it."""
+    if type(value) in ATOMS:
+        return value
     return copy_value(value, partial(_keep, host.services, host))
 
 

@@ -13,11 +13,13 @@ from durable._disk.reads import Reads
 from durable._loop.loop import Loop
 from durable._loop.timers import Timers
 from durable._model.clock import Clock
+from durable._model.ids import ObjectId
 from durable._model.limits import Limits
 from durable._storage.cache_budget import CacheBudget
 
 if TYPE_CHECKING:
     from .host import Host
+    from .sockets import Sockets
 
 
 @define(eq=False)
@@ -37,7 +39,14 @@ class Services:
     budget: CacheBudget
     # What authors get as `env`.
     env: Any = None
+    # The host that was called last.
+    latest: Host | None = None
     # Told when a host is gone, so that the next call makes a new one.
     on_gone: Callable[[Host], None] = field(default=lambda host: None)
+    # The one host of an object, made if there is none; set by the directory.
+    host_of: Callable[[ObjectId, type[Any], int], Host] = field(init=False)
+    # The web sockets of the objects that have some, by the bytes of their ids: they stay when the
+    # objects are evicted.
+    sockets: dict[bytes, Sockets] = field(factory=dict, init=False)
     # False from the moment the runtime begins to close.
     is_open: bool = True

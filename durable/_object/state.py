@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from durable._gates.answers import Answer, Later
 from durable._model.ids import ObjectId, name_to_keep
+from durable._model.websocket import WebSocket
+
+from .sockets import answered_at, sockets_of, tags_of
 
 if TYPE_CHECKING:
     from durable._storage.storage import Storage
@@ -86,6 +90,40 @@ class State:
         answer = Later[None](host.services.loop)
         host.output.when_durable(host.output.ticket(), lambda: answer.resolve(None))
         return answer
+
+    def accept_websocket(self, ws: WebSocket, tags: Iterable[str] = ()) -> None:
+        """Keep *ws*, and let `websocket_message`, `websocket_close` and `websocket_error` have what
+        arrives at it. The object may be evicted meanwhile; the next message builds it anew.
+
+        Raises DurableError if the socket or its pair is in use already, ValueError for too many or
+        too long tags, TooManyWebSockets.
+        """
+        self._host.gate.check()
+        sockets_of(self._host).accept(ws, tags)
+
+    def get_websockets(self, tag: str | None = None) -> list[WebSocket]:
+        """The accepted sockets, the last one first; with *tag* those that have it, in order."""
+        return sockets_of(self._host).all(tag)
+
+    def get_tags(self, ws: WebSocket) -> list[str]:
+        """The tags that *ws* was accepted with, also after it has closed."""
+        return tags_of(ws)
+
+    def set_websocket_auto_response(
+        self, request: str | None = None, response: str | None = None
+    ) -> None:
+        """Answer each message that is exactly *request* with *response*, without waking the object
+        or waiting for its writes; None clears it. ValueError if one is too long."""
+        self._host.gate.check()
+        sockets_of(self._host).set_auto_response(request, response)
+
+    def get_websocket_auto_response(self) -> tuple[str, str] | None:
+        """The request and the response that are set, or None."""
+        return sockets_of(self._host).auto_response
+
+    def get_websocket_auto_response_timestamp(self, ws: WebSocket) -> datetime | None:
+        """When *ws* was last sent the auto-response, in UTC; None if it never was."""
+        return answered_at(ws)
 
     def __repr__(self) -> str:
         return f"<State of {self._host.label}>"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from attrs import define
@@ -21,7 +22,119 @@ from durable._model.websocket import Close, Frame, Role, WebSocket, join
 
 from .by_reference import ByReference
 from .events import sender_host
-from .sockets import sockets_of
 
 _CODEC = MsgpackCodec()
+# Of a socket that no object has accepted yet, whose limits would be known.
 _ATTACHMENT_SIZE_MAX = Limits().attachment_size_max
+
+
+@define(eq=False, slots=True)
+class _Held:
+    """A frame on its way out; *gate* is that of the object that has sent it."""
+
+    frame: Frame
+    size: int
+    gate: InputGate | None
+    may_leave: bool = False
+
+
+class ObjectSocket(WebSocket, ByReference):
+    """An end as `WebSocketPair` makes it."""
+
+    __slots__ = (
+        "_attachment",
+        "_held",
+        "answered_at",
+        "attachment_size_max",
+        "is_lined",
+        "tags",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: deque[_Held] | None = None
+        self._attachment: bytes | None = None
+        self.attachment_size_max = _ATTACHMENT_SIZE_MAX
+        # What the object that has accepted it for hibernation notes about it.
+        self.tags: tuple[str, ...] = ()
+        self.answered_at: datetime | None = None
+        self.is_lined = False
+
+    def accept(self) -> None:
+        is_new = self._role is Role.NEW
+        super().accept()
+        host = sender_host()
+        if is_new and host is not None:
+            host.keep_for(self)
+
+    def serialize_attachment(self, value: Any) -> None:
+        encoded = _CODEC.encode(value)
+        if len(encoded) > self.attachment_size_max:
+            raise ValueError(
+                f"A WebSocket 'attachment' cannot be larger than {self.attachment_size_max} bytes. "
+                f"'attachment' was {len(encoded)} bytes."
+            )
+        self._attachment = encoded
+
+    def deserialize_attachment(self) -> Any:
+        return None if self._attachment is None else _CODEC.decode(self._attachment)
+
+    def _say(self, frame: Frame, size: int) -> None:
+        sender = CURRENT.get()
+        if sender is None or sender.gate.output.is_open():
+            self.say_ungated(frame, size)
+            return
+        gate = sender.gate
+        held = self._hold(frame, size, gate)
+        gate.output.when_durable(gate.output.ticket(), partial(self._let_go, held))
+
+    def say_ungated(self, frame: Frame, size: int) -> None:
+        """Send *frame* after those that are held, and wait for nothing else."""
+        if self._held:
+            self._hold(frame, size, None).may_leave = True
+            self._flush()
+        else:
+            self._pass_on(frame, size)
+
+    def _hold(self, frame: Frame, size: int, gate: InputGate | None) -> _Held:
+        if self._held is None:
+            self._held = deque()
+        held = _Held(frame, size, gate)
+        self._held.append(held)
+        return held
+
+    def _let_go(self, held: _Held) -> None:
+        held.may_leave = True
+        self._flush()
+
+    def _flush(self) -> None:
+        """Let out what may leave and has nothing before it."""
+        while self._held:
+            first = self._held[0]
+            if first.may_leave:
+                self._held.popleft()
+                self._pass_on(first.frame, first.size)
+            elif first.gate is not None and first.gate.broken is not None:
+                self._held.popleft()  # its sender was reset: this is never said
+                self._peer._took(first.size)
+            else:
+                return
+
+    def _lose(self, end: Close, *, forget: bool) -> None:
+        self._held = None
+        super()._lose(end, forget=forget)
+
+
+class WebSocketPair(tuple[WebSocket, WebSocket]):
+    """The two ends of a new web socket: `client, server = WebSocketPair()`.
+
+    The object keeps one, `ctx.accept_websocket(server)`, and answers with the other:
+    `Response(status=101, websocket=client)`.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls) -> WebSocketPair:
+        client, server = ObjectSocket(), ObjectSocket()
+        join(client, server)
+        return super().__new__(cls, (client, server))

@@ -1,8 +1,8 @@
 """The configuration: a TOML file with the tables of `wrangler.toml`, as frozen values.
 
 Rule: every key is known or refused, with the nearest known one; every error names the file, the
-table and the key. Nothing is imported and no store is touched here; `modules.py` and `opening.py` do
-that.
+table and the key. Nothing is imported and no store is touched here; `modules.py` and `opening.py`
+do that.
 """
 
 from __future__ import annotations
@@ -232,14 +232,9 @@ class _Source:
         table = self.top
         if environment is not None:
             if environment not in self.environments:
-                names = tuple(self.environments)
-                raise self.top.error(
-                    "env",
-                    f"there is no environment {environment!r}"
-                    + (
-                        _nearest(environment, names) or f"; there are: {', '.join(names) or 'none'}"
-                    ),
-                )
+                names = ", ".join(self.environments) or "none"
+                hint = _nearest(environment, self.environments) or f"; there are: {names}"
+                raise self.top.error("env", f"there is no environment {environment!r}{hint}")
             table = self.environments[environment]
         name = self.name if environment is None else f"{self.name}-{environment}"
         path = table.text("path") or self.top.text("path")
@@ -280,7 +275,7 @@ def _check_environment(name: str, table: _Table) -> None:
     if "name" in table.entries:
         raise table.error(
             "name",
-            "the script of an environment has the name at the top, '-' and the environment's",
+            "an environment's script is called by the name at the top, '-' and its own",
         )
     table.check_keys(ENVIRONMENT_KEYS)
 

@@ -36,6 +36,7 @@ class Directory:
 
     def __attrs_post_init__(self) -> None:
         self.services.on_gone = self._forget
+        self.services.host_of = self.host_of
 
     def host_of(self, object_id: ObjectId, cls: type[DurableObject], class_number: int) -> Host:
         """The one host of *object_id*."""

@@ -1,7 +1,8 @@
 """Migrations: how the list of classes of a script changes, and which objects go where.
 
-Rule: everything is decided here, by functions from what the store knows to what it is to know, before
-anything is written. A plan is the whole of it; the disk takes a plan in one transaction or not at all.
+Rule: everything is decided here, by functions from what the store knows to what it is to know,
+before anything is written. A plan is the whole of it; the disk takes it in one transaction or not
+at all.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 from attrs import define, evolve, field, frozen
 
+from durable._disk.class_records import Weight
 from durable._disk.classes import Catalog, ClassRecord, Naming, label_of
 from durable._model.errors import MigrationConflict
 
@@ -165,25 +167,6 @@ class Step:
 
 
 @frozen
-class Weight:
-    """How much the objects of a class are."""
-
-    objects: int
-    alarms: int
-    size: int  # bytes of keys and values
-
-    def __str__(self) -> str:
-        return (
-            f"{_count(self.objects, 'object')}, {_count(self.alarms, 'alarm')}, "
-            f"{_count(self.size, 'byte')}"
-        )
-
-
-def _count(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-@frozen
 class Script:
     """What a program says about the classes of one script, for the store to follow."""
 
@@ -293,8 +276,8 @@ def _pending(applied: Sequence[str], script: Script) -> tuple[Migration, ...]:
         early = next(tag for tag, seen in zip(tags, applied, strict=False) if tag != seen)
         raise MigrationConflict(
             f"the migration {early!r}{of_script} stands before {applied[-1]!r}, which the store "
-            f"has seen already (it has seen {_listed(applied)}); add new migrations at the end, and "
-            f"leave the order of the others"
+            f"has seen already (it has seen {_listed(applied)}); add new migrations at the end and "
+            f"leave the others as they are"
         )
     return script.migrations[len(applied) :]
 
@@ -380,8 +363,8 @@ class _Draft:
         script = naming[0]
         there = [r.name for r in self.catalog.records if r.script == script and not r.is_deleted]
         raise MigrationConflict(
-            f"migration {migration.tag!r} is to {verb} the class {label_of(naming)}, and there is no "
-            f"such class; there are: {', '.join(sorted(there)) or 'none'}"
+            f"migration {migration.tag!r} is to {verb} the class {label_of(naming)}, and there is "
+            f"no such class; there are: {', '.join(sorted(there)) or 'none'}"
         )
 
 
@@ -394,8 +377,8 @@ def _moved(before: ClassRecord, to: Naming) -> ClassRecord:
 def _taken(naming: Naming, migration: Migration, kind: Kind) -> MigrationConflict:
     verb = {Kind.CREATED: "create", Kind.RENAMED: "rename a class to"}.get(kind, "transfer to")
     return MigrationConflict(
-        f"migration {migration.tag!r} is to {verb} {label_of(naming)}, and there is a class of that "
-        f"name; delete or rename that one first"
+        f"migration {migration.tag!r} is to {verb} {label_of(naming)}, and there is a class of "
+        f"that name; delete or rename that one first"
     )
 
 

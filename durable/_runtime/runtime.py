@@ -276,6 +276,8 @@ class _OpenStore:
         await self._wait_reported()
         for host in self._directory:
             host.break_(RuntimeClosed("the runtime was closed while the call was under way"))
+        for sockets in list(self._services.sockets.values()):
+            sockets.disconnect_all()
         await self._loop.close()
         self._starts.close()
         self._reads.close()

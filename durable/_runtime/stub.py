@@ -23,9 +23,9 @@ from durable._model.messages import Request, Response
 from durable._object.base import HANDLERS, DurableObject, rpc_method
 from durable._object.bodies import detach_body, export_response
 from durable._object.by_reference import ByReference
-from durable._object.events import Event
+from durable._object.events import Event, sender_host
 from durable._object.host import Host, Phase
-from durable._object.rpc import copy_arguments, export_value, send, sender_host
+from durable._object.rpc import copy_arguments, export_value, send
 from durable._object.streams import Channel, Stream, end_with
 
 if TYPE_CHECKING:
@@ -115,6 +115,8 @@ class Stub(ByReference, Generic[T]):
             CURRENT.get(),
             export_value,
         )
+        if args or kwargs:
+            event.payload = (args, kwargs)
         send(event)
         return event
 

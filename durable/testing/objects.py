@@ -14,6 +14,7 @@ from durable._model.ids import ObjectId
 from durable._object.base import DurableObject
 from durable._object.events import Event
 from durable._object.host import Host
+from durable._object.sockets import sockets_of
 from durable._object.state import State
 from durable._runtime.namespace import Namespace
 from durable._runtime.runtime import Runtime
@@ -42,18 +43,24 @@ async def run_in_object(stub: Stub[T], fn: Callable[[T, State], R | Awaitable[R]
 async def evict(stub: Stub[Any], websockets: Literal["hibernate", "close"] = "hibernate") -> None:
     """Take the object out of memory, once it is idle; its stubs stay valid.
 
-    Raises DurableError if it is not in memory, or not idle within 30 s.
+    Its hibernatable sockets stay open, or are closed with 1001. Raises DurableError if it is not in memory, or not idle within 30 s.
     """
+    _check_websockets(websockets)
+    host = _live(stub)
+    await _evict(host, websockets)
+
+
+def _check_websockets(websockets: str) -> None:
     if websockets not in {"hibernate", "close"}:
         raise TypeError('websockets must be "hibernate" or "close"')
-    host = _live(stub)
-    await _evict(host)
 
 
-async def _evict(host: Host) -> None:
+async def _evict(host: Host, websockets: str) -> None:
     with anyio.move_on_after(30):
         while not host.phase.is_over:
             if host.is_idle:
+                if websockets == "close":
+                    sockets_of(host).close_all()
                 host.evict()
                 return
             await anyio.sleep(0)
@@ -63,10 +70,13 @@ async def _evict(host: Host) -> None:
         )
 
 
-async def evict_all(runtime: Runtime) -> None:
+async def evict_all(
+    runtime: Runtime, websockets: Literal["hibernate", "close"] = "hibernate"
+) -> None:
     """Take every object out of memory, each once it is idle."""
+    _check_websockets(websockets)
     for host in runtime._directory:
-        await _evict(host)
+        await _evict(host, websockets)
 
 
 async def abort_all(runtime: Runtime) -> None:

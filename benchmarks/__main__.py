@@ -1,0 +1,30 @@
+"""How fast is the library, row by row of the contract? Asks every question, in one table."""
+
+from __future__ import annotations
+
+import sys
+
+from . import alarms, calls, objects, reads, writes
+from .harness import Row, arguments, report, run, show
+from .workerd import run as workerd
+
+QUESTIONS = (calls, writes, reads, objects, alarms)
+
+
+def main() -> None:
+    asked = arguments()
+    rows: list[Row] = []
+    for question in QUESTIONS:
+        found, setting = run(question.ask, asked.size, asked.backend, asked.folder)
+        rows.extend(found)
+    missing = workerd.why_not()
+    if missing is None:
+        rows.extend(run(workerd.ask, asked.size, asked.backend, asked.folder)[0])
+    question = (__doc__ or "").splitlines()[0]
+    show(report(rows, setting, question), asked.json)
+    if missing is not None:
+        sys.stderr.write(f"workerd was left out: {missing}\n")
+
+
+if __name__ == "__main__":
+    main()

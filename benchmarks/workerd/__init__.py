@@ -1,0 +1,1 @@
+"""Cloudflare's own runtime, with the same objects as ours."""

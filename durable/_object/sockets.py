@@ -1,0 +1,399 @@
+"""The web sockets of one object: those it has accepted, and the events that their messages become.
+
+What is known of them here outlives the object's host: an object that is evicted leaves its
+hibernatable sockets open, and the next message builds it anew. A reset disconnects them all.
+
+A socket has at most one message in its object's line, and the sockets of an object have few at a
+time. The others wait in their sockets, where they slow down those who send them, and do not fill
+the queue that the object's callers share.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from contextvars import copy_context
+from datetime import UTC, datetime
+from functools import partial
+from types import coroutine
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+
+from durable._model.errors import DurableError, TooManyWebSockets
+from durable._model.ids import ObjectId
+from durable._model.websocket import MESSAGE_OVERHEAD, Close, Role, WebSocket
+
+from .events import Event
+from .websocket import ObjectSocket
+
+if TYPE_CHECKING:
+    from .host import Host
+    from .services import Services
+
+log = logging.getLogger("durable")
+
+IN_LINE_MAX = 64
+GOING_AWAY = 1001
+
+ACCEPTED_BEFORE = (
+    "Cannot call `accept_websocket()` if the WebSocket was already accepted via `accept()`"
+)
+ACCEPTED_TWICE = "Cannot call `accept_websocket()` on a WebSocket that it has accepted before."
+PAIR_IS_USED = (
+    "Cannot call `accept_websocket()` on this WebSocket because its pair has already been accepted "
+    "or used in a Response."
+)
+NOT_ACCEPTED = (
+    "you must call 'accept_websocket()' before attempting to access the tags of a WebSocket."
+)
+HAS_NO_TAGS = "only hibernatable websockets can have tags."
+
+
+@define(eq=False)
+class Sockets:
+    """What one object has accepted. Nothing here suspends."""
+
+    object_id: ObjectId
+    cls: type
+    class_number: int
+    services: Services
+    # What is answered without waking anybody: a text, and the text to answer it with.
+    auto_response: tuple[str, str] | None = None
+    # In the order in which they were accepted.
+    _hibernatable: dict[WebSocket, None] = field(factory=dict, init=False)
+    _by_tag: dict[str, dict[WebSocket, None]] = field(factory=dict, init=False)
+    # Those that the object reads itself, and that keep it in memory.
+    _classic: dict[WebSocket, Host] = field(factory=dict, init=False)
+    # Sockets that have something to read and nothing in the object's line.
+    _lined: deque[ObjectSocket] = field(factory=deque, init=False)
+    _in_line: int = field(default=0, init=False)
+
+    # What the object asks for
+
+    def accept(self, ws: WebSocket, tags: Iterable[str]) -> None:
+        """Let the object's handlers have what arrives at *ws*."""
+        socket = _usable(ws)
+        limits = self.services.limits
+        kept = _checked_tags(tags, limits.websocket_tags_max, limits.websocket_tag_size_max)
+        if len(self._hibernatable) >= limits.websockets_max:
+            raise TooManyWebSockets(limits.websockets_max)
+        socket._role = Role.HIBERNATABLE
+        socket.tags = kept
+        socket.attachment_size_max = limits.attachment_size_max
+        self._hibernatable[socket] = None
+        for tag in kept:
+            self._by_tag.setdefault(tag, {})[socket] = None
+        socket._on_arrival = self._arrived
+        if socket._inbox:
+            self._arrived(socket)
+
+    def all(self, tag: str | None) -> list[WebSocket]:
+        """The sockets with *tag*, in order of acceptance; or all, the last accepted one first."""
+        if tag is None:
+            return list(reversed(self._hibernatable))
+        return list(self._by_tag.get(tag, ()))
+
+    def set_auto_response(self, request: str | None, response: str | None) -> None:
+        """Answer the text *request* with *response*, from now on."""
+        if request is None and response is None:
+            self.auto_response = None
+            return
+        size_max = self.services.limits.auto_response_size_max
+        self.auto_response = (
+            _checked_text("Request", request, size_max),
+            _checked_text("Response", response, size_max),
+        )
+
+    def keep_for(self, host: Host, ws: WebSocket) -> None:
+        """The object reads *ws* itself, and stays in memory until the peer has closed it."""
+        self._classic[ws] = host
+        host.ties += 1
+        ws._on_arrival = self._arrived_classic
+        if ws._inbox:
+            self._arrived_classic(ws)
+
+    def _arrived_classic(self, ws: WebSocket) -> None:
+        if isinstance(ws._inbox[-1][0], Close):
+            ws._on_arrival = None
+            self._classic.pop(ws).untie()
+
+    # What arrives
+
+    def _arrived(self, ws: WebSocket) -> None:
+        assert isinstance(ws, ObjectSocket)
+        if not ws.is_lined:
+            ws.is_lined = True
+            self._lined.append(ws)
+            self._fill_line()
+
+    def _fill_line(self) -> None:
+        """Make events of what waits, as far as there is room for them."""
+        while self._lined and self._in_line < IN_LINE_MAX and self.services.is_open:
+            ws = self._lined.popleft()
+            ws.is_lined = False
+            while ws._inbox:
+                event = self._event_of(ws)
+                if event is not None:
+                    ws.is_lined = True
+                    self._in_line += 1
+                    event.host.deliver(event)
+                    break
+
+    def _event_of(self, ws: ObjectSocket) -> SocketEvent | None:
+        """What the next thing that *ws* has heard is to the object; None if it is nothing."""
+        frame = ws._take()
+        if isinstance(frame, Close):
+            return self._event_of_end(ws, frame)
+        if self.auto_response is not None and frame == self.auto_response[0]:
+            self._answer(ws, self.auto_response[1])
+            return None
+        if not hasattr(self.cls, "websocket_message"):
+            return None
+        size = len(frame) + MESSAGE_OVERHEAD
+        return self._make_event(ws, "websocket_message", frame, size=size)
+
+    def _event_of_end(self, ws: ObjectSocket, frame: Close) -> SocketEvent | None:
+        ws._end = frame
+        name = "websocket_close" if frame.error is None else "websocket_error"
+        if not hasattr(self.cls, name):
+            self._goodbye(ws)
+            return None
+        end = (frame.code, frame.reason, frame.was_clean)
+        return self._make_event(ws, name, *(end if frame.error is None else (frame.error,)))
+
+    def _answer(self, ws: ObjectSocket, text: str) -> None:
+        if not ws._has_closed and not ws._is_lost:
+            ws.answered_at = datetime.fromtimestamp(self.services.clock.now(), UTC)
+            ws._peer._unread += len(text)
+            ws.say_ungated(text, len(text))
+
+    def _make_event(self, ws: ObjectSocket, name: str, *args: Any, size: int = 0) -> SocketEvent:
+        host = self.services.host_of(self.object_id, self.cls, self.class_number)
+
+        def run() -> Any:
+            self._came_in(ws)
+            handle = partial(getattr(host.instance, name), ws, *args)
+            if name == "websocket_message":
+                return handle()
+            return _run_first_step(handle, partial(self._goodbye, ws))
+
+        event = SocketEvent(host, run, copy_context(), name, None)
+        event.sockets, event.ws = self, ws
+        event.size = size
+        return event
+
+    def _came_in(self, ws: ObjectSocket) -> None:
+        """The event of *ws* is in the object: the next one takes its place in line, behind it."""
+        self._in_line -= 1
+        ws.is_lined = bool(ws._inbox)
+        if ws._inbox:
+            self._lined.append(ws)
+        self._fill_line()
+
+    # How they end
+
+    def _goodbye(self, ws: ObjectSocket) -> None:
+        """*ws* has ended, and the object knows."""
+        self._forget(ws)
+        ws._reply_close()
+
+    def _forget(self, ws: ObjectSocket) -> None:
+        if ws not in self._hibernatable:
+            return
+        del self._hibernatable[ws]
+        ws._on_arrival = None
+        for tag in ws.tags:
+            tagged = self._by_tag[tag]
+            del tagged[ws]
+            if not tagged:
+                del self._by_tag[tag]
+
+    def refused(self, ws: ObjectSocket, error: BaseException) -> None:
+        """What *ws* had to say did not get into the object, which is overloaded or was reset."""
+        self._in_line -= 1
+        ws.is_lined = False
+        if ws not in self._hibernatable:
+            return
+        self._forget(ws)
+        ws._drop()
+        if isinstance(error, DurableError) and not error.reset:
+            log.warning("a web socket of %s was disconnected: %s", self.label, error)
+
+    def close_all(self) -> None:
+        """Close the hibernatable sockets; the object is not told."""
+        for ws in list(self._hibernatable):
+            assert isinstance(ws, ObjectSocket)
+            self._forget(ws)
+            ws.close(GOING_AWAY, "the object was evicted")
+
+    def disconnect_all(self) -> None:
+        """The object was reset, or the store closes: its sockets are gone for whoever has them."""
+        self.services.sockets.pop(self.object_id.raw, None)
+        sockets = [*self._hibernatable, *self._classic]
+        self._hibernatable.clear()
+        self._by_tag.clear()
+        self._classic.clear()
+        self._lined.clear()
+        for ws in sockets:
+            ws._on_arrival = None
+            ws._drop()
+
+    def host_evicted(self) -> None:
+        """The object is not in memory any more; without sockets there is nothing to know of it."""
+        if not self._hibernatable:
+            self.services.sockets.pop(self.object_id.raw, None)
+
+    @property
+    def label(self) -> str:
+        return f"{self.cls.__name__}({self.object_id.name or self.object_id})"
+
+    def __len__(self) -> int:
+        return len(self._hibernatable) + len(self._classic)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Sockets of {self.label}, {len(self._hibernatable)} hibernatable, "
+            f"{len(self._classic)} others>"
+        )
+
+
+class SocketEvent(Event[None]):
+    """The delivery of one thing that arrived at a web socket. Nobody waits for its answer."""
+
+    __slots__ = ("sockets", "ws")
+
+    sockets: Sockets
+    ws: ObjectSocket
+
+    def answer(self, value: Any, error: BaseException | None) -> None:
+        if error is not None:
+            log.error("%s() of %s failed", self.label, self.host.label, exc_info=error)
+        super().answer(None, None)
+
+    def fail(self, error: BaseException) -> None:
+        is_news = not self.is_done
+        super().fail(error)
+        if is_news:
+            self.sockets.refused(self.ws, error)
+
+
+def sockets_of(host: Host) -> Sockets:
+    """The sockets of the object that *host* keeps."""
+    known = host.services.sockets
+    raw = host.id.raw
+    if raw not in known:
+        known[raw] = Sockets(host.id, host.cls, host.place.class_number, host.services)
+    return known[raw]
+
+
+def tags_of(ws: WebSocket) -> list[str]:
+    """The tags that *ws* was accepted with."""
+    if not isinstance(ws, ObjectSocket):
+        raise TypeError(f"get_tags() takes a WebSocket, not {type(ws).__name__}")
+    if ws._role is Role.ACCEPTED:
+        raise TypeError(HAS_NO_TAGS)
+    if ws._role is not Role.HIBERNATABLE:
+        raise TypeError(NOT_ACCEPTED)
+    return list(ws.tags)
+
+
+def answered_at(ws: WebSocket) -> datetime | None:
+    """When *ws* was last sent an auto-response."""
+    if not isinstance(ws, ObjectSocket):
+        raise TypeError(
+            f"get_websocket_auto_response_timestamp() takes a WebSocket, not {type(ws).__name__}"
+        )
+    return ws.answered_at
+
+
+def _usable(ws: WebSocket) -> ObjectSocket:
+    if not isinstance(ws, ObjectSocket):
+        raise TypeError(f"accept_websocket() takes a WebSocket, not {type(ws).__name__}")
+    if ws._role is Role.ACCEPTED:
+        raise DurableError(ACCEPTED_BEFORE)
+    if ws._role is Role.HIBERNATABLE:
+        raise DurableError(ACCEPTED_TWICE)
+    peer = ws._peer
+    if ws._role is Role.GIVEN or peer._role is not Role.NEW or peer._was_given:
+        raise DurableError(PAIR_IS_USED)
+    return ws
+
+
+def _checked_tags(tags: Iterable[str], count_max: int, size_max: int) -> tuple[str, ...]:
+    if isinstance(tags, str | bytes):
+        raise TypeError(f"the tags of a WebSocket must be a list of str, not {tags!r}; give [tag]")
+    kept: dict[str, None] = {}
+    for tag in tags:
+        if len(kept) == count_max:
+            raise ValueError(f"a Hibernatable WebSocket cannot have more than {count_max} tags")
+        if not isinstance(tag, str):
+            raise TypeError(f"a tag must be a str, not {type(tag).__name__}")
+        if len(tag.encode("utf-8", "surrogatepass")) > size_max:
+            raise ValueError(f'"{tag}" is longer than the max tag length ({size_max} characters).')
+        kept[tag] = None
+    return tuple(kept)
+
+
+def _checked_text(what: str, text: object, size_max: int) -> str:
+    if not isinstance(text, str):
+        raise TypeError(
+            f"set_websocket_auto_response() takes two str, or None to clear, not "
+            f"{type(text).__name__}"
+        )
+    size = len(text.encode())
+    if size > size_max:
+        raise ValueError(
+            f"{what} cannot be larger than {size_max} bytes. A {what.lower()} of size {size} was "
+            f"provided."
+        )
+    return text
+
+
+def _run_first_step(handle: Callable[[], Any], then: Callable[[], None]) -> Any:
+    """Run a handler, and call *then* when it first waits for something, or ends."""
+    try:
+        value = handle()
+    except BaseException:
+        then()
+        raise
+    if hasattr(value, "__await__"):
+        return _await_with(value, then)
+    then()
+    return value
+
+
+async def _await_with(value: Any, then: Callable[[], None]) -> Any:
+    return await _first_step(value.__await__(), then)
+
+
+@coroutine
+def _first_step(
+    steps: Generator[Any, Any, Any], then: Callable[[], None]
+) -> Generator[Any, Any, Any]:
+    try:
+        trap = steps.send(None)
+    except StopIteration as stop:
+        return stop.value
+    finally:
+        then()
+    return (yield from _resumed(steps, trap))
+
+
+def _resumed(steps: Generator[Any, Any, Any], trap: Any) -> Generator[Any, Any, Any]:
+    """The rest of *steps*, which has yielded *trap*."""
+    while True:
+        try:
+            value = yield trap
+        except GeneratorExit:
+            steps.close()
+            raise
+        except BaseException as error:
+            step = partial(steps.throw, error)
+        else:
+            step = partial(steps.send, value)
+        try:
+            trap = step()
+        except StopIteration as stop:
+            return stop.value
