@@ -20,8 +20,8 @@ def main() -> None:
     missing = workerd.why_not()
     if missing is None:
         rows.extend(run(workerd.ask, asked.size, asked.backend, asked.folder)[0])
-    question = (__doc__ or "").splitlines()[0]
-    show(report(rows, setting, question), asked.json)
+    assert __doc__ is not None
+    show(report(rows, setting, __doc__.splitlines()[0]), asked.json)
     if missing is not None:
         sys.stderr.write(f"workerd was left out: {missing}\n")
 

@@ -71,7 +71,7 @@ async def ask(setting: Setting) -> list[Row]:
             return Row(what, "µs", figures[0], beside, figures[1], aim)
 
         return [
-            await row("await stub.method()", repeat(lambda: stub.method()), method_aim()),
+            await row("await stub.method()", repeat(stub.method), method_aim()),
             await row("await stub.fetch(url)", repeat(lambda: stub.fetch(URL)), time_at_most(3.0)),
         ]
 

@@ -1,7 +1,7 @@
 """The harness: ours and the plain work by turns, in one run, and the two printed side by side.
 
-Rule: a ratio is made of two rounds that ran next to each other, and the one printed is the median of
-all such pairs; so what else the machine does falls on both sides. Figures of different runs are
+Rule: a ratio is made of two rounds that ran next to each other, and the one printed is the median
+of all such pairs; so what else the machine does falls on both sides. Figures of different runs are
 never compared.
 """
 
@@ -96,15 +96,19 @@ def at_most(figure: float) -> Aim:
     return Aim(f"<= {figure:,g}", figure, is_upper=True)
 
 
+def _tuple(figures: Sequence[float]) -> tuple[float, ...]:
+    return tuple(figures)
+
+
 @frozen
 class Row:
     """One answer: the figure of each round, and of the plain work beside it where there is some."""
 
     what: str
     unit: str
-    ours: Sequence[float] = field(converter=tuple)
+    ours: tuple[float, ...] = field(converter=_tuple)
     beside: str = "–"
-    plain: Sequence[float] = field(converter=tuple, default=())
+    plain: tuple[float, ...] = field(converter=_tuple, default=())
     aim: Aim | None = None
     note: str = ""
 

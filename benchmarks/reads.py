@@ -47,9 +47,7 @@ async def ask(setting: Setting) -> list[Row]:
         shelves = runtime.env.SHELVES
         rounds, count = setting.pick(3, 51, 201), setting.pick(1, 20, 40) * len(KEYS)
 
-        hits = await compare(
-            shelves.get_by_name("hit").hit, plain_hits, rounds=rounds, count=count
-        )
+        hits = await compare(shelves.get_by_name("hit").hit, plain_hits, rounds=rounds, count=count)
         misses = await compare(
             shelves.get_by_name("miss").miss, plain_misses(setting), rounds=rounds, count=count
         )

@@ -16,6 +16,7 @@ from durable._model.errors import (
     DurableError,
     FormatTooNew,
     InternalError,
+    InvalidConfig,
     InvalidId,
     KeyTooLarge,
     MigrationConflict,
@@ -47,8 +48,11 @@ from durable._object.state import State
 from durable._object.streams import Stream
 from durable._object.websocket import WebSocketPair
 from durable._runtime.env import Env
+from durable._runtime.migrations import Migration
 from durable._runtime.namespace import Namespace, StoredObject
-from durable._runtime.runtime import Runtime, Statistics, open  # noqa: A004
+from durable._runtime.opening import open, open_config
+from durable._runtime.runtime import Runtime
+from durable._runtime.statistics import Statistics
 from durable._runtime.stub import Stub
 from durable._storage.kv import KeyValues
 from durable._storage.storage import Storage
@@ -68,10 +72,12 @@ __all__ = [
     "Env",
     "FormatTooNew",
     "InternalError",
+    "InvalidConfig",
     "InvalidId",
     "KeyTooLarge",
     "KeyValues",
     "Limits",
+    "Migration",
     "MigrationConflict",
     "Namespace",
     "NoSuchMethod",
@@ -106,4 +112,5 @@ __all__ = [
     "WebSocketPair",
     "WrongLoop",
     "open",
+    "open_config",
 ]

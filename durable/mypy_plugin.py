@@ -107,13 +107,19 @@ def _method(cls: Instance, name: str) -> tuple[TypeInfo, SymbolNode] | None:
                 get_proper_type(node.type), FunctionLike
             )
         elif isinstance(node, Decorator):
-            is_method = not node.var.is_property
+            is_method = not node.var.is_property and _may_be_called(node.var.type)
         elif isinstance(node, OverloadedFuncDef):
             is_method = not node.is_property
         else:
             is_method = isinstance(node, FuncDef)
         return (owner, node) if is_method else None
     return None
+
+
+def _may_be_called(kind: Type | None) -> bool:
+    """Whether a decorator has left something that can be called; `cached_property` has not."""
+    kind = get_proper_type(kind)
+    return not isinstance(kind, Instance) or kind.type.get("__call__") is not None
 
 
 def _why_not(cls: Instance, name: str) -> str:

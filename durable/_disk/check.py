@@ -253,8 +253,6 @@ class _Tree:
             self._check_key(key.rest)
         else:
             self.nodes[key.node].append(key.rest)
-            if not key.rest:
-                self.check._say(self.where, f"a key ends where the node {key.node} begins")
         if self.check.values and value[:1] != bytes([FORMAT_MSGPACK]):
             self.check._say(self.where, f"the value of {_short(key.rest)} has no known format")
 

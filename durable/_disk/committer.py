@@ -42,13 +42,22 @@ class CommitFaults(Protocol):
         """The group is on the disk, and nobody knows yet. An OSError fails it none the less."""
 
 
+class CommitWatch(Protocol):
+    """Who is told of commits. Called on the committer's thread; raises nothing."""
+
+    def begins(self, group: Sequence[Batch]) -> None: ...
+
+    def ended(self, group: Sequence[Batch], error: DurableError | None) -> None: ...
+
+
 @define(eq=False, repr=False)
 class Committer:
     """`submit` and `waiting` are the loop's; `call_soon_threadsafe` is the way back to it."""
 
     _environment: Environment
-    _call_soon_threadsafe: Callable[[Callable[[], object]], object]
+    _call_soon_threadsafe: Callable[[Callable[[], None]], object]
     _faults: CommitFaults | None = field(default=None, kw_only=True)
+    _watch: CommitWatch | None = field(default=None, kw_only=True)
     waiting: int = field(default=0, init=False)  # submitted and not yet answered
     _queue: SimpleQueue[Batch | None] = field(factory=SimpleQueue, init=False)
     # Groups that the loop has not heard of yet, with what became of those that failed.
@@ -120,6 +129,7 @@ class Committer:
         if self._environment.has_garbage:
             try:
                 self._environment.collect_garbage()
+                self._wake()  # the loop's reader is not to keep what was freed
             except DurableError:
                 # It is no loss of anybody's; the next wipe, or the next open, tries again.
                 self._environment.has_garbage = False
@@ -128,6 +138,9 @@ class Committer:
         # Outcomes are written down here: until the loop hears of them, more places may fail.
         failures = {b: b.place.failed for b in taken if b.place.failed is not None}
         group = [b for b in taken if b not in failures] if failures else taken
+        failure: DurableError | None = None
+        if self._watch is not None:
+            self._watch.begins(group)
         try:
             if self._faults is not None:
                 self._faults.before_commit(group)
@@ -135,11 +148,13 @@ class Committer:
             if self._faults is not None:
                 self._faults.after_commit(group)
         except BaseException as cause:
-            error = _as_failure(cause)
+            error = failure = _as_failure(cause)
             for batch in group:
                 failures[batch] = error
                 if batch.place.failed is None:
                     batch.place.failed = error
+        if self._watch is not None:
+            self._watch.ended(group, failure)
         self._answered.append((deque(taken), failures))
         self._wake()
 
@@ -151,7 +166,7 @@ class Committer:
     # On the loop's thread
 
     def _report(self) -> None:
-        """Tell everybody, in order, whatever one of them does."""
+        """Tell everybody, in order, whatever one of them does. There may be nothing to tell."""
         self._environment.refresh()
         answered = self._answered
         try:

@@ -12,6 +12,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from itertools import count
 from typing import Any, NoReturn, TypeVar
 
@@ -81,6 +82,7 @@ class Environment:
     _is_open: bool = field(default=True, init=False)
     _is_foreign: bool = field(default=False, init=False)  # in a child of the process it belongs to
     _page_size: int = field(default=0, init=False)
+    _map_lock: threading.Lock = field(factory=threading.Lock, init=False)
     _readers: list[Reader] = field(factory=list, init=False)
     _reader: Reader = field(init=False)
     # The loop's reads are the hottest calls of the store: its reader's own methods.
@@ -115,9 +117,8 @@ class Environment:
     def open_to_read(cls, path: str | os.PathLike[str], *, clock: Clock) -> Environment:
         """Open the store to read only, beside its owner if there is one; not in its process."""
         folder = os.path.abspath(os.fspath(path))
-        if inspect(folder) is not Found.STORE:
+        if inspect(folder) is not Found.STORE or not _check_format(folder):
             raise FileNotFoundError(errno.ENOENT, "there is no store in this folder", folder)
-        _check_format(folder)
         try:
             handle = _open_lmdb(folder, readonly=True)
         except PermissionError:
@@ -173,13 +174,15 @@ class Environment:
     def new_reader(self) -> Reader:
         """A reader for one more thread."""
         reader = Reader(self._begin_read, self._refuse)
-        self._readers.append(reader)
+        with self._map_lock:
+            self._readers.append(reader)
         return reader
 
     def drop_reader(self, reader: Reader) -> None:
         """The thread of *reader* ends."""
         reader.release()
-        self._readers.remove(reader)
+        with self._map_lock:
+            self._readers.remove(reader)
 
     def read(self, look: Callable[[Transaction, Databases], T]) -> T:
         """What *look* finds in one transaction, on any thread. The map cannot grow meanwhile."""
@@ -219,15 +222,11 @@ class Environment:
 
     def catalog(self) -> Catalog:
         """All that is known of classes, those that were deleted included, and of migrations."""
-        self._check_usable()
-        return self._reader.read(lambda txn: class_records.read_catalog(txn, self._databases))
+        return self._ask(class_records.read_catalog)
 
     def weigh_class(self, class_number: int) -> Weight:
         """What a class holds; reads all of it."""
-        self._check_usable()
-        return self._reader.read(
-            lambda txn: class_records.weigh(txn, self._databases, class_number)
-        )
+        return self._ask(class_records.weigh, class_number)
 
     def _ask(self, look: Callable[..., T], *args: Any) -> T:
         self._check_usable()
@@ -284,7 +283,8 @@ class Environment:
                         f"class {record.name!r}, not {class_name!r}; rename it by a migration"
                     )
                 return record
-        new = ClassRecord(catalog.next_number, unique_key, class_name, script)
+        number = max((record.number for record in catalog.records), default=0) + 1
+        new = ClassRecord(number, unique_key, class_name, script)
         self.change_classes(catalog, catalog.replacing(new))
         return new
 
@@ -339,18 +339,14 @@ class Environment:
         if map_size >= self._map_size_max:
             raise at_its_limit(self.path, self._map_size_max) from cause
         larger = max(2 * map_size, map_size + 2 * size + _GROWTH_SPARE)
-        taken = list(self._readers)
-        for reader in taken:
-            reader.lock.acquire()
-        try:
-            for reader in taken:
+        with self._map_lock, ExitStack() as stack:
+            for reader in self._readers:
+                stack.enter_context(reader.lock)
                 reader.release_locked()
-            self._lmdb.set_mapsize(min(larger, self._map_size_max))
-        except lmdb.Error as error:
-            raise no_address_space(self.path, larger, error) from error
-        finally:
-            for reader in taken:
-                reader.lock.release()
+            try:
+                self._lmdb.set_mapsize(min(larger, self._map_size_max))
+            except lmdb.Error as error:
+                raise no_address_space(self.path, larger, error) from error
 
     def _fill_file(self) -> None:
         """Make the file as long as LMDB says it is: the last pages of a transaction may be unused
@@ -446,7 +442,8 @@ def _open_lmdb(folder: str, **options: Any) -> lmdb.Environment:
         return lmdb.open(
             folder,
             max_dbs=len(layout.DATABASES) + 2,
-            max_spare_txns=4,
+            # A forked child that exits would free spares of its parent's, in memory they share.
+            max_spare_txns=0,
             readahead=False,
             create=not options.get("readonly", False),
             mode=0o644,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 from typing import Final
 
 from .._model.errors import CommitFailed, DurableError, StoreDamaged, StoreFull
+from .folder import DATA_FILE
 from .making import room_left
 
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -23,7 +25,8 @@ def unreadable(path: str, error: Exception) -> StoreDamaged:
 def not_written(path: str, code: int, error: Exception, size: int) -> DurableError:
     """A commit of *size* bytes did not succeed; *code* is the system's error number, or 0."""
     # LMDB says EIO when only a part of what it wrote went in, as on a disk that is just full.
-    if code in NO_ROOM or (code == errno.EIO and room_left(path) < size + _ROOM_MIN):
+    file = os.path.join(path, DATA_FILE)
+    if code in NO_ROOM or (code == errno.EIO and room_left(file) < size + _ROOM_MIN):
         return StoreFull(
             f"the disk has no room for the store {path!r}, and nothing of this commit was stored: "
             f"{error}; free some space"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -56,7 +57,9 @@ def lengthen(file: str, size: int) -> None:
             os.truncate(file, size)
 
 
-def room_left(path: str) -> int:
-    """Bytes that can be written where *path* is."""
-    stat = os.statvfs(path)
-    return stat.f_bavail * stat.f_frsize
+def room_left(file: str) -> int:
+    """By how many bytes *file* can grow, as far as the system says."""
+    disk = os.statvfs(os.path.dirname(file))
+    room = disk.f_bavail * disk.f_frsize
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return room if limit == resource.RLIM_INFINITY else min(room, limit - os.path.getsize(file))

@@ -64,7 +64,7 @@ class Reads:
     """`get`, `get_many` and `scan` read in-line, `fetch` in the thread; for the loop's thread."""
 
     _environment: Environment
-    _call_soon_threadsafe: Callable[[Callable[[], object]], object]
+    _call_soon_threadsafe: Callable[[Callable[[], None]], object]
     _inline: bool = field(default=True, kw_only=True)
     _faults: ReadFaults | None = field(default=None, kw_only=True)
     get: Callable[[int, str], bytes | None] = field(init=False)

@@ -25,6 +25,11 @@ class Answer(Awaitable[T]):
 
     _steps: Generator[Any, Any, T]
 
+    @property
+    def is_done(self) -> bool:
+        """Whether it is there, so that awaiting it does not wait."""
+        return True
+
     def send(self, value: Any) -> Any:
         try:
             steps = self._steps

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import types
+import warnings
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, ContextVar
 from functools import partial
 from typing import Any, TypeVar, cast
 
 import anyio
+
+from durable._loop.sleeping import is_sleeping
 
 from .answers import Later
 from .input_gate import InputGate
@@ -107,8 +110,7 @@ async def serve(delivery: Delivery[Any]) -> bool:
     send_in: Callable[..., Any] | None = None
     try:
         for _ in range(SERVED_IN_A_ROW_MAX):
-            gate.tasks += 1
-            gate.running.add(task)
+            gate.task_begins(task)
             delivery.tasks = 1
             value: Any = None
             error: BaseException | None = None
@@ -129,8 +131,7 @@ async def serve(delivery: Delivery[Any]) -> bool:
                 error = raised
             finally:
                 delivery.tasks -= 1
-                gate.tasks -= 1
-                gate.running.discard(task)
+                gate.task_ends(task)
             following = delivery.end(value, error)
             value = error = None
             if following is None:
@@ -190,7 +191,12 @@ def _drive(
             from_storage = True
         else:
             from_storage = False
-            gate.suspended(delivery, is_bare=trap is None or isinstance(trap, type))
+            # A bare yield, as asyncio and Trio write it: the task runs again in the next round.
+            is_bare = trap is None or isinstance(trap, type)
+            if not is_bare:
+                gate.suspended(delivery)
+            elif gate.is_wanted:
+                gate.suspended(delivery, is_bare=not is_sleeping(coro))
         try:
             value = yield trap
         except GeneratorExit:
@@ -223,6 +229,7 @@ def _wait_turn(
     gate = delivery.gate
     waker = gate.loop.waker(shield=True)
     waiter = gate.queue_resumption(delivery, waker)
+    goes_on = None if gate.on_wait is None else gate.on_wait(delivery)
     shield: anyio.CancelScope | None = None
     try:
         while not waiter.is_let_in:
@@ -241,6 +248,8 @@ def _wait_turn(
     finally:
         if shield is not None:
             shield.__exit__(None, None, None)
+        if goes_on is not None:
+            goes_on()
     return error
 
 
@@ -292,21 +301,22 @@ def _drive_task(
     except BaseException as raised:
         error = raised
     task = gate.loop.own_task()
-    gate.tasks += 1
-    gate.running.add(task)
+    gate.task_begins(task)
     delivery.tasks += 1
     gate.child_started(delivery)
     try:
         if gate.broken is None and not gate.enter_nowait(delivery):
             error = yield from _wait_turn(delivery, error)
         if gate.broken is not None:
-            coro.close()  # it has not begun, so nothing of it runs
+            with warnings.catch_warnings():
+                # It has not begun, so nothing of it runs; nor what it is to run, if it wraps that.
+                warnings.simplefilter("ignore", RuntimeWarning)
+                coro.close()
             raise Buried
         return (yield from _drive(delivery, coro, coro.send, coro.throw, error))
     except Buried:
         gate.loop.end_buried_task()
     finally:
         delivery.tasks -= 1
-        gate.tasks -= 1
-        gate.running.discard(task)
+        gate.task_ends(task)
         gate.child_ended(delivery)

@@ -16,7 +16,7 @@ then read the state, decide, and act, knowing that nobody else moved in between.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
@@ -66,9 +66,9 @@ class InputGate:
     owner: Delivery[Any] | None = None
     # The task that is about to suspend waits for a storage answer that holds the gate.
     waits_for_storage: bool = False
-    # The tasks that run code of this object: how many, and those that a reset can cancel.
-    tasks: int = 0
-    running: set[Any] = field(factory=set)
+    # The tasks that run code of this object; None rather than empty, which an idle object has room
+    # for a hundred times.
+    _running: set[Any] | None = None
     # Of the deliveries that wait in line.
     queued_bytes: int = 0
 
@@ -81,6 +81,8 @@ class InputGate:
     _pending: deque[Delivery[Any]] | None = None
     _steps: int = 0
     _is_watching: bool = False
+    # Called when a task waits to be let on; what it answers is called when it is.
+    on_wait: Callable[[Delivery[Any]], Callable[[], None]] | None = field(default=None, repr=False)
 
     # Entering
 
@@ -148,12 +150,35 @@ class InputGate:
         """The delivery that has waited longest for its first step."""
         return next((w.delivery for w in self._waiting or () if w.waker is None), None)
 
+    # Tasks
+
+    @property
+    def running(self) -> Collection[Any]:
+        """The tasks that run code of this object, which a reset cancels."""
+        return self._running or ()
+
+    def task_begins(self, task: Any) -> None:
+        """*task* runs code of this object from now on."""
+        if self._running is None:
+            self._running = {task}
+        else:
+            self._running.add(task)
+
+    def task_ends(self, task: Any) -> None:
+        """*task* has run what it had to run."""
+        if self._running is not None:
+            self._running.discard(task)
+            if not self._running:
+                self._running = None
+
     # Leaving
 
-    def suspended(self, delivery: Delivery[Any], *, is_bare: bool) -> None:
+    def suspended(self, delivery: Delivery[Any], *, is_bare: bool = False) -> None:
         """A task of *delivery* waits, and not for the storage.
 
-        *is_bare*: it only lets others run, as `sleep(0)` does. That is no sign of life.
+        *is_bare*: some library lets others run for a round in the middle of its work, with a lock
+        that is free or a task group without a task. That is no wait on the outside; nor is it a
+        sign of life, so code that does nothing else gives up the gate.
         """
         if self.owner is not delivery:
             return
@@ -161,7 +186,7 @@ class InputGate:
             self._steps += 1
         if self._holds:
             return
-        if delivery.tasks == 1 and not delivery.fanned_out:
+        if delivery.tasks == 1 and not delivery.fanned_out and not is_bare:
             self._owner_is_outside(delivery)
         else:
             self._watch()
@@ -254,6 +279,8 @@ class InputGate:
             self._give_back(self._sections[-1])
         elif self._waiting:
             waiter = self._waiting.popleft()
+            if not self._waiting:
+                self._waiting = None  # an empty deque is the largest part of an idle object
             self._own(waiter.delivery)
             waiter.let_in()
             if waiter.waker is None:
@@ -337,11 +364,13 @@ class InputGate:
 
     def _watch(self) -> None:
         """See whether the owner stays still, if anybody wants to know."""
-        if not self._is_watching and self._has_interest():
+        if not self._is_watching and self.is_wanted:
             self._is_watching = True
             self._look_again(self._steps, 0)
 
-    def _has_interest(self) -> bool:
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it matters to anybody that the owner gives up the gate."""
         return bool(self._waiting or self._pending or self.output.has_unsealed)
 
     def _look_again(self, steps: int, quiet: int) -> None:
@@ -349,7 +378,7 @@ class InputGate:
 
     def _round(self, steps: int, quiet: int) -> None:
         owner = self.owner
-        if owner is None or self._holds or self.broken is not None or not self._has_interest():
+        if owner is None or self._holds or self.broken is not None or not self.is_wanted:
             self._is_watching = False
         elif self._steps != steps:
             self._look_again(self._steps, 0)

@@ -48,7 +48,10 @@ class OutputGate:
         self._durable = number
         # Asked anew each time: what is let out may break the object and drop the rest.
         while self._waiting and self._waiting[0][0] <= number:
-            self._waiting.popleft()[1]()
+            _, release = self._waiting.popleft()
+            if not self._waiting:
+                self._waiting = None  # an idle object has no use for it, and it is large
+            release()
 
     def ticket(self) -> int:
         """What a message that leaves now has to wait for."""

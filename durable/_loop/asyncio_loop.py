@@ -59,7 +59,7 @@ class AsyncioLoop:
     def call_soon(self, callback: Callable[[], None]) -> None:
         self._loop.call_soon(callback)
 
-    def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
+    def call_soon_threadsafe(self, callback: Callable[[], object]) -> None:
         with suppress(RuntimeError):  # the loop was closed under us: nobody is left to be told
             self._loop.call_soon_threadsafe(callback)
 

@@ -53,7 +53,7 @@ class Loop(Protocol):
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Call back in the next round of the loop."""
 
-    def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
+    def call_soon_threadsafe(self, callback: Callable[[], object]) -> None:
         """Call back on the loop's thread. From any thread; dropped once the loop has ended."""
 
     def may_reuse(self, task: Task) -> bool:

@@ -86,5 +86,6 @@ class Timers:
                 if math.isinf(self._sleeps_until):
                     await anyio.sleep_forever()
                 else:
-                    await self.clock.sleep(self._sleeps_until - self.clock.steady())
+                    # Not below zero: time has passed since we looked for what is due.
+                    await self.clock.sleep(max(0.0, self._sleeps_until - self.clock.steady()))
             self._sleep = None

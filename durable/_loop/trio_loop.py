@@ -114,7 +114,7 @@ class TrioLoop:
             self._rounds_asleep = False
             trio.lowlevel.reschedule(self._rounds, Value(None))
 
-    def call_soon_threadsafe(self, callback: Callable[[], None]) -> None:
+    def call_soon_threadsafe(self, callback: Callable[[], object]) -> None:
         with suppress(trio.RunFinishedError):
             self._token.run_sync_soon(callback)
 

@@ -383,7 +383,9 @@ def _size(message: str | bytes) -> int:
 def _close_frame(code: int | None, reason: str | None) -> Close:
     if code is None:
         if reason is not None:
-            raise TypeError("If you specify a WebSocket close reason, you must also specify a code.")
+            raise TypeError(
+                "If you specify a WebSocket close reason, you must also specify a code."
+            )
         return Close(NO_CODE, "", True)
     if isinstance(code, bool) or not isinstance(code, int):
         raise TypeError(f"a WebSocket close code must be an int, not {code!r}")

@@ -102,6 +102,9 @@ class AlarmEvent(Event[Any]):
 
     def _settle(self, error: BaseException | None) -> None:
         """Delete the alarm, or set it again, in the turn that ends; unless the handler set it."""
+        tally = self.host.tally
+        tally.alarms += 1
+        tally.errors += error is not None
         storage = self.host.storage
         if error is None:
             storage.end_alarm(success=True)

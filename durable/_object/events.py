@@ -79,10 +79,11 @@ class Event(Delivery[T]):
 
     def answer(self, value: Any, error: BaseException | None) -> None:
         """Let the answer be heard, and be done."""
-        self.host.event_ended(self)
+        self.host.event_ended(self, error)
         if error is None:
             self.resolve(value)
         else:
+            self.host.tally.errors += 1
             self.fail(error)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextvars import copy_context
 from typing import Any
 
@@ -42,6 +42,7 @@ from .events import Event, chain_of, size_of
 from .services import Services
 from .sockets import sockets_of
 from .state import State
+from .tally import Tally
 
 log = logging.getLogger("durable")
 
@@ -81,10 +82,11 @@ class Host:
     place: Place
     storage: Storage
     state: State
+    tally: Tally
     instance: DurableObject | None
     phase: Phase
-    # Events that are not yet answered.
-    open: set[Event[Any]]
+    # Events that are not yet answered; None rather than empty, as an idle object is to be small.
+    _open: set[Event[Any]] | None
     # What else keeps the object in memory: sockets, functions given away, wait_until.
     ties: int
     idle_since_s: float
@@ -107,9 +109,10 @@ class Host:
         self.place = place
         self.storage = self._storage(place)
         self.state = State(self)
+        self.tally = services.tally_of(place.class_number, cls)
         self.instance = None
         self.phase = Phase.NEW
-        self.open = set()
+        self._open = None
         self.ties = 0
         self.idle_since_s = services.clock.steady()
         self.is_commit_timed = False
@@ -165,29 +168,45 @@ class Host:
         if gate.broken is not None:
             event.fail(gate.broken.again())
             return
+        self.tally.deliveries += 1
         if self.services.latest is not self:
             self.services.latest = self
             self.storage.touch()
         if self.phase is Phase.NEW:
             self._construct_first()
-        self.open.add(event)
+        if self._open is None:
+            self._open = {event}
+        else:
+            self._open.add(event)
         if gate.enter_nowait(event):
             self._start(event)
             return
         refusal = self._refusal(event)
         if refusal is not None:
-            self.open.discard(event)
+            self._close(event)
             refusal.object_id = str(self.id)
+            self.tally.overloaded += refusal.overloaded
             event.fail(refusal)
             return
         event.came_s = self.services.clock.steady()
         gate.queue(event)
 
-    def event_ended(self, event: Event[Any]) -> None:
-        """*event* has its answer."""
-        self.open.discard(event)
-        if not self.open:
+    def event_ended(self, event: Event[Any], error: BaseException | None) -> None:
+        """*event* has its answer, which is *error* if that is not None."""
+        self._close(event)
+        if self._open is None:
             self.idle_since_s = self.services.clock.steady()
+
+    @property
+    def open(self) -> Collection[Event[Any]]:
+        """The events that are not yet answered."""
+        return self._open or ()
+
+    def _close(self, event: Event[Any]) -> None:
+        if self._open is not None:
+            self._open.discard(event)
+            if not self._open:
+                self._open = None
 
     def _refusal(self, event: Event[Any]) -> DurableError | None:
         """Why an event that would have to wait is not let into the queue."""
@@ -250,12 +269,13 @@ class Host:
     def _construct(self) -> None:
         self.storage.constructing = True
         try:
-            self.instance = self.cls(self.state, self.services.env)
+            self.instance = self.cls(self.state, self.state.env)
         except BaseException as error:
             self.fail(error)
             return
         finally:
             self.storage.constructing = False
+        self.tally.woken += 1
         if self.phase is Phase.STARTING:  # it may have called abort()
             self.phase = Phase.RUNNING
 
@@ -353,9 +373,9 @@ class Host:
         """Nothing is under way, and nothing but memory would be lost by eviction."""
         gate = self.gate
         return (
-            not self.open
+            self._open is None
             and not self.ties
-            and not gate.tasks
+            and not gate.running
             and gate.owner is None
             and not gate.queued
             and not gate.sections
@@ -372,6 +392,7 @@ class Host:
         """Forget an idle object; the next event builds it anew."""
         assert self.is_idle
         self.phase = Phase.EVICTED
+        self.tally.evicted += 1
         # For what a callback or a thread may still have in its hands.
         self.gate.broken = ObjectReset(
             "Durable Object was evicted from memory; it is built anew for the next call",
@@ -406,16 +427,19 @@ class Host:
             return
         reason.object_id = str(self.id)
         self.phase = Phase.BROKEN
+        self.tally.errors += len(self.open)
         if self.services.is_open:
+            self.tally.broken += 1
             log.warning("%s was reset: %s", self.label, reason)
         self.gate.break_(reason)
         self.output.drop_waiting()
+        # Before anybody is told: whoever asks for the object because of it is to find a new host.
+        self._gone()
         for event in list(self.open):
             event.fail(reason.again())
-        self.open.clear()
+        self._open = None
         for task in list(self.gate.running):
             task.cancel()
-        self._gone()
 
     def _gone(self) -> None:
         if self.idle_timer is not None:

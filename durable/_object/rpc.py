@@ -61,12 +61,17 @@ class RemoteFunction(ByReference):
 def send(event: Event[Any]) -> None:
     """Deliver *event*; if an object's code sends it, when what that wrote before is on disk."""
     sender = CURRENT.get()
-    if sender is None and not event.host.services.is_open:
-        event.fail(RuntimeClosed())
-    elif sender is None or sender.gate.output.is_open():
+    if sender is None:
+        if event.host.services.is_open:
+            event.host.deliver(event)
+        else:
+            event.fail(RuntimeClosed())
+        return
+    event.host.tally.subrequests += 1
+    output = sender.gate.output
+    if output.is_open():
         event.host.deliver(event)
     else:
-        output = sender.gate.output
         output.when_durable(output.ticket(), partial(event.host.deliver, event))
 
 

@@ -17,8 +17,11 @@ from durable._model.ids import ObjectId
 from durable._model.limits import Limits
 from durable._storage.cache_budget import CacheBudget
 
+from .tally import Tally
+
 if TYPE_CHECKING:
     from .host import Host
+    from .observed import Observers
     from .sockets import Sockets
 
 
@@ -37,8 +40,9 @@ class Services:
     # Calls back when all batches submitted so far are on disk or have failed.
     when_answered: Callable[[Callable[[], None]], None]
     budget: CacheBudget
-    # What authors get as `env`.
+    # What authors get as `env`; the classes of other scripts, by number, have others.
     env: Any = None
+    envs: dict[int, Any] = field(factory=dict)
     # The host that was called last.
     latest: Host | None = None
     # Told when a host is gone, so that the next call makes a new one.
@@ -48,5 +52,16 @@ class Services:
     # The web sockets of the objects that have some, by the bytes of their ids: they stay when the
     # objects are evicted.
     sockets: dict[bytes, Sockets] = field(factory=dict, init=False)
+    # Those who are told what happens; set by whoever makes the services.
+    observers: Observers = field(init=False)
+    # What the objects of each class have done, by the class's number.
+    tallies: dict[int, Tally] = field(factory=dict, init=False)
     # False from the moment the runtime begins to close.
     is_open: bool = True
+
+    def tally_of(self, class_number: int, cls: type) -> Tally:
+        """The counters of a class."""
+        tally = self.tallies.get(class_number)
+        if tally is None:
+            tally = self.tallies[class_number] = Tally(cls.__name__)
+        return tally

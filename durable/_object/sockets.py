@@ -173,11 +173,13 @@ class Sockets:
         host = self.services.host_of(self.object_id, self.cls, self.class_number)
 
         def run() -> Any:
-            self._came_in(ws)
             handle = partial(getattr(host.instance, name), ws, *args)
-            if name == "websocket_message":
-                return handle()
-            return _run_first_step(handle, partial(self._goodbye, ws))
+            return _run_first_step(handle, came_in)
+
+        def came_in() -> None:
+            if name != "websocket_message":
+                self._goodbye(ws)
+            self._came_in(ws)
 
         event = SocketEvent(host, run, copy_context(), name, None)
         event.sockets, event.ws = self, ws
@@ -185,7 +187,7 @@ class Sockets:
         return event
 
     def _came_in(self, ws: ObjectSocket) -> None:
-        """The event of *ws* is in the object: the next one takes its place in line, behind it."""
+        """The event of *ws* is in the object, and waits or has ended: the next one is in line."""
         self._in_line -= 1
         ws.is_lined = bool(ws._inbox)
         if ws._inbox:
@@ -238,6 +240,7 @@ class Sockets:
         self._lined.clear()
         for ws in sockets:
             ws._on_arrival = None
+        for ws in sockets:  # two of them may be the ends of one pair
             ws._drop()
 
     def host_evicted(self) -> None:
@@ -268,7 +271,9 @@ class SocketEvent(Event[None]):
     ws: ObjectSocket
 
     def answer(self, value: Any, error: BaseException | None) -> None:
-        if error is not None:
+        # An object that was reset has said so already.
+        if error is not None and not self.is_done:
+            self.host.tally.errors += 1
             log.error("%s() of %s failed", self.label, self.host.label, exc_info=error)
         super().answer(None, None)
 

@@ -44,7 +44,8 @@ class State:
     @property
     def env(self) -> Any:
         """The bindings and variables, as the constructor gets them."""
-        return self._host.services.env
+        services = self._host.services
+        return services.envs.get(self._host.place.class_number, services.env)
 
     def block_concurrency_while(self, async_fn: Callable[[], Awaitable[T]]) -> Answer[T]:
         """Run `async_fn()` alone: from this call on nothing else is delivered until it has ended.

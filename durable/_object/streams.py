@@ -35,6 +35,8 @@ class Channel:
 
     loop: Loop
     _asked: deque[Question[Any]] = field(factory=deque, init=False)
+    # Questions whose items are made, and wait to be heard.
+    _leaving: set[Question[Any]] = field(factory=set, init=False)
     # Where the generator waits to be asked.
     _idle: Later[None] | None = field(default=None, init=False)
     is_closed: bool = field(default=False, init=False)
@@ -67,8 +69,10 @@ class Channel:
         """No more answers will come: the open questions, and later ones, get *end*."""
         if self._end is None:
             self._end = end
-            while self._asked:
-                self._asked.popleft().fail(end)
+            for question in [*self._leaving, *self._asked]:
+                question.fail(end)
+            self._leaving.clear()
+            self._asked.clear()
 
     async def pump(
         self, items: AsyncIterator[Any], export: Callable[[Any], Any], event: Event[Any] | None
@@ -98,8 +102,14 @@ class Channel:
         if event is None:
             question.resolve(item)
         else:
+            self._leaving.add(question)
+
+            def heard() -> None:
+                self._leaving.discard(question)
+                question.resolve(item)
+
             output = event.gate.output
-            output.when_durable(output.ticket(), lambda: question.resolve(item))
+            output.when_durable(output.ticket(), heard)
 
 
 class Stream(AsyncIterator[T], ByReference, Generic[T]):

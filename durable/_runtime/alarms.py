@@ -138,8 +138,8 @@ class Alarms:
         namespace = self.namespaces[due.class_number]
         host = namespace.host_of_base(due.base)
         alarm = host.storage.alarm
-        if alarm is None:
-            return  # it was just deleted; the index will hear of it
+        if alarm is None or self._delay_s(alarm.due_us) > 0:
+            return  # it was just deleted or put off; the index will hear of it
         if not hasattr(namespace.cls, "alarm"):
             self._drop(host, alarm)
             return

@@ -66,9 +66,8 @@ class ScriptConfig:
     scripts: tuple[Path, ...]
 
     @property
-    def label(self) -> str:
-        where = "" if self.environment is None else f" [env.{self.environment}]"
-        return f"{self.file.name}{where}"
+    def bindings_table(self) -> str:
+        return _where(self.environment, "durable_objects")
 
 
 @frozen
@@ -107,7 +106,7 @@ def read_config(file: str | os.PathLike[str], environment: str | None = None) ->
 
 
 def _reached_by(script: ScriptConfig) -> Iterator[tuple[str | None, _Table]]:
-    table = _Table(script.file, _where(script.environment, "durable_objects"), {})
+    table = _Table(script.file, script.bindings_table, {})
     for binding in script.bindings:
         yield binding.script, table
 
@@ -129,7 +128,6 @@ class _Files:
 
     def read(self, path: Path) -> _Source:
         """The file, and what it lists, and what that lists."""
-        path = path.absolute()
         key = path.resolve()
         if key not in self._sources:
             source = self._sources[key] = _Source(path)
@@ -248,7 +246,7 @@ class _Source:
             environment=environment,
             name=name,
             main=table.text("main") or self.top.text("main"),
-            path=None if path is None else self.path.parent / path,
+            path=None if path is None else self.path.absolute().parent / path,
             bindings=bindings,
             vars=dict(variables.entries),
             migrations=self.migrations,

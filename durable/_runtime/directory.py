@@ -17,6 +17,7 @@ from durable._disk.environment import Environment
 from durable._model.ids import BASE_SIZE, ObjectId, name_to_keep
 from durable._object.base import DurableObject
 from durable._object.host import Host
+from durable._object.observed import observe
 from durable._object.services import Services
 
 # When there are too many live objects, this part of them goes at once: finding the least recently
@@ -50,6 +51,8 @@ class Directory:
         place = self._place(object_id, class_number)
         host = Host(object_id, cls, self.services, place)
         self._hosts[object_id.raw] = host
+        if self.services.observers.observers:
+            observe(host)
         unsettled = self._unsettled.get(object_id.raw)
         if unsettled is not None:
             host.gate.hold()
@@ -80,6 +83,8 @@ class Directory:
 
     def _open(self, host: Host, class_number: int) -> None:
         """What was on its way when the host was made has come to its end: begin."""
+        if host.phase.is_over:
+            return  # it broke, or was evicted, before it began
         host.begin_at(self._place(host.id, class_number))
         host.gate.release()
 

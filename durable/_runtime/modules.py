@@ -46,9 +46,10 @@ def load_main(script: ScriptConfig) -> Main:
 def _import(script: ScriptConfig) -> ModuleType:
     if script.main is None:
         raise _error(script, "it is missing; name the module or file that has the classes")
-    with _importable(script.file.parent):
+    folder = script.file.absolute().parent
+    with _importable(folder):
         if script.main.endswith(".py") or "/" in script.main:
-            path = script.file.parent / script.main
+            path = folder / script.main
             if not path.is_file():
                 raise _error(script, f"there is no file {path}")
             return _import_file(path)

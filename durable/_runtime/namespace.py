@@ -47,7 +47,7 @@ class Namespace(Generic[T]):
     ) -> None:
         self.cls = cls
         self.alarms = alarms
-        self._record = record
+        self.record = record
         self._directory = directory
         self._services = directory.services
         self._ids = IdFactory(record.unique_key)
@@ -56,7 +56,7 @@ class Namespace(Generic[T]):
     @property
     def unique_key(self) -> str:
         """What the ids of this class are derived from: its name when it was first registered."""
-        return self._record.unique_key
+        return self.record.unique_key
 
     def id_from_name(self, name: str) -> ObjectId:
         """The id of the object called *name*; always the same one. TypeError if it is no str."""
@@ -95,7 +95,7 @@ class Namespace(Generic[T]):
         after: bytes | None = None
         while True:
             found = self._directory.environment.objects(
-                self._record.number, after=after, count_max=OBJECTS_PER_STEP
+                self.record.number, after=after, count_max=OBJECTS_PER_STEP
             )
             for base, record in found:
                 after = base
@@ -112,7 +112,7 @@ class Namespace(Generic[T]):
 
     def host_of(self, object_id: ObjectId) -> Host:
         """The host of one of these objects; not for users."""
-        return self._directory.host_of(object_id, self.cls, self._record.number)
+        return self._directory.host_of(object_id, self.cls, self.record.number)
 
     def host_of_base(self, base: bytes) -> Host:
         """The host of an object that the store knows by its base; not for users."""

@@ -67,10 +67,11 @@ class Cache:
     # Asking
 
     def lookup(self, key: str) -> Known | Literal[Unknown.UNKNOWN]:
-        try:
-            return self.entries[key]
-        except KeyError:
-            return None if span_of(self.spans, key) is not None else UNKNOWN
+        # Not by an exception: those cost more than the rest of a miss.
+        value = self.entries.get(key, UNKNOWN)
+        if value is UNKNOWN and self.spans and span_of(self.spans, key) is not None:
+            return None
+        return value
 
     def select(
         self, span: Span, *, reverse: bool, limit: int | None
@@ -205,15 +206,17 @@ class Cache:
         """Take in that *found* is all the disk had in *span*; *overridden* keys were dirty then."""
         if epoch != self.epoch:
             return
-        self._add(
+        new = [
             (key, value)
             for key, value in found
             if key not in self.entries and key not in overridden
-        )
+        ]
         # A dirty key that has been undone, or was clean and given up, meanwhile: nothing is known
-        # about it, so the span cannot be either.
+        # about it, so the span cannot be either. The span comes before the entries: those may be
+        # too much for the budget and be given up at once, which cuts them out of the span.
         if all(self.lookup(key) is not UNKNOWN for key in overridden):
             self._set_spans(with_span(self.spans, span))
+        self._add(new)
 
     # Forgetting
 

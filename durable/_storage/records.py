@@ -68,7 +68,7 @@ class Records:
 
     def _find_one(self, key: str, default: Any, no_cache: bool) -> Any | Miss[Any]:
         cache, decode = self.cache, self.decode
-        value = self.cache.lookup(key)
+        value = cache.lookup(key)
         if value is not UNKNOWN:
             return default if value is None else decode(value)
         number, epoch = self._number, cache.epoch

@@ -20,7 +20,7 @@ from durable._model.errors import DurableError
 from durable._model.limits import Limits
 
 from .arguments import UNSET, alarm_time_us, to_datetime
-from .cache import Cache
+from .cache import UNKNOWN, Cache
 from .cache_budget import CacheBudget
 from .kv import KeyValues
 from .records import Miss, Records
@@ -147,10 +147,10 @@ class Storage:
         # A hit costs a dict's get and a decode, and little more: no checks before it. What is no
         # valid key, many keys included, is not in the dict, or cannot be asked for.
         try:
-            encoded = self._entries[key]  # type: ignore[index]
-        except (KeyError, TypeError):
-            pass
-        else:
+            encoded = self._entries.get(key, UNKNOWN)  # type: ignore[call-overload]
+        except TypeError:
+            encoded = UNKNOWN
+        if encoded is not UNKNOWN:
             if self._gate.broken is not None:
                 self._gate.check()
             return Ready(default if encoded is None else self._decode(encoded))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 import anyio
 
@@ -24,6 +24,10 @@ T = TypeVar("T", bound=DurableObject)
 R = TypeVar("R")
 
 
+@overload
+async def run_in_object(stub: Stub[T], fn: Callable[[T, State], Awaitable[R]]) -> R: ...
+@overload
+async def run_in_object(stub: Stub[T], fn: Callable[[T, State], R]) -> R: ...
 async def run_in_object(stub: Stub[T], fn: Callable[[T, State], R | Awaitable[R]]) -> R:
     """Run `fn(instance, ctx)` as an event of the object, gates and all; answers what it returns.
 
@@ -99,7 +103,7 @@ async def reset(runtime: Runtime) -> None:
     get ObjectReset; what was stored is gone, alarms too."""
     for host in runtime._directory:
         host.break_(ObjectReset("Application called deleteAllDurableObjects()."))
-    for namespace in list(runtime._namespaces.values()):
+    for namespace in list(runtime._alarms.namespaces.values()):
         async for stored in namespace.objects():
             host = namespace.host_of(stored.id)
             host.when_open(host.storage.delete_all)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from durable._runtime.runtime import open as open_store
+from attrs import evolve
+
+from durable._runtime.opening import open as open_store
 
 from .faults import Faults
 
@@ -17,4 +19,4 @@ class open(open_store):
         self, path: str | os.PathLike[str], *, faults: Faults | None = None, **options: Any
     ) -> None:
         super().__init__(path, **options)
-        self._faults = faults
+        self._options = evolve(self._options, faults=faults)

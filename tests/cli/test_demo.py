@@ -9,8 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
 import pytest
 
+import durable
 from durable.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,6 +71,20 @@ def test_a_folder_that_is_a_file_is_one_line_on_stderr(tmp_path: Path) -> None:
     assert done.stderr.startswith("durable: ")
     assert done.stderr.count("\n") == 1
     assert (tmp_path / "taken").read_text(encoding="utf-8") == "mine"
+
+
+def test_a_folder_in_use_names_its_owner(tmp_path: Path) -> None:
+    """A store that another process has is left alone, and the message says whose it is."""
+
+    async def run_beside_an_owner() -> subprocess.CompletedProcess[str]:
+        async with durable.open(tmp_path / "store"):
+            return run_demo(tmp_path, "store")
+
+    done = anyio.run(run_beside_an_owner)
+
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert f"is in use by process {os.getpid()}" in done.stderr
 
 
 def test_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

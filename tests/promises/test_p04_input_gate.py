@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import anyio
@@ -750,7 +750,7 @@ class Filler(durable.DurableObject):
         for number in range(4):
             await self.ctx.storage.put(f"key {number}", bytes(1_000))
             if number == 1:
-                await anyio.lowlevel.checkpoint()  # seals what there is
+                await anyio.sleep(0.0001)  # ends the turn, so its writes are on their way
         LOG.append("filled")
 
     async def visit(self) -> None:
@@ -923,17 +923,16 @@ async def test_two_runtimes_share_a_loop(tmp_path: Any) -> None:
         assert await stubs[1].total() == 40
 
 
-@pytest.mark.parametrize("work", [lambda: anyio.sleep(0), lambda: anyio.lowlevel.checkpoint()])
 async def test_a_handler_that_only_yields_does_not_starve_others(
-    runtime: durable.Runtime, start: Start[Any], work: Callable[[], Awaitable[None]]
+    runtime: durable.Runtime, start: Start[Any]
 ) -> None:
-    """`sleep(0)` is a wait on the outside, however short."""
+    """One that goes round and round, waiting for nothing, lets others in after some rounds."""
     stub = runtime.namespace(Visitor).get_by_name("a")
     DOORS["door"] = anyio.Event()
 
     async def spin(_: Any, ctx: durable.State) -> None:
         while not DOORS["door"].is_set():
-            await work()
+            await anyio.lowlevel.checkpoint()
 
     spinning = start(durable.testing.run_in_object(stub, spin))
     await stub.visit()

@@ -162,7 +162,7 @@ class Switch(durable.DurableObject):
         for number in range(count):
             self.ctx.storage.put("left", number)
             self.ctx.storage.put("right", number)
-            await anyio.sleep(0)
+            await anyio.sleep(0.0001)
 
     async def pair(self) -> list[int | None]:
         return [await self.ctx.storage.get("left"), await self.ctx.storage.get("right")]

@@ -13,6 +13,7 @@ import durable.testing
 
 from .conftest import Start, Store
 
+URL = "https://object/"
 HEARD: list[Any] = []
 DOORS: dict[str, anyio.Event] = {}
 
@@ -51,10 +52,6 @@ class Speaker(durable.DurableObject):
         self._write()
         raise ValueError("written, then raised")
 
-    async def write_and_raise_in_fetch(self) -> None:
-        self._write()
-        raise ValueError("written, then raised")
-
     async def write_and_call(self, listener: durable.Stub[Listener]) -> str:
         self._write()
         return await listener.hear("call")
@@ -88,9 +85,6 @@ class Speaker(durable.DurableObject):
         yield 0
         self._write()
         yield 1
-
-    async def stream(self) -> durable.Response:
-        raise NotImplementedError
 
     def unconfirmed(self) -> str:
         self.ctx.storage.put("u", 1, allow_unconfirmed=True)
@@ -139,6 +133,12 @@ class Speaker(durable.DurableObject):
         HEARD.append("alarm ran")
 
 
+class Raiser(Speaker):
+    async def fetch(self, request: durable.Request) -> durable.Response:
+        self._write()
+        raise ValueError("written, then raised")
+
+
 class Body(durable.DurableObject):
     async def fetch(self, request: durable.Request) -> durable.Response:
         async def chunks() -> AsyncIterator[bytes]:
@@ -178,13 +178,16 @@ async def test_a_response_waits_for_the_writes_before_it(
     assert await (await call.result()).text() == "written"
 
 
-@pytest.mark.parametrize("method", ["write_and_raise", "write_and_raise_in_fetch"])
+@pytest.mark.parametrize("call_it", [lambda it: it.write_and_raise(), lambda it: it.fetch(URL)])
 async def test_an_exception_waits_for_the_writes_before_it(
-    store: Store, runtime: durable.Runtime, start: Start[Any], method: str
+    store: Store,
+    runtime: durable.Runtime,
+    start: Start[Any],
+    call_it: Callable[[durable.Stub[Raiser]], Any],
 ) -> None:
     """It says something about the object too."""
     with store.faults.hold_commits():
-        call = start(getattr(runtime.namespace(Speaker).get_by_name("a"), method)())
+        call = start(call_it(runtime.namespace(Raiser).get_by_name("a")))
         await store.settle()
 
         assert not call.done

@@ -1,11 +1,18 @@
 """What a type checker with the plugin says of calls through stubs."""
 
-from collections.abc import AsyncIterator, Awaitable
-from typing import Any, Generic, TypeVar, overload, reveal_type
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import cached_property
+from typing import Any, Generic, ParamSpec, TypeVar, overload, reveal_type
 
 import durable
 
 T = TypeVar("T")
+P = ParamSpec("P")
+Object = TypeVar("Object", bound="Base")
+
+
+def retried(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    return method
 
 
 class Base(durable.DurableObject):
@@ -60,6 +67,19 @@ class Counter(Base):
     def size(self) -> int:
         return 1
 
+    @cached_property
+    def table(self) -> list[int]:
+        return []
+
+    @retried
+    async def stubborn(self, times: int) -> str:
+        return "done"
+
+    def untyped(self, a, b=1):  # type: ignore[no-untyped-def]
+        return a
+
+    again = increment
+
     async def _secret(self) -> None: ...
 
 
@@ -84,6 +104,8 @@ async def accepted(stub: durable.Stub[Counter], box: durable.Stub[Box[str]]) -> 
     reveal_type(await stub.inherited(["a"]))  # N: "int"
     reveal_type(await stub.pick(1))  # N: "int"
     reveal_type(await stub.pick("a"))  # N: "str"
+    reveal_type(await stub.stubborn(3))  # N: "str"
+    reveal_type(await stub.again(2))  # N: "int"
     reveal_type(await stub.fetch("https://counter/"))  # N: "Response"
     reveal_type(stub.id)  # N: "ObjectId"
     reveal_type(stub.name)  # N: "str | None"
@@ -100,6 +122,9 @@ async def refused(stub: durable.Stub[Counter], box: durable.Stub[Box[str]]) -> N
     stub._secret()  # E: names with a leading underscore are not called through a stub
     stub.alarm()  # E: the handlers are called by the runtime, not through a stub
     stub.size  # E: Counter.size is no method of the author's
+    stub.table  # E: Counter.table is no method of the author's
+    stub.stubborn("3")  # E: Argument 1 to "stubborn" of "Counter" has incompatible type "str"
+    stub.untyped(1)  # E: Call to untyped function "untyped" in typed context
     stub.step  # E: Counter.step is no method of the author's
     stub.loaded  # E: Counter.loaded is no method of the author's
     stub.ctx  # E: Counter.ctx is no method of the author's
@@ -117,5 +142,15 @@ async def through_a_namespace(runtime: durable.Runtime) -> None:
     runtime.namespace(int)  # E: Value of type variable "T" of "namespace" of "Runtime"
 
 
-async def of_a_type_variable(stub: durable.Stub[Any]) -> None:
+async def of_a_type_variable(
+    stub: durable.Stub[Object], optional: durable.Stub[Base] | None
+) -> None:
+    reveal_type(await stub.inherited(["a"]))  # N: "int"
+    stub.increment()  # E: "Stub[Base]" has no method "increment"
+    if optional is not None:
+        reveal_type(await optional.inherited(["a"]))  # N: "int"
+    optional.inherited([])  # E: Item "None" of "Stub[Base] | None" has no attribute "inherited"
+
+
+async def of_any_class(stub: durable.Stub[Any]) -> None:
     reveal_type(stub.anything)  # N: "def (*Any, **Any) -> Any"

@@ -1,0 +1,77 @@
+"""Where a running program is asked what it is doing: a unix socket in the folder of its store.
+
+The socket stands in a folder of its own that only its owner may enter, made so by one `mkdir`: who
+may read the store as its owner may ask, nobody else, and there is no moment at which others could.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+FOLDER = "operate"
+SOCKET = "socket"
+
+# What fits into the address of a unix socket everywhere.
+_ADDRESS_SIZE_MAX = 100
+_OPEN_FILES = "/proc/self/fd"
+
+
+def listen(store: str) -> socket.socket:
+    """A socket that others can connect to. The caller owns the store, so one that is there already
+    is a dead process's."""
+    folder = os.path.join(store, FOLDER)
+    with suppress(FileExistsError):
+        os.mkdir(folder, 0o700)
+    status = os.lstat(folder)
+    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise PermissionError(
+            errno.EPERM, "the folder must belong to this user and be closed to others", folder
+        )
+    with suppress(FileNotFoundError):
+        os.unlink(os.path.join(folder, SOCKET))
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _at_address(folder, listener.bind)
+        listener.listen(8)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def connect(store: str) -> socket.socket:
+    """A connection to the program that has the store; an OSError if there is none to be had."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _at_address(os.path.join(store, FOLDER), connection.connect)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def remove(store: str) -> None:
+    """Nobody listens any more."""
+    folder = os.path.join(store, FOLDER)
+    with suppress(OSError):
+        os.unlink(os.path.join(folder, SOCKET))
+    with suppress(OSError):
+        os.rmdir(folder)
+
+
+def _at_address(folder: str, use: Callable[[str], None]) -> None:
+    address = os.path.join(folder, SOCKET)
+    if len(os.fsencode(address)) <= _ADDRESS_SIZE_MAX:
+        use(address)
+        return
+    if not os.path.isdir(_OPEN_FILES):
+        raise OSError(errno.ENAMETOOLONG, "the path is too long for a unix socket", address)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        use(f"{_OPEN_FILES}/{fd}/{SOCKET}")
+    finally:
+        os.close(fd)

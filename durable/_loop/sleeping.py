@@ -1,0 +1,41 @@
+"""Whether a task that lets others run for a round does so because its author said `sleep(0)`.
+
+That is a wait on the outside, if a short one. Libraries let others run for reasons of their own, in
+the middle of taking a lock that is free or leaving a task group that is empty; that is none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterator
+from types import CodeType
+from typing import Any
+
+import anyio
+
+_ANYIO_ON_ASYNCIO = "anyio._backends._asyncio"
+
+
+def is_sleeping(coro: Any) -> bool:
+    """Whether what *coro* waits in is a `sleep` of asyncio, Trio or anyio that was called as such."""
+    trio = sys.modules.get("trio")
+    sleeps = {anyio.sleep.__code__, trio.sleep.__code__ if trio is not None else None}
+    before = ""
+    for code, module in _chain(coro):
+        if code in sleeps:
+            return True
+        if code is asyncio.sleep.__code__:
+            # anyio makes its checkpoints of it.
+            return before != _ANYIO_ON_ASYNCIO
+        before = module
+    return False
+
+
+def _chain(coro: Any) -> Iterator[tuple[CodeType, str]]:
+    """The code that *coro* stands in and the module of that, from the outermost call to the inmost."""
+    while coro is not None:
+        frame = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None)
+        if frame is not None:
+            yield frame.f_code, frame.f_globals.get("__name__", "")
+        coro = getattr(coro, "cr_await", None) or getattr(coro, "gi_yieldfrom", None)

@@ -1,0 +1,26 @@
+"""What the objects of one class have done since the runtime was opened: counters that only rise.
+
+They are kept whether or not anybody asks; so a delivery adds to one of them, and all others are
+touched only by what is rare.
+"""
+
+from __future__ import annotations
+
+from attrs import define
+
+
+@define(eq=False, slots=True, weakref_slot=False)
+class Tally:
+    """The counters of one class."""
+
+    class_name: str
+    deliveries: int = 0
+    # Of the deliveries, those that another object's code has sent.
+    subrequests: int = 0
+    # Handlers that raised, and deliveries that a reset has ended.
+    errors: int = 0
+    overloaded: int = 0
+    alarms: int = 0
+    woken: int = 0
+    evicted: int = 0
+    broken: int = 0

@@ -1,0 +1,245 @@
+"""The parts of one runtime, from the opening to the closing.
+
+What is opened is closed in the opposite order. On closing, deliveries that run get time to end,
+then they are cancelled; what they wrote is committed either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import anyio
+import anyio.to_thread
+from attrs import frozen
+
+from durable._disk.batch import Batch, Place, Unchanged
+from durable._disk.codec import Codec
+from durable._disk.committer import Committer
+from durable._disk.environment import Environment
+from durable._disk.reads import Reads
+from durable._disk.scratch import ScratchEnvironment
+from durable._gates.answers import when_done
+from durable._gates.delivery import gate_task
+from durable._loop import task_starts
+from durable._loop.loop import Loop, which_backend
+from durable._loop.open_loop import make_loop
+from durable._loop.timers import Timers
+from durable._model.clock import Clock
+from durable._model.errors import RuntimeClosed
+from durable._model.limits import Limits
+from durable._model.observer import Observer
+from durable._object.events import Event
+from durable._object.observed import Observers
+from durable._object.services import Services
+from durable._storage.cache_budget import CacheBudget
+
+from .alarms import Alarms
+from .commits import Commits
+from .desk import Desk
+from .directory import Directory
+from .env import Env
+from .programs import Program, Settled, settle
+from .runtime import Runtime
+
+# After the grace time, what has been cancelled gets this long to clean up behind itself.
+CLEAN_UP_S_MAX = 1.0
+
+
+@frozen
+class Options:
+    """How a store is opened, whatever is in it."""
+
+    limits: Limits
+    clock: Clock
+    codec: Codec
+    reads: str
+    faults: Any = None
+    observer: Observer | None = None
+    # Open a socket for `durable tail` and `durable top`.
+    operate: bool = False
+    # Writes stay in memory and vanish.
+    scratch: bool = False
+
+
+class OpenStore:
+    """One store that is open, and all that works on it."""
+
+    # What works for it on threads of its own; in a simulation it does so in the loop.
+    committer_class: ClassVar[type[Committer]] = Committer
+    reads_class: ClassVar[type[Reads]] = Reads
+
+    def __init__(self, path: str, options: Options) -> None:
+        limits, clock, faults = options.limits, options.clock, options.faults
+        self._path = path
+        self._faults = faults
+        self._operate = options.operate
+        self._desk: Desk | None = None
+        self._limits = limits
+        self._clock = clock
+        backend = which_backend()
+        self._environment = (
+            ScratchEnvironment.open_to_read(path, clock=clock)
+            if options.scratch
+            else Environment.open(path, clock=clock)
+        )
+        self._loop: Loop = make_loop(backend)
+        self._timers = Timers(clock)
+        self._observers = Observers(clock)
+        self._commits = Commits(
+            clock,
+            self._loop.call_soon_threadsafe,
+            lambda: bool(self._observers.observers),
+            self._observers.tell,
+        )
+        self._committer = self.committer_class(
+            self._environment,
+            self._loop.call_soon_threadsafe,
+            faults=faults,
+            watch=self._commits,
+        )
+        self._reads = self.reads_class(
+            self._environment,
+            self._loop.call_soon_threadsafe,
+            # What is in memory cannot be read on another thread.
+            inline=options.reads == "inline" or options.scratch,
+            faults=faults,
+        )
+        self._services = Services(
+            loop=self._loop,
+            timers=self._timers,
+            clock=clock,
+            limits=limits,
+            codec=options.codec,
+            reads=self._reads,
+            submit=self._submit,
+            next_number=self._environment.next_number,
+            when_answered=self._when_answered,
+            budget=CacheBudget(limits.cache_bytes_max),
+        )
+        self._services.observers = self._observers
+        if options.observer is not None:
+            self._observers.add(options.observer, ())
+        self._directory = Directory(self._services, self._environment)
+        self._alarms = Alarms(self._services, self._environment, {})
+        self._unwatch = clock.watch(self._is_busy)
+        self._starts = task_starts.watch(backend, gate_task)
+
+    async def start(self, programs: Sequence[Program]) -> Runtime:
+        """Apply what migrations *programs* have, and run the last of them, others beside it."""
+        await self._loop.open()
+        self._committer.start()
+        self._loop.spawn(self._timers.run(), "durable timers")
+        try:
+            settled = settle(self._environment.catalog(), programs)
+            if settled.after != settled.before:
+                self._environment.change_classes(settled.before, settled.after)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.stop()
+            raise
+        return self._runtime(programs, settled)
+
+    def _runtime(self, programs: Sequence[Program], settled: Settled) -> Runtime:
+        opened = programs[-1]
+        runtime = Runtime(
+            self._path,
+            opened.script,
+            self._services,
+            self._environment,
+            self._committer,
+            self._directory,
+            self._alarms,
+            self._commits,
+        )
+        if self._operate:
+            self._desk = Desk(
+                self._path, runtime, self._clock, self._loop.call_soon_threadsafe
+            )
+        for record, cls in settled.classes.values():
+            runtime.add_class(record, cls)
+        for program in programs:
+            namespaces = {
+                name: self._alarms.namespaces[number]
+                for name, number in settled.bindings[program.script].items()
+            }
+            env = self._services.env = Env({**namespaces, **program.vars})
+            for record, _ in settled.classes.values():
+                if record.script == program.script:
+                    self._services.envs[record.number] = env
+        return runtime
+
+    async def stop(self) -> None:
+        """Let deliveries end, then cancel them; commit what they wrote; leave nothing behind."""
+        if self._desk is not None:
+            self._desk.close()
+        self._services.is_open = False
+        self._alarms.close()
+        self._unwatch()
+        with anyio.move_on_after(self._limits.shutdown_s_max):
+            while events := self._unanswered():
+                for event in events:
+                    await self._wait_answered(event)
+        await self._cancel_what_runs()
+        for host in self._directory:
+            host.finish_turns()
+        await anyio.to_thread.run_sync(self._committer.stop)
+        await self._wait_reported()
+        for host in self._directory:
+            host.break_(RuntimeClosed("the runtime was closed while the call was under way"))
+        for sockets in list(self._services.sockets.values()):
+            sockets.disconnect_all()
+        await self._loop.close()
+        self._starts.close()
+        self._reads.close()
+        self._environment.close()
+
+    def _unanswered(self) -> list[Event[Any]]:
+        return [event for host in self._directory for event in host.open if event.is_waited_for]
+
+    async def _wait_answered(self, event: Event[Any]) -> None:
+        waker = self._loop.waker()
+        when_done(event, lambda: None if waker.done() else waker.set_result(None))
+        await waker
+
+    async def _cancel_what_runs(self) -> None:
+        tasks = {task for host in self._directory for task in host.gate.running}
+        if not tasks:
+            return
+        for task in tasks:
+            task.cancel()
+        with anyio.move_on_after(CLEAN_UP_S_MAX):
+            while any(tasks.intersection(host.gate.running) for host in self._directory):
+                await anyio.sleep(0.001)
+
+    def _submit(self, batch: Batch) -> None:
+        if batch.alarm is not Unchanged.UNCHANGED:
+            self._alarms.submitting(batch)
+        self._committer.submit(batch)
+
+    def _is_busy(self) -> bool:
+        """Whether threads are at work, in a way that a test need not end."""
+        faults = self._faults
+        return (self._committer.waiting > 0 and not (faults and faults.is_commit_stuck)) or (
+            self._reads.waiting > 0 and not (faults and faults.is_read_stuck)
+        )
+
+    def _when_answered(self, callback: Any) -> None:
+        """An empty batch comes back when all before it have."""
+        place = Place(0, b"", 0, None, None, None)
+        self._committer.submit(
+            Batch(
+                place=place,
+                wipe=False,
+                puts={},
+                alarm=Unchanged.UNCHANGED,
+                on_durable=callback,
+                on_failed=lambda error: callback(),
+                size=0,
+            )
+        )
+
+    async def _wait_reported(self) -> None:
+        """The committer has ended; let what it reported be heard."""
+        while self._committer.waiting:
+            await anyio.sleep(0)

@@ -1,0 +1,236 @@
+"""Opening a store: `durable.open` from Python, `durable.open_config` from a TOML file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, ClassVar
+
+import anyio
+
+from durable._disk.codec import Codec, MsgpackCodec
+from durable._model.clock import Clock, SystemClock
+from durable._model.errors import InvalidConfig
+from durable._model.limits import Limits
+from durable._model.observer import Observer
+from durable._object.base import DurableObject
+
+from .config import Config, ScriptConfig, read_config
+from .desk import wants_desk
+from .migrations import Migration
+from .modules import Fetch, Main, load_main
+from .open_store import OpenStore, Options
+from .programs import Program
+from .runtime import Runtime, two_of_one_name
+
+
+class _Opening:
+    """An async context manager that gives the runtime of one store."""
+
+    _store_class: ClassVar[type[OpenStore]] = OpenStore
+
+    def __init__(
+        self,
+        path: str,
+        programs: Sequence[Program],
+        *,
+        limits: Limits | None,
+        clock: Clock | None,
+        codec: Codec | None,
+        reads: str,
+        observer: Observer | None,
+        operate: bool | None,
+        scratch: bool,
+    ) -> None:
+        if reads not in {"inline", "thread"}:
+            raise ValueError(f'reads must be "inline" or "thread", not {reads!r}')
+        self._path = path
+        self._programs = programs
+        if observer is not None and not callable(observer):
+            raise TypeError(f"an observer is a callable that takes one event, not {observer!r}")
+        self._options = Options(
+            limits or Limits(),
+            clock or SystemClock(),
+            codec or MsgpackCodec(),
+            reads,
+            observer=observer,
+            # The socket in the folder is the owner's.
+            operate=not scratch and (wants_desk() if operate is None else operate),
+            scratch=scratch,
+        )
+        self._open: OpenStore | None = None
+
+    async def __aenter__(self) -> Runtime:
+        if self._open is not None:
+            raise RuntimeError("durable.open() gives one runtime; call it again for another")
+        self._open = self._store_class(self._path, self._options)
+        return await self._open.start(self._programs)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._open is not None
+        # Shielded: a body that was cancelled must not cost what objects wrote.
+        with anyio.CancelScope(shield=True):
+            await self._open.stop()
+
+
+class open(_Opening):
+    """Open the store in the folder *path*, which is made if it is not there.
+
+        async with durable.open("state", bindings={"COUNTERS": Counter}) as runtime:
+            stub = runtime.env.COUNTERS.get_by_name("front page")
+
+    *bindings*: classes, or names of variables of `env` for them; *vars*: further variables of
+    `env`; *migrations*: how the classes came to be what they are, which is applied as far as the
+    store has not seen it; *script*: whose classes they are, where several programs share a store;
+    *limits*, *clock* and *codec*: in place of the usual ones; *reads*: "inline" reads what is not
+    in memory at once, "thread" in a thread of its own, for stores larger than memory; *observer*:
+    a callable that is told what happens, `print` for instance; *operate*: open a socket in the
+    folder for `durable tail` and `durable top` (None: if DURABLE_OPERATE is set to 1); *scratch*:
+    read the store, keep what is written in memory, and forget it at the end, to try things on real
+    data, beside the owner if there is one; only alarms that are set meanwhile ring.
+
+    Raises StoreInUse if another process or another `open` has the store, StoreDamaged,
+    FormatTooNew, MigrationConflict, and OSError where the folder cannot be used. An exception of
+    the body passes unchanged.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        bindings: Mapping[str, type[DurableObject]] | None = None,
+        vars: Mapping[str, Any] | None = None,
+        migrations: Sequence[Migration] = (),
+        script: str | None = None,
+        limits: Limits | None = None,
+        clock: Clock | None = None,
+        codec: Codec | None = None,
+        reads: str = "inline",
+        observer: Observer | None = None,
+        operate: bool | None = None,
+        scratch: bool = False,
+    ) -> None:
+        program = _program(dict(bindings or {}), dict(vars or {}), tuple(migrations), script)
+        super().__init__(
+            os.fspath(path),
+            [program],
+            limits=limits,
+            clock=clock,
+            codec=codec,
+            reads=reads,
+            observer=observer,
+            operate=operate,
+            scratch=scratch,
+        )
+
+
+def _program(
+    bindings: Mapping[str, type[DurableObject]],
+    variables: Mapping[str, Any],
+    migrations: tuple[Migration, ...],
+    script: str | None,
+) -> Program:
+    classes: dict[str, type[DurableObject]] = {}
+    for name, cls in bindings.items():
+        if not isinstance(name, str) or not name.isidentifier():
+            raise ValueError(f"a binding's name must be an identifier, not {name!r}")
+        if not (isinstance(cls, type) and issubclass(cls, DurableObject)):
+            raise TypeError(f"the binding {name} must be a subclass of DurableObject, not {cls!r}")
+        if name in variables:
+            raise ValueError(f"env.{name} would be a binding and a variable; rename one of them")
+        other = classes.setdefault(cls.__name__, cls)
+        if other is not cls:
+            raise two_of_one_name(cls, other)
+    for migration in migrations:
+        if not isinstance(migration, Migration):
+            raise TypeError(
+                f"migrations are durable.Migration, not {migration!r}; make one of a table with "
+                f"Migration(**table)"
+            )
+    if script is not None and (not isinstance(script, str) or not script):
+        raise ValueError(f"a script's name must be a text that is not empty, not {script!r}")
+    named = {name: (script, cls.__name__) for name, cls in bindings.items()}
+    return Program(script, classes, named, variables, migrations)
+
+
+class open_config(_Opening):
+    """Open the store that a TOML file describes, with the tables of `wrangler.toml`.
+
+        async with durable.open_config("durable.toml", environment="staging") as runtime:
+            stub = runtime.env.COUNTERS.get_by_name("front page")
+
+    *environment*: a NAME of the file's `[env.NAME]`; *path*: the store's folder, in place of the
+    file's `path`; the others are those of `durable.open`. `fetch` is the entry function of the main
+    module, if it has one.
+
+    Raises InvalidConfig, at the call, and what `durable.open` raises. What the main module raises
+    passes unchanged.
+    """
+
+    def __init__(
+        self,
+        file: str | os.PathLike[str],
+        *,
+        path: str | os.PathLike[str] | None = None,
+        environment: str | None = None,
+        limits: Limits | None = None,
+        clock: Clock | None = None,
+        codec: Codec | None = None,
+        reads: str = "inline",
+        observer: Observer | None = None,
+        operate: bool | None = None,
+        scratch: bool = False,
+    ) -> None:
+        config = read_config(file, environment)
+        folder = store_folder(config, path)
+        programs, main = load_programs(config)
+        self.fetch: Fetch | None = main.fetch
+        super().__init__(
+            folder,
+            programs,
+            limits=limits,
+            clock=clock,
+            codec=codec,
+            reads=reads,
+            observer=observer,
+            operate=operate,
+            scratch=scratch,
+        )
+
+
+def store_folder(config: Config, path: str | os.PathLike[str] | None) -> str:
+    """Where the store is: *path*, else what the file says."""
+    if path is not None:
+        return os.fspath(path)
+    script = config.script
+    if script.path is None:
+        raise InvalidConfig(
+            str(script.file), None, "path", "it is missing; say in which folder the store is"
+        )
+    return os.fspath(script.path)
+
+
+def load_programs(config: Config) -> tuple[list[Program], Main]:
+    """The scripts of *config* with their classes, and the main module of the one that is opened."""
+    programs = [_configured(script, load_main(script)) for script in config.others]
+    main = load_main(config.script)
+    return [*programs, _configured(config.script, main)], main
+
+
+def _configured(script: ScriptConfig, main: Main) -> Program:
+    return Program(
+        script=script.name,
+        classes=main.classes,
+        bindings={binding.name: binding.naming for binding in script.bindings},
+        vars=script.vars,
+        migrations=script.migrations,
+        is_complete=True,
+        file=str(script.file),
+        table=script.bindings_table,
+    )

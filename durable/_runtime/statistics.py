@@ -1,0 +1,110 @@
+"""What a runtime is doing and has done, as frozen values.
+
+Gauges are of this moment; counters only rise, from the opening on. Nothing here is asked on the
+path of a call.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from attrs import frozen
+
+from durable._disk.whole import Measures
+from durable._object.host import Host
+from durable._object.services import Services
+
+from .commits import Commits
+
+
+@frozen
+class ClassStatistics:
+    """The objects of one class."""
+
+    class_name: str
+    # Of this moment
+    live_objects: int
+    open_deliveries: int
+    queued_deliveries: int
+    # Since the opening
+    deliveries: int
+    subrequests: int  # of the deliveries, those that another object's code has sent
+    errors: int  # handlers that raised, and deliveries that a reset has ended
+    overloaded: int  # calls that were refused because a queue was full
+    alarms: int
+    woken: int
+    evicted: int
+    broken: int  # resets and aborts
+
+
+@frozen
+class CommitStatistics:
+    """The commits since the opening."""
+
+    count: int  # transactions, each with one fsync
+    batches: int  # turns that wrote
+    size: int  # bytes of keys and values
+    fsync_s: float  # in all
+    failed: int
+
+
+@frozen
+class Statistics:
+    """What a runtime is doing at this moment, and has done since it was opened."""
+
+    live_objects: int
+    open_deliveries: int
+    queued_deliveries: int
+    websockets: int
+    cache_bytes: int
+    batches_waiting: int
+    commits: CommitStatistics
+    store: Measures
+    classes: tuple[ClassStatistics, ...]
+
+
+def statistics_of(
+    services: Services,
+    hosts: Iterable[Host],
+    commits: Commits,
+    batches_waiting: int,
+    store: Measures,
+) -> Statistics:
+    live: Counter[int] = Counter()
+    opened: Counter[int] = Counter()
+    queued: Counter[int] = Counter()
+    for host in hosts:
+        number = host.place.class_number
+        live[number] += 1
+        opened[number] += len(host.open)
+        queued[number] += host.gate.queued
+    return Statistics(
+        live_objects=live.total(),
+        open_deliveries=opened.total(),
+        queued_deliveries=queued.total(),
+        websockets=sum(len(sockets) for sockets in services.sockets.values()),
+        cache_bytes=services.budget.size,
+        batches_waiting=batches_waiting,
+        commits=CommitStatistics(
+            commits.count, commits.batches, commits.size, commits.fsync_s, commits.failed
+        ),
+        store=store,
+        classes=tuple(
+            ClassStatistics(
+                class_name=tally.class_name,
+                live_objects=live[number],
+                open_deliveries=opened[number],
+                queued_deliveries=queued[number],
+                deliveries=tally.deliveries,
+                subrequests=tally.subrequests,
+                errors=tally.errors,
+                overloaded=tally.overloaded,
+                alarms=tally.alarms,
+                woken=tally.woken,
+                evicted=tally.evicted,
+                broken=tally.broken,
+            )
+            for number, tally in sorted(services.tallies.items())
+        ),
+    )

@@ -1,0 +1,223 @@
+"""The ASGI application: opens the store, and calls the entry function for each request."""
+
+from __future__ import annotations
+
+import logging
+import os
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import anyio
+from attrs import define, field
+
+import durable
+from durable import DurableError, Request, Response, Runtime, RuntimeClosed
+
+from .requests import (
+    BODY_SIZE_MAX,
+    BadRequest,
+    BodyTooLarge,
+    ClientGone,
+    Incoming,
+    Receive,
+    Scope,
+    Send,
+    read_request,
+    upgrade_request,
+)
+from .responses import send_response
+from .sockets import answer_upgrade, refuse
+
+log = logging.getLogger("durable")
+
+Entry: TypeAlias = Callable[[Request, Any], Awaitable[Response]]
+"""What the application is made of: `async def fetch(request, env)`."""
+
+
+def app(
+    fetch: Entry,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    runtime: Runtime | None = None,
+    debug: bool = False,
+    body_size_max: int = BODY_SIZE_MAX,
+    **options: Any,
+) -> Application:
+    """An ASGI application that answers every request with `await fetch(request, env)`.
+
+    Give *path* and further *options* as `durable.open` takes them, such as *bindings* and *vars*:
+    the application opens the store in its lifespan, or, mounted where no lifespan reaches it, at
+    the first request. Or give a *runtime* that is open already.
+
+    An object that is overloaded is answered as 503, any other failure as 500; with *debug* the
+    answer shows the traceback. A larger body than *body_size_max* is answered as 413.
+    """
+    if not callable(fetch):
+        raise TypeError(f"app() takes an async function of a request and env, not {fetch!r}")
+    if runtime is not None:
+        if path is not None or options:
+            raise TypeError("app() takes a path to open a store, or an open runtime, not both")
+        return Application(fetch, None, runtime, debug, body_size_max)
+    if path is None:
+        raise TypeError("app() needs the path of a store to open, or an open runtime")
+    place = os.fspath(path)
+    durable.open(place, **options)  # a wrong argument is to be seen now, not at the first request
+    return Application(fetch, lambda: durable.open(place, **options), None, debug, body_size_max)
+
+
+@define(eq=False)
+class Application:
+    """What `durable.asgi.app` answers."""
+
+    _entry: Entry
+    _make_store: Callable[[], durable.open] | None
+    _runtime: Runtime | None
+    _debug: bool
+    _body_size_max: int
+    _store: durable.open | None = field(default=None, init=False)
+    _is_closed: bool = field(default=False, init=False)
+    _opening: anyio.Lock = field(factory=anyio.Lock, init=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "http":
+            await self._answer_http(scope, receive, send)
+        elif kind == "websocket":
+            await self._answer_websocket(scope, receive, send)
+        elif kind == "lifespan":
+            await self._live(receive, send)
+        else:
+            raise RuntimeError(f"durable.asgi serves http, websocket and lifespan, not {kind!r}")
+
+    # The store
+
+    async def open(self) -> Runtime:
+        """The open runtime; opens the store if that has not been done."""
+        if self._runtime is None:
+            async with self._opening:
+                if self._runtime is None:
+                    await self._open()
+        assert self._runtime is not None
+        return self._runtime
+
+    async def _open(self) -> None:
+        assert self._make_store is not None
+        if self._is_closed:
+            raise RuntimeClosed
+        store = self._make_store()
+        # Shielded: the request that comes first may be cancelled, the store is for all.
+        with anyio.CancelScope(shield=True):
+            self._runtime = await store.__aenter__()
+        self._store = store
+
+    async def aclose(self) -> None:
+        """Close the store, if the application has opened it."""
+        store, self._store = self._store, None
+        if store is not None:
+            self._runtime = None
+            self._is_closed = True
+            await store.__aexit__(None, None, None)
+
+    @asynccontextmanager
+    async def lifespan(self, app: object = None) -> AsyncIterator[None]:
+        """For the framework that this is mounted in: `FastAPI(lifespan=ours.lifespan)`."""
+        self._is_closed = False
+        await self.open()
+        try:
+            yield
+        finally:
+            await self.aclose()
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while True:
+            if (await receive())["type"] == "lifespan.startup":
+                self._is_closed = False
+                try:
+                    await self.open()
+                except Exception as error:
+                    log.error("the store could not be opened: %s", error)
+                    await send({"type": "lifespan.startup.failed", "message": str(error)})
+                    return
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self.aclose()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    # Requests
+
+    async def _answer_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        incoming = Incoming(receive, self._body_size_max)
+        failure: Exception | None = None
+        async with anyio.create_task_group() as tasks:
+
+            async def watch() -> None:
+                await incoming.wait_gone()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(watch)
+            try:
+                response = await self._respond(scope, incoming)
+                is_head = scope["method"] == "HEAD"
+                await send_response(response, send, is_head=is_head, kind="http.response")
+            except ClientGone:
+                pass
+            except Exception as error:
+                # The answer is half-way out. To end here tells the client that it is not whole, and
+                # the server logs the error.
+                failure = error
+            tasks.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _respond(self, scope: Scope, incoming: Incoming) -> Response:
+        """The answer to a request, whatever happens."""
+        try:
+            request = await read_request(scope, incoming)
+            response = await self._call(request)
+            if response.websocket is not None:
+                response.websocket._drop()
+                return Response("Upgrade Required", status=426, headers={"upgrade": "websocket"})
+        except Exception as error:
+            return self._failure(error, scope)
+        else:
+            return response
+
+    async def _answer_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()  # websocket.connect
+        try:
+            response = await self._call(upgrade_request(scope))
+        except Exception as error:
+            await refuse(self._failure(error, scope), scope, send)
+            return
+        await answer_upgrade(response, scope, receive, send)
+
+    async def _call(self, request: Request) -> Response:
+        runtime = self._runtime or await self.open()
+        response: object = await self._entry(request, runtime.env)
+        if not isinstance(response, Response):
+            raise TypeError(
+                f"the entry function must answer with a durable.Response, not "
+                f"{type(response).__name__}"
+            )
+        return response
+
+    def _failure(self, error: Exception, scope: Scope) -> Response:
+        """The answer that tells a client of *error*; logs what is not the client's doing."""
+        if isinstance(error, ClientGone):
+            raise error
+        if isinstance(error, BadRequest):
+            return Response(f"Bad Request: {error}", status=400)
+        if isinstance(error, BodyTooLarge):
+            return Response("Content Too Large", status=413, headers={"connection": "close"})
+        what = f"{scope.get('method', 'websocket')} {scope['path']}"
+        if isinstance(error, DurableError) and error.overloaded:
+            log.warning("%s was refused: %s", what, error)
+            return Response("Service Unavailable", status=503, headers={"retry-after": "1"})
+        log.error("%s failed", what, exc_info=error)
+        text = (
+            "".join(traceback.format_exception(error)) if self._debug else "Internal Server Error"
+        )
+        return Response(text, status=500)

@@ -1,0 +1,130 @@
+"""Transports for httpx and httpx2: to objects of this process, and from them to the world.
+
+    async with httpx.AsyncClient(transport=ObjectTransport(stub)) as client:
+        response = await client.get("https://counter/increment")
+
+Whichever of the two libraries a client comes from, it gets responses of that library.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Awaitable
+from functools import lru_cache
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from durable import Namespace, Request, Response, State, WebSocketClosed
+
+if TYPE_CHECKING:
+    # A client's `transport=` wants a base class of its own library, of which there are two.
+    _Transport: Any = object
+else:
+    import importlib
+
+    _bases = []
+    for _name in ("httpx", "httpx2"):
+        try:
+            _bases.append(importlib.import_module(_name).AsyncBaseTransport)
+        except ImportError:
+            pass
+    if not _bases:
+        raise ImportError("durable.httpx needs httpx or httpx2: install durable-objects[httpx]")
+    _Transport = type("_Transport", tuple(dict.fromkeys(_bases)), {})
+
+
+class Fetcher(Protocol):
+    """A stub, or anything else that answers requests."""
+
+    def fetch(self, request: Request, /) -> Awaitable[Response]: ...
+
+
+class ObjectTransport(_Transport):  # type: ignore[misc]
+    """Sends the requests of a client to an object of this process.
+
+    Given a stub, all of them go to its object. Given a namespace, the host of the URL is the name
+    of the object, in lower case as hosts are: `https://alice/path` is for `get_by_name("alice")`.
+    """
+
+    def __init__(self, target: Fetcher | Namespace[Any]) -> None:
+        if not isinstance(target, Namespace) and not hasattr(target, "fetch"):
+            raise TypeError(f"ObjectTransport() takes a stub or a namespace, not {target!r}")
+        self._target = target
+
+    async def handle_async_request(self, request: Any) -> Any:
+        target = self._target
+        stub: Any = target
+        if isinstance(target, Namespace):
+            stub = target.get_by_name(request.url.host)
+        response = await stub.fetch(_request(request))
+        if response.websocket is not None:
+            raise WebSocketClosed(
+                f"{request.url} answered with a WebSocket, which an HTTP client cannot use; call "
+                f"stub.fetch()"
+            )
+        return _response(_library(request), response)
+
+
+class ConfirmedTransport(_Transport):  # type: ignore[misc]
+    """Sends each request of an object's client when what the object wrote before it is on disk.
+
+        async with httpx.AsyncClient(transport=ConfirmedTransport(self.ctx)) as client:
+
+    The requests go on through *transport*, which is the library's own unless another is given.
+    """
+
+    def __init__(self, ctx: State, transport: Any = None) -> None:
+        self._ctx = ctx
+        self._transport = transport
+
+    async def handle_async_request(self, request: Any) -> Any:
+        if self._transport is None:
+            self._transport = _library(request).AsyncHTTPTransport()
+        await self._ctx.confirmed()
+        return await self._transport.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        if self._transport is not None:
+            await self._transport.aclose()
+
+
+def _library(request: Any) -> ModuleType:
+    """The library whose client has made *request*."""
+    return sys.modules[type(request).__module__.partition(".")[0]]
+
+
+def _request(request: Any) -> Request:
+    headers = list(request.headers.multi_items())
+    has_body = "content-length" in request.headers or "transfer-encoding" in request.headers
+    body: bytes | AsyncIterator[bytes] | None = None
+    if has_body and request.headers.get("content-length") != "0":
+        try:
+            body = request.content
+        except _library(request).RequestNotRead:
+            body = request.stream
+    return Request(str(request.url), method=request.method, headers=headers, body=body)
+
+
+def _response(library: ModuleType, response: Response) -> Any:
+    headers = [(name.lower(), value) for name, value in response.headers.items()]
+    return library.Response(
+        response.status, headers=headers, stream=_stream_class(library)(response.stream())
+    )
+
+
+@lru_cache
+def _stream_class(library: ModuleType) -> Any:
+    """A class of *library*'s for the body of a response."""
+
+    class BodyStream(library.AsyncByteStream):  # type: ignore[misc, name-defined]
+        def __init__(self, chunks: Any) -> None:
+            self._chunks = chunks
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            async for chunk in self._chunks:
+                yield chunk
+
+        async def aclose(self) -> None:
+            await self._chunks.aclose()
+
+    return BodyStream

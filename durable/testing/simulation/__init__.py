@@ -1,0 +1,79 @@
+"""A seeded simulation of a whole runtime, whose history is checked against a patient object.
+
+    python -m durable.testing.simulation --seed 17
+
+One seed decides everything: what callers ask for, when they are cancelled, the order of ready
+tasks, when the disk commits, fails or loses power, when the clock jumps. So a failure can be seen
+again, as often as it takes to understand it.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import tempfile
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+
+from attrs import frozen
+
+from .director import Life, SimulatedClock, check_folder
+from .history import History
+from .loops import BACKENDS, run
+
+__all__ = ["BACKENDS", "Outcome", "simulate"]
+
+LIVES_MAX = 4
+# A folder in memory where there is one: what is simulated is not how fast a disk is.
+IN_MEMORY = Path("/dev/shm")
+
+
+@frozen
+class Outcome:
+    """What became of one seed."""
+
+    seed: int
+    backend: str
+    violations: tuple[str, ...]
+    lines: tuple[str, ...]  # the history, one event each
+    counts: Mapping[str, int]
+
+    @property
+    def is_good(self) -> bool:
+        return not self.violations
+
+
+def simulate(seed: int, backend: str = "asyncio") -> Outcome:
+    """Run the simulation of one seed. The same seed always makes the same history."""
+    chance = random.Random(f"durable {seed}")
+    clock = SimulatedClock()
+    history = History(chance, clock.now)
+    log = logging.getLogger("durable")
+    level, state = log.level, random.getstate()
+    log.setLevel(logging.CRITICAL + 1)  # objects that fail are the point of it
+    random.seed(seed)  # of the delays between an alarm's retries
+    try:
+        _live(history, clock, backend, seed)
+        history.judge()
+    except Exception as error:  # whatever it is, it came through the library
+        history.violations.append("".join(traceback.format_exception(error)))
+    finally:
+        log.setLevel(level)
+        random.setstate(state)
+    return Outcome(seed, backend, tuple(history.violations), tuple(history.lines), history.counts)
+
+
+def _live(history: History, clock: SimulatedClock, backend: str, seed: int) -> None:
+    memory = IN_MEMORY if IN_MEMORY.is_dir() else None
+    with tempfile.TemporaryDirectory(dir=memory, prefix="durable-") as scratch:
+        folder = Path(scratch, "life")
+        lives = history.chance.randint(1, LIVES_MAX)
+        for number in range(lives):
+            life = Life(history, clock, folder, number == lives - 1)
+            history.chance.seed(f"durable {seed} {number}")
+            folder = run(backend, random.Random(f"order {seed} {number}"), life.run)
+            check_folder(history, folder)
+            if history.violations:
+                return
+            clock.jump(history.chance.choice([0.0, 5.0, 500.0]))

@@ -1,0 +1,199 @@
+"""The disk of a simulation: real files, with the threads' work done in the loop, step by step.
+
+Each step (take a group and commit it; report it; read; report what was read) is made when the
+simulation says so. A power failure is a copy of the files, made between two steps.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from queue import Empty
+from typing import Any, ClassVar
+
+from attrs import define, field
+
+from durable._disk import registry, tree
+from durable._disk.batch import Batch
+from durable._disk.codec import MsgpackCodec
+from durable._disk.committer import Committer
+from durable._disk.environment import Environment
+from durable._disk.reads import Reads
+from durable._model.errors import DurableError
+from durable._runtime.open_store import OpenStore
+from durable.testing.faults import Faults
+from durable.testing.opening import open as open_for_test
+
+from .model import PAIR, State
+
+AT_ONCE_MAX = 1_000
+
+
+@define(eq=False, repr=False)
+class UnsureFaults(Faults):
+    """Faults that can also lose the news: a commit is on the disk, and is said to have failed."""
+
+    is_unsure: bool = field(default=False, init=False)
+
+    def after_commit(self, group: Sequence[Batch]) -> None:
+        if self.is_unsure:
+            self.is_unsure = False
+            raise OSError(errno.EIO, "the disk did not say whether it wrote (a simulation)")
+
+
+class SteppedCommitter(Committer):
+    """Commits a group when `commit` is called, and tells the loop when `report` is."""
+
+    is_automatic = False  # every batch is committed and reported in the round after it came
+
+    def start(self) -> None:
+        pass
+
+    def submit(self, batch: Batch) -> None:
+        super().submit(batch)
+        if self.is_automatic:
+            self._call_soon_threadsafe(self._commit_and_report)
+
+    def commit(self, count_max: int) -> None:
+        """Commit the oldest batches, up to *count_max*, in one transaction."""
+        group: list[Batch] = []
+        with suppress(Empty):
+            while len(group) < count_max:
+                batch = self._queue.get_nowait()
+                assert batch is not None
+                group.append(batch)
+        if group:
+            self._commit(group)
+
+    def report(self) -> None:
+        """Tell the loop what was committed, in its next round."""
+        self._call_soon_threadsafe(self._report)
+
+    def collect(self) -> None:
+        """A step of freeing what was wiped."""
+        self._collect_garbage()
+
+    def _commit_and_report(self) -> None:
+        self.commit(AT_ONCE_MAX)
+        self._report()
+
+    def _wake(self) -> None:
+        """`report` does it."""
+
+    def stop(self) -> None:
+        self._is_stopped = True
+        self.commit(AT_ONCE_MAX)
+        self.report()
+
+
+class SteppedReads(Reads):
+    """Reads in-line or as if in a thread, changing between the two when the simulation says so."""
+
+    is_inline = True
+    is_automatic = False
+    _asked: deque[Any]
+    _read: list[Callable[[], None]]
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        self._asked, self._read = deque(), []
+
+    @property
+    def inline(self) -> bool:
+        return self.is_inline
+
+    def fetch(
+        self,
+        read: Callable[[Any], Any],
+        on_done: Callable[[Any], None],
+        on_failed: Callable[[DurableError], None],
+    ) -> None:
+        self.waiting += 1
+        self._asked.append((read, on_done, on_failed))
+        if self.is_automatic:
+            self._call_soon_threadsafe(self._read_and_report)
+
+    def read_one(self) -> None:
+        """Do the oldest read that waits."""
+        if not self._asked:
+            return
+        read, on_done, on_failed = self._asked.popleft()
+        reader = self._environment.new_reader()
+        try:
+            self._read.append(partial(on_done, read(reader)))
+        except DurableError as error:
+            self._read.append(partial(on_failed, error))
+        finally:
+            self._environment.drop_reader(reader)
+
+    def report(self) -> None:
+        """Tell the loop what was read, in its next round."""
+        reports, self._read = self._read, []
+        if reports:
+            self._call_soon_threadsafe(partial(self._report, reports))
+
+    def _read_and_report(self) -> None:
+        while self._asked:
+            self.read_one()
+        self.report()
+
+    def close(self) -> None:
+        self._is_closed = True
+
+
+class SimulatedStore(OpenStore):
+    """An open store whose disk moves in steps."""
+
+    committer_class: ClassVar[type[Committer]] = SteppedCommitter
+    reads_class: ClassVar[type[Reads]] = SteppedReads
+
+    @property
+    def environment(self) -> Environment:
+        return self._environment
+
+    @property
+    def committer(self) -> SteppedCommitter:
+        assert isinstance(self._committer, SteppedCommitter)
+        return self._committer
+
+    @property
+    def reads(self) -> SteppedReads:
+        assert isinstance(self._reads, SteppedReads)
+        return self._reads
+
+    def run_by_itself(self) -> None:
+        """From now on what is asked of the disk is done in the next round of the loop."""
+        self.committer.is_automatic = self.reads.is_automatic = True
+        self.committer._call_soon_threadsafe(self.committer._commit_and_report)
+        self.reads._call_soon_threadsafe(self.reads._read_and_report)
+
+
+class open(open_for_test):
+    """`durable.testing.open`, with a disk that moves in steps."""
+
+    _store_class: ClassVar[type[OpenStore]] = SimulatedStore
+
+    @property
+    def store(self) -> SimulatedStore:
+        assert isinstance(self._open, SimulatedStore)
+        return self._open
+
+
+def look(environment: Environment, class_number: int, base: bytes) -> State | None:
+    """What the disk has of an object at this moment; None if it was written in halves."""
+
+    def read(txn: Any, databases: Any) -> State | None:
+        record = registry.find(txn, databases, class_number, base)
+        if record is None:
+            return State()
+        pairs = tree.scan(txn, record.number, b"", None, False)
+        found = {key.decode(): MsgpackCodec().decode(value) for key, value in pairs}
+        due_us = None if record.alarm is None else record.alarm.scheduled_us
+        if found.get("due") != due_us or found.get(PAIR[0]) != found.get(PAIR[1]):
+            return None
+        return State.of(found)
+
+    return environment.read(read)

@@ -1,0 +1,278 @@
+"""The object under simulation: each of its operations, written in many ways.
+
+Rule: an operation reads the whole state and changes it in one turn, so that it is one step of the
+patient object. Where it waits for the outside it does so before, after, or in a critical section.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from durable._model.messages import Request, Response
+from durable._object.alarms import AlarmInfo
+from durable._object.base import DurableObject
+from durable._object.state import State as ObjectState
+
+from .history import History
+from .model import PAIR
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+KEYS = ("k0", "k1", "k2")
+ALL = ("n", *PAIR, "due", *KEYS)
+
+READ_STYLES = 6
+WRITE_STYLES = 6
+
+
+class Refusal(Exception):
+    """What an object raises after it has written; carries its answer."""
+
+
+class Subject(DurableObject):
+    """Does as it is told, and tells the history what it does."""
+
+    def __init__(self, ctx: ObjectState, env: Any) -> None:
+        super().__init__(ctx, env)
+        self.history: History = env.history
+        self.chance = self.history.chance
+        self.name = ctx.id.name or ""
+        self.history.born(self.name, self)
+        if self.chance.random() < 0.3:
+            ctx.block_concurrency_while(self._prepare)
+
+    async def _prepare(self) -> None:
+        fails = self.chance.random() < 0.1
+        await self._pause(self.chance.randrange(3))
+        await self._load(self.chance.randrange(READ_STYLES))
+        if fails and self.history.rings_fail:
+            raise ValueError("the constructor fails")
+
+    # In
+
+    async def fetch(self, request: Request) -> Response:
+        order = json.loads(await request.text())
+        return Response(json.dumps(await self.do(**order)))
+
+    async def do(
+        self, stub: int, number: int, kind: str, change: int, how: dict[str, Any]
+    ) -> list[Any]:
+        """Carry out one operation, or two where its kind has two; answers for each."""
+        self._steps()
+        if stub:
+            self.history.arrived(self.name, stub, number)
+        await self._pause(how["before"])
+        answers: list[Any] = await getattr(self, f"_{kind}")(change, how)
+        await self._pause(how["after"])
+        return answers
+
+    async def alarm(self, info: AlarmInfo) -> None:
+        self._steps()
+        due = (info.scheduled_time - EPOCH) // timedelta(microseconds=1)
+        ring = self.history.rings(self.name, due, self.ctx.storage.kv.get("due"))
+        fails = self.history.rings_fail and info.retry_count < 3 and self.chance.random() < 0.3
+        await self._pause(self.chance.randrange(4))
+        if fails:
+            raise ValueError("the alarm fails")
+        found = await self._load(self.chance.randrange(READ_STYLES))
+        changes: dict[str, Any] = {}
+        if await self.ctx.storage.get_alarm() is None:
+            changes["due"] = None
+        self._note(ring.change, found, due)
+        await self._write(ring.change, found, changes, self.chance.randrange(WRITE_STYLES))
+
+    # Operations
+
+    async def _touch(self, change: int, how: dict[str, Any]) -> list[Any]:
+        found = await self._change(change, how, {})
+        return [[found["n"] + 1, found.get(PAIR[0], 0)]]
+
+    async def _set(self, change: int, how: dict[str, Any]) -> list[Any]:
+        found = await self._change(change, how, {how["key"]: how["value"]})
+        return [[found["n"] + 1, found.get(how["key"])]]
+
+    async def _drop(self, change: int, how: dict[str, Any]) -> list[Any]:
+        found = await self._load(how["read"])
+        self._note(change, found)
+        was_there = self.ctx.storage.delete(how["key"])
+        await self._write(change, found, {}, how["write"])
+        return [[found["n"] + 1, await was_there]]
+
+    async def _wipe(self, change: int, how: dict[str, Any]) -> list[Any]:
+        found = await self._load(how["read"])
+        self._note(change, found)
+        self.ctx.storage.delete_all()
+        await self._write(change, found, {}, how["write"])
+        return [[found["n"] + 1, None]]
+
+    async def _remind(self, change: int, how: dict[str, Any]) -> list[Any]:
+        found = await self._load(how["read"])
+        due = self.history.new_due(how["delay"])
+        self._note(change, found, due)
+        self.ctx.storage.set_alarm(EPOCH + timedelta(microseconds=due))
+        await self._write(change, found, {"due": due}, how["write"])
+        return [[found["n"] + 1, None]]
+
+    async def _forget(self, change: int, how: dict[str, Any]) -> list[Any]:
+        found = await self._load(how["read"])
+        self._note(change, found)
+        await self._write(change, found, {"due": None}, how["write"])
+        self.ctx.storage.delete_alarm()
+        return [[found["n"] + 1, None]]
+
+    async def _read(self, change: int, how: dict[str, Any]) -> list[Any]:
+        found = await self._load(how["read"])
+        if found.get(PAIR[0], 0) != found.get(PAIR[1], 0):
+            self.history.broken(f"P7: {self.name} finds half a change: {found}")
+        self.history.made(change, found["n"])
+        keys = [[key, found[key]] for key in KEYS if key in found]
+        return [[found["n"], found.get(PAIR[0], 0), found.get("due"), keys]]
+
+    async def _refuse(self, change: int, how: dict[str, Any]) -> list[Any]:
+        raise Refusal(await self._touch(change, how))
+
+    async def _confirm(self, change: int, how: dict[str, Any]) -> list[Any]:
+        answers = await self._touch(change, how)
+        await self.ctx.confirmed()
+        self.history.said(self.name, answers[0][0])
+        return answers
+
+    async def _twice(self, change: int, how: dict[str, Any]) -> list[Any]:
+        first = await self._touch(change, how)
+        await self._pause(how["between"])
+        return first + await self._touch(change + 1, how)
+
+    async def _relay(self, change: int, how: dict[str, Any]) -> list[Any]:
+        first = await self._touch(change, how)
+        other = self.env.SUBJECTS.get_by_name(how["other"])
+        second: list[Any] = await other.hear(self.name, first[0][0], change + 1, how)
+        return first + second
+
+    async def hear(self, sender: str, n: int, change: int, how: dict[str, Any]) -> list[Any]:
+        """Another object says that it has reached *n*."""
+        self._steps()
+        self.history.said(sender, n)
+        return await self._touch(change, how)
+
+    async def _alone(self, change: int, how: dict[str, Any]) -> list[Any]:
+        """In a critical section what was read is still true after a wait for the outside."""
+
+        async def section() -> list[Any]:
+            found = await self._load(how["read"])
+            await self._pause(how["between"])
+            self._note(change, found)
+            await self._write(change, found, {}, how["write"])
+            return [[found["n"] + 1, found.get(PAIR[0], 0)]]
+
+        answers: list[Any] = await self.ctx.block_concurrency_while(section)
+        return answers
+
+    async def _undone(self, change: int, how: dict[str, Any]) -> list[Any]:
+        """A transaction that is thrown away, before a change that is not."""
+
+        async def closure(txn: Any) -> None:
+            txn.put({"n": 10_000, PAIR[0]: -1, "k0": -1})
+            await self._pause(how["between"])
+            if how["value"] % 2:
+                raise Refusal
+            txn.rollback()
+
+        try:
+            await self.ctx.storage.transaction(closure)
+        except Refusal:
+            pass
+        return await self._touch(change, how)
+
+    async def _stop(self, change: int, how: dict[str, Any]) -> list[Any]:
+        """What an aborted turn wrote is never seen."""
+        self.ctx.storage.put({"n": 20_000, PAIR[0]: -2})
+        self.ctx.abort("enough")
+
+    # How
+
+    async def _change(self, change: int, how: dict[str, Any], changes: dict[str, Any]) -> Any:
+        found = await self._load(how["read"])
+        self._note(change, found)
+        await self._write(change, found, changes, how["write"])
+        return found
+
+    def _note(self, change: int, found: dict[str, Any], due: int | None = None) -> None:
+        self._steps()
+        self.history.made(change, found["n"] + 1, due)
+
+    async def _load(self, style: int) -> dict[str, Any]:
+        storage = self.ctx.storage
+        found: dict[str, Any]
+        if style == 0:
+            found = await storage.get(list(ALL))
+        elif style == 1:
+            found = await storage.list()
+        elif style == 2:
+            found = {key: await storage.get(key) for key in ALL}
+        elif style == 3:
+            found = {key: storage.kv.get(key) for key in ALL}
+        elif style == 4:
+            found = await self._load_at_once()
+        else:
+            found = {**await storage.list(prefix="k"), **await storage.get(["n", *PAIR, "due"])}
+        found = {key: value for key, value in found.items() if value is not None}
+        return {"n": 0, **found}
+
+    async def _load_at_once(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+
+        async def load(key: str) -> None:
+            found[key] = await self.ctx.storage.get(key)
+
+        async with anyio.create_task_group() as tasks:
+            for key in ALL:
+                tasks.start_soon(load, key)
+        return found
+
+    async def _write(
+        self, change: int, found: dict[str, Any], changes: dict[str, Any], style: int
+    ) -> None:
+        """Write *changes*, a new number and the pair, in one turn."""
+        storage = self.ctx.storage
+        puts = {PAIR[0]: change, "n": found["n"] + 1, PAIR[1]: change}
+        puts |= {key: value for key, value in changes.items() if value is not None}
+        for key, value in changes.items():
+            if value is None:
+                storage.delete(key)
+        if style == 0:
+            storage.put(puts)
+        elif style == 1:
+            await storage.put(puts)
+        elif style == 2:
+            for key, value in puts.items():
+                storage.put(key, value)
+        elif style == 3:
+            for key, value in puts.items():
+                await storage.put(key, value)
+        elif style == 4:
+            async with anyio.create_task_group() as tasks:
+                for key, value in puts.items():
+                    tasks.start_soon(storage.put, key, value)
+        else:
+            for key, value in puts.items():
+                storage.kv.put(key, value)
+
+    async def _pause(self, kind: int) -> None:
+        """Wait for the outside, in one way or other."""
+        clock_sleep: Callable[[float], Awaitable[None]] = self.env.sleep
+        if kind == 1:
+            await anyio.lowlevel.checkpoint()
+        elif kind == 2:
+            for _ in range(20):
+                await anyio.lowlevel.checkpoint()
+        elif kind == 3:
+            await clock_sleep(1.5)
+        self._steps()
+
+    def _steps(self) -> None:
+        self.history.steps(self.name, self)

@@ -1,0 +1,80 @@
+"""The process that is killed: commits numbered batches, and says which were acknowledged.
+
+Each batch writes its number to several keys of one object, so that half of one would be seen.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+
+from durable._disk.batch import Alarm, Batch
+from durable._disk.committer import Committer
+from durable._disk.environment import Environment
+from tests.disk.kit import batch_of, open_store, place_of
+
+OBJECTS = 5
+KEYS = ("a", "b", "k" * 460, "k" * 1_000)
+
+
+class Killer:
+    """Dies at a named point of the group that was chosen."""
+
+    def __init__(self, point: str, group: int) -> None:
+        self._point = point
+        self._groups_left = group
+
+    def before_commit(self, group: Sequence[Batch]) -> None:
+        self._groups_left -= 1
+        self._die_at("before commit")
+
+    def after_commit(self, group: Sequence[Batch]) -> None:
+        self._die_at("after commit")
+
+    def _die_at(self, point: str) -> None:
+        if point == self._point and self._groups_left <= 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(folder: Path, point: str, seed: int) -> None:
+    chance = random.Random(seed)
+    environment = open_store(folder)
+    places = [place_of(environment, f"n{n}") for n in range(OBJECTS)]
+    counts = [_count_of(environment, place.number) for place in places]
+    calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+    committer = Committer(environment, calls.put, faults=Killer(point, chance.randint(1, 40)))
+    committer.start()
+    print("ready", flush=True)
+    while True:
+        n = chance.randrange(OBJECTS)
+        counts[n] += 1
+        number = counts[n]
+        value = b"\x01" + number.to_bytes(8, "big") + bytes(chance.randrange(2_000))
+        batch = batch_of(
+            environment,
+            places[n],
+            dict.fromkeys(KEYS, value),
+            # A wipe needs that all before it is durable, as the write buffer sees to.
+            wipe=not committer.waiting and chance.random() < 0.1,
+            alarm=Alarm(number, number),
+        )
+        # One write is one line, whoever dies behind it.
+        batch.on_durable = partial(os.write, 1, b"%d %d\n" % (n, number))
+        committer.submit(batch)
+        while committer.waiting > 20 or not calls.empty():
+            calls.get()()
+
+
+def _count_of(environment: Environment, number: int) -> int:
+    value = environment.get(number, "a") if number else None
+    return int.from_bytes(value[1:9], "big") if value is not None else 0
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

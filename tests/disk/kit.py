@@ -1,0 +1,117 @@
+"""What the tests of the disk share: a folder to open, batches, and a loop that runs when told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+
+from durable._disk.batch import UNCHANGED, Alarm, Batch, Place, Unchanged
+from durable._disk.environment import Environment
+from durable._model.errors import DurableError
+from durable._model.ids import BASE_SIZE, IdFactory
+
+VALUE = b"\x01\xc0"  # None, as the codec writes it
+IDS = IdFactory("Counter")
+
+
+@define
+class Clock:
+    """It is as late as the test says."""
+
+    now_s: float = 1_000.0
+
+    def now(self) -> float:
+        return self.now_s
+
+    def steady(self) -> float:
+        return self.now_s
+
+    async def sleep(self, seconds: float) -> None:
+        raise NotImplementedError
+
+    def watch(self, is_busy: Callable[[], bool]) -> Callable[[], None]:
+        return lambda: None
+
+
+@define
+class Loop:
+    """Calls what it was handed when it is run; a closed one refuses, as asyncio's does."""
+
+    calls: list[Callable[[], None]] = field(factory=list)
+    is_closed: bool = False
+
+    def call_soon_threadsafe(self, fn: Callable[[], None]) -> None:
+        if self.is_closed:
+            raise RuntimeError("Event loop is closed")
+        self.calls.append(fn)
+
+    def run(self) -> None:
+        while self.calls:
+            self.calls.pop(0)()
+
+
+@define
+class Outcomes:
+    """What became of the batches of a test, in the order in which the loop was told."""
+
+    told: list[tuple[str, DurableError | None]] = field(factory=list)
+
+    @property
+    def durable(self) -> list[str]:
+        return [label for label, error in self.told if error is None]
+
+    @property
+    def failed(self) -> list[str]:
+        return [label for label, error in self.told if error is not None]
+
+
+def open_store(folder: Path, **options: Any) -> Environment:
+    return Environment.open(folder, clock=options.pop("clock", Clock()), **options)
+
+
+def base_of(name: str) -> bytes:
+    return IDS.from_name(name).raw[:BASE_SIZE]
+
+
+def place_of(environment: Environment, name: str = "front page") -> Place:
+    """The place of an object as a host that has just been made knows it."""
+    number = environment.register_class("Counter", "Counter").number
+    record = environment.find(number, base_of(name))
+    if record is None:
+        return Place(number, base_of(name), 0, name, None, None)
+    return Place(number, base_of(name), record.number, record.name, record.created_us, record.alarm)
+
+
+def batch_of(
+    environment: Environment,
+    place: Place,
+    puts: dict[str, bytes | None] | None = None,
+    *,
+    wipe: bool = False,
+    alarm: Alarm | Unchanged | None = UNCHANGED,
+    label: str = "",
+    outcomes: Outcomes | None = None,
+) -> Batch:
+    """A batch as a write buffer sends it: a number is given out before it leaves."""
+    if wipe or not place.number:
+        place.number = environment.next_number()
+    told = (outcomes or Outcomes()).told
+    return Batch(
+        place=place,
+        wipe=wipe,
+        puts=puts or {},
+        alarm=alarm,
+        on_durable=lambda: told.append((label, None)),
+        on_failed=lambda error: told.append((label, error)),
+        size=sum(len(key) + len(value or b"") for key, value in (puts or {}).items()),
+    )
+
+
+def stored(environment: Environment, place: Place) -> dict[str, bytes]:
+    """What the object has on the disk, as a host that has just been made would see it."""
+    environment.refresh()
+    record = environment.find(place.class_number, place.base)
+    return {} if record is None else dict(environment.scan(record.number))

@@ -1,0 +1,119 @@
+"""The check finds what is wrong, whatever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from durable._disk import layout
+from durable._disk.batch import Alarm, ObjectRecord
+from durable._disk.changes import Databases
+from durable._disk.check import check
+from durable._disk.environment import Environment
+from durable._disk.layout import (
+    alarm_key,
+    class_key,
+    garbage_key,
+    node_level,
+    object_key,
+    top_level,
+    write_class_number,
+    write_number,
+    write_object,
+)
+
+from .kit import VALUE, base_of, batch_of, open_store, place_of
+
+BASE = base_of("front page")
+STRANGER = bytes(16)
+PIECE = b"k" * 450
+Damage = Callable[[Any, Databases], Any]
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    """A store of one object, with a short key, one on a node, and an alarm; its number is 1."""
+    environment = open_store(tmp_path / "store")
+    place = place_of(environment)
+    puts = {"a": VALUE, "k" * 1_000: VALUE}
+    environment.commit([batch_of(environment, place, puts, alarm=Alarm(50, 40))])
+    assert place.number == 1
+    assert check(environment) == []
+    yield environment
+    environment.close()
+
+
+def test_a_sound_store_has_no_problems(store: Environment) -> None:
+    """Nor has one that is checked from outside."""
+    store.close()
+    assert check(store.path) == []
+
+
+RECORD = ObjectRecord(1, 1, "front page", None)
+
+DAMAGES: list[tuple[str, Damage]] = [
+    ("belong to no object", lambda t, d: t.put(top_level(9) + b"a", VALUE)),
+    ("no known format", lambda t, d: t.put(top_level(1) + b"a", b"\x07")),
+    ("no known format", lambda t, d: t.put(top_level(1) + b"a", b"")),
+    ("no UTF-8", lambda t, d: t.put(top_level(1) + b"\xff", VALUE)),
+    ("is no key of a record", lambda t, d: t.put(write_number(1) + b"\x05", VALUE)),
+    ("longer than", lambda t, d: t.put(top_level(1) + b"a" * 460, VALUE)),
+    ("node 1, which is empty", lambda t, d: t.delete(node_level(1, 2) + b"k" * 100)
+        and t.delete(node_level(1, 1) + PIECE + b"\x01")),
+    ("node 2, which is empty", lambda t, d: t.delete(node_level(1, 2) + b"k" * 100)),
+    ("no pointer leads", lambda t, d: t.delete(top_level(1) + PIECE + b"\x01")),
+    ("no pointer leads", lambda t, d: t.put(node_level(1, 7) + b"x", VALUE)),
+    ("two pointers lead", lambda t, d: t.put(top_level(1) + b"j" * 450 + b"\x01", write_number(2))),
+    ("a number takes", lambda t, d: t.put(top_level(1) + b"j" * 450 + b"\x01", b"\x01")),
+    ("is no key of a record", lambda t, d: t.put(node_level(1, 1), VALUE)),
+    ("next number is", lambda t, d: t.put(layout.META_NEXT_NUMBER, write_number(1), db=d.meta)),
+    ("next class is", lambda t, d: t.put(layout.META_NEXT_CLASS, write_class_number(1), db=d.meta)),
+    ("the format is missing", lambda t, d: t.delete(layout.META_FORMAT, db=d.meta)),
+    ("is no format", lambda t, d: t.put(layout.META_FORMAT, b"x", db=d.meta)),
+    ("is not in the index", lambda t, d: t.delete(alarm_key(50, 1, BASE), db=d.alarms)),
+    ("the object says None", lambda t, d: t.put(object_key(1, BASE), write_object(RECORD),
+        db=d.objects)),
+    ("the object says Alarm", lambda t, d: t.put(alarm_key(51, 1, BASE), b"", db=d.alarms)),
+    ("there is no such object", lambda t, d: t.put(alarm_key(51, 1, STRANGER), b"", db=d.alarms)),
+    ("is no key of an alarm", lambda t, d: t.put(b"x", b"", db=d.alarms)),
+    ("has a value", lambda t, d: t.put(alarm_key(50, 1, BASE), b"x", db=d.alarms)),
+    ("name of another object", lambda t, d: t.put(object_key(1, STRANGER),
+        write_object(ObjectRecord(5, 1, "front page", None)), db=d.objects)),
+    ("neither a key nor an alarm", lambda t, d: t.put(object_key(1, STRANGER),
+        write_object(ObjectRecord(5, 1, None, None)), db=d.objects)),
+    ("another object's too", lambda t, d: t.put(object_key(1, STRANGER),
+        write_object(ObjectRecord(1, 1, None, None)), db=d.objects)),
+    ("no number of an object", lambda t, d: t.put(object_key(1, STRANGER),
+        write_object(ObjectRecord(0, 1, None, None)), db=d.objects)),
+    ("there is no such class", lambda t, d: t.put(object_key(8, STRANGER),
+        write_object(ObjectRecord(5, 1, None, None)), db=d.objects)),
+    ("is no record of an object", lambda t, d: t.put(object_key(1, BASE), b"\x93\x01\x02\x03",
+        db=d.objects)),
+    ("is no MessagePack", lambda t, d: t.put(object_key(1, BASE), b"\xc1", db=d.objects)),
+    ("is no key of an object", lambda t, d: t.put(b"x", b"", db=d.objects)),
+    ("is garbage", lambda t, d: t.put(garbage_key(1), b"", db=d.garbage)),
+    ("is no key of garbage", lambda t, d: t.put(b"\x00", b"", db=d.garbage)),
+    ("is used twice", lambda t, d: t.put(class_key(2), t.get(class_key(1), db=d.classes),
+        db=d.classes)),
+    ("is no record of a class", lambda t, d: t.put(class_key(1), b"\xc0", db=d.classes)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "damage"), DAMAGES)
+def test_each_kind_of_damage_is_found(store: Environment, what: str, damage: Damage) -> None:
+    """One thing is wrong, and it is said."""
+    store._write(lambda txn: damage(txn, store._databases))
+    problems = check(store)
+
+    assert any(what in str(problem) for problem in problems), problems
+
+
+def test_a_codec_of_the_programs_own_is_no_damage(store: Environment) -> None:
+    """The format byte of values can be left unchecked."""
+    store._write(lambda txn: txn.put(top_level(1) + b"a", b"json"))
+
+    assert check(store)
+    assert check(store, values=False) == []

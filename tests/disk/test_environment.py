@@ -1,0 +1,290 @@
+"""The environment: what is committed, and how it is found again."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from durable._disk.batch import Alarm, ObjectRecord
+from durable._disk.check import check
+from durable._disk.environment import DueAlarm, Environment
+from durable._model.errors import MigrationConflict, RuntimeClosed, StoreFull
+
+from .kit import VALUE, Clock, base_of, batch_of, open_store, place_of, stored
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    environment = open_store(tmp_path / "store")
+    yield environment
+    if environment._is_open:
+        assert check(environment) == []
+        environment.close()
+    assert check(tmp_path / "store") == []
+
+
+def reopened(environment: Environment) -> Environment:
+    environment.close()
+    return open_store(Path(environment.path))
+
+
+def test_what_was_committed_is_found_after_a_reopen(store: Environment) -> None:
+    """A commit is durable, and so is what it says of the object."""
+    place = place_of(store)
+    store.commit([batch_of(store, place, {"a": VALUE, "b": b"\x01b"}, alarm=Alarm(7, 5, 1, 2))])
+
+    store = reopened(store)
+    record = store.find(place.class_number, place.base)
+    assert record == ObjectRecord(place.number, 1_000_000_000, "front page", Alarm(7, 5, 1, 2))
+    assert stored(store, place) == {"a": VALUE, "b": b"\x01b"}
+    assert store.get(place.number, "b") == b"\x01b"
+    assert store.get_many(place.number, ["b", "c"]) == {"b": b"\x01b"}
+    store.close()
+
+
+def test_a_read_sees_what_was_committed_before_the_refresh(store: Environment) -> None:
+    """Reads are of one snapshot until they are refreshed."""
+    place = place_of(store)
+    store.commit([batch_of(store, place, {"a": VALUE})])
+    store.refresh()
+    before = store.get(place.number, "b")
+    store.commit([batch_of(store, place, {"b": VALUE})])
+
+    assert before is None
+    assert store.get(place.number, "b") is None
+    store.refresh()
+    assert store.get(place.number, "b") == VALUE
+
+
+def test_an_object_is_known_from_its_first_write_to_its_last_delete(store: Environment) -> None:
+    """The store knows the objects that have a key or an alarm, and no others."""
+    place = place_of(store)
+    store.commit([batch_of(store, place, {"gone": None})])
+    store.refresh()
+    assert store.find(place.class_number, place.base) is None
+
+    store.commit([batch_of(store, place, {"a": VALUE})])
+    store.refresh()
+    assert store.find(place.class_number, place.base) is not None
+
+    store.commit([batch_of(store, place, {"a": None}, alarm=Alarm(5, 5))])
+    store.refresh()
+    assert store.find(place.class_number, place.base) is not None
+
+    store.commit([batch_of(store, place, alarm=None)])
+    store.refresh()
+    assert store.find(place.class_number, place.base) is None
+    assert store.alarms(count_max=5) == []
+
+    store.commit([batch_of(store, place, {"a": VALUE})])
+    assert stored(store, place) == {"a": VALUE}
+
+
+def test_a_wipe_takes_everything_and_what_comes_after_it_stays(store: Environment) -> None:
+    """A wipe comes before the puts of its batch, and leaves no alarm that the batch drops."""
+    place = place_of(store)
+    store.commit([batch_of(store, place, {"a": VALUE, "k" * 2_000: VALUE}, alarm=Alarm(5, 5))])
+    old = place.number
+    store.commit([batch_of(store, place, {"b": VALUE}, wipe=True, alarm=None)])
+
+    assert stored(store, place) == {"b": VALUE}
+    assert place.number != old
+    assert store.alarms(count_max=1) == []
+
+
+def test_a_wipe_with_nothing_after_it_forgets_the_object(store: Environment) -> None:
+    """An object without a key or an alarm is not known."""
+    place = place_of(store)
+    store.commit([batch_of(store, place, {"a": VALUE})])
+    store.commit([batch_of(store, place, wipe=True, alarm=None)])
+
+    store.refresh()
+    assert store.find(place.class_number, place.base) is None
+
+
+def test_a_wipe_of_nothing_is_nothing(store: Environment) -> None:
+    """There is no garbage where there was nothing."""
+    place = place_of(store)
+    store.commit([batch_of(store, place, wipe=True, alarm=None)])
+
+    assert not store.has_garbage
+
+
+def test_garbage_goes_in_bounded_steps(store: Environment) -> None:
+    """Each step frees so many records at most, and the last one says that it was the last."""
+    place = place_of(store)
+    store.commit([batch_of(store, place, {f"{n}": VALUE for n in range(10)})])
+    store.commit([batch_of(store, place, {"new": VALUE}, wipe=True)])
+    store = reopened(store)
+    assert store.has_garbage
+
+    assert [store.collect_garbage(4) for _ in range(3)] == [4, 4, 2]
+    assert not store.has_garbage
+    assert stored(store, place) == {"new": VALUE}
+    assert check(store) == []
+    store.close()
+
+
+def test_a_number_is_never_used_again(store: Environment) -> None:
+    """A number that has had records is not given out after a reopen."""
+    place = place_of(store)
+    store.commit([batch_of(store, place, {"a": VALUE})])
+    store.commit([batch_of(store, place, wipe=True, alarm=None)])
+    last = place.number
+
+    store = reopened(store)
+    assert store.next_number() > last
+    store.close()
+
+
+def test_a_name_that_is_learned_later_is_kept(store: Environment) -> None:
+    """The next write of an object brings its name to the disk."""
+    place = place_of(store)
+    place.name = None
+    store.commit([batch_of(store, place, {"a": VALUE})])
+    store.refresh()
+    assert store.find(place.class_number, place.base).name is None  # type: ignore[union-attr]
+
+    place.name = "front page"
+    store.commit([batch_of(store, place, {"a": VALUE})])
+    store.refresh()
+    assert store.find(place.class_number, place.base).name == "front page"  # type: ignore[union-attr]
+
+
+def test_objects_are_listed_by_base_in_steps(store: Environment) -> None:
+    """A class lists its objects in the order of their ids, and not those of another."""
+    other = store.register_class("Other", "Other").number
+    names = [f"n{n}" for n in range(7)]
+    for name in names:
+        store.commit([batch_of(store, place_of(store, name), {"a": VALUE})])
+    store.refresh()
+    number = store.register_class("Counter", "Counter").number
+
+    first = store.objects(number, count_max=4)
+    rest = store.objects(number, after=first[-1][0], count_max=4)
+    assert [base for base, _ in first + rest] == sorted(base_of(name) for name in names)
+    assert store.objects(other, count_max=4) == []
+
+
+def test_alarms_are_listed_by_time(store: Environment) -> None:
+    """The index has one entry for each object with an alarm, the earliest first."""
+    dues = [30, 10, 20]
+    places = [place_of(store, f"n{n}") for n in range(3)]
+    for place, due in zip(places, dues, strict=True):
+        store.commit([batch_of(store, place, alarm=Alarm(due, due))])
+    store.commit([batch_of(store, places[0], alarm=Alarm(5, 30, 1, 1))])
+    store.refresh()
+
+    found = store.alarms(count_max=2)
+    assert [due.due_us for due in found] == [5, 10]
+    assert [due.due_us for due in store.alarms(after=found[-1], count_max=9)] == [20]
+    assert store.alarms_due(10, 9) == found
+    assert store.alarms_due(9, 9) == [DueAlarm(5, 1, places[0].base)]
+    assert store.alarms_due(10, 1) == found[:1]
+    assert store.next_alarm_us() == 5
+
+
+def test_a_class_keeps_its_number(store: Environment) -> None:
+    """A class is registered once."""
+    first = store.register_class("A", "A")
+    second = store.register_class("s-A", "A", "s")
+
+    store = reopened(store)
+    assert store.register_class("A", "A") == first
+    assert store.register_class("s-A", "A", "s") == second
+    assert store.classes() == [first, second]
+    with pytest.raises(MigrationConflict, match="keeps the objects of"):
+        store.register_class("A", "B")
+    store.close()
+
+
+def test_the_map_grows_by_itself(tmp_path: Path) -> None:
+    """A group that does not fit into the map is committed when the map has grown."""
+    store = open_store(tmp_path / "store")
+    place = place_of(store)
+    value = b"\x01" + bytes(2**20)
+    store.commit([batch_of(store, place, {f"{n}": value for n in range(40)})])
+    store.refresh()
+    assert store.get(place.number, "0") == value  # a reader is open while it grows
+    store.commit([batch_of(store, place, {f"{n}": value for n in range(40, 140)})])
+
+    store.refresh()
+    assert store._lmdb.info()["map_size"] >= 140 * 2**20
+    assert len(list(store.scan(place.number))) == 140
+    assert check(store) == []
+    store.close()
+
+
+def test_a_map_at_its_limit_says_so_and_goes_on(tmp_path: Path) -> None:
+    """What does not fit is StoreFull; what was stored is there, and what fits still goes in."""
+    store = open_store(tmp_path / "store", map_size_max=4 << 20)
+    place = place_of(store)
+    store.commit([batch_of(store, place, {"a": VALUE})])
+    with pytest.raises(StoreFull, match="limit of 4,194,304 bytes"):
+        store.commit([batch_of(store, place, {"b": b"\x01" + bytes(5 << 20)})])
+
+    assert stored(store, place) == {"a": VALUE}
+    store.commit([batch_of(store, place, {"c": VALUE})])
+    assert stored(store, place) == {"a": VALUE, "c": VALUE}
+    assert check(store) == []
+    store.close()
+
+
+def test_reader_slots_do_not_leak(store: Environment) -> None:
+    """However many reads and refreshes: one slot for each thread that reads."""
+    place = place_of(store)
+    store.commit([batch_of(store, place, {"a": VALUE})])
+    for _ in range(2_000):
+        store.refresh()
+        store.get(place.number, "a")
+        store.find(place.class_number, place.base)
+        store.read(lambda txn, databases: None)
+
+    assert store._lmdb.info()["num_readers"] <= 4
+
+
+def test_opens_do_not_leak(tmp_path: Path) -> None:
+    """Neither files nor reader slots stay behind a close."""
+    open_store(tmp_path / "store").close()
+    files = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 0
+    for _ in range(300):
+        environment = open_store(tmp_path / "store")
+        environment.find(1, bytes(16))
+        environment.close()
+
+    if files:
+        assert len(list(Path("/proc/self/fd").iterdir())) == files
+
+
+def test_after_a_close_every_call_says_so(tmp_path: Path) -> None:
+    """A closed store is a clear error."""
+    store = open_store(tmp_path / "store")
+    place = place_of(store)
+    store.close()
+    store.close()
+
+    for call in (
+        lambda: store.get(1, "a"),
+        lambda: store.find(1, bytes(16)),
+        lambda: store.commit([batch_of(store, place, {"a": VALUE})]),
+        store.classes,
+    ):
+        with pytest.raises(RuntimeClosed, match="is closed"):
+            call()
+
+
+def test_created_is_the_time_of_the_first_write(tmp_path: Path) -> None:
+    """An object is created by the write that makes it known, and by that of its next life."""
+    clock = Clock(1.0)
+    store = open_store(tmp_path / "store", clock=clock)
+    place = place_of(store)
+    for clock.now_s, puts in zip(
+        itertools.count(1.0), [{"a": VALUE}, {"b": VALUE}, {"a": None, "b": None}, {"a": VALUE}]
+    ):
+        store.commit([batch_of(store, place, puts)])
+        if clock.now_s < 3.0:
+            assert place.created_us == 1_000_000
+    assert place.created_us == 4_000_000
+    store.close()

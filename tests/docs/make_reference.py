@@ -1,0 +1,144 @@
+"""Writes docs/reference.md: what stands above its mark by hand, below it by the docstrings.
+
+    python tests/docs/make_reference.py
+
+A test sees that every public name is there; the texts are refreshed by running this again.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import durable
+import durable.testing
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference.md"
+MARK = "<!-- From here on written by tests/docs/make_reference.py. -->"
+
+SECTIONS: dict[str, tuple[str, ...]] = {
+    "Opening": ("open", "open_config", "Runtime", "Env", "Statistics", "Migration"),
+    "Objects": ("DurableObject", "State", "AlarmInfo"),
+    "Storage": ("Storage", "KeyValues", "Transaction", "Codec"),
+    "Calling": (
+        *("Namespace", "StoredObject", "ObjectId", "Stub"),
+        *("Answer", "Stream", "RemoteFunction"),
+    ),
+    "Messages": ("Request", "Response"),
+    "Sockets": ("WebSocket", "WebSocketPair"),
+    "Limits and time": ("Limits", "Clock", "SystemClock"),
+}
+
+# Members without an underscore that are for other parts of the library.
+NOT_FOR_USERS: dict[str, frozenset[str]] = {
+    "Answer": frozenset({"send", "throw", "close"}),
+    "Migration": frozenset({"arrivals", "created_classes"}),
+    "Namespace": frozenset({"check_open", "host_of", "host_of_base"}),
+    "Runtime": frozenset({"add_class", "replace"}),
+    "Storage": frozenset(
+        {"alarm", "amend_alarm", "begin_alarm", "constructing", "discard", "end_alarm", "seal"}
+        | {"touch", "wait_room"}
+    ),
+    "Faults": frozenset(
+        {"after_commit", "before_commit", "before_read", "holds_commits", "holds_reads"}
+        | {"is_read_stuck"}
+    ),
+}
+
+
+def public_members(cls: type) -> list[str]:
+    """The members of a class that users may use, in the order in which they are defined."""
+    if issubclass(cls, BaseException | tuple):
+        return []
+    hidden = NOT_FOR_USERS.get(cls.__name__, frozenset())
+    names: dict[str, None] = {}
+    for owner in reversed(cls.__mro__):
+        if owner.__module__.startswith("durable"):
+            names |= dict.fromkeys([*vars(owner), *getattr(owner, "__annotations__", {})])
+    return [name for name in names if not name.startswith("_") and name not in hidden]
+
+
+def groups() -> Iterator[tuple[str, ModuleType, list[str]]]:
+    """Heading, module and names of each section, in order; every public name is in one."""
+    left = [name for name in durable.__all__ if name not in sum(SECTIONS.values(), ())]
+    for heading, names in SECTIONS.items():
+        yield heading, durable, [name for name in names if name in durable.__all__]
+    errors = [name for name in left if _is_error(getattr(durable, name))]
+    more = [name for name in left if name not in errors]
+    if more:
+        yield "More", durable, more
+    yield "Errors", durable, errors
+    yield "durable.testing", durable.testing, list(durable.testing.__all__)
+
+
+def _is_error(thing: object) -> bool:
+    return isinstance(thing, type) and issubclass(thing, BaseException)
+
+
+def page() -> str:
+    parts = [PAGE.read_text(encoding="utf-8").partition(MARK)[0] + MARK]
+    for heading, module, names in groups():
+        parts.append(f"## {heading}")
+        for name in names:
+            parts.extend(entry(f"{module.__name__}.{name}", getattr(module, name)))
+    return "\n\n".join(parts) + "\n"
+
+
+def entry(full_name: str, thing: Any) -> Iterator[str]:
+    yield f"### `{full_name}`"
+    if _has_own_call(thing):
+        yield f"`{full_name.rpartition('.')[2]}{_signature(thing)}`"
+    yield from prose(thing.__doc__)
+    if isinstance(thing, type):
+        for name in public_members(thing):
+            yield from member(thing, name)
+
+
+def member(cls: type, name: str) -> Iterator[str]:
+    found = inspect.getattr_static(cls, name, None)
+    function = getattr(found, "__func__", found)
+    if inspect.isfunction(function):
+        is_generator = inspect.isasyncgenfunction(function)
+        kind = "async " if inspect.iscoroutinefunction(function) and not is_generator else ""
+        yield f"#### `{kind}{name}{_signature(function)}`"
+        yield from prose(function.__doc__)
+        return
+    declared: Any = cls.__annotations__.get(name)
+    if isinstance(found, property) and found.fget is not None:
+        declared = inspect.signature(found.fget).return_annotation
+    default = ""
+    if cls is durable.Limits:
+        default = f" = {getattr(durable.Limits(), name):,}"
+    yield f"#### `{name}{f': {declared}' if isinstance(declared, str) else ''}{default}`"
+    yield from prose(found.__doc__ if isinstance(found, property) else None)
+
+
+def _has_own_call(thing: Any) -> bool:
+    if not isinstance(thing, type):
+        return True
+    return thing.__name__ in {"open", "open_config", "Request", "Response", "VirtualClock"}
+
+
+def _signature(function: Any) -> str:
+    text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(function)))
+    text = re.sub(r"^\((self|cls)(, )?", "(", text)
+    return text.removesuffix(" -> None") if isinstance(function, type) else text
+
+
+def prose(docstring: str | None) -> Iterator[str]:
+    """Paragraphs, with a line for each sentence; indented examples as they are."""
+    for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(docstring or "")):
+        if paragraph.startswith("    ") or not paragraph:
+            if paragraph:
+                yield paragraph
+            continue
+        joined = " ".join(line.strip() for line in paragraph.splitlines())
+        yield re.sub(r"(?<=[.!?]) (?=[A-Z`*])", "\n", joined)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

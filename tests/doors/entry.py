@@ -1,0 +1,170 @@
+"""The applications that the tests of the ASGI door have served."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import fastapi
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+import durable
+import durable.asgi
+from durable import Request, Response, WebSocket, WebSocketPair
+
+
+class Counter(durable.DurableObject):
+    """Counts."""
+
+    async def fetch(self, request: Request) -> Response:
+        return Response(str(await self.increment()))
+
+    async def increment(self, by: int = 1) -> int:
+        value: int = await self.ctx.storage.get("value", 0) + by
+        await self.ctx.storage.put("value", value)
+        return value
+
+
+class Room(durable.DurableObject):
+    """Echoes, and writes down how its sockets end."""
+
+    async def fetch(self, request: Request) -> Response:
+        if request.url.path.endswith("/ends"):
+            return Response.from_json(await self.ctx.storage.get("ends", []))
+        if request.headers.get("upgrade") != "websocket":
+            return Response("no upgrade", status=400)
+        client, server = WebSocketPair()
+        self.ctx.accept_websocket(server)
+        headers = [("set-cookie", "a=1"), ("set-cookie", "b=2")]
+        if "sec-websocket-protocol" in request.headers:
+            headers.append(("sec-websocket-protocol", "chat"))
+        return Response(status=101, websocket=client, headers=headers)
+
+    async def websocket_message(self, ws: WebSocket, message: str | bytes) -> None:
+        if message == "close":
+            await ws.close(4001, "as you wish")
+        elif message == "abort":
+            self.ctx.abort("enough")
+        else:
+            await ws.send(message)
+
+    async def websocket_close(self, ws: WebSocket, code: int, reason: str, was_clean: bool) -> None:
+        ends = await self.ctx.storage.get("ends", [])
+        await self.ctx.storage.put("ends", [*ends, [code, reason, was_clean]])
+
+
+class Streamer(durable.DurableObject):
+    """Answers with bodies that take their time."""
+
+    ended = False
+
+    async def fetch(self, request: Request) -> Response:
+        if request.url.path.endswith("/ended"):
+            return Response(str(self.ended))
+        if request.url.path.endswith("/broken"):
+            return Response(self.break_off())
+        if request.url.path.endswith("/endless"):
+            return Response(self.endless())
+        return Response(self.upper(request))
+
+    async def upper(self, request: Request) -> AsyncIterator[bytes]:
+        async for chunk in request.stream():
+            yield chunk.upper()
+
+    async def break_off(self) -> AsyncIterator[bytes]:
+        yield b"half"
+        raise ValueError("broken off")
+
+    async def endless(self) -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"tick\n"
+                await anyio.sleep(0.01)
+        finally:
+            self.ended = True
+
+
+async def fetch(request: Request, env: Any) -> Response:
+    match request.url.path.split("/")[1]:
+        case "ready":
+            return Response("yes")
+        case "counter":
+            return await env.COUNTERS.get_by_name(request.url.path).fetch(request)
+        case "room":
+            return await env.ROOMS.get_by_name("a").fetch(request)
+        case "stream":
+            return await env.STREAMERS.get_by_name("a").fetch(request)
+        case "echo":
+            cookies = [("set-cookie", "a=1"), ("set-cookie", "b=2")]
+            headers = [*cookies, ("x-url", str(request.url)), ("x-method", request.method)]
+            return Response(await request.bytes(), headers=headers)
+        case "headers":
+            return Response.from_json(list(request.headers.items()))
+        case "empty":
+            return Response(status=204)
+        case "boom":
+            raise ValueError("secret")
+        case "overloaded":
+            raise durable.ObjectOverloaded("Durable Object is overloaded.")
+        case "nothing":
+            return None  # type: ignore[return-value]
+        case "wait":
+            try:
+                await anyio.sleep_forever()
+            finally:
+                await env.COUNTERS.get_by_name("/cancelled").increment()
+        case "cancelled":
+            return Response(str(await env.COUNTERS.get_by_name("/cancelled").increment(0)))
+    return Response("not found", status=404)
+
+
+STORE = os.environ.get("STORE", "store")
+OPTIONS: dict[str, Any] = {
+    "bindings": {"COUNTERS": Counter, "ROOMS": Room, "STREAMERS": Streamer},
+    "body_size_max": 1_000_000,
+}
+
+alone = durable.asgi.app(fetch, STORE, **OPTIONS)
+
+# Nothing hands the lifespan on to what is mounted, so the store is opened at the first request.
+in_starlette = Starlette(
+    routes=[
+        Mount("/sub", app=durable.asgi.app(fetch, STORE, **OPTIONS)),
+    ]
+)
+
+mounted = durable.asgi.app(fetch, STORE, **OPTIONS)
+in_fastapi = fastapi.FastAPI(lifespan=mounted.lifespan)
+in_fastapi.mount("/sub", mounted)
+
+
+@asynccontextmanager
+async def lifespan(app: fastapi.FastAPI) -> AsyncIterator[None]:
+    async with durable.open(STORE) as runtime:
+        app.state.counters = runtime.namespace(Counter)
+        app.state.rooms = runtime.namespace(Room)
+        yield
+
+
+with_routes = fastapi.FastAPI(lifespan=lifespan)
+
+
+@with_routes.post("/count/{name}")
+async def count(request: fastapi.Request, name: str) -> int:
+    value: int = await request.app.state.counters.get_by_name(name).increment()
+    return value
+
+
+@with_routes.api_route("/room/{path:path}")
+async def to_room(request: fastapi.Request) -> fastapi.Response:
+    stub = request.app.state.rooms.get_by_name("a")
+    return durable.asgi.starlette_response(await stub.fetch(await durable.asgi.request_of(request)))
+
+
+@with_routes.websocket("/room")
+async def room(websocket: fastapi.WebSocket) -> None:
+    await durable.asgi.forward(websocket, websocket.app.state.rooms.get_by_name("a"))
