@@ -92,6 +92,8 @@ class Batch:
     on_durable: Callable[[], None] = field(repr=False)
     on_failed: Callable[[DurableError], None] = field(repr=False)
     size: int  # bytes of keys and values, about
+    # For an object that is carried over from elsewhere: when it was created there.
+    created_us: int | None = None
 
     @property
     def is_empty(self) -> bool:

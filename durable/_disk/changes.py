@@ -96,16 +96,17 @@ class Changes:
         place = batch.place
         before = self._record_of(place)
         record = before
+        created_us = self.now_us if batch.created_us is None else batch.created_us
         if batch.wipe and record is not None:
             assert place.number != record.number  # a wipe needs a new number
             self._throw_away(record.number)
-            record = ObjectRecord(place.number, self.now_us, record.name, record.alarm)
+            record = ObjectRecord(place.number, created_us, record.name, record.alarm)
         alarm = batch.alarm
         if record is None:
             writes = isinstance(alarm, Alarm) or any(v is not None for v in batch.puts.values())
             if not writes:
                 return
-            record = ObjectRecord(place.number, self.now_us, place.name, None)
+            record = ObjectRecord(place.number, created_us, place.name, None)
         assert record.number == place.number > 0  # numbers are given out before batches leave
         if not isinstance(alarm, Unchanged) and alarm != record.alarm:
             record = ObjectRecord(record.number, record.created_us, record.name, alarm)

@@ -10,6 +10,7 @@ from attrs import frozen
 from .changes import Databases
 from .environment import Environment
 from .folder import DATA_FILE
+from .making import lengthen, sync_folder
 
 
 @frozen
@@ -75,14 +76,13 @@ def copy_file(environment: Environment, folder: str, *, compact: bool) -> None:
     file = os.path.join(folder, DATA_FILE)
     # The last pages may be unused, and then need not have been written.
     pages = environment._lmdb.info()["last_pgno"] + 1 if not compact else 0
-    missing = pages * environment._page_size - os.path.getsize(file)
-    if missing > 0:
-        os.truncate(file, pages * environment._page_size)
+    lengthen(file, pages * environment._page_size)
     fd = os.open(file, os.O_RDWR | os.O_CLOEXEC)
     try:
         os.fsync(fd)
     finally:
         os.close(fd)
+    sync_folder(folder)
 
 
 def _pages(stat: dict[str, int]) -> int:

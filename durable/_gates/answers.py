@@ -7,8 +7,8 @@ dropped. It is a `collections.abc.Coroutine` in all but name, so that `asyncio.c
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 if TYPE_CHECKING:
     from durable._loop.loop import Loop, Waker
@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Answer(Awaitable[T]):
+class Answer(Generic[T]):
     """The result of a call that has been made: await it, or drop it."""
 
+    # Awaitable by its methods, not by its base: an instance of an ABC takes half as long again to
+    # make.
     __slots__ = ("_steps",)
 
     _steps: Generator[Any, Any, T]
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        raise NotImplementedError
 
     @property
     def is_done(self) -> bool:

@@ -140,8 +140,9 @@ class TrioLoop:
             # shielded; nobody can be told when, so this asks now and then.
             while any(nursery.child_tasks for nursery in nurseries):
                 await trio.sleep(0.01)
-        # Trio takes a task that ends inside its own nursery for a programming error.
-        nurseries.clear()
+        # Trio takes a task that ends inside its own nursery for a programming error. What it shows
+        # of them is a copy.
+        trio.lowlevel.current_task()._child_nurseries.clear()
 
     async def open(self) -> None:
         started = trio.Event()

@@ -78,12 +78,12 @@ class AlarmEvent(Event[Any]):
         """Run the handler, if the alarm is still the object's and its time has come."""
         host = self.host
         services = host.services
-        stored = host.storage.alarm
+        stored = host.shelf.alarm
         is_early = stored is not None and stored.due_us > services.clock.now() * 1_000_000
         if stored is None or (is_early and not self.is_forced):
             return CANCELLED
         self.alarm = stored
-        host.storage.begin_alarm()
+        host.shelf.begin_alarm()
         self.timer = services.timers.call_later(services.limits.alarm_s_max, self._took_too_long)
         info = AlarmInfo(to_datetime(stored.scheduled_us), stored.retry_count)
         handler = host.instance.alarm  # type: ignore[union-attr]
@@ -105,12 +105,12 @@ class AlarmEvent(Event[Any]):
         tally = self.host.tally
         tally.alarms += 1
         tally.errors += error is not None
-        storage = self.host.storage
+        shelf = self.host.shelf
         if error is None:
-            storage.end_alarm(success=True)
+            shelf.end_alarm(success=True)
             return
         retry = self.retry()
-        still_ours = storage.end_alarm(success=retry is None, retry=retry)
+        still_ours = shelf.end_alarm(success=retry is None, retry=retry)
         what = "it is not retried" if retry is None or not still_ours else "it is retried"
         log.error("alarm() of %s failed; %s", self.host.label, what, exc_info=error)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import Context
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from durable._gates.delivery import CURRENT, Delivery
@@ -74,8 +73,17 @@ class Event(Delivery[T]):
         if output.is_open():
             self.answer(value, error)
         else:
-            output.when_durable(output.ticket(), partial(self.answer, value, error))
+            # Kept in the answer, where nobody looks yet. A busy store has thousands of these on
+            # their way, and what each of them is made of the garbage collector walks over.
+            self._error = error
+            if error is None:
+                self._value = value
+            output.when_durable(output.ticket(), self._let_out)
         return following
+
+    def _let_out(self) -> None:
+        error = self._error
+        self.answer(None if error is not None else self._value, error)
 
     def answer(self, value: Any, error: BaseException | None) -> None:
         """Let the answer be heard, and be done."""

@@ -34,7 +34,7 @@ from durable._model.errors import (
 from durable._model.ids import ObjectId, name_to_keep
 from durable._model.messages import Request
 from durable._model.websocket import WebSocket
-from durable._storage.storage import Storage
+from durable._storage.shelf import Shelf
 
 from .alarms import AlarmEvent
 from .base import DurableObject
@@ -80,7 +80,7 @@ class Host:
     output: OutputGate
     sections: Sections
     place: Place
-    storage: Storage
+    shelf: Shelf
     state: State
     tally: Tally
     instance: DurableObject | None
@@ -107,7 +107,7 @@ class Host:
         self.output.on_first_write = self._first_write
         self.sections = Sections(self.gate, services.timers, services.limits, self.fail)
         self.place = place
-        self.storage = self._storage(place)
+        self.shelf = self._make_shelf(place)
         self.state = State(self)
         self.tally = services.tally_of(place.class_number, cls)
         self.instance = None
@@ -120,9 +120,9 @@ class Host:
         self.idle_timer = None
         self.begins_later = None
 
-    def _storage(self, place: Place) -> Storage:
+    def _make_shelf(self, place: Place) -> Shelf:
         services = self.services
-        return Storage(
+        return Shelf(
             place=place,
             reads=services.reads,
             submit=services.submit,
@@ -142,7 +142,7 @@ class Host:
         """Begin with what the disk holds now; it was not yet all there when the host was made."""
         assert self.phase is Phase.NEW or self.phase is Phase.STARTING
         self.place = place
-        self.storage = self._storage(place)
+        self.shelf = self._make_shelf(place)
         callbacks, self.begins_later = self.begins_later or (), None
         for callback in callbacks:
             callback()
@@ -171,7 +171,7 @@ class Host:
         self.tally.deliveries += 1
         if self.services.latest is not self:
             self.services.latest = self
-            self.storage.touch()
+            self.shelf.touch()
         if self.phase is Phase.NEW:
             self._construct_first()
         if self._open is None:
@@ -267,14 +267,14 @@ class Host:
             self.gate.queue(construct)  # its predecessor's writes are still on their way
 
     def _construct(self) -> None:
-        self.storage.constructing = True
+        self.shelf.constructing = True
         try:
             self.instance = self.cls(self.state, self.state.env)
         except BaseException as error:
             self.fail(error)
             return
         finally:
-            self.storage.constructing = False
+            self.shelf.constructing = False
         self.tally.woken += 1
         if self.phase is Phase.STARTING:  # it may have called abort()
             self.phase = Phase.RUNNING
@@ -286,7 +286,7 @@ class Host:
 
     def _seal(self) -> None:
         try:
-            self.storage.seal()
+            self.shelf.seal()
         except Exception as error:
             log.exception("the writes of %s could not be made a batch", self.label)
             internal = InternalError("the object's writes could not be made a batch", reset=True)
@@ -300,7 +300,7 @@ class Host:
 
     def _hold_for_room(self) -> None:
         """Let nobody in while more than enough of this object is on its way to the disk."""
-        room = self.storage.wait_room()
+        room = self.shelf.wait_room()
         if isinstance(room, Later) and not self.is_held_for_room:
             self.is_held_for_room = True
             self.gate.hold()
@@ -386,7 +386,7 @@ class Host:
     def finish_turns(self) -> None:
         """The runtime closes: what was written and not yet sealed is a batch now."""
         if self.output.has_unsealed and self.gate.broken is None:
-            self.storage.seal()
+            self.shelf.seal()
 
     def evict(self) -> None:
         """Forget an idle object; the next event builds it anew."""
@@ -446,7 +446,7 @@ class Host:
             self.idle_timer.cancel()
         if self.services.latest is self:
             self.services.latest = None
-        self.storage.discard()
+        self.shelf.discard()
         self.services.on_gone(self)
         sockets = self.services.sockets.get(self.id.raw)
         if sockets is not None:

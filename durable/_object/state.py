@@ -39,7 +39,7 @@ class State:
     @property
     def storage(self) -> Storage:
         """What the object remembers when it is not in memory."""
-        return self._host.storage
+        return self._host.shelf.storage
 
     @property
     def env(self) -> Any:

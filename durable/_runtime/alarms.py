@@ -137,7 +137,7 @@ class Alarms:
             return
         namespace = self.namespaces[due.class_number]
         host = namespace.host_of_base(due.base)
-        alarm = host.storage.alarm
+        alarm = host.shelf.alarm
         if alarm is None or self._delay_s(alarm.due_us) > 0:
             return  # it was just deleted or put off; the index will hear of it
         if not hasattr(namespace.cls, "alarm"):
@@ -151,11 +151,11 @@ class Alarms:
             "alarm() method? The alarm of %s was deleted",
             host.label,
         )
-        host.storage.amend_alarm(alarm, None)
+        host.shelf.amend_alarm(alarm, None)
 
     async def ring_now(self, host: Host) -> bool:
         """Ring the alarm of *host* whatever its time; answers whether there was one."""
-        alarm = host.storage.alarm
+        alarm = host.shelf.alarm
         if alarm is None:
             return False
         key = (host.place.class_number, host.place.base)
@@ -191,7 +191,7 @@ class Alarms:
             # The count is stored by a new incarnation, since the old one writes no more.
             self._uncounted.pop(key, None)
             host = self.namespaces[key[0]].host_of_base(key[1])
-            host.when_open(lambda: host.storage.amend_alarm(event.alarm, event.retry()))
+            host.when_open(lambda: host.shelf.amend_alarm(event.alarm, event.retry()))
             return
         failures = self._uncounted.get(key, (0, 0.0))[0]
         not_before_s = self.services.clock.steady() + backoff_s(failures)

@@ -7,7 +7,6 @@ Rule: what makes no sense by itself is refused here; what does not fit what the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from attrs import field, frozen
 
@@ -68,6 +67,13 @@ def _table(given: object, which: str, keys: set[str]) -> Mapping[str, str]:
     return given
 
 
+def _check_tag(migration: object, attribute: object, tag: str) -> None:
+    if not isinstance(tag, str):
+        raise TypeError(f"the tag of a migration must be a str, not {tag!r}")
+    if not tag:
+        raise ValueError("the tag of a migration must not be empty")
+
+
 @frozen(kw_only=True)
 class Migration:
     """One step in the life of a script's classes, applied once; the keys of a `[[migrations]]`
@@ -81,19 +87,12 @@ class Migration:
     belong to no script. TypeError or ValueError when it makes no sense by itself.
     """
 
-    tag: str = field()
+    tag: str = field(validator=_check_tag)
     new_classes: tuple[str, ...] = field(default=(), converter=_class_names)
     new_sqlite_classes: tuple[str, ...] = field(default=(), converter=_class_names)
     renamed_classes: tuple[Rename, ...] = field(default=(), converter=_renames)
     deleted_classes: tuple[str, ...] = field(default=(), converter=_class_names)
     transferred_classes: tuple[Transfer, ...] = field(default=(), converter=_transfers)
-
-    @tag.validator
-    def _check_tag(self, _: Any, tag: object) -> None:
-        if not isinstance(tag, str):
-            raise TypeError(f"the tag of a migration must be a str, not {tag!r}")
-        if not tag:
-            raise ValueError("the tag of a migration must not be empty")
 
     def __attrs_post_init__(self) -> None:
         came = [rename.source for rename in self.renamed_classes]

@@ -7,6 +7,7 @@ then they are cancelled; what they wrote is committed either way.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import anyio
@@ -227,17 +228,19 @@ class OpenStore:
     def _when_answered(self, callback: Any) -> None:
         """An empty batch comes back when all before it have."""
         place = Place(0, b"", 0, None, None, None)
-        self._committer.submit(
-            Batch(
-                place=place,
-                wipe=False,
-                puts={},
-                alarm=Unchanged.UNCHANGED,
-                on_durable=callback,
-                on_failed=lambda error: callback(),
-                size=0,
+        # Once the committer is stopped no successor begins any more, and nobody is to be told.
+        with suppress(RuntimeClosed):
+            self._committer.submit(
+                Batch(
+                    place=place,
+                    wipe=False,
+                    puts={},
+                    alarm=Unchanged.UNCHANGED,
+                    on_durable=callback,
+                    on_failed=lambda error: callback(),
+                    size=0,
+                )
             )
-        )
 
     async def _wait_reported(self) -> None:
         """The committer has ended; let what it reported be heard."""

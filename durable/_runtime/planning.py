@@ -302,13 +302,12 @@ def _check_exported(plan: Plan, script: Script) -> None:
     if script.exported is None:
         return
     for step in plan.steps:
-        record = plan.after.find(step.after.naming)
-        if (
-            step.script == script.name
-            and record == step.after
-            and record.name not in script.exported
-        ):
+        # A class that a later step has changed again is that step's.
+        if step.script != script.name or plan.after.find(step.after.naming) != step.after:
+            continue
+        if step.after.name not in script.exported:
+            known = ", ".join(sorted(script.exported)) or "none"
             raise MigrationConflict(
-                f"by migration {step.tag!r} there is a class {record.label}, and its main module "
-                f"has none of that name; it has: {', '.join(sorted(script.exported)) or 'none'}"
+                f"by migration {step.tag!r} there is a class {step.after.label}, and the main "
+                f"module has none of that name; it has: {known}"
             )

@@ -8,36 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from durable._disk.batch import Alarm, Batch, Place
-from durable._disk.codec import Codec
+from durable._disk.batch import Alarm
 from durable._gates.answers import Answer, Ready
-from durable._gates.input_gate import InputGate
-from durable._gates.output_gate import OutputGate
-from durable._model.clock import Clock
-from durable._model.errors import DurableError
-from durable._model.limits import Limits
 
 from .arguments import UNSET, alarm_time_us, to_datetime
-from .cache import UNKNOWN, Cache
-from .cache_budget import CacheBudget
+from .cache import UNKNOWN
 from .kv import KeyValues
-from .records import Miss, Records
-from .spans import EVERYTHING, NOTHING
+from .records import Miss
 from .transaction import Transaction, run_transaction
-from .write_buffer import DONE, WriteBuffer
+from .write_buffer import DONE
 
 if TYPE_CHECKING:
-    from durable._disk.reads import Reads
+    from .shelf import Shelf
 
 T = TypeVar("T")
-
-
-class RunSection(Protocol):
-    """Runs code alone in its object: `Sections.run`."""
-
-    def __call__(self, fn: Callable[[], Awaitable[T]], /, *, resets: bool) -> Answer[T]: ...
 
 
 class Storage:
@@ -68,53 +54,24 @@ class Storage:
     __slots__ = (
         "_buffer",
         "_cache",
-        "_clock",
         "_decode",
         "_entries",
         "_gate",
-        "_has_alarm_handler",
         "_kv",
         "_records",
-        "_run_section",
-        "constructing",
+        "_shelf",
     )
 
-    def __init__(
-        self,
-        *,
-        place: Place,
-        reads: Reads,
-        submit: Callable[[Batch], None],
-        next_number: Callable[[], int],
-        gate: InputGate,
-        output: OutputGate,
-        codec: Codec,
-        limits: Limits,
-        clock: Clock,
-        budget: CacheBudget,
-        run_section: RunSection,
-        has_alarm_handler: bool,
-        on_failed: Callable[[DurableError], None],
-    ) -> None:
-        is_new = not place.number
-        self._cache = cache = Cache(budget, EVERYTHING if is_new else NOTHING, is_new)
-        self._buffer = WriteBuffer(
-            place, cache, gate, output, submit, next_number, on_failed, limits.dirty_bytes_max
-        )
-        self._records = Records(
-            cache, self._buffer, gate, reads, limits, codec.encode, codec.decode
-        )
-        self._gate = gate
-        self._clock = clock
-        self._run_section = run_section
-        self._has_alarm_handler = has_alarm_handler
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+        self._cache = shelf.cache
+        self._buffer = shelf.buffer
+        self._records = shelf.records
+        self._gate = shelf.gate
         self._kv: KeyValues | None = None
         # What a hit needs, without a detour.
-        self._entries = cache.entries
-        self._decode = codec.decode
-        # The host sets it while the object's constructor runs, which may set an alarm whatever
-        # handlers the class has.
-        self.constructing = False
+        self._entries = shelf.cache.entries
+        self._decode = shelf.decode
 
     # Reading
 
@@ -147,7 +104,7 @@ class Storage:
         # A hit costs a dict's get and a decode, and little more: no checks before it. What is no
         # valid key, many keys included, is not in the dict, or cannot be asked for.
         try:
-            encoded = self._entries.get(key, UNKNOWN)  # type: ignore[call-overload]
+            encoded = self._entries.get(key, UNKNOWN)  # type: ignore[arg-type]
         except TypeError:
             encoded = UNKNOWN
         if encoded is not UNKNOWN:
@@ -312,12 +269,12 @@ class Storage:
         TypeError for a class without `alarm()`; the constructor may set one all the same.
         """
         self._gate.check()
-        if not self._has_alarm_handler and not self.constructing:
+        if not self._shelf.may_set_alarm:
             raise TypeError(
                 "Your Durable Object class must have an alarm() handler in order to call "
                 "set_alarm(). Define `async def alarm(self, info)` in it"
             )
-        time_us = alarm_time_us(time, self._clock.now())
+        time_us = alarm_time_us(time, self._shelf.clock.now())
         self._buffer.write_alarm(Alarm(time_us, time_us), confirmed=not allow_unconfirmed)
         return self._buffer.wait_room(None, holds=not allow_concurrency)
 
@@ -348,7 +305,7 @@ class Storage:
                 f"transaction() takes an async function of one argument, txn; "
                 f"{type(closure).__name__} was given"
             )
-        return self._run_section(lambda: run_transaction(self, closure), resets=False)
+        return self._shelf.run_section(lambda: run_transaction(self, closure), resets=False)
 
     @property
     def kv(self) -> KeyValues:
@@ -356,54 +313,6 @@ class Storage:
         if self._kv is None:
             self._kv = KeyValues(self._records)
         return self._kv
-
-    # For the object's host
-
-    def touch(self) -> None:
-        """A delivery comes: the object's cache is now the most recently used."""
-        self._cache.budget.touch(self._cache)
-
-    def seal(self) -> None:
-        """The turn has ended: make a batch of what it wrote."""
-        self._buffer.seal()
-
-    def wait_room(self) -> Answer[None] | None:
-        """What a new delivery has to wait for, if too much is on its way to the disk."""
-        return None if self._buffer.has_room else self._buffer.wait_room(None, holds=False)
-
-    def discard(self) -> None:
-        """The object leaves memory: what was not sealed is gone, its cache is given back."""
-        self._buffer.close(self._gate.broken)
-        self._cache.discard()
-
-    @property
-    def alarm(self) -> Alarm | None:
-        """The alarm as stored, or about to be; the one whose handler runs is still there."""
-        return self._buffer.alarm
-
-    def begin_alarm(self) -> None:
-        """The handler starts: from now on the alarm is not to be seen, unless one is set anew."""
-        assert self._buffer.alarm is not None
-        self._buffer.rings = True
-
-    def end_alarm(self, success: bool, retry: Alarm | None = None) -> bool:
-        """The handler has ended. Answers whether the alarm that rang was still the object's.
-
-        On success it is deleted, in the turn under way. Else it is to be seen again; with *retry*
-        that is stored in its place. An alarm that the handler set or deleted stays as it is.
-        """
-        buffer = self._buffer
-        if not buffer.rings:
-            return False
-        buffer.rings = False
-        if success or retry is not None:
-            buffer.write_alarm(None if success else retry, confirmed=True)
-        return True
-
-    def amend_alarm(self, expected: Alarm, alarm: Alarm | None) -> None:
-        """Store *alarm* in the place of *expected*, outside of any turn; not if it is another one."""
-        if self._buffer.alarm == expected and not self._buffer.rings:
-            self._buffer.write_alarm(alarm, confirmed=True)
 
     def __repr__(self) -> str:
         return f"<Storage {self._cache!r} {self._buffer!r}>"

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import Enum
-from functools import partial
 from typing import Any, Final, TypeVar
 
 from attrs import define, field
@@ -61,6 +60,21 @@ class Layer:
     def note(self, confirmed: bool) -> None:
         self.has_written = True
         self.is_confirmed |= confirmed
+
+
+class _Sealed:
+    """What to do when a batch is durable. One object, where a partial of a method is three."""
+
+    __slots__ = ("_buffer", "_keys", "_number", "_size")
+
+    def __init__(self, buffer: WriteBuffer, number: int, keys: Iterable[str], size: int) -> None:
+        self._buffer = buffer
+        self._number = number
+        self._keys = keys
+        self._size = size
+
+    def __call__(self) -> None:
+        self._buffer._became_durable(self._number, self._keys, self._size)
 
 
 @define(eq=False, slots=True, weakref_slot=False)
@@ -212,7 +226,7 @@ class WriteBuffer:
             wipe=self._is_wiped,
             puts=puts,
             alarm=self._alarm_change,
-            on_durable=partial(self._became_durable, number, puts, size),
+            on_durable=_Sealed(self, number, puts, size),
             on_failed=self.fail,
             size=size,
         )

@@ -6,6 +6,7 @@ is mounted at. A short body is read before the entry function is called, a long 
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import quote, unquote
@@ -29,6 +30,9 @@ CLIENT_HEADER = "cf-connecting-ip"
 """Where the entry function finds the address of the client. Set here, whatever the client says."""
 
 _BODILESS = frozenset({"GET", "HEAD"})
+_is_authority = re.compile(
+    r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", re.ASCII
+).fullmatch
 _SCHEMES = {"ws": "http", "wss": "https"}
 
 
@@ -107,9 +111,12 @@ async def read_request(scope: Scope, incoming: Incoming) -> Request:
 def upgrade_request(scope: Scope) -> Request:
     """The request that asks for the web socket of a scope. Raises BadRequest."""
     headers = _headers(scope)
-    # What says so in HTTP/1.1 is missing in HTTP/2, where objects want to see it too.
-    if not any(name == "upgrade" for name, _ in headers):
+    # HTTP/2 does not have the first, and some servers keep the second to themselves.
+    known = {name for name, _ in headers}
+    if "upgrade" not in known:
         headers.append(("upgrade", "websocket"))
+    if scope.get("subprotocols") and "sec-websocket-protocol" not in known:
+        headers.append(("sec-websocket-protocol", ", ".join(scope["subprotocols"])))
     return _request(scope, "GET", headers, None)
 
 
@@ -161,21 +168,16 @@ def _url(scope: Scope, headers: list[tuple[str, str]]) -> URL:
     if not authority:
         server = scope.get("server")
         authority = "localhost" if server is None else _authority(*server)
-    path = own_path(scope)
-    query = scope.get("query_string", b"").decode("latin-1")
-    try:
-        url = URL.build(
-            scheme=_SCHEMES.get(scheme, scheme),
-            authority=authority,
-            path=path,
-            query_string=query,
-            encoded=True,
-        )
-        if url.host:
-            return url
-    except ValueError:
-        pass
-    raise BadRequest(f"the host {authority!r} is none")
+    # The URL is taken as it is, so nobody else looks whether this is a host.
+    if _is_authority(authority) is None:
+        raise BadRequest(f"the host {authority!r} is none")
+    return URL.build(
+        scheme=_SCHEMES.get(scheme, scheme),
+        authority=authority,
+        path=own_path(scope),
+        query_string=scope.get("query_string", b"").decode("latin-1"),
+        encoded=True,
+    )
 
 
 def _authority(host: str, port: int | None) -> str:

@@ -62,8 +62,8 @@ async def _bring_in(ws: WebSocket, receive: Receive, send: Send) -> None:
         message = await receive()
         if message["type"] == "websocket.disconnect":
             code = message.get("code", NO_CODE)
-            # Uvicorn gives the code of an empty close frame for a lost connection too, but only with
-            # a frame does it give a reason.
+            # Uvicorn gives the code of an empty close frame for a lost connection too, but only
+            # with a frame does it give a reason.
             is_lost = code == DROPPED or (code == NO_CODE and "reason" not in message)
             _close(ws, DROPPED if is_lost else code, message.get("reason"))
             return

@@ -106,8 +106,8 @@ async def reset(runtime: Runtime) -> None:
     for namespace in list(runtime._alarms.namespaces.values()):
         async for stored in namespace.objects():
             host = namespace.host_of(stored.id)
-            host.when_open(host.storage.delete_all)
-            await host.storage.sync()
+            host.when_open(host.shelf.storage.delete_all)
+            await host.shelf.storage.sync()
 
 
 async def list_object_ids(namespace: Namespace[Any]) -> list[ObjectId]:

@@ -19,12 +19,13 @@ from attrs import define
 HERE = Path(__file__).parent
 START_S_MAX = 30.0
 
+_UVICORN = ["uvicorn", "{app}", "--fd", "{fd}", "--log-level", "warning"]
+_HYPERCORN = ["hypercorn", "{app}", "--bind", "fd://{fd}"]
 COMMANDS = {
-    "uvicorn": ["uvicorn", "{app}", "--fd", "{fd}", "--log-level", "warning"],
-    "uvicorn-wsproto": ["uvicorn", "{app}", "--fd", "{fd}", "--log-level", "warning"]
-    + ["--http", "h11", "--ws", "wsproto"],
-    "hypercorn": ["hypercorn", "{app}", "--bind", "fd://{fd}"],
-    "hypercorn-trio": ["hypercorn", "{app}", "--bind", "fd://{fd}", "--worker-class", "trio"],
+    "uvicorn": _UVICORN,
+    "uvicorn-wsproto": [*_UVICORN, "--http", "h11", "--ws", "wsproto"],
+    "hypercorn": _HYPERCORN,
+    "hypercorn-trio": [*_HYPERCORN, "--worker-class", "trio"],
 }
 
 

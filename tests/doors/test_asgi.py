@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 import websockets
@@ -65,7 +66,9 @@ def test_the_url_is_the_one_that_was_sent(server: Server) -> None:
         connection.sendall(
             b"GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % (path, host)
         )
-        answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += connection.recv(65_536)
 
     assert b"\r\nx-url: http://example.com:81%s\r\n" % path in answer
 
@@ -108,7 +111,7 @@ def test_a_body_has_a_limit(client: httpx.Client, is_chunked: bool) -> None:
     content: Any = chunks() if is_chunked else b"x" * 1_000_001
     try:
         response = client.post("/echo", content=content)
-    except httpx.WriteError:
+    except (httpx.WriteError, httpx.ReadError):
         return  # the server answered and closed while the client was still sending
     assert response.status_code == 413
 
@@ -217,7 +220,7 @@ def test_an_object_closes_a_socket(server: Server) -> None:
     """Code and reason are what it says."""
     with open_socket(server) as ws:
         ws.send("close")
-        with pytest.raises(websockets.ConnectionClosedOK if False else websockets.ConnectionClosed):
+        with pytest.raises(websockets.ConnectionClosed):
             ws.recv(WAIT_S_MAX)
         assert (ws.close_code, ws.close_reason) == (4001, "as you wish")
 
@@ -315,8 +318,6 @@ async def call(app: durable.asgi.Application, path: str = "/", **scope: Any) -> 
     async def receive() -> dict[str, Any]:
         if incoming:
             return incoming.pop()
-        import anyio
-
         await anyio.sleep_forever()
         raise AssertionError
 

@@ -18,6 +18,7 @@ from durable._gates.output_gate import OutputGate
 from durable._model.errors import DurableError
 from durable._model.limits import Limits
 from durable._storage.cache_budget import CacheBudget
+from durable._storage.shelf import Shelf
 from durable._storage.storage import Storage
 
 
@@ -193,8 +194,12 @@ class Kit:
     output: OutputGate
     clock: FakeClock
     budget: CacheBudget
-    storage: Storage
+    shelf: Shelf
     failed: list[DurableError]
+
+    @property
+    def storage(self) -> Storage:
+        return self.shelf.storage
 
 
 def make_kit(
@@ -227,12 +232,12 @@ def make_kit(
         assert not resets
 
         def begin() -> Awaitable[Any]:
-            storage.seal()  # the turn of the call has ended
+            shelf.seal()  # the turn of the call has ended
             return fn()
 
         return Section(begin)
 
-    storage = Storage(
+    shelf = Shelf(
         place=place,
         reads=disk,  # type: ignore[arg-type]
         submit=disk.submit,
@@ -247,7 +252,7 @@ def make_kit(
         has_alarm_handler=has_alarm_handler,
         on_failed=on_failed,
     )
-    return Kit(disk, gate, output, clock, budget, storage, failed)
+    return Kit(disk, gate, output, clock, budget, shelf, failed)
 
 
 def stored_kit(values: dict[str, Any], **options: Any) -> Kit:
@@ -255,7 +260,7 @@ def stored_kit(values: dict[str, Any], **options: Any) -> Kit:
     kit = make_kit(FakeDisk(inline=options.pop("inline", True)))
     if values:
         kit.storage.put(values)
-        kit.storage.seal()
+        kit.shelf.seal()
         kit.disk.settle()
     kit.disk.asked = 0
     return make_kit(kit.disk, **options)

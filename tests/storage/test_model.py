@@ -197,7 +197,7 @@ class StorageIsADict(RuleBasedStateMachine):
     @rule()
     def seal(self) -> None:
         before = self.kit.storage._buffer.sealed
-        self.kit.storage.seal()
+        self.kit.shelf.seal()
         if self.kit.storage._buffer.sealed > before:
             self.sealed.append((dict(self.model), self.alarm))
 
@@ -261,7 +261,7 @@ class StorageIsADict(RuleBasedStateMachine):
         self.start_anew()
 
     def start_anew(self) -> None:
-        self.kit.storage.discard()
+        self.kit.shelf.discard()
         assert self.kit.budget.size == 0
         while self.disk.reading:
             self.disk.reading[0].finish()

@@ -106,7 +106,7 @@ class Life:
                 live_objects_max=chance.choice([2, 100]),
                 cache_bytes_max=chance.choice([100, 1 << 20]),
                 dirty_bytes_max=chance.choice([100, 1 << 20]),
-                queued_deliveries_max=chance.choice([4, 100]),
+                queued_deliveries_max=chance.choice([4, 100, 100, 100]),
             ),
         )
         folder = self.folder
@@ -152,12 +152,13 @@ class Life:
             self._report: 6,
             self._read: 5,
             self._report_reads: 5,
+            self._serve: chance.choice([0, 3, 15]),
         }
         seldom: dict[Callable[[], None], float] = {
             self._switch_reads: 1,
             self._cancel: 2,
-            self._evict: 2,
-            self._jump: 2,
+            self._evict: 4,
+            self._jump: 3,
             self._jump_far: 0.3,
             self._set_wall_clock: 0.3,
             self._fail_commit: 0.6,
@@ -288,6 +289,14 @@ class Life:
 
     def _report_reads(self) -> None:
         self._store.reads.report()
+
+    def _serve(self) -> None:
+        """The disk does all that it was asked for."""
+        self._commit()
+        self._report()
+        for _ in range(10):
+            self._read()
+        self._report_reads()
 
     def _switch_reads(self) -> None:
         self._store.reads.is_inline = not self._store.reads.is_inline

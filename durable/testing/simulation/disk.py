@@ -48,6 +48,7 @@ class SteppedCommitter(Committer):
     """Commits a group when `commit` is called, and tells the loop when `report` is."""
 
     is_automatic = False  # every batch is committed and reported in the round after it came
+    _is_committing = False
 
     def start(self) -> None:
         pass
@@ -66,7 +67,9 @@ class SteppedCommitter(Committer):
                 assert batch is not None
                 group.append(batch)
         if group:
+            self._is_committing = True
             self._commit(group)
+            self._is_committing = False
 
     def report(self) -> None:
         """Tell the loop what was committed, in its next round."""
@@ -81,7 +84,8 @@ class SteppedCommitter(Committer):
         self._report()
 
     def _wake(self) -> None:
-        """`report` does it."""
+        if not self._is_committing:  # then `report` does it
+            super()._wake()
 
     def stop(self) -> None:
         self._is_stopped = True

@@ -1,0 +1,140 @@
+"""The shelf: the storage of one object as its host handles it.
+
+The object's code sees `Shelf.storage`, and nothing of the rest: when its turns are sealed, who rings
+its alarm, and what becomes of its memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from durable._disk.batch import Alarm, Batch, Place
+from durable._disk.codec import Codec
+from durable._gates.answers import Answer
+from durable._gates.input_gate import InputGate
+from durable._gates.output_gate import OutputGate
+from durable._model.clock import Clock
+from durable._model.errors import DurableError
+from durable._model.limits import Limits
+
+from .cache import Cache
+from .cache_budget import CacheBudget
+from .records import Records
+from .spans import EVERYTHING, NOTHING
+from .storage import Storage
+from .write_buffer import WriteBuffer
+
+if TYPE_CHECKING:
+    from durable._disk.reads import Reads
+
+T = TypeVar("T")
+
+
+class RunSection(Protocol):
+    """Runs code alone in its object: `Sections.run`."""
+
+    def __call__(self, fn: Callable[[], Awaitable[T]], /, *, resets: bool) -> Answer[T]: ...
+
+
+class Shelf:
+    """What one object remembers: its cache, its write buffer, and the storage made of them."""
+
+    __slots__ = (
+        "buffer",
+        "cache",
+        "clock",
+        "constructing",
+        "decode",
+        "gate",
+        "has_alarm_handler",
+        "records",
+        "run_section",
+        "storage",
+    )
+
+    def __init__(
+        self,
+        *,
+        place: Place,
+        reads: Reads,
+        submit: Callable[[Batch], None],
+        next_number: Callable[[], int],
+        gate: InputGate,
+        output: OutputGate,
+        codec: Codec,
+        limits: Limits,
+        clock: Clock,
+        budget: CacheBudget,
+        run_section: RunSection,
+        has_alarm_handler: bool,
+        on_failed: Callable[[DurableError], None],
+    ) -> None:
+        is_new = not place.number
+        self.gate = gate
+        self.clock = clock
+        self.run_section = run_section
+        self.decode = codec.decode
+        self.cache = cache = Cache(budget, EVERYTHING if is_new else NOTHING, is_new)
+        self.buffer = WriteBuffer(
+            place, cache, gate, output, submit, next_number, on_failed, limits.dirty_bytes_max
+        )
+        self.records = Records(cache, self.buffer, gate, reads, limits, codec.encode, codec.decode)
+        self.has_alarm_handler = has_alarm_handler
+        # The host sets it while the object's constructor runs.
+        self.constructing = False
+        self.storage = Storage(self)
+
+    @property
+    def may_set_alarm(self) -> bool:
+        """The class has a handler; the constructor may set an alarm whatever handlers there are."""
+        return self.has_alarm_handler or self.constructing
+
+    def touch(self) -> None:
+        """A delivery comes: the object's cache is now the most recently used."""
+        self.cache.budget.touch(self.cache)
+
+    def seal(self) -> None:
+        """The turn has ended: make a batch of what it wrote."""
+        self.buffer.seal()
+
+    def wait_room(self) -> Answer[None] | None:
+        """What a new delivery has to wait for, if too much is on its way to the disk."""
+        return None if self.buffer.has_room else self.buffer.wait_room(None, holds=False)
+
+    def discard(self) -> None:
+        """The object leaves memory: what was not sealed is gone, its cache is given back."""
+        self.buffer.close(self.gate.broken)
+        self.cache.discard()
+
+    @property
+    def alarm(self) -> Alarm | None:
+        """The alarm as stored, or about to be; the one whose handler runs is still there."""
+        return self.buffer.alarm
+
+    def begin_alarm(self) -> None:
+        """The handler starts: from now on the alarm is not to be seen, unless one is set anew."""
+        assert self.buffer.alarm is not None
+        self.buffer.rings = True
+
+    def end_alarm(self, success: bool, retry: Alarm | None = None) -> bool:
+        """The handler has ended. Answers whether the alarm that rang was still the object's.
+
+        On success it is deleted, in the turn under way. Else it is to be seen again; with *retry*
+        that is stored in its place. An alarm that the handler set or deleted stays as it is.
+        """
+        buffer = self.buffer
+        if not buffer.rings:
+            return False
+        buffer.rings = False
+        if success or retry is not None:
+            buffer.write_alarm(None if success else retry, confirmed=True)
+        return True
+
+    def amend_alarm(self, expected: Alarm, alarm: Alarm | None) -> None:
+        """Store *alarm* in the place of *expected*, outside of any turn; not if it is another one."""
+        if self.buffer.alarm == expected and not self.buffer.rings:
+            self.buffer.write_alarm(alarm, confirmed=True)
+
+    def __repr__(self) -> str:
+        return f"<Shelf {self.cache!r} {self.buffer!r}>"

@@ -1,0 +1,74 @@
+"""Operating stores from Python: look into one, carry objects from one to another, copy, check.
+
+    from durable import operate
+
+    with operate.look("state") as store:
+        for found in store.objects("Counter", prefix="page "):
+            print(found.name, dict(store.items(found)))
+
+What only looks neither writes nor wakes an object, and the owner of the store need not stop: another
+process gives the folder, the owner itself its runtime. The command line is made of these.
+"""
+
+from __future__ import annotations
+
+import os
+
+from durable._disk.check import Problem
+from durable._disk.check import check as check_store
+from durable._disk.whole import Measures
+from durable._runtime.runtime import Runtime
+
+from .copying import copy, part_of
+from .export_file import NotAnExport
+from .exporting import Carried, export
+from .importing import Existing, ObjectExists, import_file
+from .json_values import from_json, to_json
+from .looking import (
+    Found,
+    Store,
+    StoredAlarm,
+    StoredClass,
+    UnknownObject,
+    Unreadable,
+    Weight,
+    look,
+)
+from .watching import NotRunning, events, tops
+
+
+def check(store: str | os.PathLike[str] | Runtime, *, values: bool = True) -> list[Problem]:
+    """Everything that is wrong with the store in a folder, or that of an open runtime; reads all of
+    it. *values*: look at their format too, which a codec of the program's own need not write.
+
+    Raises StoreDamaged, FormatTooNew or an OSError if it cannot be opened.
+    """
+    return check_store(store._environment if isinstance(store, Runtime) else store, values=values)
+
+
+__all__ = [
+    "Carried",
+    "Existing",
+    "Found",
+    "Measures",
+    "NotAnExport",
+    "NotRunning",
+    "ObjectExists",
+    "Problem",
+    "Store",
+    "StoredAlarm",
+    "StoredClass",
+    "UnknownObject",
+    "Unreadable",
+    "Weight",
+    "check",
+    "copy",
+    "events",
+    "export",
+    "from_json",
+    "import_file",
+    "look",
+    "part_of",
+    "to_json",
+    "tops",
+]

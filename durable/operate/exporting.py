@@ -1,0 +1,104 @@
+"""Writing objects to a file that other languages can read; docs/export-format.md describes it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, TextIO
+
+from attrs import frozen
+
+from .json_values import to_json
+from .looking import Found, Store, StoredAlarm, StoredClass, Unreadable
+
+FORMAT = "durable export"
+VERSION = 1
+
+
+@frozen
+class Carried:
+    """How much was written to a file, or read from one."""
+
+    objects: int
+    values: int
+    skipped: int = 0
+
+
+def export(
+    store: Store,
+    file: TextIO,
+    *,
+    cls: str | None = None,
+    name_or_id: str | None = None,
+    on_object: Callable[[int], object] = lambda count: None,
+) -> Carried:
+    """Write all objects of *store*, those of one class, or one, to *file*: as they were at one
+    moment, while the store may go on being used.
+
+    *on_object* is told after each object how many there are. Raises UnknownClass, UnknownObject.
+    """
+    found: Iterable[Found]
+    if name_or_id is not None:
+        if cls is None:
+            raise ValueError("the class of the object must be given")
+        found = [store.find(cls, name_or_id)]
+    else:
+        found = store.objects(cls)
+    if cls is not None:
+        store.cls(cls)  # raises before anything is written
+    return _write(store, file, found, on_object)
+
+
+def _write(
+    store: Store, file: TextIO, found: Iterable[Found], on_object: Callable[[int], object]
+) -> Carried:
+    objects = values = 0
+    current: StoredClass | None = None
+    _line(file, {"format": FORMAT, "version": VERSION})
+    for each in found:
+        if each.cls != current:
+            current = each.cls
+            _line(file, {"class": _class(current)})
+        _line(file, {"object": _object(each)})
+        for key, value in store.items(each):
+            if isinstance(value, Unreadable):
+                encoded = base64.b64encode(value.encoded).decode()
+                _line(file, {"key": key, "encoded": encoded})
+            else:
+                _line(file, {"key": key, "value": to_json(value)})
+            values += 1
+        objects += 1
+        on_object(objects)
+    _line(file, {"end": {"objects": objects, "values": values}})
+    return Carried(objects, values)
+
+
+def _class(cls: StoredClass) -> dict[str, Any]:
+    return {"name": cls.name, "script": cls.script, "unique_key": cls.unique_key}
+
+
+def _object(found: Found) -> dict[str, Any]:
+    return {
+        "id": str(found.id),
+        "name": found.name,
+        "created": _time(found.created),
+        "alarm": None if found.alarm is None else _alarm(found.alarm),
+    }
+
+
+def _alarm(alarm: StoredAlarm) -> dict[str, Any]:
+    return {
+        "due": _time(alarm.due),
+        "scheduled": _time(alarm.scheduled),
+        "retry_count": alarm.retry_count,
+    }
+
+
+def _time(time: datetime) -> str:
+    return time.isoformat(timespec="microseconds")
+
+
+def _line(file: TextIO, what: dict[str, Any]) -> None:
+    file.write(json.dumps(what, ensure_ascii=False, separators=(",", ":")) + "\n")

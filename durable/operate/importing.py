@@ -1,0 +1,231 @@
+"""Taking objects from a file that `export` wrote, into the same store, another, or another class:
+this is how one object is restored, and how it is forked.
+
+Rule: the whole file is read and understood before anything is written. Then each object is written
+in one piece, so an import that is interrupted leaves whole objects and no halves.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import TextIO
+
+from attrs import define, field
+
+from durable._disk.batch import Batch, Place
+from durable._disk.classes import Catalog, ClassRecord, Naming
+from durable._disk.codec import Codec, MsgpackCodec
+from durable._disk.environment import Environment
+from durable._model.clock import Clock, SystemClock
+from durable._model.errors import DurableError
+from durable._model.ids import BASE_SIZE, IdFactory, name_to_keep
+from durable._runtime.migrations import check_usable
+
+from .export_file import FileClass, FileObject, NotAnExport, read_objects
+from .exporting import Carried
+
+# Objects are written in transactions of about this many bytes, or of one object that is larger.
+GROUP_SIZE_MAX = 16 << 20
+GROUP_COUNT_MAX = 10_000
+
+
+class Existing(StrEnum):
+    """What becomes of objects that are there already."""
+
+    REFUSE = "refuse"
+    SKIP = "skip"
+    REPLACE = "replace"
+
+
+class ObjectExists(DurableError):
+    """An object of the file is in the store already."""
+
+
+@define(eq=False)
+class _Target:
+    """The class that objects of a class of the file become part of."""
+
+    record: ClassRecord
+    is_new: bool
+    ids: IdFactory = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.ids = IdFactory(self.record.unique_key)
+
+    def base(self, found: FileObject, name: str | None) -> bytes:
+        if name is not None:
+            return self.ids.from_name(name).raw[:BASE_SIZE]
+        return found.id[:BASE_SIZE]
+
+
+def import_file(
+    store: str | os.PathLike[str],
+    file: str | os.PathLike[str],
+    *,
+    cls: str | None = None,
+    name: str | None = None,
+    existing: Existing | str = Existing.REFUSE,
+    codec: Codec | None = None,
+    on_object: Callable[[int], object] = lambda count: None,
+) -> Carried:
+    """Put the objects of *file* into the store in a folder, which is made if it is not there.
+
+    *cls*: into this class (`NAME` or `SCRIPT:NAME`) instead of the one that the file says; *name*:
+    under this name, if the file has one object. Objects with a name get the id that it has in the
+    class; others keep theirs, as far as that says which object of its class it is.
+
+    Raises NotAnExport, ObjectExists, MigrationConflict, StoreInUse and what `durable.open` raises;
+    then nothing was changed.
+    """
+    existing = Existing(existing)
+    codec = codec or MsgpackCodec()
+    with Path(file).open(encoding="utf-8", newline="\n") as lines:
+        seen = _read_through(lines, codec)
+        if name is not None and sum(seen.values()) != 1:
+            raise NotAnExport(
+                f"a name can be given to one object, and {os.fspath(file)!r} has "
+                f"{sum(seen.values()):,}"
+            )
+        environment = Environment.open(store, clock=SystemClock())
+        try:
+            carrying = _Carrying(environment, codec, cls, name, existing)
+            carrying.choose(seen)
+            if existing is Existing.REFUSE:
+                lines.seek(0)
+                carrying.check_new(read_objects(lines, codec))
+            lines.seek(0)
+            return carrying.write(read_objects(lines, codec), on_object)
+        finally:
+            environment.close()
+
+
+def _read_through(lines: TextIO, codec: Codec) -> dict[FileClass, int]:
+    """How many objects of which classes; NotAnExport if anything of the file is not as it must."""
+    seen: dict[FileClass, int] = {}
+    for found in read_objects(lines, codec):
+        seen[found.cls] = seen.get(found.cls, 0) + 1
+    return seen
+
+
+@define(eq=False)
+class _Carrying:
+    """One import under way."""
+
+    environment: Environment
+    codec: Codec
+    cls: str | None
+    name: str | None
+    existing: Existing
+    targets: dict[FileClass, _Target] = field(factory=dict, init=False)
+    clock: Clock = field(factory=SystemClock)
+
+    def choose(self, seen: Iterable[FileClass]) -> None:
+        """See to which classes the objects go. Raises MigrationConflict if one cannot be made."""
+        catalog = self.environment.catalog()
+        for file_class in seen:
+            record = self._record(catalog, file_class)
+            is_new = record not in self.environment.catalog().records
+            if is_new:
+                catalog = catalog.replacing(record)
+            self.targets[file_class] = _Target(record, is_new)
+
+    def _record(self, catalog: Catalog, file_class: FileClass) -> ClassRecord:
+        naming = file_class.naming if self.cls is None else _naming(self.cls)
+        found = check_usable(catalog, naming)
+        if found is not None:
+            return found
+        new = catalog.new_class(naming)
+        keys = {record.unique_key for record in catalog.records}
+        if self.cls is None and file_class.unique_key not in keys:
+            # So that its objects keep their ids.
+            return ClassRecord(new.number, file_class.unique_key, new.name, new.script)
+        return new
+
+    def check_new(self, objects: Iterable[FileObject]) -> None:
+        """Raise ObjectExists if an object is there already."""
+        for found in objects:
+            target = self.targets[found.cls]
+            name = self._name(found)
+            if not target.is_new and self._is_there(target, target.base(found, name)):
+                who = repr(name) if name is not None else found.id.hex()
+                raise ObjectExists(
+                    f"the object {who} of {target.record.label} is in the store already; give it "
+                    f"another name, or say whether such objects are to be skipped or replaced"
+                )
+
+    def write(
+        self, objects: Iterable[FileObject], on_object: Callable[[int], object]
+    ) -> Carried:
+        self._register()
+        written = values = skipped = size = 0
+        group: list[Batch] = []
+        for found in objects:
+            batch = self._batch(found)
+            if batch is None:
+                skipped += 1
+                continue
+            group.append(batch)
+            written += 1
+            values += len(found.encoded)
+            size += batch.size
+            if size >= GROUP_SIZE_MAX or len(group) >= GROUP_COUNT_MAX:
+                self.environment.commit(group)
+                self.environment.refresh()
+                group, size = [], 0
+            on_object(written)
+        if group:
+            self.environment.commit(group)
+        while self.environment.has_garbage:
+            self.environment.collect_garbage()
+        return Carried(written, values, skipped)
+
+    def _register(self) -> None:
+        new = [target.record for target in self.targets.values() if target.is_new]
+        if new:
+            before = self.environment.catalog()
+            self.environment.change_classes(before, before.replacing(*new))
+
+    def _batch(self, found: FileObject) -> Batch | None:
+        """What is to be written of an object; None if nothing."""
+        target = self.targets[found.cls]
+        name = self._name(found)
+        base = target.base(found, name)
+        is_there = self._is_there(target, base)
+        if is_there and self.existing is Existing.SKIP:
+            return None
+        place = Place(
+            target.record.number, base, self.environment.next_number(), name_to_keep(name), None, None
+        )
+        return Batch(
+            place=place,
+            wipe=is_there,
+            puts=dict(found.encoded),
+            alarm=found.alarm,
+            on_durable=_nothing,
+            on_failed=_nothing,
+            size=found.size,
+            created_us=found.created_us,
+        )
+
+    def _is_there(self, target: _Target, base: bytes) -> bool:
+        return self.environment.find(target.record.number, base) is not None
+
+    def _name(self, found: FileObject) -> str | None:
+        return found.name if self.name is None else self.name
+
+
+def _naming(label: str) -> Naming:
+    script, colon, name = label.rpartition(":")
+    if not name.isidentifier():
+        raise ValueError(f"{name!r} cannot be the name of a class")
+    return (script if colon else None), name
+
+
+def _nothing(*_: object) -> None:
+    """The import waits for each commit, and so is told of none."""
+
+
+

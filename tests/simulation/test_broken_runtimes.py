@@ -1,0 +1,124 @@
+"""The checker is checked: a runtime that breaks a promise is found out within 200 seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from typing import Any
+
+import pytest
+
+from durable._disk.batch import UNCHANGED, Alarm, Batch
+from durable._disk.environment import Environment
+from durable._gates.delivery import Delivery
+from durable._gates.input_gate import InputGate
+from durable._gates.output_gate import OutputGate
+from durable._object.alarms import AlarmEvent
+from durable._object.host import Host
+from durable._runtime.directory import Directory
+from durable.testing.simulation import simulate
+from durable.testing.simulation.disk import SteppedCommitter
+
+SEEDS_MAX = 200
+
+Break = Callable[[pytest.MonkeyPatch], None]
+
+
+def no_output_gate(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(OutputGate, "is_open", lambda self: True)
+    patch.setattr(OutputGate, "when_durable", lambda self, ticket, release: release())
+
+
+def opened_too_early(patch: pytest.MonkeyPatch) -> None:
+    """Every answer waits for the batch before the one that it rests on."""
+    patch.setattr(OutputGate, "is_open", lambda self: self._confirmed - 1 <= self._durable)
+    patch.setattr(OutputGate, "ticket", lambda self: self._confirmed - 1)
+
+
+def half_batches(patch: pytest.MonkeyPatch) -> None:
+    commit, counter = Environment.commit, count(1)
+
+    def commit_half(self: Environment, group: Sequence[Batch]) -> None:
+        for batch in group:
+            if len(batch.puts) > 1 and not next(counter) % 7:
+                batch.puts.popitem()
+        commit(self, group)
+
+    patch.setattr(Environment, "commit", commit_half)
+
+
+def alarms_lost_on_the_way_to_the_disk(patch: pytest.MonkeyPatch) -> None:
+    commit, counter = Environment.commit, count(1)
+
+    def commit_without(self: Environment, group: Sequence[Batch]) -> None:
+        for batch in group:
+            if isinstance(batch.alarm, Alarm) and not next(counter) % 3:
+                batch.alarm = UNCHANGED
+        commit(self, group)
+
+    patch.setattr(Environment, "commit", commit_without)
+
+
+def alarms_lost_when_they_fail(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(AlarmEvent, "retry", lambda self: None)
+
+
+def no_input_gate(patch: pytest.MonkeyPatch) -> None:
+    def enter(self: InputGate, delivery: Delivery[Any]) -> bool:
+        if self._sections or self._pending:
+            return self.owner is delivery
+        self.owner = delivery
+        return True
+
+    patch.setattr(InputGate, "enter_nowait", enter)
+
+
+def failed_commits_that_nobody_is_told_of(patch: pytest.MonkeyPatch) -> None:
+    submit = SteppedCommitter.submit
+
+    def submit_hopefully(self: SteppedCommitter, batch: Batch) -> None:
+        if batch.puts:
+            on_durable = batch.on_durable
+            batch.on_failed = lambda error: on_durable()
+        submit(self, batch)
+
+    patch.setattr(SteppedCommitter, "submit", submit_hopefully)
+
+
+def successors_that_do_not_wait(patch: pytest.MonkeyPatch) -> None:
+    """A new instance reads the disk while batches of the old one are on their way."""
+    hosts = Directory._forget
+
+    def forget(self: Directory, host: Host) -> None:
+        hosts(self, host)
+        self._unsettled.pop(host.id.raw, None)
+
+    patch.setattr(Directory, "_forget", forget)
+
+
+BROKEN: list[Break] = [
+    no_output_gate,
+    opened_too_early,
+    half_batches,
+    alarms_lost_on_the_way_to_the_disk,
+    alarms_lost_when_they_fail,
+    no_input_gate,
+    failed_commits_that_nobody_is_told_of,
+    successors_that_do_not_wait,
+]
+
+
+@pytest.fixture(params=BROKEN, ids=lambda broken: broken.__name__)
+def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A runtime with one promise broken; its name."""
+    request.param(monkeypatch)
+    yield request.param.__name__
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_broken_runtime_is_caught(broken: str) -> None:
+    """What the checker does not notice it does not check."""
+    caught = next((seed for seed in range(SEEDS_MAX) if not simulate(seed).is_good), None)
+
+    assert caught is not None, f"{broken} was not noticed in {SEEDS_MAX} seeds"
+    print(f"{broken}: caught by seed {caught}: {simulate(caught).violations[0][:300]}")
