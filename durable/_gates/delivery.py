@@ -12,6 +12,7 @@ hear it and go on. Its coroutines are kept, suspended, as long as the process li
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import types
 import warnings
 from collections.abc import Callable, Coroutine, Generator
@@ -34,8 +35,12 @@ CURRENT: ContextVar[Delivery[Any] | None] = ContextVar("durable_delivery", defau
 # Deliveries that one task serves before the loop gets a round of its own.
 SERVED_IN_A_ROW_MAX = 64
 
-# Never resumed, and never closed either: closing would run their `finally` and `except` blocks.
-_buried: list[object] = []
+
+def _bury(coro: object) -> None:
+    """Keep a suspended coroutine from ever going on, and from ever being closed either: that would
+    run its `finally` and `except` blocks, at the exit of the interpreter if not before."""
+    # One reference more than anyone will give back.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(coro))
 
 
 class Buried(BaseException):
@@ -204,14 +209,14 @@ def _drive(
             if gate.broken is None:
                 coro.close()
             else:
-                _buried.append(coro)
+                _bury(coro)
             raise
         except BaseException as raised:
             error = raised
         if gate.broken is None and not gate.resume_nowait(delivery, from_storage):
             error = yield from _wait_turn(delivery, error)
         if gate.broken is not None:
-            _buried.append(coro)
+            _bury(coro)
             yield from gate.loop.bury().__await__()
             raise Buried
 

@@ -6,8 +6,8 @@
         for found in store.objects("Counter", prefix="page "):
             print(found.name, dict(store.items(found)))
 
-What only looks neither writes nor wakes an object, and the owner of the store need not stop: another
-process gives the folder, the owner itself its runtime. The command line is made of these.
+What only looks neither writes nor wakes an object, and the owner of the store need not stop. The
+owner itself gives its runtime, any other process the folder. The command line is made of these.
 """
 
 from __future__ import annotations

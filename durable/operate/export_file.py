@@ -1,4 +1,4 @@
-"""A file that `export` wrote, read line by line; whatever is wrong with it is said with the line."""
+"""A file that `export` wrote, read line by line; what is wrong with it is said with the line."""
 
 from __future__ import annotations
 
@@ -129,7 +129,9 @@ class _Reading:
 
     def _begin(self, what: dict[str, Any]) -> None:
         match what:
-            case {"class": {"name": str(name), "script": str() | None as script, "unique_key": key}}:
+            case {
+                "class": {"name": str(name), "script": str() | None as script, "unique_key": key}
+            }:
                 if not name.isidentifier() or not isinstance(key, str):
                     self.refuse(f"{name!r} cannot be the name of a class")
                 self._cls = FileClass(name, script, key)

@@ -22,7 +22,7 @@ from durable._disk.environment import Environment
 from durable._model.clock import Clock, SystemClock
 from durable._model.errors import DurableError
 from durable._model.ids import BASE_SIZE, IdFactory, name_to_keep
-from durable._runtime.migrations import check_usable
+from durable._runtime.planning import check_usable
 
 from .export_file import FileClass, FileObject, NotAnExport, read_objects
 from .exporting import Carried
@@ -196,9 +196,8 @@ class _Carrying:
         is_there = self._is_there(target, base)
         if is_there and self.existing is Existing.SKIP:
             return None
-        place = Place(
-            target.record.number, base, self.environment.next_number(), name_to_keep(name), None, None
-        )
+        number = self.environment.next_number()
+        place = Place(target.record.number, base, number, name_to_keep(name), None, None)
         return Batch(
             place=place,
             wipe=is_there,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Any
@@ -16,7 +17,7 @@ from durable._gates.output_gate import OutputGate
 from durable._object.alarms import AlarmEvent
 from durable._object.host import Host
 from durable._runtime.directory import Directory
-from durable.testing.simulation import simulate
+from durable.testing.simulation import Outcome, simulate
 from durable.testing.simulation.disk import SteppedCommitter
 
 SEEDS_MAX = 200
@@ -64,13 +65,13 @@ def alarms_lost_when_they_fail(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_input_gate(patch: pytest.MonkeyPatch) -> None:
-    def enter(self: InputGate, delivery: Delivery[Any]) -> bool:
-        if self._sections or self._pending:
-            return self.owner is delivery
-        self.owner = delivery
-        return True
+    """Whoever comes is let in, but for critical sections."""
+    enter = InputGate.enter_nowait
 
-    patch.setattr(InputGate, "enter_nowait", enter)
+    def enter_anyway(self: InputGate, delivery: Delivery[Any]) -> bool:
+        return enter(self, delivery) or not (self._sections or self._pending)
+
+    patch.setattr(InputGate, "enter_nowait", enter_anyway)
 
 
 def failed_commits_that_nobody_is_told_of(patch: pytest.MonkeyPatch) -> None:
@@ -115,10 +116,16 @@ def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     yield request.param.__name__
 
 
+def _is_caught(outcome: Outcome) -> bool:
+    """By the checker, that is; a crash would be noticed without it."""
+    return any(re.match(r"P\d|\w+ did what no patient", what) for what in outcome.violations)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_broken_runtime_is_caught(broken: str) -> None:
     """What the checker does not notice it does not check."""
-    caught = next((seed for seed in range(SEEDS_MAX) if not simulate(seed).is_good), None)
+    outcomes = (simulate(seed) for seed in range(SEEDS_MAX))
+    caught = next((outcome for outcome in outcomes if _is_caught(outcome)), None)
 
     assert caught is not None, f"{broken} was not noticed in {SEEDS_MAX} seeds"
-    print(f"{broken}: caught by seed {caught}: {simulate(caught).violations[0][:300]}")
+    print(f"{broken}: {caught.seed}: {caught.violations[0][:500]}")
