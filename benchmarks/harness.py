@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -184,7 +184,7 @@ async def compare(
     return figures
 
 
-async def together(callers: int, call: Callable[[int], Awaitable[object]]) -> None:
+async def together(callers: int, call: Callable[[int], Coroutine[Any, Any, None]]) -> None:
     """So many callers at once, each a task of its own."""
     async with anyio.create_task_group() as group:
         for number in range(callers):

@@ -6,6 +6,8 @@ cache. A miss goes to the disk's pages in memory: `no_cache` sees to it that non
 
 from __future__ import annotations
 
+from typing import Any
+
 import lmdb
 import ormsgpack
 
@@ -14,15 +16,19 @@ import durable
 from .harness import Row, Setting, Work, compare, main, time_at_most
 
 KEYS = [f"key {number:04}" for number in range(500)]
-VALUE = 12_345
+# One that costs the decoder next to nothing, and one as programs store them.
+VALUES: dict[str, Any] = {
+    "an int": 12_345,
+    "a record": {"name": "front page", "count": 12_345, "tags": ["a", "b"]},
+}
 
 
 class Shelf(durable.DurableObject):
     """Some keys, and ways to read them many times in one call."""
 
-    async def fill(self) -> None:
+    async def fill(self, value: Any) -> None:
         for key in KEYS:
-            self.ctx.storage.put(key, VALUE)
+            self.ctx.storage.put(key, value)
 
     async def hit(self, count: int) -> None:
         get = self.ctx.storage.get
@@ -38,47 +44,59 @@ class Shelf(durable.DurableObject):
 
 
 async def ask(setting: Setting) -> list[Row]:
+    rows: list[Row] = []
+    for what, value in VALUES.items():
+        rows.extend(await reading(setting, what, value))
+    return rows
+
+
+async def reading(setting: Setting, what: str, value: Any) -> list[Row]:
     folder = setting.new_folder()
     async with durable.open(folder, bindings={"SHELVES": Shelf}) as runtime:
-        await runtime.env.SHELVES.get_by_name("hit").fill()
-        await runtime.env.SHELVES.get_by_name("miss").fill()
+        await runtime.env.SHELVES.get_by_name("hit").fill(value)
+        await runtime.env.SHELVES.get_by_name("miss").fill(value)
     # Opened anew, so that what is read was not left in memory by the writing.
     async with durable.open(folder, bindings={"SHELVES": Shelf}) as runtime:
         shelves = runtime.env.SHELVES
         rounds, count = setting.pick(3, 51, 201), setting.pick(1, 20, 40) * len(KEYS)
-
-        hits = await compare(shelves.get_by_name("hit").hit, plain_hits, rounds=rounds, count=count)
+        hits = await compare(
+            shelves.get_by_name("hit").hit, plain_hits(value), rounds=rounds, count=count
+        )
         misses = await compare(
-            shelves.get_by_name("miss").miss, plain_misses(setting), rounds=rounds, count=count
+            shelves.get_by_name("miss").miss,
+            plain_misses(setting, value),
+            rounds=rounds,
+            count=count,
         )
     aim = time_at_most(3.0)
     return [
-        Row("storage.get, hit", "µs", hits[0], "dict get + decode", hits[1], aim),
-        Row("storage.get, miss", "µs", misses[0], "txn.get + decode", misses[1], aim),
+        Row(f"storage.get of {what}, hit", "µs", hits[0], "dict get + decode", hits[1], aim),
+        Row(f"storage.get of {what}, miss", "µs", misses[0], "txn.get + decode", misses[1], aim),
     ]
 
 
-STORED = {key: ormsgpack.packb(VALUE) for key in KEYS}
+def plain_hits(value: Any) -> Work:
+    stored = {key: ormsgpack.packb(value) for key in KEYS}
+
+    async def work(count: int) -> None:
+        decode = ormsgpack.unpackb
+        for _ in range(count // len(KEYS)):
+            for key in KEYS:
+                decode(stored[key])
+
+    return work
 
 
-async def plain_hits(count: int) -> None:
-    stored = STORED
-    decode = ormsgpack.unpackb
-    for _ in range(count // len(KEYS)):
-        for key in KEYS:
-            decode(stored[key])
-
-
-def plain_misses(setting: Setting) -> Work:
+def plain_misses(setting: Setting, value: Any) -> Work:
     environment = lmdb.open(str(setting.new_folder()))
     with environment.begin(write=True) as transaction:
         for key in KEYS:
-            transaction.put(key.encode(), ormsgpack.packb(VALUE))
+            transaction.put(key.encode(), ormsgpack.packb(value))
 
     async def work(count: int) -> None:
         decode = ormsgpack.unpackb
         with environment.begin() as transaction:
-            get = transaction.get
+            get: Any = transaction.get
             for _ in range(count // len(KEYS)):
                 for key in KEYS:
                     decode(get(key.encode()))

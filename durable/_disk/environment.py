@@ -82,6 +82,7 @@ class Environment:
     _is_open: bool = field(default=True, init=False)
     _is_foreign: bool = field(default=False, init=False)  # in a child of the process it belongs to
     _page_size: int = field(default=0, init=False)
+    _pages_filled: int = field(default=0, init=False)
     _map_lock: threading.Lock = field(factory=threading.Lock, init=False)
     _readers: list[Reader] = field(factory=list, init=False)
     _reader: Reader = field(init=False)
@@ -120,9 +121,9 @@ class Environment:
         if inspect(folder) is not Found.STORE or not _check_format(folder):
             raise FileNotFoundError(errno.ENOENT, "there is no store in this folder", folder)
         try:
-            handle = _open_lmdb(folder, readonly=True)
+            handle = _open_lmdb(folder, readonly=True, map_size=0)
         except PermissionError:
-            handle = _open_lmdb(folder, readonly=True, lock=False)  # nobody can write there
+            handle = _open_lmdb(folder, readonly=True, map_size=0, lock=False)  # nobody can write
         databases = _open_databases(handle, folder, is_new=False)
         return cls(folder, clock, handle, databases, None, MAP_SIZE_MAX)
 
@@ -351,8 +352,9 @@ class Environment:
     def _fill_file(self) -> None:
         """Make the file as long as LMDB says it is: the last pages of a transaction may be unused
         and then are not written, and at the next open the file would seem to be cut off."""
-        size = (self._lmdb.info()["last_pgno"] + 1) * self._page_size
-        lengthen(os.path.join(self.path, DATA_FILE), size)
+        if (pages := self._lmdb.info()["last_pgno"] + 1) > self._pages_filled:
+            lengthen(os.path.join(self.path, DATA_FILE), pages * self._page_size)
+            self._pages_filled = pages
 
     # The end
 

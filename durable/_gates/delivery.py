@@ -115,6 +115,8 @@ async def serve(delivery: Delivery[Any]) -> bool:
     send_in: Callable[..., Any] | None = None
     try:
         for _ in range(SERVED_IN_A_ROW_MAX):
+            if gate.broken is not None:
+                return False  # it broke before this task's first step; whoever called was told
             gate.task_begins(task)
             delivery.tasks = 1
             value: Any = None

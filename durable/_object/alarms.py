@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable
 from contextvars import Context
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve, frozen
@@ -33,6 +34,7 @@ log = logging.getLogger("durable")
 BACKOFF_START_S = 2
 BACKOFF_MAX = 9  # doublings
 JITTER = 0.25
+HANDLERS_REMEMBERED = 256
 TOOK_TOO_LONG = "Alarm exceeded its allowed execution time"
 
 
@@ -129,8 +131,21 @@ class AlarmEvent(Event[Any]):
 
 
 def _takes_argument(handler: Callable[..., Any]) -> bool:
+    function = getattr(handler, "__func__", None)
+    if function is None:
+        return _accepts(handler, 1)
+    # By what the class has, not by what the object has: looking is as dear as ringing.
+    return _accepts_as_method(function)
+
+
+@lru_cache(HANDLERS_REMEMBERED)
+def _accepts_as_method(function: Callable[..., Any]) -> bool:
+    return _accepts(function, 2)
+
+
+def _accepts(function: Callable[..., Any], count: int) -> bool:
     try:
-        inspect.signature(handler).bind(None)
+        inspect.signature(function).bind(*[None] * count)
     except TypeError:
         return False
     return True

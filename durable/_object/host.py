@@ -135,8 +135,11 @@ class Host:
             budget=services.budget,
             run_section=self.sections.run,
             has_alarm_handler=hasattr(self.cls, "alarm"),
-            on_failed=self.break_,
+            on_failed=self._commit_failed,
         )
+
+    def _commit_failed(self, reason: DurableError) -> None:
+        self.break_(reason)
 
     def begin_at(self, place: Place) -> None:
         """Begin with what the disk holds now; it was not yet all there when the host was made."""
@@ -215,7 +218,8 @@ class Host:
             return ObjectOverloaded(TOO_MANY)
         if event.payload is not None:
             event.size += size_of(event.payload)
-        if gate.queued_bytes + event.size > limits.queued_bytes_max:
+        # A single call may be as large as it likes, whether or not the object is at rest.
+        if gate.queued_bytes and gate.queued_bytes + event.size > limits.queued_bytes_max:
             return ObjectOverloaded(TOO_MUCH)
         oldest = self._oldest_queued()
         if (
@@ -442,6 +446,7 @@ class Host:
             task.cancel()
 
     def _gone(self) -> None:
+        self.instance = None  # a stub may keep this host for long
         if self.idle_timer is not None:
             self.idle_timer.cancel()
         if self.services.latest is self:

@@ -83,7 +83,7 @@ def statistics_of(
         live_objects=live.total(),
         open_deliveries=opened.total(),
         queued_deliveries=queued.total(),
-        websockets=sum(len(sockets) for sockets in services.sockets.values()),
+        websockets=sum(len(sockets) for sockets in list(services.sockets.values())),
         cache_bytes=services.budget.size,
         batches_waiting=batches_waiting,
         commits=CommitStatistics(
@@ -105,6 +105,6 @@ def statistics_of(
                 evicted=tally.evicted,
                 broken=tally.broken,
             )
-            for number, tally in sorted(services.tallies.items())
+            for number, tally in sorted(services.tallies.copy().items())
         ),
     )

@@ -103,7 +103,12 @@ class Stub(ByReference, Generic[T]):
 
     def _call(self, name: str, /, *args: Any, **kwargs: Any) -> Answer[Any]:
         host = self._host
-        if host is None or host.phase is Phase.EVICTED or not host.services.loop.is_here():
+        if (
+            host is None
+            or host.phase is Phase.EVICTED
+            or not host.services.is_open
+            or not host.services.loop.is_here()
+        ):
             host = self._reach()
         if args or kwargs:
             args, kwargs = copy_arguments(host.services, args, kwargs)

@@ -156,9 +156,7 @@ class _Carrying:
                     f"another name, or say whether such objects are to be skipped or replaced"
                 )
 
-    def write(
-        self, objects: Iterable[FileObject], on_object: Callable[[int], object]
-    ) -> Carried:
+    def write(self, objects: Iterable[FileObject], on_object: Callable[[int], object]) -> Carried:
         self._register()
         written = values = skipped = size = 0
         group: list[Batch] = []
@@ -225,6 +223,3 @@ def _naming(label: str) -> Naming:
 
 def _nothing(*_: object) -> None:
     """The import waits for each commit, and so is told of none."""
-
-
-

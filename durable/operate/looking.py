@@ -19,6 +19,8 @@ from durable._disk.batch import Alarm, ObjectRecord
 from durable._disk.classes import ClassRecord
 from durable._disk.codec import Codec, MsgpackCodec
 from durable._disk.environment import DueAlarm, Environment
+from durable._disk.layout import class_prefix, past
+from durable._disk.tree import between
 from durable._disk.whole import Measures, measure
 from durable._model.clock import SystemClock
 from durable._model.errors import DurableError, StoreDamaged, UnknownClass
@@ -154,6 +156,15 @@ class Store:
         known = ", ".join(cls.label for cls in named or classes) or "none"
         what = "there are several classes" if named else "there is no class"
         raise UnknownClass(f"{what} {name!r} in the store {self.path!r}; known are: {known}")
+
+    def count(self, cls: StoredClass) -> int:
+        """How many objects the class has; a pass over all of them."""
+        prefix = class_prefix(cls.number)
+        return self._environment.read(
+            lambda txn, databases: sum(
+                1 for _ in between(txn.cursor(databases.objects), prefix, past(prefix), False)
+            )
+        )
 
     # Objects
 

@@ -127,7 +127,7 @@ async def test_a_web_socket_is_no_answer_for_it(runtime: durable.Runtime, librar
     """The error says how to get one."""
     stub = runtime.namespace(Mirror).get_by_name("a")
     async with library.AsyncClient(transport=ObjectTransport(stub)) as client:
-        with pytest.raises(durable.WebSocketClosed, match="call stub.fetch"):
+        with pytest.raises(durable.WebSocketClosed, match=r"call stub.fetch"):
             await client.get("https://a/socket")
 
 

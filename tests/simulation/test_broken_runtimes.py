@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
@@ -110,10 +110,11 @@ BROKEN: list[Break] = [
 
 
 @pytest.fixture(params=BROKEN, ids=lambda broken: broken.__name__)
-def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """A runtime with one promise broken; its name."""
     request.param(monkeypatch)
-    yield request.param.__name__
+    name: str = request.param.__name__
+    return name
 
 
 def _is_caught(outcome: Outcome) -> bool:

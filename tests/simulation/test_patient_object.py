@@ -9,9 +9,7 @@ from durable.testing.simulation.model import Operation, Search, State, apply
 
 def touch(change: int, called: int, returned: int | None, n: int, was: int = 0, **more: Any) -> Any:
     answer = [n, was] if returned is not None else None
-    return Operation(
-        "ann", "touch", change, called, returned=returned, n=n, answer=answer, **more
-    )
+    return Operation("ann", "touch", change, called, returned=returned, n=n, answer=answer, **more)
 
 
 def read(called: int, returned: int, n: int, last: int) -> Operation:

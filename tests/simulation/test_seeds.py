@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -12,13 +11,6 @@ import pytest
 from durable.testing.simulation import BACKENDS, simulate
 
 SEEDS = range(25)
-
-# What these seeds have found is mended, and stays so.
-FOUND = [
-    (1, "asyncio", "a list that was too large for the cache left keys behind as known to be absent"),
-    (24, "asyncio", "a successor that broke before it began brought the committer's report down"),
-    (5, "trio", "code was buried with its nursery, which its task must not end in"),
-]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

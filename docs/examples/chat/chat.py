@@ -15,6 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import anyio
+
 import durable
 import durable.asgi
 from durable import Request, Response, WebSocket, WebSocketPair
@@ -38,6 +40,8 @@ class ChatRoom(durable.DurableObject):
         super().__init__(ctx, env)
         # The newest message. Times serve as keys, so no two may be the same.
         self.newest = max(ctx.storage.kv.list(reverse=True, limit=1), default="")
+        # The addresses that have said too much and must wait.
+        self.cooling: set[str] = set()
         ctx.set_websocket_auto_response("ping", "pong")
 
     async def fetch(self, request: Request) -> Response:
@@ -50,20 +54,26 @@ class ChatRoom(durable.DurableObject):
 
     async def websocket_message(self, ws: WebSocket, message: str | bytes) -> None:
         member = ws.deserialize_attachment()
-        limiter = self.env.LIMITERS.get_by_name(member["address"])
-        if await limiter.take() > 0:
+        if member["address"] in self.cooling:
             say(ws, error="Your address is being rate-limited, please try again later.")
             return
-        try:
-            said = json.loads(message)
-            assert isinstance(said, dict)
-        except (ValueError, AssertionError):
+        # Counted beside the handler: to wait for it here would let the next message overtake.
+        self.ctx.wait_until(self.count(member["address"]))
+        said = parse(message)
+        if said is None:
             say(ws, error="That was no message.")
             return
         if member["name"] is None:
             self.join(ws, member, said.get("name"))
         else:
             self.post(ws, member["name"], said.get("message"))
+
+    async def count(self, address: str) -> None:
+        wait_s = await self.env.LIMITERS.get_by_name(address).take()
+        if wait_s > 0 and address not in self.cooling:
+            self.cooling.add(address)
+            await anyio.sleep(wait_s)
+            self.cooling.discard(address)
 
     def join(self, ws: WebSocket, member: dict[str, Any], name: Any) -> None:
         if not isinstance(name, str) or not 0 < len(name) <= NAME_SIZE_MAX:
@@ -112,13 +122,19 @@ class RateLimiter(durable.DurableObject):
     """How fast one address may speak, in all rooms together."""
 
     async def take(self) -> float:
-        """Count one message; answers how many seconds too early it came, 0 if it did not."""
+        """Count one message; answers for how many seconds there should be no other."""
         now_s = time.time()
-        next_s = max(now_s, await self.ctx.storage.get("next_s", 0.0))
-        wait_s: float = max(0.0, next_s - now_s - GRACE_S)
-        if wait_s == 0:
-            await self.ctx.storage.put("next_s", next_s + MESSAGE_COSTS_S)
-        return wait_s
+        next_s = max(now_s, await self.ctx.storage.get("next_s", 0.0)) + MESSAGE_COSTS_S
+        self.ctx.storage.put("next_s", next_s)
+        return max(0.0, next_s - now_s - GRACE_S)
+
+
+def parse(message: str | bytes) -> dict[str, Any] | None:
+    try:
+        said = json.loads(message)
+    except ValueError:
+        return None
+    return said if isinstance(said, dict) else None
 
 
 def say(ws: WebSocket, **said: Any) -> None:

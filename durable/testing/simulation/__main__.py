@@ -54,9 +54,7 @@ def _print_violations(outcome: Outcome) -> None:
 
 
 def _command(outcome: Outcome) -> str:
-    return (
-        f"python -m durable.testing.simulation --seed {outcome.seed} --backend {outcome.backend}"
-    )
+    return f"python -m durable.testing.simulation --seed {outcome.seed} --backend {outcome.backend}"
 
 
 if __name__ == "__main__":

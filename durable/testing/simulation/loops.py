@@ -73,7 +73,7 @@ def run(backend: str, order: random.Random, main: Callable[[], Awaitable[T]]) ->
     errors: list[str] = []
     loop.set_exception_handler(lambda _, said: errors.append(_told(said)))
     try:
-        result = loop.run_until_complete(main())  # type: ignore[arg-type]
+        result: T = loop.run_until_complete(main())
         if errors:
             raise Unheard("; ".join(errors))
         return result
@@ -86,7 +86,7 @@ def run(backend: str, order: random.Random, main: Callable[[], Awaitable[T]]) ->
 def _run_trio(order: random.Random, main: Callable[[], Awaitable[T]]) -> T:
     # Trio has it all built in, for tests such as ours; it only has to be switched on.
     trio = importlib.import_module("trio")
-    inside = importlib.import_module("trio._core._run")
+    inside: Any = importlib.import_module("trio._core._run")
     clock = importlib.import_module("trio.testing").MockClock(autojump_threshold=0)
     before = inside._ALLOW_DETERMINISTIC_SCHEDULING, inside._r
     inside._ALLOW_DETERMINISTIC_SCHEDULING, inside._r = True, order

@@ -60,7 +60,8 @@ class Operation:
     def __repr__(self) -> str:
         heard = f"heard {self.answer!r} at {self.returned}" if self.is_known else "not heard"
         what = f"{self.kind} {self.key}={self.value!r}" if self.key else self.kind
-        return f"<{self.object}.{what} #{self.change}, called at {self.called}, n={self.n}, {heard}>"
+        asked = f"{self.object}.{what} #{self.change}, called at {self.called}"
+        return f"<{asked}, n={self.n}, {heard}>"
 
 
 def apply(state: State, operation: Operation) -> tuple[State, Any]:

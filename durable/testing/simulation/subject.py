@@ -74,7 +74,8 @@ class Subject(DurableObject):
     async def alarm(self, info: AlarmInfo) -> None:
         self._steps()
         due = (info.scheduled_time - EPOCH) // timedelta(microseconds=1)
-        ring = self.history.rings(self.name, due, self.ctx.storage.kv.get("due"))
+        stored = self.ctx.storage.kv.get("due")
+        ring = self.history.rings(self.name, due, stored, is_retry=info.is_retry)
         fails = self.history.rings_fail and info.retry_count < 3 and self.chance.random() < 0.3
         await self._pause(self.chance.randrange(4))
         if fails:

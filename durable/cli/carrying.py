@@ -1,0 +1,113 @@
+"""The commands that carry objects and stores: `export`, `import`, `copy`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+from contextlib import suppress
+
+import click
+
+from durable import operate
+from durable.operate import Existing
+
+from .printing import progress, size
+
+LOOK_S = 0.2
+
+
+@click.command()
+@click.argument("folder")
+@click.argument("cls", metavar="[CLASS", required=False)
+@click.argument("name_or_id", metavar="[NAME_OR_ID]]", required=False)
+@click.option("-o", "--output", default="-", help="The file to write; - is the standard output.")
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+def export(folder: str, cls: str | None, name_or_id: str | None, output: str, force: bool) -> None:
+    """Write all objects of FOLDER, those of CLASS, or one, as lines of JSON."""
+    with operate.look(folder) as store, progress("exporting") as say:
+
+        def on_object(count: int) -> None:
+            if count % 1_000 == 0:
+                say(f"{count:,} objects")
+
+        if output == "-":
+            operate.export(store, sys.stdout, cls=cls, name_or_id=name_or_id, on_object=on_object)
+            return
+        if os.path.lexists(output) and not force:
+            raise FileExistsError(17, "the file is there already; --force writes over it", output)
+        part = f"{output}.part"
+        try:
+            with open(part, "w", encoding="utf-8", newline="\n") as file:
+                carried = operate.export(
+                    store, file, cls=cls, name_or_id=name_or_id, on_object=on_object
+                )
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, output)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(part)
+            raise
+    click.echo(f"{carried.objects:,} objects with {carried.values:,} values", err=True)
+
+
+@click.command("import")
+@click.argument("folder")
+@click.argument("file")
+@click.option("--class", "cls", help="Into this class, whatever the file says.")
+@click.option("--name", help="Under this name, if the file has one object.")
+@click.option(
+    "--existing",
+    type=click.Choice([str(each) for each in Existing]),
+    default=str(Existing.REFUSE),
+    show_default=True,
+    help="What becomes of objects that are there already.",
+)
+def import_(folder: str, file: str, cls: str | None, name: str | None, existing: str) -> None:
+    """Put the objects of FILE, which `export` wrote, into the store in FOLDER."""
+    with progress("importing") as say:
+        carried = operate.import_file(
+            folder,
+            file,
+            cls=cls,
+            name=name,
+            existing=existing,
+            on_object=lambda count: say(f"{count:,} objects") if count % 1_000 == 0 else None,
+        )
+    skipped = f", {carried.skipped:,} skipped" if carried.skipped else ""
+    click.echo(f"{carried.objects:,} objects with {carried.values:,} values{skipped}", err=True)
+
+
+@click.command()
+@click.argument("folder")
+@click.argument("target")
+@click.option("--compact", is_flag=True, help="Leave out free pages.")
+def copy(folder: str, target: str, compact: bool) -> None:
+    """Copy the store in FOLDER to TARGET: one moment of it, while it may be in use."""
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            operate.copy(folder, target, compact=compact)
+        except BaseException as error:
+            errors.append(error)
+
+    # LMDB copies in one call, which nothing can interrupt: the thread is left behind then.
+    thread = threading.Thread(target=work, daemon=True)
+    part = operate.part_of(target)
+    is_ours = not os.path.lexists(part)
+    try:
+        with progress("copying") as say:
+            thread.start()
+            while thread.is_alive():
+                thread.join(LOOK_S)
+                with suppress(OSError):
+                    say(size(sum(entry.stat().st_size for entry in os.scandir(part))))
+    except KeyboardInterrupt:
+        if is_ours:
+            shutil.rmtree(part, ignore_errors=True)
+        raise
+    if errors:
+        raise errors[0]

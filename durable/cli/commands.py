@@ -1,0 +1,59 @@
+"""The commands that are made with click: all but `demo`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from .carrying import copy, export, import_
+from .looking import alarms, check, ls, show, stats
+from .migrating import migrate
+from .serving import serve
+from .watching import tail, top
+
+
+@click.group(
+    name="durable",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="durable-objects", prog_name="durable")
+def commands() -> None:
+    """Durable Objects for Python: named objects in one folder.
+
+    What only looks leaves a store as it is, and may be used while a program has it open.
+    """
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1)
+def demo(arguments: tuple[str, ...]) -> None:
+    """A counter in a folder; run it twice to see what survives."""
+    raise AssertionError("the command line runs it without click")
+
+
+for command in (
+    demo, serve, ls, show, alarms, export, import_, copy, check, stats, tail, top, migrate,
+):  # fmt: skip
+    commands.add_command(command)
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command that *arguments* name; answers the exit status."""
+    try:
+        status = commands.main(arguments, prog_name="durable", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        raise SystemExit(2) from None
+    except click.UsageError as error:
+        hint = "" if error.ctx is None else f"; see {error.ctx.command_path} --help"
+        print(f"durable: {error.format_message()}{hint}", file=sys.stderr)
+        if error.ctx is None or error.ctx.command is commands:
+            print(f"commands: {', '.join(commands.commands)}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except click.Abort:
+        return 130
+    except click.ClickException as error:
+        print(f"durable: {error.format_message()}", file=sys.stderr)
+        return 1
+    return status if isinstance(status, int) else 0

@@ -1,0 +1,231 @@
+"""The commands that only look: `ls`, `show`, `alarms`, `stats`, `check`, on a store in use too."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import click
+
+from durable import operate
+from durable.operate import Found, Store, Unreadable
+
+from .printing import (
+    as_json,
+    moment,
+    print_json,
+    print_pairs,
+    print_table,
+    printable,
+    progress,
+    shown,
+    size,
+)
+
+VALUE_SHOWN_MAX = 2_000  # characters
+
+
+@click.command()
+@click.argument("folder")
+@click.argument("cls", metavar="[CLASS]", required=False)
+@click.option("--prefix", help="Only objects whose name begins with it.")
+@click.option("--fast", is_flag=True, help="Do not count keys and bytes.")
+@as_json
+def ls(folder: str, cls: str | None, prefix: str | None, fast: bool, is_json: bool) -> None:
+    """The classes of the store in FOLDER, or the objects of CLASS."""
+    with operate.look(folder) as store:
+        if cls is None and prefix is None:
+            _list_classes(store, is_json)
+        elif is_json:
+            for found, weight in _weighed(store, cls, prefix, fast):
+                print_json({**described(found), **weight})
+        else:
+            print_table(
+                ("name", "id", "keys", "bytes", "next alarm", "created"),
+                _rows(store, cls, prefix, fast),
+                nothing="there are no such objects",
+            )
+
+
+def _list_classes(store: Store, is_json: bool) -> None:
+    if is_json:
+        for each in store.classes():
+            print_json({
+                "class": each.name, "script": each.script, "unique_key": each.unique_key,
+                "objects": store.count(each),
+            })  # fmt: skip
+        return
+    rows = ((each.label, each.unique_key, f"{store.count(each):,}") for each in store.classes())
+    print_table(("class", "unique key", "objects"), rows, nothing="the store has no classes")
+
+
+def _weighed(
+    store: Store, cls: str | None, prefix: str | None, fast: bool
+) -> Iterator[tuple[Found, dict[str, int]]]:
+    for count, found in enumerate(store.objects(cls, prefix), 1):
+        weight = None if fast else store.weigh(found)
+        if count % 1_000 == 0:
+            store.refresh()  # a long list pins no old pages
+        yield found, {} if weight is None else {"keys": weight.keys, "bytes": weight.size}
+
+
+def _rows(
+    store: Store, cls: str | None, prefix: str | None, fast: bool
+) -> Iterator[tuple[str, ...]]:
+    for found, weight in _weighed(store, cls, prefix, fast):
+        yield (
+            shown(found.name),
+            str(found.id),
+            f"{weight['keys']:,}" if weight else "-",
+            size(weight["bytes"]) if weight else "-",
+            moment(found.alarm.due if found.alarm else None),
+            moment(found.created),
+        )
+
+
+def described(found: Found) -> dict[str, Any]:
+    """An object, for JSON."""
+    alarm = found.alarm
+    return {
+        "class": found.cls.name,
+        "script": found.cls.script,
+        "id": str(found.id),
+        "name": found.name,
+        "created": found.created.isoformat(),
+        "alarm": None
+        if alarm is None
+        else {
+            "due": alarm.due.isoformat(),
+            "scheduled": alarm.scheduled.isoformat(),
+            "retry_count": alarm.retry_count,
+        },
+    }
+
+
+@click.command()
+@click.argument("folder")
+@click.argument("cls", metavar="CLASS")
+@click.argument("name_or_id")
+@click.option("--prefix", default="", help="Only keys that begin with it.")
+@click.option("--start", help="From this key on.")
+@click.option("--end", help="Up to this key, which is left out.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many keys.")
+@as_json
+def show(
+    folder: str,
+    cls: str,
+    name_or_id: str,
+    prefix: str,
+    start: str | None,
+    end: str | None,
+    limit: int | None,
+    is_json: bool,
+) -> None:
+    """One object: its keys and decoded values, and its alarm."""
+    with operate.look(folder) as store:
+        found = store.find(cls, name_or_id)
+        items = store.items(found, prefix=prefix, start=start, end=end, limit=limit)
+        if is_json:
+            print_json({"object": described(found)})
+            for key, value in items:
+                print_json(_item(key, value))
+            return
+        print_pairs(
+            [
+                ("class", found.cls.label),
+                ("name", shown(found.name)),
+                ("id", str(found.id)),
+                ("created", moment(found.created)),
+                ("next alarm", moment(found.alarm.due if found.alarm else None)),
+            ]
+        )
+        click.echo()
+        rows = ((printable(key), _value(value)) for key, value in items)
+        print_table(("key", "value"), rows, nothing="there are no such keys")
+
+
+def _item(key: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, Unreadable):
+        encoded = base64.b64encode(value.encoded).decode()
+        return {"key": key, "encoded": encoded, "why": value.why}
+    return {"key": key, "value": operate.to_json(value)}
+
+
+def _value(value: Any) -> str:
+    text = f"({value.why})" if isinstance(value, Unreadable) else repr(value)
+    if len(text) > VALUE_SHOWN_MAX:
+        text = f"{text[:VALUE_SHOWN_MAX]}… ({len(text):,} characters; --json shows all)"
+    return text
+
+
+@click.command()
+@click.argument("folder")
+@click.argument("cls", metavar="[CLASS]", required=False)
+@as_json
+def alarms(folder: str, cls: str | None, is_json: bool) -> None:
+    """The alarms that are to ring, the next one first."""
+    with operate.look(folder) as store:
+        found = store.alarms(cls)
+        if is_json:
+            for each in found:
+                print_json(described(each))
+            return
+        rows = (
+            (
+                moment(each.alarm.due), each.cls.label, shown(each.name), str(each.id),
+                str(each.alarm.retry_count),
+            )
+            for each in found
+            if each.alarm is not None
+        )  # fmt: skip
+        columns = ("rings at", "class", "name", "id", "retries")
+        print_table(columns, rows, nothing="there are no alarms")
+
+
+@click.command()
+@click.argument("folder")
+@as_json
+def stats(folder: str, is_json: bool) -> None:
+    """The file of the store: its size, free pages, map, readers, and how much is in it."""
+    with operate.look(folder) as store:
+        found = store.measure()
+    if is_json:
+        print_json(attrs.asdict(found))
+        return
+    print_pairs(
+        [
+            ("file", size(found.file_size)),
+            ("map", size(found.map_size)),
+            ("pages", f"{found.pages:,} of {size(found.page_size)}"),
+            ("free pages", f"{found.free_pages:,} ({size(found.free_pages * found.page_size)})"),
+            ("readers", f"{found.readers} of {found.readers_max}"),
+            ("commits", f"{found.last_commit:,}"),
+            ("classes", f"{found.classes:,}"),
+            ("objects", f"{found.objects:,}"),
+            ("records", f"{found.records:,}"),
+            ("alarms", f"{found.alarms:,}"),
+            ("garbage", f"{found.garbage:,}"),
+        ]
+    )
+
+
+@click.command()
+@click.argument("folder")
+@click.option(
+    "--other-codec", is_flag=True, help="The store was opened with a codec of the program's own."
+)
+@as_json
+def check(folder: str, other_codec: bool, is_json: bool) -> int:
+    """Read all of the store and say what is wrong with it; status 1 if anything is."""
+    with progress("checking"):
+        problems = operate.check(folder, values=not other_codec)
+    for problem in problems:
+        if is_json:
+            print_json({"where": problem.where, "what": problem.what})
+        else:
+            click.echo(printable(str(problem)))
+    if not problems and not is_json:
+        click.echo("nothing is wrong")
+    return 1 if problems else 0

@@ -1,0 +1,48 @@
+"""`durable migrate`: apply the migrations of a configuration file, after having said which."""
+
+from __future__ import annotations
+
+import click
+
+from durable._runtime.pending import pending_migrations
+
+from .printing import progress
+
+
+@click.command()
+@click.argument("file")
+@click.option("--environment", help="A NAME of the file's [env.NAME] tables.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--yes", is_flag=True, help="Do not ask, even where something is deleted.")
+@click.option("--old-tag", help="Go on only if this is the migration that was applied last.")
+def migrate(
+    file: str, environment: str | None, dry_run: bool, yes: bool, old_tag: str | None
+) -> int:
+    """Apply the migrations of FILE that its store has not seen."""
+    pending = pending_migrations(file, environment=environment, old_tag=old_tag)
+    if pending.is_empty:
+        click.echo(f"the store {pending.path} is up to date")
+        return 0
+    for line in pending.words():
+        click.echo(line)
+    if dry_run:
+        return 0
+    if pending.deletes and not yes:
+        click.echo("This deletes for good:", err=True)
+        for line in pending.deleted():
+            click.echo(f"  {line}", err=True)
+        if not _confirms():
+            click.echo("nothing was changed", err=True)
+            return 1
+    with progress("freeing") as say:
+        pending.apply(on_freed=lambda count: say(f"{count:,} records"))
+    click.echo("done")
+    return 0
+
+
+def _confirms() -> bool:
+    """Whether a person says yes; where nobody can be asked, --yes must be given."""
+    try:
+        return click.confirm("Go on?", default=False, err=True)
+    except click.Abort:
+        return False

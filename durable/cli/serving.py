@@ -1,0 +1,40 @@
+"""`durable serve`: an ASGI application under uvicorn."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+
+@click.command()
+@click.argument("application", metavar="MODULE:APP")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65_535))
+@click.option("--operate", is_flag=True, help="Let `durable tail` and `durable top` watch.")
+@click.option(
+    "--log-level",
+    default="info",
+    show_default=True,
+    type=click.Choice(["critical", "error", "warning", "info", "debug"]),
+)
+def serve(application: str, host: str, port: int, operate: bool, log_level: str) -> int:
+    """Serve the ASGI application APP of MODULE, such as `durable.asgi.app(...)` makes."""
+    try:
+        import uvicorn  # noqa: PLC0415 - all other commands do without it
+    except ImportError:
+        raise click.UsageError("serving needs uvicorn; install durable-objects[asgi]") from None
+    if ":" not in application:
+        raise click.UsageError(f"give MODULE:APP, not {application!r}")
+    if operate:
+        os.environ["DURABLE_OPERATE"] = "1"
+    sys.path.insert(0, os.getcwd())
+    config = uvicorn.Config(application, host=host, port=port, log_level=log_level)
+    # One process: a store has one owner.
+    server = uvicorn.Server(config)
+    try:
+        server.run()
+    except SystemExit as ended:
+        return int(ended.code or 0) if isinstance(ended.code, int | None) else 1
+    return 0 if server.started else 3

@@ -1,0 +1,143 @@
+"""The commands that watch a running program: `tail` and `top`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+import click
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from durable import operate
+
+from .printing import as_json, console, duration, printable, size
+
+# What every line of `tail` begins with, and what only programs want to know.
+_SHOWN_APART = {"event", "time", "class_name", "name", "object_id", "number", "caller"}
+
+
+@click.command()
+@click.argument("folder")
+@click.option("--class", "cls", help="Only objects of this class.")
+@click.option("--name", help="Only objects of this name.")
+@click.option("--event", "events", multiple=True, help="Only these, such as DeliveryEnded.")
+@click.option("--count", type=click.IntRange(min=1), help="End after so many.")
+@as_json
+def tail(
+    folder: str,
+    cls: str | None,
+    name: str | None,
+    events: tuple[str, ...],
+    count: int | None,
+    is_json: bool,
+) -> None:
+    """What happens in the program that has the store in FOLDER open, as it happens."""
+    told = operate.events(folder)
+    click.echo(f"watching {folder}; Ctrl-C ends it", err=True)
+    for event in islice(_chosen(told, cls, name, events), count):
+        click.echo(json.dumps(event, ensure_ascii=False) if is_json else _line(event))
+
+
+def _chosen(
+    told: Iterator[dict[str, Any]], cls: str | None, name: str | None, events: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
+    for event in told:
+        if "error" in event and "event" not in event:
+            raise operate.NotRunning(str(event["error"]))
+        if event["event"] == "Watching":
+            continue
+        is_wanted = (
+            (cls is None or event.get("class_name") == cls)
+            and (name is None or event.get("name") == name)
+            and (not events or event["event"] in events)
+        )
+        if is_wanted:
+            yield event
+
+
+def _line(event: dict[str, Any]) -> str:
+    parts = []
+    if "time" in event:
+        parts.append(f"{datetime.fromtimestamp(event['time'], UTC):%H:%M:%S.%f}")
+    parts.append(event["event"])
+    if "object_id" in event:
+        name = event["name"]
+        who = event["object_id"] if name is None else repr(name)
+        parts.append(f"{event['class_name']}({printable(who)})")
+    for key, value in event.items():
+        if key in _SHOWN_APART or value is None or value == 0:
+            continue
+        text = duration(value) if key.endswith("_s") else printable(str(value))
+        parts.append(f"{key.removesuffix('_s')}={text}")
+    return " ".join(parts)
+
+
+@click.command()
+@click.argument("folder")
+@click.option("--rows", type=click.IntRange(1, 50), default=20, show_default=True)
+@click.option("--count", type=click.IntRange(min=1), help="End after so many seconds.")
+@as_json
+def top(folder: str, rows: int, count: int | None, is_json: bool) -> None:
+    """The busiest objects of the program that has the store in FOLDER open, second by second."""
+    # The first report is of no time at all.
+    reports = islice(operate.tops(folder), 1, None if count is None else count + 1)
+    if is_json:
+        for report in reports:
+            click.echo(json.dumps(report, ensure_ascii=False))
+        return
+    screen = console()
+    if not screen.is_terminal:
+        for report in reports:
+            screen.print(_screen(report, rows))
+        return
+    with Live(console=screen, screen=True, auto_refresh=False) as live:
+        for report in reports:
+            live.update(_screen(report, rows), refresh=True)
+
+
+def _screen(report: dict[str, Any], rows: int) -> Group:
+    if report.get("stuck"):
+        return Group(Text(f"process {report['pid']}: its event loop is stuck", style="bold red"))
+    return Group(Text(_summary(report)), Text(""), _busiest(report, rows))
+
+
+def _summary(report: dict[str, Any]) -> str:
+    now, period_s = report["statistics"], report["period_s"] or 1.0
+    fsync = report["fsync_s"]
+    return (
+        f"process {report['pid']}: {report['deliveries'] / period_s:,.0f} deliveries/s, "
+        f"{now['open_deliveries']:,} open, {now['queued_deliveries']:,} queued, "
+        f"{now['live_objects']:,} live objects, {now['websockets']:,} websockets, "
+        f"cache {size(now['cache_bytes'])}\n"
+        f"{report['commits'] / period_s:,.0f} commits/s, {now['batches_waiting']:,} batches wait, "
+        f"fsync p50 {duration(fsync['50'])}, p99 {duration(fsync['99'])}, "
+        f"max {duration(fsync['100'])}; file {size(now['store']['file_size'])}"
+    )
+
+
+def _busiest(report: dict[str, Any], rows: int) -> Table:
+    period_s = report["period_s"] or 1.0
+    table = Table(box=None, pad_edge=False)
+    table.add_column("object", overflow="fold")
+    for column in ("calls/s", "errors", "queue", "queued", "gate wait", "runs", "commit wait"):
+        table.add_column(column, justify="right")
+    for each in report["objects"][:rows]:
+        count = each["deliveries"]
+        name = each["object_id"] if each["name"] is None else repr(each["name"])
+        table.add_row(
+            Text(f"{each['class_name']}({printable(name)})"),
+            f"{count / period_s:,.0f}",
+            f"{each['errors']:,}",
+            f"{each['queue']:,}",
+            *(
+                duration(each[key] / count if count else None)
+                for key in ("queued_s", "gate_wait_s", "duration_s", "commit_wait_s")
+            ),
+        )
+    return table

@@ -1,0 +1,45 @@
+"""What observers are told, by name: `from durable import observing`.
+
+def observe(event: observing.Event) -> None:
+    match event:
+        case observing.DeliveryEnded(outcome=observing.Outcome.ERROR):
+            print(event.label, event.method, event.error)
+        case observing.ObjectBroken():
+            print(event.label, event.reason)
+
+async with durable.open("state", observer=observe) as runtime: ...
+"""
+
+from durable._model.observer import (
+    SLOW_TURN_S_MIN,
+    AlarmRang,
+    CommitEnded,
+    DeliveryCame,
+    DeliveryEnded,
+    Event,
+    ObjectBroken,
+    ObjectEvent,
+    ObjectEvicted,
+    ObjectWoken,
+    Observer,
+    Outcome,
+    Overloaded,
+    TurnTookLong,
+)
+
+__all__ = [
+    "SLOW_TURN_S_MIN",
+    "AlarmRang",
+    "CommitEnded",
+    "DeliveryCame",
+    "DeliveryEnded",
+    "Event",
+    "ObjectBroken",
+    "ObjectEvent",
+    "ObjectEvicted",
+    "ObjectWoken",
+    "Observer",
+    "Outcome",
+    "Overloaded",
+    "TurnTookLong",
+]

@@ -1,0 +1,102 @@
+"""Prometheus: the statistics of a runtime, read when they are scraped.
+
+    from prometheus_client import REGISTRY
+
+    REGISTRY.register(RuntimeCollector(runtime))
+
+Needs `durable-objects[prometheus]`. Nothing is observed and nothing is kept: each scrape is one
+`runtime.statistics()`, which any thread may ask for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from durable._model.errors import RuntimeClosed
+from durable._runtime.runtime import Runtime
+from durable._runtime.statistics import ClassStatistics, Statistics
+
+_CLASS_GAUGES = {
+    "live_objects": "Objects in memory",
+    "open_deliveries": "Deliveries that have no answer yet",
+    "queued_deliveries": "Deliveries and tasks that wait to be let in",
+}
+_CLASS_COUNTERS = {
+    "deliveries": "Calls, alarms and socket messages that reached an object",
+    "subrequests": "Deliveries that another object's code has sent",
+    "errors": "Handlers that raised, and deliveries that a reset has ended",
+    "overloaded": "Calls that were refused because a queue was full",
+    "alarms": "Alarms that rang",
+    "woken": "Instances that were built",
+    "evicted": "Idle objects that were forgotten",
+    "broken": "Objects that were reset or aborted",
+}
+_COMMIT_COUNTERS = {
+    "count": ("durable_commits", "Transactions, each with one fsync"),
+    "batches": ("durable_committed_batches", "Turns whose writes were committed"),
+    "size": ("durable_committed_bytes", "Bytes of keys and values that were committed"),
+    "fsync_s": ("durable_commit_seconds", "Time that commits took"),
+    "failed": ("durable_failed_commits", "Transactions that failed"),
+}
+_STORE_GAUGES = {
+    "file_size": ("durable_store_bytes", "Size of the file"),
+    "objects": ("durable_stored_objects", "Objects that have a key or an alarm"),
+    "records": ("durable_stored_records", "Stored keys"),
+    "alarms": ("durable_stored_alarms", "Alarms that are to ring"),
+    "free_pages": ("durable_store_free_pages", "Pages that are used before the file grows"),
+}
+
+
+class RuntimeCollector:
+    """The metrics of one runtime. One that is closed has none."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: a registry would otherwise ask for the metrics at once."""
+        yield from ()
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            statistics = self._runtime.statistics()
+        except RuntimeClosed:
+            return
+        yield from _of_classes(statistics.classes)
+        yield from _of_store(statistics)
+
+
+def _of_classes(classes: tuple[ClassStatistics, ...]) -> Iterator[Metric]:
+    for name, text in _CLASS_GAUGES.items():
+        gauge = GaugeMetricFamily(f"durable_{name}", text, labels=["class"])
+        for each in classes:
+            gauge.add_metric([each.class_name], getattr(each, name))
+        yield gauge
+    for name, text in _CLASS_COUNTERS.items():
+        counter = CounterMetricFamily(f"durable_{name}", text, labels=["class"])
+        for each in classes:
+            counter.add_metric([each.class_name], getattr(each, name))
+        yield counter
+
+
+def _of_store(statistics: Statistics) -> Iterator[Metric]:
+    for key, (name, text) in _COMMIT_COUNTERS.items():
+        yield CounterMetricFamily(name, text, value=getattr(statistics.commits, key))
+    for key, (name, text) in _STORE_GAUGES.items():
+        yield GaugeMetricFamily(name, text, value=getattr(statistics.store, key))
+    yield GaugeMetricFamily(
+        "durable_websockets", "Web sockets that objects have accepted", value=statistics.websockets
+    )
+    yield GaugeMetricFamily(
+        "durable_cache_bytes", "Bytes of values in memory", value=statistics.cache_bytes
+    )
+    yield GaugeMetricFamily(
+        "durable_batches_waiting",
+        "Batches on their way to the disk",
+        value=statistics.batches_waiting,
+    )
+
+
+__all__ = ["RuntimeCollector"]

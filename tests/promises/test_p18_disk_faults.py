@@ -1,0 +1,147 @@
+"""P18: a full disk, a failed fsync, a full map, a bad page: a clear error, nothing confirmed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import durable
+import durable.testing
+
+from .conftest import Start, Store
+
+
+class Keeper(durable.DurableObject):
+    async def keep(self, key: str, value: Any) -> str:
+        await self.ctx.storage.put(key, value)
+        return "kept"
+
+    async def catch(self, key: str, value: Any) -> str:
+        """Tries to see the failure, and cannot."""
+        try:
+            await self.ctx.storage.put(key, value)
+            await self.ctx.storage.sync()
+        except Exception:
+            return "caught"
+        return "kept"
+
+    async def all(self) -> dict[str, Any]:
+        return await self.ctx.storage.list()
+
+
+async def test_a_failed_fsync_confirms_nothing(store: Store) -> None:
+    """The caller is told, the object is reset, and after the repair all is as before."""
+    async with store.open() as runtime:
+        keepers = runtime.namespace(Keeper)
+        await keepers.get_by_name("a").keep("first", 1)
+        store.faults.fail_commits()
+        with pytest.raises(durable.CommitFailed) as caught:
+            await keepers.get_by_name("a").keep("second", 2)
+        assert caught.value.reset
+        with pytest.raises(durable.CommitFailed):
+            await keepers.get_by_name("a").catch("second", 2)
+        assert await keepers.get_by_name("a").all() == {"first": 1}
+
+        store.faults.repair()
+        assert await keepers.get_by_name("a").keep("third", 3) == "kept"
+        assert await keepers.get_by_name("a").all() == {"first": 1, "third": 3}
+
+
+async def test_the_disk_works_again_without_a_restart(store: Store) -> None:
+    """One failed group does not stop those after it."""
+    async with store.open() as runtime:
+        for number in range(3):
+            store.faults.fail_commits()
+            with pytest.raises(durable.CommitFailed):
+                await runtime.namespace(Keeper).get_by_name("a").keep("key", number)
+            store.faults.repair()
+            await runtime.namespace(Keeper).get_by_name("a").keep("key", number)
+        assert await runtime.namespace(Keeper).get_by_name("a").all() == {"key": 2}
+
+
+@pytest.mark.backends("asyncio")
+async def test_the_map_grows_by_itself(store: Store) -> None:
+    """Past whatever size it began with, under many objects at once; nothing is lost."""
+    value = os.urandom(1_000_000)
+    async with store.open() as runtime:
+        keepers = runtime.namespace(Keeper)
+        calls = [
+            keepers.get_by_name(str(number)).keep(f"key {part}", value)
+            for number in range(8)
+            for part in range(6)
+        ]
+        for call in calls:
+            assert await call == "kept"
+
+    async with store.open() as runtime:
+        for number in range(8):
+            found = await runtime.namespace(Keeper).get_by_name(str(number)).all()
+            assert len(found) == 6
+            assert all(each == value for each in found.values())
+
+
+async def test_a_folder_that_is_a_file_is_a_clear_error(tmp_path: Path) -> None:
+    """And nothing is done to the file."""
+    path = tmp_path / "file"
+    path.write_text("mine")
+    with pytest.raises((durable.DurableError, OSError), match="file"):
+        async with durable.open(path):
+            raise AssertionError("opened")
+
+    assert path.read_text() == "mine"
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may do anything")
+async def test_a_folder_without_permission_is_a_clear_error(tmp_path: Path) -> None:
+    """It is the operating system's own error, or one that names the folder."""
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o500)
+    with pytest.raises((durable.DurableError, OSError), match="closed"):
+        async with durable.open(folder):
+            raise AssertionError("opened")
+
+
+@pytest.mark.parametrize("keep", [0, 100, 4_096, 5_000])
+async def test_a_truncated_file_is_a_clear_error(tmp_path: Path, keep: int) -> None:
+    """Not a crash of the process, nor an empty store."""
+    store = Store(tmp_path / "store")
+    async with store.open() as runtime:
+        await runtime.namespace(Keeper).get_by_name("a").keep("key", bytes(20_000))
+    data = max(store.folder.iterdir(), key=lambda path: path.stat().st_size)
+    os.truncate(data, keep)
+
+    with pytest.raises(durable.StoreDamaged) as caught:
+        async with store.open() as runtime:
+            await runtime.namespace(Keeper).get_by_name("a").all()
+    assert str(store.folder) in str(caught.value) or "store" in str(caught.value)
+
+
+async def test_garbage_in_the_place_of_the_file_is_a_clear_error(tmp_path: Path) -> None:
+    """Whatever was put there."""
+    store = Store(tmp_path / "store")
+    async with store.open() as runtime:
+        await runtime.namespace(Keeper).get_by_name("a").keep("key", 1)
+    data = max(store.folder.iterdir(), key=lambda path: path.stat().st_size)
+    data.write_bytes(b"garbage" * 10_000)
+
+    with pytest.raises(durable.StoreDamaged):
+        async with store.open():
+            raise AssertionError("opened")
+
+
+async def test_a_reader_that_fails_is_told(
+    store: Store, start: Start[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read that cannot be answered, in a thread, is an error of that read."""
+    async with store.open(reads="thread") as runtime:
+        stub = runtime.namespace(Keeper).get_by_name("a")
+        await stub.keep("key", 1)
+        await durable.testing.evict(stub)
+        with store.faults.hold_reads():
+            call = start(stub.all())
+            await store.settle()
+            assert not call.done
+        assert await call.result() == {"key": 1}

@@ -1,0 +1,137 @@
+"""What the simulation has found, each as a small test of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+import durable
+import durable.testing
+from durable._storage.cache import Cache
+from durable._storage.cache_budget import CacheBudget
+from durable._storage.spans import NOTHING
+from durable.testing import Faults, VirtualClock
+
+pytestmark = pytest.mark.backends("asyncio", "trio")
+
+
+class Keeper(durable.DurableObject):
+    born = 0
+
+    def __init__(self, ctx: durable.State, env: Any) -> None:
+        super().__init__(ctx, env)
+        Keeper.born += 1
+
+    async def keep(self, value: int) -> int:
+        self.ctx.storage.put("value", value)
+        return value
+
+    def value(self) -> Any:
+        return self.ctx.storage.kv.get("value")
+
+    async def keep_two(self) -> None:
+        self.ctx.storage.put("value", 1)
+        await anyio.lowlevel.checkpoint()
+        self.ctx.storage.put("value", 2)
+        await anyio.lowlevel.checkpoint()
+
+    async def spread(self) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.sleep_forever)
+
+
+@pytest.fixture
+def faults() -> Faults:
+    return Faults()
+
+
+@pytest.fixture
+async def runtime(tmp_path: Path, faults: Faults) -> AsyncIterator[durable.Runtime]:
+    clock = VirtualClock()
+    limits = durable.Limits(shutdown_s_max=0.1)
+    async with durable.testing.open(
+        tmp_path / "store", faults=faults, clock=clock, limits=limits
+    ) as runtime:
+        yield runtime
+
+
+@pytest.mark.backends("asyncio")
+async def test_a_list_too_large_for_the_cache_leaves_no_key_behind_as_absent() -> None:
+    """What is given up while it is taken in is not known any more."""
+    cache = Cache(CacheBudget(300), NOTHING, False)
+    found = [(f"k{number}", b"value") for number in range(10)]
+
+    cache.learn_span(cache.epoch, ("", None), found, {})
+
+    assert all(cache.lookup(key) is not None for key, _ in found)
+
+
+async def test_a_successor_may_break_before_it_has_begun(
+    runtime: durable.Runtime, faults: Faults
+) -> None:
+    """It waits for its predecessor's writes when it is reset; the next one has them."""
+    keepers = runtime.namespace(Keeper)
+    async with anyio.create_task_group() as tasks:
+        with faults.hold_commits():
+            keepers.get_by_name("a").keep(1)
+            await anyio.lowlevel.checkpoint()
+            await anyio.wait_all_tasks_blocked()
+            for _ in range(2):
+                await durable.testing.abort_all(runtime)
+                tasks.start_soon(_refused, keepers.get_by_name("a"))
+                await anyio.wait_all_tasks_blocked()
+            await durable.testing.abort_all(runtime)
+
+        assert await keepers.get_by_name("a").value() == 1
+
+
+async def _refused(stub: Any) -> None:
+    with pytest.raises(durable.ObjectReset):
+        await stub.value()
+
+
+async def test_code_may_be_buried_with_a_task_group_open(runtime: durable.Runtime) -> None:
+    """A reset object that waits for its own tasks takes nothing down with it."""
+    keepers = runtime.namespace(Keeper)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_spread_refused, keepers.get_by_name("a"))
+        await anyio.wait_all_tasks_blocked()
+        await durable.testing.abort_all(runtime)
+
+    assert await keepers.get_by_name("a").keep(2) == 2
+
+
+async def _spread_refused(stub: Any) -> None:
+    with pytest.raises(durable.ObjectReset):
+        await stub.spread()
+
+
+async def test_a_runtime_closes_though_its_last_commits_fail(
+    tmp_path: Path, faults: Faults
+) -> None:
+    """The object is reset when nothing can be submitted any more."""
+    async with durable.testing.open(
+        tmp_path / "store", faults=faults, clock=VirtualClock()
+    ) as runtime:
+        faults.fail_commits()
+        runtime.namespace(Keeper).get_by_name("a").keep_two()
+        await anyio.lowlevel.checkpoint()
+
+
+async def test_code_of_an_object_that_broke_before_it_began_never_begins(
+    runtime: durable.Runtime,
+) -> None:
+    """Not even the constructor, whose task was about to start."""
+    Keeper.born = 0
+    stub = runtime.namespace(Keeper).get_by_name("a")
+    answer = stub.keep(1)
+    await durable.testing.abort_all(runtime)
+
+    with pytest.raises(durable.ObjectReset):
+        await answer
+    await anyio.wait_all_tasks_blocked()
+    assert Keeper.born == 0
