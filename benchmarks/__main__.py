@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from . import alarms, calls, objects, reads, writes
+from . import alarms, calls, objects, reads, web, websockets, writes
 from .harness import Row, arguments, report, run, show
 from .workerd import run as workerd
 
-QUESTIONS = (calls, writes, reads, objects, alarms)
+QUESTIONS = (calls, writes, reads, objects, alarms, websockets, web)
 
 
 def main() -> None:

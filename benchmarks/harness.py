@@ -201,6 +201,8 @@ def machine() -> dict[str, Any]:
         "processor": _processor(),
         "python": platform.python_version(),
         "commit": _commit(),
+        # Above one, somebody else was at work too, and the figures are for nobody to quote.
+        "load": f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown",
     }
 
 
@@ -267,7 +269,8 @@ def table(report: dict[str, Any]) -> str:
     notes = [f"  {row['what']}: {row['note']}" for row in report["rows"] if row["note"]]
     where = (
         f"{report['processor']} ({report['machine']}), Python {report['python']}, "
-        f"{report['loop']}, size {report['size']}, commit {report['commit']}"
+        f"{report['loop']}, size {report['size']}, commit {report['commit']}, "
+        f"load {report['load']}"
     )
     return "\n".join([report["question"], where, "", *texts, *notes])
 

@@ -1,8 +1,8 @@
 """Do memory, file, reader slots and latencies stay flat while a store works for an hour?
 
-Callers increment, read, list, set alarms, delete and wipe, on objects that come and go; more objects
-than may be live, so eviction never rests. What was measured in the second quarter of the run stands
-beside the last quarter; the first is for warming up.
+Callers increment, read, list, set alarms, delete and wipe, on more objects than may be live, so
+that eviction never rests. What was measured in the second quarter of the run stands beside the
+last one; the first is for warming up.
 
     python -m benchmarks.soak --minutes 60
 """
@@ -110,7 +110,7 @@ class Soak:
             async with anyio.create_task_group() as tasks:
                 for number in range(CALLERS):
                     tasks.start_soon(self._call, runtime, random.Random(number))
-                await self._watch(runtime, folder, is_loud)
+                await self._watch(runtime, is_loud)
                 tasks.cancel_scope.cancel()
 
     async def _call(self, runtime: durable.Runtime, chance: random.Random) -> None:
@@ -121,38 +121,40 @@ class Soak:
             reach = OBJECTS if chance.random() < 0.5 else 20
             stub: Any = workers.get_by_name(f"worker {chance.randrange(reach)}")
             kind = chance.choices(kinds, weights)[0]
-            start_s = time.perf_counter()
+            sampled, start_s = len(self.samples), time.perf_counter()
             if kind == "fetch":
                 await (await stub.fetch("https://worker/")).text()
             elif kind in {"fill", "drop"}:
                 await getattr(stub, kind)(chance.randrange(KEYS))
             else:
                 await getattr(stub, kind)()
-            self._latencies.append(time.perf_counter() - start_s)
+            if len(self.samples) == sampled:  # taking a sample stops the loop for a moment
+                self._latencies.append(time.perf_counter() - start_s)
             self.counts[kind] += 1
             if chance.random() < 0.02:
                 await anyio.sleep(0.01)
 
-    async def _watch(self, runtime: durable.Runtime, folder: Path, is_loud: bool) -> None:
+    async def _watch(self, runtime: durable.Runtime, is_loud: bool) -> None:
         start_s = time.perf_counter()
         every_s = min(10.0, max(self.minutes * 60 / SAMPLES, 0.1 if self.minutes < 1 else 1.0))
         while (at_s := time.perf_counter() - start_s) < self.minutes * 60:
             await anyio.sleep(every_s)
-            self.samples.append(self._sample(runtime, folder, at_s))
+            self.samples.append(self._sample(runtime, at_s))
             if is_loud:
                 sys.stderr.write(line(self.samples[-1]) + "\n")
 
-    def _sample(self, runtime: durable.Runtime, folder: Path, at_s: float) -> Sample:
+    def _sample(self, runtime: durable.Runtime, at_s: float) -> Sample:
         latencies, self._latencies = sorted(self._latencies), []
         latencies = latencies or [0.0]
         gc.collect()
+        seen = runtime.statistics()
         return Sample(
             at_s=at_s,
             memory=_resident(),
             tracked=len(gc.get_objects()),
-            file=(folder / "data.mdb").stat().st_size,
-            readers=runtime._environment._lmdb.info()["num_readers"],
-            live=runtime.statistics().live_objects,
+            file=seen.store.file_size,
+            readers=seen.store.readers,
+            live=seen.live_objects,
             calls=len(latencies),
             median_ms=latencies[len(latencies) // 2] * 1_000,
             p99_ms=latencies[int(len(latencies) * 0.99)] * 1_000,

@@ -20,6 +20,7 @@ from .changes import Databases
 from .classes import ClassRecord
 from .codec import FORMAT_MSGPACK
 from .environment import Environment
+from .folder import Found, check_pages, inspect
 from .layout import Malformed, RecordKey
 from .tree import Transaction
 
@@ -48,6 +49,8 @@ def check(store: str | os.PathLike[str] | Environment, *, values: bool = True) -
     """
     if isinstance(store, Environment):
         return store.read(lambda txn, databases: _Check(txn, databases, values).run())
+    if inspect(os.fspath(store)) is Found.STORE:
+        check_pages(os.fspath(store))  # LMDB would trust them
     environment = Environment.open_to_read(store, clock=SystemClock())
     try:
         return check(environment, values=values)

@@ -19,6 +19,9 @@ from .pages import NO_PAGE, PAGE_HEADER, PageFault, last_used_page
 DATA_FILE = "data.mdb"
 LOCK_FILE = "lock.mdb"
 
+# So often a walk over the pages begins anew because somebody wrote meanwhile.
+WALKS_MAX = 5
+
 # May lie in a folder that is to become a store.
 _HARMLESS = frozenset({"owner", LOCK_FILE, "lost+found"})
 
@@ -72,6 +75,28 @@ def inspect(path: str) -> Found:
             )
         return Found.EMPTY
     return Found.STORE if _check_file(path) else Found.EMPTY
+
+
+def check_pages(path: str) -> None:
+    """Walk over every page that is used. Raises StoreDamaged for one that could kill the process.
+
+    Costs as much as reading the file. An owner may write meanwhile: then it is looked at again.
+    """
+    file = os.path.join(path, DATA_FILE)
+    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        for _ in range(WALKS_MAX):
+            meta = _read_meta(fd, file)
+            try:
+                size = os.fstat(fd).st_size
+                last_used_page(fd, meta.page_size, size, [meta.free_root, meta.main_root])
+                return
+            except PageFault as error:
+                fault = error
+            if _read_meta(fd, file).txn == meta.txn:
+                raise _damaged(file, str(fault)) from fault
+    finally:
+        os.close(fd)
 
 
 def refusal(error: OSError, path: str, why: str) -> OSError:

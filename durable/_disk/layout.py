@@ -50,7 +50,7 @@ _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
 _OBJECT_KEY = struct.Struct(">I16s")
 _ALARM_KEY = struct.Struct(">QI16s")
-_DUE_US_MAX = 2**64 - 1
+_U64_MAX = 2**64 - 1
 
 
 class Malformed(Exception):
@@ -172,12 +172,12 @@ def write_object(record: ObjectRecord) -> bytes:
 
 def read_object(raw: bytes) -> ObjectRecord:
     match _unpack(raw):
-        case [int(number), int(created_us), str() | None as name]:
-            return ObjectRecord(number, created_us, name, None)
-        case [int(number), int(created_us), str() | None as name, *alarm] if len(
-            alarm
-        ) == 4 and all(isinstance(part, int) for part in alarm):
-            return ObjectRecord(number, created_us, name, Alarm(*alarm))
+        case [int(number), int(created_us), str() | None as name, *alarm] if (
+            len(alarm) in {0, 4}
+            and all(isinstance(part, int) for part in alarm)
+            and all(0 <= part <= _U64_MAX for part in (number, created_us, *alarm))
+        ):
+            return ObjectRecord(number, created_us, name, Alarm(*alarm) if alarm else None)
     raise Malformed(f"{raw[:80].hex()} is no record of an object")
 
 
@@ -196,7 +196,7 @@ def read_alarm_key(raw: bytes) -> DueAlarm:
 
 def past_due(until_us: int | None) -> bytes:
     """The first key behind all alarms that are due at *until_us* or before; None: behind all."""
-    if until_us is None or until_us >= _DUE_US_MAX:
+    if until_us is None or until_us >= _U64_MAX:
         return b"\xff" * (_ALARM_KEY.size + 1)
     return _U64.pack(max(until_us + 1, 0))
 

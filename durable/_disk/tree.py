@@ -135,8 +135,10 @@ def _scan(
     lower: bytes,
     upper: bytes | None,
     reverse: bool,
+    way: tuple[int, ...] = (),
 ) -> Iterator[tuple[bytes, bytes]]:
-    """What stands on *level* between the bounds; *before* is what its keys continue."""
+    """What stands on *level* between the bounds; *before* is what its keys continue, and *way* the
+    nodes that led there."""
     start = level + (lower if len(lower) <= PIECE else lower[:PIECE] + POINTER_END)
     stop = _stop(level, upper)
     size, pointer_size = len(level), len(level) + POINTER_REST_SIZE
@@ -145,15 +147,18 @@ def _scan(
         if len(key) < pointer_size:
             yield before + key[size:], value
             continue
-        piece = key[size:-1]
+        piece, node = key[size:-1], read_number(value)
+        if node in way:
+            raise Malformed(f"node {node} of object {number} is inside of itself")
         yield from _scan(
             txn,
             number,
-            node_level(number, read_number(value)),
+            node_level(number, node),
             before + piece,
             lower[PIECE:] if lower.startswith(piece) else b"",
             upper[PIECE:] if upper is not None and upper.startswith(piece) else None,
             reverse,
+            (*way, node),
         )
 
 

@@ -70,7 +70,7 @@ class Sections:
             parent = None
         if _depth(parent) >= self.limits.critical_section_depth_max:
             raise DurableError(TOO_DEEP)
-        section = _Section[T](self.gate, fn, copy_context(), "critical section", parent)
+        section: _Section[T] = _Section(self.gate, fn, copy_context(), "critical section", parent)
         section.timer = None
         section.on_failed = self.on_failed if resets else None
 

@@ -202,7 +202,7 @@ class InputGate:
         delivery.fanned_out = True
         if self.owner is delivery:
             if not delivery.tasks and delivery.has_left and not self._holds:
-                self._end_turn()
+                self._start(self._end_turn())
             else:
                 self._watch()
 

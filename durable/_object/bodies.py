@@ -35,7 +35,7 @@ def detach_body(message: Request | Response, services: Services, host: Host | No
     def run() -> Any:
         return channel.pump(aiter(chunks), _unchanged, event)
 
-    event = Event[None](host, run, context, "body", CURRENT.get())
+    event: Event[None] = Event(host, run, context, "body", CURRENT.get())
     event.is_waited_for = False
     end_with(channel, event)
     host.deliver(event)

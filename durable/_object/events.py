@@ -72,7 +72,7 @@ class Event(Delivery[T]):
         output = gate.output
         if output.is_open():
             self.answer(value, error)
-        else:
+        elif not self._is_done:  # else the object broke, and whoever called was told why
             # Kept in the answer, where nobody looks yet. A busy store has thousands of these on
             # their way, and what each of them is made of the garbage collector walks over.
             self._error = error

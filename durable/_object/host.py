@@ -90,7 +90,8 @@ class Host:
     # What else keeps the object in memory: sockets, functions given away, wait_until.
     ties: int
     idle_since_s: float
-    is_commit_timed: bool
+    # Runs while a batch is on its way, or was when it was last looked at.
+    commit_timer: Timer | None
     is_held_for_room: bool
     idle_timer: Timer | None
     # What waits for the writes of a predecessor to be on disk; None if there are none.
@@ -115,7 +116,7 @@ class Host:
         self._open = None
         self.ties = 0
         self.idle_since_s = services.clock.steady()
-        self.is_commit_timed = False
+        self.commit_timer = None
         self.is_held_for_room = False
         self.idle_timer = None
         self.begins_later = None
@@ -263,7 +264,7 @@ class Host:
     def _construct_first(self) -> None:
         """Put the constructor at the head of the line."""
         self.phase = Phase.STARTING
-        construct = Event[None](self, self._construct, copy_context(), "constructor", None)
+        construct: Event[None] = Event(self, self._construct, copy_context(), "constructor", None)
         if self.gate.enter_nowait(construct):
             self._start(construct)
         else:
@@ -298,8 +299,7 @@ class Host:
             self.break_(internal)
             return
         self._hold_for_room()
-        if not self.is_commit_timed and self.output.in_flight:
-            self.is_commit_timed = True
+        if self.commit_timer is None and self.output.in_flight:
             self._time_commit(self.output.ticket_of_all())
 
     def _hold_for_room(self) -> None:
@@ -334,9 +334,10 @@ class Host:
             elif self.output.in_flight:
                 self._time_commit(self.output.ticket_of_all())
             else:
-                self.is_commit_timed = False
+                self.commit_timer = None
 
-        self.services.timers.call_later(self.services.limits.commit_s_max, look)
+        limit_s = self.services.limits.commit_s_max
+        self.commit_timer = self.services.timers.call_later(limit_s, look)
 
     # Work beside events
 
@@ -449,6 +450,8 @@ class Host:
         self.instance = None  # a stub may keep this host for long
         if self.idle_timer is not None:
             self.idle_timer.cancel()
+        if self.commit_timer is not None:
+            self.commit_timer.cancel()
         if self.services.latest is self:
             self.services.latest = None
         self.shelf.discard()

@@ -46,7 +46,7 @@ class RemoteFunction(ByReference):
         host = self._host
         if host is None:
             return call_outside(services, body, label)
-        event = Event[Any](host, body, copy_context(), label, CURRENT.get(), export_value)
+        event: Event[Any] = Event(host, body, copy_context(), label, CURRENT.get(), export_value)
         send(event)
         return event
 
@@ -105,7 +105,7 @@ def _keep(services: Services, host: Host | None, leaf: Any) -> Any:
 
 def call_outside(services: Services, body: Callable[[], Any], label: str) -> Answer[Any]:
     """Run a function of the program's, which has no gate, for an object that was given it."""
-    answer = Later[Any](services.loop)
+    answer: Later[Any] = Later(services.loop)
 
     async def run() -> None:
         try:

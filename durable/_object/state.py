@@ -88,7 +88,7 @@ class State:
         """
         host = self._host
         host.gate.check()
-        answer = Later[None](host.services.loop)
+        answer: Later[None] = Later(host.services.loop)
         host.output.when_durable(host.output.ticket(), lambda: answer.resolve(None))
         return answer
 

@@ -83,7 +83,7 @@ class Channel:
                 if not self._asked:
                     if self.is_closed:
                         return
-                    self._idle = Later[None](self.loop)
+                    self._idle = Later(self.loop)
                     await self._idle
                     continue
                 try:

@@ -78,7 +78,7 @@ class Stub(ByReference, Generic[T]):
             raise TypeError("fetch() takes a Request, or a URL with method, headers and body")
         host = self._reach()
         detach_body(request, host.services, sender_host())
-        event = Event[Response](
+        event: Event[Response] = Event(
             host,
             partial(host.handle_fetch, request),
             copy_context(),
@@ -112,7 +112,8 @@ class Stub(ByReference, Generic[T]):
             host = self._reach()
         if args or kwargs:
             args, kwargs = copy_arguments(host.services, args, kwargs)
-        event = Event[Any](
+        # Not Event[Any](...): typing would be a tenth of the call.
+        event: Event[Any] = Event(
             host,
             partial(_run_method, host, name, args, kwargs),
             copy_context(),
@@ -134,7 +135,7 @@ class Stub(ByReference, Generic[T]):
             items = _run_method(host, name, args, kwargs)
             return channel.pump(items, partial(export_value, host), event)
 
-        event = Event[None](host, run, copy_context(), name, CURRENT.get())
+        event: Event[None] = Event(host, run, copy_context(), name, CURRENT.get())
         event.is_waited_for = False
         end_with(channel, event)
         send(event)

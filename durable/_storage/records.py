@@ -250,7 +250,7 @@ class Records:
         if self.reads.inline:
             return Ready(self.now(found))
         take = found.take
-        wait = StorageWait[T](self.gate, holds=holds)
+        wait: StorageWait[T] = StorageWait(self.gate, holds=holds)
         read = self.buffer.begin_read()
 
         def on_done(stored: Any) -> None:

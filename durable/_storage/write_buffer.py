@@ -307,7 +307,7 @@ class WriteBuffer:
         """Answers *value*: at once if there is room for more writes, else as soon as there is."""
         if self.has_room or self.is_closed:
             return Ready(value)
-        wait = StorageWait[T](self.gate, holds=holds)
+        wait: StorageWait[T] = StorageWait(self.gate, holds=holds)
         if self._waiting_room is None:
             self._waiting_room = []
         self._waiting_room.append((wait, value))
@@ -318,7 +318,7 @@ class WriteBuffer:
         number = self.sealed + self._has_written
         if number <= self.durable:
             return DONE
-        wait = StorageWait[None](self.gate, holds=False)
+        wait: StorageWait[None] = StorageWait(self.gate, holds=False)
         if self._waiting_durable is None:
             self._waiting_durable = []
         self._waiting_durable.append((number, wait))

@@ -41,7 +41,11 @@ for command in (
 def run(arguments: list[str]) -> int:
     """Run the command that *arguments* name; answers the exit status."""
     try:
-        status = commands.main(arguments, prog_name="durable", standalone_mode=False)
+        # Not by main(), which has a mind of its own about pipes that were closed.
+        with commands.make_context("durable", arguments) as made:
+            status = commands.invoke(made)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         raise SystemExit(2) from None

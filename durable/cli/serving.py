@@ -35,6 +35,8 @@ def serve(application: str, host: str, port: int, operate: bool, log_level: str)
     server = uvicorn.Server(config)
     try:
         server.run()
+    except KeyboardInterrupt:
+        pass  # it has shut down by now, which is how it is ended
     except SystemExit as ended:
         return int(ended.code or 0) if isinstance(ended.code, int | None) else 1
     return 0 if server.started else 3

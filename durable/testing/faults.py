@@ -59,7 +59,7 @@ class Faults:
             self._fail_after = self._dark_after = None
 
     def lose_power(self, after: int = 0) -> None:
-        """Let *after* more commits reach the disk; none after them does, until it is opened anew."""
+        """Let *after* more commits reach the disk, and none after them until `repair`."""
         with self._lock:
             self._dark_after = after
 

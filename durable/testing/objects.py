@@ -47,7 +47,8 @@ async def run_in_object(stub: Stub[T], fn: Callable[[T, State], R | Awaitable[R]
 async def evict(stub: Stub[Any], websockets: Literal["hibernate", "close"] = "hibernate") -> None:
     """Take the object out of memory, once it is idle; its stubs stay valid.
 
-    Its hibernatable sockets stay open, or are closed with 1001. Raises DurableError if it is not in memory, or not idle within 30 s.
+    Its hibernatable sockets stay open, or are closed with 1001. Raises DurableError if it is not in
+    memory, or not idle within 30 s.
     """
     _check_websockets(websockets)
     host = _live(stub)
@@ -103,11 +104,15 @@ async def reset(runtime: Runtime) -> None:
     get ObjectReset; what was stored is gone, alarms too."""
     for host in runtime._directory:
         host.break_(ObjectReset("Application called deleteAllDurableObjects()."))
+    # What they had on its way to the disk is to be there before it is looked for.
+    answered = anyio.Event()
+    runtime._services.when_answered(answered.set)
+    await answered.wait()
     for namespace in list(runtime._alarms.namespaces.values()):
         async for stored in namespace.objects():
-            host = namespace.host_of(stored.id)
-            host.when_open(host.shelf.storage.delete_all)
-            await host.shelf.storage.sync()
+            storage = namespace.host_of(stored.id).shelf.storage
+            storage.delete_all()
+            await storage.sync()
 
 
 async def list_object_ids(namespace: Namespace[Any]) -> list[ObjectId]:

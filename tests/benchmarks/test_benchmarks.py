@@ -11,11 +11,19 @@ from typing import Any
 
 import pytest
 
-from benchmarks import alarms, calls, harness, objects, reads, writes
+from benchmarks import alarms, calls, harness, objects, reads, web, websockets, writes
 from benchmarks.harness import Row, Size, at_least, at_most, rate_at_least, time_at_most
 from benchmarks.workerd import run as workerd
 
-ROWS: dict[ModuleType, int] = {calls: 2, writes: 3, reads: 4, objects: 5, alarms: 3}
+ROWS: dict[ModuleType, int] = {
+    calls: 2,
+    writes: 3,
+    reads: 4,
+    objects: 5,
+    alarms: 3,
+    websockets: 3,
+    web: 4,
+}
 
 
 def first_line(module: ModuleType) -> str:

@@ -12,13 +12,13 @@ pytestmark = pytest.mark.backends("asyncio", "trio")
 
 
 async def test_a_short_soak_has_all_its_figures(tmp_path: Path) -> None:
-    """Every kind of call was made, objects were evicted, and one reader slot was enough."""
+    """Every kind of call was made, and no reader slot was left behind."""
     soak = Soak(minutes=2 / 60)
     await soak.run(tmp_path / "store", is_loud=False)
 
     assert sum(soak.counts.values()) > 100
     assert len(soak.samples) > 3
-    assert {sample.readers for sample in soak.samples} == {1}
+    assert max(sample.readers for sample in soak.samples) <= 2  # of the loop, and of who looks
     assert all(name in report(soak) for name in RISES)
 
 

@@ -224,4 +224,5 @@ async def test_a_runtime_is_refused_in_a_forked_child(runtime: durable.Runtime) 
         finally:
             os._exit(code)
 
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    _, status = os.waitpid(child, 0)  # noqa: ASYNC222
+    assert os.waitstatus_to_exitcode(status) == 0

@@ -152,9 +152,7 @@ async def test_calls_of_many_tasks_on_one_stub_keep_their_order(
 
 
 @pytest.mark.parametrize("name", ["a", "b"])
-async def test_an_awaited_answer_can_be_awaited_again(
-    runtime: durable.Runtime, name: str
-) -> None:
+async def test_an_awaited_answer_can_be_awaited_again(runtime: durable.Runtime, name: str) -> None:
     """The answer of a call is kept; the call happens once."""
     stub = runtime.namespace(Log).get_by_name(name)
     call = stub.note("once")

@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+import trio
 
 import durable
 import durable.testing
@@ -22,6 +23,7 @@ from .conftest import Start, Store
 
 DOORS: dict[str, anyio.Event] = {}
 LOG: list[Any] = []
+TIMEOUT_S = 0.05  # long enough to begin a read in, on a busy machine
 asyncio_only = pytest.mark.backends("asyncio", "uvloop")
 trio_only = pytest.mark.backends("trio")
 reads = pytest.mark.parametrize("reads", ["inline", "thread"])
@@ -94,8 +96,7 @@ class Counter(durable.DurableObject):
 
     async def as_completed(self) -> int:
         results = [
-            await done
-            for done in asyncio.as_completed([self._get("value"), self._get("other")])
+            await done for done in asyncio.as_completed([self._get("value"), self._get("other")])
         ]
         return self._add(results[0], results[1])
 
@@ -237,9 +238,7 @@ async def count_to_50(store: Store, reads: str, method: str) -> None:
 
 @reads
 @pytest.mark.parametrize("method", EVERYWHERE)
-async def test_fifty_concurrent_increments_are_exact(
-    store: Store, reads: str, method: str
-) -> None:
+async def test_fifty_concurrent_increments_are_exact(store: Store, reads: str, method: str) -> None:
     """`get → compute → put` needs no lock, however the handler waits for its reads."""
     await count_to_50(store, reads, method)
 
@@ -256,9 +255,7 @@ async def test_fifty_concurrent_increments_are_exact_on_asyncio(
 
 @trio_only
 @reads
-async def test_fifty_concurrent_increments_are_exact_in_nurseries(
-    store: Store, reads: str
-) -> None:
+async def test_fifty_concurrent_increments_are_exact_in_nurseries(store: Store, reads: str) -> None:
     """The same for Trio's."""
     await count_to_50(store, reads, "nursery")
 
@@ -328,6 +325,19 @@ class Visitor(durable.DurableObject):
 
     async def start_a_task(self) -> None:
         self.task = asyncio.create_task(self.wait())
+
+    async def sleep_briefly(self) -> None:
+        LOG.append("sleep")
+        await anyio.sleep(0)
+        LOG.append("slept")
+
+    async def sleep_briefly_natively(self) -> None:
+        LOG.append("sleep")
+        if trio.lowlevel.in_trio_run():
+            await trio.sleep(0)
+        else:
+            await asyncio.sleep(0)
+        LOG.append("slept")
 
     async def sleep_in_a_callback(self) -> None:
         asyncio.get_running_loop().call_soon(LOG.append, "callback")
@@ -525,6 +535,17 @@ async def test_waiting_on_the_outside_lets_others_in(
     assert LOG == ["wait", "visit", "waited"]
 
 
+@pytest.mark.parametrize("sleep", ["sleep_briefly", "sleep_briefly_natively"])
+async def test_a_sleep_of_no_length_lets_others_in(runtime: durable.Runtime, sleep: str) -> None:
+    """`sleep(0)` is a wait on the outside, if a short one; a free lock's checkpoint is none."""
+    stub = runtime.namespace(Visitor).get_by_name("a")
+    sleeping, visit = getattr(stub, sleep)(), stub.visit()
+    await sleeping
+    await visit
+
+    assert LOG == ["sleep", "visit", "slept"]
+
+
 async def test_waiting_on_the_outside_in_a_task_lets_others_in(
     store: Store, runtime: durable.Runtime, start: Start[Any]
 ) -> None:
@@ -622,7 +643,7 @@ class Impatient(durable.DurableObject):
 
     async def fail_after(self) -> str:
         try:
-            with anyio.fail_after(0.001):
+            with anyio.fail_after(TIMEOUT_S):
                 await DOORS["door"].wait()
         except TimeoutError:
             LOG.append("timed out")
@@ -632,7 +653,7 @@ class Impatient(durable.DurableObject):
 
     async def asyncio_timeout(self) -> str:
         try:
-            async with asyncio.timeout(0.001):
+            async with asyncio.timeout(TIMEOUT_S):
                 await DOORS["door"].wait()
         except TimeoutError:
             LOG.append("timed out")
@@ -642,7 +663,7 @@ class Impatient(durable.DurableObject):
 
     async def wait_for(self) -> str:
         try:
-            await asyncio.wait_for(DOORS["door"].wait(), 0.001)
+            await asyncio.wait_for(DOORS["door"].wait(), TIMEOUT_S)
         except TimeoutError:
             LOG.append("timed out")
             await asyncio.sleep(0)
@@ -650,7 +671,7 @@ class Impatient(durable.DurableObject):
         return "in time"
 
     async def group_with_deadline(self) -> str:
-        with anyio.move_on_after(0.001) as scope:
+        with anyio.move_on_after(TIMEOUT_S) as scope:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(DOORS["door"].wait)
                 tasks.start_soon(DOORS["door"].wait)
@@ -732,7 +753,7 @@ async def expire_behind_a_read(
     timed = start(getattr(impatient, method)())
     with store.faults.hold_reads():
         reading = start(impatient.read())
-        await anyio.sleep(0.01)  # the timeout is one of the loop's own, which no clock of ours moves
+        await anyio.sleep(TIMEOUT_S + 0.02)  # no clock of ours moves it
         await store.settle()
 
         assert LOG == ["read"]
@@ -792,8 +813,7 @@ class Failing(durable.DurableObject):
             raise ValueError("one")
 
         return [
-            str(result)
-            for result in await asyncio.gather(fail(), fail(), return_exceptions=True)
+            str(result) for result in await asyncio.gather(fail(), fail(), return_exceptions=True)
         ]
 
     def works(self) -> bool:

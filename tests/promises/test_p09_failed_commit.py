@@ -232,9 +232,9 @@ async def test_a_handler_that_catches_everything_around_its_storage_does_not_go_
 ) -> None:
     """The loop that swallows all errors ends with its object."""
     store.faults.fail_commits(after=2)
+    stub = writers.get_by_name("a")
+    await stub.write()
     with pytest.raises(durable.CommitFailed):
-        stub = writers.get_by_name("a")
-        await stub.write()
         await durable.testing.run_in_object(stub, _catch_and_write)
     await store.settle()
 

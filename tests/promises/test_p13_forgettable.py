@@ -58,9 +58,7 @@ class Memory(durable.DurableObject):
         return fn
 
 
-async def test_an_idle_object_is_evicted_after_10_s(
-    store: Store, runtime: durable.Runtime
-) -> None:
+async def test_an_idle_object_is_evicted_after_10_s(store: Store, runtime: durable.Runtime) -> None:
     """And rebuilt on the next event, by the same stub."""
     stub = runtime.namespace(Memory).get_by_name("a")
     assert await stub.count() == [1, 1]
@@ -187,9 +185,7 @@ async def test_busy_objects_do_not_go(store: Store, start: Start[Any]) -> None:
             await call.result()
 
 
-async def test_the_name_is_known_after_an_eviction(
-    store: Store, runtime: durable.Runtime
-) -> None:
+async def test_the_name_is_known_after_an_eviction(store: Store, runtime: durable.Runtime) -> None:
     """However the object is reached this time."""
     memories = runtime.namespace(Memory)
     stub = memories.get_by_name("its name")

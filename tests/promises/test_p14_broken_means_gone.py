@@ -100,6 +100,9 @@ class Fragile(durable.DurableObject):
     async def call_and_abort(self, other: durable.Stub[Fragile]) -> None:
         await other.abort("the other's reason")
 
+    def write(self) -> None:
+        self.ctx.storage.put("key", 1)
+
     async def stored(self) -> dict[str, Any]:
         return await self.ctx.storage.list()
 
@@ -114,7 +117,7 @@ async def test_an_abort_gives_its_reason_to_the_caller(
 ) -> None:
     """With what the caller may want to know."""
     stub = objects.get_by_name("a")
-    with pytest.raises(durable.ObjectAborted, match="^my reason$") as caught:
+    with pytest.raises(durable.ObjectAborted, match=r"^my reason$") as caught:
         await stub.abort("my reason")
 
     assert caught.value.reset
@@ -249,6 +252,7 @@ async def test_reset_empties_the_store(
     stub = objects.get_by_name("a")
     await durable.testing.run_in_object(stub, lambda _, ctx: ctx.storage.put("key", 1))
     assert await durable.testing.list_object_ids(objects) == [stub.id]
+    objects.get_by_name("b").write()
     await durable.testing.reset(runtime)
 
     with pytest.raises(durable.ObjectReset):

@@ -110,9 +110,7 @@ async def test_requests_queued_for_too_long(
         assert await stub.visit() == "visited"
 
 
-async def test_the_queue_of_one_object_is_no_other_s(
-    store: Store, start: Start[Any]
-) -> None:
+async def test_the_queue_of_one_object_is_no_other_s(store: Store, start: Start[Any]) -> None:
     """Others are served as ever."""
     async with store.open(limits=durable.Limits(queued_deliveries_max=1)) as runtime:
         stub = await blocked(store, runtime, start)

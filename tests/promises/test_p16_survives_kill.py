@@ -61,9 +61,9 @@ async def test_what_was_delivered_is_there_wherever_the_power_fails(
     store.faults.repair()
     async with store.open() as runtime:
         for which in (0, 1):
-            count, entries, total, alarm = await runtime.namespace(Ledger).get_by_name(
-                str(which)
-            ).look()
+            count, entries, total, alarm = (
+                await runtime.namespace(Ledger).get_by_name(str(which)).look()
+            )
             assert count == told[which]
             assert len(entries) == count
             assert total == sum(entries)

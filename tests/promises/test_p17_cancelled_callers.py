@@ -241,7 +241,9 @@ async def test_a_handler_that_cancels_itself_ends_as_cancelled(
     assert await worker.stored() == {}
 
 
-@pytest.mark.parametrize(("method", "error"), [("interrupt", KeyboardInterrupt), ("exit", SystemExit)])
+@pytest.mark.parametrize(
+    ("method", "error"), [("interrupt", KeyboardInterrupt), ("exit", SystemExit)]
+)
 async def test_an_interrupt_in_a_handler_reaches_the_caller(
     worker: durable.Stub[Worker], method: str, error: type[BaseException]
 ) -> None:
@@ -363,7 +365,7 @@ async def test_a_cancelled_body_closes_in_order(store: Store) -> None:
 async def test_an_exception_of_the_body_leaves_open_unchanged(store: Store) -> None:
     """In no group, whatever runs."""
     error = LookupError("of the body")
-    with pytest.raises(LookupError) as caught:
+    with pytest.raises(LookupError) as caught:  # noqa: PT012
         async with store.open() as runtime:
             DOORS["door"].set()
             runtime.namespace(Worker).get_by_name("a").work()

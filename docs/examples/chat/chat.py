@@ -54,18 +54,16 @@ class ChatRoom(durable.DurableObject):
 
     async def websocket_message(self, ws: WebSocket, message: str | bytes) -> None:
         member = ws.deserialize_attachment()
-        if member["address"] in self.cooling:
-            say(ws, error="Your address is being rate-limited, please try again later.")
-            return
-        # Counted beside the handler: to wait for it here would let the next message overtake.
-        self.ctx.wait_until(self.count(member["address"]))
         said = parse(message)
         if said is None:
             say(ws, error="That was no message.")
-            return
-        if member["name"] is None:
+        elif member["name"] is None:
             self.join(ws, member, said.get("name"))
+        elif member["address"] in self.cooling:
+            say(ws, error="Your address is being rate-limited, please try again later.")
         else:
+            # Counted beside the handler: to wait for it here would let the next message overtake.
+            self.ctx.wait_until(self.count(member["address"]))
             self.post(ws, member["name"], said.get("message"))
 
     async def count(self, address: str) -> None:
@@ -124,7 +122,7 @@ class RateLimiter(durable.DurableObject):
     async def take(self) -> float:
         """Count one message; answers for how many seconds there should be no other."""
         now_s = time.time()
-        next_s = max(now_s, await self.ctx.storage.get("next_s", 0.0)) + MESSAGE_COSTS_S
+        next_s: float = max(now_s, await self.ctx.storage.get("next_s", 0.0)) + MESSAGE_COSTS_S
         self.ctx.storage.put("next_s", next_s)
         return max(0.0, next_s - now_s - GRACE_S)
 

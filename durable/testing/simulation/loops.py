@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import itertools
 import random
 import traceback
 from collections.abc import Awaitable, Callable
@@ -27,6 +28,7 @@ class ShuffledLoop(asyncio.SelectorEventLoop):
         self._order = order
         self._now_s = 0.0
         self._births: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
+        self._count = itertools.count()
 
     def time(self) -> float:
         return self._now_s
@@ -46,7 +48,10 @@ class ShuffledLoop(asyncio.SelectorEventLoop):
             task = getattr(handle._callback, "__self__", None)
             if isinstance(task, asyncio.Task):
                 places.append(place)
-                steps.append((self._births.setdefault(task, len(self._births)), handle))
+                birth = self._births.get(task)
+                if birth is None:
+                    birth = self._births[task] = next(self._count)
+                steps.append((birth, handle))
         if len(steps) > 1:
             # First an order that is the same in every process: what woke them may have been a set.
             steps.sort(key=lambda step: step[0])

@@ -1,0 +1,303 @@
+"""What is exported can be imported: the same values, names and alarms, there or elsewhere."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import durable
+from durable import operate
+from durable._disk.codec import decode, encode
+
+pytestmark = pytest.mark.backends("asyncio")
+
+
+class Box(durable.DurableObject):
+    """Keeps what it is given."""
+
+    async def put(self, key: str, value: Any) -> None:
+        self.ctx.storage.put(key, value)
+
+    async def set_alarm(self, posix_s: float) -> None:
+        self.ctx.storage.set_alarm(posix_s)
+
+    async def alarm(self) -> None:
+        """Rings in the far future only."""
+
+
+FAR_S = 4_000_000_000.0
+
+
+def fill(folder: Path, *names: str) -> None:
+    """A store with a Box of each name, and one without a name."""
+
+    async def main() -> None:
+        async with durable.open(folder, bindings={"BOXES": Box}) as runtime:
+            boxes = runtime.namespace(Box)
+            for name in names:
+                await boxes.get_by_name(name).put("name", name)
+                await boxes.get_by_name(name).set_alarm(FAR_S)
+            await boxes.get(boxes.new_unique_id()).put("k" * 2_000, ("long", "key"))
+
+    anyio.run(main)
+
+
+def exported(folder: Path, **options: Any) -> str:
+    text = io.StringIO()
+    with operate.look(folder) as store:
+        operate.export(store, text, **options)
+    return text.getvalue()
+
+
+def contents(folder: Path) -> list[Any]:
+    """All that is in a store, but for where it lies in the file."""
+    with operate.look(folder) as store:
+        return [
+            (found.cls.label, found.id, found.name, found.created, found.alarm,
+             dict(store.items(found)))
+            for found in store.objects()
+        ]  # fmt: skip
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    fill(tmp_path / "source", "a", "b")
+    return tmp_path / "source"
+
+
+@pytest.fixture
+def file(source: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "objects.jsonl"
+    path.write_text(exported(source), encoding="utf-8")
+    return path
+
+
+def test_a_store_goes_into_another_whole(source: Path, file: Path, tmp_path: Path) -> None:
+    """Ids, names, creation times, alarms and values are what they were."""
+    carried = operate.import_file(tmp_path / "other", file)
+
+    assert (carried.objects, carried.values) == (3, 3)
+    assert contents(tmp_path / "other") == contents(source)
+    assert operate.check(tmp_path / "other") == []
+
+
+async def test_what_was_imported_is_there_for_the_program(file: Path, tmp_path: Path) -> None:
+    """An imported object is reached by its name, and has its alarm."""
+    await anyio.to_thread.run_sync(operate.import_file, tmp_path / "other", file)
+    async with durable.open(tmp_path / "other", bindings={"BOXES": Box}) as runtime:
+        names = [found.name async for found in runtime.namespace(Box).objects("a")]
+
+    assert names == ["a"]
+
+
+def test_one_object_is_forked_under_another_name(source: Path, tmp_path: Path) -> None:
+    """An object goes into the same store under a new name; the old one stays as it is."""
+    file = tmp_path / "one.jsonl"
+    file.write_text(exported(source, cls="Box", name_or_id="a"), encoding="utf-8")
+    before = contents(source)
+    operate.import_file(source, file, name="fork of a")
+
+    after = contents(source)
+    assert [each for each in after if each[2] != "fork of a"] == before
+    (fork,) = [each for each in after if each[2] == "fork of a"]
+    assert fork[5] == {"name": "a"}
+
+
+def test_objects_go_into_another_class(source: Path, file: Path) -> None:
+    """Named objects have the id there that their name has in that class."""
+    operate.import_file(source, file, cls="Crate")
+
+    with operate.look(source) as store:
+        assert store.cls("Crate").unique_key == "Crate"
+        assert dict(store.items(store.find("Crate", "b"))) == {"name": "b"}
+        assert store.count(store.cls("Crate")) == 3
+
+
+def test_what_is_there_is_refused_skipped_or_replaced(source: Path, file: Path) -> None:
+    """An import never overwrites unless it is told to."""
+    before = contents(source)
+    with pytest.raises(operate.ObjectExists, match="in the store already"):
+        operate.import_file(source, file)
+    assert operate.import_file(source, file, existing="skip").skipped == 3
+    assert contents(source) == before
+
+    fill(source, "a", "c")  # further keys, and a further object
+    assert operate.import_file(source, file, existing="replace").objects == 3
+    assert [each for each in contents(source) if each in before] == before
+    assert operate.check(source) == []
+
+
+def test_only_a_single_object_can_be_renamed(file: Path, tmp_path: Path) -> None:
+    """A name for many is an error, and makes no store."""
+    with pytest.raises(operate.NotAnExport, match="one object"):
+        operate.import_file(tmp_path / "other", file, name="x")
+
+    assert not (tmp_path / "other").exists()
+
+
+def test_unknown_classes_and_objects_are_said(source: Path) -> None:
+    """With what there is."""
+    with operate.look(source) as store:
+        with pytest.raises(durable.UnknownClass, match="known are: Box"):
+            operate.export(store, io.StringIO(), cls="Nope")
+        with pytest.raises(operate.UnknownObject, match="'nobody'"):
+            store.find("Box", "nobody")
+        with pytest.raises(durable.InvalidId):
+            store.find("Box", "0" * 64)
+
+
+def drop_last(lines: list[str]) -> list[str]:
+    return lines[:-1]
+
+
+def cut(lines: list[str]) -> list[str]:
+    return [*lines[:-1], lines[-1][:5]]
+
+
+def with_line(number: int, text: str) -> Callable[[list[str]], list[str]]:
+    return lambda lines: [*lines[:number], text, *lines[number + 1 :]]
+
+
+OBJECT = '{"object":{"id":"%s","name":null,"created":"2026-01-01T00:00:00+00:00","alarm":null}}'
+
+BROKEN = {
+    "cut off at a line": drop_last,
+    "cut off inside a line": cut,
+    "empty": lambda lines: [],
+    "no export": lambda lines: ['{"some": "thing"}'],
+    "a later version": with_line(0, '{"format":"durable export","version":99}'),
+    "no JSON": with_line(3, "what?"),
+    "no object": with_line(3, "[]"),
+    "NaN": with_line(3, '{"key":"name","value":NaN}'),
+    "an unknown type": with_line(3, '{"key":"name","value":{"$complex":[1,2]}}'),
+    "a wrong value": with_line(3, '{"key":"name","value":{"$bytes":"?"}}'),
+    "a key that is no text": with_line(3, '{"key":7,"value":1}'),
+    "a key that is too long": with_line(3, json.dumps({"key": "k" * 2_049, "value": 1})),
+    "an id of nobody": with_line(2, OBJECT % ("0" * 64)),
+    "an id that is none": with_line(2, OBJECT % "xyz"),
+    "an object before any class": lambda lines: [lines[0], *lines[2:]],
+    "a key before any object": lambda lines: [*lines[:2], '{"key":"a","value":1}', *lines[2:]],
+    "an object twice": lambda lines: [*lines[:-1], *lines[2:]],
+    "too few objects": lambda lines: [*lines[:2], *lines[4:]],
+    "something behind the end": lambda lines: [*lines, lines[1]],
+}
+
+
+@pytest.mark.parametrize("damage", BROKEN.values(), ids=BROKEN.keys())
+def test_a_file_that_is_not_right_changes_nothing(
+    file: Path, tmp_path: Path, damage: Callable[[list[str]], list[str]]
+) -> None:
+    """The whole file is read first; what is wrong is said with its line."""
+    lines = damage(file.read_text(encoding="utf-8").splitlines())
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    with pytest.raises(operate.NotAnExport):
+        operate.import_file(tmp_path / "other", file)
+
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_value_that_cannot_be_decoded_is_carried_as_it_is(tmp_path: Path) -> None:
+    """A store of another codec is carried byte for byte."""
+
+    class Reversed:
+        def encode(self, value: Any, /) -> bytes:
+            return b"!" + repr(value).encode()
+
+        def decode(self, encoded: bytes, /) -> Any:
+            raise AssertionError
+
+    async def main() -> None:
+        async with durable.open(
+            tmp_path / "source", bindings={"BOXES": Box}, codec=Reversed()
+        ) as runtime:
+            await runtime.env.BOXES.get_by_name("a").put("k", 1)
+
+    anyio.run(main)
+    file = tmp_path / "objects.jsonl"
+    file.write_text(exported(tmp_path / "source"), encoding="utf-8")
+    operate.import_file(tmp_path / "other", file)
+
+    for folder in (tmp_path / "source", tmp_path / "other"):
+        with operate.look(folder) as store:
+            (found,) = store.objects()
+            assert dict(store.encoded(found)) == {"k": b"!1"}
+
+
+# Values
+
+ZONES = st.sampled_from(
+    [None, UTC, timezone(timedelta(hours=2)), timezone(timedelta(hours=1), "mine"),
+     ZoneInfo("Europe/Berlin"), ZoneInfo("UTC")]
+)  # fmt: skip
+KEYS = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+    | st.binary() | st.dates() | st.uuids() | st.decimals(allow_nan=False)
+    | st.timedeltas()
+)  # fmt: skip
+LEAVES = (
+    KEYS | st.datetimes(timezones=st.none()) | st.builds(
+        lambda moment, zone, fold: moment.replace(tzinfo=zone, fold=fold),
+        st.datetimes(), ZONES, st.sampled_from([0, 1]),
+    ) | st.times()
+)  # fmt: skip
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.sets(KEYS, max_size=4)
+        | st.frozensets(KEYS, max_size=4)
+        | st.dictionaries(KEYS, inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["$int", "$", "a", ""]), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+@given(VALUES)
+def test_every_value_survives_json(value: Any) -> None:
+    """A value comes back from JSON such that it would be stored as the same bytes."""
+    back = operate.from_json(json.loads(json.dumps(operate.to_json(value))))
+
+    assert back == value
+    assert repr(decode(encode(back))) == repr(decode(encode(value)))
+
+
+KNOWN: list[tuple[Any, str]] = [
+    ([None, True, 1, 1.5, "x"], '[null, true, 1, 1.5, "x"]'),
+    (2**60, '{"$int": "1152921504606846976"}'),
+    (float("inf"), '{"$float": "inf"}'),
+    (b"\x00\xff", '{"$bytes": "AP8="}'),
+    ((1, 2), '{"$tuple": [1, 2]}'),
+    ({1: 2}, '{"$dict": [[1, 2]]}'),
+    ({"$a": 2}, '{"$dict": [["$a", 2]]}'),
+    (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), '{"$datetime": "2026-01-02T03:04:05+00:00"}'),
+    (
+        datetime(2026, 1, 2, 3, 4, tzinfo=ZoneInfo("Europe/Berlin")),
+        '{"$datetime": "2026-01-02T03:04:00", "zone": "Europe/Berlin"}',
+    ),
+    (date(2026, 1, 2), '{"$date": "2026-01-02"}'),
+    (time(3, 4), '{"$time": "03:04:00"}'),
+    (timedelta(days=-1, microseconds=7), '{"$timedelta": [-1, 0, 7]}'),
+    (Decimal("1.20"), '{"$decimal": "1.20"}'),
+    (UUID(int=1), '{"$uuid": "00000000-0000-0000-0000-000000000001"}'),
+]
+
+
+@pytest.mark.parametrize(("value", "written"), KNOWN)
+def test_the_format_is_what_it_is_documented_to_be(value: Any, written: str) -> None:
+    """These texts are in files that people keep: add, never change."""
+    assert json.dumps(operate.to_json(value)) == written
+    assert operate.from_json(json.loads(written)) == value
