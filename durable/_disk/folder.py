@@ -158,7 +158,8 @@ def _read_meta_page(fd: int, file: str, offset: int) -> Meta:
 def _check_root(fd: int, meta: Meta, root: int) -> None:
     if root == NO_PAGE:
         return
-    raw = os.pread(fd, PAGE_HEADER.size, root * meta.page_size)
+    place = root * meta.page_size
+    raw = os.pread(fd, PAGE_HEADER.size, place) if place < os.fstat(fd).st_size else b""
     if len(raw) < PAGE_HEADER.size or PAGE_HEADER.unpack(raw)[0] != root:
         raise PageFault(f"page {root} is not there")
 

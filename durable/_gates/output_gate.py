@@ -22,6 +22,8 @@ class OutputGate:
     _confirmed: int = 0
     # The turn under way has written; `seal` makes a batch of it.
     has_unsealed: bool = False
+    # The object broke: nothing leaves any more.
+    is_closed: bool = False
     # A list, since there are few as a rule, and an empty deque is ten times as large.
     _waiting: list[tuple[int, Callable[[], None]]] | None = None
     # Told of the first write after a seal: writes made outside of any turn must be sealed too.
@@ -46,11 +48,17 @@ class OutputGate:
         """Batch *number* is on disk, and so are all before it."""
         assert self._durable < number <= self._sealed
         self._durable = number
-        # Asked anew each time: what is let out may break the object and drop the rest.
-        while self._waiting and self._waiting[0][0] <= number:
-            _, release = self._waiting.pop(0)
-            if not self._waiting:
-                self._waiting = None  # an idle object has no use for it
+        waiting = self._waiting
+        if waiting is None:
+            return
+        count = 0
+        while count < len(waiting) and waiting[count][0] <= number:
+            count += 1
+        # None where there is nobody: an idle object has no use for an empty list.
+        self._waiting = waiting[count:] or None
+        for _, release in waiting[:count]:
+            if self.is_closed:
+                return  # what was let out before has broken the object
             release()
 
     def ticket(self) -> int:
@@ -89,6 +97,7 @@ class OutputGate:
 
     def drop_waiting(self) -> None:
         """Forget what waits here: it is never sent."""
+        self.is_closed = True
         self._waiting = None
         self.on_first_write = None
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from attrs import define, field
 
+from .loop import CROWD
+
 # Where Python can, a task's first step is taken at once, inside of its starter's.
 EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
@@ -49,6 +51,10 @@ class AsyncioLoop:
         # the loop for each task: the body says `ended` as its last word.
         self._tasks.add(task)
         return task
+
+    @property
+    def is_crowded(self) -> bool:
+        return len(self._tasks) >= CROWD
 
     def ended(self, task: Any) -> None:
         self._tasks.discard(task)

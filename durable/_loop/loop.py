@@ -13,6 +13,10 @@ from contextvars import Context
 from typing import Any, Protocol
 
 
+# From so many tasks on a loop counts as crowded.
+CROWD = 8
+
+
 class Waker(Protocol):
     """One wait of one task. `set_result(None)` ends it; never call that twice."""
 
@@ -43,6 +47,10 @@ class Loop(Protocol):
 
         The body must not raise; it answers True when it buried code. `task_starts` does not wrap it.
         """
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so many of these tasks are under way that others will soon do what one does."""
 
     def ended(self, task: Any) -> None:
         """The body of *task*, which `spawn` started, has nothing more to do."""

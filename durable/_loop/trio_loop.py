@@ -19,6 +19,7 @@ import trio
 from attrs import define, field
 from outcome import Value
 
+from .loop import CROWD
 from .trio_starts import own_start
 
 
@@ -100,6 +101,10 @@ class TrioLoop:
         finally:
             own_start.pop()
         return task
+
+    @property
+    def is_crowded(self) -> bool:
+        return len(_own_tasks) >= CROWD
 
     def ended(self, task: Any) -> None:
         """Nothing to do: the nursery knows."""

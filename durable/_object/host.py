@@ -11,7 +11,7 @@ import enum
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from contextvars import copy_context
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import define
 
@@ -73,6 +73,8 @@ class Phase(enum.Enum):
 class Host:
     """Keeps one object alive, and knows when it need not."""
 
+    gate_class: ClassVar[type[InputGate]] = InputGate
+
     id: ObjectId
     cls: type[DurableObject]
     services: Services
@@ -104,7 +106,7 @@ class Host:
         self.cls = cls
         self.services = services
         self.output = OutputGate()
-        self.gate = InputGate(services.loop, self.output, self._seal, self._start)
+        self.gate = self.gate_class(services.loop, self.output, self._seal, self._start)
         self.output.on_first_write = self._first_write
         self.sections = Sections(self.gate, services.timers, services.limits, self.fail)
         self.place = place
@@ -178,6 +180,10 @@ class Host:
             self.shelf.touch()
         if self.phase is Phase.NEW:
             self._construct_first()
+            if gate.broken is not None:  # where tasks are eager, the constructor has run by now
+                self.tally.errors += 1
+                event.fail(gate.broken.again())
+                return
         if self._open is None:
             self._open = {event}
         else:

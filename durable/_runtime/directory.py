@@ -31,6 +31,7 @@ class Directory:
 
     services: Services
     environment: Environment
+    host_class: type[Host] = Host
     _hosts: dict[bytes, Host] = field(factory=dict, init=False)
     # Objects whose broken host left batches on their way, and what is to begin when those are in.
     _unsettled: dict[bytes, list[Callable[[], None]]] = field(factory=dict, init=False)
@@ -49,7 +50,7 @@ class Directory:
         if len(self._hosts) >= self.services.limits.live_objects_max:
             self._make_room()
         place = self._place(object_id, class_number)
-        host = Host(object_id, cls, self.services, place)
+        host = self.host_class(object_id, cls, self.services, place)
         self._hosts[object_id.raw] = host
         if self.services.observers.observers:
             observe(host)

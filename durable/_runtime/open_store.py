@@ -30,7 +30,9 @@ from durable._model.clock import Clock
 from durable._model.errors import RuntimeClosed
 from durable._model.limits import Limits
 from durable._model.observer import Observer
+from durable._object.debug import WatchedHost
 from durable._object.events import Event
+from durable._object.host import Host
 from durable._object.observed import Observers
 from durable._object.services import Services
 from durable._storage.cache_budget import CacheBudget
@@ -61,6 +63,8 @@ class Options:
     operate: bool = False
     # Writes stay in memory and vanish.
     scratch: bool = False
+    # Tell what objects do wrong.
+    debug: bool = False
 
 
 class OpenStore:
@@ -76,6 +80,8 @@ class OpenStore:
         self._faults = faults
         self._operate = options.operate
         self._desk: Desk | None = None
+        # Batches of the round under way, when there are many.
+        self._gathered: list[Batch] = []
         self._limits = limits
         self._clock = clock
         backend = which_backend()
@@ -121,7 +127,8 @@ class OpenStore:
         self._services.observers = self._observers
         if options.observer is not None:
             self._observers.add(options.observer, ())
-        self._directory = Directory(self._services, self._environment)
+        host_class = WatchedHost if options.debug else Host
+        self._directory = Directory(self._services, self._environment, host_class)
         self._alarms = Alarms(self._services, self._environment, {})
         self._unwatch = clock.watch(self._is_busy)
         self._starts = task_starts.watch(backend, gate_task)
@@ -154,9 +161,7 @@ class OpenStore:
             self._commits,
         )
         if self._operate:
-            self._desk = Desk(
-                self._path, runtime, self._clock, self._loop.call_soon_threadsafe
-            )
+            self._desk = Desk(self._path, runtime, self._clock, self._loop.call_soon_threadsafe)
         for record, cls in settled.classes.values():
             runtime.add_class(record, cls)
         for program in programs:
@@ -175,6 +180,9 @@ class OpenStore:
         if self._desk is not None:
             self._desk.close()
         self._services.is_open = False
+        for host in self._directory:
+            if isinstance(host, WatchedHost):
+                host.tell_unawaited()
         self._alarms.close()
         self._unwatch()
         with anyio.move_on_after(self._limits.shutdown_s_max):
@@ -184,6 +192,7 @@ class OpenStore:
         await self._cancel_what_runs()
         for host in self._directory:
             host.finish_turns()
+        self._submit_gathered()
         await anyio.to_thread.run_sync(self._committer.stop)
         await self._wait_reported()
         for host in self._directory:
@@ -216,18 +225,33 @@ class OpenStore:
     def _submit(self, batch: Batch) -> None:
         if batch.alarm is not Unchanged.UNCHANGED:
             self._alarms.submitting(batch)
-        self._committer.submit(batch)
+        if self._gathered:
+            self._gathered.append(batch)
+        elif self._loop.is_crowded:
+            # Others will write in this round too. The committer, woken for this one batch, would
+            # commit it alone, and fight the loop for the interpreter meanwhile.
+            self._gathered.append(batch)
+            self._loop.call_soon(self._submit_gathered)
+        else:
+            self._committer.submit(batch)
+
+    def _submit_gathered(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        for batch in gathered:
+            self._committer.submit(batch)
 
     def _is_busy(self) -> bool:
         """Whether threads are at work, in a way that a test need not end."""
         faults = self._faults
-        return (self._committer.waiting > 0 and not (faults and faults.is_commit_stuck)) or (
+        waiting = self._committer.waiting + len(self._gathered)
+        return (waiting > 0 and not (faults and faults.is_commit_stuck)) or (
             self._reads.waiting > 0 and not (faults and faults.is_read_stuck)
         )
 
     def _when_answered(self, callback: Any) -> None:
         """An empty batch comes back when all before it have."""
         place = Place(0, b"", 0, None, None, None)
+        self._submit_gathered()
         # Once the committer is stopped no successor begins any more, and nobody is to be told.
         with suppress(RuntimeClosed):
             self._committer.submit(

@@ -42,6 +42,7 @@ class _Opening:
         observer: Observer | None,
         operate: bool | None,
         scratch: bool,
+        debug: bool,
     ) -> None:
         if reads not in {"inline", "thread"}:
             raise ValueError(f'reads must be "inline" or "thread", not {reads!r}')
@@ -58,6 +59,7 @@ class _Opening:
             # The socket in the folder is the owner's.
             operate=not scratch and (wants_desk() if operate is None else operate),
             scratch=scratch,
+            debug=debug,
         )
         self._open: OpenStore | None = None
 
@@ -93,7 +95,9 @@ class open(_Opening):
     a callable that is told what happens, `print` for instance; *operate*: open a socket in the
     folder for `durable tail` and `durable top` (None: if DURABLE_OPERATE is set to 1); *scratch*:
     read the store, keep what is written in memory, and forget it at the end, to try things on real
-    data, beside the owner if there is one; only alarms that are set meanwhile ring.
+    data, beside the owner if there is one; only alarms that are set meanwhile ring; *debug*: warn of
+    what objects do wrong: a value that is read before a wait on the outside and written after it, a
+    step that holds up the event loop, a call that nobody waits for at the end.
 
     Raises StoreInUse if another process or another `open` has the store, StoreDamaged,
     FormatTooNew, MigrationConflict, and OSError where the folder cannot be used. An exception of
@@ -115,6 +119,7 @@ class open(_Opening):
         observer: Observer | None = None,
         operate: bool | None = None,
         scratch: bool = False,
+        debug: bool = False,
     ) -> None:
         program = _program(dict(bindings or {}), dict(vars or {}), tuple(migrations), script)
         super().__init__(
@@ -127,6 +132,7 @@ class open(_Opening):
             observer=observer,
             operate=operate,
             scratch=scratch,
+            debug=debug,
         )
 
 
@@ -186,6 +192,7 @@ class open_config(_Opening):
         observer: Observer | None = None,
         operate: bool | None = None,
         scratch: bool = False,
+        debug: bool = False,
     ) -> None:
         config = read_config(file, environment)
         folder = store_folder(config, path)
@@ -201,6 +208,7 @@ class open_config(_Opening):
             observer=observer,
             operate=operate,
             scratch=scratch,
+            debug=debug,
         )
 
 

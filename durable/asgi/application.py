@@ -29,6 +29,7 @@ from .requests import (
 )
 from .responses import send_response
 from .sockets import answer_upgrade, refuse
+from .watching import Watch
 
 log = logging.getLogger("durable")
 
@@ -150,31 +151,21 @@ class Application:
 
     async def _answer_http(self, scope: Scope, receive: Receive, send: Send) -> None:
         incoming = Incoming(receive, self._body_size_max)
-        failure: Exception | None = None
-        async with anyio.create_task_group() as tasks:
-
-            async def watch() -> None:
-                await incoming.wait_gone()
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(watch)
+        with Watch(incoming, self._runtime) as watch:
             try:
-                response = await self._respond(scope, incoming)
+                response = await self._respond(scope, incoming, watch)
                 is_head = scope["method"] == "HEAD"
+                # What fails from here on is half-way out. To end tells the client that it is not
+                # whole, and the server logs the error.
                 await send_response(response, send, is_head=is_head, kind="http.response")
             except ClientGone:
                 pass
-            except Exception as error:
-                # The answer is half-way out. To end here tells the client that it is not whole, and
-                # the server logs the error.
-                failure = error
-            tasks.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
 
-    async def _respond(self, scope: Scope, incoming: Incoming) -> Response:
+    async def _respond(self, scope: Scope, incoming: Incoming, watch: Watch) -> Response:
         """The answer to a request, whatever happens."""
         try:
+            if self._runtime is None:
+                watch.begin(await self.open())
             request = await read_request(scope, incoming)
             response = await self._call(request)
             if response.websocket is not None:

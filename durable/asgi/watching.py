@@ -1,0 +1,73 @@
+"""Noticing that a client has gone away while its request is being answered.
+
+To listen for it takes a task, which costs as much as a short request altogether. So it starts only
+when the answer has taken a while.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import anyio
+
+from durable import Runtime
+from durable._loop.loop import Task
+from durable._loop.timers import Timer
+
+from .requests import Incoming
+
+WATCHED_AFTER_S = 0.05
+
+
+class Watch:
+    """Around the answering of one request: cancels it when the client has gone away."""
+
+    def __init__(self, incoming: Incoming, runtime: Runtime | None) -> None:
+        self._incoming = incoming
+        self._runtime = runtime
+        self._scope = anyio.CancelScope()
+        self._timer: Timer | None = None
+        self._task: Task | None = None
+
+    def __enter__(self) -> Self:
+        self._scope.__enter__()
+        if self._runtime is not None:
+            self.begin(self._runtime)
+        return self
+
+    def begin(self, runtime: Runtime) -> None:
+        """The store, whose loop and timers are used, is open."""
+        self._runtime = runtime
+        services = runtime._services
+        if services.loop.is_here():
+            self._timer = services.timers.call_later(WATCHED_AFTER_S, self._start)
+
+    def _start(self) -> None:
+        assert self._runtime is not None
+        self._task = self._runtime._services.loop.spawn(self._run(), "durable.asgi watch")
+
+    async def _run(self) -> None:
+        assert self._runtime is not None
+        loop = self._runtime._services.loop
+        task = loop.own_task()
+        try:
+            await self._incoming.wait_gone()
+        except Exception:  # a server that cannot say that has nobody to answer either
+            pass
+        else:
+            self._scope.cancel()
+        finally:
+            loop.ended(task)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool | None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        return self._scope.__exit__(kind, error, traceback)

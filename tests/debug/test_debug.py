@@ -1,0 +1,133 @@
+"""Debug mode tells a developer what goes wrong in their own objects, and where."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+import durable
+
+pytestmark = pytest.mark.backends("asyncio", "trio")
+
+
+class Shop(durable.DurableObject):
+    async def sell(self) -> int:
+        left = await self.ctx.storage.get("left", 10)
+        await anyio.sleep(0)
+        self.ctx.storage.put("left", left - 1)
+        return left - 1
+
+    async def sell_by_kv(self) -> None:
+        left = self.ctx.storage.kv.get("left", 10)
+        await anyio.sleep(0)
+        self.ctx.storage.kv.put("left", left - 1)
+
+    async def sell_well(self) -> None:
+        await anyio.sleep(0)
+        left = await self.ctx.storage.get("left", 10)
+        self.ctx.storage.put("left", left - 1)
+
+    async def sell_after_another_look(self) -> None:
+        await self.ctx.storage.get("left", 10)
+        await anyio.sleep(0)
+        left = await self.ctx.storage.get("left", 10)
+        self.ctx.storage.put({"left": left - 1, "sold": 1})
+
+    async def sell_alone(self) -> None:
+        async def section() -> None:
+            left = await self.ctx.storage.get("left", 10)
+            await anyio.sleep(0)
+            self.ctx.storage.put("left", left - 1)
+
+        await self.ctx.block_concurrency_while(section)
+
+    async def think(self) -> None:
+        await anyio.sleep(0)
+        time.sleep(0.06)
+
+    def think_at_once(self) -> None:
+        time.sleep(0.06)
+
+    async def wait(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+    async def fail(self) -> None:
+        await anyio.sleep(0)
+        raise KeyError("sold out")
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[durable.Stub[Shop]]:
+    async with durable.open(tmp_path / "store", debug=True) as runtime:
+        yield runtime.namespace(Shop).get_by_name("corner")
+
+
+@pytest.mark.parametrize("method", ["sell", "sell_by_kv"])
+async def test_a_lost_update_in_waiting_is_told(shop: durable.Stub[Shop], method: str) -> None:
+    """With the object, the key, where it was read, and where it is written."""
+    with pytest.warns(RuntimeWarning, match=r"Shop\('corner'\) read 'left' at .*py:\d+") as told:
+        await getattr(shop, method)()
+
+    assert told[0].filename == __file__
+
+
+@pytest.mark.parametrize("method", ["sell_well", "sell_after_another_look", "sell_alone"])
+async def test_what_is_right_is_not_told(shop: durable.Stub[Shop], method: str) -> None:
+    """A read in the turn of the write, or with the others kept out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        await getattr(shop, method)()
+        await getattr(shop, method)()
+
+
+@pytest.mark.parametrize("method", ["think", "think_at_once"])
+async def test_a_step_that_holds_up_the_loop_is_told(
+    shop: durable.Stub[Shop], method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the object and how long it took."""
+    await getattr(shop, method)()
+
+    assert f"{method}() of Shop('corner') held up the event loop for" in caplog.text
+
+
+async def test_a_handler_that_waits_holds_nobody_up(
+    shop: durable.Stub[Shop], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Time that passes while others may run is none of its own."""
+    await shop.wait(0.06)
+
+    assert "held up" not in caplog.text
+
+
+async def test_a_call_that_nobody_awaits_is_told_at_the_end(tmp_path: Path) -> None:
+    """With the line that made it."""
+    with pytest.warns(RuntimeWarning, match=r"wait\(\) of Shop\('a'\) was called and not") as told:
+        async with durable.open(tmp_path / "store", debug=True) as runtime:
+            runtime.namespace(Shop).get_by_name("a").wait(0.01)
+
+    assert told[0].filename == __file__
+
+
+async def test_errors_and_answers_are_the_same(shop: durable.Stub[Shop]) -> None:
+    """Debug mode looks on."""
+    with pytest.raises(KeyError, match="sold out"):
+        await shop.fail()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert [await shop.sell() for _ in range(3)] == [9, 8, 7]
+
+
+async def test_without_it_nothing_is_watched(tmp_path: Path) -> None:
+    """There is nothing of it in the way of a call."""
+    async with durable.open(tmp_path / "store") as runtime:
+        stub = runtime.namespace(Shop).get_by_name("a")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            await stub.sell()
+
+    assert type(stub._host).__name__ == "Host"
