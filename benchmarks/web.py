@@ -21,6 +21,7 @@ from anyio.abc import SocketStream
 from .harness import RATE, Row, Setting, Work, compare, main, together
 
 HERE = Path(__file__).resolve().parent
+START_S_MAX = 30.0
 
 
 async def ask(setting: Setting) -> list[Row]:
@@ -46,28 +47,44 @@ async def ask(setting: Setting) -> list[Row]:
 @asynccontextmanager
 async def serving(name: str, setting: Setting) -> AsyncIterator[int]:
     """Serve one of the applications; gives the port."""
-    folder = setting.new_folder()
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(256)
-        fd, port = listening.fileno(), listening.getsockname()[1]
-        process = start(name, fd, folder)
+    port = free_port()
+    process = start(name, port, setting.new_folder())
     try:
-        await requests(port, 1)(1)  # its connection waits until the server is there
+        await wait_serving(port, process)
         yield port
     finally:
         process.terminate()
         process.wait()
 
 
-def start(name: str, fd: int, folder: Path) -> subprocess.Popen[bytes]:
+def free_port() -> int:
+    # Not a socket that the server inherits: of one of those uvicorn does not know that it is TCP,
+    # and then answers wait for the client's delayed acknowledgement.
+    with socket.socket() as trying:
+        trying.bind(("127.0.0.1", 0))
+        port: int = trying.getsockname()[1]
+        return port
+
+
+def start(name: str, port: int, folder: Path) -> subprocess.Popen[bytes]:
     uvicorn = [sys.executable, "-m", "uvicorn", f"benchmarks.web_apps:{name}"]
     return subprocess.Popen(
-        [*uvicorn, "--fd", str(fd), "--no-access-log", "--log-level", "warning"],
+        [*uvicorn, "--port", str(port), "--no-access-log", "--log-level", "warning"],
         cwd=HERE.parent,
         env={**os.environ, "BENCH_FOLDER": str(folder)},
-        pass_fds=[fd],
     )
+
+
+async def wait_serving(port: int, process: subprocess.Popen[bytes]) -> None:
+    with anyio.fail_after(START_S_MAX):
+        while process.poll() is None:
+            try:
+                await requests(port, 1)(1)
+            except* OSError:
+                await anyio.sleep(0.05)
+            else:
+                return
+    raise RuntimeError(f"the server ended with {process.returncode}")
 
 
 def requests(port: int, clients: int) -> Work:

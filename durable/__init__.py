@@ -40,7 +40,6 @@ from durable._model.errors import (
 from durable._model.ids import ObjectId
 from durable._model.limits import Limits
 from durable._model.messages import Request, Response
-from durable._model.observer import Observer
 from durable._object.alarms import AlarmInfo
 from durable._model.websocket import WebSocket
 from durable._object.base import DurableObject
@@ -86,7 +85,6 @@ __all__ = [
     "ObjectId",
     "ObjectOverloaded",
     "ObjectReset",
-    "Observer",
     "RemoteFunction",
     "Request",
     "Response",

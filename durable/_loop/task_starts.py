@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, cast
 from weakref import WeakKeyDictionary
 
-from attrs import define
+from attrs import define, field
 
 AnyCoroutine = Coroutine[Any, Any, Any]
 
@@ -34,6 +35,20 @@ class _Factory:
     loop: asyncio.AbstractEventLoop
     before: Callable[..., Any] | None
     users: int = 0
+    installed: Callable[..., Any] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        # anyio's task groups know asyncio's own eager factories by their code, and start no task
+        # eagerly through one, which they could not keep account of. So we stay one of its kind.
+        self.installed = self
+        if sys.version_info >= (3, 12):
+            make = _constructor_in(self.before)
+            if make is not None:
+
+                def constructor(coro: AnyCoroutine, **options: Any) -> Any:
+                    return make(self.wrap(coro) if self.users else coro, **options)
+
+                self.installed = asyncio.create_eager_task_factory(cast("Any", constructor))
 
     def __call__(
         self, loop: asyncio.AbstractEventLoop, coro: AnyCoroutine, **options: Any
@@ -51,8 +66,18 @@ class _Factory:
         if not self.users:
             _factories.pop(self.loop, None)
             present: object = self.loop.get_task_factory()
-            if present is self:
+            if present is self.installed:
                 self.loop.set_task_factory(self.before)
+
+
+def _constructor_in(factory: Any) -> Callable[..., Any] | None:
+    """What makes the tasks of an eager task factory of asyncio's; None for any other factory."""
+    if sys.version_info < (3, 12) or (
+        getattr(factory, "__code__", None) is not asyncio.eager_task_factory.__code__
+    ):
+        return None
+    constructor: Callable[..., Any] = factory.__closure__[0].cell_contents
+    return constructor
 
 
 _factories: WeakKeyDictionary[asyncio.AbstractEventLoop, _Factory] = WeakKeyDictionary()
@@ -63,9 +88,9 @@ def watch_asyncio(wrap: Wrap) -> TaskStarts:
     loop = asyncio.get_running_loop()
     factory = _factories.get(loop)
     present: object = loop.get_task_factory()
-    if factory is None or present is not factory:
+    if factory is None or present is not factory.installed:
         factory = _factories[loop] = _Factory(wrap, loop, loop.get_task_factory())
-        loop.set_task_factory(cast("Any", factory))
+        loop.set_task_factory(cast("Any", factory.installed))
     factory.users += 1
     return factory
 

@@ -2,7 +2,7 @@
 
 `durable.open(..., debug=True)` makes hosts of this kind. Told are: a value that was read before a
 wait on the outside and is written after it, a step of a handler that held up the loop, and a call
-that nobody waited for when the runtime closed. Nothing else changes, and without it nothing is here.
+that nobody waited for when the runtime closed. Nothing else changes; without it nobody watches.
 """
 
 from __future__ import annotations
@@ -73,9 +73,12 @@ class Reads:
 
     def writes(self, key: str | Iterable[str]) -> None:
         """It writes *key*: what it knows of it must be of this turn."""
-        found = self._read.get(CURRENT.get())  # type: ignore[call-overload]
-        for single in _keys(key) if found else ():
-            turn, site = found.get(single, (self.gate.turns, None))
+        delivery = CURRENT.get()
+        found = self._read.get(delivery) if delivery is not None else None
+        if not found:
+            return
+        for single in found.keys() & _keys(key):
+            turn, site = found[single]
             if turn != self.gate.turns:
                 found[single] = self.gate.turns, site
                 self._warn(single, site)
@@ -138,30 +141,32 @@ class WatchedKeyValues(KeyValues):
         self._reads.writes(key)
 
 
-@define(eq=False, slots=True, init=False, repr=False)
 class WatchedHost(Host):
     """A host that looks at what its object does."""
 
+    __slots__ = ("sites",)
+
     gate_class: ClassVar[type[InputGate]] = WatchedGate
-    # Where the calls were made that are not yet answered.
-    sites: dict[Event[Any], Site]
+
+    def __init__(self, *args: Any) -> None:
+        # Where the calls were made that are not yet answered.
+        self.sites: dict[Event[Any], Site] = {}
+        super().__init__(*args)
 
     def _make_shelf(self, place: Place) -> Shelf:
-        shelf = Host._make_shelf(self, place)
+        shelf = super()._make_shelf(place)
         assert isinstance(self.gate, WatchedGate)
         shelf.storage = WatchedStorage(shelf, Reads(self.gate, lambda: self.label))
         return shelf
 
     def deliver(self, event: Event[Any]) -> None:
-        if not hasattr(self, "sites"):
-            self.sites = {}
         self.sites[event] = _site()
         event.body = partial(_run_timed, event.body, f"{event.label}() of {self.label}")
-        Host.deliver(self, event)
+        super().deliver(event)
 
-    def event_ended(self, event: Event[Any]) -> None:
+    def event_ended(self, event: Event[Any], error: BaseException | None) -> None:
         self.sites.pop(event, None)
-        Host.event_ended(self, event)
+        super().event_ended(event, error)
 
     def tell_unawaited(self) -> None:
         """The runtime closes: tell of the calls that run and that nobody waits for."""
@@ -228,8 +233,8 @@ def _tell_blocking(start_s: float, what: str, value: Any) -> None:
     )
 
 
-def _keys(key: str | Iterable[str]) -> Iterable[str]:
-    return (key,) if isinstance(key, str) else tuple(key)
+def _keys(key: str | Iterable[str]) -> set[str]:
+    return {key} if isinstance(key, str) else set(key)
 
 
 def _site() -> Site:

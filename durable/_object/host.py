@@ -464,10 +464,7 @@ class Host:
         self.services.on_gone(self)
         sockets = self.services.sockets.get(self.id.raw)
         if sockets is not None:
-            if self.phase is Phase.BROKEN:
-                sockets.disconnect_all()
-            else:
-                sockets.host_evicted()
+            sockets.host_gone(is_broken=self.phase is Phase.BROKEN)
 
     @property
     def label(self) -> str:

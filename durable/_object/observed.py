@@ -127,7 +127,10 @@ class ObservedHost(Host):
             caller=caller,
             **self._who(),
         )
-        event.context.run(observers.tell, came)
+        try:
+            event.context.run(observers.tell, came)
+        except RuntimeError:  # code that runs in this very context has made the delivery
+            observers.tell(came)
         super().deliver(event)
         # One that was not let in has its answer already, and never was among the open ones.
         if event.is_done and event in observers.courses:

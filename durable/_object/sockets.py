@@ -243,9 +243,11 @@ class Sockets:
         for ws in sockets:  # two of them may be the ends of one pair
             ws._drop()
 
-    def host_evicted(self) -> None:
-        """The object is not in memory any more; without sockets there is nothing to know of it."""
-        if not self._hibernatable:
+    def host_gone(self, *, is_broken: bool) -> None:
+        """The object is not in memory any more: it was reset, or evicted."""
+        if is_broken:
+            self.disconnect_all()
+        elif not self._hibernatable:
             self.services.sockets.pop(self.object_id.raw, None)
 
     @property

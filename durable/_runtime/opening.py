@@ -95,7 +95,7 @@ class open(_Opening):
     a callable that is told what happens, `print` for instance; *operate*: open a socket in the
     folder for `durable tail` and `durable top` (None: if DURABLE_OPERATE is set to 1); *scratch*:
     read the store, keep what is written in memory, and forget it at the end, to try things on real
-    data, beside the owner if there is one; only alarms that are set meanwhile ring; *debug*: warn of
+    data, beside the owner if there is one; only alarms that are set meanwhile ring; *debug*: tell
     what objects do wrong: a value that is read before a wait on the outside and written after it, a
     step that holds up the event loop, a call that nobody waits for at the end.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -59,7 +59,7 @@ def response_of(response: StarletteResponse) -> Response:
     return Response(bytes(body) or None, status=response.status_code, headers=headers)
 
 
-async def _as_bytes(chunks: Any) -> Any:
+async def _as_bytes(chunks: Any) -> AsyncIterator[bytes]:
     async for chunk in chunks:
         yield chunk.encode() if isinstance(chunk, str) else bytes(chunk)
 

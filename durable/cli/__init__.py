@@ -57,6 +57,8 @@ def _run_without_extras(arguments: list[str]) -> int:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     demo.add_command(commands)
+    if _run_command is None and arguments[:1] not in ([], ["demo"], ["-h"], ["--help"]):
+        parser.error(f"{arguments[0]!r} is no command, or needs durable-objects[cli]; try demo")
     parsed = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = parsed.run
     return run(parsed)

@@ -44,6 +44,11 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, nothin
         return
     screen = console()
     widths = [max(map(len, column)) for column in zip(columns, *first, strict=True)]
+    if not screen.is_terminal:
+        for row in chain([columns], first, rows):
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            click.echo("  ".join(cells).rstrip())
+        return
     for number, step in enumerate(chain([first], _steps(rows))):
         table = Table(box=None, show_header=number == 0, header_style="bold", pad_edge=False)
         for column, width in zip(columns, widths, strict=True):

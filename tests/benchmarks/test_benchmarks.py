@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 
-from benchmarks import alarms, calls, harness, objects, reads, web, websockets, writes
+from benchmarks import (
+    alarms,
+    calls,
+    harness,
+    objects,
+    observing,
+    reads,
+    web,
+    websockets,
+    writes,
+)
 from benchmarks.harness import Row, Size, at_least, at_most, rate_at_least, time_at_most
 from benchmarks.workerd import run as workerd
 
@@ -23,6 +33,7 @@ ROWS: dict[ModuleType, int] = {
     alarms: 3,
     websockets: 3,
     web: 4,
+    observing: 2,
 }
 
 

@@ -479,3 +479,28 @@ def test_an_interrupt_ends_a_command(used: Path) -> None:
 
     assert process.returncode == 130
     assert "Traceback" not in said
+
+
+WITHOUT_EXTRAS = """
+import sys
+sys.modules["click"] = sys.modules["rich"] = None
+from durable.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_without_the_extras_there_is_the_demo(tmp_path: Path) -> None:
+    """The demo runs, and the help says what to install for the others."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", WITHOUT_EXTRAS, *arguments],
+            cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+
+    assert "answered" in run("demo").stdout
+    assert "durable-objects[cli]" in run("--help").stdout
+    missing = run("ls", "durable-demo")
+    assert missing.returncode == 2
+    assert "durable-objects[cli]" in missing.stderr

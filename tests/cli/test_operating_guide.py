@@ -74,10 +74,7 @@ def test_the_commands_of_the_page_run(tmp_path: Path) -> None:
         [sys.executable, "-c", python[0]], cwd=tmp_path, env=ENVIRONMENT, check=True, timeout=60
     )
     commands = [
-        line
-        for block in blocks(PAGE)
-        if block.language == "sh"
-        for line in block.text.splitlines()
+        line for block in blocks(PAGE) if block.language == "sh" for line in block.text.splitlines()
     ]
     assert len(commands) > 15
     watching = [line for line in commands if line.split()[1] in {"tail", "top"}]

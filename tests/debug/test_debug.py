@@ -18,36 +18,36 @@ pytestmark = pytest.mark.backends("asyncio", "trio")
 class Shop(durable.DurableObject):
     async def sell(self) -> int:
         left = await self.ctx.storage.get("left", 10)
-        await anyio.sleep(0)
+        await anyio.sleep(0.001)
         self.ctx.storage.put("left", left - 1)
         return left - 1
 
     async def sell_by_kv(self) -> None:
         left = self.ctx.storage.kv.get("left", 10)
-        await anyio.sleep(0)
+        await anyio.sleep(0.001)
         self.ctx.storage.kv.put("left", left - 1)
 
     async def sell_well(self) -> None:
-        await anyio.sleep(0)
+        await anyio.sleep(0.001)
         left = await self.ctx.storage.get("left", 10)
         self.ctx.storage.put("left", left - 1)
 
     async def sell_after_another_look(self) -> None:
         await self.ctx.storage.get("left", 10)
-        await anyio.sleep(0)
+        await anyio.sleep(0.001)
         left = await self.ctx.storage.get("left", 10)
         self.ctx.storage.put({"left": left - 1, "sold": 1})
 
     async def sell_alone(self) -> None:
         async def section() -> None:
             left = await self.ctx.storage.get("left", 10)
-            await anyio.sleep(0)
+            await anyio.sleep(0.001)
             self.ctx.storage.put("left", left - 1)
 
         await self.ctx.block_concurrency_while(section)
 
     async def think(self) -> None:
-        await anyio.sleep(0)
+        await anyio.sleep(0.001)
         time.sleep(0.06)
 
     def think_at_once(self) -> None:
@@ -57,7 +57,7 @@ class Shop(durable.DurableObject):
         await anyio.sleep(seconds)
 
     async def fail(self) -> None:
-        await anyio.sleep(0)
+        await anyio.sleep(0.001)
         raise KeyError("sold out")
 
 

@@ -49,9 +49,11 @@ def simulate(seed: int, backend: str = "asyncio") -> Outcome:
     chance = random.Random(f"durable {seed}")
     clock = SimulatedClock()
     history = History(chance, clock.now)
-    log = logging.getLogger("durable")
-    level, state = log.level, random.getstate()
-    log.setLevel(logging.CRITICAL + 1)  # objects that fail are the point of it
+    # Objects that fail are the point of it; Trio tells of the generators that they leave behind.
+    logs = [logging.getLogger(name) for name in ("durable", "trio.async_generator_errors")]
+    levels, state = [log.level for log in logs], random.getstate()
+    for log in logs:
+        log.setLevel(logging.CRITICAL + 1)
     random.seed(seed)  # of the delays between an alarm's retries
     try:
         _live(history, clock, backend, seed)
@@ -59,7 +61,8 @@ def simulate(seed: int, backend: str = "asyncio") -> Outcome:
     except Exception as error:  # whatever it is, it came through the library
         history.violations.append("".join(traceback.format_exception(error)))
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
         random.setstate(state)
     return Outcome(seed, backend, tuple(history.violations), tuple(history.lines), history.counts)
 

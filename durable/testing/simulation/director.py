@@ -50,6 +50,7 @@ KINDS: dict[str, tuple[int, tuple[str, ...]]] = {
     "twice": (3, ("touch", "touch")),
     "relay": (3, ("touch", "touch")),
     "alone": (2, ("touch",)),
+    "drip": (2, ("touch", "touch")),
     "undone": (2, ("touch",)),
     "stop": (1, ()),
 }
@@ -199,9 +200,11 @@ class Life:
             "change": operations[0].change if operations else 0,
             "how": how,
         }
-        is_fetch = chance.random() < 0.3
+        is_fetch = chance.random() < 0.3 and kind != "drip"
         try:
-            if is_fetch:
+            if kind == "drip":
+                answer = stub.drip(**order)
+            elif is_fetch:
                 answer = stub.fetch("https://subject/", method="POST", body=json.dumps(order))
             else:
                 answer = stub.do(**order)
@@ -220,7 +223,8 @@ class Life:
         for step in KINDS[kind][1]:
             where = how["other"] if operations and kind == "relay" else name
             operation = Operation(where, step, 0, 0, how["key"], how["value"])
-            operation.after = operations[-1] if operations and kind == "twice" else None
+            is_later = operations and kind in {"twice", "drip"}
+            operation.after = operations[-1] if is_later else None
             operations.append(self.history.asked(operation))
         return operations
 
@@ -246,6 +250,11 @@ class Life:
         self._open_calls += 1
         try:
             with scope:
+                if hasattr(answer, "__aiter__"):
+                    left = iter(operations)
+                    async for said in answer:
+                        self._heard([next(left)], [said])
+                    return
                 answers = await answer
                 if is_fetch:
                     answers = json.loads(await answers.text())

@@ -7,7 +7,7 @@ patient object. Where it waits for the outside it does so before, after, or in a
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,7 +27,9 @@ KEYS = ("k0", "k1", "k2")
 ALL = ("n", *PAIR, "due", *KEYS)
 
 READ_STYLES = 6
-WRITE_STYLES = 6
+WRITE_STYLES = 7
+# Those that write in the turn under way; a transaction begins at its end, as a batch of its own.
+TURN_STYLES = 6
 
 
 class Refusal(Exception):
@@ -85,7 +87,7 @@ class Subject(DurableObject):
         if await self.ctx.storage.get_alarm() is None:
             changes["due"] = None
         self._note(ring.change, found, due)
-        await self._write(ring.change, found, changes, self.chance.randrange(WRITE_STYLES))
+        await self._write(ring.change, found, changes, self.chance.randrange(TURN_STYLES))
 
     # Operations
 
@@ -101,14 +103,14 @@ class Subject(DurableObject):
         found = await self._load(how["read"])
         self._note(change, found)
         was_there = self.ctx.storage.delete(how["key"])
-        await self._write(change, found, {}, how["write"])
+        await self._write(change, found, {}, how["write"] % TURN_STYLES)
         return [[found["n"] + 1, await was_there]]
 
     async def _wipe(self, change: int, how: dict[str, Any]) -> list[Any]:
         found = await self._load(how["read"])
         self._note(change, found)
         self.ctx.storage.delete_all()
-        await self._write(change, found, {}, how["write"])
+        await self._write(change, found, {}, how["write"] % TURN_STYLES)
         return [[found["n"] + 1, None]]
 
     async def _remind(self, change: int, how: dict[str, Any]) -> list[Any]:
@@ -116,13 +118,13 @@ class Subject(DurableObject):
         due = self.history.new_due(how["delay"])
         self._note(change, found, due)
         self.ctx.storage.set_alarm(EPOCH + timedelta(microseconds=due))
-        await self._write(change, found, {"due": due}, how["write"])
+        await self._write(change, found, {"due": due}, how["write"] % TURN_STYLES)
         return [[found["n"] + 1, None]]
 
     async def _forget(self, change: int, how: dict[str, Any]) -> list[Any]:
         found = await self._load(how["read"])
         self._note(change, found)
-        await self._write(change, found, {"due": None}, how["write"])
+        await self._write(change, found, {"due": None}, how["write"] % TURN_STYLES)
         self.ctx.storage.delete_alarm()
         return [[found["n"] + 1, None]]
 
@@ -153,6 +155,17 @@ class Subject(DurableObject):
         other = self.env.SUBJECTS.get_by_name(how["other"])
         second: list[Any] = await other.hear(self.name, first[0][0], change + 1, how)
         return first + second
+
+    async def drip(
+        self, stub: int, number: int, kind: str, change: int, how: dict[str, Any]
+    ) -> AsyncIterator[list[Any]]:
+        """Two changes, each of which is said at once, in a stream; made when they are asked for."""
+        self._steps()
+        await self._pause(how["before"])
+        for each in (change, change + 1):
+            [answer] = await self._touch(each, how)
+            yield answer
+            await self._pause(how["between"])
 
     async def hear(self, sender: str, n: int, change: int, how: dict[str, Any]) -> list[Any]:
         """Another object says that it has reached *n*."""
@@ -259,9 +272,15 @@ class Subject(DurableObject):
             async with anyio.create_task_group() as tasks:
                 for key, value in puts.items():
                     tasks.start_soon(storage.put, key, value)
-        else:
+        elif style == 5:
             for key, value in puts.items():
                 storage.kv.put(key, value)
+        else:
+            await storage.transaction(lambda txn: self._write_in(txn, puts))
+
+    async def _write_in(self, txn: Any, puts: dict[str, Any]) -> None:
+        txn.put(puts)
+        await self._pause(self.chance.randrange(3))
 
     async def _pause(self, kind: int) -> None:
         """Wait for the outside, in one way or other."""
