@@ -40,8 +40,8 @@ from durable._model.errors import (
 from durable._model.ids import ObjectId
 from durable._model.limits import Limits
 from durable._model.messages import Request, Response
-from durable._object.alarms import AlarmInfo
 from durable._model.websocket import WebSocket
+from durable._object.alarms import AlarmInfo
 from durable._object.base import DurableObject
 from durable._object.rpc import RemoteFunction
 from durable._object.state import State

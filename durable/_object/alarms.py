@@ -114,7 +114,13 @@ class AlarmEvent(Event[Any]):
         retry = self.retry()
         still_ours = shelf.end_alarm(success=retry is None, retry=retry)
         what = "it is not retried" if retry is None or not still_ours else "it is retried"
-        log.error("alarm() of %s failed; %s", self.host.label, what, exc_info=error)
+        log.error(
+            "alarm() of %s failed; %s",
+            self.host.label,
+            what,
+            exc_info=error,
+            extra=self.host.marks,
+        )
 
     def retry(self) -> Alarm | None:
         """The alarm to store after a failure of the object's own; None if this was the last."""

@@ -11,6 +11,7 @@ import enum
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from contextvars import copy_context
+from types import CoroutineType
 from typing import Any, ClassVar
 
 from attrs import define
@@ -39,6 +40,7 @@ from durable._storage.shelf import Shelf
 from .alarms import AlarmEvent
 from .base import DurableObject
 from .events import Event, chain_of, size_of
+from .reasons import reset_by
 from .services import Services
 from .sockets import sockets_of
 from .state import State
@@ -356,7 +358,8 @@ class Host:
         async def wait() -> object:
             return await awaitable
 
-        work = gate_task(wait())
+        # A coroutine goes in as it is: one that the object breaks before can then be closed.
+        work = gate_task(awaitable if isinstance(awaitable, CoroutineType) else wait())
         self.ties += 1
         self.services.loop.spawn(self._run_tied(work), "wait_until", copy_context())
 
@@ -365,7 +368,7 @@ class Host:
             await work
         except BaseException as error:  # nobody waits for it, so this is where it ends
             if self.gate.broken is None:
-                log.error("wait_until() of %s failed", self.label, exc_info=error)
+                log.error("wait_until() of %s failed", self.label, exc_info=error, extra=self.marks)
         finally:
             self.untie()
 
@@ -441,7 +444,7 @@ class Host:
         self.tally.errors += len(self.open)
         if self.services.is_open:
             self.tally.broken += 1
-            log.warning("%s was reset: %s", self.label, reason)
+            log.warning("%s was reset: %s", self.label, reason, extra=self.marks)
         self.gate.break_(reason)
         self.output.drop_waiting()
         # Before anybody is told: whoever asks for the object because of it is to find a new host.
@@ -467,6 +470,15 @@ class Host:
             sockets.host_gone(is_broken=self.phase is Phase.BROKEN)
 
     @property
+    def marks(self) -> dict[str, str | None]:
+        """Which object a record of the log is about, as attributes of the record."""
+        return {
+            "object_class": self.cls.__name__,
+            "object_id": str(self.id),
+            "object_name": self.place.name or self.id.name,
+        }
+
+    @property
     def label(self) -> str:
         name = self.place.name or self.id.name
         return (
@@ -477,24 +489,3 @@ class Host:
 
     def __repr__(self) -> str:
         return f"<Host {self.label} {self.phase.value}, {self.gate!r}, {self.output!r}>"
-
-
-def reset_by(error: BaseException) -> DurableError:
-    """The reason of a reset that *error*, raised by the object's own code, has caused.
-
-    It has the text and, where that can be, the type of the error: an `except` for either finds it.
-    """
-    if isinstance(error, DurableError) and error.reset:
-        return error
-    kind: type[DurableError] = ObjectReset
-    if isinstance(error, Exception):
-        try:
-            kind = type(type(error).__name__, (ObjectReset, type(error)), {"__module__": __name__})
-        except TypeError:  # bases that do not go together
-            kind = ObjectReset
-    reason = kind.__new__(kind)
-    reason.args = error.args or (f"{type(error).__name__} in an object's critical section",)
-    reason.__dict__.update(getattr(error, "__dict__", {}))
-    reason.reset = True
-    reason.__cause__ = error
-    return reason

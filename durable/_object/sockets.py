@@ -276,7 +276,8 @@ class SocketEvent(Event[None]):
         # An object that was reset has said so already.
         if error is not None and not self.is_done:
             self.host.tally.errors += 1
-            log.error("%s() of %s failed", self.label, self.host.label, exc_info=error)
+            host = self.host
+            log.error("%s() of %s failed", self.label, host.label, exc_info=error, extra=host.marks)
         super().answer(None, None)
 
     def fail(self, error: BaseException) -> None:

@@ -1,9 +1,9 @@
 """The test kit: open a store whose clock and disk do what the test says, and look inside.
 
-    async with durable.testing.open(path, clock=VirtualClock(), faults=faults) as runtime:
-        stub = runtime.namespace(Counter).get_by_name("a")
-        with faults.hold_commits():
-            ...
+async with durable.testing.open(path, clock=VirtualClock(), faults=faults) as runtime:
+    stub = runtime.namespace(Counter).get_by_name("a")
+    with faults.hold_commits():
+        ...
 """
 
 from .clock import VirtualClock

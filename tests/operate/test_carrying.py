@@ -266,13 +266,24 @@ VALUES = st.recursive(
 )
 
 
+def shape(value: Any) -> Any:
+    """*value* with the types of all that is in it; sets have no order."""
+    if isinstance(value, list | tuple):
+        return type(value), tuple(shape(item) for item in value)
+    if isinstance(value, set | frozenset):
+        return type(value), frozenset(shape(item) for item in value)
+    if isinstance(value, dict):
+        return dict, tuple((shape(key), shape(item)) for key, item in value.items())
+    return type(value), repr(value)
+
+
 @given(VALUES)
 def test_every_value_survives_json(value: Any) -> None:
     """A value comes back from JSON such that it would be stored as the same bytes."""
     back = operate.from_json(json.loads(json.dumps(operate.to_json(value))))
 
     assert back == value
-    assert repr(decode(encode(back))) == repr(decode(encode(value)))
+    assert shape(back) == shape(decode(encode(value)))
 
 
 KNOWN: list[tuple[Any, str]] = [

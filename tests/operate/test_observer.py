@@ -264,3 +264,6 @@ async def test_resets_are_logged_with_the_objects_name(
 
     assert [record.name for record in caplog.records] == ["durable"]
     assert "Worker('a') was reset: enough" in caplog.text
+    assert vars(caplog.records[0])["object_class"] == "Worker"
+    assert vars(caplog.records[0])["object_name"] == "a"
+    assert len(vars(caplog.records[0])["object_id"]) == 64

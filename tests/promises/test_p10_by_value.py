@@ -202,7 +202,7 @@ VALUES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("value", VALUES, ids=[type(value).__name__ for value in VALUES])
 @pytest.mark.backends("asyncio")
 async def test_a_value_comes_back_equal_and_of_the_same_type(
     keeper: durable.Stub[Keeper], value: Any
@@ -258,7 +258,7 @@ REFUSED: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("value", REFUSED, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("value", REFUSED, ids=[type(value).__name__ for value in REFUSED])
 @pytest.mark.backends("asyncio")
 async def test_what_cannot_be_stored_is_refused_at_the_call(
     keeper: durable.Stub[Keeper], value: Any

@@ -38,7 +38,7 @@ def test_the_seeds_make_much_happen(backend: str) -> None:
     assert counts["answers"] > 500
     assert counts["rings"] > 30
     for what in ("cancellations", "evictions", "failed commits", "power failures"):
-        assert counts[what] > 10, what
+        assert counts[what] > 5, what
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -271,12 +271,15 @@ class Subject(DurableObject):
         elif style == 4:
             async with anyio.create_task_group() as tasks:
                 for key, value in puts.items():
-                    tasks.start_soon(storage.put, key, value)
+                    tasks.start_soon(self._put, key, value)
         elif style == 5:
             for key, value in puts.items():
                 storage.kv.put(key, value)
         else:
             await storage.transaction(lambda txn: self._write_in(txn, puts))
+
+    async def _put(self, key: str, value: Any) -> None:
+        await self.ctx.storage.put(key, value)
 
     async def _write_in(self, txn: Any, puts: dict[str, Any]) -> None:
         txn.put(puts)
