@@ -33,6 +33,9 @@ else:
     _Transport = type("_Transport", tuple(dict.fromkeys(_bases)), {})
 
 
+__all__ = ["ConfirmedTransport", "Fetcher", "ObjectTransport"]
+
+
 class Fetcher(Protocol):
     """A stub, or anything else that answers requests."""
 

@@ -1,7 +1,8 @@
 """The codec: a value as the bytes that stand on the disk, and back.
 
-Rule: what comes back is equal to what was put and of the same type, or else the put raised. One
-byte stands first and says how the rest is written, so that the codec can change.
+Rule: what comes back is equal to what was put and of the same type, or else the put raised. The
+first byte says how the rest is written, so that the codec can change. Here it is the one by which
+MessagePack begins an array of one: the value is that one, and nothing is cut off to read it.
 
 MessagePack has fewer types than Python. What it lacks is an extension type: its number and its
 payload are part of the file format. Two things are watched beside that: ormsgpack would write
@@ -26,7 +27,7 @@ from ormsgpack import Ext, packb, unpackb
 from .._model.errors import StoreDamaged, UnstorableValue
 from .._model.values import ATOMS, CONTAINERS, DEPTH_MAX, LEAVES, copy_value, has_plain_zone
 
-FORMAT_MSGPACK: Final = 1
+FORMAT_MSGPACK: Final = 0x91
 
 
 @runtime_checkable
@@ -50,12 +51,12 @@ def encode(value: Any, /) -> bytes:
         or (kind in CONTAINERS and _is_plain(value, kind, DEPTH_MAX))
     ):
         try:
-            return _PREFIX + packb(value, _extend, _OPTIONS)
+            return packb([value], _extend, _OPTIONS)
         except TypeError:
             pass  # found out below: a value to refuse, or a dict whose keys need spelling out
     copy_value(value)  # raises if anything in it is not storable
     try:
-        return _PREFIX + packb(_spelled_out(value), _extend, _OPTIONS_ANY_KEYS)
+        return packb([_spelled_out(value)], _extend, _OPTIONS_ANY_KEYS)
     except TypeError as error:
         raise UnstorableValue(f"the value cannot be encoded: {error}") from error
 
@@ -64,7 +65,7 @@ def decode(encoded: bytes, /) -> Any:
     """The value of *encoded*. Raises StoreDamaged for bytes that `encode` cannot have written."""
     try:
         if encoded[0] == FORMAT_MSGPACK:
-            return unpackb(encoded[1:], ext_hook=_read_ext, option=_ANY_KEYS)
+            return unpackb(encoded, ext_hook=_read_ext, option=_ANY_KEYS)[0]
     except (ValueError, IndexError, RecursionError, OverflowError):
         pass
     raise StoreDamaged(_why_unreadable(encoded))
@@ -78,7 +79,6 @@ class MsgpackCodec:
     decode: staticmethod[[bytes], Any] = staticmethod(decode)
 
 
-_PREFIX = bytes([FORMAT_MSGPACK])
 _SCALARS = ATOMS | LEAVES
 _ANY_KEYS = ormsgpack.OPT_NON_STR_KEYS
 _OPTIONS = (
@@ -316,7 +316,7 @@ def _why_unreadable(encoded: bytes) -> str:
         )
     causes: list[Exception] = []
     try:
-        unpackb(encoded[1:], ext_hook=_ext_reader(DEPTH_MAX, causes), option=_ANY_KEYS)
+        unpackb(encoded, ext_hook=_ext_reader(DEPTH_MAX, causes), option=_ANY_KEYS)
     except Exception as error:
         causes.append(error)
     if isinstance(causes[0], ZoneInfoNotFoundError):

@@ -90,7 +90,9 @@ class Later(Answer[T]):
         self._loop = loop
         self._is_done = False
         self._error: BaseException | None = None
-        self._waiting: list[Waker] | None = None
+        # One waker as a rule, a list if more wait: a busy store has thousands of answers under way,
+        # and the garbage collector walks over all that they are made of.
+        self._waiting: Waker | list[Waker] | None = None
 
     @property
     def is_done(self) -> bool:
@@ -119,22 +121,32 @@ class Later(Answer[T]):
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, None
         assert waiting is not None
-        for waker in waiting:
+        for waker in waiting if isinstance(waiting, list) else (waiting,):
             if not waker.done():
                 waker.set_result(None)
+
+    def _add(self, waker: Waker) -> None:
+        if self._waiting is None:
+            self._waiting = waker
+        elif isinstance(self._waiting, list):
+            self._waiting.append(waker)
+        else:
+            self._waiting = [self._waiting, waker]
+
+    def _drop(self, waker: Waker) -> None:
+        if self._waiting is waker:
+            self._waiting = None
+        elif isinstance(self._waiting, list) and waker in self._waiting:
+            self._waiting.remove(waker)
 
     def __await__(self) -> Generator[Any, Any, T]:
         if not self._is_done:
             waker = self._loop.waker()
-            if self._waiting is None:
-                self._waiting = [waker]
-            else:
-                self._waiting.append(waker)
+            self._add(waker)
             try:
                 yield from waker.__await__()
             except BaseException:
-                if self._waiting is not None and waker in self._waiting:
-                    self._waiting.remove(waker)
+                self._drop(waker)
                 raise
         if self._error is not None:
             self._raise()
@@ -195,10 +207,8 @@ def when_done(answer: Later[T], callback: Callable[[], None]) -> None:
     """Call back when the answer has come, on the loop's thread."""
     if answer._is_done:
         callback()
-    elif answer._waiting is None:
-        answer._waiting = [_Callback(callback)]
     else:
-        answer._waiting.append(_Callback(callback))
+        answer._add(_Callback(callback))
 
 
 class _Callback:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 # How many rounds of the loop a delivery with tasks of its own must be still before it counts as
 # waiting on the outside. Each level of gather, wait_for or task group needs one or two to be woken.
 QUIET_ROUNDS = 8
+# A delivery whose tasks wake each other, or are woken from outside, more often than that is never
+# still for so long. When it has been still for so many rounds in all, others get their chance too.
+QUIET_ROUNDS_IN_ALL = 20_000
 
 
 @define(eq=False, slots=True)
@@ -80,6 +83,8 @@ class InputGate:
     _sections: list[Delivery[Any]] | None = None
     _pending: deque[Delivery[Any]] | None = None
     _steps: int = 0
+    # Rounds in which the owner was seen to be still, since it has owned the gate.
+    _quiet_in_all: int = 0
     _is_watching: bool = False
     # Called when a task waits to be let on; what it answers is called when it is.
     on_wait: Callable[[Delivery[Any]], Callable[[], None]] | None = field(default=None, repr=False)
@@ -98,6 +103,7 @@ class InputGate:
             return True
         if owner is None and not (self._waiting or self._pending or self._sections or self._holds):
             self.owner = delivery
+            self._quiet_in_all = 0
             delivery.fanned_out = False
             return True
         return False
@@ -294,6 +300,7 @@ class InputGate:
 
     def _own(self, delivery: Delivery[Any]) -> None:
         self.owner = delivery
+        self._quiet_in_all = 0
         delivery.fanned_out = False
         self._steps += 1
 
@@ -382,7 +389,8 @@ class InputGate:
             self._is_watching = False
         elif self._steps != steps:
             self._look_again(self._steps, 0)
-        elif quiet + 1 < QUIET_ROUNDS:
+        elif quiet + 1 < QUIET_ROUNDS and self._quiet_in_all < QUIET_ROUNDS_IN_ALL:
+            self._quiet_in_all += 1
             self._look_again(steps, quiet + 1)
         else:
             self._is_watching = False

@@ -152,7 +152,9 @@ class TrioLoop:
     async def open(self) -> None:
         started = trio.Event()
         trio.lowlevel.spawn_system_task(self._own_tasks, started, name="durable")
-        await started.wait()
+        # Shielded: it takes two rounds, and a loop that is half open could not be closed.
+        with trio.CancelScope(shield=True):
+            await started.wait()
 
     async def close(self) -> None:
         if self._nursery is not None:

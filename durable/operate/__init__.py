@@ -23,7 +23,7 @@ from .copying import copy, part_of
 from .export_file import NotAnExport
 from .exporting import Carried, export
 from .importing import Existing, ObjectExists, import_file
-from .json_values import from_json, to_json
+from .json_values import NotInFormat, from_json, to_json
 from .looking import (
     Found,
     Store,
@@ -52,6 +52,7 @@ __all__ = [
     "Found",
     "Measures",
     "NotAnExport",
+    "NotInFormat",
     "NotRunning",
     "ObjectExists",
     "Problem",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections.abc import Callable
 
 import anyio
@@ -71,8 +72,10 @@ class VirtualClock:
         Returns when everything that follows from it has happened, commits included; tasks that
         wait for something else, such as a held commit or a socket, are not waited for.
         """
-        if not seconds >= 0:
-            raise ValueError(f"time does not go back; advance() takes seconds >= 0, not {seconds}")
+        if not 0 <= seconds < math.inf:
+            raise ValueError(
+                f"time goes on, and never to its end; advance() takes seconds >= 0, not {seconds}"
+            )
         target_s = self._elapsed_s + seconds
         await self.settle()
         while self._sleepers and self._sleepers[0][0] <= target_s:

@@ -59,7 +59,8 @@ class Faults:
             self._fail_after = self._dark_after = None
 
     def lose_power(self, after: int = 0) -> None:
-        """Let *after* more commits reach the disk, and none after them until `repair`."""
+        """Let *after* more commits reach the disk, and none after them until the store is opened
+        anew, or `repair`."""
         with self._lock:
             self._dark_after = after
 
@@ -112,6 +113,11 @@ class Faults:
                 self._let_through -= 1
             self._fail_after = self._count(self._fail_after, "the disk failed")
             self._dark_after = self._count(self._dark_after, "the power is out")
+
+    def power_is_back(self) -> None:
+        """The store was closed, as far as it could be."""
+        with self._lock:
+            self._dark_after = None
 
     def after_commit(self, group: Sequence[Batch]) -> None:
         """Nothing is wrong with what is on the disk."""

@@ -33,6 +33,7 @@ async def run_in_object(stub: Stub[T], fn: Callable[[T, State], R | Awaitable[R]
 
     The result is handed over as it is, not copied.
     """
+    _check_stub(stub, "run_in_object")
     host = stub._reach()
 
     def body() -> Any:
@@ -68,7 +69,7 @@ async def _evict(host: Host, websockets: str) -> None:
                     sockets_of(host).close_all()
                 host.evict()
                 return
-            await anyio.sleep(0)
+            await anyio.sleep(0.001)  # not 0: `wait_all_tasks_blocked` is to see that we wait
     if not host.phase.is_over:
         raise DurableError(
             "Timed out waiting to evict Durable Object: it still has active references."
@@ -96,6 +97,7 @@ async def run_alarm(stub: Stub[Any]) -> bool:
     Returns when the handler has ended and what follows from it is stored; raises nothing of the
     handler's, which is retried as it would be.
     """
+    _check_stub(stub, "run_alarm")
     return await stub._namespace.alarms.ring_now(stub._reach())
 
 
@@ -122,13 +124,18 @@ async def list_object_ids(namespace: Namespace[Any]) -> list[ObjectId]:
 
 def is_live(stub: Stub[Any]) -> bool:
     """Whether the object is in memory."""
+    _check_stub(stub, "is_live")
     return stub._namespace._directory.live(stub.id) is not None
 
 
 def _live(stub: Stub[Any]) -> Host:
-    if not isinstance(stub, Stub):
-        raise TypeError("evict() can only be used on a Durable Object stub.")
+    _check_stub(stub, "evict")
     host = stub._namespace._directory.live(stub.id)
     if host is None:
         raise DurableError("Cannot evict Durable Object: it is not currently running.")
     return host
+
+
+def _check_stub(stub: object, used: str) -> None:
+    if not isinstance(stub, Stub):
+        raise TypeError(f"{used}() can only be used on a Durable Object stub.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import TracebackType
 from typing import Any
 
 from attrs import evolve
@@ -20,3 +21,16 @@ class open(open_store):
     ) -> None:
         super().__init__(path, **options)
         self._options = evolve(self._options, faults=faults)
+        self._faults = faults
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await super().__aexit__(kind, error, traceback)
+        finally:
+            if self._faults is not None:
+                self._faults.power_is_back()

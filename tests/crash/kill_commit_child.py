@@ -55,7 +55,7 @@ def main(folder: Path, point: str, seed: int) -> None:
         n = chance.randrange(OBJECTS)
         counts[n] += 1
         number = counts[n]
-        value = b"\x01" + number.to_bytes(8, "big") + bytes(chance.randrange(2_000))
+        value = b"\x91" + number.to_bytes(8, "big") + bytes(chance.randrange(2_000))
         batch = batch_of(
             environment,
             places[n],

@@ -13,7 +13,7 @@ from durable._disk.environment import Environment
 from durable._model.errors import DurableError
 from durable._model.ids import BASE_SIZE, IdFactory
 
-VALUE = b"\x01\xc0"  # None, as the codec writes it
+VALUE = b"\x91\xc0"  # None, as the codec writes it
 IDS = IdFactory("Counter")
 
 

@@ -97,7 +97,7 @@ def test_the_store_is_a_dict_of_objects(
 def test_a_group_is_whole_when_the_map_grew_in_its_midst(tmp_path: Path) -> None:
     """A try that found the map full leaves no trace, neither on the disk nor in the places."""
     environment = open_store(tmp_path / "store")
-    value = b"\x01" + bytes(1 << 20)
+    value = b"\x91" + bytes(1 << 20)
     old = place_of(environment, "old")
     environment.commit([batch_of(environment, old, {"gone": VALUE}, alarm=Alarm(5, 5))])
     places = [place_of(environment, f"n{n}") for n in range(100)]

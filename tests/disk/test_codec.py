@@ -233,25 +233,25 @@ def test_each_read_is_a_value_of_its_own() -> None:
 
 def test_the_bytes_are_the_file_format() -> None:
     """Stores written by this version must be readable for ever: these bytes never change."""
-    assert encode(5) == b"\x01\x05"
-    assert encode({"a": None}) == b"\x01\x81\xa1a\xc0"
-    assert encode({1: True}) == b"\x01\x81\x01\xc3"
-    assert encode(2**64) == b"\x01\xc7\x09\x01\x01" + bytes(8)
-    assert encode((1,)) == b"\x01\xd5\x02\x91\x01"
-    assert encode({(): 0}) == b"\x01\xc7\x05\x03\x92\xd4\x02\x90\x00"
-    assert encode({1}) == b"\x01\xd5\x04\x91\x01"
-    assert encode(frozenset({1})) == b"\x01\xd5\x05\x91\x01"
+    assert encode(5) == b"\x91\x05"
+    assert encode({"a": None}) == b"\x91\x81\xa1a\xc0"
+    assert encode({1: True}) == b"\x91\x81\x01\xc3"
+    assert encode(2**64) == b"\x91\xc7\x09\x01\x01" + bytes(8)
+    assert encode((1,)) == b"\x91\xd5\x02\x91\x01"
+    assert encode({(): 0}) == b"\x91\xc7\x05\x03\x92\xd4\x02\x90\x00"
+    assert encode({1}) == b"\x91\xd5\x04\x91\x01"
+    assert encode(frozenset({1})) == b"\x91\xd5\x05\x91\x01"
     moment = datetime(2024, 2, 3, 4, 5, 6, 7, tzinfo=UTC)
     clock = b"\x04\x05\x06\x00\x00\x00\x07\x00"
-    assert encode(moment) == b"\x01\xc7\x0d\x06\x07\xe8\x02\x03" + clock + b"\x00"
-    assert encode(moment.replace(tzinfo=None)) == b"\x01\xc7\x0c\x06\x07\xe8\x02\x03" + clock
-    assert encode(date(2024, 2, 3)) == b"\x01\xd6\x07\x07\xe8\x02\x03"
-    assert encode(time(4, 5, 6, 7)) == b"\x01\xd7\x08" + clock
+    assert encode(moment) == b"\x91\xc7\x0d\x06\x07\xe8\x02\x03" + clock + b"\x00"
+    assert encode(moment.replace(tzinfo=None)) == b"\x91\xc7\x0c\x06\x07\xe8\x02\x03" + clock
+    assert encode(date(2024, 2, 3)) == b"\x91\xd6\x07\x07\xe8\x02\x03"
+    assert encode(time(4, 5, 6, 7)) == b"\x91\xd7\x08" + clock
     assert encode(timedelta(-1, 2, 3)) == (
-        b"\x01\xc7\x0c\x09\xff\xff\xff\xff\x00\x00\x00\x02\x00\x00\x00\x03"
+        b"\x91\xc7\x0c\x09\xff\xff\xff\xff\x00\x00\x00\x02\x00\x00\x00\x03"
     )
-    assert encode(Decimal("-0.10")) == b"\x01\xc7\x05\x0a-0.10"
-    assert encode(UUID(int=1)) == b"\x01\xd8\x0b" + bytes(15) + b"\x01"
+    assert encode(Decimal("-0.10")) == b"\x91\xc7\x05\x0a-0.10"
+    assert encode(UUID(int=1)) == b"\x91\xd8\x0b" + bytes(15) + b"\x01"
     assert encode(time(1, tzinfo=timezone(timedelta(hours=1), "x")))[-8:] == (
         b"\x92\xce\xd6\x93\xa4\x00\xa1x"
     )
@@ -275,7 +275,7 @@ def test_the_bytes_are_the_file_format() -> None:
 @example(b"\xc7\x0c\x09\x7f\xff\xff\xff\x00\x00\x00\x02\x00\x00\x00\x03")
 def test_any_bytes_are_a_value_or_damage(garbage: bytes) -> None:
     """Whatever stands in the file, reading it ends in a value or in StoreDamaged."""
-    for encoded in (garbage, b"\x01" + garbage):
+    for encoded in (garbage, b"\x91" + garbage):
         try:
             decode(encoded)
         except StoreDamaged:
@@ -300,7 +300,7 @@ def test_no_zone_is_looked_for_outside_of_the_zones(key: str) -> None:
     payload = bytes(8) + ormsgpack.packb(key)
 
     with pytest.raises(StoreDamaged):
-        decode(b"\x01" + ormsgpack.packb(ormsgpack.Ext(8, payload)))
+        decode(b"\x91" + ormsgpack.packb(ormsgpack.Ext(8, payload)))
 
 
 @given(VALUES, st.data())
@@ -323,7 +323,7 @@ def test_deeply_nested_extensions_are_damage() -> None:
         encoded = ormsgpack.packb(ormsgpack.Ext(2, b"\x91" + encoded))
 
     with pytest.raises(StoreDamaged, match="nested more than"):
-        decode(b"\x01" + encoded)
+        decode(b"\x91" + encoded)
 
 
 def test_an_unknown_format_byte_is_named() -> None:

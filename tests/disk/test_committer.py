@@ -272,7 +272,7 @@ def test_a_large_group_is_cut(store: Environment, monkeypatch: pytest.MonkeyPatc
     committer = Committer(store, loop.call_soon_threadsafe, faults=faults)
     place = place_of(store)
     for n in range(5):
-        puts: dict[str, bytes | None] = {f"{n}": b"\x01" + bytes(50)}
+        puts: dict[str, bytes | None] = {f"{n}": b"\x91" + bytes(50)}
         committer.submit(batch_of(store, place, puts, label=str(n), outcomes=outcomes))
     committer.start()
     committer.stop()
@@ -284,7 +284,7 @@ def test_a_large_group_is_cut(store: Environment, monkeypatch: pytest.MonkeyPatc
 
 PUTS = st.dictionaries(
     st.sampled_from(["x", "y", "z" * 460]),
-    st.sampled_from([VALUE, b"\x01\x01", None]),
+    st.sampled_from([VALUE, b"\x91\x01", None]),
     max_size=3,
 )
 GROUPS = st.lists(

@@ -33,14 +33,14 @@ def reopened(environment: Environment) -> Environment:
 def test_what_was_committed_is_found_after_a_reopen(store: Environment) -> None:
     """A commit is durable, and so is what it says of the object."""
     place = place_of(store)
-    store.commit([batch_of(store, place, {"a": VALUE, "b": b"\x01b"}, alarm=Alarm(7, 5, 1, 2))])
+    store.commit([batch_of(store, place, {"a": VALUE, "b": b"\x91b"}, alarm=Alarm(7, 5, 1, 2))])
 
     store = reopened(store)
     record = store.find(place.class_number, place.base)
     assert record == ObjectRecord(place.number, 1_000_000_000, "front page", Alarm(7, 5, 1, 2))
-    assert stored(store, place) == {"a": VALUE, "b": b"\x01b"}
-    assert store.get(place.number, "b") == b"\x01b"
-    assert store.get_many(place.number, ["b", "c"]) == {"b": b"\x01b"}
+    assert stored(store, place) == {"a": VALUE, "b": b"\x91b"}
+    assert store.get(place.number, "b") == b"\x91b"
+    assert store.get_many(place.number, ["b", "c"]) == {"b": b"\x91b"}
     store.close()
 
 
@@ -204,7 +204,7 @@ def test_the_map_grows_by_itself(tmp_path: Path) -> None:
     """A group that does not fit into the map is committed when the map has grown."""
     store = open_store(tmp_path / "store")
     place = place_of(store)
-    value = b"\x01" + bytes(2**20)
+    value = b"\x91" + bytes(2**20)
     store.commit([batch_of(store, place, {f"{n}": value for n in range(40)})])
     store.refresh()
     assert store.get(place.number, "0") == value  # a reader is open while it grows
@@ -223,7 +223,7 @@ def test_a_map_at_its_limit_says_so_and_goes_on(tmp_path: Path) -> None:
     place = place_of(store)
     store.commit([batch_of(store, place, {"a": VALUE})])
     with pytest.raises(StoreFull, match="limit of 4,194,304 bytes"):
-        store.commit([batch_of(store, place, {"b": b"\x01" + bytes(5 << 20)})])
+        store.commit([batch_of(store, place, {"b": b"\x91" + bytes(5 << 20)})])
 
     assert stored(store, place) == {"a": VALUE}
     store.commit([batch_of(store, place, {"c": VALUE})])

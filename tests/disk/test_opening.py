@@ -46,7 +46,7 @@ def contents(folder: Path) -> dict[str, bytes | None]:
 def folder(tmp_path: Path) -> Path:
     """The folder of a store with one object in it."""
     environment = open_store(tmp_path / "store")
-    puts = {f"{n}": b"\x01" + bytes(100) for n in range(2_000)}
+    puts = {f"{n}": b"\x91" + bytes(100) for n in range(2_000)}
     environment.commit([batch_of(environment, place_of(environment), puts)])
     environment.close()
     return tmp_path / "store"

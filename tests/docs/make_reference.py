@@ -7,6 +7,7 @@ A test sees that every public name is there; the texts are refreshed by running 
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import durable
-import durable.testing
+import durable.observing
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference.md"
 MARK = "<!-- From here on written by tests/docs/make_reference.py. -->"
@@ -33,16 +34,24 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     "Limits and time": ("Limits", "Clock", "SystemClock"),
 }
 
+# The modules that have a section of their own, for all that their `__all__` lists.
+DOORS = (
+    *("durable.testing", "durable.operate", "durable.observing", "durable.asgi"),
+    *("durable.httpx", "durable.otel", "durable.prometheus"),
+)
+
+# The classes that users call themselves.
+CALLED = frozenset(
+    {"open", "open_config", "Request", "Response", "VirtualClock"}
+    | {"ObjectTransport", "ConfirmedTransport", "Telemetry", "RuntimeCollector"}
+)
+
 # Members without an underscore that are for other parts of the library.
 NOT_FOR_USERS: dict[str, frozenset[str]] = {
     "Answer": frozenset({"send", "throw", "close"}),
     "Migration": frozenset({"arrivals", "created_classes"}),
     "Namespace": frozenset({"check_open", "host_of", "host_of_base"}),
-    "Runtime": frozenset({"add_class", "replace"}),
-    "Storage": frozenset(
-        {"alarm", "amend_alarm", "begin_alarm", "constructing", "discard", "end_alarm", "seal"}
-        | {"touch", "wait_room"}
-    ),
+    "Runtime": frozenset({"add_class", "queue_lengths"}),
     "Faults": frozenset(
         {"after_commit", "before_commit", "before_read", "holds_commits", "holds_reads"}
         | {"is_read_stuck"}
@@ -58,7 +67,7 @@ def public_members(cls: type) -> list[str]:
     names: dict[str, None] = {}
     for owner in reversed(cls.__mro__):
         if owner.__module__.startswith("durable"):
-            names |= dict.fromkeys([*vars(owner), *getattr(owner, "__annotations__", {})])
+            names |= dict.fromkeys([*getattr(owner, "__annotations__", {}), *vars(owner)])
     return [name for name in names if not name.startswith("_") and name not in hidden]
 
 
@@ -72,7 +81,9 @@ def groups() -> Iterator[tuple[str, ModuleType, list[str]]]:
     if more:
         yield "More", durable, more
     yield "Errors", durable, errors
-    yield "durable.testing", durable.testing, list(durable.testing.__all__)
+    for door in DOORS:
+        module = importlib.import_module(door)
+        yield door, module, list(module.__all__)
 
 
 def _is_error(thing: object) -> bool:
@@ -90,12 +101,25 @@ def page() -> str:
 
 def entry(full_name: str, thing: Any) -> Iterator[str]:
     yield f"### `{full_name}`"
+    if not isinstance(thing, type) and not inspect.isroutine(thing):  # a number, or an alias
+        name = full_name.rpartition(".")[2]
+        yield f"`{name} = {f'{thing:,}' if isinstance(thing, int | float) else _plain(thing)}`"
+        return
     if _has_own_call(thing):
-        yield f"`{full_name.rpartition('.')[2]}{_signature(thing)}`"
+        kind = "async " if inspect.iscoroutinefunction(thing) else ""
+        yield f"`{kind}{full_name.rpartition('.')[2]}{_signature(thing)}`"
     yield from prose(thing.__doc__)
     if isinstance(thing, type):
         for name in public_members(thing):
             yield from member(thing, name)
+
+
+def _plain(alias: Any) -> str:
+    """A type as it is written, without the modules that its names come from."""
+    written = repr(alias)
+    if alias is not durable.observing.Event:
+        written = written.replace(repr(durable.observing.Event), "Event")
+    return re.sub(r"\b(?:\w+\.)+", "", written)
 
 
 def member(cls: type, name: str) -> Iterator[str]:
@@ -107,7 +131,8 @@ def member(cls: type, name: str) -> Iterator[str]:
         yield f"#### `{kind}{name}{_signature(function)}`"
         yield from prose(function.__doc__)
         return
-    declared: Any = cls.__annotations__.get(name)
+    annotated = (vars(owner).get("__annotations__", {}) for owner in cls.__mro__)
+    declared: Any = next((types[name] for types in annotated if name in types), None)
     if isinstance(found, property) and found.fget is not None:
         declared = inspect.signature(found.fget).return_annotation
     default = ""
@@ -120,12 +145,14 @@ def member(cls: type, name: str) -> Iterator[str]:
 def _has_own_call(thing: Any) -> bool:
     if not isinstance(thing, type):
         return True
-    return thing.__name__ in {"open", "open_config", "Request", "Response", "VirtualClock"}
+    return thing.__name__ in CALLED
 
 
 def _signature(function: Any) -> str:
-    text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(function)))
+    text = re.sub(r"(: |-> )(['\"])(.*?)\2", r"\1\3", str(inspect.signature(function)))
     text = re.sub(r"^\((self|cls)(, )?", "(", text)
+    text = re.sub(r"<function .*? at \w+>", "...", text)
+    text = re.sub(r"<(\w+\.\w+): [^>]*>", r"\1", text)  # a member of an enum
     return text.removesuffix(" -> None") if isinstance(function, type) else text
 
 

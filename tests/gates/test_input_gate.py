@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from durable._gates.input_gate import QUIET_ROUNDS
+from durable._gates.input_gate import QUIET_ROUNDS, QUIET_ROUNDS_IN_ALL
 from durable._model.errors import ObjectReset
 
 from .fakes import Bench
@@ -89,6 +89,26 @@ def test_a_delivery_with_tasks_keeps_the_gate_while_anything_of_it_stirs(bench: 
     assert bench.let_in == ["a"]
 
     bench.loop.run()
+    assert bench.let_in == ["a", "b"]
+
+
+def test_a_delivery_whose_tasks_never_rest_gives_others_their_chance_in_the_end(
+    bench: Bench,
+) -> None:
+    """Woken from outside every few rounds it is never still for long; nobody waits for ever."""
+    a = bench.arrive("a")
+    a.tasks += 1
+    bench.gate.child_started(a)
+    bench.arrive("b")
+    bench.wait_outside(a)
+    for _ in range(2 * QUIET_ROUNDS_IN_ALL):
+        for _ in range(QUIET_ROUNDS // 2):
+            if bench.loop.soon:
+                bench.loop.soon.popleft()()
+        bench.gate.suspended(a)
+        if bench.let_in == ["a", "b"]:
+            break
+
     assert bench.let_in == ["a", "b"]
 
 

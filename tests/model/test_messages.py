@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from durable._model import messages
+import durable
 from durable._model.messages import Request, Response
 
 pytestmark = pytest.mark.backends("asyncio", "trio")
@@ -370,7 +371,7 @@ def test_some_statuses_have_no_body(status: int) -> None:
 
 def test_a_websocket_comes_with_101_and_no_body() -> None:
     """The client's end is handed to the caller."""
-    end = object()
+    end, _ = durable.WebSocketPair()
 
     assert Response(status=101, websocket=end).websocket is end
     assert Response().websocket is None
