@@ -1,4 +1,4 @@
-"""What does reading one key cost? Beside it: a dict, or an lmdb transaction, and the decoder.
+"""What does reading one key cost? Beside it: a dict, or an lmdb transaction, and the same decoder.
 
 Both are measured within one delivery, as an object's own code sees them. A hit is in the object's
 cache. A miss goes to the disk's pages in memory: `no_cache` sees to it that none of them is kept.
@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import lmdb
-import ormsgpack
 
 import durable
+from durable._disk.codec import decode, encode
 
 from .harness import Row, Setting, Work, compare, main, time_at_most
 
@@ -76,10 +76,9 @@ async def reading(setting: Setting, what: str, value: Any) -> list[Row]:
 
 
 def plain_hits(value: Any) -> Work:
-    stored = {key: ormsgpack.packb(value) for key in KEYS}
+    stored = {key: encode(value) for key in KEYS}
 
     async def work(count: int) -> None:
-        decode = ormsgpack.unpackb
         for _ in range(count // len(KEYS)):
             for key in KEYS:
                 decode(stored[key])
@@ -91,10 +90,9 @@ def plain_misses(setting: Setting, value: Any) -> Work:
     environment = lmdb.open(str(setting.new_folder()))
     with environment.begin(write=True) as transaction:
         for key in KEYS:
-            transaction.put(key.encode(), ormsgpack.packb(value))
+            transaction.put(key.encode(), encode(value))
 
     async def work(count: int) -> None:
-        decode = ormsgpack.unpackb
         with environment.begin() as transaction:
             get: Any = transaction.get
             for _ in range(count // len(KEYS)):

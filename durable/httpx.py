@@ -17,8 +17,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from durable import Namespace, Request, Response, State, WebSocketClosed
 
 if TYPE_CHECKING:
-    # A client's `transport=` wants a base class of its own library, of which there are two.
-    _Transport: Any = object
+    # A client's `transport=` wants a base class of its own library, of which there are two; the
+    # checkers take what is not installed as Any.
+    import httpx
+    import httpx2
+
+    class _Transport(httpx.AsyncBaseTransport, httpx2.AsyncBaseTransport):  # type: ignore[misc]
+        ...
 else:
     import importlib
 
@@ -42,7 +47,7 @@ class Fetcher(Protocol):
     def fetch(self, request: Request, /) -> Awaitable[Response]: ...
 
 
-class ObjectTransport(_Transport):  # type: ignore[misc]
+class ObjectTransport(_Transport):
     """Sends the requests of a client to an object of this process.
 
     Given a stub, all of them go to its object. Given a namespace, the host of the URL is the name
@@ -68,7 +73,7 @@ class ObjectTransport(_Transport):  # type: ignore[misc]
         return _response(_library(request), response)
 
 
-class ConfirmedTransport(_Transport):  # type: ignore[misc]
+class ConfirmedTransport(_Transport):
     """Sends each request of an object's client when what the object wrote before it is on disk.
 
         async with httpx.AsyncClient(transport=ConfirmedTransport(self.ctx)) as client:

@@ -75,20 +75,20 @@ class Delivery(Later[T]):
         self._is_done = False
         self._error = None
         self._waiting = None
-        self.gate = gate
+        self.gate: InputGate = gate
         # Runs the author's code; what it answers is awaited if that can be.
-        self.body = body
-        self.context = context
-        self.label = label
+        self.body: Callable[[], Any] = body
+        self.context: Context = context
+        self.label: str = label
         # Within the object, the delivery that made this one.
-        self.parent = parent
+        self.parent: Delivery[Any] | None = parent
         # Bytes that it keeps in memory while it waits in line.
-        self.size = 0
-        self.tasks = 0
+        self.size: int = 0
+        self.tasks: int = 0
         # It has, or had in this turn, more tasks than one.
-        self.fanned_out = False
-        self.is_section = False
-        self.has_left = False
+        self.fanned_out: bool = False
+        self.is_section: bool = False
+        self.has_left: bool = False
 
     def end(self, value: Any, error: BaseException | None) -> Delivery[Any] | None:
         """The handler has ended: leave the gate, and answer. Answers whom the gate let in."""

@@ -12,7 +12,6 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any, Protocol
 
-
 # From so many tasks on a loop counts as crowded.
 CROWD = 8
 
@@ -45,7 +44,7 @@ class Loop(Protocol):
     ) -> Task:
         """Start a task of the library's own, in *context* or in a copy of the caller's.
 
-        The body must not raise; it answers True when it buried code. `task_starts` does not wrap it.
+        The body must not raise; it answers True when it buried code. `task_starts` leaves it.
         """
 
     @property
@@ -88,8 +87,10 @@ class Loop(Protocol):
 
 def which_backend() -> str:
     """`asyncio` or `trio`; RuntimeError where no event loop runs."""
-    trio = sys.modules.get("trio")
-    if trio is not None and trio.lowlevel.in_trio_run():
+    # Another thread may be in the middle of importing it, and this one then is not Trio's.
+    lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)
+    in_trio_run = getattr(lowlevel, "in_trio_run", None)
+    if in_trio_run is not None and in_trio_run():
         return "trio"
     try:
         asyncio.get_running_loop()

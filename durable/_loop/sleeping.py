@@ -18,9 +18,9 @@ _ANYIO_ON_ASYNCIO = "anyio._backends._asyncio"
 
 
 def is_sleeping(coro: Any) -> bool:
-    """Whether what *coro* waits in is a `sleep` of asyncio, Trio or anyio that was called as such."""
-    trio = sys.modules.get("trio")
-    sleeps = {anyio.sleep.__code__, trio.sleep.__code__ if trio is not None else None}
+    """Whether *coro* waits in a `sleep` of asyncio, Trio or anyio that was called as such."""
+    trio_sleep = getattr(sys.modules.get("trio"), "sleep", None)  # None while it is imported, too
+    sleeps = {anyio.sleep.__code__, getattr(trio_sleep, "__code__", None)}
     before = ""
     for code, module in _chain(coro):
         if code in sleeps:
@@ -33,7 +33,7 @@ def is_sleeping(coro: Any) -> bool:
 
 
 def _chain(coro: Any) -> Iterator[tuple[CodeType, str]]:
-    """The code that *coro* stands in and the module of that, from the outermost call to the inmost."""
+    """The code that *coro* stands in, with its module, from the outermost call to the inmost."""
     while coro is not None:
         frame = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None)
         if frame is not None:

@@ -16,7 +16,6 @@ from attrs import define, field
 
 from durable._model.clock import Clock
 
-
 CANCELLED_MIN = 1_000
 
 

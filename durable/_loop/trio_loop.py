@@ -53,7 +53,7 @@ class TrioWaker:
             self._task = None
             return trio.lowlevel.Abort.SUCCEEDED
 
-        yield from trio.lowlevel.wait_task_rescheduled(abort).__await__()
+        yield from trio.lowlevel.wait_task_rescheduled(abort).__await__()  # noqa: ASYNC105
 
 
 @define(eq=False)

@@ -1,1 +1,1 @@
-"""The words everything else is written in: ids, messages, errors, limits, the clock. Knows nobody."""
+"""The words everything else is written in: ids, messages, errors, limits, the clock."""

@@ -35,8 +35,8 @@ class Clock(Protocol):
 class SystemClock:
     """The clock of this machine."""
 
-    now = staticmethod(time.time)
-    steady = staticmethod(time.monotonic)
+    now: staticmethod[[], float] = staticmethod(time.time)
+    steady: staticmethod[[], float] = staticmethod(time.monotonic)
 
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)

@@ -56,6 +56,9 @@ class DurableError(Exception):
 class StoreInUse(DurableError):
     """Another process, or another `open` of this one, owns the folder. `pid` is the owner's."""
 
+    path: str
+    pid: int | None
+
     def __init__(self, path: str, pid: int | None) -> None:
         owner = f"process {pid}" if pid is not None else "another process"
         super().__init__(
@@ -72,6 +75,10 @@ class StoreDamaged(DurableError):
 
 class FormatTooNew(DurableError):
     """The store was written by a later version of the library."""
+
+    path: str
+    version: int
+    version_max: int
 
     def __init__(self, path: str, version: int, version_max: int) -> None:
         super().__init__(
@@ -99,6 +106,10 @@ class MigrationConflict(DurableError):
 
 class InvalidConfig(DurableError, ValueError):
     """A configuration file says something that cannot be. `file`, `table` and `key` say where."""
+
+    file: str
+    table: str | None
+    key: str | None
 
     def __init__(self, file: str, table: str | None, key: str | None, what: str) -> None:
         place = [file, f"[{table}]" if table else None, key]
@@ -183,6 +194,11 @@ class InternalError(DurableError):
 
 
 class KeyTooLarge(DurableError, ValueError):
+    """A key, in UTF-8, takes more than `size_max` bytes."""
+
+    size: int
+    size_max: int
+
     def __init__(self, size: int, size_max: int) -> None:
         super().__init__(
             f"Keys cannot be larger than {size_max} bytes. A key of size {size} was provided. "
@@ -192,6 +208,12 @@ class KeyTooLarge(DurableError, ValueError):
 
 
 class ValueTooLarge(DurableError, ValueError):
+    """The value of `key`, once encoded, takes more than `size_max` bytes."""
+
+    key: str
+    size: int
+    size_max: int
+
     def __init__(self, key: str, size: int, size_max: int) -> None:
         super().__init__(
             f"Values cannot be larger than {size_max} bytes. A value of size {size} was provided "
@@ -201,6 +223,11 @@ class ValueTooLarge(DurableError, ValueError):
 
 
 class TooManyKeys(DurableError, ValueError):
+    """A single call has more than `count_max` keys."""
+
+    count: int
+    count_max: int
+
     def __init__(self, count: int, count_max: int) -> None:
         super().__init__(
             f"Maximum number of key value pairs is {count_max}. {count} pairs were provided. "
@@ -234,6 +261,10 @@ class WebSocketClosed(DurableError):
 
 
 class TooManyWebSockets(DurableError):
+    """An object has `count_max` hibernatable sockets already."""
+
+    count_max: int
+
     def __init__(self, count_max: int) -> None:
         super().__init__(
             f"only {count_max} websockets can be accepted on a single Durable Object instance; "

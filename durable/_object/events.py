@@ -14,6 +14,8 @@ from durable._gates.delivery import CURRENT, Delivery
 from durable._model.errors import DurableError, ObjectReset
 
 if TYPE_CHECKING:
+    from durable._gates.input_gate import InputGate
+
     from .host import Host
 
 T = TypeVar("T")
@@ -34,7 +36,8 @@ class Event(Delivery[T]):
         export: Callable[[Host, Any], Any] | None = None,
     ) -> None:
         # Written out, and not left to the bases: every call makes one of these.
-        self.gate = gate = host.gate
+        gate = host.gate
+        self.gate: InputGate = gate
         self._loop = gate.loop
         self._is_done = False
         self._error = None
@@ -42,22 +45,22 @@ class Event(Delivery[T]):
         self.body = body
         self.context = context
         self.label = label
-        self.parent = None
+        self.parent: Delivery[Any] | None = None
         self.tasks = 0
         self.fanned_out = False
         self.is_section = False
         self.has_left = False
-        self.host = host
+        self.host: Host = host
         # The delivery, of another object or this one, whose code made the call.
-        self.caller = caller
+        self.caller: Delivery[Any] | None = caller
         # Makes what leaves the object of what the handler answers; refuses what cannot leave.
-        self.export = export
+        self.export: Callable[[Host, Any], Any] | None = export
         # False for what only its consumer ends: closing the runtime does not wait for it.
-        self.is_waited_for = True
+        self.is_waited_for: bool = True
         self.size = 0
         # What it brings, to be weighed if it has to wait in line.
         self.payload: Any = None
-        self.came_s = 0.0
+        self.came_s: float = 0.0
 
     def end(self, value: Any, error: BaseException | None) -> Delivery[Any] | None:
         gate = self.gate

@@ -74,8 +74,8 @@ class State:
         """Reset the object now: writes of this turn are dropped, the memory is discarded.
 
         Raises ObjectAborted here; calls in flight and later calls on old stubs get it too. No code
-        of the object is resumed after it. In `alarm()` it counts as a failure, after which the alarm
-        is retried; *retry_alarm* False gives that alarm up.
+        of the object is resumed after it. In `alarm()` it counts as a failure, after which the
+        alarm is retried; *retry_alarm* False gives that alarm up.
         """
         raise self._host.abort(reason, retry_alarm=retry_alarm)
 

@@ -1,13 +1,13 @@
 """The shelf: the storage of one object as its host handles it.
 
-The object's code sees `Shelf.storage`, and nothing of the rest: when its turns are sealed, who rings
-its alarm, and what becomes of its memory.
+The object's code sees `Shelf.storage`, and nothing of the rest: when its turns are sealed, who
+rings its alarm, and what becomes of its memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from durable._disk.batch import Alarm, Batch, Place
 from durable._disk.codec import Codec
@@ -71,19 +71,22 @@ class Shelf:
         on_failed: Callable[[DurableError], None],
     ) -> None:
         is_new = not place.number
-        self.gate = gate
-        self.clock = clock
-        self.run_section = run_section
-        self.decode = codec.decode
-        self.cache = cache = Cache(budget, EVERYTHING if is_new else NOTHING, is_new)
-        self.buffer = WriteBuffer(
+        self.gate: InputGate = gate
+        self.clock: Clock = clock
+        self.run_section: RunSection = run_section
+        self.decode: Callable[[bytes], Any] = codec.decode
+        cache = Cache(budget, EVERYTHING if is_new else NOTHING, is_new)
+        self.cache: Cache = cache
+        self.buffer: WriteBuffer = WriteBuffer(
             place, cache, gate, output, submit, next_number, on_failed, limits.dirty_bytes_max
         )
-        self.records = Records(cache, self.buffer, gate, reads, limits, codec.encode, codec.decode)
-        self.has_alarm_handler = has_alarm_handler
+        self.records: Records = Records(
+            cache, self.buffer, gate, reads, limits, codec.encode, codec.decode
+        )
+        self.has_alarm_handler: bool = has_alarm_handler
         # The host sets it while the object's constructor runs.
-        self.constructing = False
-        self.storage = Storage(self)
+        self.constructing: bool = False
+        self.storage: Storage = Storage(self)
 
     @property
     def may_set_alarm(self) -> bool:
@@ -132,7 +135,7 @@ class Shelf:
         return True
 
     def amend_alarm(self, expected: Alarm, alarm: Alarm | None) -> None:
-        """Store *alarm* in the place of *expected*, outside of any turn; not if it is another one."""
+        """Store *alarm* in place of *expected*, outside of any turn; not if it is another one."""
         if self.buffer.alarm == expected and not self.buffer.rings:
             self.buffer.write_alarm(alarm, confirmed=True)
 

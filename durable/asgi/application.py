@@ -31,7 +31,7 @@ from .responses import send_response
 from .sockets import answer_upgrade, refuse
 from .watching import Watch
 
-log = logging.getLogger("durable")
+log: logging.Logger = logging.getLogger("durable")
 
 Entry: TypeAlias = Callable[[Request, Any], Awaitable[Response]]
 """What the application is made of: `async def fetch(request, env)`."""

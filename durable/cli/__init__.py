@@ -21,8 +21,8 @@ Run = Callable[[list[str]], int]
 _run_command: Run | None
 try:
     from .commands import run as _run_command
-except ModuleNotFoundError as error:
-    if error.name not in {"click", "rich"}:
+except ModuleNotFoundError as _error:
+    if _error.name not in {"click", "rich"}:
         raise
     _run_command = None
 

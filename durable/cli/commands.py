@@ -32,10 +32,10 @@ def demo(arguments: tuple[str, ...]) -> None:
     raise AssertionError("the command line runs it without click")
 
 
-for command in (
+for _command in (
     demo, serve, ls, show, alarms, export, import_, copy, check, stats, tail, top, migrate,
 ):  # fmt: skip
-    commands.add_command(command)
+    commands.add_command(_command)
 
 
 def run(arguments: list[str]) -> int:

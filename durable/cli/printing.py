@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import chain, islice
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 from rich.console import Console
@@ -23,7 +23,12 @@ ROWS_PER_TABLE = 200
 # Where no terminal says how wide it is.
 WIDTH = 200
 
-as_json = click.option("--json", "is_json", is_flag=True, help="Print lines of JSON.")
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+def as_json(command: Decorated) -> Decorated:
+    """The option by which a command prints for programs."""
+    return click.option("--json", "is_json", is_flag=True, help="Print lines of JSON.")(command)
 
 
 def console(*, stderr: bool = False) -> Console:

@@ -76,7 +76,7 @@ async def _open(
         yield runtime
 
 
-durable_runtime_by_anyio = pytest.fixture(name=BY_ANYIO)(_open)
+durable_runtime_by_anyio: Any = pytest.fixture(name=BY_ANYIO)(_open)
 
 
 def pytest_configure(config: pytest.Config) -> None:

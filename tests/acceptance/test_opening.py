@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import anyio
@@ -71,3 +73,43 @@ async def test_an_alarm_waits_for_a_program_that_knows_its_class(tmp_path: Path)
         with anyio.fail_after(5):
             while not await runtime.env.SLEEPERS.get_by_name("a").rang():
                 await anyio.sleep(0.001)
+
+
+def test_two_loops_in_two_threads_have_a_store_each(tmp_path: Path) -> None:
+    """One of asyncio and one of Trio, which is imported by one thread while the other opens."""
+    program = f"""
+import threading
+import anyio
+import durable
+
+
+class Counter(durable.DurableObject):
+    async def count(self):
+        value = await self.ctx.storage.get("value", 0) + 1
+        await self.ctx.storage.put("value", value)
+        return value
+
+
+def run(backend, number):
+    async def main():
+        async with durable.open(f"{tmp_path}/{{number}}") as runtime:
+            counter = runtime.namespace(Counter).get_by_name("a")
+            for _ in range(20):
+                counted.append(await counter.count())
+
+    anyio.run(main, backend=backend)
+
+
+counted = []
+backends = ["asyncio", "trio", "asyncio", "trio"]
+threads = [threading.Thread(target=run, args=(b, n)) for n, b in enumerate(backends)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert sorted(counted) == sorted([*range(1, 21)] * 4), counted
+"""
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+
+    assert ran.returncode == 0, ran.stderr

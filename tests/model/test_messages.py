@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict
 from yarl import URL
 
-from durable._model import messages
 import durable
+from durable._model import messages
 from durable._model.messages import Request, Response
 
 pytestmark = pytest.mark.backends("asyncio", "trio")

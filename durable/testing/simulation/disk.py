@@ -98,6 +98,7 @@ class SteppedReads(Reads):
 
     is_inline = True
     is_automatic = False
+    waiting: int
     _asked: deque[Any]
     _read: list[Callable[[], None]]
 

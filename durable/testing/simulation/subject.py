@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 import anyio
@@ -42,8 +43,8 @@ class Subject(DurableObject):
     def __init__(self, ctx: ObjectState, env: Any) -> None:
         super().__init__(ctx, env)
         self.history: History = env.history
-        self.chance = self.history.chance
-        self.name = ctx.id.name or ""
+        self.chance: Random = self.history.chance
+        self.name: str = ctx.id.name or ""
         self.history.born(self.name, self)
         if self.chance.random() < 0.3:
             ctx.block_concurrency_while(self._prepare)
