@@ -200,10 +200,7 @@ def _drive(
             from_storage = False
             # A bare yield, as asyncio and Trio write it: the task runs again in the next round.
             is_bare = trap is None or isinstance(trap, type)
-            if not is_bare:
-                gate.suspended(delivery)
-            elif gate.is_wanted:
-                gate.suspended(delivery, is_bare=not is_sleeping(coro))
+            gate.suspended(delivery, is_bare=is_bare and not is_sleeping(coro))
         try:
             value = yield trap
         except GeneratorExit:

@@ -31,12 +31,12 @@ class OutputGate:
 
     def note_write(self, *, confirmed: bool = True) -> None:
         """The turn under way has written."""
-        if confirmed:
-            self._confirmed = self._sealed + 1
         if not self.has_unsealed:
-            self.has_unsealed = True
             if self.on_first_write is not None:
                 self.on_first_write()
+            self.has_unsealed = True
+        if confirmed:
+            self._confirmed = self._sealed + 1
 
     def seal(self) -> int:
         """The turn's writes are one batch from now on; answers its number."""

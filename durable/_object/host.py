@@ -31,6 +31,7 @@ from durable._model.errors import (
     ObjectAborted,
     ObjectOverloaded,
     ObjectReset,
+    WrongLoop,
 )
 from durable._model.ids import ObjectId, name_to_keep
 from durable._model.messages import Request
@@ -324,6 +325,8 @@ class Host:
 
     def _first_write(self) -> None:
         """Code outside of any turn may write too: a callback of the loop, a thread's result."""
+        if not self.services.loop.is_here():
+            raise WrongLoop(f"the storage of {self.label}")
         if self.gate.owner is None:
             self.services.loop.call_soon(self._seal_outside_of_turns)
 

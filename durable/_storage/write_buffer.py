@@ -128,10 +128,10 @@ class WriteBuffer:
             layer.puts[key] = value
             layer.note(confirmed)
         else:
+            self._note(confirmed)
             if self._puts is None:
                 self._puts = {}
             self._puts[key] = value
-            self._note(confirmed)
         self.cache.write(key, value, passing=passing)
 
     def write_alarm(self, alarm: Alarm | None, *, confirmed: bool) -> None:
@@ -155,9 +155,9 @@ class WriteBuffer:
 
     def _note(self, confirmed: bool) -> None:
         if not self._has_written or (confirmed and not self._is_confirmed):
+            self.output.note_write(confirmed=confirmed)  # which refuses a foreign thread
             self._has_written = True
             self._is_confirmed |= confirmed
-            self.output.note_write(confirmed=confirmed)
 
     # Transactions
 
