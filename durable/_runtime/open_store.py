@@ -136,7 +136,6 @@ class OpenStore:
     async def start(self, programs: Sequence[Program]) -> Runtime:
         """Apply what migrations *programs* have, and run the last of them, others beside it."""
         await self._loop.open()
-        self._committer.start()
         self._loop.spawn(self._timers.run(), "durable timers")
         try:
             settled = settle(self._environment.catalog(), programs)
@@ -146,6 +145,8 @@ class OpenStore:
             with anyio.CancelScope(shield=True):
                 await self.stop()
             raise
+        # Not before: it looks for garbage when it starts, and a deleted class leaves some.
+        self._committer.start()
         return self._runtime(programs, settled)
 
     def _runtime(self, programs: Sequence[Program], settled: Settled) -> Runtime:

@@ -29,7 +29,7 @@ class Account(durable.DurableObject):
 
     async def write_in_two_turns(self) -> None:
         self.ctx.storage.put({"a": 1, "b": 2})
-        await anyio.sleep(0.001)
+        await self.ctx.confirmed()  # so that the two cannot share one commit
         self.ctx.storage.put({"c": 3, "d": 4})
 
     async def write_and_raise(self) -> None:
