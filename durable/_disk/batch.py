@@ -18,7 +18,7 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from .._model.errors import DurableError
+from durable._model.errors import DurableError
 
 
 class Unchanged(Enum):

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 from attrs import define, field, frozen
 
-from .._model.clock import SystemClock
-from .._model.ids import NAME_SIZE_MAX, IdFactory
+from durable._model.clock import SystemClock
+from durable._model.ids import NAME_SIZE_MAX, IdFactory
+
 from . import layout
 from .batch import ObjectRecord
 from .changes import Databases

@@ -24,8 +24,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import ormsgpack
 from ormsgpack import Ext, packb, unpackb
 
-from .._model.errors import StoreDamaged, UnstorableValue
-from .._model.values import ATOMS, CONTAINERS, DEPTH_MAX, LEAVES, copy_value, has_plain_zone
+from durable._model.errors import StoreDamaged, UnstorableValue
+from durable._model.values import ATOMS, CONTAINERS, DEPTH_MAX, LEAVES, copy_value, has_plain_zone
 
 FORMAT_MSGPACK: Final = 0x91
 

@@ -19,7 +19,8 @@ from typing import Protocol
 
 from attrs import define, field
 
-from .._model.errors import CommitFailed, DurableError, RuntimeClosed, StoreFull
+from durable._model.errors import CommitFailed, DurableError, RuntimeClosed, StoreFull
+
 from .batch import Batch
 from .environment import Environment
 

@@ -19,8 +19,8 @@ from typing import Any, NoReturn, TypeVar
 import lmdb
 from attrs import define, field
 
-from .._model.clock import Clock
-from .._model.errors import (
+from durable._model.clock import Clock
+from durable._model.errors import (
     FormatTooNew,
     MigrationConflict,
     RuntimeClosed,
@@ -28,6 +28,7 @@ from .._model.errors import (
     StoreInUse,
     WrongLoop,
 )
+
 from . import class_records, layout, registry
 from .batch import Batch, ObjectRecord
 from .changes import Changes, Databases
@@ -206,11 +207,7 @@ class Environment:
 
     def alarms(self, *, after: DueAlarm | None = None, count_max: int) -> list[DueAlarm]:
         """Up to *count_max* alarms of all objects behind *after*, the earliest first."""
-        return self._ask(registry.alarms, after, None, count_max)
-
-    def alarms_due(self, until_us: int, count_max: int) -> list[DueAlarm]:
-        """Up to *count_max* alarms that are due at *until_us* or before, the earliest first."""
-        return self._ask(registry.alarms, None, until_us, count_max)
+        return self._ask(registry.alarms, after, count_max)
 
     def next_alarm_us(self) -> int | None:
         """When the earliest alarm is due."""

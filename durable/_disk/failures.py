@@ -6,7 +6,8 @@ import errno
 import os
 from typing import Final
 
-from .._model.errors import CommitFailed, DurableError, StoreDamaged, StoreFull
+from durable._model.errors import CommitFailed, DurableError, StoreDamaged, StoreFull
+
 from .folder import DATA_FILE
 from .making import room_left
 

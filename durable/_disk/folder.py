@@ -13,7 +13,8 @@ from enum import Enum
 
 from attrs import frozen
 
-from .._model.errors import StoreDamaged
+from durable._model.errors import StoreDamaged
+
 from .pages import NO_PAGE, PAGE_HEADER, PageFault, last_used_page
 
 DATA_FILE = "data.mdb"

@@ -194,11 +194,8 @@ def read_alarm_key(raw: bytes) -> DueAlarm:
     return DueAlarm(*_ALARM_KEY.unpack(raw))
 
 
-def past_due(until_us: int | None) -> bytes:
-    """The first key behind all alarms that are due at *until_us* or before; None: behind all."""
-    if until_us is None or until_us >= _U64_MAX:
-        return b"\xff" * (_ALARM_KEY.size + 1)
-    return _U64.pack(max(until_us + 1, 0))
+# Behind every key of the alarms: a time has eight bytes.
+PAST_ALARMS = b"\xff" * 9
 
 
 # Classes

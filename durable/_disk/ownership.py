@@ -18,7 +18,8 @@ import os
 import weakref
 from contextlib import suppress
 
-from .._model.errors import StoreInUse
+from durable._model.errors import StoreInUse
+
 from .folder import refusal
 
 FILE = "owner"

@@ -15,7 +15,8 @@ from typing import Any, Protocol, TypeVar
 
 from attrs import define, field
 
-from .._model.errors import DurableError, InternalError, RuntimeClosed
+from durable._model.errors import DurableError, InternalError, RuntimeClosed
+
 from .environment import Environment
 from .reader import Reader as _ThreadReader
 from .reader import Scan

@@ -35,13 +35,12 @@ def alarms(
     txn: Transaction,
     databases: Databases,
     after: DueAlarm | None,
-    until_us: int | None,
     count_max: int,
 ) -> list[DueAlarm]:
-    """Up to *count_max* alarms behind *after* that are due until then, the earliest first."""
+    """Up to *count_max* alarms behind *after*, the earliest first."""
     start = b""
     if after is not None:
         start = layout.alarm_key(after.due_us, after.class_number, after.base) + b"\0"
-    stop = layout.past_due(until_us)
+    stop = layout.PAST_ALARMS
     pairs = tree.between(txn.cursor(databases.alarms), start, stop, False)
     return [layout.read_alarm_key(key) for key, _ in islice(pairs, count_max)]

@@ -96,6 +96,10 @@ class Runtime:
             if host.gate.queued
         }
 
+    def classes(self) -> list[type[DurableObject]]:
+        """The classes that are in use, as their code is now; not for users."""
+        return list(self._namespaces)
+
     def _register(self, cls: type[T]) -> Namespace[T]:
         if not (isinstance(cls, type) and issubclass(cls, DurableObject)):
             raise TypeError(f"namespace() takes a subclass of DurableObject, not {cls!r}")

@@ -79,6 +79,8 @@ class Application:
     _body_size_max: int
     _store: durable.open | None = field(default=None, init=False)
     _is_closed: bool = field(default=False, init=False)
+    # The first version of this, which has the store.
+    _first: Application | None = field(default=None, init=False)
     _opening: anyio.Lock = field(factory=anyio.Lock, init=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,6 +98,8 @@ class Application:
 
     async def open(self) -> Runtime:
         """The open runtime; opens the store if that has not been done."""
+        if self._first is not None:
+            return await self._first.open()
         if self._runtime is None:
             async with self._opening:
                 if self._runtime is None:
@@ -112,6 +116,15 @@ class Application:
         with anyio.CancelScope(shield=True):
             self._runtime = await store.__aenter__()
         self._store = store
+
+    def succeed(self, before: Application) -> Runtime | None:
+        """Be the next version of *before*, whose store is used, and closed by who has opened it.
+
+        Answers the runtime if the store is open. For `durable serve --reload`.
+        """
+        self._first = before._first or before
+        self._runtime = self._first._runtime
+        return self._runtime
 
     async def aclose(self) -> None:
         """Close the store, if the application has opened it."""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    import uvicorn
 
 
 @click.command()
@@ -13,26 +17,24 @@ import click
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65_535))
 @click.option("--operate", is_flag=True, help="Let `durable tail` and `durable top` watch.")
+@click.option("--reload", is_flag=True, help="Use new code when a Python file here changes.")
 @click.option(
     "--log-level",
     default="info",
     show_default=True,
     type=click.Choice(["critical", "error", "warning", "info", "debug"]),
 )
-def serve(application: str, host: str, port: int, operate: bool, log_level: str) -> int:
+def serve(
+    application: str, host: str, port: int, operate: bool, reload: bool, log_level: str
+) -> int:
     """Serve the ASGI application APP of MODULE, such as `durable.asgi.app(...)` makes."""
-    try:
-        import uvicorn  # noqa: PLC0415 - all other commands do without it
-    except ImportError:
-        raise click.UsageError("serving needs uvicorn; install durable-objects[asgi]") from None
     if ":" not in application:
         raise click.UsageError(f"give MODULE:APP, not {application!r}")
     if operate:
         os.environ["DURABLE_OPERATE"] = "1"
     sys.path.insert(0, os.getcwd())
-    config = uvicorn.Config(application, host=host, port=port, log_level=log_level)
     # One process: a store has one owner.
-    server = uvicorn.Server(config)
+    server = _make_server(application, host, port, log_level, reload)
     try:
         server.run()
     except KeyboardInterrupt:
@@ -40,3 +42,27 @@ def serve(application: str, host: str, port: int, operate: bool, log_level: str)
     except SystemExit as ended:
         return int(ended.code or 0) if isinstance(ended.code, int | None) else 1
     return 0 if server.started else 3
+
+
+def _make_server(
+    application: str, host: str, port: int, log_level: str, reload: bool
+) -> uvicorn.Server:
+    try:
+        import uvicorn  # noqa: PLC0415 - all other commands do without it
+    except ImportError:
+        raise click.UsageError("serving needs uvicorn; install durable-objects[asgi]") from None
+    if not reload:
+        return uvicorn.Server(
+            uvicorn.Config(application, host=host, port=port, log_level=log_level)
+        )
+    try:
+        from . import reloading  # noqa: PLC0415 - and serving does without watchfiles
+    except ModuleNotFoundError as error:
+        if error.name != "watchfiles":
+            raise
+        raise click.UsageError(
+            "--reload needs watchfiles; install durable-objects[reload]"
+        ) from None
+    latest = reloading.Reloading(application, os.getcwd())
+    config = uvicorn.Config(latest, host=host, port=port, log_level=log_level)
+    return reloading.Server(config, latest)

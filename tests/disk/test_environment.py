@@ -9,7 +9,7 @@ import pytest
 
 from durable._disk.batch import Alarm, ObjectRecord
 from durable._disk.check import check
-from durable._disk.environment import DueAlarm, Environment
+from durable._disk.environment import Environment
 from durable._model.errors import MigrationConflict, RuntimeClosed, StoreFull
 
 from .kit import VALUE, Clock, base_of, batch_of, open_store, place_of, stored
@@ -180,9 +180,6 @@ def test_alarms_are_listed_by_time(store: Environment) -> None:
     found = store.alarms(count_max=2)
     assert [due.due_us for due in found] == [5, 10]
     assert [due.due_us for due in store.alarms(after=found[-1], count_max=9)] == [20]
-    assert store.alarms_due(10, 9) == found
-    assert store.alarms_due(9, 9) == [DueAlarm(5, 1, places[0].base)]
-    assert store.alarms_due(10, 1) == found[:1]
     assert store.next_alarm_us() == 5
 
 
