@@ -39,12 +39,13 @@ from .failures import (
     at_its_limit,
     lacks_a_database,
     no_address_space,
+    no_address_space_to_begin,
     no_room_to_begin,
     not_a_store,
     not_written,
     unreadable,
 )
-from .folder import DATA_FILE, LOCK_FILE, Found, inspect, refusal
+from .folder import DATA_FILE, LOCK_FILE, MAP_SIZE_MAX, Found, inspect, refusal
 from .layout import DueAlarm, Malformed
 from .making import lengthen, make_folder, remove_files, sync_folder, unmake_folder
 from .ownership import Ownership, check_free
@@ -56,7 +57,6 @@ __all__ = ["ClassRecord", "DueAlarm", "Environment", "ObjectRecord"]
 T = TypeVar("T")
 
 MAP_SIZE_MIN = 64 << 20
-MAP_SIZE_MAX = 64 << 40
 _GROWTH_SPARE = 16 << 20
 
 # Freed in one transaction; each of these keys costs about 1 µs of the write lock.
@@ -454,6 +454,8 @@ def _open_lmdb(folder: str, **options: Any) -> lmdb.Environment:
         code = _errno_of(error)
         if code in NO_ROOM:
             raise no_room_to_begin(folder, error) from error
+        if code == errno.ENOMEM:
+            raise no_address_space_to_begin(folder) from error
         if code:
             why = "whoever opens a store reads and writes its files"
             raise refusal(OSError(code, ""), folder, why) from error

@@ -52,6 +52,11 @@ def no_address_space(path: str, size: int, error: Exception) -> StoreFull:
     )
 
 
+def no_address_space_to_begin(folder: str) -> OSError:
+    why = "a store is mapped into the address space: free memory or raise the process's limit"
+    return OSError(errno.ENOMEM, f"{os.strerror(errno.ENOMEM)}; {why}", folder)
+
+
 def no_room_to_begin(folder: str, error: Exception) -> StoreFull:
     return StoreFull(f"the disk has no room for a store in {folder!r}: {error}; free some space")
 

@@ -26,6 +26,9 @@ WALKS_MAX = 5
 # May lie in a folder that is to become a store.
 _HARMLESS = frozenset({"owner", LOCK_FILE, "lost+found"})
 
+# The map of a store, and so its file, never grows beyond this; a larger figure is damage.
+MAP_SIZE_MAX = 64 << 40
+
 _MAGIC = 0xBEEFC0DE
 _VERSION = 1
 _META_FLAG = 0x08
@@ -51,6 +54,7 @@ class Meta:
     main_root: int
     last_page: int
     txn: int
+    map_size: int
 
 
 def inspect(path: str) -> Found:
@@ -118,6 +122,7 @@ def _check_file(path: str) -> bool:
         if size == 0:
             return False  # the process died when it had just made the file
         meta = _read_meta(fd, file)
+        _check_map(meta, file)
         # The last pages of the file may be unused and then need not have been written; whether it
         # is so takes a walk over all that are used, so it is asked only if they are missing.
         if size < (meta.last_page + 1) * meta.page_size:
@@ -153,7 +158,17 @@ def _read_meta_page(fd: int, file: str, offset: int) -> Meta:
         raise _damaged(file, f"it is an LMDB file of version {version}, not {_VERSION}")
     if not 512 <= page_size <= 65_536 or page_size & (page_size - 1):
         raise _damaged(file, f"its page size of {page_size:,} bytes cannot be")
-    return Meta(page_size, fields[11], fields[19], fields[20], fields[21])
+    return Meta(page_size, fields[11], fields[19], fields[20], fields[21], fields[3])
+
+
+def _check_map(meta: Meta, file: str) -> None:
+    """LMDB would map so much, and fail for want of address space."""
+    for what, size in [
+        ("map size", meta.map_size),
+        ("size up to the last page", (meta.last_page + 1) * meta.page_size),
+    ]:
+        if size > MAP_SIZE_MAX:
+            raise _damaged(file, f"its {what} of {size:,} bytes cannot be")
 
 
 def _check_root(fd: int, meta: Meta, root: int) -> None:

@@ -18,7 +18,11 @@ def _positive(limits: object, attribute: Attribute[Any], value: float) -> None:
 
 @frozen(kw_only=True)
 class Limits:
-    """What one object, and one runtime, may use. Times are in seconds, sizes in bytes."""
+    """What one object, and one runtime, may use. Times are in seconds, sizes in bytes.
+
+    Not among them, since they are fixed: a message of a web socket has up to 32 MiB, and 16 MiB of
+    them may wait to be read.
+    """
 
     # Storage
     key_size_max: int = field(default=2_048, validator=_positive)  # bytes of UTF-8

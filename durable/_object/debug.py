@@ -1,8 +1,9 @@
 """Debug mode: what a developer's own objects do wrong, told while it happens.
 
 `durable.open(..., debug=True)` makes hosts of this kind. Told are: a value that was read before a
-wait on the outside and is written after it, a step of a handler that held up the loop, and a call
-that nobody waited for when the runtime closed. Nothing else changes; without it nobody watches.
+wait on the outside and is written after it, a step of a handler that held up the loop, a global
+that two objects' code has changed, and a call that nobody waited for when the runtime closed.
+Nothing else changes; without it nobody watches.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterable
 from functools import partial
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 from attrs import define, field
 
@@ -26,6 +28,8 @@ from durable._storage.storage import Storage
 
 from .events import Event
 from .host import Host
+from .services import Services
+from .shared_globals import SharedGlobals, Step
 
 log = logging.getLogger("durable")
 
@@ -39,6 +43,8 @@ Site = tuple[str, int]
 
 # Where a warning was given already; `warnings` decides by it what to show once.
 _shown: dict[Any, Any] = {}
+# Of each runtime that is in debug mode.
+_shared_globals: WeakKeyDictionary[Services, SharedGlobals] = WeakKeyDictionary()
 
 
 @define(eq=False, slots=True)
@@ -161,8 +167,24 @@ class WatchedHost(Host):
 
     def deliver(self, event: Event[Any]) -> None:
         self.sites[event] = _site()
-        event.body = partial(_run_timed, event.body, f"{event.label}() of {self.label}")
+        event.body = partial(
+            _run_watched, event.body, f"{event.label}() of {self.label}", self.new_step
+        )
         super().deliver(event)
+
+    def new_step(self) -> Step:
+        """To be entered for one step of the object's code."""
+        shared = _shared_globals.get(self.services)
+        if shared is None:
+            shared = _shared_globals[self.services] = SharedGlobals()
+        return Step(shared, self.cls, str(self.id), self.label)
+
+    def _construct(self) -> None:
+        try:
+            with self.new_step():
+                super()._construct()
+        except RuntimeWarning as error:  # which somebody wants to be an error
+            self.fail(error)
 
     def event_ended(self, event: Event[Any], error: BaseException | None) -> None:
         self.sites.pop(event, None)
@@ -183,21 +205,23 @@ class WatchedHost(Host):
                 )
 
 
-def _run_timed(body: Callable[[], Any], what: str) -> Any:
+def _run_watched(body: Callable[[], Any], what: str, new_step: Callable[[], Step]) -> Any:
     start_s = SystemClock.steady()
-    value = body()
+    with new_step():
+        value = body()
     if hasattr(value, "__await__"):
-        return _Timed(value, what)
+        return _Watched(value, what, new_step)
     _tell_blocking(start_s, what, value)
     return value
 
 
-class _Timed:
-    """An awaitable whose steps are timed."""
+class _Watched:
+    """An awaitable whose steps are timed, and followed in what they do to globals."""
 
-    def __init__(self, value: Any, what: str) -> None:
+    def __init__(self, value: Any, what: str, new_step: Callable[[], Step]) -> None:
         self._value = value
         self._what = what
+        self._new_step = new_step
 
     def __await__(self) -> Generator[Any, Any, Any]:
         steps = self._value.__await__()
@@ -205,7 +229,8 @@ class _Timed:
         while True:
             start_s = SystemClock.steady()
             try:
-                trap = step()
+                with self._new_step():
+                    trap = step()
             except StopIteration as stop:
                 return stop.value
             finally:

@@ -97,7 +97,8 @@ class open(_Opening):
     read the store, keep what is written in memory, and forget it at the end, to try things on real
     data, beside the owner if there is one; only alarms that are set meanwhile ring; *debug*: tell
     what objects do wrong: a value that is read before a wait on the outside and written after it, a
-    step that holds up the event loop, a call that nobody waits for at the end.
+    step that holds up the event loop, a global that the code of two objects changes, a call that
+    nobody waits for at the end.
 
     Raises StoreInUse if another process or another `open` has the store, StoreDamaged,
     FormatTooNew, MigrationConflict, and OSError where the folder cannot be used. An exception of

@@ -120,7 +120,7 @@ class Application:
     def succeed(self, before: Application) -> Runtime | None:
         """Be the next version of *before*, whose store is used, and closed by who has opened it.
 
-        Answers the runtime if the store is open. For `durable serve --reload`.
+        Answers the runtime if the store is open. For `durable serve --reload`, not for users.
         """
         self._first = before._first or before
         self._runtime = self._first._runtime

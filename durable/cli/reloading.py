@@ -13,7 +13,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from operator import attrgetter
 from types import ModuleType
 from typing import Any
@@ -92,11 +92,11 @@ class Reloading:
     async def watch(self) -> None:
         """Reload whenever a file changes; never ends by itself."""
         async for changes in watchfiles.awatch(self.folder, watch_filter=self._files):
-            self.reload(sorted({os.path.relpath(path, self.folder) for _, path in changes}))
+            self.reload({path for _, path in changes})
 
-    def reload(self, changed: list[str]) -> None:
+    def reload(self, changed: Collection[str]) -> None:
         """Take over the new code, or say why the old one stays."""
-        what = ", ".join(changed)
+        what = ", ".join(sorted(os.path.relpath(path, self.folder) for path in changed))
         old, modules = self._version, self._take_out()
         try:
             new = self._import()

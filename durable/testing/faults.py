@@ -115,7 +115,7 @@ class Faults:
             self._dark_after = self._count(self._dark_after, "the power is out")
 
     def power_is_back(self) -> None:
-        """The store was closed, as far as it could be."""
+        """Let commits reach the disk again, which closing the store does too."""
         with self._lock:
             self._dark_after = None
 

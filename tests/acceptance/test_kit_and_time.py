@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from datetime import timedelta
@@ -89,7 +90,7 @@ async def test_a_clock_that_is_moved_far_runs_every_retry(tmp_path: Path) -> Non
 
     assert [count for _, _, count in Diary.rang] == list(range(7))
     times = [when for _, when, _ in Diary.rang]
-    for number, (earlier, later) in enumerate(zip(times, times[1:], strict=False), start=1):
+    for number, (earlier, later) in enumerate(itertools.pairwise(times), start=1):
         assert 2**number <= later - earlier <= 2**number * 1.25 + 0.001
 
 
@@ -124,7 +125,7 @@ async def test_one_commit_goes_on_and_the_next_is_held(tmp_path: Path) -> None:
             await until(lambda: faults.commits_waiting == 1)
             second = runtime.env.D.get_by_name("b").count()
             await anyio.wait_all_tasks_blocked()
-            assert not first.is_done and not second.is_done
+            assert (first.is_done, second.is_done) == (False, False)
 
             faults.let_one_commit()
             assert await first == 1
@@ -183,7 +184,7 @@ async def test_held_reads_hold_what_is_behind_them(tmp_path: Path) -> None:
         with faults.hold_reads():
             value, recalled = diary.value(), diary.recall()
             await anyio.sleep(0.01)
-            assert not value.is_done and not recalled.is_done
+            assert (value.is_done, recalled.is_done) == (False, False)
         assert (await value, await recalled) == (1, 0)
 
 
@@ -195,7 +196,7 @@ async def test_a_function_in_an_object_is_an_event_of_it(tmp_path: Path) -> None
         done: list[Diary] = []
 
         async def write(instance: Diary, ctx: durable.State) -> Diary:
-            assert ctx is instance.ctx and ctx.id == diary.id
+            assert (ctx, ctx.id) == (instance.ctx, diary.id)
             instance.remembered = 7
             ctx.storage.put("value", await ctx.storage.get("value", 0) + 5)
             return instance

@@ -80,15 +80,14 @@ class Served:
 
     def wait_said(self, text: str) -> str:
         """The first line with *text* that has not been asked for."""
+
+        def find() -> list[int]:
+            return [number for number, line in enumerate(self.said) if text in line]
+
         with self._heard:
-            found = self._heard.wait_for(
-                lambda: next((n for n, line in enumerate(self.said) if text in line), None)
-                is not None,
-                WAIT_S_MAX,
-            )
+            found = self._heard.wait_for(find, WAIT_S_MAX)
             assert found, f"{text!r} was not said, but:\n{''.join(self.said)}"
-            number = next(n for n, line in enumerate(self.said) if text in line)
-            line, self.said = self.said[number], self.said[number + 1 :]
+            line, self.said = self.said[found[0]], self.said[found[0] + 1 :]
             return line
 
     def write(self, name: str, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import time
 import warnings
 from collections.abc import AsyncIterator
@@ -13,6 +14,39 @@ import pytest
 import durable
 
 pytestmark = pytest.mark.backends("asyncio", "trio")
+
+sold = 0
+customers: list[str] = []
+prices: dict[str, int] = {"apple": 1}
+opened = 0
+
+
+class Careless(durable.DurableObject):
+    """Keeps in globals what belongs in storage."""
+
+    async def rebind(self) -> None:
+        global sold  # noqa: PLW0603 - which is what is told
+        await anyio.sleep(0.001)
+        sold += 1
+
+    def append(self) -> None:
+        customers.append(str(self.ctx.id))
+
+    async def append_in_another(self, other: durable.ObjectId) -> None:
+        stub = self.env.OTHERS.get(other)
+        await stub.append()
+
+    def read(self) -> int:
+        return prices["apple"] + len(customers) + sold
+
+
+class Opened(durable.DurableObject):
+    def __init__(self, ctx: durable.ObjectState, env: object) -> None:
+        super().__init__(ctx, env)
+        global opened  # noqa: PLW0603
+        opened += 1
+
+    def look(self) -> None: ...
 
 
 class Shop(durable.DurableObject):
@@ -102,6 +136,62 @@ async def test_a_handler_that_waits_holds_nobody_up(
     await shop.wait(0.06)
 
     assert "held up" not in caplog.text
+
+
+@pytest.mark.parametrize(("method", "name"), [("rebind", "sold"), ("append", "customers")])
+async def test_a_global_that_two_objects_change_is_told_once(
+    tmp_path: Path, method: str, name: str
+) -> None:
+    """With the global, both objects, and a line of the class that speaks of it."""
+    async with durable.open(tmp_path / "store", debug=True) as runtime:
+        objects = runtime.namespace(Careless)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            await getattr(objects.get_by_name("a"), method)()
+            await getattr(objects.get_by_name("a"), method)()
+        says = rf"the global '{name}' .* was changed by Careless\('a'\), and now by Careless\('b'\)"
+        with pytest.warns(RuntimeWarning, match=says) as told:
+            await getattr(objects.get_by_name("b"), method)()
+        assert told[0].filename == __file__
+        assert name in linecache.getline(__file__, told[0].lineno)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            await getattr(objects.get_by_name("c"), method)()
+
+
+async def test_a_global_that_constructors_change_is_told(tmp_path: Path) -> None:
+    """They are code of an object too; as an error, it is that of the call."""
+    async with durable.open(tmp_path / "store", debug=True) as runtime:
+        objects = runtime.namespace(Opened)
+        await objects.get_by_name("a").look()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(RuntimeWarning, match="the global 'opened'"):
+                await objects.get_by_name("b").look()
+
+
+async def test_globals_changed_by_one_object_or_by_others_are_not_told(tmp_path: Path) -> None:
+    """Reading is harmless, what the program does is its own affair, and so is another runtime's."""
+    for folder in ("one", "two"):
+        async with durable.open(tmp_path / folder, debug=True) as runtime:
+            objects = runtime.namespace(Careless)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                await objects.get_by_name("a").append()
+                customers.clear()
+                for name in "abc":
+                    await objects.get_by_name(name).read()
+
+
+async def test_a_change_is_put_down_to_the_object_that_made_it(tmp_path: Path) -> None:
+    """Not to one that has called it."""
+    bindings = {"OTHERS": Careless}
+    async with durable.open(tmp_path / "store", bindings=bindings, debug=True) as runtime:
+        objects = runtime.env.OTHERS
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            await objects.get_by_name("a").append_in_another(objects.id_from_name("b"))
+            await objects.get_by_name("b").append()
 
 
 async def test_a_call_that_nobody_awaits_is_told_at_the_end(tmp_path: Path) -> None:

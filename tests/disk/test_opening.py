@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import struct
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 from durable._disk import layout
 from durable._disk.check import check
-from durable._disk.environment import Environment
+from durable._disk.environment import MAP_SIZE_MIN, Environment
 from durable._model.errors import DurableError, FormatTooNew, StoreDamaged, StoreInUse, WrongLoop
 
 from .kit import VALUE, Clock, batch_of, open_store, place_of, stored
@@ -362,6 +363,41 @@ def _write_meta(folder: Path, raw: bytes) -> None:
         meta = handle.open_db(layout.META)
         with handle.begin(write=True, db=meta) as txn:
             txn.put(layout.META_FORMAT, raw)
+
+
+# Behind the page header, the magic number and the version, the address: the map size; then, behind
+# what there is to say of two trees, the last page.
+@pytest.mark.parametrize(("what", "place"), [("map size", 32), ("size up to the last page", 136)])
+@pytest.mark.parametrize("number", [1 << 47, (1 << 64) - 1])
+def test_an_absurd_size_is_damage(folder: Path, what: str, place: int, number: int) -> None:
+    """It is not taken for a lack of memory or of rights."""
+    raw = bytearray((folder / "data.mdb").read_bytes())
+    for page in (0, PAGE):
+        struct.pack_into("=Q", raw, page + place, number)
+    (folder / "data.mdb").write_bytes(raw)
+
+    refused(folder, StoreDamaged, f"its {what} of [0-9,]+ bytes cannot be")
+    with pytest.raises(StoreDamaged, match="cannot be"):
+        Environment.open_to_read(folder, clock=Clock())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="how much is used, Linux says")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_lack_of_address_space_is_said(folder: Path) -> None:
+    """By what the process has too little of; the store is as it was."""
+    before = contents(folder)
+
+    def in_child() -> int:
+        used = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * PAGE
+        resource.setrlimit(resource.RLIMIT_AS, (used + MAP_SIZE_MIN // 2,) * 2)
+        try:
+            open_store(folder)
+        except OSError as error:
+            return 0 if error.errno == errno.ENOMEM and "the process's limit" in str(error) else 1
+        return 2
+
+    assert _status_of(in_child) == 0
+    assert contents(folder)["data.mdb"] == before["data.mdb"]
 
 
 @pytest.mark.parametrize("what", ["folder", "file", "new"])

@@ -48,10 +48,11 @@ CALLED = frozenset(
 
 # Members without an underscore that are for other parts of the library.
 NOT_FOR_USERS: dict[str, frozenset[str]] = {
+    "Application": frozenset({"succeed"}),
     "Answer": frozenset({"send", "throw", "close"}),
     "Migration": frozenset({"arrivals", "created_classes"}),
     "Namespace": frozenset({"check_open", "host_of", "host_of_base"}),
-    "Runtime": frozenset({"add_class", "queue_lengths"}),
+    "Runtime": frozenset({"add_class", "classes", "queue_lengths"}),
     "Faults": frozenset(
         {"after_commit", "before_commit", "before_read", "holds_commits", "holds_reads"}
         | {"is_read_stuck"}
