@@ -117,10 +117,10 @@ class Application:
             self._runtime = await store.__aenter__()
         self._store = store
 
-    def succeed(self, before: Application) -> Runtime | None:
+    def _succeed(self, before: Application) -> Runtime | None:
         """Be the next version of *before*, whose store is used, and closed by who has opened it.
 
-        Answers the runtime if the store is open. For `durable serve --reload`, not for users.
+        Answers the runtime if the store is open. For `durable serve --reload`.
         """
         self._first = before._first or before
         self._runtime = self._first._runtime

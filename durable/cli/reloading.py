@@ -13,7 +13,7 @@ import importlib
 import logging
 import os
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from operator import attrgetter
 from types import ModuleType
 from typing import Any
@@ -28,13 +28,13 @@ from durable import DurableObject, Runtime
 from durable.asgi import Application
 
 # What uvicorn shows; the logger of the library may be set up by nobody.
-log = logging.getLogger("uvicorn.error")
+log: logging.Logger = logging.getLogger("uvicorn.error")
 
 
 class OwnFiles(watchfiles.PythonFilter):
     """Python files, but not those of installed packages."""
 
-    ignore_dirs = (*watchfiles.PythonFilter.ignore_dirs, "site-packages")
+    ignore_dirs: Sequence[str] = (*watchfiles.PythonFilter.ignore_dirs, "site-packages")
 
 
 @frozen
@@ -108,7 +108,7 @@ class Reloading:
             return
         self._version = new
         for place, application in old.applications.items():
-            runtime = new.applications[place].succeed(application)
+            runtime = new.applications[place]._succeed(application)
             if runtime is not None:
                 _replace_classes(runtime, old, new)
         log.info("%s changed; the new code is in use", what)

@@ -9,6 +9,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -94,18 +95,29 @@ class Served:
         (self.folder / name).write_text(text, encoding="utf-8")
 
 
+def write_shop(folder: Path) -> None:
+    (folder / "shop.py").write_text(SHOP.format(step=1), encoding="utf-8")
+    (folder / "web.py").write_text(WEB.format(greeting="hello"), encoding="utf-8")
+
+
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
-    (tmp_path / "shop.py").write_text(SHOP.format(step=1), encoding="utf-8")
-    (tmp_path / "web.py").write_text(WEB.format(greeting="hello"), encoding="utf-8")
+    write_shop(tmp_path)
+    with serving(tmp_path, "web:app") as served:
+        yield served
+
+
+@contextmanager
+def serving(folder: Path, app: str) -> Iterator[Served]:
+    """Serve *app*, a `module:name` of *folder*; at the end it must stop at a signal."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "durable", "serve", "web:app", "--port", "0", "--reload"],
-        cwd=tmp_path,
+        [sys.executable, "-m", "durable", "serve", app, "--port", "0", "--reload"],
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,
     )
-    served = Served(tmp_path, process)
+    served = Served(folder, process)
     listener = threading.Thread(target=served.listen)
     listener.start()
     try:
@@ -166,6 +178,35 @@ def test_code_that_cannot_be_used_leaves_the_old(
     served.write(name, before)
     served.wait_said(f"{name} changed; the new code is in use")
     assert answer(address) == "hello 3 1"
+
+
+MOUNTED = """
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
+import web
+
+async def version(request):
+    return PlainTextResponse("{version}")
+
+app = Starlette(
+    routes=[Route("/version", version), Mount("/", web.app)], lifespan=web.app.lifespan
+)
+"""
+
+
+def test_an_application_that_is_mounted_is_reloaded(tmp_path: Path) -> None:
+    """The framework's routes are the new ones, and its objects are in the store that was open."""
+    pytest.importorskip("starlette")
+    write_shop(tmp_path)
+    (tmp_path / "mounted.py").write_text(MOUNTED.format(version=1), encoding="utf-8")
+    with serving(tmp_path, "mounted:app") as mounted:
+        address = mounted.wait_said("running on").split("running on ")[1].split()[0]
+        assert (answer(address, "/version"), answer(address)) == ("1", "hello 1 1")
+
+        mounted.write("mounted.py", MOUNTED.format(version=2))
+        mounted.wait_said("mounted.py changed; the new code is in use")
+        assert (answer(address, "/version"), answer(address)) == ("2", "hello 2 1")
 
 
 def test_sockets_are_closed_by_new_code(served: Served) -> None:

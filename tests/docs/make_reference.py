@@ -48,7 +48,6 @@ CALLED = frozenset(
 
 # Members without an underscore that are for other parts of the library.
 NOT_FOR_USERS: dict[str, frozenset[str]] = {
-    "Application": frozenset({"succeed"}),
     "Answer": frozenset({"send", "throw", "close"}),
     "Migration": frozenset({"arrivals", "created_classes"}),
     "Namespace": frozenset({"check_open", "host_of", "host_of_base"}),
