@@ -43,6 +43,10 @@ class PendingMigrations:
         """A line for each thing that would be done, with what the classes hold."""
         return self.plan.words(self.weights)
 
+    def facts(self) -> list[dict[str, str | int | None]]:
+        """The same for a program: a table for each thing that would be done to a class."""
+        return [step.facts(self.weights.get(step.after.number)) for step in self.plan.steps]
+
     def deleted(self) -> list[str]:
         """A line for each class that would go: its name and what it holds."""
         steps = (step for step in self.plan.steps if step.kind is Kind.DELETED)

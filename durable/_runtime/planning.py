@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Collection, Mapping, Sequence
 
-from attrs import define, evolve, field, frozen
+from attrs import asdict, define, evolve, field, frozen
 
 from durable._disk.class_records import Weight
 from durable._disk.classes import Catalog, ClassRecord, Naming, label_of
@@ -42,6 +42,18 @@ class Step:
     kind: Kind
     before: ClassRecord | None
     after: ClassRecord
+
+    def facts(self, weight: Weight | None = None) -> dict[str, str | int | None]:
+        """What is done, for a program; *weight* is what the class holds."""
+        return {
+            "script": self.script,
+            "tag": self.tag,
+            "does": self.kind.value,
+            "class": self.after.name,
+            "class_before": None if self.before is None else self.before.name,
+            "script_before": None if self.before is None else self.before.script,
+            **({} if weight is None else asdict(weight)),
+        }
 
     def words(self, weight: Weight | None = None) -> str:
         """What is done, as a line for people; *weight* is what the class holds."""

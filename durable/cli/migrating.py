@@ -6,7 +6,7 @@ import click
 
 from durable._runtime.pending import pending_migrations
 
-from .printing import progress
+from .printing import as_json, print_json, progress
 
 
 @click.command()
@@ -15,16 +15,26 @@ from .printing import progress
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @click.option("--yes", is_flag=True, help="Do not ask, even where something is deleted.")
 @click.option("--old-tag", help="Go on only if this is the migration that was applied last.")
+@as_json
 def migrate(
-    file: str, environment: str | None, dry_run: bool, yes: bool, old_tag: str | None
+    file: str,
+    environment: str | None,
+    dry_run: bool,
+    yes: bool,
+    old_tag: str | None,
+    is_json: bool,
 ) -> int:
     """Apply the migrations of FILE that its store has not seen."""
     pending = pending_migrations(file, environment=environment, old_tag=old_tag)
     if pending.is_empty:
-        click.echo(f"the store {pending.path} is up to date")
+        click.echo(f"the store {pending.path} is up to date", err=is_json)
         return 0
-    for line in pending.words():
-        click.echo(line)
+    if is_json:
+        for facts in pending.facts():
+            print_json(facts)
+    else:
+        for line in pending.words():
+            click.echo(line)
     if dry_run:
         return 0
     if pending.deletes and not yes:
@@ -36,7 +46,7 @@ def migrate(
             return 1
     with progress("freeing") as say:
         pending.apply(on_freed=lambda count: say(f"{count:,} records"))
-    click.echo("done")
+    click.echo("done", err=is_json)
     return 0
 
 

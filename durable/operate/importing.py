@@ -153,7 +153,8 @@ class _Carrying:
                 who = repr(name) if name is not None else found.id.hex()
                 raise ObjectExists(
                     f"the object {who} of {target.record.label} is in the store already; give it "
-                    f"another name, or say whether such objects are to be skipped or replaced"
+                    f"another name, or say by `existing` (on the command line --existing) "
+                    f"whether such objects are to be skipped or replaced"
                 )
 
     def write(self, objects: Iterable[FileObject], on_object: Callable[[int], object]) -> Carried:

@@ -392,6 +392,9 @@ def test_migrate_says_and_then_does(tmp_path: Path) -> None:
     assert denied.returncode == 1
     assert "nothing was changed" in denied.stderr
     assert "'v1', not 'v7'" in refused("migrate", config, "--yes", "--old-tag", "v7")
+    (facts,) = lines("migrate", config, "--dry-run", "--json")
+    assert (facts["tag"], facts["does"], facts["class"]) == ("v2", "deleted", "Counter")
+    assert facts["objects"] == 0
     assert "delete class Counter" in said("migrate", config, "--yes", "--old-tag", "v1")
     assert lines("ls", tmp_path / "store", "--json") == []
 
