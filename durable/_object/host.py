@@ -364,9 +364,11 @@ class Host:
         # A coroutine goes in as it is: one that the object breaks before can then be closed.
         work = gate_task(awaitable if isinstance(awaitable, CoroutineType) else wait())
         self.ties += 1
-        self.services.loop.spawn(self._run_tied(work), "wait_until", copy_context())
+        done: Later[None] = Later(self.services.loop)
+        self.services.works[done] = self.id.raw
+        self.services.loop.spawn(self._run_tied(work, done), "wait_until", copy_context())
 
-    async def _run_tied(self, work: Awaitable[object]) -> None:
+    async def _run_tied(self, work: Awaitable[object], done: Later[None]) -> None:
         try:
             await work
         except BaseException as error:  # nobody waits for it, so this is where it ends
@@ -374,6 +376,8 @@ class Host:
                 log.error("wait_until() of %s failed", self.label, exc_info=error, extra=self.marks)
         finally:
             self.untie()
+            del self.services.works[done]
+            done.resolve(None)
 
     def keep_for(self, ws: WebSocket) -> None:
         """Code of the object has accepted *ws* to read it itself."""

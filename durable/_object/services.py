@@ -10,6 +10,7 @@ from attrs import define, field
 from durable._disk.batch import Batch
 from durable._disk.codec import Codec
 from durable._disk.reads import Reads
+from durable._gates.answers import Later
 from durable._loop.loop import Loop
 from durable._loop.timers import Timers
 from durable._model.clock import Clock
@@ -49,6 +50,8 @@ class Services:
     on_gone: Callable[[Host], None] = field(default=lambda host: None)
     # The one host of an object, made if there is none; set by the directory.
     host_of: Callable[[ObjectId, type[Any], int], Host] = field(init=False)
+    # What objects have begun by wait_until, and which of them did; closing gives it time to end.
+    works: dict[Later[None], bytes] = field(factory=dict, init=False)
     # The web sockets of the objects that have some, by the bytes of their ids: they stay when the
     # objects are evicted.
     sockets: dict[bytes, Sockets] = field(factory=dict, init=False)

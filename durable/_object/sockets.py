@@ -114,6 +114,11 @@ class Sockets:
         if ws._inbox:
             self._arrived_classic(ws)
 
+    @property
+    def are_read(self) -> bool:
+        """Whether code of the object reads sockets itself, and so ends when they do."""
+        return bool(self._classic)
+
     def _arrived_classic(self, ws: WebSocket) -> None:
         if isinstance(ws._inbox[-1][0], Close):
             ws._on_arrival = None

@@ -66,7 +66,8 @@ class State:
     def wait_until(self, awaitable: Awaitable[object]) -> None:
         """Run *awaitable* to its end beside the event; the object stays in memory meanwhile.
 
-        If it raises, that is logged and has no other effect.
+        If it raises, that is logged and has no other effect. Closing the runtime gives it
+        `Limits.shutdown_s_max` seconds to end, unless the object reads web sockets itself.
         """
         self._host.wait_until(awaitable)
 

@@ -20,7 +20,7 @@ from durable._disk.committer import Committer
 from durable._disk.environment import Environment
 from durable._disk.reads import Reads
 from durable._disk.scratch import ScratchEnvironment
-from durable._gates.answers import when_done
+from durable._gates.answers import Later, when_done
 from durable._gates.delivery import gate_task
 from durable._loop import task_starts
 from durable._loop.loop import Loop, which_backend
@@ -31,7 +31,6 @@ from durable._model.errors import RuntimeClosed
 from durable._model.limits import Limits
 from durable._model.observer import Observer
 from durable._object.debug import WatchedHost
-from durable._object.events import Event
 from durable._object.host import Host
 from durable._object.observed import Observers
 from durable._object.services import Services
@@ -187,9 +186,9 @@ class OpenStore:
         self._alarms.close()
         self._unwatch()
         with anyio.move_on_after(self._limits.shutdown_s_max):
-            while events := self._unanswered():
-                for event in events:
-                    await self._wait_answered(event)
+            while unfinished := self._unfinished():
+                for answer in unfinished:
+                    await self._wait_done(answer)
         await self._cancel_what_runs()
         for host in self._directory:
             host.finish_turns()
@@ -205,12 +204,18 @@ class OpenStore:
         self._reads.close()
         self._environment.close()
 
-    def _unanswered(self) -> list[Event[Any]]:
-        return [event for host in self._directory for event in host.open if event.is_waited_for]
+    def _unfinished(self) -> list[Later[Any]]:
+        """The deliveries that run, and the work that objects have begun by wait_until."""
+        events = [event for host in self._directory for event in host.open if event.is_waited_for]
+        sockets = self._services.sockets
+        # Work that reads sockets ends with them, and they end with the runtime.
+        reading = {raw for raw, of_object in sockets.items() if of_object.are_read}
+        works = [done for done, raw in self._services.works.items() if raw not in reading]
+        return [*events, *works]
 
-    async def _wait_answered(self, event: Event[Any]) -> None:
+    async def _wait_done(self, answer: Later[Any]) -> None:
         waker = self._loop.waker()
-        when_done(event, lambda: None if waker.done() else waker.set_result(None))
+        when_done(answer, lambda: None if waker.done() else waker.set_result(None))
         await waker
 
     async def _cancel_what_runs(self) -> None:
