@@ -1,8 +1,8 @@
 """The command line: `python -m durable COMMAND`, and the script `durable`.
 
 Rule: what goes wrong in the world is one line on stderr and a status above zero, never a traceback.
-This file needs no extras, so that `demo` runs wherever the library does; the other commands need
-those of `durable-objects[cli]`.
+This file needs no extras, so that `demo` and `check` run wherever the library does; the other
+commands need those of `durable-objects[cli]`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from durable._model.errors import DurableError
 
-from . import demo
+from . import checking, demo
 
 Run = Callable[[list[str]], int]
 
@@ -52,13 +52,15 @@ def _run_without_extras(arguments: list[str]) -> int:
         description="Durable Objects for Python: named objects in one folder.",
         epilog=None
         if _run_command
-        else "To look into stores, copy, export, check and watch them, install "
-        "durable-objects[cli].",
+        else "To look into stores, copy, export and watch them, install durable-objects[cli].",
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     demo.add_command(commands)
-    if _run_command is None and arguments[:1] not in ([], ["demo"], ["-h"], ["--help"]):
-        parser.error(f"{arguments[0]!r} is no command, or needs durable-objects[cli]; try demo")
+    checking.add_command(commands)
+    if _run_command is None and arguments[:1] not in ([], ["demo"], ["check"], ["-h"], ["--help"]):
+        parser.error(
+            f"{arguments[0]!r} is no command, or needs durable-objects[cli]; try demo or check"
+        )
     parsed = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = parsed.run
     return run(parsed)

@@ -12,13 +12,14 @@ import click
 from durable import operate
 from durable.operate import Found, Store, Unreadable
 
+from . import checking
+from .checking import printable
 from .printing import (
     as_json,
     moment,
     print_json,
     print_pairs,
     print_table,
-    printable,
     progress,
     shown,
     size,
@@ -220,12 +221,4 @@ def stats(folder: str, is_json: bool) -> None:
 def check(folder: str, other_codec: bool, is_json: bool) -> int:
     """Read all of the store and say what is wrong with it; status 1 if anything is."""
     with progress("checking"):
-        problems = operate.check(folder, values=not other_codec)
-    for problem in problems:
-        if is_json:
-            print_json({"where": problem.where, "what": problem.what})
-        else:
-            click.echo(printable(str(problem)))
-    if not problems and not is_json:
-        click.echo("nothing is wrong")
-    return 1 if problems else 0
+        return checking.check(folder, other_codec=other_codec, is_json=is_json)

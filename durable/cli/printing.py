@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .checking import printable
+
 # Rows of one table; those of the next ones stand under the same columns.
 ROWS_PER_TABLE = 200
 # Where no terminal says how wide it is.
@@ -75,11 +77,6 @@ def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
 def _steps(rows: Iterator[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
     while step := list(islice(rows, ROWS_PER_TABLE)):
         yield step
-
-
-def printable(text: str) -> str:
-    """*text* without anything that a terminal would take for a command."""
-    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def shown(name: str | None) -> str:

@@ -16,7 +16,8 @@ from rich.text import Text
 
 from durable import operate
 
-from .printing import as_json, console, duration, printable, size
+from .checking import printable
+from .printing import as_json, console, duration, size
 
 # What every line of `tail` begins with, and what only programs want to know.
 _SHOWN_APART = {"event", "time", "class_name", "name", "object_id", "number", "caller"}

@@ -492,8 +492,8 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_without_the_extras_there_is_the_demo(tmp_path: Path) -> None:
-    """The demo runs, and the help says what to install for the others."""
+def test_without_the_extras_there_are_the_demo_and_the_check(tmp_path: Path) -> None:
+    """They run, and the help says what to install for the others."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -503,6 +503,8 @@ def test_without_the_extras_there_is_the_demo(tmp_path: Path) -> None:
         )  # fmt: skip
 
     assert "answered" in run("demo").stdout
+    assert run("check", "durable-demo").stdout == "nothing is wrong\n"
+    assert run("check", "nowhere").returncode == 1
     assert "durable-objects[cli]" in run("--help").stdout
     missing = run("ls", "durable-demo")
     assert missing.returncode == 2

@@ -1,0 +1,46 @@
+"""`durable check`: whether a store is whole. It needs no extras, as who needs it may be in need."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from durable import operate
+
+
+def check(folder: str, *, other_codec: bool, is_json: bool) -> int:
+    """Read all of the store and say what is wrong with it; answers 1 if anything is."""
+    problems = operate.check(folder, values=not other_codec)
+    for problem in problems:
+        if is_json:
+            print(json.dumps({"where": problem.where, "what": problem.what}, ensure_ascii=False))
+        else:
+            print(printable(str(problem)))
+    if not problems and not is_json:
+        print("nothing is wrong")
+    return 1 if problems else 0
+
+
+def printable(text: str) -> str:
+    """*text* without anything that a terminal would take for a command."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "check",
+        help="whether a store is whole, while it is in use too",
+        description="Reads all of the store in FOLDER and says what is wrong with it.",
+    )
+    parser.add_argument("folder", metavar="FOLDER")
+    parser.add_argument(
+        "--other-codec",
+        action="store_true",
+        help="the store was opened with a codec of the program's own",
+    )
+    parser.add_argument("--json", action="store_true", help="print lines of JSON")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    return check(arguments.folder, other_codec=arguments.other_codec, is_json=arguments.json)
