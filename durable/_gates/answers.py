@@ -211,6 +211,13 @@ def when_done(answer: Later[T], callback: Callable[[], None]) -> None:
         answer._add(_Callback(callback))
 
 
+async def wait_done(answer: Later[Any]) -> None:
+    """Return when the answer has come, whatever it is: an error is not raised."""
+    waker = answer._loop.waker()
+    when_done(answer, lambda: None if waker.done() else waker.set_result(None))
+    await waker
+
+
 class _Callback:
     """Takes the place of a waiting task."""
 

@@ -18,7 +18,7 @@ from attrs import define, field
 
 from durable._disk.batch import Alarm, Batch
 from durable._disk.environment import DueAlarm, Environment
-from durable._gates.answers import when_done
+from durable._gates.answers import wait_done, when_done
 from durable._gates.delivery import CURRENT
 from durable._loop.timers import Timer
 from durable._object.alarms import AlarmEvent, backoff_s
@@ -162,9 +162,7 @@ class Alarms:
         event = self._ringing.get(key)
         if event is None:
             event = self._start(key, host, alarm, is_forced=True)
-        waker = self.services.loop.waker()
-        when_done(event, lambda: None if waker.done() else waker.set_result(None))
-        await waker
+        await wait_done(event)
         return True
 
     def _start(self, key: Key, host: Host, alarm: Alarm, *, is_forced: bool = False) -> AlarmEvent:

@@ -20,7 +20,7 @@ from durable._disk.committer import Committer
 from durable._disk.environment import Environment
 from durable._disk.reads import Reads
 from durable._disk.scratch import ScratchEnvironment
-from durable._gates.answers import Later, when_done
+from durable._gates.answers import Later, wait_done
 from durable._gates.delivery import gate_task
 from durable._loop import task_starts
 from durable._loop.loop import Loop, which_backend
@@ -188,7 +188,7 @@ class OpenStore:
         with anyio.move_on_after(self._limits.shutdown_s_max):
             while unfinished := self._unfinished():
                 for answer in unfinished:
-                    await self._wait_done(answer)
+                    await wait_done(answer)
         await self._cancel_what_runs()
         for host in self._directory:
             host.finish_turns()
@@ -212,11 +212,6 @@ class OpenStore:
         reading = {raw for raw, of_object in sockets.items() if of_object.are_read}
         works = [done for done, raw in self._services.works.items() if raw not in reading]
         return [*events, *works]
-
-    async def _wait_done(self, answer: Later[Any]) -> None:
-        waker = self._loop.waker()
-        when_done(answer, lambda: None if waker.done() else waker.set_result(None))
-        await waker
 
     async def _cancel_what_runs(self) -> None:
         tasks = {task for host in self._directory for task in host.gate.running}
