@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Final
+from typing import Final, Protocol
 
 from attrs import define, field, frozen
 
@@ -77,21 +77,49 @@ class Place:
     record: ObjectRecord | Unread | None = field(default=UNREAD, init=False, repr=False)
 
 
+class Origin(Protocol):
+    """Whose batch it is. One of these is called once, on the loop's thread."""
+
+    def batch_durable(self, batch: Batch) -> None:
+        """*batch* is on the disk."""
+
+    def batch_failed(self, batch: Batch, error: DurableError) -> None:
+        """Nothing of *batch* is stored."""
+
+
+@frozen
+class Callbacks:
+    """An origin made of two functions."""
+
+    on_durable: Callable[[], object]
+    on_failed: Callable[[DurableError], object]
+
+    def batch_durable(self, batch: Batch) -> None:
+        self.on_durable()
+
+    def batch_failed(self, batch: Batch, error: DurableError) -> None:
+        self.on_failed(error)
+
+
 @define(eq=False, slots=True, weakref_slot=False)
 class Batch:
-    """What one turn wrote: all of it reaches the disk or none. A value that can be sent.
+    """What one turn wrote, or a few in a row: all of it reaches the disk or none. A value that can
+    be sent.
 
-    First the wipe, then the puts and deletes; an alarm of None deletes it. `on_durable` or else
-    `on_failed` is called once, on the loop's thread.
+    First the wipe, then the puts and deletes; an alarm of None deletes it.
     """
 
     place: Place
     wipe: bool  # everything that was stored before goes; `place.number` is a new one already
     puts: dict[str, bytes | None]  # None deletes
     alarm: Alarm | Unchanged | None
-    on_durable: Callable[[], None] = field(repr=False)
-    on_failed: Callable[[DurableError], None] = field(repr=False)
+    origin: Origin = field(repr=False)
     size: int  # bytes of keys and values, about
+    number: int = 0  # which of its object's it is; for its origin
+    # Until it goes to the committer more turns of its object may be added to it.
+    is_open: bool = False
+    # Deliveries wait in line at its object, so more is written there before the loop gets a round.
+    more_follows: bool = False
     # For an object that is carried over from elsewhere: when it was created there.
     created_us: int | None = None
 

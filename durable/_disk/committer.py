@@ -178,9 +178,9 @@ class Committer:
                     self.waiting -= 1
                     error = failures.get(batch) if failures else None
                     if error is None:
-                        batch.on_durable()
+                        batch.origin.batch_durable(batch)
                     else:
-                        batch.on_failed(error)
+                        batch.origin.batch_failed(batch, error)
                 answered.popleft()
         finally:
             # Only if one of them raised, a KeyboardInterrupt perhaps: go on in the next round.

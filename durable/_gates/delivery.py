@@ -90,6 +90,10 @@ class Delivery(Later[T]):
         self.is_section: bool = False
         self.has_left: bool = False
 
+    def begin(self) -> Any:
+        """Run the author's code up to its first wait."""
+        return self.body()
+
     def end(self, value: Any, error: BaseException | None) -> Delivery[Any] | None:
         """The handler has ended: leave the gate, and answer. Answers whom the gate let in."""
         following = self.gate.leave(self)
@@ -124,7 +128,7 @@ async def serve(delivery: Delivery[Any]) -> bool:
             try:
                 if send_in is None:
                     CURRENT.set(delivery)
-                    value = delivery.body()
+                    value = delivery.begin()
                     if type(value) is types.CoroutineType:
                         value = await _drive_coroutine(delivery, value, value.send, value.throw)
                     elif hasattr(value, "__await__"):
@@ -158,7 +162,7 @@ def _begin_in(
 ) -> tuple[Delivery[Any], Any, Callable[[Any], Any], Callable[[BaseException], Any]]:
     """Begin a delivery in its own context, which is not that of the task."""
     run(CURRENT.set, delivery)
-    value = run(delivery.body)
+    value = run(delivery.begin)
     if type(value) is not types.CoroutineType:
         value = _await(value) if hasattr(value, "__await__") else _answer(value)
     return delivery, value, partial(run, value.send), partial(run, value.throw)

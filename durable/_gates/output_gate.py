@@ -8,8 +8,28 @@ durable counter gets there. A thousand messages behind one commit go out in one 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
-from attrs import define, field
+from attrs import define, field, frozen
+
+
+class Held(Protocol):
+    """A message that waits to leave."""
+
+    @property
+    def ticket(self) -> int:
+        """The batch that it waits for."""
+
+    def let_out(self) -> None:
+        """It may leave."""
+
+
+@frozen(eq=False)
+class _Release:
+    """A message that is a function."""
+
+    ticket: int
+    let_out: Callable[[], None]
 
 
 @define(eq=False, slots=True)
@@ -24,8 +44,10 @@ class OutputGate:
     has_unsealed: bool = False
     # The object broke: nothing leaves any more.
     is_closed: bool = False
+    # A ticket was given out for the batch that the turn under way will be.
+    _is_promised: bool = False
     # A list, since there are few as a rule, and an empty deque is ten times as large.
-    _waiting: list[tuple[int, Callable[[], None]]] | None = None
+    _waiting: list[Held] | None = None
     # Told of the first write after a seal: writes made outside of any turn must be sealed too.
     on_first_write: Callable[[], None] | None = field(default=None, repr=False)
 
@@ -40,9 +62,20 @@ class OutputGate:
 
     def seal(self) -> int:
         """The turn's writes are one batch from now on; answers its number."""
-        self.has_unsealed = False
+        self.has_unsealed = self._is_promised = False
         self._sealed += 1
         return self._sealed
+
+    def join_nowait(self) -> bool:
+        """Let the turn's writes be part of the last batch, which has not left yet.
+
+        Not if somebody holds a ticket for a batch of their own: it would never come.
+        """
+        if self._is_promised:
+            return False
+        self.has_unsealed = False
+        self._confirmed = min(self._confirmed, self._sealed)
+        return True
 
     def durable(self, number: int) -> None:
         """Batch *number* is on disk, and so are all before it."""
@@ -52,21 +85,27 @@ class OutputGate:
         if waiting is None:
             return
         count = 0
-        while count < len(waiting) and waiting[count][0] <= number:
+        for message in waiting:
+            if message.ticket > number:
+                break
             count += 1
         # None where there is nobody: an idle object has no use for an empty list.
         self._waiting = waiting[count:] or None
-        for _, release in waiting[:count]:
+        for message in waiting if self._waiting is None else waiting[:count]:
             if self.is_closed:
                 return  # what was let out before has broken the object
-            release()
+            message.let_out()
 
     def ticket(self) -> int:
         """What a message that leaves now has to wait for."""
+        if self._confirmed > self._sealed:
+            self._is_promised = True
         return self._confirmed
 
     def ticket_of_all(self) -> int:
         """The same for every write so far, `allow_unconfirmed` ones too."""
+        if self.has_unsealed:
+            self._is_promised = True
         return self._sealed + self.has_unsealed
 
     def is_open(self) -> bool:
@@ -83,17 +122,23 @@ class OutputGate:
 
     def when_durable(self, ticket: int, release: Callable[[], None]) -> None:
         """Call *release* when *ticket* is on disk: at once, or later on the loop's thread."""
+        self.hold(_Release(ticket, release))
+
+    def hold(self, message: Held) -> None:
+        """Let *message* out when its ticket is on disk: at once, or later on the loop's thread."""
+        ticket = message.ticket
         if ticket <= self._durable:
-            release()
+            message.let_out()
             return
-        if self._waiting is None:
-            self._waiting = []
         waiting = self._waiting
+        if waiting is None:
+            self._waiting = [message]
+            return
         # Tickets rise, but for those of `ticket_of_all`, which may be ahead of the next ones.
         place = len(waiting)
-        while place and waiting[place - 1][0] > ticket:
+        while place and waiting[place - 1].ticket > ticket:
             place -= 1
-        waiting.insert(place, (ticket, release))
+        waiting.insert(place, message)
 
     def drop_waiting(self) -> None:
         """Forget what waits here: it is never sent."""

@@ -167,9 +167,8 @@ class WatchedHost(Host):
 
     def deliver(self, event: Event[Any]) -> None:
         self.sites[event] = _site()
-        event.body = partial(
-            _run_watched, event.body, f"{event.label}() of {self.label}", self.new_step
-        )
+        what = f"{event.label}() of {self.label}"
+        event.watch(lambda body: partial(_run_watched, body, what, self.new_step))
         super().deliver(event)
 
     def new_step(self) -> Step:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from durable._gates.delivery import CURRENT, Delivery
 from durable._model.errors import DurableError, ObjectReset
@@ -24,7 +24,7 @@ T = TypeVar("T")
 class Event(Delivery[T]):
     """A delivery that came from outside."""
 
-    __slots__ = ("came_s", "caller", "export", "host", "is_waited_for", "payload")
+    __slots__ = ("came_s", "caller", "export", "host", "is_waited_for", "payload", "ticket")
 
     def __init__(
         self,
@@ -61,6 +61,12 @@ class Event(Delivery[T]):
         # What it brings, to be weighed if it has to wait in line.
         self.payload: Any = None
         self.came_s: float = 0.0
+        # The batch that its answer waits for.
+        self.ticket: int = 0
+
+    def watch(self, watched: Callable[[Callable[[], Any]], Callable[[], Any]]) -> None:
+        """Put what *watched* makes of the body in its place."""
+        self.body = watched(self.body)
 
     def end(self, value: Any, error: BaseException | None) -> Delivery[Any] | None:
         gate = self.gate
@@ -81,10 +87,11 @@ class Event(Delivery[T]):
             self._error = error
             if error is None:
                 self._value = value
-            output.when_durable(output.ticket(), self._let_out)
+            self.ticket = output.ticket()
+            output.hold(self)
         return following
 
-    def _let_out(self) -> None:
+    def let_out(self) -> None:
         error = self._error
         self.answer(None if error is not None else self._value, error)
 
@@ -96,6 +103,31 @@ class Event(Delivery[T]):
         else:
             self.host.tally.errors += 1
             self.fail(error)
+
+
+def itself() -> NoReturn:
+    """In the place of the body of a call: what it runs, the call knows."""
+    raise AssertionError("a call is its own body")
+
+
+class Call(Event[T]):
+    """The call of a method: the label is its name, the payload its arguments, if there are any."""
+
+    __slots__ = ()
+
+    def begin(self) -> Any:
+        body = self.body
+        return self._call() if body is itself else body()
+
+    def _call(self) -> Any:
+        method = getattr(self.host.instance, self.label)
+        if self.payload is None:
+            return method()
+        args, kwargs = self.payload
+        return method(*args, **kwargs)
+
+    def watch(self, watched: Callable[[Callable[[], Any]], Callable[[], Any]]) -> None:
+        self.body = watched(self._call if self.body is itself else self.body)
 
 
 def _cancelled(error: BaseException, event: Event[Any]) -> DurableError:

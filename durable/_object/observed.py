@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import count
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -119,7 +120,7 @@ class ObservedHost(Host):
         caller = _caller(event)
         course = Course(next(observers.numbers), caller, observers.clock.steady())
         observers.courses[event] = course
-        event.body = _Watched(self, event, course, event.body)
+        event.watch(partial(_Watched, self, event, course))
         came = DeliveryCame(
             number=course.number,
             kind=kind_of(event),

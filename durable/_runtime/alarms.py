@@ -16,11 +16,12 @@ from typing import Any
 
 from attrs import define, field
 
-from durable._disk.batch import Alarm, Batch
+from durable._disk.batch import Alarm, Batch, Origin
 from durable._disk.environment import DueAlarm, Environment
 from durable._gates.answers import wait_done, when_done
 from durable._gates.delivery import CURRENT
 from durable._loop.timers import Timer
+from durable._model.errors import DurableError
 from durable._object.alarms import AlarmEvent, backoff_s
 from durable._object.host import Host
 from durable._object.services import Services
@@ -35,6 +36,23 @@ RINGING_MAX = 256
 READ_AT_ONCE = 256
 # The wall clock may be set, and the machine may sleep; it is looked at this often at least.
 LOOK_EVERY_S = 30.0
+
+
+@define(eq=False)
+class _Expecting:
+    """The origin of a batch that sets an alarm: its own, and then the scheduler, is told."""
+
+    origin: Origin
+    alarms: Alarms
+    due_us: int
+
+    def batch_durable(self, batch: Batch) -> None:
+        self.origin.batch_durable(batch)
+        self.alarms._expect(self.due_us)
+
+    def batch_failed(self, batch: Batch, error: DurableError) -> None:
+        self.origin.batch_failed(batch, error)
+
 
 Key = tuple[int, bytes]
 """Class number and base of an object."""
@@ -64,15 +82,8 @@ class Alarms:
 
     def submitting(self, batch: Batch) -> None:
         """A batch goes to the disk; if it sets an alarm, look in time."""
-        alarm = batch.alarm
-        if isinstance(alarm, Alarm):
-            on_durable = batch.on_durable
-
-            def durable() -> None:
-                on_durable()
-                self._expect(alarm.due_us)
-
-            batch.on_durable = durable
+        if isinstance(batch.alarm, Alarm):
+            batch.origin = _Expecting(batch.origin, self, batch.alarm.due_us)
 
     def ask(self) -> None:
         """Look at the index in the next round of the loop."""

@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 from attrs import frozen
 
-from durable._disk.batch import Batch, Place, Unchanged
+from durable._disk.batch import Batch, Callbacks, Place, Unchanged
 from durable._disk.codec import Codec
 from durable._disk.committer import Committer
 from durable._disk.environment import Environment
@@ -46,6 +46,9 @@ from .runtime import Runtime
 
 # After the grace time, what has been cancelled gets this long to clean up behind itself.
 CLEAN_UP_S_MAX = 1.0
+# While deliveries wait in line at an object that writes, its batch is kept from the committer for
+# up to so many rounds of the loop: what they write joins it.
+GATHER_ROUNDS_MAX = 4
 
 
 @frozen
@@ -79,8 +82,9 @@ class OpenStore:
         self._faults = faults
         self._operate = options.operate
         self._desk: Desk | None = None
-        # Batches of the round under way, when there are many.
+        # Batches that go to the committer together, in a round of the loop that is soon to come.
         self._gathered: list[Batch] = []
+        self._rounds_left = 0
         self._limits = limits
         self._clock = clock
         backend = which_backend()
@@ -224,22 +228,34 @@ class OpenStore:
                 await anyio.sleep(0.001)
 
     def _submit(self, batch: Batch) -> None:
-        if batch.alarm is not Unchanged.UNCHANGED:
-            self._alarms.submitting(batch)
-        if self._gathered:
-            self._gathered.append(batch)
-        elif self._loop.is_crowded:
-            # Others will write in this round too. The committer, woken for this one batch, would
-            # commit it alone, and fight the loop for the interpreter meanwhile.
-            self._gathered.append(batch)
-            self._loop.call_soon(self._submit_gathered)
+        if not (self._gathered or batch.more_follows or self._loop.is_crowded):
+            self._pass_on(batch)
+            return
+        # More is written in this round. The committer, woken for this one batch, would commit it
+        # alone, and fight the loop for the interpreter meanwhile.
+        batch.is_open = True
+        self._gathered.append(batch)
+        if len(self._gathered) == 1:
+            self._rounds_left = GATHER_ROUNDS_MAX
+            self._loop.call_soon(self._round_is_over)
+
+    def _round_is_over(self) -> None:
+        self._rounds_left -= 1
+        if self._rounds_left and any(batch.more_follows for batch in self._gathered):
+            self._loop.call_soon(self._round_is_over)
         else:
-            self._committer.submit(batch)
+            self._submit_gathered()
 
     def _submit_gathered(self) -> None:
         gathered, self._gathered = self._gathered, []
         for batch in gathered:
-            self._committer.submit(batch)
+            batch.is_open = False
+            self._pass_on(batch)
+
+    def _pass_on(self, batch: Batch) -> None:
+        if batch.alarm is not Unchanged.UNCHANGED:
+            self._alarms.submitting(batch)
+        self._committer.submit(batch)
 
     def _is_busy(self) -> bool:
         """Whether threads are at work, in a way that a test need not end."""
@@ -261,8 +277,7 @@ class OpenStore:
                     wipe=False,
                     puts={},
                     alarm=Unchanged.UNCHANGED,
-                    on_durable=callback,
-                    on_failed=lambda error: callback(),
+                    origin=Callbacks(callback, lambda error: callback()),
                     size=0,
                 )
             )

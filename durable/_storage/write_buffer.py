@@ -1,9 +1,10 @@
 """The write buffer: what one object has written and the disk does not have yet.
 
 The writes of a turn gather here until the turn ends; `seal` makes one batch of them, which goes to
-the committer at once, or as soon as it may. While a transaction runs its writes lie in a layer of
-their own; the layers are a stack, every write goes to the top one, and each remembers how to undo
-what it changed in the cache.
+the committer at once, or as soon as it may. While it waits for others to go with it, the writes of
+the turns that follow join it. While a transaction runs its writes lie in a layer of their own; the
+layers are a stack, every write goes to the top one, and each remembers how to undo what it changed
+in the cache.
 
 Rule: batches leave in the order in which they were sealed, and none before the reads have finished
 that began before it: they must not see it.
@@ -11,7 +12,7 @@ that began before it: they must not see it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import Enum
 from typing import Any, Final, TypeVar
 
@@ -62,21 +63,6 @@ class Layer:
         self.is_confirmed |= confirmed
 
 
-class _Sealed:
-    """What to do when a batch is durable. One object, where a partial of a method is three."""
-
-    __slots__ = ("_buffer", "_keys", "_number", "_size")
-
-    def __init__(self, buffer: WriteBuffer, number: int, keys: Iterable[str], size: int) -> None:
-        self._buffer = buffer
-        self._number = number
-        self._keys = keys
-        self._size = size
-
-    def __call__(self) -> None:
-        self._buffer._became_durable(self._number, self._keys, self._size)
-
-
 @define(eq=False, slots=True, weakref_slot=False)
 class WriteBuffer:
     """The writes of one object between the call and the disk. Nothing here suspends."""
@@ -107,6 +93,8 @@ class WriteBuffer:
     sealed: int = field(default=0, init=False)
     durable: int = field(default=0, init=False)
     sealed_bytes: int = field(default=0, init=False)  # of batches that are not durable yet
+    # The last batch that was sent; the next turn's writes may join it while it is open.
+    _last: Batch | None = field(default=None, init=False, repr=False)
     is_closed: bool = field(default=False, init=False)
 
     _last_read: int = field(default=0, init=False)
@@ -220,27 +208,36 @@ class WriteBuffer:
             return
         puts = self._puts if self._puts is not None else {}
         size = sum([len(key) + len(value or b"") for key, value in puts.items()])
-        self.sealed = number = self.output.seal()
-        batch = Batch(
-            place=self.place,
-            wipe=self._is_wiped,
-            puts=puts,
-            alarm=self._alarm_change,
-            on_durable=_Sealed(self, number, puts, size),
-            on_failed=self.fail,
-            size=size,
-        )
-        self.cache.sealed(puts, number)
-        self.sealed_bytes += size
+        wipe, alarm = self._is_wiped, self._alarm_change
         self._puts = None
         self._alarm_change = UNCHANGED
         self._is_wiped = self._has_written = self._is_confirmed = False
+        self.sealed_bytes += size
+        last = self._last
+        if last is not None and last.is_open and self._may_join(wipe):
+            last.puts.update(puts)
+            last.size += size
+            if alarm is not UNCHANGED:
+                last.alarm = alarm
+            last.more_follows = self.gate.queued > 0
+            self.cache.sealed(puts, last.number)
+            return
+        self.sealed = number = self.output.seal()
+        batch = Batch(self.place, wipe, puts, alarm, self, size, number)
+        self.cache.sealed(puts, number)
         if self._deferred is None and self._may_leave(batch, number, self._last_read):
             self._send(batch)
         else:
             if self._deferred is None:
                 self._deferred = []
             self._deferred.append((batch, number, self._last_read))
+
+    def _may_join(self, wipe: bool) -> bool:
+        """Whether the turn's writes can be part of the last batch, as far as that is open."""
+        # Reads that are under way must not see them either, and what is deferred comes first.
+        if wipe or self._reading is not None or self._deferred is not None:
+            return False
+        return self.output.join_nowait()
 
     def _may_leave(self, batch: Batch, number: int, last_read: int) -> bool:
         if self._reading and next(iter(self._reading)) <= last_read:
@@ -253,6 +250,8 @@ class WriteBuffer:
         if batch.wipe or not self.place.number:
             self.place.number = self._next_number()
         self.cache.is_whole = self._is_wiped or self._is_wipe_deferred()
+        self._last = batch
+        batch.more_follows = self.gate.queued > 0
         self._submit(batch)
 
     def _is_wipe_deferred(self) -> bool:
@@ -265,10 +264,13 @@ class WriteBuffer:
                 self._deferred = None
             self._send(batch)
 
-    def _became_durable(self, number: int, keys: Iterable[str], size: int) -> None:
-        self.durable = number
-        self.sealed_bytes -= size
-        self.cache.durable(keys, number)
+    def batch_durable(self, batch: Batch) -> None:
+        """A batch of this object is on the disk."""
+        self.durable = number = batch.number
+        self.sealed_bytes -= batch.size
+        if batch is self._last:
+            self._last = None
+        self.cache.durable(batch.puts, number)
         if self._deferred is not None:
             self._send_deferred()
         self.output.durable(number)
@@ -315,7 +317,7 @@ class WriteBuffer:
 
     def wait_durable(self) -> Answer[None]:
         """Comes when all that was written so far, outside of a running transaction, is durable."""
-        number = self.sealed + self._has_written
+        number = self.output.ticket_of_all()
         if number <= self.durable:
             return DONE
         wait: StorageWait[None] = StorageWait(self.gate, holds=False)
@@ -326,7 +328,7 @@ class WriteBuffer:
 
     # The end
 
-    def fail(self, error: DurableError) -> None:
+    def batch_failed(self, batch: Batch, error: DurableError) -> None:
         """A batch did not reach the disk: the object is to be reset, before anyone is woken."""
         if not self.is_closed:
             self.is_closed = True

@@ -15,7 +15,7 @@ from typing import TextIO
 
 from attrs import define, field
 
-from durable._disk.batch import Batch, Place
+from durable._disk.batch import Batch, Callbacks, Place
 from durable._disk.classes import Catalog, ClassRecord, Naming
 from durable._disk.codec import Codec, MsgpackCodec
 from durable._disk.environment import Environment
@@ -202,8 +202,7 @@ class _Carrying:
             wipe=is_there,
             puts=dict(found.encoded),
             alarm=found.alarm,
-            on_durable=_nothing,
-            on_failed=_nothing,
+            origin=Callbacks(_nothing, _nothing),
             size=found.size,
             created_us=found.created_us,
         )

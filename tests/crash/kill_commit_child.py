@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
-from durable._disk.batch import Alarm, Batch
+from durable._disk.batch import Alarm, Batch, Callbacks
 from durable._disk.committer import Committer
 from durable._disk.environment import Environment
 from tests.disk.kit import batch_of, open_store, place_of
@@ -65,7 +65,7 @@ def main(folder: Path, point: str, seed: int) -> None:
             alarm=Alarm(number, number),
         )
         # One write is one line, whoever dies behind it.
-        batch.on_durable = partial(os.write, 1, b"%d %d\n" % (n, number))
+        batch.origin = Callbacks(partial(os.write, 1, b"%d %d\n" % (n, number)), print)
         committer.submit(batch)
         while committer.waiting > 20 or not calls.empty():
             calls.get()()

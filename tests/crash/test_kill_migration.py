@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from durable._disk.batch import Alarm, Batch, Place
+from durable._disk.batch import Alarm, Batch, Callbacks, Place
 from durable._disk.check import check
 from durable._disk.classes import Catalog, ClassRecord
 from durable._disk.environment import Environment
@@ -93,8 +93,7 @@ def batch_of(number: int, class_number: int, index: int) -> Batch:
         wipe=False,
         puts={"value": b"x", "k" * 1_000: b"long key"},
         alarm=Alarm(10**15, 10**15),
-        on_durable=lambda: None,
-        on_failed=lambda error: None,
+        origin=Callbacks(lambda: None, lambda error: None),
         size=10,
     )
 

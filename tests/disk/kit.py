@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import define, field
 
-from durable._disk.batch import UNCHANGED, Alarm, Batch, Place, Unchanged
+from durable._disk.batch import UNCHANGED, Alarm, Batch, Callbacks, Place, Unchanged
 from durable._disk.environment import Environment
 from durable._model.errors import DurableError
 from durable._model.ids import BASE_SIZE, IdFactory
@@ -104,8 +104,9 @@ def batch_of(
         wipe=wipe,
         puts=puts or {},
         alarm=alarm,
-        on_durable=lambda: told.append((label, None)),
-        on_failed=lambda error: told.append((label, error)),
+        origin=Callbacks(
+            lambda: told.append((label, None)), lambda error: told.append((label, error))
+        ),
         size=sum(len(key) + len(value or b"") for key, value in (puts or {}).items()),
     )
 

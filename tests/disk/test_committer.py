@@ -12,7 +12,7 @@ from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from durable._disk.batch import Batch, Place
+from durable._disk.batch import Batch, Callbacks, Place
 from durable._disk.check import check
 from durable._disk.committer import Committer
 from durable._disk.environment import Environment
@@ -226,7 +226,7 @@ def test_a_callback_that_raises_keeps_nobody_from_being_told(
 
     committer.submit(batch_of(store, place, {"a": VALUE}, label="1", outcomes=outcomes))
     bad = batch_of(store, place, {"b": VALUE})
-    bad.on_durable = interrupt
+    bad.origin = Callbacks(interrupt, print)
     committer.submit(bad)
     committer.submit(batch_of(store, place, {"c": VALUE}, label="3", outcomes=outcomes))
     committer.start()

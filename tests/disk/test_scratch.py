@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import durable
 from durable import testing
-from durable._disk.batch import UNCHANGED, Alarm, Batch, Place
+from durable._disk.batch import UNCHANGED, Alarm, Batch, Callbacks, Place
 from durable._disk.classes import Catalog, ClassRecord
 from durable._disk.environment import Environment
 from durable._disk.scratch import ScratchEnvironment
@@ -219,8 +219,7 @@ def write(environment: Environment, turns: Any) -> None:
                     wipe=wipe,
                     puts=puts,
                     alarm=alarm,
-                    on_durable=lambda: None,
-                    on_failed=lambda error: None,
+                    origin=Callbacks(lambda: None, lambda error: None),
                     size=10,
                 )
             ]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from durable._disk import check as checks
-from durable._disk.batch import UNCHANGED, Alarm, Batch, Place
+from durable._disk.batch import UNCHANGED, Alarm, Batch, Callbacks, Place
 from durable._disk.codec import decode, encode
 from durable._disk.environment import Environment
 from durable._model.clock import SystemClock
@@ -44,7 +44,7 @@ def make(folder: Path) -> Contents:
 
 def _batch(place: Place, pairs: dict[str, Any], alarm: Any = UNCHANGED) -> Batch:
     puts: dict[str, bytes | None] = {key: encode(value) for key, value in pairs.items()}
-    return Batch(place, False, puts, alarm, _nothing, _failed, 0)
+    return Batch(place, False, puts, alarm, Callbacks(_nothing, _failed), 0)
 
 
 def _base(name: str) -> bytes:

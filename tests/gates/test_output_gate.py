@@ -70,7 +70,10 @@ def test_what_waits_at_a_broken_gate_is_never_sent() -> None:
     assert heard == []
 
 
-@given(st.lists(st.sampled_from(["write", "unconfirmed", "seal", "durable", "say", "sync"])))
+STEPS = ["write", "unconfirmed", "seal", "join", "durable", "say", "sync"]
+
+
+@given(st.lists(st.sampled_from(STEPS)))
 def test_the_counters_are_a_list_of_writes(steps: list[str]) -> None:
     """The reference keeps, for each message, the very writes that it waits for."""
     gate = OutputGate()
@@ -87,6 +90,12 @@ def test_the_counters_are_a_list_of_writes(steps: list[str]) -> None:
             sealed = gate.seal()
             batches.append(unsealed)
             unsealed = []
+        elif step == "join" and unsealed and batches:
+            is_promised = any(sealed + 1 in held for _, held in expected)
+            assert gate.join_nowait() is not is_promised
+            if not is_promised:
+                batches[-1] += unsealed
+                unsealed = []
         elif step == "durable" and batches:
             batches.pop(0)
             gate.durable(sealed - len(batches))

@@ -88,7 +88,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
             [
                 Batch(
                     Place(record.number, n.to_bytes(16), new_number(), None, None, None),
-                    False, {"k": b"\x01\x01"}, UNCHANGED, nothing, nothing, 3,
+                    False, {"k": b"\x01\x01"}, UNCHANGED, nothing, 3,
                 )
                 for n in range(step, step + 10_000)
             ]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import durable
 import durable.testing
 from durable import Migration, MigrationConflict
-from durable._disk.batch import UNCHANGED, Alarm, Batch, Place
+from durable._disk.batch import UNCHANGED, Alarm, Batch, Callbacks, Place
 from durable._disk.classes import Catalog, ClassRecord
 from durable._disk.environment import Environment
 from durable._model.clock import SystemClock
@@ -627,8 +627,7 @@ def batch_of(number: int, class_number: int, index: int) -> Batch:
         wipe=False,
         puts={"value": b"x"},
         alarm=UNCHANGED if index % 2 else Alarm(10**15 + index, 10**15 + index),
-        on_durable=lambda: None,
-        on_failed=lambda error: None,
+        origin=Callbacks(lambda: None, lambda error: None),
         size=10,
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from durable._disk.batch import UNCHANGED, Alarm, Batch
+from durable._disk.batch import UNCHANGED, Alarm, Batch, Callbacks
 from durable._disk.environment import Environment
 from durable._gates.delivery import Delivery
 from durable._gates.input_gate import InputGate
@@ -27,7 +27,7 @@ Break = Callable[[pytest.MonkeyPatch], None]
 
 def no_output_gate(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(OutputGate, "is_open", lambda self: True)
-    patch.setattr(OutputGate, "when_durable", lambda self, ticket, release: release())
+    patch.setattr(OutputGate, "hold", lambda self, message: message.let_out())
 
 
 def opened_too_early(patch: pytest.MonkeyPatch) -> None:
@@ -79,8 +79,10 @@ def failed_commits_that_nobody_is_told_of(patch: pytest.MonkeyPatch) -> None:
 
     def submit_hopefully(self: SteppedCommitter, batch: Batch) -> None:
         if batch.puts:
-            on_durable = batch.on_durable
-            batch.on_failed = lambda error: on_durable()
+            origin = batch.origin
+            batch.origin = Callbacks(
+                lambda: origin.batch_durable(batch), lambda error: origin.batch_durable(batch)
+            )
         submit(self, batch)
 
     patch.setattr(SteppedCommitter, "submit", submit_hopefully)

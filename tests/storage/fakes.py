@@ -34,6 +34,7 @@ class FakeGate:
     broken: DurableError | None = None
     holds: int = 0
     waits_for_storage: bool = False
+    queued: int = 0
 
     def check(self) -> None:
         if self.broken is not None:
@@ -94,6 +95,7 @@ class FakeDisk:
     unreported: list[Batch] = field(factory=list)
     reading: list[Read] = field(factory=list)
     asked: int = 0
+    gathers: bool = False  # batches that wait may be joined by more turns
     _last_number: int = 0
 
     def next_number(self) -> int:
@@ -133,11 +135,13 @@ class FakeDisk:
     # Commits
 
     def submit(self, batch: Batch) -> None:
+        batch.is_open = self.gathers
         self.waiting.append(batch)
 
     def commit(self) -> Batch:
         """Apply the oldest batch; it is not reported yet."""
         batch = self.waiting.pop(0)
+        batch.is_open = False
         if batch.wipe:
             self.stored.pop(self.number, None)
         self.number = batch.place.number
@@ -154,7 +158,8 @@ class FakeDisk:
 
     def report(self) -> None:
         """Say that the oldest committed batch is durable."""
-        self.unreported.pop(0).on_durable()
+        batch = self.unreported.pop(0)
+        batch.origin.batch_durable(batch)
 
     def settle(self) -> None:
         """Finish every read, commit and report everything."""
@@ -169,7 +174,7 @@ class FakeDisk:
     def fail(self, error: DurableError) -> None:
         """No batch that waits reaches the disk."""
         for batch in self.waiting:
-            batch.on_failed(error)
+            batch.origin.batch_failed(batch, error)
         self.waiting.clear()
 
 

@@ -196,10 +196,14 @@ class StorageIsADict(RuleBasedStateMachine):
 
     @rule()
     def seal(self) -> None:
-        before = self.kit.storage._buffer.sealed
+        buffer = self.kit.storage._buffer
+        before, has_written = buffer.sealed, buffer._has_written and not buffer.layers
         self.kit.shelf.seal()
-        if self.kit.storage._buffer.sealed > before:
+        if buffer.sealed > before:
             self.sealed.append((dict(self.model), self.alarm))
+        elif has_written:  # it has joined the batch before it, which has not left
+            assert self.committed < len(self.sealed) - 1
+            self.sealed[-1] = dict(self.model), self.alarm
 
     @precondition(lambda self: self.disk.waiting)
     @rule()
@@ -230,6 +234,11 @@ class StorageIsADict(RuleBasedStateMachine):
     @rule(size=st.integers(1, 800))
     def evict(self, size: int) -> None:
         self.kit.storage._cache.evict(size)
+
+    @rule(gathers=flags)
+    def gather(self, gathers: bool) -> None:
+        """Batches that wait from now on are open, or not, for the turns that follow."""
+        self.disk.gathers = gathers
 
     @rule(inline=flags)
     def choose_reads(self, inline: bool) -> None:
@@ -377,6 +386,7 @@ def random_step(machine: StorageIsADict, chance: Random) -> None:
         (5, machine.seal),
         (3, lambda: machine.evict(chance.randrange(1, 800))),
         (1, lambda: machine.choose_reads(chance.random() < 0.3)),
+        (0.5, lambda: machine.gather(flag)),
         (0.05, machine.fail),
     ]
     if machine.running:

@@ -143,6 +143,45 @@ def test_what_a_turn_writes_is_one_batch_with_its_alarm(kit: Kit) -> None:
     assert batch.place.number == 1
 
 
+def test_turns_join_a_batch_that_has_not_left(kit: Kit) -> None:
+    """What a hot object writes while its batch waits for others goes along: each key once."""
+    kit.disk.gathers = True
+    for n in range(3):
+        kit.storage.put("n", n)
+        kit.storage.put(f"n{n}", n)
+        kit.storage.set_alarm(2_000_000 + n)
+        kit.shelf.seal()
+
+    [batch] = kit.disk.waiting
+    assert batch.puts == {"n": b"\x91\x02", "n0": b"\x91\x00", "n1": b"\x91\x01", "n2": b"\x91\x02"}
+    assert isinstance(batch.alarm, Alarm)
+    assert batch.alarm.scheduled_us == 2_000_002_000_000
+    kit.disk.commit()
+    kit.storage.put("n", 9)
+    kit.shelf.seal()
+    assert len(kit.disk.waiting) == 1
+    kit.disk.settle()
+    assert kit.storage._buffer.sealed_bytes == 0
+    assert kit.storage._cache.dirty is None
+
+
+def test_a_turn_that_somebody_waits_for_makes_a_batch_of_its_own(kit: Kit) -> None:
+    """Its number was told, so it has to come."""
+    kit.disk.gathers = True
+    kit.storage.put("n", 1)
+    kit.shelf.seal()
+    kit.storage.put("n", 2)
+    synced = kit.storage.sync()
+    kit.shelf.seal()
+
+    assert [batch.puts for batch in kit.disk.waiting] == [{"n": b"\x91\x01"}, {"n": b"\x91\x02"}]
+    kit.disk.commit()
+    kit.disk.report()
+    assert not synced.is_done
+    kit.disk.settle()
+    assert synced.is_done
+
+
 def test_a_turn_that_wrote_nothing_makes_no_batch(kit: Kit) -> None:
     kit.storage.get("a")
     kit.shelf.seal()
