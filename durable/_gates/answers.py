@@ -53,7 +53,11 @@ class Answer(_Awaitable[T]):
             steps = self._steps
         except AttributeError:
             raise error[0] from None
-        return steps.throw(*error)
+        try:
+            return steps.throw(*error)
+        finally:
+            # The traceback holds this frame, which holds the answer and the error.
+            del self, error
 
     def close(self) -> None:
         try:

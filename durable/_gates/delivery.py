@@ -6,25 +6,24 @@ input gate before it sends the value on. So any await of the author's is gated, 
 belongs to. The tasks that a delivery starts are driven in the same way (`gate_task`).
 
 Code of a broken object is never resumed: not even to be told so, since `except BaseException` would
-hear it and go on. Its coroutines are kept, suspended, as long as the process lives.
+hear it and go on. Its coroutines are buried as they are, suspended.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import types
 import warnings
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, ContextVar
-from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import anyio
 
 from durable._loop.sleeping import is_sleeping
 
 from .answers import Later
+from .burial import bury
 from .input_gate import InputGate
 
 T = TypeVar("T")
@@ -32,15 +31,12 @@ T = TypeVar("T")
 CURRENT: ContextVar[Delivery[Any] | None] = ContextVar("durable_delivery", default=None)
 """The delivery whose code runs; inherited by the tasks and callbacks that it starts."""
 
-# Deliveries that one task serves before the loop gets a round of its own.
-SERVED_IN_A_ROW_MAX = 64
 
+class Line(Protocol):
+    """Deliveries that wait for the task that serves another one."""
 
-def _bury(coro: object) -> None:
-    """Keep a suspended coroutine from ever going on, and from ever being closed either: that would
-    run its `finally` and `except` blocks, at the exit of the interpreter if not before."""
-    # One reference more than anyone will give back.
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(coro))
+    def hand_on(self, delivery: Delivery[Any]) -> None:
+        """*delivery* is suspended: let another task serve the others."""
 
 
 class Buried(BaseException):
@@ -58,6 +54,7 @@ class Delivery(Later[T]):
         "has_left",
         "is_section",
         "label",
+        "line",
         "parent",
         "size",
         "tasks",
@@ -89,6 +86,8 @@ class Delivery(Later[T]):
         self.fanned_out: bool = False
         self.is_section: bool = False
         self.has_left: bool = False
+        # Those that the task which serves this delivery is to serve next; set when it begins.
+        self.line: Line | None = None
 
     def begin(self) -> Any:
         """Run the author's code up to its first wait."""
@@ -105,75 +104,6 @@ class Delivery(Later[T]):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.label}>"
-
-
-async def serve(delivery: Delivery[Any]) -> bool:
-    """Run a delivery that was let in, then others that its end lets in. The body of a task.
-
-    One task serves one delivery at a time, so `current_task()` is honest; that the next one need
-    not wait for a round of the loop is what makes a busy object fast. True: code was buried.
-    """
-    gate = delivery.gate
-    loop = gate.loop
-    task = loop.own_task()
-    send_in: Callable[..., Any] | None = None
-    try:
-        for _ in range(SERVED_IN_A_ROW_MAX):
-            if gate.broken is not None:
-                return False  # it broke before this task's first step; whoever called was told
-            gate.task_begins(task)
-            delivery.tasks = 1
-            value: Any = None
-            error: BaseException | None = None
-            try:
-                if send_in is None:
-                    CURRENT.set(delivery)
-                    value = delivery.begin()
-                    if type(value) is types.CoroutineType:
-                        value = await _drive_coroutine(delivery, value, value.send, value.throw)
-                    elif hasattr(value, "__await__"):
-                        coro = _await(value)
-                        value = await _drive_coroutine(delivery, coro, coro.send, coro.throw)
-                else:
-                    value = await _drive_coroutine(*_begin_in(send_in, delivery))
-            except Buried:
-                return True
-            except BaseException as raised:  # the author's, and delivered to whoever called
-                error = raised
-            finally:
-                delivery.tasks -= 1
-                gate.task_ends(task)
-            following = delivery.end(value, error)
-            value = error = None
-            if following is None:
-                return False
-            delivery = following
-            if not loop.may_reuse(task):
-                break
-            send_in = delivery.context.run
-        gate.start(delivery)
-        return False
-    finally:
-        loop.ended(task)
-
-
-def _begin_in(
-    run: Callable[..., Any], delivery: Delivery[Any]
-) -> tuple[Delivery[Any], Any, Callable[[Any], Any], Callable[[BaseException], Any]]:
-    """Begin a delivery in its own context, which is not that of the task."""
-    run(CURRENT.set, delivery)
-    value = run(delivery.begin)
-    if type(value) is not types.CoroutineType:
-        value = _await(value) if hasattr(value, "__await__") else _answer(value)
-    return delivery, value, partial(run, value.send), partial(run, value.throw)
-
-
-async def _answer(value: Any) -> Any:
-    return value
-
-
-async def _await(value: Any) -> Any:
-    return await value
 
 
 def _drive(
@@ -205,6 +135,8 @@ def _drive(
             # A bare yield, as asyncio and Trio write it: the task runs again in the next round.
             is_bare = trap is None or isinstance(trap, type)
             gate.suspended(delivery, is_bare=is_bare and not is_sleeping(coro))
+        if delivery.line is not None:
+            delivery.line.hand_on(delivery)
         try:
             value = yield trap
         except GeneratorExit:
@@ -212,19 +144,19 @@ def _drive(
             if gate.broken is None:
                 coro.close()
             else:
-                _bury(coro)
+                bury(coro, gate.loop)
             raise
         except BaseException as raised:
             error = raised
         if gate.broken is None and not gate.resume_nowait(delivery, from_storage):
             error = yield from _wait_turn(delivery, error)
         if gate.broken is not None:
-            _bury(coro)
+            bury(coro, gate.loop)
             yield from gate.loop.bury().__await__()
             raise Buried
 
 
-_drive_coroutine = types.coroutine(_drive)
+drive = types.coroutine(_drive)
 
 
 def _wait_turn(

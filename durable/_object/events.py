@@ -50,6 +50,7 @@ class Event(Delivery[T]):
         self.fanned_out = False
         self.is_section = False
         self.has_left = False
+        self.line = None
         self.host: Host = host
         # The delivery, of another object or this one, whose code made the call.
         self.caller: Delivery[Any] | None = caller

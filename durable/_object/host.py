@@ -19,7 +19,7 @@ from attrs import define
 from durable._disk.batch import Place
 from durable._gates.answers import Later, when_done
 from durable._gates.critical_section import Sections
-from durable._gates.delivery import CURRENT, Delivery, gate_task, serve
+from durable._gates.delivery import CURRENT, gate_task
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
 from durable._loop.timers import Timer
@@ -109,7 +109,7 @@ class Host:
         self.cls = cls
         self.services = services
         self.output = OutputGate()
-        self.gate = self.gate_class(services.loop, self.output, self._seal, self._start)
+        self.gate = self.gate_class(services.loop, self.output, self._seal, services.start)
         self.output.on_first_write = self._first_write
         self.sections = Sections(self.gate, services.timers, services.limits, self.fail)
         self.place = place
@@ -192,7 +192,7 @@ class Host:
         else:
             self._open.add(event)
         if gate.enter_nowait(event):
-            self._start(event)
+            self.services.start(event)
             return
         refusal = self._refusal(event)
         if refusal is not None:
@@ -206,9 +206,13 @@ class Host:
 
     def event_ended(self, event: Event[Any], error: BaseException | None) -> None:
         """*event* has its answer, which is *error* if that is not None."""
-        self._close(event)
-        if self._open is None:
-            self.idle_since_s = self.services.clock.steady()
+        events = self._open
+        if events is not None:
+            events.discard(event)
+            if events:
+                return
+            self._open = None
+        self.idle_since_s = self.services.clock.steady()
 
     @property
     def open(self) -> Collection[Event[Any]]:
@@ -275,7 +279,7 @@ class Host:
         self.phase = Phase.STARTING
         construct: Event[None] = Event(self, self._construct, copy_context(), "constructor", None)
         if self.gate.enter_nowait(construct):
-            self._start(construct)
+            self.services.start(construct)
         else:
             construct.came_s = self.services.clock.steady()
             self.gate.queue(construct)  # its predecessor's writes are still on their way
@@ -293,31 +297,31 @@ class Host:
         if self.phase is Phase.STARTING:  # it may have called abort()
             self.phase = Phase.RUNNING
 
-    def _start(self, delivery: Delivery[Any]) -> None:
-        self.services.loop.spawn(serve(delivery), delivery.label, delivery.context)
-
     # The gates' way to speak to the storage
 
     def _seal(self) -> None:
+        buffer = self.shelf.buffer
         try:
-            self.shelf.seal()
+            buffer.seal()
         except Exception as error:
             log.exception("the writes of %s could not be made a batch", self.label)
             internal = InternalError("the object's writes could not be made a batch", reset=True)
             internal.__cause__ = error
             self.break_(internal)
             return
-        self._hold_for_room()
+        if buffer.sealed_bytes > buffer.dirty_bytes_max:
+            self._hold_for_room()
         if self.commit_timer is None and self.output.in_flight:
             self._time_commit(self.output.ticket_of_all())
 
     def _hold_for_room(self) -> None:
         """Let nobody in while more than enough of this object is on its way to the disk."""
-        room = self.shelf.wait_room()
-        if isinstance(room, Later) and not self.is_held_for_room:
-            self.is_held_for_room = True
-            self.gate.hold()
-            when_done(room, self._has_room)
+        if not self.is_held_for_room:
+            room = self.shelf.buffer.wait_room(None, holds=False)
+            if isinstance(room, Later):
+                self.is_held_for_room = True
+                self.gate.hold()
+                when_done(room, self._has_room)
 
     def _has_room(self) -> None:
         self.is_held_for_room = False
@@ -482,17 +486,18 @@ class Host:
         return {
             "object_class": self.cls.__name__,
             "object_id": str(self.id),
-            "object_name": self.place.name or self.id.name,
+            "object_name": self.name,
         }
 
     @property
+    def name(self) -> str | None:
+        """The name it was ever addressed by, however long."""
+        return self.id.name if self.place.name is None else self.place.name
+
+    @property
     def label(self) -> str:
-        name = self.place.name or self.id.name
-        return (
-            f"{self.cls.__name__}({name!r})"
-            if name is not None
-            else f"{self.cls.__name__}({self.id})"
-        )
+        who = str(self.id) if self.name is None else repr(self.name)
+        return f"{self.cls.__name__}({who})"
 
     def __repr__(self) -> str:
         return f"<Host {self.label} {self.phase.value}, {self.gate!r}, {self.output!r}>"

@@ -60,19 +60,19 @@ class RemoteFunction(ByReference):
 
 def send(event: Event[Any]) -> None:
     """Deliver *event*; if an object's code sends it, when what that wrote before is on disk."""
-    sender = CURRENT.get()
+    sender, host = event.caller, event.host
     if sender is None:
-        if event.host.services.is_open:
-            event.host.deliver(event)
+        if host.services.is_open:
+            host.deliver(event)
         else:
             event.fail(RuntimeClosed())
         return
-    event.host.tally.subrequests += 1
+    host.tally.subrequests += 1
     output = sender.gate.output
     if output.is_open():
-        event.host.deliver(event)
+        host.deliver(event)
     else:
-        output.when_durable(output.ticket(), partial(event.host.deliver, event))
+        output.when_durable(output.ticket(), partial(host.deliver, event))
 
 
 def copy_arguments(

@@ -11,6 +11,7 @@ from durable._disk.batch import Batch
 from durable._disk.codec import Codec
 from durable._disk.reads import Reads
 from durable._gates.answers import Later
+from durable._gates.delivery import Delivery
 from durable._loop.loop import Loop
 from durable._loop.timers import Timers
 from durable._model.clock import Clock
@@ -38,6 +39,8 @@ class Services:
     reads: Reads
     submit: Callable[[Batch], None]
     next_number: Callable[[], int]
+    # Has a delivery served that was let in: of the crew.
+    start: Callable[[Delivery[Any]], None]
     # Calls back when all batches submitted so far are on disk or have failed.
     when_answered: Callable[[Callable[[], None]], None]
     budget: CacheBudget

@@ -21,6 +21,7 @@ from durable._disk.environment import Environment
 from durable._disk.reads import Reads
 from durable._disk.scratch import ScratchEnvironment
 from durable._gates.answers import Later, wait_done
+from durable._gates.crew import Crew
 from durable._gates.delivery import gate_task
 from durable._loop import task_starts
 from durable._loop.loop import Loop, which_backend
@@ -94,6 +95,7 @@ class OpenStore:
             else Environment.open(path, clock=clock)
         )
         self._loop: Loop = make_loop(backend)
+        self._crew = Crew(self._loop)
         self._timers = Timers(clock)
         self._observers = Observers(clock)
         self._commits = Commits(
@@ -124,6 +126,7 @@ class OpenStore:
             reads=self._reads,
             submit=self._submit,
             next_number=self._environment.next_number,
+            start=self._crew.start,
             when_answered=self._when_answered,
             budget=CacheBudget(limits.cache_bytes_max),
         )
@@ -228,7 +231,7 @@ class OpenStore:
                 await anyio.sleep(0.001)
 
     def _submit(self, batch: Batch) -> None:
-        if not (self._gathered or batch.more_follows or self._loop.is_crowded):
+        if not (self._gathered or batch.more_follows or self._crew.is_busy):
             self._pass_on(batch)
             return
         # More is written in this round. The committer, woken for this one batch, would commit it

@@ -154,8 +154,10 @@ class Cache:
 
     def sealed(self, keys: Iterable[str], number: int) -> None:
         """The writes of *keys* are batch *number* now."""
-        if self.dirty is not None:
-            self.dirty.update(dict.fromkeys(keys, number))
+        dirty = self.dirty
+        if dirty is not None:
+            for key in keys:
+                dirty[key] = number
 
     def durable(self, keys: Iterable[str], number: int) -> None:
         """Batch *number* is on disk: those of its *keys* not written again since are clean."""
@@ -176,7 +178,8 @@ class Cache:
             self._remove(needless)
         if not dirty:
             self.dirty = None
-        self.budget.settle(self)
+        if self.budget.size > self.budget.size_max:
+            self.budget.settle(self)
 
     def wipe(self) -> None:
         """Everything is deleted: nothing is stored, and that is known."""

@@ -101,10 +101,6 @@ class Shelf:
         """The turn has ended: make a batch of what it wrote."""
         self.buffer.seal()
 
-    def wait_room(self) -> Answer[None] | None:
-        """What a new delivery has to wait for, if too much is on its way to the disk."""
-        return None if self.buffer.has_room else self.buffer.wait_room(None, holds=False)
-
     def discard(self) -> None:
         """The object leaves memory: what was not sealed is gone, its cache is given back."""
         self.buffer.close(self.gate.broken)

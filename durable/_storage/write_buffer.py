@@ -116,10 +116,12 @@ class WriteBuffer:
             layer.puts[key] = value
             layer.note(confirmed)
         else:
-            self._note(confirmed)
+            if not self._is_confirmed:
+                self._note(confirmed)
             if self._puts is None:
-                self._puts = {}
-            self._puts[key] = value
+                self._puts = {key: value}
+            else:
+                self._puts[key] = value
         self.cache.write(key, value, passing=passing)
 
     def write_alarm(self, alarm: Alarm | None, *, confirmed: bool) -> None:
@@ -207,7 +209,9 @@ class WriteBuffer:
         if not self._has_written or self.layers or self.is_closed:
             return
         puts = self._puts if self._puts is not None else {}
-        size = sum([len(key) + len(value or b"") for key, value in puts.items()])
+        size = 0
+        for key, value in puts.items():
+            size += len(key) if value is None else len(key) + len(value)
         wipe, alarm = self._is_wiped, self._alarm_change
         self._puts = None
         self._alarm_change = UNCHANGED

@@ -255,12 +255,12 @@ def test_no_cache_keeps_nothing() -> None:
 
 def test_too_much_on_its_way_makes_writers_wait_until_there_is_room() -> None:
     kit = make_kit(limits=SMALL)
-    assert kit.shelf.wait_room() is None
+    assert kit.shelf.buffer.has_room
     kit.storage.put("a", "x" * 20)
     kit.shelf.seal()
     answers = [kit.storage.put("b", 1), kit.storage.delete("a"), kit.storage.delete_alarm()]
     assert kit.gate.holds == 3
-    assert kit.shelf.wait_room() is not None
+    assert not kit.shelf.buffer.has_room
 
     kit.disk.settle()
 

@@ -1,0 +1,163 @@
+"""The crew: the tasks that serve deliveries.
+
+A task costs more than most deliveries do. So one that is on its way to its first step takes along
+all deliveries that are let in until then, and serves them in that order; and at the end of one it
+serves the next of the same object. When a delivery waits, the others get tasks of their own.
+
+Rule: a task serves one delivery at a time, so `current_task()` is honest.
+"""
+
+from __future__ import annotations
+
+import types
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from attrs import define, field
+
+from durable._loop.loop import Loop, Task
+
+from .delivery import CURRENT, Buried, Delivery, drive
+
+# Deliveries of one object that a task serves before others get their turn.
+SERVED_IN_A_ROW_MAX = 64
+
+
+@define(eq=False)
+class Row:
+    """Deliveries that one task is to serve, each of another object."""
+
+    crew: Crew = field(repr=False)
+    task: Task | None = field(default=None, repr=False)
+    deliveries: deque[Delivery[Any]] = field(factory=deque)
+
+    def hand_on(self, delivery: Delivery[Any]) -> None:
+        """*delivery*, which the task serves, waits: each of the others gets a task of its own.
+
+        It is likely that they wait too. In a row, each would begin a round after the one before.
+        """
+        delivery.line = None
+        while self.deliveries:
+            self.crew.spawn(self.take(), Row(self.crew))
+
+    def take(self) -> Delivery[Any]:
+        self.crew.in_line -= 1
+        return self.deliveries.popleft()
+
+
+@define(eq=False)
+class Crew:
+    """Starts what the gates have let in. Its `start` never suspends."""
+
+    loop: Loop
+    # What the task that was started last takes along until its first step.
+    _coming: Row | None = field(default=None, init=False)
+    # How many stand in rows: they are served in this round of the loop, or in the next.
+    in_line: int = field(default=0, init=False)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether other deliveries are served in this round of the loop, or the next."""
+        return self.in_line > 0 or self.loop.is_crowded
+
+    def start(self, delivery: Delivery[Any]) -> None:
+        """Have *delivery*, which was let in, served by a task."""
+        row = self._coming
+        if row is None:
+            self.send(delivery, Row(self))
+            return
+        self.in_line += 1
+        row.deliveries.append(delivery)
+        assert row.task is not None
+        if not self.loop.may_reuse(row.task):  # cancelled before its first step, by somebody
+            self.send(row.take(), row)
+
+    def send(self, delivery: Delivery[Any], row: Row) -> None:
+        """Start a task for *delivery* and those in *row*, which more may join on its way."""
+        self._coming = row
+        self.spawn(delivery, row)
+
+    def spawn(self, delivery: Delivery[Any], row: Row) -> None:
+        row.task = self.loop.spawn(self._serve(delivery, row), delivery.label, delivery.context)
+
+    async def _serve(self, delivery: Delivery[Any], all_of_them: Row) -> bool:
+        """The body of a task. True: code was buried."""
+        if self._coming is all_of_them:
+            self._coming = None
+        loop = self.loop
+        task = loop.own_task()
+        row: Row | None = all_of_them
+        in_a_row = 0
+        run: Callable[..., Any] | None = None
+        try:
+            while True:
+                gate = delivery.gate
+                following: Delivery[Any] | None = None
+                if row is not None and not row.deliveries:
+                    row = None
+                if gate.broken is None:  # else it broke before this; whoever called was told
+                    delivery.line = row
+                    gate.task_begins(task)
+                    delivery.tasks = 1
+                    value: Any = None
+                    error: BaseException | None = None
+                    try:
+                        if run is None:
+                            CURRENT.set(delivery)
+                            value = delivery.begin()
+                            if type(value) is types.CoroutineType:
+                                value = await drive(delivery, value, value.send, value.throw)
+                            elif hasattr(value, "__await__"):
+                                coro = _await(value)
+                                value = await drive(delivery, coro, coro.send, coro.throw)
+                        else:
+                            value = await drive(*_begin_in(run, delivery))
+                    except Buried:
+                        return True
+                    except BaseException as raised:  # the author's, for whoever called
+                        error = raised
+                    finally:
+                        delivery.tasks -= 1
+                        gate.task_ends(task)
+                    if delivery.line is None:
+                        row = None  # it has waited, and others are served by another task
+                    following = delivery.end(value, error)
+                    # The delivery is in it: who drops the answer then drops what came with it.
+                    del delivery.context
+                    value = error = None
+                if following is not None:
+                    in_a_row += 1
+                    if in_a_row < SERVED_IN_A_ROW_MAX and loop.may_reuse(task):
+                        delivery, run = following, following.context.run
+                        continue
+                    gate.start(following)
+                if row is None:
+                    return False
+                delivery, in_a_row = row.take(), 0
+                if not loop.may_reuse(task):
+                    self.send(delivery, row)
+                    return False
+                run = delivery.context.run
+        finally:
+            loop.ended(task)
+
+
+def _begin_in(
+    run: Callable[..., Any], delivery: Delivery[Any]
+) -> tuple[Delivery[Any], Any, Callable[[Any], Any], Callable[[BaseException], Any]]:
+    """Begin a delivery in its own context, which is not that of the task."""
+    run(CURRENT.set, delivery)
+    value = run(delivery.begin)
+    if type(value) is not types.CoroutineType:
+        value = _await(value) if hasattr(value, "__await__") else _answer(value)
+    return delivery, value, partial(run, value.send), partial(run, value.throw)
+
+
+async def _answer(value: Any) -> Any:
+    return value
+
+
+async def _await(value: Any) -> Any:
+    return await value

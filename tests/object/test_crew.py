@@ -1,0 +1,160 @@
+"""The tasks that serve deliveries: one may serve many objects, and none of them notices."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+import durable
+import durable.testing
+
+OBJECTS = 50
+WHO: ContextVar[str] = ContextVar("WHO", default="nobody")
+
+
+class Worker(durable.DurableObject):
+    """Does what its callers want to see done in the midst of others."""
+
+    def __init__(self, ctx: durable.State, env: Any) -> None:
+        super().__init__(ctx, env)
+        self.door = anyio.Event()
+
+    async def add(self) -> int:
+        self.ctx.storage.put("n", await self.ctx.storage.get("n", 0) + 1)
+        return int(await self.ctx.storage.get("n"))
+
+    async def wait_for(self, other: Any) -> str:
+        await other()
+        return "waited"
+
+    async def open_door(self) -> None:
+        self.door.set()
+
+    async def wait_at_door(self) -> str:
+        await self.door.wait()
+        return "came in"
+
+    async def name_of_caller(self) -> str:
+        before = WHO.get()
+        WHO.set("changed")
+        await anyio.lowlevel.checkpoint()
+        assert WHO.get() == "changed"
+        return before
+
+    async def cancel_own_task(self) -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        return "done"
+
+    async def give_up(self) -> None:
+        self.ctx.abort("enough")
+
+    async def spin(self, rounds: int) -> int:
+        task = anyio.get_current_task().id
+        for _ in range(rounds):
+            await anyio.lowlevel.checkpoint()
+            assert anyio.get_current_task().id == task
+        return task
+
+
+async def all_of(calls: list[Any]) -> list[Any]:
+    answers: list[Any] = [None] * len(calls)
+
+    async def hear(place: int) -> None:
+        try:
+            answers[place] = await calls[place]
+        except durable.DurableError as error:
+            answers[place] = type(error)
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            for place in range(len(calls)):
+                tasks.start_soon(hear, place)
+    return answers
+
+
+def workers(runtime: durable.Runtime) -> list[Any]:
+    return [runtime.namespace(Worker).get_by_name(str(n)) for n in range(OBJECTS)]
+
+
+async def test_calls_of_many_objects_at_once_are_all_served(runtime: durable.Runtime) -> None:
+    """Each of them by itself, twice, durably."""
+    stubs = workers(runtime)
+
+    assert await all_of([stub.add() for stub in stubs]) == [1] * OBJECTS
+    assert await all_of([stub.add() for stub in stubs]) == [2] * OBJECTS
+
+
+async def test_who_waits_for_an_object_behind_it_in_the_row_is_not_stuck(
+    runtime: durable.Runtime,
+) -> None:
+    """When one waits, others get tasks of their own."""
+    stubs = workers(runtime)
+    waiting = [stub.wait_at_door() for stub in stubs[:10]]
+    function = [stubs[10].wait_for(stubs[40].add)]
+    opening = [stub.open_door() for stub in stubs[:10]]
+
+    assert await all_of(waiting + function + opening) == ["came in"] * 10 + ["waited"] + [None] * 10
+
+
+async def test_each_delivery_has_the_context_of_its_own_caller(runtime: durable.Runtime) -> None:
+    """What a handler sets in it is seen by no other, in whatever task it runs."""
+    calls = []
+    for number, stub in enumerate(workers(runtime)):
+        token = WHO.set(f"caller {number}")
+        calls.append(stub.name_of_caller())
+        WHO.reset(token)
+
+    assert await all_of(calls) == [f"caller {number}" for number in range(OBJECTS)]
+    assert WHO.get() == "nobody"
+
+
+async def test_a_task_runs_one_delivery_at_a_time(runtime: durable.Runtime) -> None:
+    """Of deliveries that are under way together each has a task of its own."""
+    tasks = await all_of([stub.spin(5) for stub in workers(runtime)])
+
+    assert len(set(tasks)) == OBJECTS
+
+
+async def test_an_object_that_aborts_takes_no_other_along(runtime: durable.Runtime) -> None:
+    """Its task is cancelled; those in the row behind it are served by another."""
+    stubs = workers(runtime)
+    calls = [stub.give_up() if n % 5 == 2 else stub.add() for n, stub in enumerate(stubs)]
+
+    expected = [durable.ObjectAborted if n % 5 == 2 else 1 for n in range(OBJECTS)]
+    assert await all_of(calls) == expected
+
+
+@pytest.mark.backends("asyncio", "uvloop")
+async def test_a_handler_that_cancels_its_own_task_cancels_no_other(
+    runtime: durable.Runtime,
+) -> None:
+    """The cancellation ends with the delivery."""
+    stubs = workers(runtime)
+    calls = [stub.cancel_own_task() if n == 3 else stub.add() for n, stub in enumerate(stubs)]
+
+    assert await all_of(calls) == [*[1] * 3, "done", *[1] * (OBJECTS - 4)]
+
+
+@pytest.mark.backends("asyncio", "uvloop")
+async def test_calls_are_served_although_somebody_cancelled_a_task_before_it_began(
+    runtime: durable.Runtime,
+) -> None:
+    """A program that cancels all tasks it finds loses at most the delivery that one was for."""
+    stubs = workers(runtime)
+    await all_of([stub.add() for stub in stubs])
+    first = stubs[0].add()
+    for task in asyncio.all_tasks():
+        if task is not asyncio.current_task() and task.get_name() == "add":
+            task.cancel()
+
+    assert await all_of([stub.add() for stub in stubs[1:]]) == [2] * (OBJECTS - 1)
+    await durable.testing.abort_all(runtime)
+    with pytest.raises(durable.ObjectReset):
+        await first
