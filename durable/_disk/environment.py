@@ -24,7 +24,6 @@ from durable._model.errors import (
     FormatTooNew,
     MigrationConflict,
     RuntimeClosed,
-    StoreDamaged,
     StoreInUse,
     WrongLoop,
 )
@@ -47,8 +46,8 @@ from .failures import (
 )
 from .folder import DATA_FILE, LOCK_FILE, MAP_SIZE_MAX, Found, inspect, refusal
 from .layout import DueAlarm, Malformed
-from .making import lengthen, make_folder, remove_files, sync_folder, unmake_folder
-from .ownership import Ownership, check_free
+from .making import lengthen, make_folder, make_synced, remove_files, sync_folder, unmake_folder
+from .ownership import Ownership, inspect_free
 from .reader import Reader, Scan
 from .tree import Transaction
 
@@ -102,8 +101,8 @@ class Environment:
         cannot be used; then nothing was created or changed.
         """
         folder = os.path.abspath(os.fspath(path))
-        found = _inspect(folder)
-        made = make_folder(folder) if found is Found.ABSENT else None
+        found = inspect_free(folder)
+        made = make_folder(folder) if found is not Found.STORE else None
         try:
             ownership = Ownership(folder)
             try:
@@ -132,12 +131,16 @@ class Environment:
     def _open_owned(
         cls, folder: str, clock: Clock, ownership: Ownership, map_size_max: int
     ) -> Environment:
-        is_new = inspect(folder) is Found.EMPTY  # looked at again, now that nobody else writes
-        is_new = is_new or not _check_format(folder)
+        is_empty = inspect(folder) is Found.EMPTY  # looked at again, now that nobody else writes
+        is_new = is_empty or not _check_format(folder)
         size = os.path.getsize(os.path.join(folder, DATA_FILE)) if not is_new else 0
         map_size = min(max(MAP_SIZE_MIN, size + _GROWTH_SPARE), max(map_size_max, size))
         before = set(os.listdir(folder))
         try:
+            if is_empty:
+                make_synced(os.path.join(folder, DATA_FILE), _make_file)
+            if is_new:  # else it was done before anything was written
+                sync_folder(folder)
             handle = _open_lmdb(folder, map_size=map_size)
             try:
                 handle.reader_check()  # slots of processes that died
@@ -149,8 +152,6 @@ class Environment:
         except BaseException:
             remove_files(folder, {DATA_FILE, LOCK_FILE} - before)
             raise
-        if is_new:
-            sync_folder(folder)
         return environment
 
     def __attrs_post_init__(self) -> None:
@@ -173,9 +174,9 @@ class Environment:
         """From now on reads see every commit that was made before."""
         self._reader.release()
 
-    def new_reader(self) -> Reader:
-        """A reader for one more thread."""
-        reader = Reader(self._begin_read, self._refuse)
+    def new_reader(self, begin: Callable[[], Transaction] | None = None) -> Reader:
+        """A reader for one more thread; its transactions are *begin*'s, if that is given."""
+        reader = Reader(begin or self._begin_read, self._refuse)
         with self._map_lock:
             self._readers.append(reader)
         return reader
@@ -401,15 +402,6 @@ class Environment:
         raise error
 
 
-def _inspect(folder: str) -> Found:
-    """What the folder is; StoreInUse comes first, since an owner may be about to make the file."""
-    try:
-        return inspect(folder)
-    except StoreDamaged:
-        check_free(folder)
-        raise
-
-
 def _check_format(folder: str) -> bool:
     """Whether the store has anything in it. Raises FormatTooNew or StoreDamaged."""
     handle = _open_lmdb(folder, readonly=True, lock=False)
@@ -460,6 +452,11 @@ def _open_lmdb(folder: str, **options: Any) -> lmdb.Environment:
             why = "whoever opens a store reads and writes its files"
             raise refusal(OSError(code, ""), folder, why) from error
         raise unreadable(folder, error) from error
+
+
+def _make_file(file: str) -> None:
+    """Make a data file with nothing in it; whoever opens it says how large its map is."""
+    _open_lmdb(file, subdir=False, lock=False, map_size=1 << 20).close()
 
 
 def _open_databases(handle: lmdb.Environment, folder: str, is_new: bool) -> Databases:

@@ -5,23 +5,33 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from .folder import refusal
 
 
-def make_folder(folder: str) -> str:
-    """Make the folder and those above it; answers the first that was not there."""
-    first = folder
-    while not os.path.lexists(os.path.dirname(first)):
-        first = os.path.dirname(first)
+def make_folder(folder: str) -> str | None:
+    """Make the folder and those above it that are not there; answers the first, if any.
+
+    Their names are on the disk then, one after the other; so is that of the last one that was
+    there, since whoever made it may have died before he saw to it.
+    """
+    missing: list[str] = []
+    above = folder
+    while not os.path.lexists(above):
+        missing.append(above)
+        above = os.path.dirname(above)
+    with suppress(OSError):  # it need not be ours
+        sync_folder(os.path.dirname(above))
     try:
-        os.makedirs(folder, exist_ok=True)
-        sync_folder(os.path.dirname(first))
+        for each in reversed(missing):
+            with suppress(FileExistsError):
+                os.mkdir(each)
+            sync_folder(os.path.dirname(each))
     except OSError as error:
         raise refusal(error, folder, "the store's folder cannot be made") from error
-    return first
+    return missing[-1] if missing else None
 
 
 def unmake_folder(folder: str, first: str | None) -> None:
@@ -32,16 +42,33 @@ def unmake_folder(folder: str, first: str | None) -> None:
             folder = os.path.dirname(folder)
 
 
+def make_synced(file: str, make: Callable[[str], None]) -> None:
+    """Have *make* make a file, and put it in the place of *file* when all of it is on the disk.
+
+    So a power failure leaves no half of it. Its name is there to stay only after `sync_folder`.
+    """
+    folder, name = os.path.split(file)
+    part = f".{name}.part"
+    remove_files(folder, {part})  # of an open that died
+    try:
+        make(os.path.join(folder, part))
+        try:
+            _sync(os.path.join(folder, part), os.O_RDWR)
+            os.rename(os.path.join(folder, part), file)
+        except OSError as error:
+            raise refusal(error, file, "the store's file cannot be made") from error
+    except BaseException:
+        remove_files(folder, {part})
+        raise
+
+
 def sync_folder(folder: str) -> None:
     """A file is there after a power failure only if its folder was synced too."""
-    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        _sync(folder, os.O_RDONLY)
     except OSError as error:
         if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # not every file system can
             raise
-    finally:
-        os.close(fd)
 
 
 def remove_files(folder: str, names: Iterable[str]) -> None:
@@ -63,3 +90,11 @@ def room_left(file: str) -> int:
     room = disk.f_bavail * disk.f_frsize
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     return room if limit == resource.RLIM_INFINITY else min(room, limit - os.path.getsize(file))
+
+
+def _sync(path: str, flags: int) -> None:
+    fd = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

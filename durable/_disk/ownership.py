@@ -18,9 +18,9 @@ import os
 import weakref
 from contextlib import suppress
 
-from durable._model.errors import StoreInUse
+from durable._model.errors import StoreDamaged, StoreInUse
 
-from .folder import refusal
+from .folder import Found, inspect, refusal
 
 FILE = "owner"
 
@@ -95,6 +95,15 @@ def check_free(path: str) -> None:
         return
     finally:
         os.close(fd)
+
+
+def inspect_free(path: str) -> Found:
+    """What the folder is; StoreInUse comes first, since an owner may be about to make the file."""
+    try:
+        return inspect(path)
+    except StoreDamaged:
+        check_free(path)
+        raise
 
 
 def _pid_in(fd: int) -> int | None:

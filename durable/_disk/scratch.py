@@ -137,7 +137,8 @@ class ScratchEnvironment(Environment):
             record = evolve(record, alarm=batch.alarm)
         if batch.puts:
             self._records.setdefault(record.number, {}).update(batch.puts)
-        record = evolve(record, name=record.name or place.name)
+        if record.name is None:
+            record = evolve(record, name=place.name)
         is_there = record.alarm is not None or any(self.scan(record.number, limit=1))
         self._objects[key] = record if is_there else None
         if batch.alarm is not UNCHANGED:
