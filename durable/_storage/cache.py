@@ -191,7 +191,14 @@ class Cache:
 
     def learn_one(self, key: str, value: Known) -> None:
         """Take in what the disk says this moment about *key*, of which nothing was known."""
-        self._set(key, value)
+        self.entries[key] = value
+        if self._order is not None:
+            insort(self._order, key)
+        size = ENTRY_SIZE + len(key) + (len(value) if value is not None else 0)
+        if not self.size:
+            self.budget.join(self)
+        self.size += size
+        self.budget.charge(size)
 
     def learn(self, epoch: int, values: Iterable[tuple[str, Known]]) -> None:
         """Take in what a read found that began in *epoch*; what was written since stays."""

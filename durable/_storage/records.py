@@ -56,7 +56,8 @@ class Records:
     # Reading
 
     def find(self, key: str | Iterable[str], default: Any, *, no_cache: bool) -> Any | Miss[Any]:
-        self.gate.check()
+        if self.gate.broken is not None:
+            self.gate.check()
         if isinstance(key, str):
             return self._find_one(check_key(key, self.limits.key_size_max), default, no_cache)
         if default is not None:
@@ -67,17 +68,18 @@ class Records:
         return self._find_many(self._check_keys(key, "get()"), no_cache)
 
     def _find_one(self, key: str, default: Any, no_cache: bool) -> Any | Miss[Any]:
-        cache, decode = self.cache, self.decode
+        cache, decode, reads = self.cache, self.decode, self.reads
         value = cache.lookup(key)
         if value is not UNKNOWN:
             return default if value is None else decode(value)
-        number, epoch = self._number, cache.epoch
-        if self.reads.inline:
+        number = self._number
+        if reads.inline:
             # The common way, with nothing made on it that the answer does not need.
-            value = self.reads.get(number, key)
+            value = reads.get(number, key)
             if not no_cache:
                 cache.learn_one(key, value)
             return default if value is None else decode(value)
+        epoch = cache.epoch
 
         def take(value: Known) -> Any:
             if not no_cache:
@@ -281,9 +283,10 @@ class Records:
     @property
     def _number(self) -> int:
         """The number that the object's records have on the disk; it has some, or had."""
-        assert self.buffer.place.number
+        number = self.buffer.place.number
+        assert number
         assert not self.cache.is_whole
-        return self.buffer.place.number
+        return number
 
 
 def _seen(span: Span, stored: list[tuple[str, bytes]], reverse: bool) -> Span:

@@ -112,9 +112,10 @@ class Storage:
                 self._gate.check()
             return Ready(default if encoded is None else self._decode(encoded))
         records = self._records
-        return records.answer(
-            records.find(key, default, no_cache=no_cache), holds=not allow_concurrency
-        )
+        found = records.find(key, default, no_cache=no_cache)
+        if type(found) is Miss:
+            return records.answer(found, holds=not allow_concurrency)
+        return Ready(found)
 
     def list(
         self,
