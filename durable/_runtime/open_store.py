@@ -231,11 +231,12 @@ class OpenStore:
                 await anyio.sleep(0.001)
 
     def _submit(self, batch: Batch) -> None:
-        if not (self._gathered or batch.more_follows or self._crew.is_busy):
+        is_first = not (self._gathered or self._committer.waiting)
+        if is_first and not batch.more_follows and not self._crew.is_busy:
             self._pass_on(batch)
             return
-        # More is written in this round. The committer, woken for this one batch, would commit it
-        # alone, and fight the loop for the interpreter meanwhile.
+        # More is written in this round, or was. The committer, woken for this one batch, would
+        # commit it alone, and fight the loop for the interpreter meanwhile.
         batch.is_open = True
         self._gathered.append(batch)
         if len(self._gathered) == 1:

@@ -156,5 +156,4 @@ async def test_calls_are_served_although_somebody_cancelled_a_task_before_it_beg
 
     assert await all_of([stub.add() for stub in stubs[1:]]) == [2] * (OBJECTS - 1)
     await durable.testing.abort_all(runtime)
-    with pytest.raises(durable.ObjectReset):
-        await first
+    assert await all_of([first]) in ([durable.ObjectReset], [2])  # that one began at once
