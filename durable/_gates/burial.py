@@ -27,6 +27,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from durable._loop.loop import Loop
+from durable._loop.sleeping import forget_timer
 
 log = logging.getLogger("durable")
 
@@ -53,8 +54,9 @@ def bury(coro: object, loop: Loop) -> None:
     """Let nothing of a suspended coroutine run ever again."""
     _buried[loop] = number = buried_in(loop) + 1
     if CAN_MARK:
-        for code in _only_in(coro):
+        for code in list(_only_in(coro)):
             _mark(code)
+            forget_timer(code)
         return
     # One reference more than anyone will give back.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(coro))

@@ -60,6 +60,10 @@ class OutputGate:
         if confirmed:
             self._confirmed = self._sealed + 1
 
+    def confirm_all(self) -> None:
+        """What leaves from now on waits for all that was written so far, unconfirmed or not."""
+        self._confirmed = self._sealed + self.has_unsealed
+
     def seal(self) -> int:
         """The turn's writes are one batch from now on; answers its number."""
         self.has_unsealed = self._is_promised = False

@@ -81,7 +81,13 @@ class AsyncioLoop:
         raise asyncio.CancelledError
 
     async def bury(self) -> None:
-        """Nothing to do: asyncio lets a task end wherever its code is suspended."""
+        # asyncio lets a task end wherever its code is suspended. anyio would keep what is inside of
+        # a scope that nobody leaves, and the scope's timer.
+        task = asyncio.current_task()
+        states = getattr(sys.modules.get("anyio._backends._asyncio"), "_task_states", {})
+        state = states.get(task)
+        while state is not None and getattr(state.cancel_scope, "_host_task", None) is task:
+            state.cancel_scope.__exit__(None, None, None)
 
     async def open(self) -> None:
         """Nothing to prepare: the set of tasks is all there is."""

@@ -44,7 +44,7 @@ class Loop(Protocol):
     ) -> Task:
         """Start a task of the library's own, in *context* or in a copy of the caller's.
 
-        The body must not raise; it answers True when it buried code. `task_starts` leaves it.
+        The body must not raise, and says `ended` as its last word. `task_starts` leaves it.
         """
 
     @property

@@ -145,9 +145,16 @@ class TrioLoop:
             # shielded; nobody can be told when, so this asks now and then.
             while any(nursery.child_tasks for nursery in nurseries):
                 await trio.sleep(0.01)
+        task = trio.lowlevel.current_task()
         # Trio takes a task that ends inside its own nursery for a programming error. What it shows
         # of them is a copy.
-        trio.lowlevel.current_task()._child_nurseries.clear()
+        task._child_nurseries.clear()
+        # So it does with scopes; and the one around a scope that nobody leaves has it for ever.
+        own = _own_tasks.get(task)
+        around: Any = task.parent_nursery if own is None else own.scope
+        began = around._cancel_status
+        while task._cancel_status is not began:
+            task._cancel_status._scope.__exit__(None, None, None)
 
     async def open(self) -> None:
         started = trio.Event()
@@ -196,14 +203,5 @@ _own_tasks: WeakKeyDictionary[trio.lowlevel.Task, TrioTask] = WeakKeyDictionary(
 
 async def _run_in_scope(task: TrioTask, body: Coroutine[Any, Any, bool | None]) -> None:
     _own_tasks[trio.lowlevel.current_task()] = task
-    # Not a `with`: code that is left suspended for good may have scopes of its own open inside of
-    # this one, and then this one must not be left before them. Trio forgets them with the task.
-    task.scope.__enter__()
-    try:
-        buried = await body
-    except BaseException as error:
-        if not task.scope.__exit__(type(error), error, error.__traceback__):
-            raise
-    else:
-        if not buried:
-            task.scope.__exit__(None, None, None)
+    with task.scope:
+        await body

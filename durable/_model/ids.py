@@ -51,10 +51,12 @@ class IdFactory:
     """Makes and checks the ids of one class."""
 
     unique_key: str
-    _key: bytes = field(init=False, repr=False)
+    # Has taken in the key, which is half of the work; copied for each id.
+    _hmac: hmac.HMAC = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._key = hashlib.sha256(self.unique_key.encode()).digest()
+        key = hashlib.sha256(self.unique_key.encode()).digest()
+        self._hmac = hmac.new(key, digestmod="sha256")
 
     def from_name(self, name: str) -> ObjectId:
         if not isinstance(name, str):
@@ -63,11 +65,10 @@ class IdFactory:
             encoded = name.encode()
         except UnicodeEncodeError as error:
             raise ValueError(f"an object's name must be valid Unicode: {error}") from None
-        base = hmac.digest(self._key, encoded, "sha256")[:BASE_SIZE]
-        return ObjectId(self._with_proof(base), name)
+        return ObjectId(self.with_proof(self._mac(encoded)), name)
 
     def new_unique(self) -> ObjectId:
-        return ObjectId(self._with_proof(os.urandom(BASE_SIZE)))
+        return ObjectId(self.with_proof(os.urandom(BASE_SIZE)))
 
     def from_string(self, text: str) -> ObjectId:
         if not isinstance(text, str):
@@ -77,7 +78,7 @@ class IdFactory:
         return self.from_raw(bytes.fromhex(text))
 
     def from_raw(self, raw: bytes) -> ObjectId:
-        if raw != self._with_proof(raw[:BASE_SIZE]):
+        if raw != self.with_proof(raw[:BASE_SIZE]):
             raise InvalidId(
                 "Durable Object ID is not valid for this namespace. It belongs to another class, "
                 "or was not made by a namespace at all"
@@ -86,13 +87,20 @@ class IdFactory:
 
     def from_base(self, base: bytes, name: str | None = None) -> ObjectId:
         """The id of an object that the store knows by its base."""
-        return ObjectId(self._with_proof(base), name)
+        return ObjectId(self.with_proof(base), name)
 
     def owns(self, object_id: ObjectId) -> bool:
-        return object_id.raw == self._with_proof(object_id.raw[:BASE_SIZE])
+        return object_id.raw == self.with_proof(object_id.raw[:BASE_SIZE])
 
-    def _with_proof(self, base: bytes) -> bytes:
-        return base + hmac.digest(self._key, base, "sha256")[:BASE_SIZE]
+    def with_proof(self, base: bytes) -> bytes:
+        """The bytes of the id with this first half."""
+        return base + self._mac(base)
+
+    def _mac(self, message: bytes) -> bytes:
+        """The first half of HMAC(key, message)."""
+        mac = self._hmac.copy()
+        mac.update(message)
+        return mac.digest()[:BASE_SIZE]
 
 
 def name_to_keep(name: str | None) -> str | None:

@@ -4,6 +4,9 @@ Rule: what one end says is queued at the other, and nothing here waits to be sen
 the bytes that an end has not taken yet, says how slow it is: above one bound whoever awaits `send`
 waits, above a second the socket is cut with 1013.
 
+The ends know each other weakly: an end that nobody has is gone, and the other one hears it as it
+hears of a broken connection. One at which somebody waits is not gone, whoever else has it.
+
 Objects are not known here; the end that objects hold adds what they need (`_object/websocket.py`).
 """
 
@@ -12,13 +15,26 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator
+from contextvars import Context
 from enum import Enum
+from functools import partial
 from typing import Any, NoReturn, Self
+from weakref import ref
 
 import anyio
-from attrs import frozen
 
 from .errors import WebSocketClosed
+from .frames import (
+    DROPPED,
+    DROPPED_TEXT,
+    TOO_SLOW,
+    TOO_SLOW_TEXT,
+    Close,
+    Frame,
+    as_bytes,
+    close_frame,
+    size_of,
+)
 
 # Awaiting `send` waits while the other end has more than this unread: enough that one round trip
 # never leaves a fast reader without work, little enough that ten thousand slow ones fit in memory.
@@ -26,16 +42,6 @@ UNREAD_BYTES_WAIT = 1_048_576
 # Nobody is made to await `send`, so a broadcast to a reader that has stopped would grow for ever.
 # Above this, the next message cuts the socket instead.
 UNREAD_BYTES_MAX = 16_777_216
-# What a message takes in memory beside its text, so that a million empty ones count too.
-MESSAGE_OVERHEAD = 64
-MESSAGE_SIZE_MAX = 33_554_432
-REASON_SIZE_MAX = 123
-
-NO_CODE = 1005
-DROPPED = 1006
-TOO_SLOW = 1013
-DROPPED_TEXT = "WebSocket disconnected without sending Close frame."
-TOO_SLOW_TEXT = "too many messages are waiting to be read"
 SENT_TOO_SOON = (
     "You must call one of accept() or ctx.accept_websocket() on this WebSocket before sending "
     "messages."
@@ -54,20 +60,6 @@ class Role(Enum):
     ACCEPTED = "accepted"
     HIBERNATABLE = "hibernatable"
     GIVEN = "used in a response"
-
-
-@frozen
-class Close:
-    """The last thing that arrives at an end: a close frame, or the loss of the connection."""
-
-    code: int
-    reason: str
-    was_clean: bool
-    error: Exception | None = None
-
-
-Message = str | bytes
-Frame = Message | Close
 
 
 class SentAfterClose(WebSocketClosed, TypeError):
@@ -93,13 +85,18 @@ class WebSocket(ABC):
         "_peer",
         "_role",
         "_room",
+        "_tell",
         "_unread",
+        "_waited_for",
+        "_waits",
         "_was_given",
+        "_watch",
     )
 
-    _peer: WebSocket
-
     def __init__(self) -> None:
+        # The other end; None once nobody has it.
+        self._peer: Callable[[], WebSocket | None] = _nobody
+        self._watch: _Watch | None = None
         self._role = Role.NEW
         # What has arrived and was not taken, and the bytes of that and of what is held on its way.
         self._inbox: deque[tuple[Frame, int]] = deque()
@@ -116,6 +113,11 @@ class WebSocket(ABC):
         self._room: anyio.Event | None = None
         # Told that something has arrived, in place of whoever reads.
         self._on_arrival: Callable[[WebSocket], None] | None = None
+        # How many tasks wait at this end, and the other end while some wait at that one.
+        self._waits = 0
+        self._waited_for: WebSocket | None = None
+        # Calls back on the loop of whoever uses this end, from any thread; None if that is unknown.
+        self._tell: Callable[[Callable[[], object]], None] | None = None
 
     # Using it
 
@@ -136,18 +138,18 @@ class WebSocket(ABC):
         ValueError for more than 32 MiB, WebSocketClosed after `close()`.
         """
         if not isinstance(message, str | bytes):
-            message = _as_bytes(message)
-        size = _size(message)
+            message = as_bytes(message)
+        size = size_of(message)
         self._check_used()
-        if self._is_lost:
-            return _DONE
         if self._has_closed:
             raise SentAfterClose("Can't call WebSocket send() after close().")
-        if self._end is not None:
+        if self._is_lost or self._end is not None:
             return _DONE
-        peer = self._peer
+        peer = self._peer()
+        if peer is None:
+            return _DONE
         if peer._unread > UNREAD_BYTES_MAX:
-            self._cut_slow_peer()
+            self._cut_slow(peer)
             return _DONE
         peer._unread += size
         self._say(message, size)
@@ -159,7 +161,7 @@ class WebSocket(ABC):
         Once is enough, and further calls do nothing. Raises ValueError for a code that may not be
         sent and for a reason of more than 123 bytes, TypeError for a reason without a code.
         """
-        frame = _close_frame(code, reason)
+        frame = close_frame(code, reason)
         self._check_used()
         if not self._has_closed and not self._is_lost:
             self._has_closed = True
@@ -196,7 +198,7 @@ class WebSocket(ABC):
                 self._stop(self._end)
             if self._arrival is None:
                 self._arrival = anyio.Event()
-            await self._arrival.wait()
+            await self._wait_for(self._arrival)
 
     @abstractmethod
     def serialize_attachment(self, value: Any) -> None:
@@ -209,6 +211,10 @@ class WebSocket(ABC):
     def deserialize_attachment(self) -> Any:
         """A copy of what was kept last, or None."""
 
+    @abstractmethod
+    def _find_loop(self) -> Callable[[Callable[[], object]], None]:
+        """What calls back on the loop that runs, from any thread; dropped if that has ended."""
+
     # What is on its way
 
     def _say(self, frame: Frame, size: int) -> None:
@@ -217,7 +223,9 @@ class WebSocket(ABC):
 
     def _pass_on(self, frame: Frame, size: int) -> None:
         """Let *frame* arrive at the other end."""
-        self._peer._arrive(frame, size)
+        peer = self._peer()
+        if peer is not None:
+            peer._arrive(frame, size)
 
     def _arrive(self, frame: Frame, size: int) -> None:
         if self._is_lost and not isinstance(frame, Close):
@@ -237,9 +245,12 @@ class WebSocket(ABC):
         return frame
 
     def _took(self, size: int) -> None:
+        before = self._unread
         self._unread -= size
-        if self._unread <= UNREAD_BYTES_WAIT:
-            self._peer._make_room()
+        if self._unread <= UNREAD_BYTES_WAIT < before:
+            peer = self._peer()
+            if peer is not None:
+                peer._make_room()
 
     def _make_room(self) -> None:
         if self._room is not None:
@@ -247,10 +258,41 @@ class WebSocket(ABC):
             self._room = None
 
     async def _wait_room(self) -> None:
-        while self._peer._unread > UNREAD_BYTES_WAIT and not self._is_lost:
+        while self._is_peer_full() and not self._is_lost:
             if self._room is None:
                 self._room = anyio.Event()
-            await self._room.wait()
+            await self._wait_for(self._room)
+
+    def _is_peer_full(self) -> bool:
+        peer = self._peer()
+        return peer is not None and peer._unread > UNREAD_BYTES_WAIT
+
+    async def _wait_for(self, event: anyio.Event) -> None:
+        """Wait for *event* of this end, which is not dropped meanwhile.
+
+        A loop keeps no task that only waits; what is going to wake it has to, the other end.
+        """
+        if not self._begin_wait():
+            return
+        try:
+            await event.wait()
+        finally:
+            self._waits -= 1
+            peer = self._peer()
+            if peer is not None and not self._waits:
+                peer._waited_for = None
+
+    def _begin_wait(self) -> bool:
+        """False if there is nothing to wait for, since nobody has the other end."""
+        peer = self._peer()
+        if peer is None:
+            self._hear_loss()
+            return False
+        if self._tell is None:
+            self._tell = self._find_loop()
+        self._waits += 1
+        peer._waited_for = self
+        return True
 
     # The end
 
@@ -261,10 +303,10 @@ class WebSocket(ABC):
             self._reply_close()
 
     def _reply_close(self) -> None:
-        """Answer the peer's close frame with the same code, as the protocol wants it."""
+        """Say the peer's close frame back, as the protocol wants it."""
         if self._end is not None and not self._has_closed and not self._is_lost:
             self._has_closed = True
-            self._say(Close(self._end.code, "", True), 0)
+            self._say(Close(self._end.code, self._end.reason, True), 0)
 
     def _stop(self, end: Close) -> NoReturn:
         if end.was_clean:
@@ -275,12 +317,22 @@ class WebSocket(ABC):
         """Be gone without a close frame: the peer sees 1006, or *error*."""
         self._lose(Close(DROPPED, DROPPED_TEXT, False), forget=True)
         text = DROPPED_TEXT if error is None else str(error)
-        self._peer._lose(Close(DROPPED, text, False, error), forget=False)
+        peer = self._peer()
+        if peer is not None:
+            peer._lose(Close(DROPPED, text, False, error), forget=False)
 
-    def _cut_slow_peer(self) -> None:
+    def _hear_loss(self) -> None:
+        """Nobody has the other end any more."""
+        self._lose(Close(DROPPED, DROPPED_TEXT, False), forget=False)
+
+    def _look_for_peer(self) -> None:
+        """Hear of its loss now, if nobody could be told of it."""
+        if self._peer() is None:
+            self._hear_loss()
+
+    def _cut_slow(self, peer: WebSocket) -> None:
         """The peer has far too much unread: forget that, and close on both sides."""
-        self._has_closed = True
-        self._peer._lose(Close(TOO_SLOW, TOO_SLOW_TEXT, True), forget=True)
+        peer._lose(Close(TOO_SLOW, TOO_SLOW_TEXT, True), forget=True)
         self._lose(Close(TOO_SLOW, TOO_SLOW_TEXT, False), forget=False)
 
     def _lose(self, end: Close, *, forget: bool) -> None:
@@ -303,7 +355,11 @@ class WebSocket(ABC):
         if self._role is not Role.NEW:
             raise TypeError(RESPONSE_TOO_LATE)
         given = self.__class__()
-        given._peer, given._peer._peer = self._peer, given
+        peer = self._peer()
+        if peer is not None:
+            join(given, peer)
+        self._peer, self._watch = _nobody, None
+        given._waited_for, self._waited_for = self._waited_for, None
         given._inbox, given._unread = self._inbox, self._unread
         given._is_lost = self._is_lost
         given._was_given = True
@@ -350,53 +406,36 @@ _DONE = _Done()
 
 
 def join(one: WebSocket, other: WebSocket) -> None:
-    """Make two new ends the ends of one socket."""
-    one._peer, other._peer = other, one
+    """Make two ends the ends of one socket."""
+    one._peer, other._peer = ref(other), ref(one)
+    one._watch, other._watch = _Watch(other, one), _Watch(one, other)
 
 
-def _as_bytes(message: object) -> bytes:
-    if isinstance(message, bytearray | memoryview):
-        return bytes(message)
-    raise TypeError(f"a WebSocket message must be str or bytes, not {type(message).__name__}")
+class _Watch(ref[WebSocket]):
+    """One end's watch over the other, which tells it when nobody has that any more.
+
+    Not `__del__` of the other: when that is found in a cycle, it does not see this end any more.
+    """
+
+    __slots__ = ("end",)
+
+    def __new__(cls, other: WebSocket, end: WebSocket) -> Self:
+        return super().__new__(cls, other, _is_gone)
+
+    def __init__(self, other: WebSocket, end: WebSocket) -> None:
+        # Weakly, as the end has the watch.
+        self.end = ref(end)
 
 
-def _size(message: str | bytes) -> int:
-    """What *message* counts for; the length of a long text is that of its UTF-8."""
-    if isinstance(message, bytes) or message.isascii():
-        size = len(message)
-    else:
-        try:
-            size = len(message.encode())
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"the message has a lone surrogate at {error.start}, which UTF-8 cannot express; "
-                f"send bytes, or mend the text"
-            ) from None
-    if size > MESSAGE_SIZE_MAX:
-        raise ValueError(
-            f"a WebSocket message cannot be larger than {MESSAGE_SIZE_MAX} bytes; this one has "
-            f"{size}. Send it in parts"
-        )
-    return size + MESSAGE_OVERHEAD
+def _is_gone(watch: ref[WebSocket]) -> None:
+    # Runs in whatever thread let go of that end, in the middle of whatever it did, and at the end
+    # of the interpreter too. So it only passes on what has happened.
+    assert isinstance(watch, _Watch)
+    end = watch.end()
+    if end is not None and end._tell is not None and not end._is_lost:
+        # Not in the context that this happens to run in.
+        end._tell(partial(Context().run, end._hear_loss))
 
 
-def _close_frame(code: int | None, reason: str | None) -> Close:
-    if code is None:
-        if reason is not None:
-            raise TypeError(
-                "If you specify a WebSocket close reason, you must also specify a code."
-            )
-        return Close(NO_CODE, "", True)
-    if isinstance(code, bool) or not isinstance(code, int):
-        raise TypeError(f"a WebSocket close code must be an int, not {code!r}")
-    if not 1000 <= code <= 4999 or code in {1004, 1005, 1006, 1015}:
-        raise ValueError(f"Invalid WebSocket close code: {code}.")
-    if not isinstance(reason, str | None):
-        raise TypeError(f"a WebSocket close reason must be a str, not {type(reason).__name__}")
-    size = len((reason or "").encode("utf-8", "surrogatepass"))
-    if size > REASON_SIZE_MAX:
-        raise ValueError(
-            f"a WebSocket close reason cannot be larger than {REASON_SIZE_MAX} bytes of UTF-8; "
-            f"this one has {size}"
-        )
-    return Close(code, reason or "", True)
+def _nobody() -> None:
+    """In the place of an end that is not there."""

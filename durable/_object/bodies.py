@@ -7,16 +7,39 @@ generator.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from contextvars import copy_context
 from typing import Any
+from weakref import ref
 
 from durable._gates.delivery import CURRENT
+from durable._model.errors import WebSocketClosed
 from durable._model.messages import Request, Response
 
 from .events import Event
 from .host import Host
 from .services import Services
 from .streams import Channel, Stream, end_with
+
+
+class Fetch(Event[Response]):
+    """A call of `fetch`, and its answer.
+
+    Tasks that the handler has started know the call as long as they live. So it does not keep a web
+    socket that its caller has taken: dropped by the caller, that one is gone.
+    """
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, Any, Response]:
+        answer: Any = yield from super().__await__()
+        response: Response | None = answer() if isinstance(answer, ref) else answer
+        if response is None:
+            raise WebSocketClosed("the answer was awaited before, and its socket dropped since")
+        if response.websocket is not None:
+            taken: Any = ref(response)
+            self._value = taken
+        return response
 
 
 def detach_body(message: Request | Response, services: Services, host: Host | None) -> None:
@@ -29,7 +52,7 @@ def detach_body(message: Request | Response, services: Services, host: Host | No
     context = copy_context()
     if host is None:
         context.run(CURRENT.set, None)
-        services.loop.spawn(_pump(channel, aiter(chunks)), "body", context)
+        services.loop.spawn(_pump(channel, aiter(chunks), services), "body", context)
         return
 
     def run() -> Any:
@@ -41,13 +64,15 @@ def detach_body(message: Request | Response, services: Services, host: Host | No
     host.deliver(event)
 
 
-async def _pump(channel: Channel, chunks: Any) -> None:
+async def _pump(channel: Channel, chunks: Any, services: Services) -> None:
     try:
         await channel.pump(chunks, _unchanged, None)
     except BaseException as error:  # it is for whoever reads the body
-        channel.finish(error)
+        channel.ended(error)
     else:
-        channel.finish(StopAsyncIteration())
+        channel.ended(None)
+    finally:
+        services.loop.ended(services.loop.own_task())
 
 
 def _unchanged(chunk: Any) -> Any:

@@ -41,21 +41,13 @@ from durable._storage.shelf import Shelf
 from .alarms import AlarmEvent
 from .base import DurableObject
 from .events import Event, chain_of, size_of
-from .reasons import reset_by
+from .reasons import COMMIT_TOO_LONG, TOO_LONG, TOO_MANY, TOO_MUCH, reset_by
 from .services import Services
 from .sockets import sockets_of
 from .state import State
 from .tally import Tally
 
 log = logging.getLogger("durable")
-
-OVERLOADED = "Durable Object is overloaded. "
-TOO_MANY = OVERLOADED + "Too many requests queued."
-TOO_MUCH = OVERLOADED + "Too much data queued."
-TOO_LONG = OVERLOADED + "Requests queued for too long."
-COMMIT_TOO_LONG = (
-    "Durable Object storage operation exceeded timeout which caused object to be reset."
-)
 
 
 class Phase(enum.Enum):
@@ -382,6 +374,7 @@ class Host:
             self.untie()
             del self.services.works[done]
             done.resolve(None)
+            self.services.loop.ended(self.services.loop.own_task())
 
     def keep_for(self, ws: WebSocket) -> None:
         """Code of the object has accepted *ws* to read it itself."""

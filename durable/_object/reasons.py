@@ -1,8 +1,16 @@
-"""Why an object was reset, when its own code was the cause."""
+"""Why an object was reset, or would not take a call."""
 
 from __future__ import annotations
 
 from durable._model.errors import DurableError, ObjectReset
+
+_OVERLOADED = "Durable Object is overloaded. "
+TOO_MANY = _OVERLOADED + "Too many requests queued."
+TOO_MUCH = _OVERLOADED + "Too much data queued."
+TOO_LONG = _OVERLOADED + "Requests queued for too long."
+COMMIT_TOO_LONG = (
+    "Durable Object storage operation exceeded timeout which caused object to be reset."
+)
 
 
 def reset_by(error: BaseException) -> DurableError:

@@ -115,6 +115,8 @@ def call_outside(services: Services, body: Callable[[], Any], label: str) -> Ans
             answer.resolve(copy_value(value, partial(_keep, services, None)))
         except BaseException as error:  # it is for whoever called
             answer.fail(error)
+        finally:
+            services.loop.ended(services.loop.own_task())
 
     def start() -> None:
         context = copy_context()

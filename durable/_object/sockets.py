@@ -18,12 +18,14 @@ from datetime import UTC, datetime
 from functools import partial
 from types import coroutine
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from attrs import define, field
 
 from durable._model.errors import DurableError, TooManyWebSockets
+from durable._model.frames import MESSAGE_OVERHEAD, Close
 from durable._model.ids import ObjectId
-from durable._model.websocket import MESSAGE_OVERHEAD, Close, Role, WebSocket
+from durable._model.websocket import Role, WebSocket
 
 from .events import Event
 from .websocket import ObjectSocket
@@ -64,8 +66,10 @@ class Sockets:
     # In the order in which they were accepted.
     _hibernatable: dict[WebSocket, None] = field(factory=dict, init=False)
     _by_tag: dict[str, dict[WebSocket, None]] = field(factory=dict, init=False)
-    # Those that the object reads itself, and that keep it in memory.
-    _classic: dict[WebSocket, Host] = field(factory=dict, init=False)
+    # Those that the object reads itself, and that keep it in memory as long as it has them.
+    _classic: dict[ref[WebSocket], Host] = field(factory=dict, init=False)
+    # Those whose peer has said goodbye, and has perhaps no reply yet.
+    _leaving: list[ref[WebSocket]] = field(factory=list, init=False)
     # Sockets that have something to read and nothing in the object's line.
     _lined: deque[ObjectSocket] = field(factory=deque, init=False)
     _in_line: int = field(default=0, init=False)
@@ -85,6 +89,8 @@ class Sockets:
         self._hibernatable[socket] = None
         for tag in kept:
             self._by_tag.setdefault(tag, {})[socket] = None
+        socket._tell = self.services.loop.call_soon_threadsafe
+        socket._look_for_peer()
         socket._on_arrival = self._arrived
         if socket._inbox:
             self._arrived(socket)
@@ -107,9 +113,12 @@ class Sockets:
         )
 
     def keep_for(self, host: Host, ws: WebSocket) -> None:
-        """The object reads *ws* itself, and stays in memory until the peer has closed it."""
-        self._classic[ws] = host
+        """The object reads *ws* itself, and stays in memory until the peer has closed it, or its
+        code has dropped it."""
+        self._classic[ref(ws, self._dropped_classic)] = host
         host.ties += 1
+        ws._tell = self.services.loop.call_soon_threadsafe
+        ws._look_for_peer()
         ws._on_arrival = self._arrived_classic
         if ws._inbox:
             self._arrived_classic(ws)
@@ -122,7 +131,17 @@ class Sockets:
     def _arrived_classic(self, ws: WebSocket) -> None:
         if isinstance(ws._inbox[-1][0], Close):
             ws._on_arrival = None
-            self._classic.pop(ws).untie()
+            self._untie(ref(ws))
+            self._leaves(ws)
+
+    def _dropped_classic(self, which: ref[WebSocket]) -> None:
+        # As when an end is gone: in any thread, in the middle of anything.
+        self.services.loop.call_soon_threadsafe(partial(self._untie, which))
+
+    def _untie(self, which: ref[WebSocket]) -> None:
+        host = self._classic.pop(which, None)
+        if host is not None:
+            host.untie()
 
     # What arrives
 
@@ -171,8 +190,10 @@ class Sockets:
     def _answer(self, ws: ObjectSocket, text: str) -> None:
         if not ws._has_closed and not ws._is_lost:
             ws.answered_at = datetime.fromtimestamp(self.services.clock.now(), UTC)
-            ws._peer._unread += len(text)
-            ws.say_ungated(text, len(text))
+            peer = ws._peer()
+            if peer is not None:
+                peer._unread += len(text)
+                ws.say_ungated(text, len(text))
 
     def _make_event(self, ws: ObjectSocket, name: str, *args: Any, size: int = 0) -> SocketEvent:
         host = self.services.host_of(self.object_id, self.cls, self.class_number)
@@ -194,8 +215,9 @@ class Sockets:
     def _came_in(self, ws: ObjectSocket) -> None:
         """The event of *ws* is in the object, and waits or has ended: the next one is in line."""
         self._in_line -= 1
-        ws.is_lined = bool(ws._inbox)
-        if ws._inbox:
+        # Not if it has ended, or that first step has broken the object: nobody hears the rest.
+        ws.is_lined = bool(ws._inbox) and ws in self._hibernatable
+        if ws.is_lined:
             self._lined.append(ws)
         self._fill_line()
 
@@ -205,6 +227,11 @@ class Sockets:
         """*ws* has ended, and the object knows."""
         self._forget(ws)
         ws._reply_close()
+        self._leaves(ws)
+
+    def _leaves(self, ws: WebSocket) -> None:
+        """The reply to *ws* may be held back for long, and a reset must still be heard there."""
+        self._leaving = [which for which in (*self._leaving, ref(ws)) if _is_leaving(which())]
 
     def _forget(self, ws: ObjectSocket) -> None:
         if ws not in self._hibernatable:
@@ -238,10 +265,12 @@ class Sockets:
     def disconnect_all(self) -> None:
         """The object was reset, or the store closes: its sockets are gone for whoever has them."""
         self.services.sockets.pop(self.object_id.raw, None)
-        sockets = [*self._hibernatable, *self._classic]
+        others = [ws for which in (*self._classic, *self._leaving) if (ws := which()) is not None]
+        sockets = [*self._hibernatable, *others]
         self._hibernatable.clear()
         self._by_tag.clear()
         self._classic.clear()
+        self._leaving.clear()
         self._lined.clear()
         for ws in sockets:
             ws._on_arrival = None
@@ -321,6 +350,13 @@ def answered_at(ws: WebSocket) -> datetime | None:
     return ws.answered_at
 
 
+def _is_leaving(ws: WebSocket | None) -> bool:
+    """Whether the last word of this side is still to come, or on its way."""
+    if ws is None or ws._is_lost:
+        return False
+    return not ws._has_closed or (isinstance(ws, ObjectSocket) and bool(ws._held))
+
+
 def _usable(ws: WebSocket) -> ObjectSocket:
     if not isinstance(ws, ObjectSocket):
         raise TypeError(f"accept_websocket() takes a WebSocket, not {type(ws).__name__}")
@@ -328,8 +364,10 @@ def _usable(ws: WebSocket) -> ObjectSocket:
         raise DurableError(ACCEPTED_BEFORE)
     if ws._role is Role.HIBERNATABLE:
         raise DurableError(ACCEPTED_TWICE)
-    peer = ws._peer
-    if ws._role is Role.GIVEN or peer._role is not Role.NEW or peer._was_given:
+    peer = ws._peer()
+    if ws._role is Role.GIVEN or (
+        peer is not None and (peer._role is not Role.NEW or peer._was_given)
+    ):
         raise DurableError(PAIR_IS_USED)
     return ws
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from durable._gates.answers import Answer, Later
-from durable._model.ids import ObjectId, name_to_keep
+from durable._model.ids import ObjectId
 from durable._model.websocket import WebSocket
 
 from .sockets import answered_at, sockets_of, tags_of
@@ -33,7 +33,7 @@ class State:
         """Which object this is. Its `name` is the one it was ever addressed by, up to 1,024 bytes
         of UTF-8, however it was reached this time; None if there is none."""
         host = self._host
-        name = host.place.name or name_to_keep(host.id.name)
+        name = host.place.name
         return host.id if host.id.name == name else ObjectId(host.id.raw, name)
 
     @property

@@ -41,6 +41,8 @@ class Channel:
     _idle: Later[None] | None = field(default=None, init=False)
     is_closed: bool = field(default=False, init=False)
     _end: BaseException | None = field(default=None, init=False)
+    # Of a generator that was closed at its `yield`: that it has ended.
+    _over: Later[None] | None = field(default=None, init=False)
 
     def ask(self) -> Question[Any]:
         """One more item, please."""
@@ -58,12 +60,28 @@ class Channel:
             idle, self._idle = self._idle, None
             idle.resolve(None)
 
-    def close(self) -> None:
-        """No more questions will come."""
+    def close(self) -> Answer[None]:
+        """No more questions will come. Answers when a generator that stands at a `yield` has ended.
+
+        One that is making an item, for a consumer that has given up, may take for ever over it.
+        """
         if not self.is_closed:
             self.is_closed = True
+            if self._idle is not None and self._end is None:
+                self._over = Later(self.loop)
             self.finish(StopAsyncIteration())
             self.stir()
+        return Ready(None) if self._over is None else self._over
+
+    def ended(self, error: BaseException | None) -> None:
+        """The generator has ended, with *error* if that is not None."""
+        self.finish(error or StopAsyncIteration())
+        if self._over is None:
+            return
+        if error is None:
+            self._over.resolve(None)
+        else:
+            self._over.fail(error)
 
     def finish(self, end: BaseException) -> None:
         """No more answers will come: the open questions, and later ones, get *end*."""
@@ -129,9 +147,12 @@ class Stream(AsyncIterator[T], ByReference, Generic[T]):
         return question
 
     def aclose(self) -> Answer[None]:
-        """End the generator: at its `yield` it gets GeneratorExit, in a turn of its object."""
-        self._channel.close()
-        return Ready(None)
+        """End the generator: at its `yield` it gets GeneratorExit, in a turn of its object.
+
+        Awaited, it waits until the generator has ended, and raises what that raises, unless an item
+        is being made: then the generator ends after it.
+        """
+        return self._channel.close()
 
     def __del__(self) -> None:
         channel = self._channel
@@ -144,8 +165,4 @@ class Stream(AsyncIterator[T], ByReference, Generic[T]):
 
 def end_with(channel: Channel, event: Event[Any]) -> None:
     """Let the stream end as the delivery of its generator does."""
-
-    def ended() -> None:
-        channel.finish(event.error or StopAsyncIteration())
-
-    when_done(event, ended)
+    when_done(event, lambda: channel.ended(event.error))

@@ -8,20 +8,27 @@ before it that do.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from attrs import define
 
 from durable._disk.codec import MsgpackCodec
 from durable._gates.delivery import CURRENT
 from durable._gates.input_gate import InputGate
+from durable._loop.loop import which_backend
+from durable._loop.open_loop import make_loop
+from durable._model.frames import Close, Frame
 from durable._model.limits import Limits
-from durable._model.websocket import Close, Frame, Role, WebSocket, join
+from durable._model.websocket import Role, WebSocket, join
 
 from .by_reference import ByReference
 from .events import sender_host
+
+if TYPE_CHECKING:
+    from .host import Host
 
 _CODEC = MsgpackCodec()
 # Of a socket that no object has accepted yet, whose limits would be known.
@@ -79,14 +86,29 @@ class ObjectSocket(WebSocket, ByReference):
     def deserialize_attachment(self) -> Any:
         return None if self._attachment is None else _CODEC.decode(self._attachment)
 
+    def _find_loop(self) -> Callable[[Callable[[], object]], None]:
+        return make_loop(which_backend()).call_soon_threadsafe
+
     def _say(self, frame: Frame, size: int) -> None:
         sender = CURRENT.get()
-        if sender is None or sender.gate.output.is_open():
+        host = sender_host()
+        if host is not None and host.shelf.constructing:
+            held = self._hold(frame, size, host.gate)
+            host.services.loop.call_soon(partial(self._say_if_built, held, host))
+        elif sender is None or sender.gate.output.is_open():
             self.say_ungated(frame, size)
-            return
-        gate = sender.gate
-        held = self._hold(frame, size, gate)
+        else:
+            self._say_when_durable(self._hold(frame, size, sender.gate), sender.gate)
+
+    def _say_when_durable(self, held: _Held, gate: InputGate) -> None:
         gate.output.when_durable(gate.output.ticket(), partial(self._let_go, held))
+
+    def _say_if_built(self, held: _Held, host: Host) -> None:
+        """The constructor, which does not suspend, has ended; if it failed it has said nothing."""
+        if host.gate.broken is None:
+            self._say_when_durable(held, host.gate)
+        else:
+            self._flush()
 
     def say_ungated(self, frame: Frame, size: int) -> None:
         """Send *frame* after those that are held, and wait for nothing else."""
@@ -116,7 +138,9 @@ class ObjectSocket(WebSocket, ByReference):
                 self._pass_on(first.frame, first.size)
             elif first.gate is not None and first.gate.broken is not None:
                 self._held.popleft()  # its sender was reset: this is never said
-                self._peer._took(first.size)
+                peer = self._peer()
+                if peer is not None:
+                    peer._took(first.size)
             else:
                 return
 

@@ -78,9 +78,9 @@ class Directory:
         name = name_to_keep(object_id.name)
         if record is None:
             return Place(class_number, base, 0, name, None, None)
-        return Place(
-            class_number, base, record.number, record.name or name, record.created_us, record.alarm
-        )
+        if record.name is not None:
+            name = record.name
+        return Place(class_number, base, record.number, name, record.created_us, record.alarm)
 
     def _open(self, host: Host, class_number: int) -> None:
         """What was on its way when the host was made has come to its end: begin."""

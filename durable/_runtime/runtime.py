@@ -91,7 +91,7 @@ class Runtime:
         """How many wait for each of the objects that have a queue, with the names of class and
         object; not for users."""
         return {
-            str(host.id): (host.gate.queued, host.cls.__name__, host.place.name or host.id.name)
+            str(host.id): (host.gate.queued, host.cls.__name__, host.name)
             for host in self._directory
             if host.gate.queued
         }

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from attrs import frozen
 
 from durable._disk.whole import Measures
+from durable._gates.burial import buried_in
 from durable._object.host import Host
 from durable._object.services import Services
 
@@ -59,6 +60,7 @@ class Statistics:
     websockets: int
     cache_bytes: int
     batches_waiting: int
+    buried: int  # since the opening: coroutines that a reset has left suspended
     commits: CommitStatistics
     store: Measures
     classes: tuple[ClassStatistics, ...]
@@ -86,6 +88,7 @@ def statistics_of(
         websockets=sum(len(sockets) for sockets in list(services.sockets.values())),
         cache_bytes=services.budget.size,
         batches_waiting=batches_waiting,
+        buried=buried_in(services.loop),
         commits=CommitStatistics(
             commits.count, commits.batches, commits.size, commits.fsync_s, commits.failed
         ),

@@ -21,7 +21,7 @@ from durable._model.errors import NoSuchMethod
 from durable._model.ids import ObjectId
 from durable._model.messages import Request, Response
 from durable._object.base import HANDLERS, DurableObject, rpc_method
-from durable._object.bodies import detach_body, export_response
+from durable._object.bodies import Fetch, detach_body, export_response
 from durable._object.by_reference import ByReference
 from durable._object.events import Call, Event, itself, sender_host
 from durable._object.host import Host, Phase
@@ -78,7 +78,7 @@ class Stub(ByReference, Generic[T]):
             raise TypeError("fetch() takes a Request, or a URL with method, headers and body")
         host = self._reach()
         detach_body(request, host.services, sender_host())
-        event: Event[Response] = Event(
+        event = Fetch(
             host,
             partial(host.handle_fetch, request),
             copy_context(),

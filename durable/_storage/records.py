@@ -225,6 +225,7 @@ class Records:
         for key in keys:
             value = self.cache.lookup(key)
             if value is None:
+                self.buffer.note_nothing_left(confirmed=confirmed)
                 continue
             if value is UNKNOWN:
                 unknown.append(key)

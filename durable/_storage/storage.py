@@ -286,6 +286,8 @@ class Storage:
         self._gate.check()
         if self._buffer.alarm is not None:
             self._buffer.write_alarm(None, confirmed=not allow_unconfirmed)
+        else:
+            self._buffer.note_nothing_left(confirmed=not allow_unconfirmed)
         return self._buffer.wait_room(None, holds=not allow_concurrency)
 
     # Transactions

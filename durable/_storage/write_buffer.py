@@ -149,6 +149,14 @@ class WriteBuffer:
             self._has_written = True
             self._is_confirmed |= confirmed
 
+    def note_nothing_left(self, *, confirmed: bool) -> None:
+        """What is to be deleted is not there: perhaps since an unconfirmed write that may be lost
+        yet, and whoever deletes with confirmation may rely on its being gone."""
+        if confirmed:
+            self.output.confirm_all()
+            if self.layers:
+                self.layers[-1].is_confirmed = True
+
     # Transactions
 
     def push(self) -> Layer:

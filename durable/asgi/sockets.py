@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 
 from durable import Response, WebSocket, WebSocketClosed
-from durable._model.websocket import DROPPED, NO_CODE
+from durable._model.frames import DROPPED, NO_CODE
 
 from .requests import Receive, Scope, Send
 from .responses import raw_headers, send_response

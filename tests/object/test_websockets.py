@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import anyio
@@ -9,6 +10,7 @@ import pytest
 
 import durable
 from durable import Response, WebSocket, WebSocketPair
+from durable._model import frames
 from durable._model import websocket as model
 from durable.testing import VirtualClock, evict, is_live, settle
 
@@ -38,10 +40,10 @@ class Echo(durable.DurableObject):
             ws.send(message)
 
     async def quiet(self) -> WebSocket:
-        """Answers with a socket that is accepted, and never read."""
-        client, server = WebSocketPair()
-        server.accept()
-        server.send("hello")
+        """Answers with a socket that is accepted and kept, and never read."""
+        client, self.server = WebSocketPair()
+        self.server.accept()
+        self.server.send("hello")
         return client
 
 
@@ -110,11 +112,11 @@ async def test_a_text_that_is_none_is_refused() -> None:
 async def test_a_message_that_is_too_large_is_refused() -> None:
     """32 MiB is the most, the smallest message beyond it raises."""
     client, server = accepted_pair()
-    server.send(b"x" * model.MESSAGE_SIZE_MAX)
+    server.send(b"x" * frames.MESSAGE_SIZE_MAX)
 
-    assert len(await anext(client)) == model.MESSAGE_SIZE_MAX
+    assert len(await anext(client)) == frames.MESSAGE_SIZE_MAX
     with pytest.raises(ValueError, match="cannot be larger than 33554432 bytes"):
-        server.send(b"x" * (model.MESSAGE_SIZE_MAX + 1))
+        server.send(b"x" * (frames.MESSAGE_SIZE_MAX + 1))
 
 
 async def test_an_end_that_is_not_accepted_sends_nothing() -> None:
@@ -151,7 +153,7 @@ async def test_a_reader_waits_for_the_next_message() -> None:
 
 
 async def test_a_close_frame_ends_the_loop() -> None:
-    """Its code and reason are there afterwards; the reply has the same code."""
+    """Its code and reason are there afterwards; the reply has the same."""
     client, server = accepted_pair()
     server.send("last")
     server.close(4001, "that was all")
@@ -159,7 +161,7 @@ async def test_a_close_frame_ends_the_loop() -> None:
     assert await read_all(client) == ["last"]
     assert (client.close_code, client.close_reason) == (4001, "that was all")
     assert await read_all(server) == []
-    assert (server.close_code, server.close_reason) == (4001, "")
+    assert (server.close_code, server.close_reason) == (4001, "that was all")
 
 
 async def test_a_close_frame_may_be_empty() -> None:
@@ -201,6 +203,29 @@ async def test_nothing_is_sent_after_close() -> None:
         server.send("x")
     with pytest.raises(TypeError):
         server.send("x")
+
+
+async def test_sending_after_close_is_a_mistake_also_when_the_peer_is_gone() -> None:
+    """It must not depend on when the peer's end is collected."""
+    client, server = accepted_pair()
+    client.close(4000)
+    assert await read_all(server) == []
+    del server
+    gc.collect()
+    assert await read_all(client) == []
+
+    with pytest.raises(TypeError, match=r"Can't call WebSocket send\(\) after close\(\)"):
+        client.send("x")
+
+
+async def test_a_close_frame_is_answered_with_its_code_and_reason() -> None:
+    """The reply says back what was said, as the protocol and Cloudflare's runtime have it."""
+    client, server = accepted_pair()
+    client.close(4000, "bye")
+
+    assert await read_all(server) == []
+    assert await read_all(client) == []
+    assert (client.close_code, client.close_reason) == (4000, "bye")
 
 
 async def test_closing_twice_says_it_once() -> None:
@@ -263,7 +288,7 @@ async def test_a_close_frame_that_has_arrived_counts_more_than_the_loss() -> Non
 async def test_awaiting_send_waits_for_a_slow_peer() -> None:
     """Above 1 MiB unread the sender waits, until the peer has read some of it."""
     client, server = accepted_pair()
-    await server.send(b"x" * (model.UNREAD_BYTES_WAIT - model.MESSAGE_OVERHEAD))
+    await server.send(b"x" * (model.UNREAD_BYTES_WAIT - frames.MESSAGE_OVERHEAD))
     sent: list[int] = []
 
     async def send() -> None:

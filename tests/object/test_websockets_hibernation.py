@@ -322,7 +322,7 @@ async def test_an_object_may_close_first(runtime: durable.Runtime, clock: Virtua
     assert await read_all(ws) == []
     assert (ws.close_code, ws.close_reason) == (4001, "as you wish")
     await clock.settle()
-    assert seen == ["built", (4001, "", True, True)]
+    assert seen == ["built", (4001, "as you wish", True, True)]
 
 
 async def test_a_lost_connection_is_told_as_1006(
@@ -634,6 +634,44 @@ async def test_a_failed_constructor_disconnects_the_sockets(
 
     with pytest.raises(durable.WebSocketClosed, match="1006"):
         await anext(ws)
+
+
+async def test_what_a_failing_constructor_says_is_never_heard(
+    runtime: durable.Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An incarnation that never was has said nothing."""
+    stub = room(runtime)
+    ws = await join(stub)
+    await evict(stub)
+
+    def fail(self: Room, ctx: durable.State, env: Any) -> None:
+        ctx.get_websockets()[0].send("I am")
+        raise ValueError("no")
+
+    monkeypatch.setattr(Room, "__init__", fail)
+    ws.send("x")
+
+    with pytest.raises(durable.WebSocketClosed, match="1006"):
+        await anext(ws)
+
+
+async def test_what_a_constructor_says_comes_first(
+    runtime: durable.Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves when the object is built, before what its handlers say."""
+    stub = room(runtime)
+    ws = await join(stub)
+    await evict(stub)
+    build = Room.__init__
+
+    def greet(self: Room, ctx: durable.State, env: Any) -> None:
+        build(self, ctx, env)
+        ctx.get_websockets()[0].send("I am")
+
+    monkeypatch.setattr(Room, "__init__", greet)
+
+    await stub.say("then")
+    assert [await anext(ws), await anext(ws)] == ["I am", "then"]
 
 
 async def test_closing_the_store_disconnects_the_sockets(tmp_path: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from typing import Any
 
 import anyio
@@ -93,6 +94,23 @@ class Speaker(durable.DurableObject):
     def unconfirmed_delete(self) -> bool:
         self.ctx.storage.delete("u", allow_unconfirmed=True)
         return True
+
+    def fill(self) -> None:
+        self.ctx.storage.put("u", 1)
+        self.ctx.storage.set_alarm(timedelta(days=1))
+
+    async def erase(self, what: str, unconfirmed: bool) -> None:
+        storage = self.ctx.storage
+        if what == "alarm":
+            storage.delete_alarm(allow_unconfirmed=unconfirmed)
+        elif what == "key":
+            storage.delete("u", allow_unconfirmed=unconfirmed)
+        else:
+
+            async def closure(txn: durable.Transaction) -> None:
+                txn.delete("u", allow_unconfirmed=unconfirmed)
+
+            await storage.transaction(closure)
 
     async def mixed(self) -> str:
         self.ctx.storage.put("u", 1, allow_unconfirmed=True)
@@ -357,6 +375,23 @@ async def test_an_unconfirmed_write_holds_nothing_back(
     await store.settle()
     await durable.testing.evict(stub)
     assert await durable.testing.run_in_object(stub, lambda _, ctx: ctx.storage.get("u")) == 1
+
+
+@pytest.mark.parametrize("deleted", ["key", "alarm", "key in a transaction"])
+async def test_a_confirmed_delete_waits_though_an_unconfirmed_one_was_first(
+    store: Store, runtime: durable.Runtime, start: Start[Any], deleted: str
+) -> None:
+    """What its caller hears is that the thing is gone, and it must not come back."""
+    stub = runtime.namespace(Speaker).get_by_name("a")
+    await stub.fill()
+    with store.faults.hold_commits():
+        await stub.erase(deleted, True)
+        again = start(stub.erase(deleted, False))
+        await store.settle()
+
+        assert not again.done
+
+    await again.result()
 
 
 async def test_an_item_of_a_stream_waits_for_the_writes_before_it(

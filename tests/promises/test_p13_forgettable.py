@@ -197,6 +197,20 @@ async def test_the_name_is_known_after_an_eviction(store: Store, runtime: durabl
     assert await durable.testing.run_in_object(nameless, lambda _, ctx: ctx.id.name) == "its name"
 
 
+async def test_an_empty_name_is_a_name(store: Store) -> None:
+    """It is kept with the object as any other, in memory, on disk and in a scratch store."""
+    for is_scratch in (False, True):
+        async with store.open(scratch=is_scratch) as runtime:
+            memories = runtime.namespace(Memory)
+            stub = memories.get_by_name("")
+            await stub.count()
+            await durable.testing.evict(stub)
+
+            nameless = memories.get(memories.id_from_string(str(stub.id)))
+            assert await durable.testing.run_in_object(nameless, lambda _, ctx: ctx.id.name) == ""
+            assert [found.name async for found in memories.objects()] == [""]
+
+
 async def test_evicting_what_is_not_live_is_an_error(runtime: durable.Runtime) -> None:
     """In the test kit: it would hide a mistake of the test."""
     stub = runtime.namespace(Memory).get_by_name("a")

@@ -73,6 +73,18 @@ class Worker(durable.DurableObject):
         finally:
             LOG.append("closed")
 
+    async def slow_to_close(self, error: str = "") -> Any:
+        try:
+            yield 0
+            await DOORS["door"].wait()
+            yield 1
+        finally:
+            await anyio.sleep(0)
+            self.ctx.storage.put("closed", True)
+            LOG.append("closed")
+            if error:
+                raise LookupError(error)
+
     async def stored(self) -> dict[str, Any]:
         return await self.ctx.storage.list()
 
@@ -214,6 +226,55 @@ async def test_a_stream_that_is_closed_ends_its_generator(
     assert LOG == ["closed"]
     with pytest.raises(StopAsyncIteration):
         await anext(stream)
+
+
+async def test_closing_a_stream_waits_for_the_end_of_its_generator(
+    store: Store, worker: durable.Stub[Worker], start: Start[Any]
+) -> None:
+    """As with every generator: its `finally` has run, what it wrote is kept, its error is raised."""
+    stream = worker.slow_to_close()
+    assert await anext(stream) == 0
+    with store.faults.hold_commits():
+        closing = start(stream.aclose())
+        await store.settle()
+        assert LOG == ["closed"]
+        assert not closing.done
+    await closing.result()
+    await stream.aclose()
+
+    stream = worker.slow_to_close("not closed")
+    await anext(stream)
+    with pytest.raises(LookupError, match="not closed"):
+        await stream.aclose()
+    with pytest.raises(StopAsyncIteration):
+        await anext(stream)
+
+
+async def test_closing_a_stream_does_not_wait_for_an_item(
+    store: Store, worker: durable.Stub[Worker]
+) -> None:
+    """Whoever gave up on an item, which may never come, is not made to wait for it after all."""
+    stream = worker.slow_to_close()
+    assert await anext(stream) == 0
+    with anyio.move_on_after(0.001):
+        await anext(stream)
+    await stream.aclose()
+    assert LOG == []
+
+    DOORS["door"].set()
+    await store.settle()
+    assert LOG == ["closed"]
+
+
+async def test_closing_the_stream_of_an_object_that_is_gone_waits_for_nothing(
+    worker: durable.Stub[Worker], runtime: durable.Runtime
+) -> None:
+    """Its generator will not run again."""
+    stream = worker.slow_to_close()
+    assert await anext(stream) == 0
+    await durable.testing.abort_all(runtime)
+    await stream.aclose()
+    assert LOG == []
 
 
 async def test_a_stream_read_to_its_end_is_over(worker: durable.Stub[Worker]) -> None:
