@@ -14,7 +14,7 @@ from pathlib import Path
 
 import durable
 import durable._disk
-from durable._disk.batch import UNCHANGED, Alarm, Batch, Place
+from durable._disk.batch import UNCHANGED, Alarm, Batch, Callbacks, Place
 from durable._disk.codec import MsgpackCodec
 from durable._disk.environment import Environment
 from durable._model.ids import BASE_SIZE, IdFactory
@@ -49,8 +49,7 @@ def build(
             wipe=False,
             puts={"value": value},
             alarm=alarm,
-            on_durable=lambda: None,
-            on_failed=lambda error: None,
+            origin=Callbacks(lambda: None, lambda error: None),
             size=len(value) + 5,
         )
 

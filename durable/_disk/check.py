@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, TypeVar
 
 from attrs import define, field, frozen
@@ -23,11 +24,16 @@ from .codec import FORMAT_MSGPACK
 from .environment import Environment
 from .folder import Found, check_pages, inspect
 from .layout import Malformed, RecordKey
+from .marks import Marks
 from .tree import Transaction
 
 T = TypeVar("T")
 
 KEY_SIZE_MAX = 2_048
+
+# What a number that may have records is one of: an object with an alarm, one without an alarm, of
+# which no records were met so far, and what is to be freed.
+ALARMED, SILENT, GARBAGE = 1, 2, 4
 
 
 @frozen
@@ -66,10 +72,7 @@ class _Check:
     values: bool
     problems: list[Problem] = field(factory=list, init=False)
     classes: dict[int, ClassRecord] = field(factory=dict, init=False)
-    # The numbers that may have records: of objects with and without an alarm, and of garbage.
-    alarmed: set[int] = field(factory=set, init=False)
-    silent: dict[int, str] = field(factory=dict, init=False)
-    garbage: set[int] = field(factory=set, init=False)
+    numbers: Marks = field(factory=Marks, init=False)  # those that may have records
 
     def run(self) -> list[Problem]:
         self._check_classes()
@@ -115,7 +118,7 @@ class _Check:
                 if number is not None and number not in self.classes:
                     self._say("garbage", f"there is no class {number}")
             elif (number := self._read("garbage", layout.read_garbage_key, key)) is not None:
-                self.garbage.add(number)
+                self.numbers.add(number, GARBAGE)
 
     def _check_objects(self) -> None:
         factories = {n: IdFactory(record.unique_key) for n, record in self.classes.items()}
@@ -145,14 +148,11 @@ class _Check:
         number = record.number
         if number <= 0:
             self._say(where, f"{number} is no number of an object")
-        elif number in self.garbage:
+        elif self.numbers.of(number) & GARBAGE:
             self._say(where, f"its number {number} is garbage")
-        elif number in self.alarmed or number in self.silent:
+        elif self.numbers.of(number):
             self._say(where, f"its number {number} is another object's too")
-        if record.alarm is None:
-            self.silent[number] = where
-        else:
-            self.alarmed.add(number)
+        self.numbers.add(number, ALARMED if record.alarm is not None else SILENT)
 
     def _check_alarm_of(
         self, where: str, class_number: int, base: bytes, record: ObjectRecord
@@ -191,18 +191,29 @@ class _Check:
                 tree = _Tree(self, record.number)
             tree.add(record, value)
         self._finish(tree)
-        for number, where in self.silent.items():
-            self._say(where, f"it has neither a key nor an alarm, under the number {number}")
+        if next(self.numbers.having(SILENT), None) is not None:
+            self._check_silent()
+
+    def _check_silent(self) -> None:
+        """Say which objects no records were found of."""
+        for key, raw in self._pairs(self.databases.objects):
+            try:
+                number = layout.read_object(raw).number
+                where = _label(*layout.read_object_key(key))
+            except Malformed:
+                continue  # was said before
+            if self.numbers.of(number) & SILENT:
+                self._say(where, f"it has neither a key nor an alarm, under the number {number}")
 
     def _finish(self, tree: _Tree | None) -> None:
         if tree is None:
             return
-        if tree.number in self.silent:
-            del self.silent[tree.number]
-        elif tree.number not in self.alarmed and tree.number not in self.garbage:
+        marks = self.numbers.of(tree.number)
+        self.numbers.remove(tree.number, SILENT)
+        if not marks:
             self._say(tree.where, "its records belong to no object, and are no garbage")
         # What garbage has lost already is no problem.
-        if tree.number not in self.garbage:
+        if not marks & GARBAGE:
             tree.finish()
 
     def _check_meta(self) -> None:
@@ -212,7 +223,7 @@ class _Check:
             self._say("meta", "the format is missing")
         else:
             self._read("meta", layout.read_format, raw)
-        used = max([*self.alarmed, *self.garbage, self._last_number()], default=0)
+        used = max(chain([self._last_number()], self.numbers.having(ALARMED | GARBAGE)))
         self._check_counter(layout.META_NEXT_NUMBER, layout.read_number, used)
         last_class = max(self.classes, default=0)
         self._check_counter(layout.META_NEXT_CLASS, layout.read_class_number, last_class)

@@ -240,7 +240,8 @@ class Environment:
     def commit(self, group: Sequence[Batch]) -> None:
         """Make every batch of *group* durable in one transaction. Blocks on fsync.
 
-        Raises StoreFull or CommitFailed, and then none of it is stored. On the committer's thread.
+        Raises StoreFull, CommitFailed or StoreDamaged, and then none of it is stored. On the
+        committer's thread.
         """
         size = sum([batch.size for batch in group])
         now_us = int(self._clock.now() * 1_000_000)
@@ -328,10 +329,10 @@ class Environment:
                     return result
                 except lmdb.MapFullError as error:
                     self._grow(size, error)
-                except lmdb.Error as error:
-                    raise not_written(self.path, _errno_of(error), error, size) from error
-                except Malformed as error:
+                except (lmdb.CorruptedError, lmdb.PageNotFoundError, Malformed) as error:
                     raise unreadable(self.path, error) from error
+                except lmdb.Error as error:
+                    raise not_written(self.path, errno_of(error), error, size) from error
 
     def _grow(self, size: int, cause: Exception) -> None:
         map_size = self._lmdb.info()["map_size"]
@@ -443,7 +444,7 @@ def _open_lmdb(folder: str, **options: Any) -> lmdb.Environment:
     except lmdb.Error as error:
         if "already open in this process" in str(error):
             raise StoreInUse(folder, os.getpid()) from None
-        code = _errno_of(error)
+        code = errno_of(error)
         if code in NO_ROOM:
             raise no_room_to_begin(folder, error) from error
         if code == errno.ENOMEM:
@@ -469,14 +470,14 @@ def _open_databases(handle: lmdb.Environment, folder: str, is_new: bool) -> Data
             txn.put(layout.META_FORMAT, layout.write_format(layout.FORMAT), db=databases.meta)
         return databases
     except lmdb.Error as error:
-        if isinstance(error, lmdb.MapFullError) or _errno_of(error) in NO_ROOM:
+        if isinstance(error, lmdb.MapFullError) or errno_of(error) in NO_ROOM:
             raise no_room_to_begin(folder, error) from error
         if is_new:
-            raise not_written(folder, _errno_of(error), error, 0) from error
+            raise not_written(folder, errno_of(error), error, 0) from error
         raise lacks_a_database(folder, error) from error
 
 
-def _errno_of(error: Exception) -> int:
+def errno_of(error: Exception) -> int:
     """The error number of the operating system in an error of LMDB; 0 if it has none."""
     if isinstance(error, lmdb.DiskError):
         return errno.ENOSPC

@@ -59,8 +59,12 @@ class Meta:
 
 def inspect(path: str) -> Found:
     """Raises StoreDamaged, or an OSError for a folder that cannot be used."""
-    if not os.path.lexists(path):
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
         return Found.ABSENT
+    except OSError as error:
+        raise refusal(error, path, "whoever opens a store must reach its folder") from error
     if not os.path.isdir(path):
         raise NotADirectoryError(
             errno.ENOTDIR,

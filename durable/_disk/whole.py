@@ -9,7 +9,8 @@ from typing import Any
 from attrs import frozen
 
 from .changes import Databases
-from .environment import Environment
+from .environment import Environment, errno_of
+from .failures import unreadable
 from .folder import DATA_FILE
 from .making import lengthen, sync_folder
 
@@ -71,9 +72,15 @@ def measure(environment: Environment, read: Callable[..., Measures] | None = Non
 def copy_file(environment: Environment, folder: str, *, compact: bool) -> None:
     """Put a copy of one moment of the store into the empty *folder*. Blocks, and holds up nobody.
 
-    *compact*: leave out free pages, which takes longer.
+    *compact*: leave out free pages, which takes longer. Raises StoreDamaged or an OSError.
     """
-    environment._lmdb.copy(folder, compact=compact)
+    environment.read(lambda txn, databases: None)  # the map may have been outgrown meanwhile
+    try:
+        environment._lmdb.copy(folder, compact=compact)
+    except Exception as error:  # all of LMDB's are
+        if code := errno_of(error):
+            raise OSError(code, os.strerror(code), folder) from error
+        raise unreadable(environment.path, error) from error
     file = os.path.join(folder, DATA_FILE)
     # The last pages may be unused, and then need not have been written.
     pages = environment._lmdb.info()["last_pgno"] + 1 if not compact else 0

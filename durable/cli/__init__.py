@@ -11,10 +11,12 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from durable._model.errors import DurableError
 
 from . import checking, demo
+from .checking import printable
 
 Run = Callable[[list[str]], int]
 
@@ -34,16 +36,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["demo"]:
         run = _run_without_extras
     try:
-        return run(arguments)
+        status = run(arguments)
+        _flush()  # within the try: what cannot be written is to be said as all else
+        return status
     except BrokenPipeError:
         # Whoever reads has had enough, and nothing more can be said to them.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 141
     except (DurableError, OSError, ValueError) as error:
-        print(f"durable: {_words(error)}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
+        _say(f"durable: {_words(error)}", *getattr(error, "__notes__", ()))
+        return _end_output(1)
+    except MemoryError:
+        _say("durable: there is not enough memory for this")
+        return _end_output(1)
+    except KeyboardInterrupt as error:
+        _drop_output()  # whoever reads may be slow, and is not waited for
+        _say(*getattr(error, "__notes__", ()))
         return 130
+
+
+def _flush() -> None:
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def _end_output(status: int) -> int:
+    """Print what is still to be printed; if it cannot be, nobody shall try again at the exit."""
+    try:
+        _flush()
+    except (OSError, ValueError):
+        _drop_output()
+    return status
+
+
+def _drop_output() -> None:
+    """What was not printed yet goes nowhere."""
+    with suppress(OSError, ValueError, AttributeError):  # there may be no standard output
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        print(printable(line), file=sys.stderr)
 
 
 def _run_without_extras(arguments: list[str]) -> int:
@@ -67,9 +101,11 @@ def _run_without_extras(arguments: list[str]) -> int:
 
 
 def _words(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror is not None and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    if error.filename is None:
+        return f"something cannot be read or written: {error.strerror}"
+    return f"{error.filename}: {error.strerror}"
 
 
 __all__ = ["main"]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TextIO
 
 import click
 
 from durable import operate
 from durable.operate import Existing
 
-from .printing import progress, size
+from .printing import progress, size, utf8_stdout
 
 LOOK_S = 0.2
 
@@ -25,32 +27,65 @@ LOOK_S = 0.2
 @click.option("-o", "--output", default="-", help="The file to write; - is the standard output.")
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
 def export(folder: str, cls: str | None, name_or_id: str | None, output: str, force: bool) -> None:
-    """Write all objects of FOLDER, those of CLASS, or one, as lines of JSON."""
-    with operate.look(folder) as store, progress("exporting") as say:
+    """Write all objects of FOLDER, those of CLASS, or one, as lines of JSON.
 
-        def on_object(count: int) -> None:
-            if count % 1_000 == 0:
-                say(f"{count:,} objects")
+    They are of one moment. Until they are written, the file of a store in use grows by what its
+    program writes, so give it a file, not a slow reader.
+    """
+    with operate.look(folder) as store, _named(output), _open_output(output, force) as file:
+        with progress("exporting") as say:
+            carried = operate.export(
+                store,
+                file,
+                cls=cls,
+                name_or_id=name_or_id,
+                on_object=lambda count: say(f"{count:,} objects") if count % 1_000 == 0 else None,
+            )
+            file.flush()
+    if output != "-":
+        click.echo(f"{carried.objects:,} objects with {carried.values:,} values", err=True)
 
-        if output == "-":
-            operate.export(store, sys.stdout, cls=cls, name_or_id=name_or_id, on_object=on_object)
-            return
-        if os.path.lexists(output) and not force:
-            raise FileExistsError(17, "the file is there already; --force writes over it", output)
-        part = f"{output}.part"
-        try:
-            with open(part, "w", encoding="utf-8", newline="\n") as file:
-                carried = operate.export(
-                    store, file, cls=cls, name_or_id=name_or_id, on_object=on_object
-                )
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, output)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(part)
-            raise
-    click.echo(f"{carried.objects:,} objects with {carried.values:,} values", err=True)
+
+@contextmanager
+def _named(output: str) -> Iterator[None]:
+    """Errors of writing to a file that is open do not say which it is."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and not isinstance(error, BrokenPipeError):
+            error.filename = "the standard output" if output == "-" else output
+        raise
+
+
+@contextmanager
+def _open_output(output: str, force: bool) -> Iterator[TextIO]:
+    """What is written to a file takes its place at the end, whole and synced, or not at all."""
+    if output == "-":
+        yield utf8_stdout()
+        return
+    if os.path.isdir(output):
+        raise IsADirectoryError(errno.EISDIR, "a folder is there; give the name of a file", output)
+    if os.path.lexists(output) and not force:
+        why = "the file is there already; --force writes over it"
+        raise FileExistsError(errno.EEXIST, why, output)
+    if os.path.exists(output) and not os.path.isfile(output):
+        with open(output, "w", encoding="utf-8", newline="\n") as device:
+            yield device
+        return
+    target = os.path.realpath(output)  # a link stays one
+    if not os.path.isdir(os.path.dirname(target)):
+        raise FileNotFoundError(errno.ENOENT, "its folder is not there", output)
+    part = f"{target}.part"
+    try:
+        with open(part, "w", encoding="utf-8", newline="\n") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, target)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(part)
+        raise
 
 
 @click.command("import")
@@ -66,7 +101,11 @@ def export(folder: str, cls: str | None, name_or_id: str | None, output: str, fo
     help="What becomes of objects that are there already.",
 )
 def import_(folder: str, file: str, cls: str | None, name: str | None, existing: str) -> None:
-    """Put the objects of FILE, which `export` wrote, into the store in FOLDER."""
+    """Put the objects of FILE, which `export` wrote, into the store in FOLDER.
+
+    FILE is read and checked as a whole before anything is written. Then each object is written
+    whole: after an interruption do it again with --existing skip.
+    """
     with progress("importing") as say:
         carried = operate.import_file(
             folder,
@@ -85,7 +124,10 @@ def import_(folder: str, file: str, cls: str | None, name: str | None, existing:
 @click.argument("target")
 @click.option("--compact", is_flag=True, help="Leave out free pages.")
 def copy(folder: str, target: str, compact: bool) -> None:
-    """Copy the store in FOLDER to TARGET: one moment of it, while it may be in use."""
+    """Copy the store in FOLDER to TARGET: one moment of it, while it may be in use.
+
+    Until it is copied, the file of a store in use grows by what its program writes.
+    """
     errors: list[BaseException] = []
 
     def work() -> None:

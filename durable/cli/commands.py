@@ -51,7 +51,8 @@ def run(arguments: list[str]) -> int:
         raise SystemExit(2) from None
     except click.UsageError as error:
         hint = "" if error.ctx is None else f"; see {error.ctx.command_path} --help"
-        print(f"durable: {error.format_message()}{hint}", file=sys.stderr)
+        message = error.format_message().removesuffix(".")
+        print(f"durable: {message}{hint}", file=sys.stderr)
         if error.ctx is None or error.ctx.command is commands:
             print(f"commands: {', '.join(commands.commands)}", file=sys.stderr)
         raise SystemExit(2) from None

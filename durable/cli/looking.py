@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -11,13 +10,18 @@ import click
 
 from durable import operate
 from durable.operate import Found, Store, Unreadable
+from durable.operate.listing import Step, listing
 
 from . import checking
 from .checking import printable
+from .object_lines import object_lines
 from .printing import (
     as_json,
+    in_steps,
+    json_line,
     moment,
     print_json,
+    print_now,
     print_pairs,
     print_table,
     progress,
@@ -39,13 +43,15 @@ def ls(folder: str, cls: str | None, prefix: str | None, fast: bool, is_json: bo
     with operate.look(folder) as store:
         if cls is None and prefix is None:
             _list_classes(store, is_json)
-        elif is_json:
-            for found, weight in _weighed(store, cls, prefix, fast):
-                print_json({**described(found), **weight})
+            return
+        steps = listing(store, cls, prefix, weigh=not fast)
+        if is_json:
+            for step in steps:
+                print_now(object_lines(step))
         else:
             print_table(
                 ("name", "id", "keys", "bytes", "next alarm", "created"),
-                _rows(store, cls, prefix, fast),
+                map(_rows, steps),
                 nothing="there are no such objects",
             )
 
@@ -58,36 +64,26 @@ def _list_classes(store: Store, is_json: bool) -> None:
                 "objects": store.count(each),
             })  # fmt: skip
         return
-    rows = ((each.label, each.unique_key, f"{store.count(each):,}") for each in store.classes())
+    rows = ([(each.label, each.unique_key, f"{store.count(each):,}")] for each in store.classes())
     print_table(("class", "unique key", "objects"), rows, nothing="the store has no classes")
 
 
-def _weighed(
-    store: Store, cls: str | None, prefix: str | None, fast: bool
-) -> Iterator[tuple[Found, dict[str, int]]]:
-    for count, found in enumerate(store.objects(cls, prefix), 1):
-        weight = None if fast else store.weigh(found)
-        if count % 1_000 == 0:
-            store.refresh()  # a long list pins no old pages
-        yield found, {} if weight is None else {"keys": weight.keys, "bytes": weight.size}
-
-
-def _rows(
-    store: Store, cls: str | None, prefix: str | None, fast: bool
-) -> Iterator[tuple[str, ...]]:
-    for found, weight in _weighed(store, cls, prefix, fast):
-        yield (
+def _rows(step: Step) -> list[tuple[str, ...]]:
+    return [
+        (
             shown(found.name),
             str(found.id),
-            f"{weight['keys']:,}" if weight else "-",
-            size(weight["bytes"]) if weight else "-",
+            f"{weight.keys:,}" if weight else "-",
+            size(weight.size) if weight else "-",
             moment(found.alarm.due if found.alarm else None),
             moment(found.created),
         )
+        for found, weight in step.found()
+    ]
 
 
 def described(found: Found) -> dict[str, Any]:
-    """An object, for JSON."""
+    """An object, for JSON; `object_lines` writes the same."""
     alarm = found.alarm
     return {
         "class": found.cls.name,
@@ -144,7 +140,7 @@ def show(
         )
         click.echo()
         rows = ((printable(key), _value(value)) for key, value in items)
-        print_table(("key", "value"), rows, nothing="there are no such keys")
+        print_table(("key", "value"), in_steps(rows), nothing="there are no such keys")
 
 
 def _item(key: str, value: Any) -> dict[str, Any]:
@@ -168,21 +164,24 @@ def _value(value: Any) -> str:
 def alarms(folder: str, cls: str | None, is_json: bool) -> None:
     """The alarms that are to ring, the next one first."""
     with operate.look(folder) as store:
-        found = store.alarms(cls)
+        steps = store._alarm_steps(cls)
         if is_json:
-            for each in found:
-                print_json(described(each))
+            for step in steps:
+                print_now("".join([json_line(described(found)) for found in step]))
             return
-        rows = (
-            (
-                moment(each.alarm.due), each.cls.label, shown(each.name), str(each.id),
-                str(each.alarm.retry_count),
-            )
-            for each in found
-            if each.alarm is not None
-        )  # fmt: skip
         columns = ("rings at", "class", "name", "id", "retries")
-        print_table(columns, rows, nothing="there are no alarms")
+        print_table(columns, map(_alarm_rows, steps), nothing="there are no alarms")
+
+
+def _alarm_rows(step: list[Found]) -> list[tuple[str, ...]]:
+    return [
+        (
+            moment(found.alarm.due), found.cls.label, shown(found.name), str(found.id),
+            str(found.alarm.retry_count),
+        )
+        for found in step
+        if found.alarm is not None
+    ]  # fmt: skip
 
 
 @click.command()
@@ -219,6 +218,10 @@ def stats(folder: str, is_json: bool) -> None:
 )
 @as_json
 def check(folder: str, other_codec: bool, is_json: bool) -> int:
-    """Read all of the store and say what is wrong with it; status 1 if anything is."""
+    """Read all of the store and say what is wrong with it; status 1 if anything is.
+
+    It is of one moment. Until it is read, the file of a store in use grows by what its program
+    writes.
+    """
     with progress("checking"):
         return checking.check(folder, other_codec=other_codec, is_json=is_json)

@@ -16,6 +16,7 @@ import os
 
 from durable._disk.check import Problem
 from durable._disk.check import check as check_store
+from durable._disk.view import MomentLost
 from durable._disk.whole import Measures
 from durable._runtime.runtime import Runtime
 
@@ -51,6 +52,7 @@ __all__ = [
     "Existing",
     "Found",
     "Measures",
+    "MomentLost",
     "NotAnExport",
     "NotInFormat",
     "NotRunning",

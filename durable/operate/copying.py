@@ -48,7 +48,14 @@ def part_of(target: str | os.PathLike[str]) -> str:
 
 def _copy(environment: Environment, target: str, compact: bool) -> None:
     part = part_of(target)
-    os.mkdir(part)
+    try:
+        os.mkdir(part)
+    except FileExistsError:
+        why = "a copy is under way there, or was killed: wait for it, or remove this"
+        raise FileExistsError(errno.EEXIST, why, part) from None
+    except FileNotFoundError:
+        why = "the copy's folder goes into one that is there"
+        raise FileNotFoundError(errno.ENOENT, why, os.path.dirname(target)) from None
     try:
         copy_file(environment, part, compact=compact)
         os.rename(part, target)

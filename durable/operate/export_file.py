@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn, TextIO
+from typing import Any, BinaryIO, NoReturn
 
 from attrs import define, field, frozen
 
@@ -55,37 +55,47 @@ class FileObject:
     size: int = 0
 
 
-def read_objects(lines: TextIO, codec: Codec) -> Iterator[FileObject]:
-    """The objects of the file, each complete. Raises NotAnExport."""
-    reading = _Reading(codec)
-    try:
-        for number, line in enumerate(lines, 1):
-            reading.line = number
-            yield from reading.take(line)
-    except UnicodeDecodeError as error:
-        reading.refuse(f"it is no UTF-8: {error}")
+def read_objects(
+    lines: BinaryIO, codec: Codec, *, is_new: Callable[[FileObject], bool] = lambda found: True
+) -> Iterator[FileObject]:
+    """The objects of the file, each complete, from its beginning. *is_new* is asked of each before
+    its keys are read. Raises NotAnExport."""
+    lines.seek(0)
+    reading = _Reading(codec, is_new)
+    for number, line in enumerate(lines, 1):
+        reading.line = number
+        yield from reading.take(line)
     reading.check_ended()
 
 
 @define(eq=False)
 class _Reading:
     codec: Codec
+    is_new: Callable[[FileObject], bool]
     line: int = 0
     _cls: FileClass | None = None
+    _ids: IdFactory | None = None  # of the class
     _current: FileObject | None = None
-    _ids: set[tuple[FileClass, bytes]] = field(factory=set)
+    _decode: Callable[[str], Any] = field(init=False)
     _objects: int = 0
     _values: int = 0
     _has_ended: bool = False
 
-    def take(self, text: str) -> Iterator[FileObject]:
+    def __attrs_post_init__(self) -> None:
+        # Made once: json.loads would make one for each line.
+        self._decode = json.JSONDecoder(parse_constant=self.refuse).decode
+
+    def take(self, line: bytes) -> Iterator[FileObject]:
         """Read a line; gives the object that it ends."""
         try:
-            what = json.loads(text, parse_constant=self.refuse)
+            what = self._decode(line.decode())
+        except UnicodeDecodeError as error:
+            self.refuse(f"it is no UTF-8: {error}")
         except (ValueError, RecursionError) as error:
             if isinstance(error, NotAnExport):
                 raise
-            self.refuse(f"it is no JSON: {error}")
+            why = error.msg if isinstance(error, json.JSONDecodeError) else error
+            self.refuse(f"it is no JSON: {why}")
         if not isinstance(what, dict):
             self.refuse("it is no JSON object")
         if self.line == 1:
@@ -134,7 +144,8 @@ class _Reading:
             }:
                 if not name.isidentifier() or not isinstance(key, str):
                     self.refuse(f"{name!r} cannot be the name of a class")
-                self._cls = FileClass(name, script, key)
+                (script or "").encode()  # raises for text that cannot be stored
+                self._cls, self._ids = FileClass(name, script, key), IdFactory(key)
             case {"object": {"id": str(hex_id), "name": str() | None as name} as described}:
                 self._current = self._object(hex_id, name, described)
             case {"end": {"objects": int(objects), "values": int(values)}}:
@@ -148,26 +159,26 @@ class _Reading:
                 self.refuse("it is none of a class, an object, a key and the end")
 
     def _object(self, hex_id: str, name: str | None, described: dict[str, Any]) -> FileObject:
-        if self._cls is None:
+        if self._cls is None or self._ids is None:
             self.refuse("an object comes before any class")
-        raw = bytes.fromhex(hex_id)
-        ids = IdFactory(self._cls.unique_key)
+        raw, ids = bytes.fromhex(hex_id), self._ids
         if len(raw) != ID_SIZE or ids.from_raw(raw).raw != raw:
             self.refuse(f"{hex_id} is no id of the class {self._cls.name}")
         if name is not None and ids.from_name(name).raw != raw:
             self.refuse(f"{hex_id} is not the id of {name!r}")
-        if (self._cls, raw) in self._ids:
-            self.refuse(f"the object {hex_id} comes twice")
-        self._ids.add((self._cls, raw))
         self._objects += 1
         alarm = described.get("alarm")
-        return FileObject(
+        found = FileObject(
             self._cls,
             raw,
             name,
             _time_us(described["created"]),
             None if alarm is None else _alarm(alarm),
         )
+        if not self.is_new(found):
+            who = hex_id if name is None else repr(name)
+            self.refuse(f"the object {who} comes twice, or two objects would become the same")
+        return found
 
     def _add_value(self, what: dict[str, Any]) -> None:
         current = self._current

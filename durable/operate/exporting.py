@@ -35,20 +35,23 @@ def export(
     on_object: Callable[[int], object] = lambda count: None,
 ) -> Carried:
     """Write all objects of *store*, those of one class, or one, to *file*: as they were at one
-    moment, while the store may go on being used.
+    moment, while the store may go on being used. Its file grows by what is written meanwhile, as
+    `Store.one_moment` says.
 
-    *on_object* is told after each object how many there are. Raises UnknownClass, UnknownObject.
+    *on_object* is told after each object how many there are. Raises UnknownClass, UnknownObject,
+    MomentLost.
     """
     found: Iterable[Found]
-    if name_or_id is not None:
-        if cls is None:
-            raise ValueError("the class of the object must be given")
-        found = [store.find(cls, name_or_id)]
-    else:
-        found = store.objects(cls)
-    if cls is not None:
-        store.cls(cls)  # raises before anything is written
-    return _write(store, file, found, on_object)
+    with store.one_moment():
+        if name_or_id is not None:
+            if cls is None:
+                raise ValueError("the class of the object must be given")
+            found = [store.find(cls, name_or_id)]
+        else:
+            found = store.objects(cls)
+        if cls is not None:
+            store.cls(cls)  # raises before anything is written
+        return _write(store, file, found, on_object)
 
 
 def _write(

@@ -7,11 +7,12 @@ in one piece, so an import that is interrupted leaves whole objects and no halve
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 from attrs import define, field
 
@@ -26,6 +27,7 @@ from durable._runtime.planning import check_usable
 
 from .export_file import FileClass, FileObject, NotAnExport, read_objects
 from .exporting import Carried
+from .seen import Ascending, NotAscending, Seen, on_disk
 
 # Objects are written in transactions of about this many bytes, or of one object that is larger.
 GROUP_SIZE_MAX = 16 << 20
@@ -82,8 +84,11 @@ def import_file(
     """
     existing = Existing(existing)
     codec = codec or MsgpackCodec()
-    with Path(file).open(encoding="utf-8", newline="\n") as lines:
-        seen = _read_through(lines, codec)
+    with Path(file).open("rb") as lines:
+        if not lines.seekable():
+            why = "an import reads the whole file before it writes, so it can be no pipe"
+            raise OSError(errno.ESPIPE, why, os.fspath(file))
+        seen = _read_through(lines, codec, None if cls is None else _naming(cls))
         if name is not None and sum(seen.values()) != 1:
             raise NotAnExport(
                 f"a name can be given to one object, and {os.fspath(file)!r} has "
@@ -93,21 +98,31 @@ def import_file(
         try:
             carrying = _Carrying(environment, codec, cls, name, existing)
             carrying.choose(seen)
-            if existing is Existing.REFUSE:
-                lines.seek(0)
+            if existing is Existing.REFUSE and not carrying.has_only_new_classes:
                 carrying.check_new(read_objects(lines, codec))
-            lines.seek(0)
             return carrying.write(read_objects(lines, codec), on_object)
         finally:
             environment.close()
 
 
-def _read_through(lines: TextIO, codec: Codec) -> dict[FileClass, int]:
+def _read_through(lines: BinaryIO, codec: Codec, into: Naming | None) -> dict[FileClass, int]:
     """How many objects of which classes; NotAnExport if anything of the file is not as it must."""
-    seen: dict[FileClass, int] = {}
-    for found in read_objects(lines, codec):
-        seen[found.cls] = seen.get(found.cls, 0) + 1
-    return seen
+    try:
+        return _count(lines, codec, into, Ascending())
+    except NotAscending:
+        with on_disk() as seen:
+            return _count(lines, codec, into, seen)
+
+
+def _count(lines: BinaryIO, codec: Codec, into: Naming | None, seen: Seen) -> dict[FileClass, int]:
+    def is_new(found: FileObject) -> bool:
+        naming = found.cls.naming if into is None else into
+        return seen.add(naming, found.cls.unique_key, found.id, found.name)
+
+    counts: dict[FileClass, int] = {}
+    for found in read_objects(lines, codec, is_new=is_new):
+        counts[found.cls] = counts.get(found.cls, 0) + 1
+    return counts
 
 
 @define(eq=False)
@@ -131,6 +146,11 @@ class _Carrying:
             if is_new:
                 catalog = catalog.replacing(record)
             self.targets[file_class] = _Target(record, is_new)
+
+    @property
+    def has_only_new_classes(self) -> bool:
+        """Then none of its objects can be there already."""
+        return all(target.is_new for target in self.targets.values())
 
     def _record(self, catalog: Catalog, file_class: FileClass) -> ClassRecord:
         naming = file_class.naming if self.cls is None else _naming(self.cls)
@@ -159,27 +179,27 @@ class _Carrying:
 
     def write(self, objects: Iterable[FileObject], on_object: Callable[[int], object]) -> Carried:
         self._register()
-        written = values = skipped = size = 0
-        group: list[Batch] = []
-        for found in objects:
-            batch = self._batch(found)
-            if batch is None:
-                skipped += 1
-                continue
-            group.append(batch)
-            written += 1
-            values += len(found.encoded)
-            size += batch.size
-            if size >= GROUP_SIZE_MAX or len(group) >= GROUP_COUNT_MAX:
-                self.environment.commit(group)
-                self.environment.refresh()
-                group, size = [], 0
-            on_object(written)
-        if group:
-            self.environment.commit(group)
+        group = _Group(self.environment)
+        values = skipped = 0
+        try:
+            for found in objects:
+                batch = self._batch(found)
+                if batch is None:
+                    skipped += 1
+                    continue
+                values += len(found.encoded)
+                on_object(group.add(batch))
+            group.commit()
+        except BaseException as error:
+            if group.written:
+                error.add_note(
+                    f"{group.written:,} objects of the file were stored before that, each whole; "
+                    f"do it again with `existing` (on the command line --existing) set to skip"
+                )
+            raise
         while self.environment.has_garbage:
             self.environment.collect_garbage()
-        return Carried(written, values, skipped)
+        return Carried(group.written, values, skipped)
 
     def _register(self) -> None:
         new = [target.record for target in self.targets.values() if target.is_new]
@@ -212,6 +232,32 @@ class _Carrying:
 
     def _name(self, found: FileObject) -> str | None:
         return found.name if self.name is None else self.name
+
+
+@define(eq=False)
+class _Group:
+    """What goes into the store in one transaction."""
+
+    environment: Environment
+    written: int = field(default=0, init=False)
+    _batches: list[Batch] = field(factory=list, init=False)
+    _size: int = field(default=0, init=False)
+
+    def add(self, batch: Batch) -> int:
+        """Answers how many objects there are by now."""
+        self._batches.append(batch)
+        self._size += batch.size
+        count = self.written + len(self._batches)
+        if self._size >= GROUP_SIZE_MAX or len(self._batches) >= GROUP_COUNT_MAX:
+            self.commit()
+        return count
+
+    def commit(self) -> None:
+        batches, self._batches, self._size = self._batches, [], 0
+        if batches:
+            self.environment.commit(batches)
+            self.environment.refresh()
+            self.written += len(batches)
 
 
 def _naming(label: str) -> Naming:

@@ -1,7 +1,8 @@
 """Looking into a store: its classes, objects, values and alarms, whoever else has it open.
 
 Rule: nothing here writes, wakes an object, or asks the owner of the store for anything. What is
-listed is read in steps, so that a million objects take no more memory than a few.
+listed is read in steps, so that a million objects take no more memory than a few; and between two
+steps nothing is held, so that whoever reads slowly does not make the owner's file grow.
 """
 
 from __future__ import annotations
@@ -9,18 +10,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import islice
 from types import TracebackType
 from typing import Any
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from durable._disk.batch import Alarm, ObjectRecord
 from durable._disk.classes import ClassRecord
 from durable._disk.codec import Codec, MsgpackCodec
 from durable._disk.environment import DueAlarm, Environment
-from durable._disk.layout import class_prefix, past
-from durable._disk.tree import between
+from durable._disk.layout import Fields, object_of
+from durable._disk.view import Row, View, view_of
 from durable._disk.whole import Measures, measure
 from durable._model.clock import SystemClock
 from durable._model.errors import DurableError, StoreDamaged, UnknownClass
@@ -28,9 +31,7 @@ from durable._model.ids import BASE_SIZE, IdFactory, ObjectId
 from durable._runtime.runtime import Runtime
 
 OBJECTS_PER_STEP = 1_000
-RECORDS_PER_STEP = 64
-# A step that brought more bytes is followed by steps of one record.
-STEP_SIZE_MAX = 8 << 20
+OBJECTS_PER_COUNT = 10_000
 
 _HEX_ID = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
@@ -109,22 +110,42 @@ def look(store: str | os.PathLike[str] | Runtime, *, codec: Codec | None = None)
 
 @define(eq=False, repr=False)
 class Store:
-    """A store that is looked at. All of it is read as it was at the first read, until `refresh`."""
+    """A store that is looked at, by one thread at a time.
+
+    Each step of a listing is of its own moment, and what is committed meanwhile may be seen by the
+    next one: what is deleted while it is listed ends there.
+    """
 
     _environment: Environment
     _codec: Codec
     _is_ours: bool
+    _view: View = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._view = view_of(self._environment)
 
     @property
     def path(self) -> str:
         return self._environment.path
 
-    def refresh(self) -> None:
-        """See what was committed since. A long look without it makes the owner's file grow."""
-        if self._is_ours:
-            self._environment.refresh()
+    @contextmanager
+    def one_moment(self) -> Iterator[None]:
+        """All that is read within the block is of the moment at which the block was entered.
+
+        While it lasts, the owner cannot use the pages again that are seen here: its file grows by
+        what it writes meanwhile. Reading raises MomentLost if the store is that of a runtime and
+        its map had to grow.
+        """
+        before = self._view
+        self._view = view_of(self._environment, is_of_one_moment=True)
+        try:
+            yield
+        finally:
+            self._view.close()
+            self._view = before
 
     def close(self) -> None:
+        self._view.close()
         if self._is_ours:
             self._environment.close()
 
@@ -143,7 +164,8 @@ class Store:
 
     def classes(self) -> list[StoredClass]:
         """In the order in which they were registered."""
-        return [_class(record) for record in self._environment.classes()]
+        records = self._view.catalog().records
+        return [_class(record) for record in records if not record.is_deleted]
 
     def cls(self, name: str) -> StoredClass:
         """The class called *name*, or `SCRIPT:NAME`; UnknownClass if there is none, or several."""
@@ -159,12 +181,12 @@ class Store:
 
     def count(self, cls: StoredClass) -> int:
         """How many objects the class has; a pass over all of them."""
-        prefix = class_prefix(cls.number)
-        return self._environment.read(
-            lambda txn, databases: sum(
-                1 for _ in between(txn.cursor(databases.objects), prefix, past(prefix), False)
-            )
-        )
+        count = 0
+        after: bytes | None = None
+        while step := self._view.count(cls.number, after, OBJECTS_PER_COUNT):
+            count += len(step)
+            after = step[-1]
+        return count
 
     # Objects
 
@@ -172,18 +194,18 @@ class Store:
         """All objects, or those of one class, in the order of their ids; with *prefix*, those whose
         name begins with it. A name prefix is looked for among all objects of the class."""
         for each in self.classes() if cls is None else [self.cls(cls)]:
-            yield from self._objects_of(each, prefix)
+            ids = IdFactory(each.unique_key)
+            for step in self._rows(each, weigh=False):
+                for base, fields, _ in step:
+                    if prefix is None or has_prefix(fields, prefix):
+                        yield found_of(each, ids, base, object_of(fields))
 
-    def _objects_of(self, cls: StoredClass, prefix: str | None) -> Iterator[Found]:
-        ids = IdFactory(cls.unique_key)
+    def _rows(self, cls: StoredClass, *, weigh: bool) -> Iterator[list[Row]]:
+        """The objects of a class as the disk has them, step by step."""
         after: bytes | None = None
-        while step := self._environment.objects(
-            cls.number, after=after, count_max=OBJECTS_PER_STEP
-        ):
-            for base, record in step:
-                after = base
-                if prefix is None or (record.name is not None and record.name.startswith(prefix)):
-                    yield _found(cls, ids, base, record)
+        while step := self._view.listed(cls.number, after, OBJECTS_PER_STEP, weigh=weigh):
+            after = step[-1][0]
+            yield step
 
     def find(self, cls: str, name_or_id: str) -> Found:
         """The object of this name or, if it is 64 hex digits, this id. Raises UnknownClass,
@@ -191,16 +213,16 @@ class Store:
         known = self.cls(cls)
         ids = IdFactory(known.unique_key)
         base = self._base(ids, name_or_id)
-        record = self._environment.find(known.number, base)
+        record = self._view.find(known.number, base)
         if record is None and _HEX_ID.fullmatch(name_or_id):
             base = ids.from_name(name_or_id).raw[:BASE_SIZE]  # a name may look like an id
-            record = self._environment.find(known.number, base)
+            record = self._view.find(known.number, base)
         if record is None:
             raise UnknownObject(
                 f"the store {self.path!r} has no object {name_or_id!r} of the class {known.label}; "
                 f"an object is there once it has stored a key or set an alarm"
             )
-        return _found(known, ids, base, record)
+        return found_of(known, ids, base, record)
 
     def _base(self, ids: IdFactory, name_or_id: str) -> bytes:
         if _HEX_ID.fullmatch(name_or_id):
@@ -234,21 +256,20 @@ class Store:
     ) -> Iterator[tuple[str, bytes]]:
         """The same with the values as they stand on the disk."""
         lower = prefix if start is None else max(prefix, start, key=str.encode)
-        left = -1 if limit is None else limit
-        count = RECORDS_PER_STEP
-        while left:
-            size = 0
-            step = list(self._environment.scan(found.number, lower, end, limit=count))
-            for key, encoded in step:
-                if not key.startswith(prefix) or not left:
-                    return
-                left -= 1
-                size += len(encoded)
-                yield key, encoded
-            if len(step) < count:
+        for key, encoded in islice(self._records(found.number, lower, end), limit):
+            if not key.startswith(prefix):
                 return
-            lower = step[-1][0] + "\0"
-            count = 1 if size > STEP_SIZE_MAX else RECORDS_PER_STEP
+            yield key, encoded
+
+    def _records(
+        self, number: int, lower: str = "", end: str | None = None
+    ) -> Iterator[tuple[str, bytes]]:
+        is_last = False
+        while not is_last:
+            step, is_last = self._view.scan(number, lower, end)
+            yield from step
+            if step:
+                lower = step[-1][0] + "\0"
 
     def _decode(self, encoded: bytes) -> Any:
         try:
@@ -258,8 +279,11 @@ class Store:
 
     def weigh(self, found: Found) -> Weight:
         """How many keys and bytes; reads all of them."""
+        return self._weigh(found.number)
+
+    def _weigh(self, number: int) -> Weight:
         keys = size = 0
-        for key, encoded in self.encoded(found):
+        for key, encoded in self._records(number):
             keys += 1
             size += len(key.encode()) + len(encoded)
         return Weight(keys, size)
@@ -268,20 +292,26 @@ class Store:
 
     def alarms(self, cls: str | None = None) -> Iterator[Found]:
         """The objects that have an alarm, the one that rings first first."""
+        for step in self._alarm_steps(cls):
+            yield from step
+
+    def _alarm_steps(self, cls: str | None) -> Iterator[list[Found]]:
         only = None if cls is None else self.cls(cls).number
         classes = {each.number: (each, IdFactory(each.unique_key)) for each in self.classes()}
         after: DueAlarm | None = None
-        while step := self._environment.alarms(after=after, count_max=OBJECTS_PER_STEP):
-            for due in step:
-                after = due
-                if due.class_number in classes and only in {None, due.class_number}:
-                    record = self._environment.find(due.class_number, due.base)
-                    if record is not None:
-                        yield _found(*classes[due.class_number], due.base, record)
+        while step := self._view.alarmed(after, OBJECTS_PER_STEP):
+            after = step[-1][0]
+            yield [
+                found_of(*classes[due.class_number], due.base, record)
+                for due, record in step
+                if record is not None
+                and due.class_number in classes
+                and only in {None, due.class_number}
+            ]
 
     def measure(self) -> Measures:
         """The file: its size, free pages, map, readers, and how much is in it."""
-        return measure(self._environment)
+        return measure(self._environment, self._view.read)
 
     def __repr__(self) -> str:
         return f"<Store {self.path!r}, looked at>"
@@ -291,7 +321,8 @@ def _class(record: ClassRecord) -> StoredClass:
     return StoredClass(record.name, record.script, record.unique_key, record.number)
 
 
-def _found(cls: StoredClass, ids: IdFactory, base: bytes, record: ObjectRecord) -> Found:
+def found_of(cls: StoredClass, ids: IdFactory, base: bytes, record: ObjectRecord) -> Found:
+    """An object of *cls*, by what the disk has of it."""
     return Found(
         cls,
         ids.from_base(base, record.name),
@@ -300,6 +331,11 @@ def _found(cls: StoredClass, ids: IdFactory, base: bytes, record: ObjectRecord) 
         None if record.alarm is None else _alarm(record.alarm),
         record.number,
     )
+
+
+def has_prefix(fields: Fields, prefix: str) -> bool:
+    name: str | None = fields[2]
+    return name is not None and name.startswith(prefix)
 
 
 def _alarm(alarm: Alarm) -> StoredAlarm:

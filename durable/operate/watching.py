@@ -32,13 +32,13 @@ def _ask(store: str, want: str) -> Iterator[dict[str, Any]]:
         raise FileNotFoundError(f"there is no store in {store!r}")
     try:
         connection = desk_socket.connect(store)
+        connection.sendall(json.dumps({"want": want}).encode() + b"\n")
     except OSError as error:
         raise NotRunning(
             f"no program can be watched at the store {store!r}: {error}. It must have opened the "
             f"store with durable.open(..., operate=True), or run with DURABLE_OPERATE=1, as this "
             f"user"
         ) from error
-    connection.sendall(json.dumps({"want": want}).encode() + b"\n")
     return _lines(connection)
 
 

@@ -17,6 +17,7 @@ from benchmarks import (
     harness,
     objects,
     observing,
+    operate,
     reads,
     web,
     websockets,
@@ -34,6 +35,7 @@ ROWS: dict[ModuleType, int] = {
     websockets: 3,
     web: 4,
     observing: 2,
+    operate: 4,
 }
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
+import lmdb
 import pytest
 
-from durable._disk.batch import Alarm, ObjectRecord
+from durable._disk.batch import Alarm, Batch, ObjectRecord
+from durable._disk.changes import Changes
 from durable._disk.check import check
 from durable._disk.environment import Environment
-from durable._model.errors import MigrationConflict, RuntimeClosed, StoreFull
+from durable._model.errors import MigrationConflict, RuntimeClosed, StoreDamaged, StoreFull
 
 from .kit import VALUE, Clock, base_of, batch_of, open_store, place_of, stored
 
@@ -227,6 +230,28 @@ def test_a_map_at_its_limit_says_so_and_goes_on(tmp_path: Path) -> None:
     assert stored(store, place) == {"a": VALUE, "c": VALUE}
     assert check(store) == []
     store.close()
+
+
+@pytest.mark.parametrize("kind", [lmdb.CorruptedError, lmdb.PageNotFoundError])
+def test_a_bad_page_met_by_a_write_is_damage(
+    store: Environment, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
+    """Trying again would not help, and nothing of the commit is stored."""
+    place = place_of(store)
+    apply = Changes.apply
+
+    def meet_bad_page(self: Changes, group: Sequence[Batch]) -> None:
+        apply(self, group)
+        raise kind("page 7")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Changes, "apply", meet_bad_page)
+        with pytest.raises(StoreDamaged, match="durable check"):
+            store.commit([batch_of(store, place, {"a": VALUE})])
+
+    assert stored(store, place) == {}
+    store.commit([batch_of(store, place, {"b": VALUE})])
+    assert stored(store, place) == {"b": VALUE}
 
 
 def test_reader_slots_do_not_leak(store: Environment) -> None:

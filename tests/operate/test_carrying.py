@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -20,6 +21,8 @@ from hypothesis import strategies as st
 import durable
 from durable import operate
 from durable._disk.codec import decode, encode
+from durable._model.errors import StoreFull
+from durable.operate import importing
 
 pytestmark = pytest.mark.backends("asyncio")
 
@@ -172,6 +175,11 @@ def with_line(number: int, text: str) -> Callable[[list[str]], list[str]]:
 
 OBJECT = '{"object":{"id":"%s","name":null,"created":"2026-01-01T00:00:00+00:00","alarm":null}}'
 
+
+def end(objects: int, values: int) -> str:
+    return json.dumps({"end": {"objects": objects, "values": values}})
+
+
 BROKEN = {
     "cut off at a line": drop_last,
     "cut off inside a line": cut,
@@ -192,6 +200,17 @@ BROKEN = {
     "an object twice": lambda lines: [*lines[:-1], *lines[2:]],
     "too few objects": lambda lines: [*lines[:2], *lines[4:]],
     "something behind the end": lambda lines: [*lines, lines[1]],
+    "a script that is no text": with_line(
+        1, '{"class":{"name":"Box","script":"\\ud800","unique_key":"Box"}}'
+    ),
+    "objects in no order, one twice": lambda lines: [
+        *lines[:2],
+        *lines[4:6],
+        *lines[2:4],
+        *lines[6:-1],
+        *lines[4:6],
+        end(4, 4),
+    ],
 }
 
 
@@ -204,6 +223,93 @@ def test_a_file_that_is_not_right_changes_nothing(
     file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     with pytest.raises(operate.NotAnExport):
         operate.import_file(tmp_path / "other", file)
+
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_line_that_is_no_text_is_said_with_its_number(file: Path, tmp_path: Path) -> None:
+    """However long the file is."""
+    raw = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([*raw[:4], b"\xff\n", *raw[4:]]))
+    with pytest.raises(operate.NotAnExport, match=r"line 5 of the file: it is no UTF-8"):
+        operate.import_file(tmp_path / "other", file)
+
+    assert not (tmp_path / "other").exists()
+
+
+def test_objects_may_come_in_any_order(source: Path, file: Path, tmp_path: Path) -> None:
+    """Other programs write files too; only those of ours promise that ids ascend."""
+    first, cls, *rest, last = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    objects = ["".join(rest[at : at + 2]) for at in range(0, len(rest), 2)]
+    file.write_text("".join([first, cls, *reversed(objects), last]), encoding="utf-8")
+    operate.import_file(tmp_path / "other", file)
+
+    assert contents(tmp_path / "other") == contents(source)
+
+
+def test_two_objects_that_would_become_one_are_refused(tmp_path: Path) -> None:
+    """Two classes go into one, and both have an object of that name."""
+
+    class Crate(Box):
+        """Another class."""
+
+    async def main() -> None:
+        async with durable.open(tmp_path / "source", bindings={"B": Box, "C": Crate}) as runtime:
+            for boxes in (runtime.env.B, runtime.env.C):
+                await boxes.get_by_name("same").put("k", str(boxes))
+
+    anyio.run(main)
+    file = tmp_path / "objects.jsonl"
+    file.write_text(exported(tmp_path / "source"), encoding="utf-8")
+    with pytest.raises(operate.NotAnExport, match="'same' comes twice"):
+        operate.import_file(tmp_path / "other", file, cls="Shelf")
+    assert not (tmp_path / "other").exists()
+
+    operate.import_file(tmp_path / "other", file)
+    assert contents(tmp_path / "other") == contents(tmp_path / "source")
+
+
+@pytest.mark.parametrize(
+    "stop", [KeyboardInterrupt, StoreFull("the disk is full"), OSError(5, "x")]
+)
+def test_an_import_that_is_interrupted_can_be_done_again(
+    source: Path,
+    file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stop: type[BaseException] | BaseException,
+) -> None:
+    """What was stored is whole, the error says how much it is, and skipping it does the rest."""
+    monkeypatch.setattr(importing, "GROUP_COUNT_MAX", 1)
+
+    def on_object(count: int) -> None:
+        if count == 2:
+            raise stop
+
+    with pytest.raises(BaseException) as raised:
+        operate.import_file(tmp_path / "other", file, on_object=on_object)
+    assert "2 objects of the file were stored" in raised.value.__notes__[0]
+    raised.value.__notes__.clear()
+    there = contents(tmp_path / "other")
+    assert len(there) == 2
+    assert all(each in contents(source) for each in there)
+    assert operate.check(tmp_path / "other") == []
+
+    carried = operate.import_file(tmp_path / "other", file, existing="skip")
+    assert (carried.objects, carried.skipped) == (1, 2)
+    assert contents(tmp_path / "other") == contents(source)
+
+
+def test_an_import_reads_no_pipe(file: Path, tmp_path: Path) -> None:
+    """It reads the file more than once, and says so before it makes anything."""
+    os.mkfifo(tmp_path / "pipe")
+    # Both ends, so that nobody waits for the other.
+    end = os.open(tmp_path / "pipe", os.O_RDWR)
+    try:
+        with pytest.raises(OSError, match="no pipe"):
+            operate.import_file(tmp_path / "other", tmp_path / "pipe")
+    finally:
+        os.close(end)
 
     assert not (tmp_path / "other").exists()
 

@@ -40,6 +40,21 @@ async def test_wakes_evictions_resets_and_alarms_are_counted(watched: Watched) -
     assert (found.woken, found.live_objects) == (2, 0)
 
 
+async def test_code_that_a_reset_leaves_suspended_is_counted(watched: Watched) -> None:
+    """Coroutines, of handlers and of their tasks."""
+    async with watched.open(observer=None) as runtime:
+        worker = runtime.env.WORKERS.get_by_name("a")
+        waiting = worker.sleep(1)
+        await watched.clock.settle()
+        with pytest.raises(durable.ObjectAborted):
+            await worker.give_up()
+        with pytest.raises(durable.ObjectAborted):
+            await waiting
+        await watched.clock.settle()
+
+        assert runtime.statistics().buried == 1
+
+
 async def test_a_queue_is_seen(watched: Watched) -> None:
     """Gauges are of this moment."""
     async with watched.open(observer=None) as runtime:

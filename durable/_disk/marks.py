@@ -1,0 +1,44 @@
+"""A few marks on each of very many numbers, a byte a number.
+
+Numbers are given out one after the other, so those that are marked lie side by side; one that is
+damaged may lie anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import compress
+
+from attrs import define, field
+
+PAGE_SIZE = 1 << 14
+
+
+@define(eq=False)
+class Marks:
+    """Which of eight marks, each a bit, a number has."""
+
+    _pages: dict[int, bytearray] = field(factory=dict)
+
+    def of(self, number: int) -> int:
+        """All marks of *number*."""
+        page = self._pages.get(number // PAGE_SIZE)
+        return 0 if page is None else page[number % PAGE_SIZE]
+
+    def add(self, number: int, mark: int) -> None:
+        page = self._pages.get(number // PAGE_SIZE)
+        if page is None:
+            page = self._pages[number // PAGE_SIZE] = bytearray(PAGE_SIZE)
+        page[number % PAGE_SIZE] |= mark
+
+    def remove(self, number: int, mark: int) -> None:
+        page = self._pages.get(number // PAGE_SIZE)
+        if page is not None:
+            page[number % PAGE_SIZE] &= ~mark
+
+    def having(self, mark: int) -> Iterator[int]:
+        """The numbers that have *mark*, in order."""
+        for first in sorted(self._pages):
+            page = self._pages[first]
+            at = first * PAGE_SIZE
+            yield from compress(range(at, at + PAGE_SIZE), (marks & mark for marks in page))

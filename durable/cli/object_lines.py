@@ -1,0 +1,51 @@
+"""Objects as lines of JSON: what `json.dumps` makes of `described`, in a quarter of the time.
+
+A listing may have a million lines, and little else to do than to write them.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from functools import lru_cache
+from json.encoder import encode_basestring
+
+from durable._disk.batch import Alarm
+from durable.operate.listing import Step
+
+SECONDS_KEPT = 10_000
+
+
+def object_lines(step: Step) -> str:
+    """A line for each object; keys and bytes if they were weighed."""
+    cls, with_proof = step.cls, step.ids.with_proof
+    script = json.dumps(cls.script, ensure_ascii=False)
+    head = f'{{"class": {encode_basestring(cls.name)}, "script": {script}, "id": "'
+    lines = []
+    for base, (_, created_us, name, *alarm), weight in step.rows:
+        name_text = "null" if name is None else encode_basestring(name)
+        alarm_text = _alarm(Alarm(*alarm)) if alarm else "null"
+        end = "" if weight is None else f', "keys": {weight[0]}, "bytes": {weight[1]}'
+        lines.append(
+            f'{head}{with_proof(base).hex()}", "name": {name_text}, '
+            f'"created": "{_time(created_us)}", "alarm": {alarm_text}{end}}}\n'
+        )
+    return "".join(lines)
+
+
+def _alarm(alarm: Alarm) -> str:
+    return (
+        f'{{"due": "{_time(alarm.due_us)}", "scheduled": "{_time(alarm.scheduled_us)}", '
+        f'"retry_count": {alarm.retry_count}}}'
+    )
+
+
+def _time(time_us: int) -> str:
+    seconds, us = divmod(time_us, 1_000_000)
+    return f"{_second(seconds)}.{us:06}+00:00" if us else f"{_second(seconds)}+00:00"
+
+
+@lru_cache(SECONDS_KEPT)
+def _second(seconds: int) -> str:
+    # Many objects are created in one second.
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
