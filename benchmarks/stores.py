@@ -35,7 +35,9 @@ def build(
     """A store in *folder* of *count* objects of *cls*, each with its alarm at *due_us* if that is
     given; answers the folder."""
     environment = Environment.open(folder, clock=durable.SystemClock())
-    record = environment.register_class(cls.__name__, cls.__name__)
+    before = environment.catalog()
+    record = before.new_class((None, cls.__name__))
+    environment.change_classes(before, before.replacing(record))
     ids = IdFactory(record.unique_key)
     alarm = UNCHANGED if due_us is None else Alarm(due_us, due_us)
     value = MsgpackCodec().encode(VALUE)

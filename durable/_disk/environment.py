@@ -22,7 +22,6 @@ from attrs import define, field
 from durable._model.clock import Clock
 from durable._model.errors import (
     FormatTooNew,
-    MigrationConflict,
     RuntimeClosed,
     StoreInUse,
     WrongLoop,
@@ -266,27 +265,6 @@ class Environment:
         done.settle()
         self._next_number_saved = max(self._next_number_saved, done.number_max + 1)
         self.has_garbage |= done.makes_garbage
-
-    def register_class(
-        self, unique_key: str, class_name: str, script: str | None = None
-    ) -> ClassRecord:
-        """The class of this key, which is given a number if it is new. Blocks on fsync.
-
-        Raises MigrationConflict if the key belongs to a class of another name or script.
-        """
-        catalog = self.catalog()
-        for record in catalog.records:
-            if record.unique_key == unique_key:
-                if (record.name, record.script) != (class_name, script):
-                    raise MigrationConflict(
-                        f"the store {self.path!r} keeps the objects of {unique_key!r} for the "
-                        f"class {record.name!r}, not {class_name!r}; rename it by a migration"
-                    )
-                return record
-        number = max((record.number for record in catalog.records), default=0) + 1
-        new = ClassRecord(number, unique_key, class_name, script)
-        self.change_classes(catalog, catalog.replacing(new))
-        return new
 
     def change_classes(self, before: Catalog, after: Catalog) -> None:
         """Know *after* of classes and migrations, where *before* was known. Blocks on fsync.

@@ -7,12 +7,18 @@ from typing import Any
 from attrs import Attribute, field, frozen
 
 
-def _positive(limits: object, attribute: Attribute[Any], value: float) -> None:
+def _number(limits: object, attribute: Attribute[Any], value: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"Limits.{attribute.name} must be a number, not {value!r}")
     if str(attribute.type) == "int" and not isinstance(value, int):
         raise TypeError(f"Limits.{attribute.name} must be a whole number, not {value!r}")
-    if not value > 0:
+    if not value >= 0:
+        raise ValueError(f"Limits.{attribute.name} cannot be {value!r}: it is a number from zero on")
+
+
+def _positive(limits: object, attribute: Attribute[Any], value: float) -> None:
+    _number(limits, attribute, value)
+    if value == 0:
         raise ValueError(f"Limits.{attribute.name} must be above zero, not {value!r}")
 
 
@@ -36,7 +42,7 @@ class Limits:
     critical_section_depth_max: int = field(default=64, validator=_positive)
     commit_s_max: float = field(default=30.0, validator=_positive)
     alarm_s_max: float = field(default=900.0, validator=_positive)
-    alarm_retries_max: int = field(default=6, validator=_positive)
+    alarm_retries_max: int = field(default=6, validator=_number)  # 0: never run again
     idle_s_max: float = field(default=10.0, validator=_positive)
     shutdown_s_max: float = field(default=10.0, validator=_positive)
 

@@ -9,6 +9,7 @@ from typing import Any
 from attrs import define, field
 
 from durable._disk.batch import UNCHANGED, Alarm, Batch, Callbacks, Place, Unchanged
+from durable._disk.classes import ClassRecord
 from durable._disk.environment import Environment
 from durable._model.errors import DurableError
 from durable._model.ids import BASE_SIZE, IdFactory
@@ -72,13 +73,23 @@ def open_store(folder: Path, **options: Any) -> Environment:
     return Environment.open(folder, clock=options.pop("clock", Clock()), **options)
 
 
+def class_of(environment: Environment, name: str, script: str | None = None) -> ClassRecord:
+    """The class of this name, new or not."""
+    catalog = environment.catalog()
+    record = catalog.find((script, name))
+    if record is None:
+        record = catalog.new_class((script, name))
+        environment.change_classes(catalog, catalog.replacing(record))
+    return record
+
+
 def base_of(name: str) -> bytes:
     return IDS.from_name(name).raw[:BASE_SIZE]
 
 
 def place_of(environment: Environment, name: str = "front page") -> Place:
     """The place of an object as a host that has just been made knows it."""
-    number = environment.register_class("Counter", "Counter").number
+    number = class_of(environment, "Counter").number
     record = environment.find(number, base_of(name))
     if record is None:
         return Place(number, base_of(name), 0, name, None, None)

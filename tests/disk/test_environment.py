@@ -13,9 +13,9 @@ from durable._disk.batch import Alarm, Batch, ObjectRecord
 from durable._disk.changes import Changes
 from durable._disk.check import check
 from durable._disk.environment import Environment
-from durable._model.errors import MigrationConflict, RuntimeClosed, StoreDamaged, StoreFull
+from durable._model.errors import RuntimeClosed, StoreDamaged, StoreFull
 
-from .kit import VALUE, Clock, base_of, batch_of, open_store, place_of, stored
+from .kit import VALUE, Clock, base_of, batch_of, class_of, open_store, place_of, stored
 
 
 @pytest.fixture
@@ -158,12 +158,12 @@ def test_a_name_that_is_learned_later_is_kept(store: Environment) -> None:
 
 def test_objects_are_listed_by_base_in_steps(store: Environment) -> None:
     """A class lists its objects in the order of their ids, and not those of another."""
-    other = store.register_class("Other", "Other").number
+    other = class_of(store, "Other").number
     names = [f"n{n}" for n in range(7)]
     for name in names:
         store.commit([batch_of(store, place_of(store, name), {"a": VALUE})])
     store.refresh()
-    number = store.register_class("Counter", "Counter").number
+    number = class_of(store, "Counter").number
 
     first = store.objects(number, count_max=4)
     rest = store.objects(number, after=first[-1][0], count_max=4)
@@ -187,16 +187,14 @@ def test_alarms_are_listed_by_time(store: Environment) -> None:
 
 
 def test_a_class_keeps_its_number(store: Environment) -> None:
-    """A class is registered once."""
-    first = store.register_class("A", "A")
-    second = store.register_class("s-A", "A", "s")
+    """One of the same name in another script is another class."""
+    first = class_of(store, "A")
+    second = class_of(store, "A", "s")
 
     store = reopened(store)
-    assert store.register_class("A", "A") == first
-    assert store.register_class("s-A", "A", "s") == second
+    assert class_of(store, "A") == first
+    assert class_of(store, "A", "s") == second
     assert store.classes() == [first, second]
-    with pytest.raises(MigrationConflict, match="keeps the objects of"):
-        store.register_class("A", "B")
     store.close()
 
 

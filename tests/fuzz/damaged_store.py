@@ -27,7 +27,10 @@ Contents = dict[str, dict[str, Any]]
 def make(folder: Path) -> Contents:
     """A store with a bit of everything: small and large values, long keys, alarms, garbage."""
     environment = Environment.open(folder, clock=SystemClock())
-    number = environment.register_class("Thing", "Thing").number
+    catalog = environment.catalog()
+    record = catalog.new_class((None, "Thing"))
+    environment.change_classes(catalog, catalog.replacing(record))
+    number = record.number
     contents: Contents = {}
     for each in range(OBJECTS):
         pairs: dict[str, Any] = {f"key {n}": [n, "x" * (each * 7)] for n in range(KEYS)}
@@ -77,7 +80,9 @@ def use(folder: Path) -> Contents:
     environment = Environment.open(folder, clock=SystemClock())
     try:
         contents = read_all(environment)
-        number = environment.register_class("Thing", "Thing").number
+        record = environment.catalog().find((None, "Thing"))
+        assert record is not None
+        number = record.number
         base = _base("new")
         found = environment.find(number, base)
         own = found.number if found is not None else environment.next_number()

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -126,6 +127,23 @@ def test_objects_go_into_another_class(source: Path, file: Path) -> None:
         assert store.cls("Crate").unique_key == "Crate"
         assert dict(store.items(store.find("Crate", "b"))) == {"name": "b"}
         assert store.count(store.cls("Crate")) == 3
+
+
+async def test_a_class_is_named_without_its_script_where_only_one_has_the_name(
+    file: Path, tmp_path: Path
+) -> None:
+    """As everywhere on the command line; of two that have it, one must be named in full."""
+    async with durable.open(tmp_path / "other", script="shop") as runtime:
+        runtime.namespace(Box)
+    run = partial(operate.import_file, tmp_path / "other", file, cls="Box")
+    await anyio.to_thread.run_sync(run)
+    with operate.look(tmp_path / "other") as store:
+        assert [(each.label, store.count(each)) for each in store.classes()] == [("shop:Box", 3)]
+
+    async with durable.open(tmp_path / "other", script="desk") as runtime:
+        runtime.namespace(Box)
+    with pytest.raises(durable.UnknownClass, match="shop:Box, desk:Box"):
+        await anyio.to_thread.run_sync(run)
 
 
 def test_what_is_there_is_refused_skipped_or_replaced(source: Path, file: Path) -> None:

@@ -80,7 +80,9 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store of many objects, written without a runtime."""
     folder = tmp_path_factory.mktemp("many") / "store"
     environment = Environment.open(folder, clock=SystemClock())
-    record = environment.register_class("Worker", "Worker")
+    catalog = environment.catalog()
+    record = catalog.new_class((None, "Worker"))
+    environment.change_classes(catalog, catalog.replacing(record))
     new_number = environment.next_number
     nothing: Any = lambda *_: None  # noqa: E731
     for step in range(0, MANY, 10_000):
