@@ -12,7 +12,9 @@ import sys
 from collections.abc import AsyncIterator, Awaitable
 from functools import lru_cache
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import anyio
 
 from durable import Namespace, Request, Response, State, WebSocketClosed
 
@@ -40,6 +42,8 @@ else:
 
 __all__ = ["ConfirmedTransport", "Fetcher", "ObjectTransport"]
 
+T = TypeVar("T")
+
 
 class Fetcher(Protocol):
     """A stub, or anything else that answers requests."""
@@ -52,6 +56,8 @@ class ObjectTransport(_Transport):
 
     Given a stub, all of them go to its object. Given a namespace, the host of the URL is the name
     of the object, in lower case as hosts are: `https://alice/path` is for `get_by_name("alice")`.
+
+    The client's read timeout is kept, for the response and for each part of its body.
     """
 
     def __init__(self, target: Fetcher | Namespace[Any]) -> None:
@@ -64,13 +70,13 @@ class ObjectTransport(_Transport):
         stub: Any = target
         if isinstance(target, Namespace):
             stub = target.get_by_name(request.url.host)
-        response = await stub.fetch(_request(request))
+        response = await _in_time(request, stub.fetch(_request(request)))
         if response.websocket is not None:
             raise WebSocketClosed(
                 f"{request.url} answered with a WebSocket, which an HTTP client cannot use; call "
                 f"stub.fetch()"
             )
-        return _response(_library(request), response)
+        return _response(request, response)
 
 
 class ConfirmedTransport(_Transport):
@@ -113,10 +119,20 @@ def _request(request: Any) -> Request:
     return Request(str(request.url), method=request.method, headers=headers, body=body)
 
 
-def _response(library: ModuleType, response: Response) -> Any:
+def _response(request: Any, response: Response) -> Any:
+    library = _library(request)
     headers = [(name.lower(), value) for name, value in response.headers.items()]
-    return library.Response(
-        response.status, headers=headers, stream=_stream_class(library)(response.stream())
+    body = _stream_class(library)(request, response.stream())
+    return library.Response(response.status, headers=headers, stream=body)
+
+
+async def _in_time(request: Any, answer: Awaitable[T]) -> T:
+    """What *answer* gives, if it does within the read timeout of *request*."""
+    read_s = request.extensions.get("timeout", {}).get("read")
+    with anyio.move_on_after(read_s):
+        return await answer
+    raise _library(request).ReadTimeout(
+        f"the object has sent nothing for {read_s:g} s", request=request
     )
 
 
@@ -125,11 +141,16 @@ def _stream_class(library: ModuleType) -> Any:
     """A class of *library*'s for the body of a response."""
 
     class BodyStream(library.AsyncByteStream):  # type: ignore[misc, name-defined]
-        def __init__(self, chunks: Any) -> None:
+        def __init__(self, request: Any, chunks: Any) -> None:
+            self._request = request
             self._chunks = chunks
 
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            async for chunk in self._chunks:
+            while True:
+                try:
+                    chunk = await _in_time(self._request, anext(self._chunks))
+                except StopAsyncIteration:
+                    return
                 yield chunk
 
         async def aclose(self) -> None:

@@ -32,6 +32,14 @@ class Clock(Protocol):
         in its thread; answers how to take that back. A clock that moves by itself need not care."""
 
 
+@runtime_checkable
+class ToldClock(Clock, Protocol):
+    """A clock that tells when its wall clock is set, so that nobody has to look now and then."""
+
+    def when_set(self, tell: Callable[[], None]) -> Callable[[], None]:
+        """Call *tell* each time that it is set; answers how to take that back."""
+
+
 class SystemClock:
     """The clock of this machine."""
 

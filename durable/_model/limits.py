@@ -13,7 +13,7 @@ def _number(limits: object, attribute: Attribute[Any], value: float) -> None:
     if str(attribute.type) == "int" and not isinstance(value, int):
         raise TypeError(f"Limits.{attribute.name} must be a whole number, not {value!r}")
     if not value >= 0:
-        raise ValueError(f"Limits.{attribute.name} cannot be {value!r}: it is a number from zero on")
+        raise ValueError(f"Limits.{attribute.name} must be zero or above, not {value!r}")
 
 
 def _positive(limits: object, attribute: Attribute[Any], value: float) -> None:

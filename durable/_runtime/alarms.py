@@ -9,7 +9,8 @@ at least once, and at most once at a time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from durable._disk.environment import DueAlarm, Environment
 from durable._gates.answers import wait_done, when_done
 from durable._gates.delivery import CURRENT
 from durable._loop.timers import Timer
+from durable._model.clock import ToldClock
 from durable._model.errors import DurableError
 from durable._object.alarms import AlarmEvent, backoff_s
 from durable._object.host import Host
@@ -34,7 +36,8 @@ log = logging.getLogger("durable")
 RINGING_MAX = 256
 # Due alarms are read from the index in steps of this many.
 READ_AT_ONCE = 256
-# The wall clock may be set, and the machine may sleep; it is looked at this often at least.
+# The wall clock may be set, and the machine may sleep; it is looked at this often at least, unless
+# it tells.
 LOOK_EVERY_S = 30.0
 
 
@@ -69,14 +72,25 @@ class Alarms:
     _ringing: dict[Key, AlarmEvent] = field(factory=dict, init=False)
     # Alarms that failed for no fault of their object's: how often in a row, and not before when.
     _uncounted: dict[Key, tuple[int, float]] = field(factory=dict, init=False)
+    _look_every_s: float = field(default=LOOK_EVERY_S, init=False)
+    _forget_clock: Callable[[], None] | None = field(default=None, init=False)
     _timer: Timer | None = field(default=None, init=False)
     _looks_at_s: float = field(default=0.0, init=False)
     _is_asked: bool = field(default=False, init=False)
     _is_closed: bool = field(default=False, init=False)
 
+    def __attrs_post_init__(self) -> None:
+        clock = self.services.clock
+        if isinstance(clock, ToldClock):
+            self._look_every_s = math.inf
+            self._forget_clock = clock.when_set(self.ask)
+
     def close(self) -> None:
         """Ring nothing more."""
         self._is_closed = True
+        if self._forget_clock is not None:
+            self._forget_clock()
+            self._forget_clock = None
         if self._timer is not None:
             self._timer.cancel()
 
@@ -103,11 +117,14 @@ class Alarms:
 
     def _look_at(self, due_us: int | None) -> None:
         """Have another look when *due_us* comes, or before if that is long."""
-        delay_s = LOOK_EVERY_S if due_us is None else min(LOOK_EVERY_S, self._delay_s(due_us))
+        most_s = self._look_every_s
+        delay_s = most_s if due_us is None else min(most_s, self._delay_s(due_us))
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         self._looks_at_s = self.services.clock.steady() + max(delay_s, 0.0)
-        self._timer = self.services.timers.call_at(self._looks_at_s, self._look)
+        if not math.isinf(self._looks_at_s):
+            self._timer = self.services.timers.call_at(self._looks_at_s, self._look)
 
     def _look(self) -> None:
         """Ring what is due, as far as there is room, and see when to look again."""

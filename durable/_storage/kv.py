@@ -18,7 +18,8 @@ class KeyValues:
 
     The same keys and values, the same forms, results, errors and promises as the calls of the same
     name on `ctx.storage`, whose writes and transactions these share. Cloudflare's `storage.kv`
-    takes single keys only; here the forms with many are there too.
+    takes single keys only; here the forms with many are there too. The options are those of
+    `ctx.storage`; `allow_concurrency` changes nothing, where nothing is waited for.
     """
 
     __slots__ = ("_records",)
@@ -27,10 +28,26 @@ class KeyValues:
         self._records = records
 
     @overload
-    def get(self, key: str, default: Any = None, *, no_cache: bool = False) -> Any: ...
+    def get(
+        self,
+        key: str,
+        default: Any = None,
+        *,
+        allow_concurrency: bool = False,
+        no_cache: bool = False,
+    ) -> Any: ...
     @overload
-    def get(self, key: Iterable[str], *, no_cache: bool = False) -> dict[str, Any]: ...
-    def get(self, key: str | Iterable[str], default: Any = None, *, no_cache: bool = False) -> Any:
+    def get(
+        self, key: Iterable[str], *, allow_concurrency: bool = False, no_cache: bool = False
+    ) -> dict[str, Any]: ...
+    def get(
+        self,
+        key: str | Iterable[str],
+        default: Any = None,
+        *,
+        allow_concurrency: bool = False,
+        no_cache: bool = False,
+    ) -> Any:
         """The value of *key*, or *default*; of many keys a dict of those that are there.
 
         See `Storage.get`.
@@ -46,13 +63,20 @@ class KeyValues:
 
     @overload
     def put(
-        self, key: str, value: Any, *, allow_unconfirmed: bool = False, no_cache: bool = False
+        self,
+        key: str,
+        value: Any,
+        *,
+        allow_concurrency: bool = False,
+        allow_unconfirmed: bool = False,
+        no_cache: bool = False,
     ) -> None: ...
     @overload
     def put(
         self,
         key: Mapping[str, Any],
         *,
+        allow_concurrency: bool = False,
         allow_unconfirmed: bool = False,
         no_cache: bool = False,
     ) -> None: ...
@@ -61,6 +85,7 @@ class KeyValues:
         key: str | Mapping[str, Any],
         value: Any = UNSET,
         *,
+        allow_concurrency: bool = False,
         allow_unconfirmed: bool = False,
         no_cache: bool = False,
     ) -> None:
@@ -69,16 +94,27 @@ class KeyValues:
 
     @overload
     def delete(
-        self, key: str, *, allow_unconfirmed: bool = False, no_cache: bool = False
+        self,
+        key: str,
+        *,
+        allow_concurrency: bool = False,
+        allow_unconfirmed: bool = False,
+        no_cache: bool = False,
     ) -> bool: ...
     @overload
     def delete(
-        self, key: Iterable[str], *, allow_unconfirmed: bool = False, no_cache: bool = False
+        self,
+        key: Iterable[str],
+        *,
+        allow_concurrency: bool = False,
+        allow_unconfirmed: bool = False,
+        no_cache: bool = False,
     ) -> int: ...
     def delete(
         self,
         key: str | Iterable[str],
         *,
+        allow_concurrency: bool = False,
         allow_unconfirmed: bool = False,
         no_cache: bool = False,
     ) -> int:
@@ -97,6 +133,7 @@ class KeyValues:
         prefix: str | None = None,
         reverse: bool = False,
         limit: int | None = None,
+        allow_concurrency: bool = False,
         no_cache: bool = False,
     ) -> dict[str, Any]:
         """The pairs whose keys lie within the bounds, in key order. See `Storage.list`."""

@@ -21,7 +21,7 @@ from durable._disk.classes import Catalog, ClassRecord, Naming
 from durable._disk.codec import Codec, MsgpackCodec
 from durable._disk.environment import Environment
 from durable._model.clock import Clock, SystemClock
-from durable._model.errors import DurableError
+from durable._model.errors import DurableError, UnknownClass
 from durable._model.ids import BASE_SIZE, IdFactory, name_to_keep
 from durable._runtime.planning import check_usable
 
@@ -153,7 +153,7 @@ class _Carrying:
         return all(target.is_new for target in self.targets.values())
 
     def _record(self, catalog: Catalog, file_class: FileClass) -> ClassRecord:
-        naming = file_class.naming if self.cls is None else _naming(self.cls)
+        naming = file_class.naming if self.cls is None else _meant(catalog, self.cls)
         found = check_usable(catalog, naming)
         if found is not None:
             return found
@@ -265,6 +265,19 @@ def _naming(label: str) -> Naming:
     if not name.isidentifier():
         raise ValueError(f"{name!r} cannot be the name of a class")
     return (script if colon else None), name
+
+
+def _meant(catalog: Catalog, label: str) -> Naming:
+    """The class that is called *label* in the store; or one that is to be made."""
+    naming = _naming(label)
+    records = [record for record in catalog.records if not record.is_deleted]
+    named = [record.naming for record in records if record.name == label]
+    if naming in named or not named:
+        return naming
+    if len(named) > 1:
+        known = ", ".join(f"{script}:{name}" for script, name in named)
+        raise UnknownClass(f"there are several classes {label!r} in the store; known are: {known}")
+    return named[0]
 
 
 def _nothing(*_: object) -> None:

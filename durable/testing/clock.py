@@ -34,6 +34,7 @@ class VirtualClock:
     _sleepers: list[tuple[float, int, anyio.Event]] = field(factory=list, init=False)
     _order: itertools.count[int] = field(factory=itertools.count, init=False)
     _settled: list[Callable[[], bool]] = field(factory=list, init=False)
+    _when_set: list[Callable[[], None]] = field(factory=list, init=False)
     _is_jumping: bool = field(default=False, init=False)
 
     def now(self) -> float:
@@ -47,6 +48,8 @@ class VirtualClock:
     def set_wall_clock(self, posix_s: float) -> None:
         """Set the wall clock, forward or back, as an administrator does; no time passes."""
         self._offset_s = posix_s - self.start_s - self._elapsed_s
+        for tell in list(self._when_set):
+            tell()
 
     async def sleep(self, seconds: float) -> None:
         """Return when the clock has been moved by *seconds*."""
@@ -91,6 +94,10 @@ class VirtualClock:
     def watch(self, is_busy: Callable[[], bool]) -> Callable[[], None]:
         self._settled.append(is_busy)
         return lambda: self._settled.remove(is_busy)
+
+    def when_set(self, tell: Callable[[], None]) -> Callable[[], None]:
+        self._when_set.append(tell)
+        return lambda: self._when_set.remove(tell)
 
     def _is_busy(self) -> bool:
         return any(is_busy() for is_busy in self._settled)

@@ -51,7 +51,7 @@ class Faults:
     def fail_commits(self, after: int = 0) -> None:
         """Let *after* more commits succeed, then fail every one, as a full or broken disk does."""
         with self._lock:
-            self._fail_after = after
+            self._fail_after = _checked(after)
 
     def repair(self) -> None:
         """Let commits succeed again."""
@@ -62,7 +62,7 @@ class Faults:
         """Let *after* more commits reach the disk, and none after them until the store is opened
         anew, or `repair`."""
         with self._lock:
-            self._dark_after = after
+            self._dark_after = _checked(after)
 
     @contextmanager
     def hold_reads(self) -> Iterator[None]:
@@ -139,3 +139,9 @@ class Faults:
 
     def __repr__(self) -> str:
         return f"<Faults, {self._waiting} commits held>"
+
+
+def _checked(after: int) -> int:
+    if after < 0:
+        raise ValueError(f"after that many commits nothing can fail: after={after}")
+    return after

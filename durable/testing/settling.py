@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import sys
 from collections.abc import Callable
+from weakref import WeakSet
 
 import anyio
 import anyio.lowlevel
@@ -14,6 +15,8 @@ import anyio.lowlevel
 # rounds in which no task stirred. (The input gate counts eight of them.)
 QUIET_ROUNDS = 16
 THREAD_POLL_S = 0.0005
+# Tasks in `settle` themselves: two of them are not to wait for each other.
+_SETTLING: WeakSet[asyncio.Task[object]] = WeakSet()
 
 
 async def settle(is_busy: Callable[[], bool]) -> None:
@@ -27,16 +30,21 @@ async def settle(is_busy: Callable[[], bool]) -> None:
 
 async def _settle_asyncio(is_busy: Callable[[], bool]) -> None:
     me = asyncio.current_task()
-    quiet = 0
-    while quiet < QUIET_ROUNDS:
-        await asyncio.sleep(0)
-        if is_busy():
-            await asyncio.sleep(THREAD_POLL_S)
-            quiet = 0
-        elif any(_may_run(task) for task in asyncio.all_tasks() if task is not me):
-            quiet = 0
-        else:
-            quiet += 1
+    assert me is not None
+    _SETTLING.add(me)
+    try:
+        quiet = 0
+        while quiet < QUIET_ROUNDS:
+            await asyncio.sleep(0)
+            if is_busy():
+                await asyncio.sleep(THREAD_POLL_S)
+                quiet = 0
+            elif any(_may_run(task) for task in asyncio.all_tasks() - set(_SETTLING)):
+                quiet = 0
+            else:
+                quiet += 1
+    finally:
+        _SETTLING.discard(me)
 
 
 def _may_run(task: asyncio.Task[object]) -> bool:

@@ -109,12 +109,45 @@ async def test_a_clock_that_moves_by_itself_stands_while_there_is_work(tmp_path:
     assert Diary.rang[0][1] - begun >= 86_400
 
 
+async def test_a_clock_that_moves_by_itself_goes_straight_to_what_is_due_and_then_stands(
+    tmp_path: Path,
+) -> None:
+    clock = testing.VirtualClock(autojump=True)
+    Diary.now = clock.now
+    async with testing.open(tmp_path, bindings={"D": Diary}, clock=clock) as runtime:
+        begun = clock.now()
+        await runtime.env.D.get_by_name("a").ring_in(10 * 365 * 86_400)
+        with anyio.fail_after(5):
+            await until(lambda: Diary.rang)
+        assert Diary.rang[0][1] - begun == 10 * 365 * 86_400
+
+        with anyio.fail_after(5):  # beside the clock, which waits for the same
+            await clock.settle()
+        assert clock.now() - Diary.rang[0][1] < 60  # its last object has left memory
+
+
+async def test_a_clock_is_moved_by_years_as_fast_as_by_seconds(tmp_path: Path) -> None:
+    clock = testing.VirtualClock()
+    Diary.now = clock.now
+    async with testing.open(tmp_path, bindings={"D": Diary}, clock=clock) as runtime:
+        await runtime.env.D.get_by_name("a").ring_in(10 * 365 * 86_400)
+        with anyio.fail_after(5):
+            await clock.advance(10 * 365 * 86_400)
+        assert len(Diary.rang) == 1
+
+
 @pytest.mark.parametrize("seconds", [-1, math.nan, math.inf])
 async def test_time_goes_neither_back_nor_to_its_end(tmp_path: Path, seconds: float) -> None:
     clock = testing.VirtualClock()
     async with testing.open(tmp_path, clock=clock):
         with anyio.fail_after(5), pytest.raises(ValueError):
             await clock.advance(seconds)
+
+
+@pytest.mark.parametrize("call", [testing.Faults.fail_commits, testing.Faults.lose_power])
+async def test_a_fault_comes_after_no_fewer_than_no_commits(call: Callable[..., None]) -> None:
+    with pytest.raises(ValueError, match="after=-1"):
+        call(testing.Faults(), after=-1)
 
 
 async def test_one_commit_goes_on_and_the_next_is_held(tmp_path: Path) -> None:

@@ -46,6 +46,11 @@ class Mirror(durable.DurableObject):
             return durable.Response(status=101, websocket=client)
         if request.url.path == "/fail":
             raise ValueError("as asked")
+        if request.url.path == "/late":
+            await anyio.sleep(0.05)
+            self.ctx.storage.put("ended", True)
+        if request.url.path == "/stalls":
+            return durable.Response(self.stalls())
         headers = [
             ("x-name", self.ctx.id.name or ""),
             ("x-method", request.method),
@@ -60,6 +65,14 @@ class Mirror(durable.DurableObject):
         async for chunk in request.stream():
             yield chunk
         yield b">"
+
+    async def stalls(self) -> AsyncIterator[bytes]:
+        yield b"begun"
+        await anyio.sleep_forever()
+
+    async def ended(self) -> bool:
+        ended: bool = await self.ctx.storage.get("ended", False)
+        return ended
 
     async def call_out(self, name: str) -> str:
         library = importlib.import_module(name)
@@ -121,6 +134,34 @@ async def test_an_error_of_the_object_is_the_clients(
     async with library.AsyncClient(transport=ObjectTransport(stub)) as client:
         with pytest.raises(ValueError, match="as asked"):
             await client.get("https://a/fail")
+
+
+async def test_a_client_waits_no_longer_than_its_timeout(
+    runtime: durable.Runtime, library: Any
+) -> None:
+    """The handler runs on, as for every caller that goes away (P17)."""
+    stub = runtime.namespace(Mirror).get_by_name("a")
+    async with library.AsyncClient(transport=ObjectTransport(stub)) as client:
+        with pytest.raises(library.ReadTimeout):
+            await client.get("https://a/late", timeout=0.01)
+        assert (await client.get("https://a/late", timeout=None)).status_code == 201
+        with anyio.fail_after(5):
+            while not await stub.ended():
+                await anyio.sleep(0.001)
+
+
+async def test_the_timeout_is_of_each_part_of_a_body_too(
+    runtime: durable.Runtime, library: Any
+) -> None:
+    stub = runtime.namespace(Mirror).get_by_name("a")
+    async with (
+        library.AsyncClient(transport=ObjectTransport(stub), timeout=0.2) as client,
+        client.stream("GET", "https://a/stalls") as response,
+    ):
+        chunks = response.aiter_bytes()
+        assert await anext(chunks) == b"begun"
+        with pytest.raises(library.ReadTimeout):
+            await anext(chunks)
 
 
 async def test_a_web_socket_is_no_answer_for_it(runtime: durable.Runtime, library: Any) -> None:

@@ -14,6 +14,7 @@ import durable.testing
 from .conftest import Start, Store
 
 DOORS: dict[str, anyio.Event] = {}
+
 RINGS: list[tuple[float, str, int, bool]] = []
 FAILURES: list[BaseException] = []
 LOG: list[Any] = []
@@ -223,6 +224,19 @@ async def test_a_failure_is_retried_after_2_4_8_s_up_to_6_times(
         shortest = 2 << doublings
         assert shortest <= delay <= shortest * 1.25 + 0.01
     assert await ringer.when() is None
+
+
+async def test_no_retries_may_be_asked_for(store: Store) -> None:
+    """With `alarm_retries_max=0` a failure is the end of the alarm."""
+    FAILURES.append(ValueError("fails"))
+    limits = durable.Limits(alarm_retries_max=0, shutdown_s_max=1.0)
+    async with store.open(limits=limits) as runtime:
+        ringer = runtime.namespace(Ringer).get_by_name("a")
+        await ringer.set(1)
+        await store.clock.advance(10_000)
+
+        assert [ring[2] for ring in RINGS] == [0]
+        assert await ringer.when() is None
 
 
 async def test_what_a_failed_handler_wrote_is_kept(
@@ -524,11 +538,29 @@ async def test_a_handler_cannot_be_called(ringer: durable.Stub[Ringer]) -> None:
 async def test_a_wall_clock_that_is_set_forward_rings(
     store: Store, ringer: durable.Stub[Ringer]
 ) -> None:
-    """Within the time after which the clock is looked at again."""
+    """At once, where the clock tells of it."""
     await ringer.set(3_600)
     await store.settle()
     store.clock.set_wall_clock(store.clock.now() + 3_600)
-    await store.clock.advance(31)
+    await store.clock.settle()
+
+    assert len(RINGS) == 1
+
+
+class SilentClock:
+    """A clock that is set as those of machines are: nobody is told."""
+
+    def __init__(self, clock: durable.testing.VirtualClock) -> None:
+        self.now, self.steady = clock.now, clock.steady
+        self.sleep, self.watch = clock.sleep, clock.watch
+
+
+async def test_a_wall_clock_that_is_set_without_a_word_rings(store: Store) -> None:
+    """As those of machines are: within the time after which it is looked at again."""
+    async with store.open(clock=SilentClock(store.clock)) as runtime:
+        await runtime.namespace(Ringer).get_by_name("a").set(3_600)
+        store.clock.set_wall_clock(store.clock.now() + 3_600)
+        await store.clock.advance(31)
 
     assert len(RINGS) == 1
 

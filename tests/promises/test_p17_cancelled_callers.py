@@ -231,7 +231,7 @@ async def test_a_stream_that_is_closed_ends_its_generator(
 async def test_closing_a_stream_waits_for_the_end_of_its_generator(
     store: Store, worker: durable.Stub[Worker], start: Start[Any]
 ) -> None:
-    """As with every generator: its `finally` has run, what it wrote is kept, its error is raised."""
+    """As with every generator: its `finally` has run, its writes are kept, its error is raised."""
     stream = worker.slow_to_close()
     assert await anext(stream) == 0
     with store.faults.hold_commits():

@@ -303,6 +303,18 @@ def test_allow_concurrency_holds_no_gate() -> None:
     assert kit.gate.holds == 1
 
 
+def test_kv_takes_every_option_of_the_call_of_the_same_name(kit: Kit) -> None:
+    """So that taking away `await` is all there is to do; where nothing waits, some say nothing."""
+    kit = stored_kit({"a": 1}, inline=False)
+    for storage in (kit.storage.kv, kit.storage):
+        storage.put("b", 2, allow_concurrency=True, allow_unconfirmed=True, no_cache=True)
+        storage.get("a", allow_concurrency=True, no_cache=True)
+        storage.list(allow_concurrency=True, no_cache=True)
+        storage.delete("b", allow_concurrency=True, allow_unconfirmed=True, no_cache=True)
+    assert kit.gate.holds == 0
+    assert kit.storage.kv.list() == {"a": 1}
+
+
 def test_a_failed_commit_is_told_once_and_later_calls_raise_its_reason() -> None:
     kit = make_kit(limits=SMALL)
     kit.storage.put("a", "x" * 20)
