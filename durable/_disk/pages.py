@@ -62,7 +62,7 @@ def _children(page: bytes, number: int) -> list[int | range]:
             if (child := _child(page, offset, bool(flags & _BRANCH))) is not None
         ]
     except struct.error as error:
-        raise PageFault(f"page {number} is not what it must be: {error}") from error
+        raise PageFault(f"page {number} is not what it must be") from error
 
 
 def _child(page: bytes, offset: int, is_branch: bool) -> int | range | None:

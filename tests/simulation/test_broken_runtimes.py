@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from itertools import count
+from random import Random
 from typing import Any
 
 import pytest
@@ -14,11 +15,17 @@ from durable._disk.environment import Environment
 from durable._gates.delivery import Delivery
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
+from durable._model.frames import Close
 from durable._object.alarms import AlarmEvent
 from durable._object.host import Host
+from durable._object.sockets import Sockets, sockets_of
+from durable._object.websocket import ObjectSocket
 from durable._runtime.directory import Directory
-from durable.testing.simulation import Outcome, simulate
+from durable._storage.cache import Known
+from durable._storage.write_buffer import WriteBuffer
+from durable.testing.simulation import Outcome, power, simulate
 from durable.testing.simulation.disk import SteppedCommitter
+from durable.testing.simulation.model import PAIR
 
 SEEDS_MAX = 200
 
@@ -46,6 +53,20 @@ def half_batches(patch: pytest.MonkeyPatch) -> None:
         commit(self, group)
 
     patch.setattr(Environment, "commit", commit_half)
+
+
+def turns_cut_in_two(patch: pytest.MonkeyPatch) -> None:
+    """The second of two operations in one turn is a batch of its own."""
+    write = WriteBuffer.write
+
+    def seal_and_write(
+        self: WriteBuffer, key: str, value: Known, *, confirmed: bool, passing: bool
+    ) -> None:
+        if key == PAIR[0] and PAIR[1] in (self._puts or ()):
+            self.seal()
+        write(self, key, value, confirmed=confirmed, passing=passing)
+
+    patch.setattr(WriteBuffer, "write", seal_and_write)
 
 
 def alarms_lost_on_the_way_to_the_disk(patch: pytest.MonkeyPatch) -> None:
@@ -99,15 +120,137 @@ def successors_that_do_not_wait(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Directory, "_forget", forget)
 
 
+def socket_messages_that_do_not_wait(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ObjectSocket, "_say", ObjectSocket.say_ungated)
+
+
+def last_words(patch: pytest.MonkeyPatch) -> None:
+    """What an object has said and was not let out is heard when the object is reset."""
+    lose = ObjectSocket._lose
+
+    def lose_and_tell(self: ObjectSocket, end: Close, *, forget: bool) -> None:
+        held = [] if self._is_lost else list(self._held or ())
+        for each in held:
+            self._pass_on(each.frame, each.size)
+        lose(self, end, forget=forget)
+
+    patch.setattr(ObjectSocket, "_lose", lose_and_tell)
+
+
+def socket_messages_that_come_twice(patch: pytest.MonkeyPatch) -> None:
+    """Some of those that a client has sent."""
+    event_of, counter = Sockets._event_of, count(1)
+
+    def event_and_again(self: Sockets, ws: ObjectSocket) -> Any:
+        if isinstance(ws._inbox[0][0], str) and not next(counter) % 7:
+            ws._inbox.appendleft(ws._inbox[0])
+        return event_of(self, ws)
+
+    patch.setattr(Sockets, "_event_of", event_and_again)
+
+
+def _on_hibernation(
+    patch: pytest.MonkeyPatch, change: Callable[[Sockets, ObjectSocket], object]
+) -> None:
+    evict = Host.evict
+
+    def evict_and_change(self: Host) -> None:
+        evict(self)
+        sockets = sockets_of(self)
+        for ws in sockets.all(None):
+            assert isinstance(ws, ObjectSocket)
+            change(sockets, ws)
+
+    patch.setattr(Host, "evict", evict_and_change)
+
+
+def messages_lost_while_an_object_hibernates(patch: pytest.MonkeyPatch) -> None:
+    def stop_listening(sockets: Sockets, ws: ObjectSocket) -> None:
+        ws._on_arrival = None
+
+    _on_hibernation(patch, stop_listening)
+
+
+def sockets_lost_when_an_object_hibernates(patch: pytest.MonkeyPatch) -> None:
+    _on_hibernation(patch, lambda sockets, ws: sockets._forget(ws))
+
+
+def attachments_lost_when_an_object_hibernates(patch: pytest.MonkeyPatch) -> None:
+    _on_hibernation(patch, lambda sockets, ws: setattr(ws, "_attachment", None))
+
+
+def auto_responses_lost_when_an_object_hibernates(patch: pytest.MonkeyPatch) -> None:
+    _on_hibernation(patch, lambda sockets, ws: sockets.set_auto_response(None, None))
+
+
+def closes_without_a_reply(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ObjectSocket, "_reply_close", lambda self: None)
+
+
+def confirmed_writes_behind_unconfirmed_ones_that_do_not_count(patch: pytest.MonkeyPatch) -> None:
+    """A turn is what its first write was."""
+    note = WriteBuffer._note
+
+    def note_first(self: WriteBuffer, confirmed: bool) -> None:
+        if not self._has_written:
+            note(self, confirmed)
+
+    patch.setattr(WriteBuffer, "_note", note_first)
+
+
+def unconfirmed_writes_that_open_the_gate(patch: pytest.MonkeyPatch) -> None:
+    """What leaves after one waits for nothing that was written before it either."""
+    note = OutputGate.note_write
+
+    def note_and_open(self: OutputGate, *, confirmed: bool = True) -> None:
+        note(self, confirmed=confirmed)
+        if not confirmed:
+            self._confirmed = self._durable
+
+    patch.setattr(OutputGate, "note_write", note_and_open)
+
+
+def unconfirmed_writes_that_nobody_waits_for_at_an_eviction(patch: pytest.MonkeyPatch) -> None:
+    in_flight = property(lambda self: max(0, self._confirmed - self._durable))
+    patch.setattr(OutputGate, "in_flight", in_flight)
+
+
+def a_disk_that_lies_about_syncs(patch: pytest.MonkeyPatch) -> None:
+    """The meta page is on the disk before the pages that it names."""
+    image_at = power.image_at
+
+    def image_with_meta(
+        moment: power.Moment, before: bytes, after: bytes, page_size: int, chance: Random
+    ) -> bytes:
+        image = image_at(moment, before, after, page_size, chance)
+        metas = power.META_PAGES * page_size
+        return after[:metas] + image[metas:]
+
+    patch.setattr(power, "image_at", image_with_meta)
+
+
 BROKEN: list[Break] = [
     no_output_gate,
     opened_too_early,
     half_batches,
+    turns_cut_in_two,
     alarms_lost_on_the_way_to_the_disk,
     alarms_lost_when_they_fail,
     no_input_gate,
     failed_commits_that_nobody_is_told_of,
     successors_that_do_not_wait,
+    socket_messages_that_do_not_wait,
+    last_words,
+    socket_messages_that_come_twice,
+    messages_lost_while_an_object_hibernates,
+    sockets_lost_when_an_object_hibernates,
+    attachments_lost_when_an_object_hibernates,
+    auto_responses_lost_when_an_object_hibernates,
+    closes_without_a_reply,
+    confirmed_writes_behind_unconfirmed_ones_that_do_not_count,
+    unconfirmed_writes_that_open_the_gate,
+    unconfirmed_writes_that_nobody_waits_for_at_an_eviction,
+    a_disk_that_lies_about_syncs,
 ]
 
 
@@ -121,7 +264,9 @@ def broken(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 
 def _is_caught(outcome: Outcome) -> bool:
     """By the checker, that is; a crash would be noticed without it."""
-    return any(re.match(r"P\d|\w+ did what no patient", what) for what in outcome.violations)
+    return any(
+        re.match(r"P\d|socket \d|\w+ did what no patient", what) for what in outcome.violations
+    )
 
 
 @pytest.mark.filterwarnings("ignore")

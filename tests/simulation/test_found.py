@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import pytest
@@ -135,3 +135,70 @@ async def test_code_of_an_object_that_broke_before_it_began_never_begins(
         await answer
     await anyio.wait_all_tasks_blocked()
     assert Keeper.born == 0
+
+
+class Doorman(durable.DurableObject):
+    """Keeps a socket, and aborts when it is asked to."""
+
+    heard: ClassVar[list[Any]] = []
+    kept: ClassVar[list[durable.WebSocket]] = []
+
+    async def fetch(self, request: durable.Request) -> durable.Response:
+        client, server = durable.WebSocketPair()
+        self.kept.append(server)  # that it is garbage one day is not what the client waits for
+        if request.url.query.get("classic") == "1":
+            server.accept()
+            self.ctx.wait_until(self._listen(server))
+        else:
+            self.ctx.accept_websocket(server)
+        return durable.Response(status=101, websocket=client)
+
+    async def _listen(self, ws: durable.WebSocket) -> None:
+        async for message in ws:
+            await self.websocket_message(ws, str(message))
+
+    async def websocket_message(self, ws: durable.WebSocket, message: str) -> None:
+        if message == "abort":
+            self.ctx.abort("enough")
+        if message == "write":
+            self.ctx.storage.put("value", 1)
+
+    async def websocket_close(
+        self, ws: durable.WebSocket, code: int, reason: str, was_clean: bool
+    ) -> None:
+        self.heard.append(code)
+
+
+async def test_the_successor_of_an_aborted_object_hears_nothing_of_its_sockets(
+    runtime: durable.Runtime,
+) -> None:
+    """Not even of the socket whose handler called `abort` in its first step."""
+    Doorman.heard.clear()
+    doormen = runtime.namespace(Doorman)
+    ws = (await doormen.get_by_name("a").fetch("https://doorman/")).websocket
+    assert ws is not None
+    ws.accept()
+    ws.send("abort")
+    ws.send("hello")
+    await anyio.wait_all_tasks_blocked()
+
+    assert not durable.testing.is_live(doormen.get_by_name("a"))
+    assert Doorman.heard == []
+
+
+@pytest.mark.parametrize("is_classic", [False, True], ids=["hibernatable", "classic"])
+async def test_a_reset_is_heard_by_a_client_whose_goodbye_has_no_reply_yet(
+    runtime: durable.Runtime, faults: Faults, is_classic: bool
+) -> None:
+    """The reply waits for what the object wrote, and is never sent: the socket is cut instead."""
+    doorman = runtime.namespace(Doorman).get_by_name("a")
+    ws = (await doorman.fetch(f"https://doorman/?classic={int(is_classic)}")).websocket
+    assert ws is not None
+    ws.accept()
+    with faults.hold_commits():
+        ws.send("write")
+        ws.close(1000)
+        await anyio.wait_all_tasks_blocked()
+        await durable.testing.abort_all(runtime)
+        with anyio.fail_after(10), pytest.raises(durable.WebSocketClosed):
+            await anext(ws)

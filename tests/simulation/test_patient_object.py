@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from durable.testing.simulation.model import Operation, Search, State, apply
+import pytest
+
+from durable.testing.simulation.model import Loss, Operation, Search, State, apply
 
 
 def touch(change: int, called: int, returned: int | None, n: int, was: int = 0, **more: Any) -> Any:
@@ -15,6 +17,15 @@ def touch(change: int, called: int, returned: int | None, n: int, was: int = 0, 
 def read(called: int, returned: int, n: int, last: int) -> Operation:
     answer = [n, last, None, []]
     return Operation("ann", "read", 0, called, returned=returned, n=n, answer=answer)
+
+
+def birth(at: int, n: int, last: int, may_lose: Loss = Loss.ALL) -> Operation:
+    """The object begins with what the disk has."""
+    state = State(n, last)
+    return Operation("ann", "birth", 0, at, returned=at, n=n, answer=state, may_lose=may_lose)
+
+
+UNCONFIRMED = {"unconfirmed": True}
 
 
 def test_one_after_the_other_is_explained() -> None:
@@ -81,3 +92,68 @@ def test_the_patient_object_wipes_its_alarm() -> None:
 
     assert state == State(4, 9)
     assert answer == [4, None]
+
+
+def test_an_unconfirmed_change_may_be_gone_after_a_failure() -> None:
+    """Somebody has heard of it, and a read has seen it."""
+    lost = touch(1, 1, 2, 1, **UNCONFIRMED)
+    seen = read(3, 4, 1, 1)
+
+    assert Search([lost, seen, birth(5, 0, 0), touch(2, 6, 7, 1)]).succeeds()
+    assert Search([lost, seen, birth(5, 1, 1), touch(2, 6, 7, 2, was=1)]).succeeds()
+
+
+@pytest.mark.parametrize("may_lose", [Loss.NOTHING, Loss.UNSENT])
+def test_without_a_failure_an_unconfirmed_change_stays(may_lose: Loss) -> None:
+    """Neither an eviction nor an abort takes what was handed to the disk."""
+    change = touch(1, 1, 2, 1, **UNCONFIRMED)
+
+    assert not Search([change, birth(5, 0, 0, may_lose)]).succeeds()
+    assert Search([change, birth(5, 1, 1, may_lose)]).succeeds()
+
+
+def test_an_abort_may_lose_what_was_not_handed_to_the_disk() -> None:
+    """A wipe waits for the batches before it, and what comes after it waits too."""
+    first = touch(1, 1, 2, 1, **UNCONFIRMED)
+    wipe = Operation("ann", "wipe", 2, 3, returned=4, n=2, answer=[2, None], **UNCONFIRMED)
+    last = touch(3, 5, 6, 3, was=2, **UNCONFIRMED)
+
+    assert Search([first, wipe, last, birth(7, 1, 1, Loss.UNSENT)]).succeeds()
+    assert not Search([first, wipe, last, birth(7, 0, 0, Loss.UNSENT)]).succeeds()
+
+
+def test_a_confirmed_answer_covers_the_unconfirmed_changes_before_it() -> None:
+    """The disk takes changes in their order."""
+    first = touch(1, 1, 2, 1, **UNCONFIRMED)
+    second = touch(2, 3, 4, 2, was=1)
+
+    assert not Search([first, second, birth(5, 0, 0)]).succeeds()
+    assert not Search([first, second, birth(5, 1, 1)]).succeeds()
+    assert Search([first, second, birth(5, 2, 2)]).succeeds()
+
+
+def test_a_read_covers_the_confirmed_changes_before_it() -> None:
+    """Nobody has heard of the change but through the read."""
+    unheard = touch(1, 1, None, 1)
+
+    assert not Search([unheard, read(2, 3, 1, 1), birth(4, 0, 0)]).succeeds()
+    assert Search([unheard, birth(4, 0, 0)]).succeeds()
+
+
+def test_what_was_synced_stays() -> None:
+    """`sync()` waits for unconfirmed writes too."""
+    synced = touch(1, 1, 2, 1, syncs=True, **UNCONFIRMED)
+
+    assert not Search([synced, birth(5, 0, 0)]).succeeds()
+
+
+def test_only_the_last_changes_are_lost() -> None:
+    """None from the middle: the third without the second was on no disk."""
+    changes = [
+        touch(1, 1, 2, 1, **UNCONFIRMED),
+        touch(2, 3, 4, 2, was=1, **UNCONFIRMED),
+        touch(3, 5, 6, 3, was=2, **UNCONFIRMED),
+    ]
+
+    assert Search([*changes, birth(7, 1, 1)]).succeeds()
+    assert not Search([*changes, birth(7, 2, 3)]).succeeds()

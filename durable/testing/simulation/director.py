@@ -1,59 +1,43 @@
 """The director: decides by the seed what happens next, in one life of the store.
 
-Callers ask objects for operations, and are cancelled; the disk makes a step, or fails; the clock
-jumps; objects are evicted and aborted; at the end the power fails, or the program closes the store.
+Callers and clients ask objects for operations, and are gone; the disk makes a step, or fails; the
+clock jumps; objects are evicted and aborted; at the end the power fails, or the program closes the
+store.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.lowlevel
-from anyio.abc import TaskGroup
 from attrs import define, field
 
 import durable
-import durable.testing
 from durable._disk.check import check
+from durable._object.host import Host
+from durable._object.sockets import sockets_of
 from durable.testing.clock import VirtualClock
 
+from . import power
+from .callers import Callers
+from .clients import Clients
+from .connections import End
 from .disk import SimulatedStore, UnsureFaults, look, open
 from .history import History
-from .model import Operation, State
-from .subject import KEYS, READ_STYLES, WRITE_STYLES, Refusal, Subject
+from .model import State
+from .orders import NAMES, ask
+from .subject import Subject
 
-NAMES = ("ann", "bob", "cid")
-CALLERS = 4
 STEPS = (30, 160)
 # Rounds of the loop in which every call must be answered, once nothing is held back.
 ROUNDS_MAX = 4_000
 # Jumps of the clock, of so many seconds, in which every alarm must have rung at the end.
 JUMPS_MAX = 400
 JUMP_S = 31.0
-
-# kind of operation: how often, and the kinds of its steps
-KINDS: dict[str, tuple[int, tuple[str, ...]]] = {
-    "touch": (8, ("touch",)),
-    "set": (6, ("set",)),
-    "drop": (3, ("drop",)),
-    "read": (8, ("read",)),
-    "wipe": (1, ("wipe",)),
-    "remind": (4, ("remind",)),
-    "forget": (1, ("forget",)),
-    "refuse": (2, ("touch",)),
-    "confirm": (2, ("touch",)),
-    "twice": (3, ("touch", "touch")),
-    "relay": (3, ("touch", "touch")),
-    "alone": (2, ("touch",)),
-    "drip": (2, ("touch", "touch")),
-    "undone": (2, ("touch",)),
-    "stop": (1, ()),
-}
 
 
 class SimulatedClock(VirtualClock):
@@ -67,14 +51,6 @@ class SimulatedClock(VirtualClock):
 
 
 @define(eq=False)
-class Caller:
-    """Somebody outside, with stubs of its own."""
-
-    stubs: dict[str, tuple[int, Any]] = field(factory=dict)
-    sent: dict[int, int] = field(factory=dict)
-
-
-@define(eq=False)
 class Life:
     """One life of the store, from its opening to its end."""
 
@@ -83,13 +59,10 @@ class Life:
     folder: Path
     is_last: bool
     faults: UnsureFaults = field(factory=UnsureFaults)
-    callers: list[Caller] = field(factory=lambda: [Caller() for _ in range(CALLERS)])
-    _scopes: list[anyio.CancelScope] = field(factory=list)
-    _stub_count: int = 0
-    _open_calls: int = 0
     _store: SimulatedStore = field(init=False)
     _runtime: durable.Runtime = field(init=False)
-    _tasks: TaskGroup = field(init=False)
+    _callers: Callers = field(init=False)
+    _clients: Clients = field(init=False)
 
     async def run(self) -> Path:
         """Live; answers the folder for the next life."""
@@ -115,18 +88,25 @@ class Life:
             history.look = self._look
             history.begin_life()
             self._read_disk()
-            async with anyio.create_task_group() as self._tasks:
+            async with anyio.create_task_group() as tasks:
+                unconfirmed = chance.choice([0.0, 0.0, 0.3, 0.7])
+                outside = history, self._namespace, tasks, unconfirmed
+                self._callers = Callers(*outside)
+                self._clients = Clients(*outside, self._is_live)
                 await self._act()
                 if self.is_last:
                     await self._finish()
                 elif chance.random() < 0.7:
+                    await self._give_disk_work()
                     folder = self._cut_power()
-                self._tasks.cancel_scope.cancel()
+                tasks.cancel_scope.cancel()
+            if not self.is_last:
+                history.judge_connections(is_at_rest=False)
             self._store.run_by_itself()
         if history.is_live:
-            history.end_life()
+            history.end_life(by_power_failure=False)
         if self.is_last:
-            history.begin_life()
+            history.is_live = True  # for the verdict
         return folder
 
     # What happens
@@ -147,7 +127,7 @@ class Life:
         """How often what happens in this life; each life leaves some of it out."""
         chance = self.history.chance
         often: dict[Callable[[], None], float] = {
-            self._call: 10,
+            self._callers.call: chance.choice([3, 10, 10]),
             self._commit: 6,
             self._report: 6,
             self._read: 5,
@@ -156,8 +136,9 @@ class Life:
         }
         seldom: dict[Callable[[], None], float] = {
             self._switch_reads: 1,
-            self._cancel: 2,
-            self._evict: 4,
+            self._callers.cancel: 2,
+            self._evict: 6,
+            self._evict_and_close: 0.3,
             self._jump: 3,
             self._jump_far: 0.3,
             self._set_wall_clock: 0.3,
@@ -166,124 +147,25 @@ class Life:
             self._abort_all: 0.15,
             self._collect: 1,
         }
+        sockets: dict[Callable[[], None], float] = {
+            self._clients.connect: 2,
+            self._clients.send: chance.choice([3, 10]),
+            self._clients.ping: 1,
+            self._clients.close: 0.3,
+            self._clients.drop: 0.3,
+        }
         chosen = {action: weight for action, weight in seldom.items() if chance.random() < 0.7}
-        return often | chosen
-
-    def _call(self) -> None:
-        chance = self.history.chance
-        caller = chance.choice(self.callers)
-        name = chance.choice(NAMES)
-        for _ in range(chance.choice([1, 1, 1, 2, 3])):
-            self._call_once(caller, name)
-
-    def _call_once(self, caller: Caller, name: str) -> None:
-        chance = self.history.chance
-        kind = chance.choices(list(KINDS), [weight for weight, _ in KINDS.values()])[0]
-        how = {
-            "before": chance.choice([0, 0, 0, 1, 2, 3]),
-            "between": chance.choice([0, 1, 2, 3]),
-            "after": chance.choice([0, 0, 0, 1, 2]),
-            "read": chance.randrange(READ_STYLES),
-            "write": chance.randrange(WRITE_STYLES),
-            "key": chance.choice(KEYS),
-            "value": chance.randrange(1_000),
-            "delay": chance.choice([0.01, 3.0, 40.0]),
-            "other": chance.choice(NAMES),
-        }
-        operations = self._ask(kind, name, how)
-        stub_number, stub = self._stub(caller, name)
-        caller.sent[stub_number] = number = caller.sent.get(stub_number, 0) + 1
-        order = {
-            "stub": stub_number,
-            "number": number,
-            "kind": kind,
-            "change": operations[0].change if operations else 0,
-            "how": how,
-        }
-        is_fetch = chance.random() < 0.3 and kind != "drip"
-        try:
-            if kind == "drip":
-                answer = stub.drip(**order)
-            elif is_fetch:
-                answer = stub.fetch("https://subject/", method="POST", body=json.dumps(order))
-            else:
-                answer = stub.do(**order)
-        except durable.DurableError as error:
-            self._failed(caller, name, error)
-            return
-        self.history.count("calls")
-        if chance.random() < 0.05:
-            return  # nobody waits for it
-        scope = anyio.CancelScope()
-        self._scopes.append(scope)
-        self._tasks.start_soon(self._hear, caller, name, answer, operations, is_fetch, scope)
-
-    def _ask(self, kind: str, name: str, how: dict[str, Any]) -> list[Operation]:
-        operations: list[Operation] = []
-        for step in KINDS[kind][1]:
-            where = how["other"] if operations and kind == "relay" else name
-            operation = Operation(where, step, 0, 0, how["key"], how["value"])
-            is_later = operations and kind in {"twice", "drip"}
-            operation.after = operations[-1] if is_later else None
-            operations.append(self.history.asked(operation))
-        return operations
-
-    def _stub(self, caller: Caller, name: str) -> tuple[int, Any]:
-        if name not in caller.stubs:
-            self._stub_count += 1
-            caller.stubs[name] = self._stub_count, self._namespace.get_by_name(name)
-        return caller.stubs[name]
+        return often | chosen | (sockets if chance.random() < 0.7 else {})
 
     @property
     def _namespace(self) -> durable.Namespace[Subject]:
         return self._runtime.namespace(Subject)
 
-    async def _hear(
-        self,
-        caller: Caller,
-        name: str,
-        answer: Any,
-        operations: list[Operation],
-        is_fetch: bool,
-        scope: anyio.CancelScope,
-    ) -> None:
-        self._open_calls += 1
-        try:
-            with scope:
-                if hasattr(answer, "__aiter__"):
-                    left = iter(operations)
-                    async for said in answer:
-                        self._heard([next(left)], [said])
-                    return
-                answers = await answer
-                if is_fetch:
-                    answers = json.loads(await answers.text())
-                self._heard(operations, answers)
-        except Refusal as refusal:
-            self._heard(operations, refusal.args[0])
-        except (durable.DurableError, ValueError) as error:
-            self._failed(caller, name, error)
-        finally:
-            self._open_calls -= 1
-            self._scopes.remove(scope)
+    def _host(self, name: str) -> Host | None:
+        return self._runtime._directory.live(self._namespace.id_from_name(name))
 
-    def _heard(self, operations: list[Operation], answers: list[Any]) -> None:
-        self.history.count("answers")
-        for operation, answer in zip(operations, answers, strict=True):
-            self.history.heard(operation, answer)
-
-    def _failed(self, caller: Caller, name: str, error: Exception) -> None:
-        self.history.count("failures")
-        self.history.tick(f"hears {type(error).__name__}: {str(error)[:60]}")
-        if isinstance(error, durable.InternalError):
-            self.history.broken(f"an error of the library itself: {error!r}")
-        if getattr(error, "reset", False):
-            caller.stubs.pop(name, None)
-
-    def _cancel(self) -> None:
-        if self._scopes:
-            self.history.count("cancellations")
-            self.history.chance.choice(self._scopes).cancel()
+    def _is_live(self, name: str) -> bool:
+        return self._host(name) is not None
 
     def _commit(self) -> None:
         self._store.committer.commit(self.history.chance.choice([1, 2, 1_000]))
@@ -319,13 +201,28 @@ class Life:
     def _lose_news(self) -> None:
         self.faults.is_unsure = True
 
-    def _evict(self) -> None:
-        name = self.history.chance.choice(NAMES)
-        host = self._runtime._directory.live(self._namespace.id_from_name(name))
-        if host is not None and host.is_idle:
-            self.history.count("evictions")
-            self.history.tick(f"evicts {name}")
-            host.evict()
+    def _evict(self, *, closes_sockets: bool = False) -> None:
+        idle = [name for name in NAMES if (host := self._host(name)) and host.is_idle]
+        if not idle:
+            return
+        name = self.history.chance.choice(idle)
+        host = self._host(name)
+        assert host is not None
+        self.history.count("evictions")
+        self.history.tick(f"evicts {name}")
+        listed = self.history.listed(name)
+        if listed and closes_sockets:
+            for connection in listed:
+                connection.is_forgotten = True
+                if connection.can_say:
+                    end = End(1001, "the object was evicted", True)
+                    self.history.says(connection, end, 0)
+                connection.is_gone = True
+            sockets_of(host).close_all()
+        host.evict()
+
+    def _evict_and_close(self) -> None:
+        self._evict(closes_sockets=True)
 
     def _abort_all(self) -> None:
         self.history.tick("aborts all objects")
@@ -349,15 +246,46 @@ class Life:
 
     # How it ends
 
+    async def _give_disk_work(self) -> None:
+        """More often than not the power fails while there is something to write."""
+        for _ in range(self.history.chance.choice([0, 20, 20])):
+            if self._store.committer.has_batches or self.history.violations:
+                return
+            self._callers.call()
+            for _ in range(3):
+                await anyio.lowlevel.checkpoint()
+
     def _cut_power(self) -> Path:
-        """What is on the disk now is all that there will be."""
-        self.history.count("power failures")
+        """What is on the disk now, or in the middle of the next commit, is all there will be."""
+        history, chance = self.history, self.history.chance
+        history.count("power failures")
+        history.judge_connections(is_at_rest=False)
         target = self.folder.with_name(f"{self.folder.name}'")
-        target.mkdir()
-        shutil.copy(self.folder / "data.mdb", target / "data.mdb")
-        self.history.end_life()
+        before = {name: self._look(name) for name in NAMES}
+        history.end_life(by_power_failure=True)
+        if chance.random() < 0.2:
+            power.cut(self.folder, target)
+            history.after_failure = before
+        else:
+            self.faults.repair()
+            self.faults.is_unsure = False
+            page_size = self._store.environment._page_size
+            moment = power.cut_within(self._draw_commit(), self.folder, target, page_size, chance)
+            if moment is not None:
+                history.count("power failures within a commit")
+                history.tick(f"within a commit, {moment.value}")
+            is_in = moment in {power.Moment.META, power.Moment.LENGTHENED}
+            after = {name: self._look(name) for name in NAMES}
+            history.after_failure = after if is_in else before
         self.faults.lose_power()
         return target
+
+    def _draw_commit(self) -> Callable[[], None]:
+        """Something that the disk may be at when the power fails."""
+        committer = self._store.committer
+        some = self.history.chance.choice([1, 2, 1_000])
+        commit = partial(committer.commit, some)
+        return commit if committer.has_batches else committer.collect
 
     async def _finish(self) -> None:
         """Everything works again: every call is answered, and every alarm rings."""
@@ -374,6 +302,8 @@ class Life:
         else:
             history.broken("P12: an alarm has not rung although its time is long past")
         await self._compare()
+        await self._wait_answered()
+        history.judge_connections(is_at_rest=True)
 
     async def _wait_answered(self) -> None:
         quiet = 0
@@ -390,14 +320,18 @@ class Life:
         if not self.history.violations:
             self.history.broken(f"{self._open_calls} calls are never answered")
 
+    @property
+    def _open_calls(self) -> int:
+        return self._callers.open_calls + self._clients.open_calls
+
     async def _compare(self) -> None:
         """What objects say at the end is what the disk has, and no alarm is left."""
         history = self.history
         for name in NAMES:
             if history.violations:
                 return
-            how = {"before": 0, "after": 0, "read": 0}
-            operation = self._ask("read", name, {**how, "key": "", "value": None})[0]
+            how = {"before": 0, "after": 0, "read": 0, "key": "", "value": None, "tells": None}
+            operation = ask(history, "read", name, how)[0]
             stub: Any = self._namespace.get_by_name(name)
             with anyio.move_on_after(1_000):
                 [answer] = await stub.do(
@@ -416,15 +350,13 @@ class Life:
 
     def _read_disk(self) -> None:
         """At the start of a life: what is on the disk is what the history explains."""
+        history = self.history
+        for name, state in history.after_failure.items():
+            if (found := self._look(name)) != state:
+                history.broken(f"P16: {name} had {state} on the disk, and now it is {found}")
+        history.after_failure = {}
         for name in NAMES:
-            state = self._look(name)
-            if state is None:
-                self.history.broken(f"P7: half a batch of {name} is on the disk")
-                continue
-            operation = self.history.asked(Operation(name, "read", 0, 0))
-            operation.n = state.n
-            keys = [list(pair) for pair in state.keys]
-            self.history.heard(operation, [state.n, state.last, state.due, keys])
+            history.begins(name)
 
 
 def check_folder(history: History, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """The disk of a simulation: real files, with the threads' work done in the loop, step by step.
 
 Each step (take a group and commit it; report it; read; report what was read) is made when the
-simulation says so. A power failure is a copy of the files, made between two steps.
+simulation says so. What a power failure leaves behind is in `power`.
 """
 
 from __future__ import annotations
@@ -70,6 +70,11 @@ class SteppedCommitter(Committer):
             self._is_committing = True
             self._commit(group)
             self._is_committing = False
+
+    @property
+    def has_batches(self) -> bool:
+        """Whether there is something to commit."""
+        return not self._queue.empty()
 
     def report(self) -> None:
         """Tell the loop what was committed, in its next round."""

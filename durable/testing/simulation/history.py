@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 from attrs import define, field
 
-from .model import Operation, Search, State
+from durable._model.errors import InternalError, RuntimeClosed
+from durable._object.host import Host, Phase
+
+from .connections import Connection, End
+from .model import Loss, Operation, Search, State
 
 
 @define(eq=False)
@@ -33,8 +37,20 @@ class History:
     _time: int = 0
     _open: dict[int, Operation] = field(factory=dict)
     _newest: dict[str, object] = field(factory=dict)
+    _hosts: dict[str, Host] = field(factory=dict)
+    # The last number of each object that somebody may rely on, once its maker is heard.
+    _confirmed: dict[str, int] = field(factory=dict)
+    # The last number of each object that somebody has heard.
+    _heard: dict[str, int] = field(factory=dict)
+    # What was lost with the life before, of each object.
+    _lost: dict[str, Loss] = field(factory=dict)
     _arrived: dict[int, int] = field(factory=dict)
     _dues: set[int] = field(factory=set)
+    # What the disk must have when the power is back.
+    after_failure: dict[str, State | None] = field(factory=dict)
+    connections: list[Connection] = field(factory=list)  # of this life
+    _accepted: list[Connection] = field(factory=list)
+    _connection_count: int = 0
 
     def tick(self, line: str) -> int:
         """The next time, and what happened at it."""
@@ -56,14 +72,21 @@ class History:
     def begin_life(self) -> None:
         self.is_live = True
         self._newest.clear()
+        self._hosts.clear()
         self._arrived.clear()
+        self.connections.clear()
+        self._accepted.clear()
 
-    def end_life(self) -> None:
+    def end_life(self, *, by_power_failure: bool) -> None:
         """The power fails, or the program has ended: what was not heard by now never is."""
         over = self.tick("the life ends")
         for operation in self._open.values():
             operation.over = over
         self._open.clear()
+        for name in self._confirmed:
+            host = self._hosts.get(name)
+            loss = Loss.NOTHING if host is None else _loss_with(host)
+            self._lost[name] = Loss.ALL if by_power_failure else loss
         self.is_live = False
 
     def asked(self, operation: Operation) -> Operation:
@@ -74,29 +97,83 @@ class History:
         self._open[operation.change] = operation
         return operation
 
+    def failed(self, error: Exception) -> None:
+        """Somebody hears an error in place of an answer."""
+        self.count("failures")
+        self.tick(f"hears {type(error).__name__}: {str(error)[:60]}")
+        if isinstance(error, InternalError):
+            self.broken(f"an error of the library itself: {error!r}")
+
     def heard(self, operation: Operation, answer: Any) -> None:
         """Its answer has come. All that the answer rests on must be on the disk now."""
         if not self.is_live:
             return
         operation.answer = answer
         operation.returned = self.tick(f"hears {answer!r} of #{operation.change}")
-        self.said(operation.object, answer[0])
+        self.rests(operation.object, operation.rests_on)
+        self._heard[operation.object] = max(self._heard.get(operation.object, 0), answer[0])
         self._open.pop(operation.change, None)
+        for connection in self.connections:
+            connection.is_answered(operation.change)
 
-    def said(self, name: str, n: int) -> None:
-        """Object *name* let somebody outside of it know that it has reached *n*."""
+    def told(self, change: int, *, all_of_it: bool = False) -> None:
+        """The object let somebody outside of it know of this change, or waited until it may."""
+        if not self.is_live:
+            return
+        operation = self.operations[change - 1]
+        assert operation.n is not None
+        self.rests(operation.object, operation.n if all_of_it else operation.rests_on)
+
+    def rests(self, name: str, n: int) -> None:
+        """What was heard of object *name* rests on its having reached *n*."""
         if not self.is_live:
             return
         stored = self.look(name)
-        if stored is None:
-            self.broken(f"P7: half a batch of {name} is on the disk")
-        elif stored.n < n:
-            self.broken(f"P8: {name} said {n}, and the disk has {stored.n}")
+        if not self._is_whole(stored, name):
+            return
+        if stored.n < n:
+            self.broken(f"P8: {name} said what rests on {n}, and the disk has {stored.n}")
+
+    def _is_whole(self, stored: State | None, name: str) -> TypeGuard[State]:
+        """What was written together is on the disk together."""
+        if stored is None or (stored.last and self.operations[stored.last - 1].is_half):
+            self.broken(f"P7: half a batch of {name} is on the disk: {stored}")
+            return False
+        return True
 
     # Inside
 
-    def born(self, name: str, instance: object) -> None:
+    def born(self, name: str, instance: object, host: Host) -> None:
+        """A new instance begins with what the disk has, where no batch of its predecessor's is on
+        its way any more."""
         self._newest[name] = instance
+        predecessor, self._hosts[name] = self._hosts.get(name), host
+        if predecessor is not None and predecessor.phase is Phase.BROKEN:
+            for connection in self.connections_of(name):
+                connection.is_gone = True
+        elif predecessor is not None and self.listed(name):
+            self.count("wakes from hibernation")
+        self.begins(name, Loss.NOTHING if predecessor is None else _loss_with(predecessor))
+
+    def begins(self, name: str, may_lose: Loss = Loss.NOTHING) -> None:
+        """Object *name* has no memory but the disk's, from this moment."""
+        if not self.is_live:
+            return
+        state = self.look(name)
+        if not self._is_whole(state, name):
+            return
+        birth = Operation(name, "birth", 0, 0, may_lose=self._lost.pop(name, may_lose))
+        if state.n < self._heard.get(name, 0):
+            self.count("unconfirmed losses")
+        self._confirmed[name] = self._heard[name] = birth.n = state.n
+        birth.change = len(self.operations) + 1
+        birth.called = birth.returned = self.tick(f"{name} begins with {state}")
+        birth.answer = state
+        self.operations.append(birth)
+        for operation in self._open.values():
+            # What its predecessor made it did before, and else never.
+            if operation.object == name and operation.n is not None and operation.over is None:
+                operation.over = birth.called - 1
 
     def steps(self, name: str, instance: object) -> None:
         """Code of *instance* runs."""
@@ -117,7 +194,14 @@ class History:
         if operation.n is not None:
             self.broken(f"{operation!r} was carried out twice")
         operation.n, operation.due = n, due if due is not None else operation.due
+        if operation.kind != "read" and not operation.unconfirmed:
+            self._confirmed[operation.object] = n
+        operation.rests_on = self._confirmed[operation.object]
         self.tick(f"  #{change} makes {operation.object} reach {n}")
+
+    def is_unconfirmed(self, change: int) -> bool:
+        """Whether this change was asked for with `allow_unconfirmed`."""
+        return self.operations[change - 1].unconfirmed
 
     def new_due(self, delay_s: float) -> int:
         """A time for an alarm that no other alarm has."""
@@ -138,6 +222,50 @@ class History:
         ring = Operation(name, "ring", 0, 0, due=due)
         return self.asked(ring) if self.is_live else ring
 
+    # Web sockets
+
+    def connections_of(self, name: str) -> list[Connection]:
+        """Those that object *name* has accepted in this life, the oldest first."""
+        return [connection for connection in self._accepted if connection.object == name]
+
+    def listed(self, name: str) -> list[Connection]:
+        """Those that object *name* must have among its sockets now."""
+        return [c for c in self.connections_of(name) if c.is_listed]
+
+    def connected(self, name: str, tags: tuple[str, ...]) -> Connection:
+        """Somebody asks for a socket to object *name*."""
+        self._connection_count += 1
+        connection = Connection(
+            self._connection_count, name, tags, self.broken, self._count_troubles
+        )
+        self.connections.append(connection)
+        return connection
+
+    def _count_troubles(self) -> int:
+        tallies = {host.tally for host in self._hosts.values()}  # one a class
+        return sum(tally.broken + tally.overloaded for tally in tallies)
+
+    def accepted(self, connection: Connection, end: Any) -> None:
+        """The object keeps its end of a socket."""
+        connection.is_accepted(end)
+        self._accepted.append(connection)
+
+    def says(self, connection: Connection, what: Any, change: int) -> None:
+        """The object sends *what* on a socket; it must not be heard before all is on the disk that
+        was made by now, but for what is unconfirmed."""
+        rests_on = self._confirmed.get(connection.object, 0)
+        connection.says(what, change, rests_on)
+
+    def hears(self, connection: Connection, what: Any) -> None:
+        """A client hears *what* on a socket."""
+        if not self.is_live:
+            return
+        self.tick(f"socket {connection.number} hears {what!r}")
+        self.count("socket messages")
+        heard = connection.hears_end(what) if isinstance(what, End) else connection.hears(what)
+        if heard is not None:
+            self.rests(connection.object, heard.rests_on)
+
     # The verdict
 
     def judge(self) -> None:
@@ -148,3 +276,21 @@ class History:
                 self.violations.append(
                     f"{name} did what no patient object could:\n{search.report()}"
                 )
+
+    def judge_connections(self, *, is_at_rest: bool) -> None:
+        """Whether the sockets of this life heard all that they had to hear."""
+        for connection in self.connections:
+            if connection.outer is None:
+                continue
+            if is_at_rest:
+                connection.judge_at_rest()
+            elif connection.heard_end is not None:
+                connection.judge()
+
+
+def _loss_with(host: Host) -> Loss:
+    """What may be gone with the memory of *host*."""
+    if host.place.failed is not None:
+        return Loss.ALL
+    was_reset = host.phase is Phase.BROKEN and not isinstance(host.gate.broken, RuntimeClosed)
+    return Loss.UNSENT if was_reset else Loss.NOTHING

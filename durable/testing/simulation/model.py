@@ -2,11 +2,16 @@
 
 Its state is a number that every change raises by one, a pair of equal values that name the last
 change, the time of its alarm, and a few keys.
+
+What breaks is the machine below it. When its memory is lost it begins again with what the disk has.
+That is all, or it lacks the last changes. It never lacks one that somebody has heard of, unless
+that was made with `allow_unconfirmed`, nor one before a confirmed change that was heard of.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any
 
 from attrs import define, evolve, field, frozen
@@ -30,12 +35,26 @@ class State:
         return cls(found.get("n", 0), found.get(PAIR[0], 0), found.get("due"), keys)
 
 
+class Loss(Enum):
+    """What may be gone with an object's memory, of that which nobody could rely on."""
+
+    NOTHING = "nothing"
+    # An object that is reset drops what it has not handed to the disk, which is done when its turn
+    # ends. But a wipe waits for the batches before it, and lets none pass; and an item of a stream
+    # leaves in the middle of its turn.
+    UNSENT = "what was not handed to the disk"
+    # The power failed, or a commit.
+    ALL = "all"
+
+
 @define(eq=False)
 class Operation:
     """One step on one object, asked for from outside, and what became of it.
 
     Times are numbers of events in the history. An operation whose answer nobody heard may have
-    happened or not, until the life of the store that it was asked in ended.
+    happened or not, until the object's memory or the life of the store was lost that it was in.
+
+    A birth is an operation too: the object begins with the state that the disk has.
     """
 
     object: str
@@ -46,11 +65,23 @@ class Operation:
     value: Any = None
     returned: int | None = None
     answer: Any = None
-    over: int | None = None  # when the life ended
+    over: int | None = None  # when the life ended, or a successor of the instance was born
     after: Operation | None = None
+    # What it writes need not be on the disk when it is heard.
+    unconfirmed: bool = False
+    # Its answer waits until all is on the disk that was written before, unconfirmed or not.
+    syncs: bool = False
+    # Its answer is an item of a stream.
+    is_streamed: bool = False
+    # The next one is made in the same turn, so both are on the disk or none.
+    is_half: bool = False
+    # A birth: what may have been lost with the memory before it.
+    may_lose: Loss = Loss.NOTHING
     # What the object's own code says it did: the number it made, or saw.
     n: int | None = None
     due: int | None = None
+    # Of what was made by then, the last number that must be on the disk when this one is heard.
+    rests_on: int = 0
 
     @property
     def is_known(self) -> bool:
@@ -60,6 +91,7 @@ class Operation:
     def __repr__(self) -> str:
         heard = f"heard {self.answer!r} at {self.returned}" if self.is_known else "not heard"
         what = f"{self.kind} {self.key}={self.value!r}" if self.key else self.kind
+        what += " unconfirmed" * self.unconfirmed
         asked = f"{self.object}.{what} #{self.change}, called at {self.called}"
         return f"<{asked}, n={self.n}, {heard}>"
 
@@ -94,6 +126,59 @@ def apply(state: State, operation: Operation) -> tuple[State, Any]:
     return made, [made.n, was]
 
 
+@frozen
+class Unsure:
+    """A change that need not be on the disk, as far as what was heard tells."""
+
+    before: State
+    is_confirmed: bool
+    may_be_unsent: bool
+
+
+@frozen
+class Course:
+    """How far a patient object has come, and which of its last changes the disk may not have."""
+
+    state: State = State()
+    unsure: tuple[Unsure, ...] = ()  # the oldest first
+
+    def after(self, operation: Operation) -> Course | None:
+        """How it goes on; None if the operation cannot have been next."""
+        if operation.kind == "birth":
+            return self._reborn(operation)
+        state, answer = apply(self.state, operation)
+        if operation.n != state.n or (operation.is_known and operation.answer != answer):
+            return None
+        unsure = self.unsure
+        if operation.kind != "read":
+            unsure = (*unsure, _unsure(self.state, operation))
+        if operation.is_known:
+            unsure = _left_unsure(unsure, operation.syncs)
+        return Course(state, unsure)
+
+    def _reborn(self, birth: Operation) -> Course | None:
+        lost = [change for change in self.unsure if birth.may_lose is Loss.ALL]
+        if birth.may_lose is Loss.UNSENT:
+            first = next((p for p, change in enumerate(self.unsure) if change.may_be_unsent), None)
+            lost = [] if first is None else list(self.unsure[first:])
+        states = [self.state, *[change.before for change in lost]]
+        return Course(birth.answer) if birth.answer in states else None
+
+
+def _unsure(before: State, operation: Operation) -> Unsure:
+    may_be_unsent = operation.kind == "wipe" or operation.is_streamed
+    return Unsure(before, not operation.unconfirmed, may_be_unsent)
+
+
+def _left_unsure(unsure: tuple[Unsure, ...], syncs: bool) -> tuple[Unsure, ...]:
+    """What is still unsure when an answer has left: it has waited for all confirmed changes, and
+    the disk takes changes in their order."""
+    place = len(unsure)
+    while place and not syncs and not unsure[place - 1].is_confirmed:
+        place -= 1
+    return unsure[place:]
+
+
 @define(eq=False)
 class Search:
     """Whether the operations on one object can be put in an order that a patient object explains.
@@ -105,31 +190,35 @@ class Search:
     operations: list[Operation]
     # What the best try could not explain, for the report.
     best: list[Operation] = field(factory=list, init=False)
-    state: State = field(factory=State, init=False)
+    course: Course = field(factory=Course, init=False)
+
+    @property
+    def state(self) -> State:
+        return self.course.state
 
     def succeeds(self) -> bool:
         self.operations = sorted(
             (o for o in self.operations if o.is_known or o.n is not None), key=lambda o: o.called
         )
         known = sum(1 << place for place, o in enumerate(self.operations) if o.is_known)
-        tries: list[tuple[int, int, State, tuple[Operation, ...]]] = [(0, -1, State(), ())]
-        seen: set[tuple[int, State]] = set()
+        tries: list[tuple[int, int, Course, tuple[Operation, ...]]] = [(0, -1, Course(), ())]
+        seen: set[tuple[int, Course]] = set()
         while tries:
-            done, latest, state, order = tries.pop()
+            done, latest, course, order = tries.pop()
             if done & known == known:
-                self.best, self.state = list(order), state
+                self.best, self.course = list(order), course
                 return True
-            if (done, state) in seen:
+            if (done, course) in seen:
                 continue
-            seen.add((done, state))
+            seen.add((done, course))
             if len(order) >= len(self.best):
-                self.best, self.state = list(order), state
-            tries.extend(self._next(done, latest, state, order))
+                self.best, self.course = list(order), course
+            tries.extend(self._next(done, latest, course, order))
         return False
 
     def _next(
-        self, done: int, latest: int, state: State, order: tuple[Operation, ...]
-    ) -> list[tuple[int, int, State, tuple[Operation, ...]]]:
+        self, done: int, latest: int, course: Course, order: tuple[Operation, ...]
+    ) -> list[tuple[int, int, Course, tuple[Operation, ...]]]:
         found = []
         left = [(p, o) for p, o in enumerate(self.operations) if not done >> p & 1]
         bound = min((o.returned for _, o in left if o.returned is not None), default=None)
@@ -141,8 +230,8 @@ class Search:
                 continue
             if operation.after is not None and operation.after not in order:
                 continue
-            after, answer = apply(state, operation)
-            if operation.n != after.n or (operation.is_known and operation.answer != answer):
+            after = course.after(operation)
+            if after is None:
                 continue
             step = (
                 done | 1 << place,

@@ -7,45 +7,35 @@ patient object. Where it waits for the outside it does so before, after, or in a
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from random import Random
 from typing import Any
-
-import anyio
-import anyio.lowlevel
 
 from durable._model.messages import Request, Response
 from durable._object.alarms import AlarmInfo
-from durable._object.base import DurableObject
 from durable._object.state import State as ObjectState
 
-from .history import History
+from .listening import Listening
 from .model import PAIR
+from .storing import KEYS, READ_STYLES, TURN_STYLES
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-KEYS = ("k0", "k1", "k2")
-ALL = ("n", *PAIR, "due", *KEYS)
-
-READ_STYLES = 6
-WRITE_STYLES = 7
-# Those that write in the turn under way; a transaction begins at its end, as a batch of its own.
-TURN_STYLES = 6
 
 
 class Refusal(Exception):
     """What an object raises after it has written; carries its answer."""
 
 
-class Subject(DurableObject):
+class Subject(Listening):
     """Does as it is told, and tells the history what it does."""
 
     def __init__(self, ctx: ObjectState, env: Any) -> None:
         super().__init__(ctx, env)
-        self.history: History = env.history
-        self.chance: Random = self.history.chance
-        self.name: str = ctx.id.name or ""
-        self.history.born(self.name, self)
+        self.history = env.history
+        self.chance = self.history.chance
+        self.name = ctx.id.name or ""
+        self.history.born(self.name, self, ctx._host)
+        self._listen()
         if self.chance.random() < 0.3:
             ctx.block_concurrency_while(self._prepare)
 
@@ -59,6 +49,8 @@ class Subject(DurableObject):
     # In
 
     async def fetch(self, request: Request) -> Response:
+        if "upgrade" in request.headers:
+            return await self._connect(request)
         order = json.loads(await request.text())
         return Response(json.dumps(await self.do(**order)))
 
@@ -71,6 +63,8 @@ class Subject(DurableObject):
             self.history.arrived(self.name, stub, number)
         await self._pause(how["before"])
         answers: list[Any] = await getattr(self, f"_{kind}")(change, how)
+        if how["tells"] is not None:
+            self._broadcast(change, answers[0][0], how["tells"])
         await self._pause(how["after"])
         return answers
 
@@ -103,14 +97,14 @@ class Subject(DurableObject):
     async def _drop(self, change: int, how: dict[str, Any]) -> list[Any]:
         found = await self._load(how["read"])
         self._note(change, found)
-        was_there = self.ctx.storage.delete(how["key"])
+        was_there = self.ctx.storage.delete(how["key"], **self._option(change))
         await self._write(change, found, {}, how["write"] % TURN_STYLES)
         return [[found["n"] + 1, await was_there]]
 
     async def _wipe(self, change: int, how: dict[str, Any]) -> list[Any]:
         found = await self._load(how["read"])
         self._note(change, found)
-        self.ctx.storage.delete_all()
+        self.ctx.storage.delete_all(**self._option(change))
         await self._write(change, found, {}, how["write"] % TURN_STYLES)
         return [[found["n"] + 1, None]]
 
@@ -118,7 +112,7 @@ class Subject(DurableObject):
         found = await self._load(how["read"])
         due = self.history.new_due(how["delay"])
         self._note(change, found, due)
-        self.ctx.storage.set_alarm(EPOCH + timedelta(microseconds=due))
+        self.ctx.storage.set_alarm(EPOCH + timedelta(microseconds=due), **self._option(change))
         await self._write(change, found, {"due": due}, how["write"] % TURN_STYLES)
         return [[found["n"] + 1, None]]
 
@@ -126,7 +120,7 @@ class Subject(DurableObject):
         found = await self._load(how["read"])
         self._note(change, found)
         await self._write(change, found, {"due": None}, how["write"] % TURN_STYLES)
-        self.ctx.storage.delete_alarm()
+        self.ctx.storage.delete_alarm(**self._option(change))
         return [[found["n"] + 1, None]]
 
     async def _read(self, change: int, how: dict[str, Any]) -> list[Any]:
@@ -143,7 +137,20 @@ class Subject(DurableObject):
     async def _confirm(self, change: int, how: dict[str, Any]) -> list[Any]:
         answers = await self._touch(change, how)
         await self.ctx.confirmed()
-        self.history.said(self.name, answers[0][0])
+        self.history.told(change)
+        return answers
+
+    async def _sync(self, change: int, how: dict[str, Any]) -> list[Any]:
+        answers = await self._touch(change, how)
+        await self.ctx.storage.sync()
+        self.history.told(change, all_of_it=True)
+        return answers
+
+    async def _hang_up(self, change: int, how: dict[str, Any]) -> list[Any]:
+        """A change, and the end of some sockets."""
+        answers = await self._touch(change, how)
+        for ws in self.ctx.get_websockets()[: how["value"] % 3]:
+            self._close(self._connection_of(ws), ws, 4_001, change)
         return answers
 
     async def _twice(self, change: int, how: dict[str, Any]) -> list[Any]:
@@ -154,7 +161,7 @@ class Subject(DurableObject):
     async def _relay(self, change: int, how: dict[str, Any]) -> list[Any]:
         first = await self._touch(change, how)
         other = self.env.SUBJECTS.get_by_name(how["other"])
-        second: list[Any] = await other.hear(self.name, first[0][0], change + 1, how)
+        second: list[Any] = await other.hear(change + 1, how)
         return first + second
 
     async def drip(
@@ -168,10 +175,10 @@ class Subject(DurableObject):
             yield answer
             await self._pause(how["between"])
 
-    async def hear(self, sender: str, n: int, change: int, how: dict[str, Any]) -> list[Any]:
-        """Another object says that it has reached *n*."""
+    async def hear(self, change: int, how: dict[str, Any]) -> list[Any]:
+        """Another object says that it has made the change before this one."""
         self._steps()
-        self.history.said(sender, n)
+        self.history.told(change - 1)
         return await self._touch(change, how)
 
     async def _alone(self, change: int, how: dict[str, Any]) -> list[Any]:
@@ -219,84 +226,3 @@ class Subject(DurableObject):
     def _note(self, change: int, found: dict[str, Any], due: int | None = None) -> None:
         self._steps()
         self.history.made(change, found["n"] + 1, due)
-
-    async def _load(self, style: int) -> dict[str, Any]:
-        storage = self.ctx.storage
-        found: dict[str, Any]
-        if style == 0:
-            found = await storage.get(list(ALL))
-        elif style == 1:
-            found = await storage.list()
-        elif style == 2:
-            found = {key: await storage.get(key) for key in ALL}
-        elif style == 3:
-            found = {key: storage.kv.get(key) for key in ALL}
-        elif style == 4:
-            found = await self._load_at_once()
-        else:
-            found = {**await storage.list(prefix="k"), **await storage.get(["n", *PAIR, "due"])}
-        found = {key: value for key, value in found.items() if value is not None}
-        return {"n": 0, **found}
-
-    async def _load_at_once(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-
-        async def load(key: str) -> None:
-            found[key] = await self.ctx.storage.get(key)
-
-        async with anyio.create_task_group() as tasks:
-            for key in ALL:
-                tasks.start_soon(load, key)
-        return found
-
-    async def _write(
-        self, change: int, found: dict[str, Any], changes: dict[str, Any], style: int
-    ) -> None:
-        """Write *changes*, a new number and the pair, in one turn."""
-        storage = self.ctx.storage
-        puts = {PAIR[0]: change, "n": found["n"] + 1, PAIR[1]: change}
-        puts |= {key: value for key, value in changes.items() if value is not None}
-        for key, value in changes.items():
-            if value is None:
-                storage.delete(key)
-        if style == 0:
-            storage.put(puts)
-        elif style == 1:
-            await storage.put(puts)
-        elif style == 2:
-            for key, value in puts.items():
-                storage.put(key, value)
-        elif style == 3:
-            for key, value in puts.items():
-                await storage.put(key, value)
-        elif style == 4:
-            async with anyio.create_task_group() as tasks:
-                for key, value in puts.items():
-                    tasks.start_soon(self._put, key, value)
-        elif style == 5:
-            for key, value in puts.items():
-                storage.kv.put(key, value)
-        else:
-            await storage.transaction(lambda txn: self._write_in(txn, puts))
-
-    async def _put(self, key: str, value: Any) -> None:
-        await self.ctx.storage.put(key, value)
-
-    async def _write_in(self, txn: Any, puts: dict[str, Any]) -> None:
-        txn.put(puts)
-        await self._pause(self.chance.randrange(3))
-
-    async def _pause(self, kind: int) -> None:
-        """Wait for the outside, in one way or other."""
-        clock_sleep: Callable[[float], Awaitable[None]] = self.env.sleep
-        if kind == 1:
-            await anyio.lowlevel.checkpoint()
-        elif kind == 2:
-            for _ in range(20):
-                await anyio.lowlevel.checkpoint()
-        elif kind == 3:
-            await clock_sleep(1.5)
-        self._steps()
-
-    def _steps(self) -> None:
-        self.history.steps(self.name, self)
