@@ -43,18 +43,20 @@ LOOK_EVERY_S = 30.0
 
 @define(eq=False)
 class _Expecting:
-    """The origin of a batch that sets an alarm: its own, and then the scheduler, is told."""
+    """The origin of a batch that changes an alarm: its own, and then the scheduler, is told."""
 
     origin: Origin
     alarms: Alarms
-    due_us: int
 
     def batch_durable(self, batch: Batch) -> None:
         self.origin.batch_durable(batch)
-        self.alarms._expect(self.due_us)
+        if isinstance(batch.alarm, Alarm):
+            self.alarms.expect(batch.alarm.due_us)
 
     def batch_failed(self, batch: Batch, error: DurableError) -> None:
         self.origin.batch_failed(batch, error)
+        # The disk has what it had; or has it all, and could not say so.
+        self.alarms.ask()
 
 
 Key = tuple[int, bytes]
@@ -95,9 +97,8 @@ class Alarms:
             self._timer.cancel()
 
     def submitting(self, batch: Batch) -> None:
-        """A batch goes to the disk; if it sets an alarm, look in time."""
-        if isinstance(batch.alarm, Alarm):
-            batch.origin = _Expecting(batch.origin, self, batch.alarm.due_us)
+        """A batch that changes an alarm goes to the disk: look in time."""
+        batch.origin = _Expecting(batch.origin, self)
 
     def ask(self) -> None:
         """Look at the index in the next round of the loop."""
@@ -105,7 +106,7 @@ class Alarms:
             self._is_asked = True
             self.services.loop.call_soon(self._look)
 
-    def _expect(self, due_us: int) -> None:
+    def expect(self, due_us: int) -> None:
         if self._delay_s(due_us) <= self._looks_at_s - self.services.clock.steady():
             if self._delay_s(due_us) <= 0:
                 self.ask()
@@ -133,16 +134,19 @@ class Alarms:
             return
         now_us = int(self.services.clock.now() * 1_000_000)
         next_us: int | None = None
+        steady_s = self.services.clock.steady()
+        again_s = [when_s for _, when_s in self._uncounted.values()]
         for due in self._in_order():
             if due.due_us > now_us:
                 next_us = due.due_us
                 break
             if len(self._ringing) >= RINGING_MAX:
                 break  # the end of one of them makes us look again
-            self._ring(due)
-        waiting_s = [when_s for _, when_s in self._uncounted.values()]
-        if waiting_s:
-            delay_s = min(waiting_s) - self.services.clock.steady()
+            if not self._ring(due):
+                # What its object has done to it may not come to be, if that breaks.
+                again_s.append(steady_s + LOOK_EVERY_S)
+        if again_s:
+            delay_s = min(again_s) - steady_s
             soonest_us = now_us + int(max(delay_s, 0.001) * 1_000_000)
             next_us = soonest_us if next_us is None else min(next_us, soonest_us)
         self._look_at(next_us)
@@ -156,22 +160,22 @@ class Alarms:
                 if due.class_number in self.namespaces:
                     yield due
 
-    def _ring(self, due: DueAlarm) -> None:
+    def _ring(self, due: DueAlarm) -> bool:
+        """Ring an alarm that is due. False: its object says that it has none, or not yet."""
         key = (due.class_number, due.base)
-        if key in self._ringing:
-            return
         failures, not_before_s = self._uncounted.get(key, (0, 0.0))
-        if failures and not_before_s > self.services.clock.steady():
-            return
+        if key in self._ringing or (failures and not_before_s > self.services.clock.steady()):
+            return True
         namespace = self.namespaces[due.class_number]
         host = namespace.host_of_base(due.base)
         alarm = host.shelf.alarm
         if alarm is None or self._delay_s(alarm.due_us) > 0:
-            return  # it was just deleted or put off; the index will hear of it
-        if not hasattr(namespace.cls, "alarm"):
+            return False  # it was just deleted or put off; the index will hear of it
+        if hasattr(namespace.cls, "alarm"):
+            self._start(key, host, alarm)
+        else:
             self._drop(host, alarm)
-            return
-        self._start(key, host, alarm)
+        return True
 
     def _drop(self, host: Host, alarm: Alarm) -> None:
         log.warning(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from durable._storage.cache import Cache
 from durable._storage.cache_budget import CacheBudget
 from durable._storage.spans import NOTHING
 from durable.testing import Faults, VirtualClock
+from durable.testing.simulation.disk import UnsureFaults
 
 pytestmark = pytest.mark.backends("asyncio", "trio")
 
@@ -202,3 +204,61 @@ async def test_a_reset_is_heard_by_a_client_whose_goodbye_has_no_reply_yet(
         await durable.testing.abort_all(runtime)
         with anyio.fail_after(10), pytest.raises(durable.WebSocketClosed):
             await anext(ws)
+
+
+class Sleeper(durable.DurableObject):
+    """Notes in the class when its alarm has rung, since what it keeps is lost."""
+
+    rang: ClassVar[list[str]] = []
+    door: ClassVar[anyio.Event]
+
+    async def set(self, seconds: float) -> None:
+        await self.ctx.storage.set_alarm(timedelta(seconds=seconds))
+
+    async def unset_and_wait(self) -> None:
+        async def wait(txn: durable.Transaction) -> None:
+            txn.delete_alarm()
+            await self.door.wait()
+
+        await self.ctx.storage.transaction(wait)
+
+    async def alarm(self) -> None:
+        self.rang.append(str(self.ctx.id.name))
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 40.0])
+async def test_an_alarm_rings_whose_commit_was_made_and_said_to_have_failed(
+    tmp_path: Path, seconds: float
+) -> None:
+    """The disk could not say whether it had written: the index is looked at again."""
+    Sleeper.rang.clear()
+    clock, faults = VirtualClock(), UnsureFaults()
+    async with durable.testing.open(tmp_path / "store", clock=clock, faults=faults) as runtime:
+        sleeper = runtime.namespace(Sleeper).get_by_name("a")
+        faults.is_unsure = True
+        with pytest.raises(durable.CommitFailed):
+            await sleeper.set(seconds)
+        await clock.advance(41)
+
+        assert Sleeper.rang == ["a"]
+
+
+async def test_an_alarm_rings_whose_object_broke_before_it_had_deleted_it(
+    tmp_path: Path,
+) -> None:
+    """It was due while the object's own deletion of it was on its way, which came to nothing."""
+    Sleeper.rang.clear()
+    Sleeper.door = anyio.Event()
+    clock = VirtualClock()
+    async with durable.testing.open(tmp_path / "store", clock=clock) as runtime:
+        sleeper = runtime.namespace(Sleeper).get_by_name("a")
+        await sleeper.set(10)
+        waiting = sleeper.unset_and_wait()
+        await clock.advance(11)
+        assert Sleeper.rang == []
+        await durable.testing.abort_all(runtime)
+        with pytest.raises(durable.ObjectReset):
+            await waiting
+        await clock.advance(31)
+
+        assert Sleeper.rang == ["a"]
