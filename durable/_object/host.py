@@ -1,9 +1,7 @@
 """The host: keeper of one live object, from its first event until it is evicted or broken.
 
 A host lives once: STARTING, RUNNING, then EVICTED or BROKEN, after which the next event finds a new
-host. What a broken one leaves behind: its callers get the reason, its code is never resumed, what
-it had not sealed is forgotten, what it had sealed goes on to the disk.
-"""
+host. What a broken one leaves behind: its callers get the reason, its code is never resumed, X"""
 
 from __future__ import annotations
 
