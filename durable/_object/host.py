@@ -1,7 +1,9 @@
 """The host: keeper of one live object, from its first event until it is evicted or broken.
 
 A host lives once: STARTING, RUNNING, then EVICTED or BROKEN, after which the next event finds a new
-host. What a broken one leaves behind: its callers get the reason, its code is never resumed, X"""
+host. What a broken one leaves behind: its callers get the reason, its code is never resumed, what
+had left it goes on to the disk, and what had not is forgotten.
+"""
 
 from __future__ import annotations
 
