@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import itertools
+import math
 import random
 import traceback
 from collections.abc import Awaitable, Callable
@@ -38,7 +39,7 @@ class ShuffledLoop(asyncio.SelectorEventLoop):
         timers: Any = self._scheduled  # type: ignore[attr-defined]
         if ready:
             self._shuffle(ready)
-        elif timers:
+        elif timers and not math.isinf(timers[0].when()):  # a sleep for ever has no end to go to
             self._now_s = max(self._now_s, timers[0].when())
         super()._run_once()  # type: ignore[misc]
 
