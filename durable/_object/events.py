@@ -14,6 +14,7 @@ from durable._gates.delivery import CURRENT, Delivery
 from durable._model.errors import DurableError, ObjectReset
 
 if TYPE_CHECKING:
+    from durable._gates.delivery import Line
     from durable._gates.input_gate import InputGate
 
     from .host import Host
@@ -42,7 +43,7 @@ class Event(Delivery[T]):
         self._is_done = False
         self._error = None
         self._waiting = None
-        self.body = body
+        self.body: Callable[[], Any] = body
         self.context = context
         self.label = label
         self.parent: Delivery[Any] | None = None
@@ -50,7 +51,7 @@ class Event(Delivery[T]):
         self.fanned_out = False
         self.is_section = False
         self.has_left = False
-        self.line = None
+        self.line: Line | None = None
         self.host: Host = host
         # The delivery, of another object or this one, whose code made the call.
         self.caller: Delivery[Any] | None = caller

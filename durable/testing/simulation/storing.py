@@ -14,6 +14,7 @@ import anyio
 import anyio.lowlevel
 
 from durable._object.base import DurableObject
+from durable._object.state import State
 
 from .history import History
 from .model import PAIR
@@ -30,9 +31,11 @@ TURN_STYLES = 6
 class Storing(DurableObject):
     """Reads and writes as it is told, and waits for the outside."""
 
-    history: History
-    chance: Random
-    name: str
+    def __init__(self, ctx: State, env: Any) -> None:
+        super().__init__(ctx, env)
+        self.history: History = env.history
+        self.chance: Random = self.history.chance
+        self.name: str = ctx.id.name or ""
 
     async def _load(self, style: int) -> dict[str, Any]:
         storage = self.ctx.storage

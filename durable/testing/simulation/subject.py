@@ -31,9 +31,6 @@ class Subject(Listening):
 
     def __init__(self, ctx: ObjectState, env: Any) -> None:
         super().__init__(ctx, env)
-        self.history = env.history
-        self.chance = self.history.chance
-        self.name = ctx.id.name or ""
         self.history.born(self.name, self, ctx._host)
         self._listen()
         if self.chance.random() < 0.3:
