@@ -332,6 +332,8 @@ class Environment:
         if (pages := self._lmdb.info()["last_pgno"] + 1) > self._pages_filled:
             lengthen(os.path.join(self.path, DATA_FILE), pages * self._page_size)
             self._pages_filled = pages
+            # Perhaps it grew since somebody who only looked was killed, and still has old pages.
+            self._lmdb.reader_check()
 
     # The end
 

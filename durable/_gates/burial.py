@@ -22,6 +22,8 @@ import logging
 import sys
 import sysconfig
 from collections.abc import Iterator
+from functools import partial
+from operator import is_
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -96,9 +98,10 @@ def _waited_for(code: Any) -> Iterator[object]:
 
 def _behind(value: object) -> Iterator[object]:
     """The code that *value* stands for, if it is a link to some."""
-    if isinstance(value, SUSPENDABLE):
+    kind = type(value)
+    if kind in SUSPENDABLE:
         yield value
-    elif type(value).__name__ in _LINKS:
+    elif kind.__name__ in _LINKS:
         for inner in gc.get_referents(value):
             yield from _behind(inner)
 
@@ -107,9 +110,11 @@ def _owned(code: object) -> Iterator[object]:
     """What the variables, loops and `with` blocks of *code* have, and nobody else."""
     held = gc.get_referents(code)
     for value in held:
-        if isinstance(value, SUSPENDABLE):
+        # Not isinstance, here and below: it asks what is no such thing for its `__class__`, and
+        # that of a proxy is somebody's code.
+        if type(value) in SUSPENDABLE:
             # Each reference of *code* is one here too.
-            times = 2 * sum(other is value for other in held)
+            times = 2 * sum(map(partial(is_, value), held))
             if sys.getrefcount(value) - _BORROWED <= times:
                 yield value
         elif type(value).__name__ in _LINKS:
@@ -120,13 +125,14 @@ def _owned(code: object) -> Iterator[object]:
 
 def _entered(value: Any) -> Iterator[object]:
     """The code of a context manager, which only the one who has entered it goes on with."""
-    if isinstance(value, MethodType):  # its `__exit__`
+    if type(value) is MethodType:  # its `__exit__`
         value = value.__self__
-    if isinstance(value, contextlib._GeneratorContextManagerBase):
+    kind = type(value)
+    if issubclass(kind, contextlib._GeneratorContextManagerBase):
         yield value.gen
-    elif isinstance(value, contextlib.closing | contextlib.aclosing):
+    elif issubclass(kind, contextlib.closing | contextlib.aclosing):
         yield from _behind(getattr(value, "thing", None))
-    elif isinstance(value, contextlib._BaseExitStack):
+    elif issubclass(kind, contextlib._BaseExitStack):
         for _, leave in getattr(value, "_exit_callbacks", ()):
             yield from _entered(leave)
 

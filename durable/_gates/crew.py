@@ -4,11 +4,13 @@ A task costs more than most deliveries do. So one that is on its way to its firs
 all deliveries that are let in until then, and serves them in that order; and at the end of one it
 serves the next of the same object. When a delivery waits, the others get tasks of their own.
 
-Rule: a task serves one delivery at a time, so `current_task()` is honest.
+Rule: a task serves one delivery at a time, so `current_task()` is honest. Nor does it serve another
+once somebody has kept it, to cancel it later or to know by it who is who.
 """
 
 from __future__ import annotations
 
+import sys
 import types
 from collections import deque
 from collections.abc import Callable
@@ -70,13 +72,13 @@ class Crew:
             return
         self.in_line += 1
         row.deliveries.append(delivery)
-        assert row.task is not None
-        if not self.loop.may_reuse(row.task):  # cancelled before its first step, by somebody
+        # No task yet: a finalizer calls, run by the collector while the task is being made.
+        if row.task is not None and not self.loop.may_reuse(row.task):  # cancelled by somebody
             self.send(row.take(), row)
 
     def send(self, delivery: Delivery[Any], row: Row) -> None:
         """Start a task for *delivery* and those in *row*, which more may join on its way."""
-        self._coming = row
+        self._coming, row.task = row, None
         self.spawn(delivery, row)
 
     def spawn(self, delivery: Delivery[Any], row: Row) -> None:
@@ -90,6 +92,7 @@ class Crew:
         task = loop.own_task()
         row: Row | None = all_of_them
         in_a_row = 0
+        known = _known(task, all_of_them)
         run: Callable[..., Any] | None = None
         try:
             while True:
@@ -127,21 +130,30 @@ class Crew:
                     # The delivery is in it: who drops the answer then drops what came with it.
                     del delivery.context
                     value = error = None
+                if following is None and row is None:
+                    return False
+                is_fit = loop.may_reuse(task) and _known(task, all_of_them) <= known
                 if following is not None:
                     in_a_row += 1
-                    if in_a_row < SERVED_IN_A_ROW_MAX and loop.may_reuse(task):
+                    if in_a_row < SERVED_IN_A_ROW_MAX and is_fit:
                         delivery, run = following, following.context.run
                         continue
                     gate.start(following)
                 if row is None:
                     return False
                 delivery, in_a_row = row.take(), 0
-                if not loop.may_reuse(task):
+                if not is_fit:
                     self.send(delivery, row)
                     return False
                 run = delivery.context.run
         finally:
             loop.ended(task)
+
+
+def _known(task: Task, row: Row) -> int:
+    """To how many *task* is known, but for its row: that has it from the first step on, or only
+    after it if tasks are eager."""
+    return sys.getrefcount(task) - (row.task is not None)
 
 
 def _begin_in(

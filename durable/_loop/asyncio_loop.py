@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -21,6 +22,11 @@ EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) els
 EAGER_DEPTH_MAX = 12
 
 
+def _anyio_states() -> Any:
+    # Private, so it may go; then the scopes that an author leaves open are not seen.
+    return getattr(importlib.import_module("anyio._backends._asyncio"), "_task_states", {})
+
+
 @define(eq=False)
 class AsyncioLoop:
     name = "asyncio"
@@ -28,6 +34,8 @@ class AsyncioLoop:
     _loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop, init=False)
     _tasks: set[asyncio.Task[bool | None]] = field(factory=set, init=False)
     _depth: int = field(default=0, init=False)
+    # In which of anyio's cancel scopes a task is.
+    _anyio_states: Any = field(factory=_anyio_states, init=False)
 
     def is_here(self) -> bool:
         # Made for this very question: None on another thread, and in a forked child.
@@ -70,7 +78,11 @@ class AsyncioLoop:
             self._loop.call_soon_threadsafe(callback)
 
     def may_reuse(self, task: Any) -> bool:
-        return not task.cancelling()
+        # Before Python 3.13 `uncancel` does not take back what the task has not been told yet.
+        if task.cancelling() or task._must_cancel:
+            return False
+        state = self._anyio_states.get(task)
+        return state is None or state.cancel_scope is None
 
     def is_cancellation(self, error: BaseException) -> bool:
         return isinstance(error, asyncio.CancelledError)
@@ -84,8 +96,7 @@ class AsyncioLoop:
         # asyncio lets a task end wherever its code is suspended. anyio would keep what is inside of
         # a scope that nobody leaves, and the scope's timer.
         task = asyncio.current_task()
-        states = getattr(sys.modules.get("anyio._backends._asyncio"), "_task_states", {})
-        state = states.get(task)
+        state = self._anyio_states.get(task)
         while state is not None and getattr(state.cancel_scope, "_host_task", None) is task:
             state.cancel_scope.__exit__(None, None, None)
 

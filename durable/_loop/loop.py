@@ -64,7 +64,8 @@ class Loop(Protocol):
         """Call back on the loop's thread. From any thread; dropped once the loop has ended."""
 
     def may_reuse(self, task: Task) -> bool:
-        """Whether *task*, at the end of its work, is fit to do more: no cancellation clings."""
+        """Whether *task*, at the end of its work, is fit to do more: no cancellation clings to it,
+        and no cancel scope was left open in it."""
 
     def is_cancellation(self, error: BaseException) -> bool:
         """Whether *error* is how the backend cancels a task."""

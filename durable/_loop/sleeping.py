@@ -38,7 +38,7 @@ def forget_timer(coro: Any) -> None:
     loop would keep it, and in its contextvars whose sleep it is, until it is due."""
     if getattr(coro, "cr_code", None) is asyncio.sleep.__code__:
         for value in gc.get_referents(coro):
-            if hasattr(value, "when") and hasattr(value, "cancel"):
+            if type(value).__name__ == "TimerHandle":
                 value.cancel()
 
 

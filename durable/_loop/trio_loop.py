@@ -6,6 +6,7 @@ so an exception of the body leaves `durable.open` as it is, in no group.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine, Generator
@@ -21,6 +22,8 @@ from outcome import Value
 
 from .loop import CROWD
 from .trio_starts import own_start
+
+log = logging.getLogger("durable")
 
 
 @define(eq=False)
@@ -124,7 +127,12 @@ class TrioLoop:
             self._token.run_sync_soon(callback)
 
     def may_reuse(self, task: Any) -> bool:
-        return not task.scope.cancel_called
+        scope: trio.CancelScope = task.scope
+        if scope.cancel_called:
+            return False
+        current = trio.lowlevel.current_task()
+        is_own = _own_tasks.get(current) is task  # else it has not begun
+        return not is_own or not _is_inside(current, scope)
 
     def is_cancellation(self, error: BaseException) -> bool:
         return isinstance(error, trio.Cancelled)
@@ -137,24 +145,7 @@ class TrioLoop:
         """Nothing more to do: a Trio task that returns is no news to anybody."""
 
     async def bury(self) -> None:
-        nurseries = trio.lowlevel.current_task().child_nurseries
-        with trio.CancelScope(shield=True):
-            for nursery in nurseries:
-                nursery.cancel_scope.cancel()
-            # The tasks in them are of the same object and end by themselves, unless they are
-            # shielded; nobody can be told when, so this asks now and then.
-            while any(nursery.child_tasks for nursery in nurseries):
-                await trio.sleep(0.01)
-        task = trio.lowlevel.current_task()
-        # Trio takes a task that ends inside its own nursery for a programming error. What it shows
-        # of them is a copy.
-        task._child_nurseries.clear()
-        # So it does with scopes; and the one around a scope that nobody leaves has it for ever.
-        own = _own_tasks.get(task)
-        around: Any = task.parent_nursery if own is None else own.scope
-        began = around._cancel_status
-        while task._cancel_status is not began:
-            task._cancel_status._scope.__exit__(None, None, None)
+        await _leave_all()
 
     async def open(self) -> None:
         started = trio.Event()
@@ -202,6 +193,42 @@ _own_tasks: WeakKeyDictionary[trio.lowlevel.Task, TrioTask] = WeakKeyDictionary(
 
 
 async def _run_in_scope(task: TrioTask, body: Coroutine[Any, Any, bool | None]) -> None:
-    _own_tasks[trio.lowlevel.current_task()] = task
+    current = trio.lowlevel.current_task()
+    _own_tasks[current] = task
     with task.scope:
         await body
+        if _is_inside(current, task.scope):
+            log.error(
+                "the code that %s() ran has ended inside of a cancel scope or a nursery that it "
+                "had entered, in an async generator perhaps that was left in the middle; close "
+                "what you enter: `async with aclosing(generator)`",
+                current.name,
+            )
+            await _leave_all()
+
+
+def _is_inside(current: trio.lowlevel.Task, scope: Any) -> bool:
+    """Whether code that *current* ran within *scope* is inside of others or of nurseries."""
+    return current._cancel_status is not scope._cancel_status or bool(current._child_nurseries)
+
+
+async def _leave_all() -> None:
+    """Leave the scopes and nurseries that code of the current task is inside of, and will be."""
+    task = trio.lowlevel.current_task()
+    nurseries = task.child_nurseries
+    with trio.CancelScope(shield=True):
+        for nursery in nurseries:
+            nursery.cancel_scope.cancel()
+        # The tasks in them are of the same object and end by themselves, unless they are shielded;
+        # nobody can be told when, so this asks now and then.
+        while any(nursery.child_tasks for nursery in nurseries):
+            await trio.sleep(0.01)
+    # Trio takes a task that ends inside its own nursery for a programming error. What it shows of
+    # them is a copy.
+    task._child_nurseries.clear()
+    # So it does with scopes; and the one around a scope that nobody leaves has it for ever.
+    own = _own_tasks.get(task)
+    around: Any = task.parent_nursery if own is None else own.scope
+    began = around._cancel_status
+    while task._cancel_status is not began:
+        task._cancel_status._scope.__exit__(None, None, None)

@@ -12,6 +12,7 @@ from contextvars import copy_context
 from typing import Any
 from weakref import ref
 
+from durable._gates.answers import when_done
 from durable._gates.delivery import CURRENT
 from durable._model.errors import WebSocketClosed
 from durable._model.messages import Request, Response
@@ -26,20 +27,37 @@ class Fetch(Event[Response]):
     """A call of `fetch`, and its answer.
 
     Tasks that the handler has started know the call as long as they live. So it does not keep a web
-    socket that its caller has taken: dropped by the caller, that one is gone.
+    socket that its caller has taken: dropped by the caller, that one is gone. So it is if the
+    caller has given up, and nobody awaits the answer when it comes.
     """
 
-    __slots__ = ()
+    __slots__ = ("awaiting",)
+
+    awaiting: int  # how many do; not set before the first
 
     def __await__(self) -> Generator[Any, Any, Response]:
-        answer: Any = yield from super().__await__()
+        self.awaiting = getattr(self, "awaiting", 0) + 1
+        try:
+            answer: Any = yield from super().__await__()
+        except BaseException:
+            self.awaiting -= 1
+            when_done(self, self._given_up)
+            raise
+        self.awaiting -= 1
         response: Response | None = answer() if isinstance(answer, ref) else answer
         if response is None:
             raise WebSocketClosed("the answer was awaited before, and its socket dropped since")
+        self._keep_weakly(response)
+        return response
+
+    def _given_up(self) -> None:
+        if not self.awaiting and self._error is None and not isinstance(self._value, ref):
+            self._keep_weakly(self._value)
+
+    def _keep_weakly(self, response: Response) -> None:
         if response.websocket is not None:
             taken: Any = ref(response)
             self._value = taken
-        return response
 
 
 def detach_body(message: Request | Response, services: Services, host: Host | None) -> None:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("durable")
 
 IN_LINE_MAX = 64
+LEAVING_MIN = 64
 GOING_AWAY = 1001
 
 ACCEPTED_BEFORE = (
@@ -70,6 +71,8 @@ class Sockets:
     _classic: dict[ref[WebSocket], Host] = field(factory=dict, init=False)
     # Those whose peer has said goodbye, and has perhaps no reply yet.
     _leaving: list[ref[WebSocket]] = field(factory=list, init=False)
+    # When they are so many, those that have gone since are taken out.
+    _leaving_max: int = field(default=LEAVING_MIN, init=False)
     # Sockets that have something to read and nothing in the object's line.
     _lined: deque[ObjectSocket] = field(factory=deque, init=False)
     _in_line: int = field(default=0, init=False)
@@ -231,7 +234,11 @@ class Sockets:
 
     def _leaves(self, ws: WebSocket) -> None:
         """The reply to *ws* may be held back for long, and a reset must still be heard there."""
-        self._leaving = [which for which in (*self._leaving, ref(ws)) if _is_leaving(which())]
+        self._leaving.append(ref(ws))
+        if len(self._leaving) > self._leaving_max:
+            self._leaving = [which for which in self._leaving if _is_leaving(which())]
+            # So that thousands may leave at once: each is looked at twice or so.
+            self._leaving_max = max(LEAVING_MIN, 2 * len(self._leaving))
 
     def _forget(self, ws: ObjectSocket) -> None:
         if ws not in self._hibernatable:
@@ -265,7 +272,8 @@ class Sockets:
     def disconnect_all(self) -> None:
         """The object was reset, or the store closes: its sockets are gone for whoever has them."""
         self.services.sockets.pop(self.object_id.raw, None)
-        others = [ws for which in (*self._classic, *self._leaving) if (ws := which()) is not None]
+        leaving = [which for which in self._leaving if _is_leaving(which())]
+        others = [ws for which in (*self._classic, *leaving) if (ws := which()) is not None]
         sockets = [*self._hibernatable, *others]
         self._hibernatable.clear()
         self._by_tag.clear()

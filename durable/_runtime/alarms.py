@@ -135,7 +135,8 @@ class Alarms:
         now_us = int(self.services.clock.now() * 1_000_000)
         next_us: int | None = None
         steady_s = self.services.clock.steady()
-        again_s = [when_s for _, when_s in self._uncounted.values()]
+        # Those whose time has come are found below, unless their objects have no alarm any more.
+        again_s = [when_s for _, when_s in self._uncounted.values() if when_s > steady_s]
         for due in self._in_order():
             if due.due_us > now_us:
                 next_us = due.due_us

@@ -259,7 +259,11 @@ class OpenStore:
     def _pass_on(self, batch: Batch) -> None:
         if batch.alarm is not Unchanged.UNCHANGED:
             self._alarms.submitting(batch)
-        self._committer.submit(batch)
+        try:
+            self._committer.submit(batch)
+        except RuntimeClosed as closed:
+            # The grace time is over, and here is code that goes on writing, cancelled or not.
+            batch.origin.batch_failed(batch, closed)
 
     def _is_busy(self) -> bool:
         """Whether threads are at work, in a way that a test need not end."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -293,6 +295,39 @@ def test_after_a_close_every_call_says_so(tmp_path: Path) -> None:
     ):
         with pytest.raises(RuntimeClosed, match="is closed"):
             call()
+
+
+LOOKS_ON = """
+import sys
+from durable.operate import look
+
+with look(sys.argv[1]) as store, store.one_moment():
+    print(list(store.objects()), flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_who_was_killed_while_it_looked_keeps_no_old_pages(store: Environment) -> None:
+    """The file grows by what is written while somebody looks, and not for ever after."""
+    place = place_of(store)
+    data = Path(store.path) / "data.mdb"
+
+    def write() -> None:
+        store.commit([batch_of(store, place, {"a": b"\xc6" + bytes(100_000)})])
+        store.refresh()
+
+    write()
+    command = [sys.executable, "-c", LOOKS_ON, store.path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as looker:
+        assert looker.stdout is not None
+        assert looker.stdout.readline()
+        looker.kill()
+    before = data.stat().st_size
+    for _ in range(50):
+        write()
+
+    assert data.stat().st_size < before + 10 * 100_000
+    store.commit([batch_of(store, place, {"a": VALUE})])
 
 
 def test_created_is_the_time_of_the_first_write(tmp_path: Path) -> None:

@@ -225,6 +225,27 @@ def test_buried_code_does_not_run_when_the_collector_finds_it(loop: Any) -> None
     assert ran == []
 
 
+@pytest.mark.skipif(not burial.CAN_MARK, reason="this Python cannot free what is suspended")
+def test_burial_runs_nothing_of_what_the_code_has(loop: Any) -> None:
+    """A variable may be a proxy, which does who knows what when it is asked what it is."""
+
+    class Proxy:
+        @property
+        def __class__(self) -> Any:
+            ran.append("proxy")
+            raise RuntimeError("there is nothing behind it at the moment")
+
+    async def has(proxy: Proxy) -> None:
+        await waits()
+
+    coro: Any = has(Proxy())
+    coro.send(None)
+    burial.bury(coro, loop)
+    del coro
+
+    assert ran == []
+
+
 def test_where_it_cannot_be_freed_it_is_kept_and_told(
     loop: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

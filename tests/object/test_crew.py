@@ -14,6 +14,7 @@ import durable
 import durable.testing
 
 OBJECTS = 50
+SCOPES: list[anyio.CancelScope] = []
 WHO: ContextVar[str] = ContextVar("WHO", default="nobody")
 
 
@@ -23,6 +24,7 @@ class Worker(durable.DurableObject):
     def __init__(self, ctx: durable.State, env: Any) -> None:
         super().__init__(ctx, env)
         self.door = anyio.Event()
+        self.task: asyncio.Task[Any] | None = None
 
     async def add(self) -> int:
         self.ctx.storage.put("n", await self.ctx.storage.get("n", 0) + 1)
@@ -51,6 +53,24 @@ class Worker(durable.DurableObject):
         assert task is not None
         task.cancel()
         return "done"
+
+    async def take_back_a_cancellation(self) -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        task.uncancel()
+        return "done"
+
+    async def cancel_the_one_before(self) -> bool:
+        before, self.task = self.task, asyncio.current_task()
+        if before is None or before.done():
+            return False
+        return before.cancel()
+
+    async def leave_scope_open(self) -> None:
+        scope = anyio.CancelScope()
+        scope.__enter__()
+        SCOPES.append(scope)
 
     async def give_up(self) -> None:
         self.ctx.abort("enough")
@@ -157,3 +177,53 @@ async def test_calls_are_served_although_somebody_cancelled_a_task_before_it_beg
     assert await all_of([stub.add() for stub in stubs[1:]]) == [2] * (OBJECTS - 1)
     await durable.testing.abort_all(runtime)
     assert await all_of([first]) in ([durable.ObjectReset], [2])  # that one began at once
+
+
+@pytest.mark.backends("asyncio", "uvloop")
+async def test_a_cancellation_that_was_taken_back_meets_no_other(runtime: durable.Runtime) -> None:
+    """Not even on a Python that tells the task of it all the same."""
+    stubs = workers(runtime)
+    calls = [stubs[0].take_back_a_cancellation(), *[stub.spin(2) for stub in stubs[1:]]]
+
+    assert durable.ObjectReset not in await all_of(calls)
+
+
+async def test_a_scope_that_a_handler_leaves_open_has_no_other_in_it(
+    runtime: durable.Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Cancelled later, by its deadline perhaps, it cancels nobody else's work."""
+    stubs = workers(runtime)
+    waiting = [stub.wait_at_door() for stub in stubs[1:]]
+    answers: list[Any] = []
+
+    async def hear() -> None:
+        answers.extend(await all_of([stubs[0].leave_scope_open(), *waiting]))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(hear)
+        await all_of([stub.spin(1) for stub in stubs[1:]])
+        SCOPES.pop().cancel()
+        await all_of([stub.spin(1) for stub in stubs[1:]])
+        await all_of([stub.open_door() for stub in stubs[1:]])
+
+    assert answers == [None] + ["came in"] * (OBJECTS - 1)
+
+
+@pytest.mark.backends("asyncio", "uvloop")
+async def test_a_task_that_an_object_has_kept_serves_no_other(runtime: durable.Runtime) -> None:
+    """Who cancels the task of an earlier call, which is over, cancels nothing."""
+    stubs = workers(runtime)
+    waiting = [stub.wait_at_door() for stub in stubs[1:]]
+    answers: list[Any] = []
+
+    async def hear() -> None:
+        answers.extend(await all_of([stubs[0].cancel_the_one_before(), *waiting]))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(hear)
+        await all_of([stub.spin(1) for stub in stubs[1:]])
+        in_line = [stubs[0].cancel_the_one_before() for _ in range(5)]
+        assert await all_of(in_line) == [False] * 5
+        await all_of([stub.open_door() for stub in stubs[1:]])
+
+    assert answers == [False] + ["came in"] * (OBJECTS - 1)

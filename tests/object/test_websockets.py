@@ -12,7 +12,8 @@ import durable
 from durable import Response, WebSocket, WebSocketPair
 from durable._model import frames
 from durable._model import websocket as model
-from durable.testing import VirtualClock, evict, is_live, settle
+from durable._object import sockets
+from durable.testing import VirtualClock, abort_all, evict, is_live, settle
 
 
 def accepted_pair() -> tuple[WebSocket, WebSocket]:
@@ -45,6 +46,14 @@ class Echo(durable.DurableObject):
         self.server.accept()
         self.server.send("hello")
         return client
+
+    async def many(self, count: int) -> list[WebSocket]:
+        """Answers with so many of them."""
+        pairs = [WebSocketPair() for _ in range(count)]
+        self.servers = [server for _, server in pairs]
+        for server in self.servers:
+            server.accept()
+        return [client for client, _ in pairs]
 
 
 async def connect(runtime: durable.Runtime) -> tuple[Any, WebSocket]:
@@ -466,3 +475,28 @@ async def test_an_idle_reader_is_no_work(runtime: durable.Runtime) -> None:
     await connect(runtime)
 
     await settle(lambda: False)
+
+
+async def test_many_peers_may_say_goodbye_at_once(
+    runtime: durable.Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What that costs each of them does not grow with their number, read or not."""
+    looked: list[WebSocket | None] = []
+    look = sockets._is_leaving
+
+    def counted(ws: WebSocket | None) -> bool:
+        looked.append(ws)
+        return look(ws)
+
+    monkeypatch.setattr(sockets, "_is_leaving", counted)
+    stub = runtime.namespace(Echo).get_by_name("a")
+    clients = await stub.many(1_000)
+    for client in clients:
+        client.accept()
+        client.close(1000)
+
+    assert len(looked) < 4 * len(clients)
+    await abort_all(runtime)
+    for client in clients:
+        with pytest.raises(durable.WebSocketClosed):
+            await read_all(client)

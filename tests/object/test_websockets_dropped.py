@@ -30,6 +30,7 @@ def fresh() -> None:
     heard.clear()
     DOORS.clear()
     DOORS["door"] = anyio.Event()
+    DOORS["end"] = anyio.Event()
 
 
 @pytest.fixture
@@ -51,6 +52,9 @@ class Room(durable.DurableObject):
             case "/raise":
                 raise LookupError("no such room")
             case "/wait":
+                await DOORS["door"].wait()
+            case "/wait-and-work":
+                self.ctx.wait_until(DOORS["end"].wait())
                 await DOORS["door"].wait()
             case "/work":
                 self.ctx.wait_until(DOORS["door"].wait())
@@ -397,6 +401,25 @@ async def test_work_that_goes_on_keeps_no_client(
 
     assert heard == [LOST]
     DOORS["door"].set()
+
+
+async def test_work_that_goes_on_keeps_no_client_of_a_caller_that_has_given_up(
+    runtime: durable.Runtime, clock: VirtualClock, no_collector: None
+) -> None:
+    """Nobody takes what the call has brought; who gave up for a while only may still do so."""
+    answers = [room(runtime).fetch("https://room/wait-and-work") for _ in range(2)]
+    for answer in answers:
+        with anyio.move_on_after(0):
+            await answer
+    taken = answers.pop()
+    DOORS["door"].set()
+    response = await taken
+    del answer, answers
+    await clock.settle()
+
+    assert heard == [LOST]
+    assert await taken is response
+    DOORS["end"].set()
 
 
 # Sockets that objects and programs read themselves

@@ -10,6 +10,7 @@ import pytest
 
 import durable
 import durable.testing
+from durable._runtime.alarms import Alarms
 
 from .conftest import Start, Store
 
@@ -483,6 +484,32 @@ class NoHandler(durable.DurableObject):
 
     async def when(self) -> Any:
         return await self.ctx.storage.get_alarm()
+
+
+async def test_an_alarm_that_could_not_ring_and_was_deleted_is_not_looked_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was to be tried again, and is gone by then, makes nobody look for it over and over."""
+    looked: list[None] = []
+    look = Alarms._look
+
+    def counted(alarms: Alarms) -> None:
+        looked.append(None)
+        look(alarms)
+
+    monkeypatch.setattr(Alarms, "_look", counted)
+    async with store.open() as runtime:
+        ringers = runtime.namespace(Ringer)
+        await ringers.get_by_name("a").set(10)
+        store.faults.fail_commits()
+        await store.clock.advance(10)
+        store.faults.repair()
+        await ringers.get_by_name("a").unset()
+        looked.clear()
+        await store.clock.advance(60)
+
+    assert [name for _, name, _, _ in RINGS] == ["a"]
+    assert len(looked) < 5
 
 
 async def test_a_class_without_a_handler_cannot_set_an_alarm(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -48,6 +49,12 @@ class Worker(durable.DurableObject):
         await anyio.sleep(0)
         self.ctx.storage.put("gave up", True)
         return "gave up"
+
+    async def writes_for_ever(self) -> None:
+        while True:
+            with suppress(asyncio.CancelledError), anyio.CancelScope(shield=True):
+                await anyio.sleep(0)
+            self.ctx.storage.put("written", "again")
 
     async def never_ends(self) -> None:
         self.ctx.storage.put("written", "before")
@@ -405,6 +412,20 @@ async def test_closing_waits_a_little_for_what_cannot_be_cancelled(
     async with store.open() as runtime:
         stored = await runtime.namespace(Worker).get_by_name("a").stored()
         assert stored["written"] == "after"
+
+
+async def test_closing_refuses_what_is_written_by_who_does_not_end(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Code that goes on writing after the grace time is reset, and nothing else comes of it."""
+    async with store.open(limits=durable.Limits(shutdown_s_max=0.01)) as runtime:
+        for name in "abc":
+            runtime.namespace(Worker).get_by_name(name).writes_for_ever()
+        await anyio.sleep(0)
+
+    async with store.open() as runtime:
+        assert runtime.statistics().batches_waiting == 0
+    assert [r.message for r in caplog.records if r.name == "asyncio"] == []
 
 
 async def test_a_cancelled_body_closes_in_order(store: Store) -> None:
