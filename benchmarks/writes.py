@@ -3,15 +3,26 @@
 One caller waits for each of its increments, so it waits for the disk. A thousand callers share a
 commit, as a thousand puts share a transaction of lmdb's; what the library costs then is its own
 work.
+
+One caller stands beside two of them: a commit in the caller's own thread, where nothing else goes
+on meanwhile, and one in a thread that then wakes the caller, as an event loop has to.
 """
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
+import anyio
 import lmdb
 import ormsgpack
+import sniffio
+import trio
 
 import durable
 
@@ -45,30 +56,67 @@ def plain_puts(folder: Path, keys: int) -> Work:
     return work
 
 
+@contextmanager
+def plain_thread(folder: Path) -> Iterator[Work]:
+    """The same, one by one, by a thread that takes each from a queue and wakes who waits."""
+    environment = lmdb.open(str(folder), map_size=MAP_SIZE)
+    asked: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+    if sniffio.current_async_library() == "trio":
+        call_soon: Any = trio.lowlevel.current_trio_token().run_sync_soon
+    else:
+        call_soon = asyncio.get_running_loop().call_soon_threadsafe
+
+    def commit() -> None:
+        value = 0
+        while (wake := asked.get()) is not None:
+            value += 1
+            with environment.begin(write=True) as transaction:
+                transaction.put(b"value", ormsgpack.packb(value))
+            call_soon(wake)
+
+    async def work(count: int) -> None:
+        for _ in range(count):
+            committed = anyio.Event()
+            asked.put(committed.set)
+            await committed.wait()
+
+    thread = threading.Thread(target=commit)
+    thread.start()
+    try:
+        yield work
+    finally:
+        asked.put(None)
+        thread.join()
+
+
 async def ask(setting: Setting) -> list[Row]:
     callers = setting.pick(20, 1_000, 1_000)
     async with durable.open(setting.new_folder(), bindings={"COUNTERS": Counter}) as runtime:
         counters = runtime.env.COUNTERS
         return [
-            await one_caller(setting, counters),
+            *await one_caller(setting, counters),
             await many_callers(setting, counters, callers, objects=callers),
             await many_callers(setting, counters, callers, objects=1),
         ]
 
 
-async def one_caller(setting: Setting, counters: Any) -> Row:
+async def one_caller(setting: Setting, counters: Any) -> list[Row]:
     stub = counters.get_by_name("one caller")
 
     async def ours(count: int) -> None:
         for _ in range(count):
             await stub.increment()
 
-    plain = plain_puts(setting.new_folder(), 1)
-    figures = await compare(
-        ours, plain, rounds=setting.pick(3, 300, 1_000), count=setting.pick(2, 5, 10)
-    )
     what = "durable increment, one caller"
-    return Row(what, "µs", figures[0], "put + commit", figures[1], rate_at_least(0.75))
+    rounds, count = setting.pick(3, 300, 1_000), setting.pick(2, 5, 10)
+    plain = plain_puts(setting.new_folder(), 1)
+    alone = await compare(ours, plain, rounds=rounds, count=count)
+    with plain_thread(setting.new_folder()) as plain:
+        beside_thread = await compare(ours, plain, rounds=rounds, count=count)
+    return [
+        Row(what, "µs", alone[0], "put + commit", alone[1], rate_at_least(0.75)),
+        Row(what, "µs", beside_thread[0], "the same in a thread", beside_thread[1]),
+    ]
 
 
 async def many_callers(setting: Setting, counters: Any, callers: int, *, objects: int) -> Row:
