@@ -189,7 +189,7 @@ def test_a_store_of_a_later_version_is_left_alone(
 # Becomes one who may not do everything, if it is one who may.
 UNPRIVILEGED = """
 import importlib, os, pkgutil, sys
-import encodings.idna, lmdb, rich.status
+import anyio._backends._asyncio, encodings.idna, lmdb, rich.status
 # Python itself may lie where nobody else can read: what is imported late is imported now.
 for module in pkgutil.iter_modules(lmdb.__path__, "lmdb."):
     if module.name.startswith("lmdb._") and not module.name.endswith("__main__"):
