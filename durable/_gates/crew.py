@@ -84,8 +84,8 @@ class Crew:
     def spawn(self, delivery: Delivery[Any], row: Row) -> None:
         row.task = self.loop.spawn(self._serve(delivery, row), delivery.label, delivery.context)
 
-    async def _serve(self, delivery: Delivery[Any], all_of_them: Row) -> bool:
-        """The body of a task. True: code was buried."""
+    async def _serve(self, delivery: Delivery[Any], all_of_them: Row) -> None:
+        """The body of a task."""
         if self._coming is all_of_them:
             self._coming = None
         loop = self.loop
@@ -118,7 +118,7 @@ class Crew:
                         else:
                             value = await drive(*_begin_in(run, delivery))
                     except Buried:
-                        return True
+                        return
                     except BaseException as raised:  # the author's, for whoever called
                         error = raised
                     finally:
@@ -131,7 +131,7 @@ class Crew:
                     del delivery.context
                     value = error = None
                 if following is None and row is None:
-                    return False
+                    return
                 is_fit = loop.may_reuse(task) and _known(task, all_of_them) <= known
                 if following is not None:
                     in_a_row += 1
@@ -140,11 +140,11 @@ class Crew:
                         continue
                     gate.start(following)
                 if row is None:
-                    return False
+                    return
                 delivery, in_a_row = row.take(), 0
                 if not is_fit:
                     self.send(delivery, row)
-                    return False
+                    return
                 run = delivery.context.run
         finally:
             loop.ended(task)

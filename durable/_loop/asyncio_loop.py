@@ -32,7 +32,7 @@ class AsyncioLoop:
     name = "asyncio"
 
     _loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop, init=False)
-    _tasks: set[asyncio.Task[bool | None]] = field(factory=set, init=False)
+    _tasks: set[asyncio.Task[None]] = field(factory=set, init=False)
     _depth: int = field(default=0, init=False)
     # In which of anyio's cancel scopes a task is.
     _anyio_states: Any = field(factory=_anyio_states, init=False)
@@ -42,8 +42,8 @@ class AsyncioLoop:
         return asyncio._get_running_loop() is self._loop
 
     def spawn(
-        self, body: Coroutine[Any, Any, bool | None], name: str, context: Context | None = None
-    ) -> asyncio.Task[bool | None]:
+        self, body: Coroutine[Any, Any, None], name: str, context: Context | None = None
+    ) -> asyncio.Task[None]:
         # Not loop.create_task: a task of ours is not for the program's task factory.
         if EAGER and self._depth < EAGER_DEPTH_MAX:
             self._depth += 1

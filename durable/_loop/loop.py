@@ -40,7 +40,7 @@ class Loop(Protocol):
         """Whether the caller runs on this loop."""
 
     def spawn(
-        self, body: Coroutine[Any, Any, bool | None], name: str, context: Context | None = None
+        self, body: Coroutine[Any, Any, None], name: str, context: Context | None = None
     ) -> Task:
         """Start a task of the library's own, in *context* or in a copy of the caller's.
 

@@ -90,7 +90,7 @@ class TrioLoop:
             return False
 
     def spawn(
-        self, body: Coroutine[Any, Any, bool | None], name: str, context: Context | None = None
+        self, body: Coroutine[Any, Any, None], name: str, context: Context | None = None
     ) -> TrioTask:
         assert self._nursery is not None
         task = TrioTask()
@@ -192,7 +192,7 @@ class TrioLoop:
 _own_tasks: WeakKeyDictionary[trio.lowlevel.Task, TrioTask] = WeakKeyDictionary()
 
 
-async def _run_in_scope(task: TrioTask, body: Coroutine[Any, Any, bool | None]) -> None:
+async def _run_in_scope(task: TrioTask, body: Coroutine[Any, Any, None]) -> None:
     current = trio.lowlevel.current_task()
     _own_tasks[current] = task
     with task.scope:

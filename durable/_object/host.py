@@ -198,13 +198,9 @@ class Host:
 
     def event_ended(self, event: Event[Any], error: BaseException | None) -> None:
         """*event* has its answer, which is *error* if that is not None."""
-        events = self._open
-        if events is not None:
-            events.discard(event)
-            if events:
-                return
-            self._open = None
-        self.idle_since_s = self.services.clock.steady()
+        self._close(event)
+        if self._open is None:
+            self.idle_since_s = self.services.clock.steady()
 
     @property
     def open(self) -> Collection[Event[Any]]:

@@ -178,8 +178,7 @@ class Cache:
             self._remove(needless)
         if not dirty:
             self.dirty = None
-        if self.budget.size > self.budget.size_max:
-            self.budget.settle(self)
+        self.budget.settle(self)
 
     def wipe(self) -> None:
         """Everything is deleted: nothing is stored, and that is known."""
@@ -194,11 +193,7 @@ class Cache:
         self.entries[key] = value
         if self._order is not None:
             insort(self._order, key)
-        size = ENTRY_SIZE + len(key) + (len(value) if value is not None else 0)
-        if not self.size:
-            self.budget.join(self)
-        self.size += size
-        self.budget.charge(size)
+        self._charge(_size(key, value))
 
     def learn(self, epoch: int, values: Iterable[tuple[str, Known]]) -> None:
         """Take in what a read found that began in *epoch*; what was written since stays."""

@@ -56,8 +56,7 @@ class Records:
     # Reading
 
     def find(self, key: str | Iterable[str], default: Any, *, no_cache: bool) -> Any | Miss[Any]:
-        if self.gate.broken is not None:
-            self.gate.check()
+        self.gate.check()
         if isinstance(key, str):
             return self._find_one(check_key(key, self.limits.key_size_max), default, no_cache)
         if default is not None:

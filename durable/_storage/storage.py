@@ -112,10 +112,9 @@ class Storage:
                 self._gate.check()
             return Ready(default if encoded is None else self._decode(encoded))
         records = self._records
-        found = records.find(key, default, no_cache=no_cache)
-        if type(found) is Miss:
-            return records.answer(found, holds=not allow_concurrency)
-        return Ready(found)
+        return records.answer(
+            records.find(key, default, no_cache=no_cache), holds=not allow_concurrency
+        )
 
     def list(
         self,

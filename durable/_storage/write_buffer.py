@@ -99,7 +99,8 @@ class WriteBuffer:
 
     _last_read: int = field(default=0, init=False)
     _reading: dict[int, None] | None = field(default=None, init=False)  # oldest first
-    _deferred: list[tuple[Batch, int, int]] | None = field(default=None, init=False)
+    # With the last read that began before each.
+    _deferred: list[tuple[Batch, int]] | None = field(default=None, init=False)
     _waiting_room: list[tuple[StorageWait[Any], Any]] | None = field(default=None, init=False)
     _waiting_durable: list[tuple[int, StorageWait[None]]] | None = field(default=None, init=False)
 
@@ -237,12 +238,12 @@ class WriteBuffer:
         self.sealed = number = self.output.seal()
         batch = Batch(self.place, wipe, puts, alarm, self, size, number)
         self.cache.sealed(puts, number)
-        if self._deferred is None and self._may_leave(batch, number, self._last_read):
+        if self._deferred is None and self._may_leave(batch, self._last_read):
             self._send(batch)
         else:
             if self._deferred is None:
                 self._deferred = []
-            self._deferred.append((batch, number, self._last_read))
+            self._deferred.append((batch, self._last_read))
 
     def _may_join(self, wipe: bool) -> bool:
         """Whether the turn's writes can be part of the last batch, as far as that is open."""
@@ -251,12 +252,12 @@ class WriteBuffer:
             return False
         return self.output.join_nowait()
 
-    def _may_leave(self, batch: Batch, number: int, last_read: int) -> bool:
+    def _may_leave(self, batch: Batch, last_read: int) -> bool:
         if self._reading and next(iter(self._reading)) <= last_read:
             return False
         # A wipe gives the object a new number, and the committer looks at the number: so none of
         # the old number's batches may be on its way.
-        return not batch.wipe or self.durable == number - 1
+        return not batch.wipe or self.durable == batch.number - 1
 
     def _send(self, batch: Batch) -> None:
         if batch.wipe or not self.place.number:
@@ -267,11 +268,11 @@ class WriteBuffer:
         self._submit(batch)
 
     def _is_wipe_deferred(self) -> bool:
-        return self._deferred is not None and any(batch.wipe for batch, _, _ in self._deferred)
+        return self._deferred is not None and any(batch.wipe for batch, _ in self._deferred)
 
     def _send_deferred(self) -> None:
         while self._deferred and self._may_leave(*self._deferred[0]):
-            batch, _, _ = self._deferred.pop(0)
+            batch, _ = self._deferred.pop(0)
             if not self._deferred:
                 self._deferred = None
             self._send(batch)

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
@@ -39,11 +39,16 @@ def export(folder: str, cls: str | None, name_or_id: str | None, output: str, fo
                 file,
                 cls=cls,
                 name_or_id=name_or_id,
-                on_object=lambda count: say(f"{count:,} objects") if count % 1_000 == 0 else None,
+                on_object=_now_and_then(say),
             )
             file.flush()
     if output != "-":
         click.echo(f"{carried.objects:,} objects with {carried.values:,} values", err=True)
+
+
+def _now_and_then(say: Callable[[str], None]) -> Callable[[int], None]:
+    """Says how many objects were carried, each thousand of them."""
+    return lambda count: say(f"{count:,} objects") if count % 1_000 == 0 else None
 
 
 @contextmanager
@@ -113,7 +118,7 @@ def import_(folder: str, file: str, cls: str | None, name: str | None, existing:
             cls=cls,
             name=name,
             existing=existing,
-            on_object=lambda count: say(f"{count:,} objects") if count % 1_000 == 0 else None,
+            on_object=_now_and_then(say),
         )
     skipped = f", {carried.skipped:,} skipped" if carried.skipped else ""
     click.echo(f"{carried.objects:,} objects with {carried.values:,} values{skipped}", err=True)
