@@ -214,6 +214,7 @@ def test_two_pages_talk_and_survive_a_kill(tmp_path: Path) -> None:
                 page.wait("document.body.dataset.ready === 'yes'")
             carol.evaluate("document.getElementById('text').focus()")
             carol.type_line("You came back!")
-            wait_shown(ann, "You came back!")
+            for page in (ann, carol):
+                wait_shown(page, "You came back!")
             expected = ["Is anybody here?", "I am, and so is the backlog.", "You came back!"]
             assert shown(ann) == shown(carol) == expected
