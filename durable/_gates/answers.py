@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 if TYPE_CHECKING:
     from durable._loop.loop import Loop, Waker
 
-    from .input_gate import InputGate
-
 T = TypeVar("T")
 
 
@@ -163,48 +161,6 @@ class Later(Answer[T]):
         finally:
             # The traceback holds this frame, which holds the answer, which holds the error.
             del self
-
-
-class StorageWait(Later[T]):
-    """An answer of the storage that is not there yet.
-
-    With *holds* the object's input gate is held from now until the answer has come and, if a task
-    waits for it, until that task has taken its step: what it read cannot be overtaken.
-    """
-
-    __slots__ = ("_gate", "_holds")
-
-    def __init__(self, gate: InputGate, *, holds: bool) -> None:
-        super().__init__(gate.loop)
-        self._gate = gate
-        self._holds = holds
-        if holds:
-            gate.hold()
-
-    def finish(self, value: T) -> None:
-        """Give the answer. Called on the loop's thread, in no object's turn."""
-        self.resolve(value)
-        self._let_go()
-
-    def fail(self, error: BaseException) -> None:
-        super().fail(error)
-        self._let_go()
-
-    def _let_go(self) -> None:
-        if self._holds:
-            self._holds = False
-            self._gate.release()
-
-    def __await__(self) -> Generator[Any, Any, T]:
-        if self._is_done or not self._holds:
-            return (yield from super().__await__())
-        # The hold of this task: it outlives the answer's own by the step that takes it in.
-        self._gate.hold()
-        try:
-            self._gate.waits_for_storage = True
-            return (yield from super().__await__())
-        finally:
-            self._gate.release()
 
 
 def when_done(answer: Later[T], callback: Callable[[], None]) -> None:

@@ -51,7 +51,7 @@ class _Section(Delivery[T]):
 class Sections:
     """Starts the critical sections of one object."""
 
-    gate: InputGate
+    gate: InputGate[Any]
     timers: Timers
     limits: Limits
     # Resets the object: a section that must not fail has.

@@ -63,7 +63,7 @@ class Delivery(Later[T]):
 
     def __init__(
         self,
-        gate: InputGate,
+        gate: InputGate[Any],
         body: Callable[[], Any],
         context: Context,
         label: str,
@@ -73,7 +73,7 @@ class Delivery(Later[T]):
         self._is_done = False
         self._error = None
         self._waiting = None
-        self.gate: InputGate = gate
+        self.gate: InputGate[Any] = gate
         # Runs the author's code; what it answers is awaited if that can be.
         self.body: Callable[[], Any] = body
         self.context: Context = context

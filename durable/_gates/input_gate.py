@@ -17,17 +17,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import define, field
+from typing_extensions import Self
 
 from durable._loop.loop import Loop, Waker
 from durable._model.errors import DurableError
 
 from .output_gate import OutputGate
-
-if TYPE_CHECKING:
-    from .delivery import Delivery
 
 # How many rounds of the loop a delivery with tasks of its own must be still before it counts as
 # waiting on the outside. Each level of gather, wait_for or task group needs one or two to be woken.
@@ -37,11 +35,34 @@ QUIET_ROUNDS = 8
 QUIET_ROUNDS_IN_ALL = 20_000
 
 
+class Entrant(Protocol):
+    """What the gate needs to know of a delivery. It alone writes `fanned_out`, `is_section` and
+    `has_left`; whoever runs the delivery counts its tasks."""
+
+    # Bytes that it keeps in memory while it waits in line.
+    size: int
+    # Tasks that run its code now.
+    tasks: int
+    # It has, or had in this turn, more tasks than one.
+    fanned_out: bool
+    is_section: bool
+    has_left: bool
+
+    @property
+    def gate(self) -> InputGate[Any]: ...
+    @property
+    def parent(self) -> Self | None:
+        """Within the object, the delivery that made this one."""
+
+
+E = TypeVar("E", bound=Entrant)
+
+
 @define(eq=False, slots=True)
-class Waiter:
+class Waiter(Generic[E]):
     """One who waits to be let in: a new delivery, or a task of one that had given up the gate."""
 
-    delivery: Delivery[Any]
+    delivery: E
     # None while the delivery has no task yet: then letting it in is starting one.
     waker: Waker | None = None
     is_let_in: bool = False
@@ -54,7 +75,7 @@ class Waiter:
 
 
 @define(eq=False, slots=True)
-class InputGate:
+class InputGate(Generic[E]):
     """Whose turn it is in one object."""
 
     loop: Loop
@@ -62,11 +83,11 @@ class InputGate:
     # Makes a batch of what the turn wrote.
     seal: Callable[[], None] = field(repr=False)
     # Starts a task for a delivery that has been let in.
-    start: Callable[[Delivery[Any]], None] = field(repr=False)
+    start: Callable[[E], None] = field(repr=False)
     # Why nothing is let in any more.
     broken: DurableError | None = None
 
-    owner: Delivery[Any] | None = None
+    owner: E | None = None
     # The task that is about to suspend waits for a storage answer that holds the gate.
     waits_for_storage: bool = False
     # The tasks that run code of this object; None rather than empty, which an idle object has room
@@ -76,18 +97,18 @@ class InputGate:
     queued_bytes: int = 0
 
     _holds: int = 0
-    _waiting: deque[Waiter] | None = None
+    _waiting: deque[Waiter[E]] | None = None
     # Tasks of the owner whose wait on the outside has ended while the storage holds the gate.
-    _held_back: list[Waiter] | None = None
+    _held_back: list[Waiter[E]] | None = None
     # Critical sections that run, innermost last, and those that are to start, in order.
-    _sections: list[Delivery[Any]] | None = None
-    _pending: deque[Delivery[Any]] | None = None
+    _sections: list[E] | None = None
+    _pending: deque[E] | None = None
     _steps: int = 0
     # Rounds in which the owner was seen to be still, since it has owned the gate.
     _quiet_in_all: int = 0
     _is_watching: bool = False
     # Called when a task waits to be let on; what it answers is called when it is.
-    on_wait: Callable[[Delivery[Any]], Callable[[], None]] | None = field(default=None, repr=False)
+    on_wait: Callable[[E], Callable[[], None]] | None = field(default=None, repr=False)
 
     # Entering
 
@@ -96,7 +117,7 @@ class InputGate:
         if self.broken is not None:
             raise self.broken.again()
 
-    def enter_nowait(self, delivery: Delivery[Any]) -> bool:
+    def enter_nowait(self, delivery: E) -> bool:
         """Let *delivery* in if it is in already, or if nobody is and nobody came before it."""
         owner = self.owner
         if owner is delivery:
@@ -108,7 +129,7 @@ class InputGate:
             return True
         return False
 
-    def queue(self, delivery: Delivery[Any], waker: Waker | None = None) -> Waiter:
+    def queue(self, delivery: E, waker: Waker | None = None) -> Waiter[E]:
         """Take the next place in line."""
         waiter = Waiter(delivery, waker)
         if waker is None:
@@ -122,7 +143,7 @@ class InputGate:
             self._watch()
         return waiter
 
-    def resume_nowait(self, delivery: Delivery[Any], from_storage: bool) -> bool:
+    def resume_nowait(self, delivery: E, from_storage: bool) -> bool:
         """Let a task on that a wait has ended, if its delivery owns the gate or can have it.
 
         While the storage holds the gate only a task that waited for the storage goes on.
@@ -131,7 +152,7 @@ class InputGate:
             return from_storage or not self._holds
         return self.enter_nowait(delivery)
 
-    def queue_resumption(self, delivery: Delivery[Any], waker: Waker) -> Waiter:
+    def queue_resumption(self, delivery: E, waker: Waker) -> Waiter[E]:
         """The place in line of a task that `resume_nowait` did not let on."""
         if self.owner is not delivery:
             return self.queue(delivery, waker)
@@ -147,12 +168,12 @@ class InputGate:
         return len(self._waiting) if self._waiting else 0
 
     @property
-    def waiting(self) -> tuple[Waiter, ...]:
+    def waiting(self) -> tuple[Waiter[E], ...]:
         """Those who wait to be let in, in order."""
         return tuple(self._waiting or ())
 
     @property
-    def oldest_new(self) -> Delivery[Any] | None:
+    def oldest_new(self) -> E | None:
         """The delivery that has waited longest for its first step."""
         return next((w.delivery for w in self._waiting or () if w.waker is None), None)
 
@@ -179,7 +200,7 @@ class InputGate:
 
     # Leaving
 
-    def suspended(self, delivery: Delivery[Any], *, is_bare: bool = False) -> None:
+    def suspended(self, delivery: E, *, is_bare: bool = False) -> None:
         """A task of *delivery* waits, and not for the storage.
 
         *is_bare*: some library lets others run for a round in the middle of its work, with a lock
@@ -197,12 +218,12 @@ class InputGate:
         else:
             self._watch()
 
-    def child_started(self, delivery: Delivery[Any]) -> None:
+    def child_started(self, delivery: E) -> None:
         """A task that *delivery* started takes its first step, or is about to."""
         self._steps += 1
         delivery.fanned_out = True
 
-    def child_ended(self, delivery: Delivery[Any]) -> None:
+    def child_ended(self, delivery: E) -> None:
         """A task that *delivery* had started has ended; what waits for it will stir."""
         self._steps += 1
         delivery.fanned_out = True
@@ -212,7 +233,7 @@ class InputGate:
             else:
                 self._watch()
 
-    def leave(self, delivery: Delivery[Any]) -> Delivery[Any] | None:
+    def leave(self, delivery: E) -> E | None:
         """The handler of *delivery* has ended: what it wrote is sealed, the next one is let in.
 
         Answers a delivery that was let in and has no task yet; the caller's task may serve it.
@@ -251,7 +272,7 @@ class InputGate:
             owner.fanned_out = True
             self._watch()
 
-    def _owner_is_outside(self, owner: Delivery[Any]) -> None:
+    def _owner_is_outside(self, owner: E) -> None:
         """The owner waits on the outside: its turn is over."""
         if not owner.is_section:
             self._start(self._end_turn())
@@ -262,13 +283,13 @@ class InputGate:
         if self._next_section() is not None:
             self._start(self._hand_over())
 
-    def _end_turn(self) -> Delivery[Any] | None:
+    def _end_turn(self) -> E | None:
         if self.output.has_unsealed:
             self.seal()
         self.owner = None
         return self._hand_over()
 
-    def _hand_over(self) -> Delivery[Any] | None:
+    def _hand_over(self) -> E | None:
         """Give the gate to whoever is next; answers a delivery that needs a task."""
         if self._holds or self.broken is not None:
             return None
@@ -294,21 +315,21 @@ class InputGate:
                 return waiter.delivery
         return None
 
-    def _start(self, delivery: Delivery[Any] | None) -> None:
+    def _start(self, delivery: E | None) -> None:
         if delivery is not None:
             self.start(delivery)
 
-    def _own(self, delivery: Delivery[Any]) -> None:
+    def _own(self, delivery: E) -> None:
         self.owner = delivery
         self._quiet_in_all = 0
         delivery.fanned_out = False
         self._steps += 1
 
-    def _give_back(self, delivery: Delivery[Any]) -> None:
+    def _give_back(self, delivery: E) -> None:
         """The gate is *delivery*'s again, and all of its tasks that came back meanwhile go on."""
         self._own(delivery)
         waiting, self._waiting = self._waiting, None
-        others = deque[Waiter]()
+        others = deque[Waiter[E]]()
         for waiter in waiting or ():
             if waiter.delivery is delivery and waiter.waker is not None:
                 waiter.let_in()
@@ -321,7 +342,7 @@ class InputGate:
 
     # Critical sections
 
-    def add_section(self, section: Delivery[Any]) -> None:
+    def add_section(self, section: E) -> None:
         """From now on let nobody in until *section* has ended; it starts when this turn ends."""
         section.is_section = True
         if self._pending is None:
@@ -333,11 +354,11 @@ class InputGate:
             self._watch()
 
     @property
-    def sections(self) -> tuple[Delivery[Any], ...]:
+    def sections(self) -> tuple[E, ...]:
         """The critical sections that run or are to start."""
         return (*(self._sections or ()), *(self._pending or ()))
 
-    def _next_section(self) -> Delivery[Any] | None:
+    def _next_section(self) -> E | None:
         """The section to start: the oldest, or while one runs the oldest that was started in it."""
         for section in self._pending or ():
             outer = section.parent
@@ -347,7 +368,7 @@ class InputGate:
                 return section
         return None
 
-    def _end_section(self, section: Delivery[Any]) -> Delivery[Any] | None:
+    def _end_section(self, section: E) -> E | None:
         assert self._sections is not None
         was_innermost = self._sections[-1] is section
         self._sections.remove(section)
@@ -398,7 +419,7 @@ class InputGate:
 
     # The end
 
-    def break_(self, reason: DurableError) -> list[Delivery[Any]]:
+    def break_(self, reason: DurableError) -> list[E]:
         """Let nothing in any more. Wakes every task that waits, to find that it is not to go on;
         answers the deliveries and sections that have not started."""
         assert self.broken is None

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextvars import Context
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attrs import evolve, frozen
 
@@ -25,9 +25,7 @@ from durable._model.errors import ObjectReset
 from durable._storage.arguments import to_datetime
 
 from .events import Event
-
-if TYPE_CHECKING:
-    from .host import Host
+from .host import Host
 
 log = logging.getLogger("durable")
 
@@ -65,6 +63,8 @@ class AlarmEvent(Event[Any]):
 
     __slots__ = ("alarm", "is_forced", "is_given_up", "is_own_fault", "timer")
 
+    host: Host
+
     def __init__(self, host: Host, alarm: Alarm, context: Context) -> None:
         super().__init__(host, self._ring, context, "alarm", None)
         self.alarm = alarm
@@ -88,8 +88,12 @@ class AlarmEvent(Event[Any]):
         host.shelf.begin_alarm()
         self.timer = services.timers.call_later(services.limits.alarm_s_max, self._took_too_long)
         info = AlarmInfo(to_datetime(stored.scheduled_us), stored.retry_count)
-        handler = host.instance.alarm  # type: ignore[union-attr]
+        handler = host.instance.alarm
         return handler(info) if _takes_argument(handler) else handler()
+
+    def blame(self, *, gives_up: bool = False) -> None:
+        self.is_own_fault = True
+        self.is_given_up = gives_up
 
     def _took_too_long(self) -> None:
         self.is_own_fault = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .host import Host
 from .state import State
 
 
@@ -23,6 +24,12 @@ class DurableObject:
     def __init__(self, ctx: State, env: Any) -> None:
         self.ctx = ctx
         self.env = env
+
+
+def construct(host: Host) -> None:
+    """Make the author's object that *host* keeps."""
+    host.state = State(host)
+    host.instance = host.cls(host.state, host.state.env)
 
 
 HANDLERS = frozenset({"fetch", "alarm", "websocket_message", "websocket_close", "websocket_error"})

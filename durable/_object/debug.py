@@ -25,6 +25,8 @@ from durable._model.clock import SystemClock
 from durable._storage.kv import KeyValues
 from durable._storage.shelf import Shelf
 from durable._storage.storage import Storage
+from durable._storage.transaction import Transaction
+from durable._storage.write_buffer import Layer
 
 from .events import Event
 from .host import Host
@@ -48,7 +50,7 @@ _shared_globals: WeakKeyDictionary[Services, SharedGlobals] = WeakKeyDictionary(
 
 
 @define(eq=False, slots=True)
-class WatchedGate(InputGate):
+class WatchedGate(InputGate[Delivery[Any]]):
     """An input gate that counts the turns."""
 
     turns: int = 0
@@ -107,9 +109,12 @@ class WatchedStorage(Storage):
 
     __slots__ = ("_reads",)
 
-    def __init__(self, shelf: Shelf, reads: Reads) -> None:
-        super().__init__(shelf)
+    def __init__(self, of: Storage, reads: Reads) -> None:
+        super().__init__(of._records, of._clock, of._may_set_alarm, of._run_section)
         self._reads = reads
+
+    def _begin(self, layer: Layer) -> Transaction:
+        return WatchedTransaction(super()._begin(layer), self._reads)
 
     def get(self, key: Any, default: Any = None, **options: Any) -> Any:
         answer = super().get(key, default, **options)
@@ -126,6 +131,26 @@ class WatchedStorage(Storage):
         if self._kv is None:
             self._kv = WatchedKeyValues(self._records, self._reads)
         return self._kv
+
+
+class WatchedTransaction(Transaction):
+    """`txn` that does so too."""
+
+    __slots__ = ("_reads",)
+
+    def __init__(self, of: Transaction, reads: Reads) -> None:
+        super().__init__(of._records, of._clock, of._may_set_alarm, of._layer)
+        self._reads = reads
+
+    def get(self, key: Any, default: Any = None, **options: Any) -> Any:
+        answer = super().get(key, default, **options)
+        self._reads.reads(key)
+        return answer
+
+    def put(self, key: Any, *value: Any, **options: Any) -> Any:
+        answer = super().put(key, *value, **options)
+        self._reads.writes(key)
+        return answer
 
 
 class WatchedKeyValues(KeyValues):
@@ -152,7 +177,7 @@ class WatchedHost(Host):
 
     __slots__ = ("sites",)
 
-    gate_class: ClassVar[type[InputGate]] = WatchedGate
+    gate_class: ClassVar[type[InputGate[Any]]] = WatchedGate
 
     def __init__(self, *args: Any) -> None:
         # Where the calls were made that are not yet answered.
@@ -162,7 +187,7 @@ class WatchedHost(Host):
     def _make_shelf(self, place: Place) -> Shelf:
         shelf = super()._make_shelf(place)
         assert isinstance(self.gate, WatchedGate)
-        shelf.storage = WatchedStorage(shelf, Reads(self.gate, lambda: self.label))
+        shelf.storage = WatchedStorage(shelf.storage, Reads(self.gate, lambda: self.label))
         return shelf
 
     def deliver(self, event: Event[Any]) -> None:

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from durable._gates.delivery import CURRENT, Delivery
+from durable._gates.delivery import Delivery
 from durable._model.errors import DurableError, ObjectReset
+
+from .live import LiveObject
 
 if TYPE_CHECKING:
     from durable._gates.delivery import Line
     from durable._gates.input_gate import InputGate
-
-    from .host import Host
 
 T = TypeVar("T")
 
@@ -29,16 +29,16 @@ class Event(Delivery[T]):
 
     def __init__(
         self,
-        host: Host,
+        host: LiveObject,
         body: Callable[[], Any],
         context: Context,
         label: str,
         caller: Delivery[Any] | None,
-        export: Callable[[Host, Any], Any] | None = None,
+        export: Callable[[Any, Any], Any] | None = None,
     ) -> None:
         # Written out, and not left to the bases: every call makes one of these.
         gate = host.gate
-        self.gate: InputGate = gate
+        self.gate: InputGate[Any] = gate
         self._loop = gate.loop
         self._is_done = False
         self._error = None
@@ -52,11 +52,11 @@ class Event(Delivery[T]):
         self.is_section = False
         self.has_left = False
         self.line: Line | None = None
-        self.host: Host = host
+        self.host: LiveObject = host
         # The delivery, of another object or this one, whose code made the call.
         self.caller: Delivery[Any] | None = caller
         # Makes what leaves the object of what the handler answers; refuses what cannot leave.
-        self.export: Callable[[Host, Any], Any] | None = export
+        self.export: Callable[[Any, Any], Any] | None = export
         # False for what only its consumer ends: closing the runtime does not wait for it.
         self.is_waited_for: bool = True
         self.size = 0
@@ -92,6 +92,9 @@ class Event(Delivery[T]):
             self.ticket = output.ticket()
             output.hold(self)
         return following
+
+    def blame(self, *, gives_up: bool = False) -> None:
+        """Its object breaks by its own doing, in this event or for it."""
 
     def let_out(self) -> None:
         error = self._error
@@ -162,11 +165,3 @@ def chain_of(caller: Delivery[Any] | None) -> list[Delivery[Any]]:
         chain.append(caller)
         caller = caller.caller if isinstance(caller, Event) else caller.parent
     return chain
-
-
-def sender_host() -> Host | None:
-    """The host of the object whose code runs, or None for the program's own."""
-    delivery = CURRENT.get()
-    while delivery is not None and not isinstance(delivery, Event):
-        delivery = delivery.parent
-    return delivery.host if delivery is not None else None

@@ -7,12 +7,11 @@ had left it goes on to the disk, and what had not is forgotten.
 
 from __future__ import annotations
 
-import enum
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from contextvars import copy_context
 from types import CoroutineType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from attrs import define
 
@@ -38,49 +37,32 @@ from durable._model.messages import Request
 from durable._model.websocket import WebSocket
 from durable._storage.shelf import Shelf
 
-from .alarms import AlarmEvent
-from .base import DurableObject
 from .events import Event, chain_of, size_of
+from .live import Phase
 from .reasons import COMMIT_TOO_LONG, TOO_LONG, TOO_MANY, TOO_MUCH, reset_by
 from .services import Services
-from .sockets import sockets_of
-from .state import State
 from .tally import Tally
 
 log = logging.getLogger("durable")
-
-
-class Phase(enum.Enum):
-    """Where a host is in its life."""
-
-    NEW = "new"
-    STARTING = "starting"
-    RUNNING = "running"
-    BROKEN = "broken"
-    EVICTED = "evicted"
-
-    @property
-    def is_over(self) -> bool:
-        return self is Phase.BROKEN or self is Phase.EVICTED
 
 
 @define(eq=False, slots=True, init=False, repr=False)
 class Host:
     """Keeps one object alive, and knows when it need not."""
 
-    gate_class: ClassVar[type[InputGate]] = InputGate
+    gate_class: ClassVar[type[InputGate[Any]]] = InputGate
 
     id: ObjectId
-    cls: type[DurableObject]
+    cls: type
     services: Services
-    gate: InputGate
+    gate: InputGate[Any]
     output: OutputGate
     sections: Sections
     place: Place
     shelf: Shelf
-    state: State
+    state: Any
     tally: Tally
-    instance: DurableObject | None
+    instance: Any
     phase: Phase
     # Events that are not yet answered; None rather than empty, as an idle object is to be small.
     _open: set[Event[Any]] | None
@@ -94,9 +76,7 @@ class Host:
     # What waits for the writes of a predecessor to be on disk; None if there are none.
     begins_later: list[Callable[[], None]] | None
 
-    def __init__(
-        self, object_id: ObjectId, cls: type[DurableObject], services: Services, place: Place
-    ) -> None:
+    def __init__(self, object_id: ObjectId, cls: type, services: Services, place: Place) -> None:
         self.id = object_id
         self.cls = cls
         self.services = services
@@ -106,7 +86,7 @@ class Host:
         self.sections = Sections(self.gate, services.timers, services.limits, self.fail)
         self.place = place
         self.shelf = self._make_shelf(place)
-        self.state = State(self)
+        self.state = None
         self.tally = services.tally_of(place.class_number, cls)
         self.instance = None
         self.phase = Phase.NEW
@@ -275,7 +255,7 @@ class Host:
     def _construct(self) -> None:
         self.shelf.constructing = True
         try:
-            self.instance = self.cls(self.state, self.state.env)
+            self.services.construct(self)
         except BaseException as error:
             self.fail(error)
             return
@@ -374,7 +354,7 @@ class Host:
 
     def keep_for(self, ws: WebSocket) -> None:
         """Code of the object has accepted *ws* to read it itself."""
-        sockets_of(self).keep_for(self, ws)
+        self.services.keep_socket(self, ws)
 
     def untie(self) -> None:
         self.ties -= 1
@@ -420,9 +400,8 @@ class Host:
         delivery = CURRENT.get()
         while delivery is not None and delivery.parent is not None:
             delivery = delivery.parent
-        if isinstance(delivery, AlarmEvent) and delivery.host is self:
-            delivery.is_own_fault = True
-            delivery.is_given_up = not retry_alarm
+        if isinstance(delivery, Event) and delivery.host is self:
+            delivery.blame(gives_up=not retry_alarm)
         text = "Application called abort() to reset Durable Object." if reason is None else reason
         aborted = ObjectAborted(str(text))
         self.break_(aborted)
@@ -430,9 +409,10 @@ class Host:
 
     def fail(self, error: BaseException) -> None:
         """Reset the object because of what its own code raised in a section or the constructor."""
-        for event in self.open:
-            if isinstance(event, AlarmEvent) and event.tasks:
-                event.is_own_fault = self.phase is Phase.RUNNING
+        if self.phase is Phase.RUNNING:
+            for event in self.open:
+                if event.tasks:
+                    event.blame()
         self.break_(reset_by(error))
 
     def break_(self, reason: DurableError) -> None:
@@ -464,10 +444,8 @@ class Host:
         if self.services.latest is self:
             self.services.latest = None
         self.shelf.discard()
-        self.services.on_gone(self)
-        sockets = self.services.sockets.get(self.id.raw)
-        if sockets is not None:
-            sockets.host_gone(is_broken=self.phase is Phase.BROKEN)
+        for tell in self.services.on_gone:
+            tell(self)
 
     @property
     def marks(self) -> dict[str, str | None]:
@@ -490,3 +468,11 @@ class Host:
 
     def __repr__(self) -> str:
         return f"<Host {self.label} {self.phase.value}, {self.gate!r}, {self.output!r}>"
+
+
+def sender_host() -> Host | None:
+    """The host of the object whose code runs, or None for the program's own."""
+    delivery = CURRENT.get()
+    while delivery is not None and not isinstance(delivery, Event):
+        delivery = delivery.parent
+    return cast("Host", delivery.host) if delivery is not None else None

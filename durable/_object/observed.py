@@ -40,7 +40,8 @@ from durable._storage.arguments import to_datetime
 from .alarms import CANCELLED, AlarmEvent
 from .base import HANDLERS
 from .events import Event, chain_of
-from .host import Host, Phase
+from .host import Host
+from .live import Phase
 
 if TYPE_CHECKING:
     from durable._disk.batch import Alarm
@@ -112,8 +113,7 @@ class ObservedHost(Host):
 
     @property
     def _observers(self) -> Observers:
-        observers: Observers = self.services.observers
-        return observers
+        return self.services.find(Observers)
 
     def deliver(self, event: Event[Any]) -> None:
         observers = self._observers

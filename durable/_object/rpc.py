@@ -21,8 +21,8 @@ from durable._model.values import ATOMS, REFUSED, copy_value
 
 from .bodies import detach_body
 from .by_reference import ByReference
-from .events import Event, sender_host
-from .host import Host
+from .events import Event
+from .host import Host, sender_host
 from .services import Services
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar, cast
 
 from attrs import define, field
 
@@ -17,14 +17,13 @@ from durable._loop.timers import Timers
 from durable._model.clock import Clock
 from durable._model.ids import ObjectId
 from durable._model.limits import Limits
+from durable._model.websocket import WebSocket
 from durable._storage.cache_budget import CacheBudget
 
+from .live import LiveObject
 from .tally import Tally
 
-if TYPE_CHECKING:
-    from .host import Host
-    from .observed import Observers
-    from .sockets import Sockets
+T = TypeVar("T")
 
 
 @define(eq=False)
@@ -48,22 +47,33 @@ class Services:
     env: Any = None
     envs: dict[int, Any] = field(factory=dict)
     # The host that was called last.
-    latest: Host | None = None
-    # Told when a host is gone, so that the next call makes a new one.
-    on_gone: Callable[[Host], None] = field(default=lambda host: None)
+    latest: LiveObject | None = None
+    # Makes the instance of an object, and what it gets as `ctx`.
+    construct: Callable[[Any], None] = field(init=False)
+    # Keeps a web socket open that code of an object reads itself.
+    keep_socket: Callable[[Any, WebSocket], None] = field(init=False)
+    # Told when an object has left memory, so that the next call makes it anew.
+    on_gone: list[Callable[[Any], None]] = field(factory=list, init=False)
+    # What those above share, by kind: nothing here needs to know them.
+    _shared: dict[type, object] = field(factory=dict, init=False)
     # The one host of an object, made if there is none; set by the directory.
-    host_of: Callable[[ObjectId, type[Any], int], Host] = field(init=False)
+    host_of: Callable[[ObjectId, type[Any], int], LiveObject] = field(init=False)
+    # Rings the alarm of a host now; set by the scheduler, for the test kit.
+    ring_now: Callable[[Any], Awaitable[bool]] = field(init=False)
     # What objects have begun by wait_until, and which of them did; closing gives it time to end.
     works: dict[Later[None], bytes] = field(factory=dict, init=False)
-    # The web sockets of the objects that have some, by the bytes of their ids: they stay when the
-    # objects are evicted.
-    sockets: dict[bytes, Sockets] = field(factory=dict, init=False)
-    # Those who are told what happens; set by whoever makes the services.
-    observers: Observers = field(init=False)
     # What the objects of each class have done, by the class's number.
     tallies: dict[int, Tally] = field(factory=dict, init=False)
     # False from the moment the runtime begins to close.
     is_open: bool = True
+
+    def share(self, shared: object) -> None:
+        """Let whoever knows its kind find *shared*."""
+        self._shared[type(shared)] = shared
+
+    def find(self, kind: type[T]) -> T:
+        """What was shared of this kind."""
+        return cast("T", self._shared[kind])
 
     def tally_of(self, class_number: int, cls: type) -> Tally:
         """The counters of a class."""

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextvars import copy_context
 from datetime import UTC, datetime
 from functools import partial
 from types import coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import ref
 
 from attrs import define, field
@@ -28,11 +28,10 @@ from durable._model.ids import ObjectId
 from durable._model.websocket import Role, WebSocket
 
 from .events import Event
+from .host import Host
+from .live import LiveObject, Phase
+from .services import Services
 from .websocket import ObjectSocket
-
-if TYPE_CHECKING:
-    from .host import Host
-    from .services import Services
 
 log = logging.getLogger("durable")
 
@@ -68,7 +67,7 @@ class Sockets:
     _hibernatable: dict[WebSocket, None] = field(factory=dict, init=False)
     _by_tag: dict[str, dict[WebSocket, None]] = field(factory=dict, init=False)
     # Those that the object reads itself, and that keep it in memory as long as it has them.
-    _classic: dict[ref[WebSocket], Host] = field(factory=dict, init=False)
+    _classic: dict[ref[WebSocket], LiveObject] = field(factory=dict, init=False)
     # Those whose peer has said goodbye, and has perhaps no reply yet.
     _leaving: list[ref[WebSocket]] = field(factory=list, init=False)
     # When they are so many, those that have gone since are taken out.
@@ -115,7 +114,7 @@ class Sockets:
             _checked_text("Response", response, size_max),
         )
 
-    def keep_for(self, host: Host, ws: WebSocket) -> None:
+    def keep_for(self, host: LiveObject, ws: WebSocket) -> None:
         """The object reads *ws* itself, and stays in memory until the peer has closed it, or its
         code has dropped it."""
         self._classic[ref(ws, self._dropped_classic)] = host
@@ -271,7 +270,7 @@ class Sockets:
 
     def disconnect_all(self) -> None:
         """The object was reset, or the store closes: its sockets are gone for whoever has them."""
-        self.services.sockets.pop(self.object_id.raw, None)
+        self.services.find(SocketTable).of_objects.pop(self.object_id.raw, None)
         leaving = [which for which in self._leaving if _is_leaving(which())]
         others = [ws for which in (*self._classic, *leaving) if (ws := which()) is not None]
         sockets = [*self._hibernatable, *others]
@@ -290,7 +289,7 @@ class Sockets:
         if is_broken:
             self.disconnect_all()
         elif not self._hibernatable:
-            self.services.sockets.pop(self.object_id.raw, None)
+            self.services.find(SocketTable).of_objects.pop(self.object_id.raw, None)
 
     @property
     def label(self) -> str:
@@ -304,6 +303,36 @@ class Sockets:
             f"<Sockets of {self.label}, {len(self._hibernatable)} hibernatable, "
             f"{len(self._classic)} others>"
         )
+
+
+@define(eq=False)
+class SocketTable:
+    """The web sockets of the objects that have some; they stay when the objects are evicted."""
+
+    services: Services
+    of_objects: dict[bytes, Sockets] = field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.services.share(self)
+        self.services.keep_socket = lambda host, ws: self.of(host).keep_for(host, ws)
+        self.services.on_gone.append(self._host_gone)
+
+    def of(self, host: LiveObject) -> Sockets:
+        """Those of one object."""
+        raw = host.id.raw
+        if raw not in self.of_objects:
+            self.of_objects[raw] = Sockets(
+                host.id, host.cls, host.place.class_number, self.services
+            )
+        return self.of_objects[raw]
+
+    def _host_gone(self, host: LiveObject) -> None:
+        sockets = self.of_objects.get(host.id.raw)
+        if sockets is not None:
+            sockets.host_gone(is_broken=host.phase is Phase.BROKEN)
+
+    def __iter__(self) -> Iterator[Sockets]:
+        return iter(list(self.of_objects.values()))
 
 
 class SocketEvent(Event[None]):
@@ -331,11 +360,7 @@ class SocketEvent(Event[None]):
 
 def sockets_of(host: Host) -> Sockets:
     """The sockets of the object that *host* keeps."""
-    known = host.services.sockets
-    raw = host.id.raw
-    if raw not in known:
-        known[raw] = Sockets(host.id, host.cls, host.place.class_number, host.services)
-    return known[raw]
+    return host.services.find(SocketTable).of(host)
 
 
 def tags_of(ws: WebSocket) -> list[str]:

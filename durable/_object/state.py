@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from durable._gates.answers import Answer, Later
 from durable._model.ids import ObjectId
 from durable._model.websocket import WebSocket
+from durable._storage.storage import Storage
 
+from .host import Host
 from .sockets import answered_at, sockets_of, tags_of
-
-if TYPE_CHECKING:
-    from durable._storage.storage import Storage
-
-    from .host import Host
 
 T = TypeVar("T")
 

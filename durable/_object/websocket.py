@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attrs import define
 
@@ -25,10 +25,7 @@ from durable._model.limits import Limits
 from durable._model.websocket import Role, WebSocket, join
 
 from .by_reference import ByReference
-from .events import sender_host
-
-if TYPE_CHECKING:
-    from .host import Host
+from .host import Host, sender_host
 
 _CODEC = MsgpackCodec()
 # Of a socket that no object has accepted yet, whose limits would be known.
@@ -41,7 +38,7 @@ class _Held:
 
     frame: Frame
     size: int
-    gate: InputGate | None
+    gate: InputGate[Any] | None
     may_leave: bool = False
 
 
@@ -100,7 +97,7 @@ class ObjectSocket(WebSocket, ByReference):
         else:
             self._say_when_durable(self._hold(frame, size, sender.gate), sender.gate)
 
-    def _say_when_durable(self, held: _Held, gate: InputGate) -> None:
+    def _say_when_durable(self, held: _Held, gate: InputGate[Any]) -> None:
         gate.output.when_durable(gate.output.ticket(), partial(self._let_go, held))
 
     def _say_if_built(self, held: _Held, host: Host) -> None:
@@ -118,7 +115,7 @@ class ObjectSocket(WebSocket, ByReference):
         else:
             self._pass_on(frame, size)
 
-    def _hold(self, frame: Frame, size: int, gate: InputGate | None) -> _Held:
+    def _hold(self, frame: Frame, size: int, gate: InputGate[Any] | None) -> _Held:
         if self._held is None:
             self._held = deque()
         held = _Held(frame, size, gate)

@@ -13,8 +13,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from functools import partial
-from typing import Any
-
 from attrs import define, field
 
 from durable._disk.batch import Alarm, Batch, Origin
@@ -28,7 +26,7 @@ from durable._object.alarms import AlarmEvent, backoff_s
 from durable._object.host import Host
 from durable._object.services import Services
 
-from .namespace import Namespace
+from .class_table import ClassTable
 
 log = logging.getLogger("durable")
 
@@ -69,8 +67,7 @@ class Alarms:
 
     services: Services
     environment: Environment
-    # The namespaces of this program, by class number.
-    namespaces: dict[int, Namespace[Any]]
+    classes: ClassTable
     _ringing: dict[Key, AlarmEvent] = field(factory=dict, init=False)
     # Alarms that failed for no fault of their object's: how often in a row, and not before when.
     _uncounted: dict[Key, tuple[int, float]] = field(factory=dict, init=False)
@@ -82,6 +79,7 @@ class Alarms:
     _is_closed: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.services.ring_now = self.ring_now
         clock = self.services.clock
         if isinstance(clock, ToldClock):
             self._look_every_s = math.inf
@@ -158,7 +156,7 @@ class Alarms:
         while found := self.environment.alarms(after=after, count_max=READ_AT_ONCE):
             for due in found:
                 after = due
-                if due.class_number in self.namespaces:
+                if due.class_number in self.classes:
                     yield due
 
     def _ring(self, due: DueAlarm) -> bool:
@@ -167,12 +165,12 @@ class Alarms:
         failures, not_before_s = self._uncounted.get(key, (0, 0.0))
         if key in self._ringing or (failures and not_before_s > self.services.clock.steady()):
             return True
-        namespace = self.namespaces[due.class_number]
-        host = namespace.host_of_base(due.base)
+        entry = self.classes[due.class_number]
+        host = entry.host_of_base(due.base)
         alarm = host.shelf.alarm
         if alarm is None or self._delay_s(alarm.due_us) > 0:
             return False  # it was just deleted or put off; the index will hear of it
-        if hasattr(namespace.cls, "alarm"):
+        if hasattr(entry.cls, "alarm"):
             self._start(key, host, alarm)
         else:
             self._drop(host, alarm)
@@ -221,7 +219,7 @@ class Alarms:
         if event.is_own_fault:
             # The count is stored by a new incarnation, since the old one writes no more.
             self._uncounted.pop(key, None)
-            host = self.namespaces[key[0]].host_of_base(key[1])
+            host = self.classes[key[0]].host_of_base(key[1])
             host.when_open(lambda: host.shelf.amend_alarm(event.alarm, event.retry()))
             return
         failures = self._uncounted.get(key, (0, 0.0))[0]

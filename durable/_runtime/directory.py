@@ -17,7 +17,7 @@ from durable._disk.environment import Environment
 from durable._model.ids import BASE_SIZE, ObjectId, name_to_keep
 from durable._object.base import DurableObject
 from durable._object.host import Host
-from durable._object.observed import observe
+from durable._object.observed import Observers, observe
 from durable._object.services import Services
 
 # When there are too many live objects, this part of them goes at once: finding the least recently
@@ -37,7 +37,7 @@ class Directory:
     _unsettled: dict[bytes, list[Callable[[], None]]] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.services.on_gone = self._forget
+        self.services.on_gone.append(self._forget)
         self.services.host_of = self.host_of
 
     def host_of(self, object_id: ObjectId, cls: type[DurableObject], class_number: int) -> Host:
@@ -52,7 +52,7 @@ class Directory:
         place = self._place(object_id, class_number)
         host = self.host_class(object_id, cls, self.services, place)
         self._hosts[object_id.raw] = host
-        if self.services.observers.observers:
+        if self.services.find(Observers).observers:
             observe(host)
         unsettled = self._unsettled.get(object_id.raw)
         if unsettled is not None:

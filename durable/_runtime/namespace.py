@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from attrs import frozen
 
 from durable._disk.environment import ClassRecord
-from durable._gates.delivery import CURRENT
-from durable._model.errors import RuntimeClosed, WrongLoop
-from durable._model.ids import IdFactory, ObjectId
+from durable._model.ids import ObjectId
 from durable._object.base import DurableObject
-from durable._object.host import Host
 
-from .directory import Directory
+from .class_table import ClassEntry
 from .stub import Stub
-
-if TYPE_CHECKING:
-    from .alarms import Alarms
 
 T = TypeVar("T", bound=DurableObject)
 
@@ -42,16 +36,20 @@ class StoredObject:
 class Namespace(Generic[T]):
     """Hands out the ids and stubs of one class. Making them creates nothing."""
 
-    def __init__(
-        self, cls: type[T], record: ClassRecord, directory: Directory, alarms: Alarms
-    ) -> None:
-        self.cls = cls
-        self.alarms = alarms
-        self.record = record
-        self._directory = directory
-        self._services = directory.services
-        self._ids = IdFactory(record.unique_key)
+    def __init__(self, entry: ClassEntry[T]) -> None:
+        self._entry = entry
+        self._ids = entry.ids
         self._id_from_name = lru_cache(NAMES_REMEMBERED)(self._ids.from_name)
+
+    @property
+    def cls(self) -> type[T]:
+        """The class, as its code is now."""
+        return self._entry.cls
+
+    @property
+    def record(self) -> ClassRecord:
+        """What the store knows of the class; not for users."""
+        return self._entry.record
 
     @property
     def unique_key(self) -> str:
@@ -82,19 +80,19 @@ class Namespace(Generic[T]):
             )
         if not self._ids.owns(id):
             self._ids.from_raw(id.raw)
-        return Stub(self, id)
+        return Stub(self._entry, id)
 
     def get_by_name(self, name: str) -> Stub[T]:
         """A stub of the object called *name*."""
-        return Stub(self, self.id_from_name(name))
+        return Stub(self._entry, self.id_from_name(name))
 
     async def objects(self, prefix: str | None = None) -> AsyncIterator[StoredObject]:
         """The objects that have a stored key or an alarm, in the order of their ids; with *prefix*,
         those whose name begins with it. Wakes nobody."""
-        self.check_open()
+        self._entry.check_open()
         after: bytes | None = None
         while True:
-            found = self._directory.environment.objects(
+            found = self._entry.directory.environment.objects(
                 self.record.number, after=after, count_max=OBJECTS_PER_STEP
             )
             for base, record in found:
@@ -108,22 +106,7 @@ class Namespace(Generic[T]):
                     )
             if len(found) < OBJECTS_PER_STEP:
                 return
-            self.check_open()
-
-    def host_of(self, object_id: ObjectId) -> Host:
-        """The host of one of these objects; not for users."""
-        return self._directory.host_of(object_id, self.cls, self.record.number)
-
-    def host_of_base(self, base: bytes) -> Host:
-        """The host of an object that the store knows by its base; not for users."""
-        return self.host_of(self._ids.from_base(base))
-
-    def check_open(self) -> None:
-        """Raise if calls cannot be made now, or from here."""
-        if not self._services.loop.is_here():
-            raise WrongLoop(repr(self))
-        if not self._services.is_open and CURRENT.get() is None:
-            raise RuntimeClosed
+            self._entry.check_open()
 
     def __repr__(self) -> str:
         return f"<Namespace of {self.cls.__name__}>"

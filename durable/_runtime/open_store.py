@@ -31,13 +31,16 @@ from durable._model.clock import Clock
 from durable._model.errors import RuntimeClosed
 from durable._model.limits import Limits
 from durable._model.observer import Observer
+from durable._object.base import construct
 from durable._object.debug import WatchedHost
 from durable._object.host import Host
 from durable._object.observed import Observers
 from durable._object.services import Services
+from durable._object.sockets import SocketTable
 from durable._storage.cache_budget import CacheBudget
 
 from .alarms import Alarms
+from .class_table import ClassTable
 from .commits import Commits
 from .desk import Desk
 from .directory import Directory
@@ -130,12 +133,16 @@ class OpenStore:
             when_answered=self._when_answered,
             budget=CacheBudget(limits.cache_bytes_max),
         )
-        self._services.observers = self._observers
+        self._services.share(self._observers)
+        self._services.construct = construct
         if options.observer is not None:
             self._observers.add(options.observer, ())
         host_class = WatchedHost if options.debug else Host
         self._directory = Directory(self._services, self._environment, host_class)
-        self._alarms = Alarms(self._services, self._environment, {})
+        # After the directory, which forgets an object before its sockets are told.
+        self._sockets = SocketTable(self._services)
+        self._classes = ClassTable()
+        self._alarms = Alarms(self._services, self._environment, self._classes)
         self._unwatch = clock.watch(self._is_busy)
         self._starts = task_starts.watch(backend, gate_task)
 
@@ -165,15 +172,18 @@ class OpenStore:
             self._committer,
             self._directory,
             self._alarms,
+            self._classes,
             self._commits,
         )
         if self._operate:
             self._desk = Desk(self._path, runtime, self._clock, self._loop.call_soon_threadsafe)
-        for record, cls in settled.classes.values():
-            runtime.add_class(record, cls)
+        namespace_of = {
+            number: runtime.add_class(record, cls)
+            for number, (record, cls) in settled.classes.items()
+        }
         for program in programs:
             namespaces = {
-                name: self._alarms.namespaces[number]
+                name: namespace_of[number]
                 for name, number in settled.bindings[program.script].items()
             }
             env = self._services.env = Env({**namespaces, **program.vars})
@@ -204,7 +214,7 @@ class OpenStore:
         await self._wait_reported()
         for host in self._directory:
             host.break_(RuntimeClosed("the runtime was closed while the call was under way"))
-        for sockets in list(self._services.sockets.values()):
+        for sockets in self._sockets:
             sockets.disconnect_all()
         await self._loop.close()
         self._starts.close()
@@ -214,7 +224,7 @@ class OpenStore:
     def _unfinished(self) -> list[Later[Any]]:
         """The deliveries that run, and the work that objects have begun by wait_until."""
         events = [event for host in self._directory for event in host.open if event.is_waited_for]
-        sockets = self._services.sockets
+        sockets = self._sockets.of_objects
         # Work that reads sockets ends with them, and they end with the runtime.
         reading = {raw for raw, of_object in sockets.items() if of_object.are_read}
         works = [done for done, raw in self._services.works.items() if raw not in reading]

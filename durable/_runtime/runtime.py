@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from attrs import define, field
 
@@ -14,9 +14,12 @@ from durable._disk.whole import measure
 from durable._model.errors import ObjectReset, RuntimeClosed, UnknownClass, WrongLoop
 from durable._model.observer import Observer
 from durable._object.base import DurableObject
+from durable._object.observed import Observers
 from durable._object.services import Services
+from durable._object.sockets import SocketTable
 
 from .alarms import Alarms
+from .class_table import ClassEntry, ClassTable
 from .commits import Commits
 from .directory import Directory
 from .namespace import Namespace
@@ -43,6 +46,7 @@ class Runtime:
     _committer: Committer
     _directory: Directory
     _alarms: Alarms
+    _classes: ClassTable
     _commits: Commits
     _namespaces: dict[type[DurableObject], Namespace[Any]] = field(factory=dict, init=False)
 
@@ -83,7 +87,7 @@ class Runtime:
         """
         if not self._services.loop.is_here():
             raise WrongLoop(repr(self))
-        observers = self._services.observers
+        observers = self._services.find(Observers)
         observers.add(observer, self._directory)
         return lambda: observers.remove(observer, self._directory)
 
@@ -108,7 +112,7 @@ class Runtime:
         if not self._services.is_open:
             raise RuntimeClosed
         naming = (self._script, cls.__name__)
-        for other in self._alarms.namespaces.values():
+        for other in self._classes:
             if other.record.naming == naming:
                 raise two_of_one_name(cls, other.cls)
         catalog = self._environment.catalog()
@@ -120,12 +124,13 @@ class Runtime:
 
     def add_class(self, record: ClassRecord, cls: type[T]) -> Namespace[T]:
         """*cls* is the code of the class *record* from now on; not for users."""
-        namespace = Namespace(cls, record, self._directory, self._alarms)
+        entry = ClassEntry(cls, record, self._directory)
+        namespace = Namespace(entry)
         if record.script == self._script:
             self._namespaces[cls] = namespace
         else:
             self._namespaces.setdefault(cls, namespace)
-        self._alarms.namespaces[record.number] = namespace
+        self._classes.add(cast("ClassEntry[DurableObject]", entry))
         self._alarms.ask()
         return namespace
 
@@ -141,7 +146,7 @@ class Runtime:
             raise TypeError(f"replace() takes subclasses of DurableObject, not {new!r}")
         if not self._services.loop.is_here():
             raise WrongLoop(repr(self))
-        replaced = [n for n in self._alarms.namespaces.values() if n.cls is old]
+        replaced = [entry for entry in self._classes if entry.cls is old]
         if not replaced:
             raise UnknownClass(f"the runtime has no objects of {old!r}, so it cannot be replaced")
         if new.__name__ != old.__name__:
@@ -150,12 +155,12 @@ class Runtime:
                 f"by a migration"
             )
         self._namespaces[new] = self._namespaces.pop(old)
-        for namespace in replaced:
-            namespace.cls = new
+        for entry in replaced:
+            entry.cls = new
         for host in self._directory:
             if host.cls is old:
                 host.break_(ObjectReset(CODE_UPDATED))
-        for sockets in list(self._services.sockets.values()):
+        for sockets in self._services.find(SocketTable):
             if sockets.cls is old:  # of an object that is not in memory
                 sockets.disconnect_all()
 

@@ -15,6 +15,7 @@ from durable._disk.whole import Measures
 from durable._gates.burial import buried_in
 from durable._object.host import Host
 from durable._object.services import Services
+from durable._object.sockets import SocketTable
 
 from .commits import Commits
 
@@ -85,7 +86,7 @@ def statistics_of(
         live_objects=live.total(),
         open_deliveries=opened.total(),
         queued_deliveries=queued.total(),
-        websockets=sum(len(sockets) for sockets in list(services.sockets.values())),
+        websockets=sum(len(sockets) for sockets in services.find(SocketTable)),
         cache_bytes=services.budget.size,
         batches_waiting=batches_waiting,
         buried=buried_in(services.loop),

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import AsyncIterable, Callable, Mapping
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from yarl import URL
 
@@ -23,13 +23,13 @@ from durable._model.messages import Request, Response
 from durable._object.base import HANDLERS, DurableObject, rpc_method
 from durable._object.bodies import Fetch, detach_body, export_response
 from durable._object.by_reference import ByReference
-from durable._object.events import Call, Event, itself, sender_host
-from durable._object.host import Host, Phase
+from durable._object.events import Call, Event, itself
+from durable._object.host import Host, sender_host
+from durable._object.live import Phase
 from durable._object.rpc import copy_arguments, export_value, send
 from durable._object.streams import Channel, Stream, end_with
 
-if TYPE_CHECKING:
-    from .namespace import Namespace
+from .class_table import ClassEntry
 
 T = TypeVar("T", bound=DurableObject)
 
@@ -45,12 +45,12 @@ class Stub(ByReference, Generic[T]):
     is no public method raises NoSuchMethod at once.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_host", "_namespace", "id")
+    __slots__ = ("__dict__", "__weakref__", "_entry", "_host", "id")
 
     id: ObjectId
 
-    def __init__(self, namespace: Namespace[T], object_id: ObjectId) -> None:
-        self._namespace = namespace
+    def __init__(self, entry: ClassEntry[T], object_id: ObjectId) -> None:
+        self._entry = entry
         self._host: Host | None = None
         self.id = object_id
 
@@ -91,7 +91,7 @@ class Stub(ByReference, Generic[T]):
         return event
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        cls = self._namespace.cls
+        cls = self._entry.cls
         function = rpc_method(cls, name)
         if function is None:
             raise no_such_method(cls, name, self.id)
@@ -136,10 +136,10 @@ class Stub(ByReference, Generic[T]):
 
     def _reach(self) -> Host:
         """The host to call: the one reached before, unless it was evicted."""
-        self._namespace.check_open()
+        self._entry.check_open()
         host = self._host
         if host is None or host.phase is Phase.EVICTED:
-            host = self._host = self._namespace.host_of(self.id)
+            host = self._host = self._entry.host_of(self.id)
         return host
 
     def __eq__(self, other: object) -> bool:
@@ -153,7 +153,7 @@ class Stub(ByReference, Generic[T]):
 
     def __repr__(self) -> str:
         who = repr(self.id.name) if self.id.name is not None else str(self.id)
-        return f"<Stub of {self._namespace.cls.__name__} {who}>"
+        return f"<Stub of {self._entry.cls.__name__} {who}>"
 
 
 def _run_method(host: Host, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from attrs import define, field
 
-from durable._gates.answers import Answer, Ready, StorageWait
+from durable._gates.answers import Answer, Ready
 from durable._gates.input_gate import InputGate
+from durable._gates.storage_wait import StorageWait
 from durable._model.errors import DurableError, ValueTooLarge
 from durable._model.limits import Limits
 
@@ -47,7 +48,7 @@ class Records:
 
     cache: Cache
     buffer: WriteBuffer
-    gate: InputGate
+    gate: InputGate[Any]
     reads: Reads = field(repr=False)
     limits: Limits = field(repr=False)
     encode: Callable[[Any], bytes] = field(repr=False)

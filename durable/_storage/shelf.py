@@ -6,12 +6,11 @@ rings its alarm, and what becomes of its memory.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from durable._disk.batch import Alarm, Batch, Place
 from durable._disk.codec import Codec
-from durable._gates.answers import Answer
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
 from durable._model.clock import Clock
@@ -22,19 +21,11 @@ from .cache import Cache
 from .cache_budget import CacheBudget
 from .records import Records
 from .spans import EVERYTHING, NOTHING
-from .storage import Storage
+from .storage import RunSection, Storage
 from .write_buffer import WriteBuffer
 
 if TYPE_CHECKING:
     from durable._disk.reads import Reads
-
-T = TypeVar("T")
-
-
-class RunSection(Protocol):
-    """Runs code alone in its object: `Sections.run`."""
-
-    def __call__(self, fn: Callable[[], Awaitable[T]], /, *, resets: bool) -> Answer[T]: ...
 
 
 class Shelf:
@@ -60,7 +51,7 @@ class Shelf:
         reads: Reads,
         submit: Callable[[Batch], None],
         next_number: Callable[[], int],
-        gate: InputGate,
+        gate: InputGate[Any],
         output: OutputGate,
         codec: Codec,
         limits: Limits,
@@ -71,7 +62,7 @@ class Shelf:
         on_failed: Callable[[DurableError], None],
     ) -> None:
         is_new = not place.number
-        self.gate: InputGate = gate
+        self.gate: InputGate[Any] = gate
         self.clock: Clock = clock
         self.run_section: RunSection = run_section
         self.decode: Callable[[bytes], Any] = codec.decode
@@ -86,7 +77,9 @@ class Shelf:
         self.has_alarm_handler: bool = has_alarm_handler
         # The host sets it while the object's constructor runs.
         self.constructing: bool = False
-        self.storage: Storage = Storage(self)
+        self.storage: Storage = Storage(
+            self.records, clock, lambda: self.may_set_alarm, run_section
+        )
 
     @property
     def may_set_alarm(self) -> bool:

@@ -6,28 +6,27 @@ Rule: a call on `txn` is the same call on `ctx.storage`, if the transaction stil
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, NoReturn, TypeVar, cast
 
 from durable._gates.answers import Answer
+from durable._model.clock import Clock
 from durable._model.errors import DurableError, TransactionOver
 
-from .arguments import UNSET
+from .operations import Operations
+from .records import Records
 from .write_buffer import CANNOT_DELETE_ALL, DONE, Layer, Phase, WriteBuffer
 
-if TYPE_CHECKING:
-    from .storage import Storage
-
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-async def run_transaction(storage: Storage, closure: Callable[[Transaction], Awaitable[T]]) -> T:
+async def run_transaction(buffer: WriteBuffer, closure: Callable[[Layer], Awaitable[T]]) -> T:
     """Run *closure* with its writes in a layer of their own, kept if it returns."""
-    buffer = storage._buffer
     layer = buffer.push()
     try:
-        running = closure(Transaction(storage, layer))
+        running = closure(layer)
         if not inspect.isawaitable(running):
             raise TypeError(
                 f"transaction() takes an async function; what it was given returned "
@@ -43,7 +42,18 @@ async def run_transaction(storage: Storage, closure: Callable[[Transaction], Awa
     return value
 
 
-class Transaction:
+def while_it_runs(call: F) -> F:
+    """The same call, refused once the transaction is over."""
+
+    @wraps(call)
+    def checked(self: Transaction, *args: Any, **options: Any) -> Any:
+        self._check(f"{call.__name__}()")
+        return call(self, *args, **options)
+
+    return cast("F", checked)
+
+
+class Transaction(Operations):
     """A transaction that runs. Its calls are those of `ctx.storage`, with the same promises.
 
     After `rollback()`, and after the closure has ended, every call but another `rollback()` of what
@@ -56,133 +66,26 @@ class Transaction:
         await self.ctx.storage.transaction(move)
     """
 
-    __slots__ = ("_layer", "_storage")
+    __slots__ = ("_layer",)
 
-    def __init__(self, storage: Storage, layer: Layer) -> None:
-        self._storage = storage
+    def __init__(
+        self, records: Records, clock: Clock, may_set_alarm: Callable[[], bool], layer: Layer
+    ) -> None:
+        super().__init__(records, clock, may_set_alarm)
         self._layer = layer
 
-    @overload
-    def get(
-        self,
-        key: str,
-        default: Any = None,
-        *,
-        allow_concurrency: bool = False,
-        no_cache: bool = False,
-    ) -> Answer[Any]: ...
-    @overload
-    def get(
-        self, key: Iterable[str], *, allow_concurrency: bool = False, no_cache: bool = False
-    ) -> Answer[dict[str, Any]]: ...
-    def get(self, key: Any, default: Any = None, **options: bool) -> Answer[Any]:
-        """See `Storage.get`."""
-        self._check("get()")
-        return self._storage.get(key, default, **options)
-
-    def list(
-        self,
-        *,
-        start: str | None = None,
-        start_after: str | None = None,
-        end: str | None = None,
-        prefix: str | None = None,
-        reverse: bool = False,
-        limit: int | None = None,
-        allow_concurrency: bool = False,
-        no_cache: bool = False,
-    ) -> Answer[dict[str, Any]]:
-        """See `Storage.list`."""
-        self._check("list()")
-        return self._storage.list(
-            start=start,
-            start_after=start_after,
-            end=end,
-            prefix=prefix,
-            reverse=reverse,
-            limit=limit,
-            allow_concurrency=allow_concurrency,
-            no_cache=no_cache,
-        )
-
-    @overload
-    def put(
-        self,
-        key: str,
-        value: Any,
-        *,
-        allow_concurrency: bool = False,
-        allow_unconfirmed: bool = False,
-        no_cache: bool = False,
-    ) -> Answer[None]: ...
-    @overload
-    def put(
-        self,
-        key: Mapping[str, Any],
-        *,
-        allow_concurrency: bool = False,
-        allow_unconfirmed: bool = False,
-        no_cache: bool = False,
-    ) -> Answer[None]: ...
-    def put(self, key: Any, value: Any = UNSET, **options: bool) -> Answer[None]:
-        """See `Storage.put`."""
-        self._check("put()")
-        return self._storage.put(key, value, **options)
-
-    @overload
-    def delete(  # pyright: ignore[reportOverlappingOverload]
-        self,
-        key: str,
-        *,
-        allow_concurrency: bool = False,
-        allow_unconfirmed: bool = False,
-        no_cache: bool = False,
-    ) -> Answer[bool]: ...
-    @overload
-    def delete(
-        self,
-        key: Iterable[str],
-        *,
-        allow_concurrency: bool = False,
-        allow_unconfirmed: bool = False,
-        no_cache: bool = False,
-    ) -> Answer[int]: ...
-    def delete(self, key: Any, **options: bool) -> Answer[Any]:
-        """See `Storage.delete`."""
-        self._check("delete()")
-        return self._storage.delete(key, **options)
+    get = while_it_runs(Operations.get)
+    list = while_it_runs(Operations.list)
+    put = while_it_runs(Operations.put)
+    delete = while_it_runs(Operations.delete)
+    get_alarm = while_it_runs(Operations.get_alarm)
+    set_alarm = while_it_runs(Operations.set_alarm)
+    delete_alarm = while_it_runs(Operations.delete_alarm)
 
     def delete_all(self) -> NoReturn:
         """Raises DurableError: a transaction cannot delete everything."""
         self._check("delete_all()")
         raise DurableError(CANNOT_DELETE_ALL)
-
-    def get_alarm(self, *, allow_concurrency: bool = False) -> Answer[datetime | None]:
-        """See `Storage.get_alarm`."""
-        self._check("get_alarm()")
-        return self._storage.get_alarm(allow_concurrency=allow_concurrency)
-
-    def set_alarm(
-        self,
-        time: datetime | timedelta | float,
-        *,
-        allow_concurrency: bool = False,
-        allow_unconfirmed: bool = False,
-    ) -> Answer[None]:
-        """See `Storage.set_alarm`."""
-        self._check("set_alarm()")
-        return self._storage.set_alarm(
-            time, allow_concurrency=allow_concurrency, allow_unconfirmed=allow_unconfirmed
-        )
-
-    def delete_alarm(
-        self, *, allow_concurrency: bool = False, allow_unconfirmed: bool = False
-    ) -> Answer[None]:
-        """See `Storage.delete_alarm`."""
-        self._check("delete_alarm()")
-        return self._storage.delete_alarm(
-            allow_concurrency=allow_concurrency, allow_unconfirmed=allow_unconfirmed
-        )
 
     def rollback(self) -> Answer[None]:
         """Undo all that the transaction wrote, nested transactions included. It is over then.
@@ -203,12 +106,8 @@ class Transaction:
             buffer.roll_back(self._layer)
         return DONE
 
-    @property
-    def _buffer(self) -> WriteBuffer:
-        return self._storage._buffer
-
     def _check(self, call: str) -> None:
-        self._storage._gate.check()
+        self._gate.check()
         phase = self._layer.phase
         if phase is Phase.ROLLED_BACK:
             raise TransactionOver(

@@ -19,9 +19,10 @@ from typing import Any, Final, TypeVar
 from attrs import define, field
 
 from durable._disk.batch import Alarm, Batch, Place, Unchanged
-from durable._gates.answers import Answer, Ready, StorageWait
+from durable._gates.answers import Answer, Ready
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
+from durable._gates.storage_wait import StorageWait
 from durable._model.errors import DurableError
 
 from .cache import Before, Cache, Known
@@ -69,7 +70,7 @@ class WriteBuffer:
 
     place: Place
     cache: Cache
-    gate: InputGate
+    gate: InputGate[Any]
     output: OutputGate
     _submit: Callable[[Batch], None] = field(repr=False)
     _next_number: Callable[[], int] = field(repr=False)

@@ -38,7 +38,7 @@ async def run_in_object(stub: Stub[T], fn: Callable[[T, State], R | Awaitable[R]
 
     def body() -> Any:
         assert host.instance is not None
-        return fn(host.instance, host.state)  # type: ignore[arg-type]
+        return fn(host.instance, host.state)
 
     event = Event[R](host, body, copy_context(), "run_in_object", CURRENT.get())
     host.deliver(event)
@@ -98,7 +98,7 @@ async def run_alarm(stub: Stub[Any]) -> bool:
     handler's, which is retried as it would be.
     """
     _check_stub(stub, "run_alarm")
-    return await stub._namespace.alarms.ring_now(stub._reach())
+    return await stub._entry.directory.services.ring_now(stub._reach())
 
 
 async def reset(runtime: Runtime) -> None:
@@ -110,8 +110,8 @@ async def reset(runtime: Runtime) -> None:
     answered = anyio.Event()
     runtime._services.when_answered(answered.set)
     await answered.wait()
-    for namespace in list(runtime._alarms.namespaces.values()):
-        async for stored in namespace.objects():
+    for namespace in list(runtime._classes):
+        async for stored in Namespace(namespace).objects():
             storage = namespace.host_of(stored.id).shelf.storage
             storage.delete_all()
             await storage.sync()
@@ -125,12 +125,12 @@ async def list_object_ids(namespace: Namespace[Any]) -> list[ObjectId]:
 def is_live(stub: Stub[Any]) -> bool:
     """Whether the object is in memory."""
     _check_stub(stub, "is_live")
-    return stub._namespace._directory.live(stub.id) is not None
+    return stub._entry.directory.live(stub.id) is not None
 
 
 def _live(stub: Stub[Any]) -> Host:
     _check_stub(stub, "evict")
-    host = stub._namespace._directory.live(stub.id)
+    host = stub._entry.directory.live(stub.id)
     if host is None:
         raise DurableError("Cannot evict Durable Object: it is not currently running.")
     return host

@@ -233,7 +233,7 @@ class StorageIsADict(RuleBasedStateMachine):
 
     @rule(size=st.integers(1, 800))
     def evict(self, size: int) -> None:
-        self.kit.storage._cache.evict(size)
+        self.kit.storage._records.cache.evict(size)
 
     @rule(gathers=flags)
     def gather(self, gathers: bool) -> None:
@@ -265,7 +265,7 @@ class StorageIsADict(RuleBasedStateMachine):
             while self.disk.unreported:
                 self.report()
         self.check_answers()
-        assert self.kit.storage._cache.dirty is None
+        assert self.kit.storage._records.cache.dirty is None
         assert self.kit.storage._buffer.sealed_bytes == 0
         self.start_anew()
 
@@ -298,7 +298,7 @@ class StorageIsADict(RuleBasedStateMachine):
 
     @invariant()
     def check_cache_is_true(self) -> None:
-        cache, decode = self.kit.storage._cache, self.kit.storage._decode
+        cache, decode = self.kit.storage._records.cache, self.kit.storage._decode
         for key in KEYS:
             value = cache.lookup(key)
             if value is not UNKNOWN:
@@ -310,7 +310,7 @@ class StorageIsADict(RuleBasedStateMachine):
 
     @invariant()
     def check_account(self) -> None:
-        cache = self.kit.storage._cache
+        cache = self.kit.storage._records.cache
         size = sum(
             ENTRY_SIZE + len(key) + len(value or b"") for key, value in cache.entries.items()
         )
@@ -319,7 +319,7 @@ class StorageIsADict(RuleBasedStateMachine):
 
     @invariant()
     def check_spans(self) -> None:
-        spans = self.kit.storage._cache.spans
+        spans = self.kit.storage._records.cache.spans
         for (_, upper), (lower, _) in pairwise(spans):
             assert upper is not None
             assert upper < lower

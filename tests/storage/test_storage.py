@@ -162,7 +162,7 @@ def test_turns_join_a_batch_that_has_not_left(kit: Kit) -> None:
     assert len(kit.disk.waiting) == 1
     kit.disk.settle()
     assert kit.storage._buffer.sealed_bytes == 0
-    assert kit.storage._cache.dirty is None
+    assert kit.storage._records.cache.dirty is None
 
 
 def test_a_turn_that_somebody_waits_for_makes_a_batch_of_its_own(kit: Kit) -> None:
@@ -247,7 +247,7 @@ def test_no_cache_keeps_nothing() -> None:
     kit.shelf.seal()
     kit.disk.settle()
 
-    assert "b" not in kit.storage._cache.entries
+    assert "b" not in kit.storage._records.cache.entries
 
 
 # Waiting
@@ -359,7 +359,7 @@ def test_the_objects_called_longest_ago_give_way_first() -> None:
     kits[0].shelf.touch()
     kits[2].storage.put("b", "x" * 700)
 
-    assert [len(kit.storage._cache.entries) for kit in kits] == [1, 0, 2]
+    assert [len(kit.storage._records.cache.entries) for kit in kits] == [1, 0, 2]
     assert budget.size <= budget.size_max
 
 

@@ -13,7 +13,8 @@ from typing import Any, TypeGuard
 from attrs import define, field
 
 from durable._model.errors import InternalError, RuntimeClosed
-from durable._object.host import Host, Phase
+from durable._object.host import Host
+from durable._object.live import Phase
 
 from .connections import Connection, End
 from .model import Loss, Operation, Search, State

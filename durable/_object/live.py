@@ -1,0 +1,50 @@
+"""A live object, as those below its host see it: who delivers to it, and who is told of its end."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, Protocol
+
+from durable._disk.batch import Place
+from durable._gates.input_gate import InputGate
+from durable._gates.output_gate import OutputGate
+from durable._model.ids import ObjectId
+
+from .tally import Tally
+
+
+class Phase(enum.Enum):
+    """Where a live object is in its life."""
+
+    NEW = "new"
+    STARTING = "starting"
+    RUNNING = "running"
+    BROKEN = "broken"
+    EVICTED = "evicted"
+
+    @property
+    def is_over(self) -> bool:
+        return self is Phase.BROKEN or self is Phase.EVICTED
+
+
+class LiveObject(Protocol):
+    """What an event knows of the object that it is for: implemented by `Host`."""
+
+    id: ObjectId
+    gate: InputGate[Any]
+    output: OutputGate
+    place: Place
+    tally: Tally
+    instance: Any
+    phase: Phase
+    cls: type
+    ties: int
+    services: Any  # `Services`, which knows of live objects
+
+    def deliver(self, event: Any) -> None: ...
+    def event_ended(self, event: Any, error: BaseException | None) -> None: ...
+    def untie(self) -> None: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def marks(self) -> dict[str, str | None]: ...

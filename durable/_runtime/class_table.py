@@ -1,0 +1,71 @@
+"""The classes of an open store: what the store knows of each, and the code that runs for it now.
+
+Stubs, namespaces and alarms all find their objects through an entry of this table; none of them
+needs to know the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from attrs import define, field
+
+from durable._disk.environment import ClassRecord
+from durable._gates.delivery import CURRENT
+from durable._model.errors import RuntimeClosed, WrongLoop
+from durable._model.ids import IdFactory, ObjectId
+from durable._object.base import DurableObject
+from durable._object.host import Host
+
+from .directory import Directory
+
+T = TypeVar("T", bound=DurableObject)
+
+
+@define(eq=False)
+class ClassEntry(Generic[T]):
+    """One class."""
+
+    cls: type[T]  # of another version once it was replaced
+    record: ClassRecord
+    directory: Directory = field(repr=False)
+    ids: IdFactory = field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.ids = IdFactory(self.record.unique_key)
+
+    def host_of(self, object_id: ObjectId) -> Host:
+        """The host of one of its objects."""
+        return self.directory.host_of(object_id, self.cls, self.record.number)
+
+    def host_of_base(self, base: bytes) -> Host:
+        """The host of an object that the store knows by its base."""
+        return self.host_of(self.ids.from_base(base))
+
+    def check_open(self) -> None:
+        """Raise if calls cannot be made now, or from here."""
+        services = self.directory.services
+        if not services.loop.is_here():
+            raise WrongLoop(f"<Namespace of {self.cls.__name__}>")
+        if not services.is_open and CURRENT.get() is None:
+            raise RuntimeClosed
+
+
+@define(eq=False)
+class ClassTable:
+    """The classes that have code in this program, by their numbers in the store."""
+
+    _entries: dict[int, ClassEntry[DurableObject]] = field(factory=dict)
+
+    def __contains__(self, number: int) -> bool:
+        return number in self._entries
+
+    def __getitem__(self, number: int) -> ClassEntry[DurableObject]:
+        return self._entries[number]
+
+    def __iter__(self) -> Iterator[ClassEntry[DurableObject]]:
+        return iter(list(self._entries.values()))
+
+    def add(self, entry: ClassEntry[DurableObject]) -> None:
+        self._entries[entry.record.number] = entry
