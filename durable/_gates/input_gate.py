@@ -17,10 +17,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from attrs import define, field
-from typing_extensions import Self
 
 from durable._loop.loop import Loop, Waker
 from durable._model.errors import DurableError

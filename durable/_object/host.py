@@ -8,9 +8,8 @@ had left it goes on to the disk, and what had not is forgotten.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from contextvars import copy_context
-from types import CoroutineType
 from typing import Any, ClassVar, cast
 
 from attrs import define
@@ -18,7 +17,7 @@ from attrs import define
 from durable._disk.batch import Place
 from durable._gates.answers import Later, when_done
 from durable._gates.critical_section import Sections
-from durable._gates.delivery import CURRENT, gate_task
+from durable._gates.delivery import CURRENT
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
 from durable._loop.timers import Timer
@@ -146,8 +145,10 @@ class Host:
     def deliver(self, event: Event[Any]) -> None:
         """Give *event* its place in line; it is answered, sooner or later, whatever happens."""
         gate = self.gate
+        if self.services.hooks is not None:
+            self.services.hooks.came(self, event)
         if gate.broken is not None:
-            event.fail(gate.broken.again())
+            self._refuse(event, gate.broken.again())
             return
         self.tally.deliveries += 1
         if self.services.latest is not self:
@@ -157,7 +158,7 @@ class Host:
             self._construct_first()
             if gate.broken is not None:  # where tasks are eager, the constructor has run by now
                 self.tally.errors += 1
-                event.fail(gate.broken.again())
+                self._refuse(event, gate.broken.again())
                 return
         if self._open is None:
             self._open = {event}
@@ -171,7 +172,7 @@ class Host:
             self._close(event)
             refusal.object_id = str(self.id)
             self.tally.overloaded += refusal.overloaded
-            event.fail(refusal)
+            self._refuse(event, refusal)
             return
         event.came_s = self.services.clock.steady()
         gate.queue(event)
@@ -181,6 +182,13 @@ class Host:
         self._close(event)
         if self._open is None:
             self.idle_since_s = self.services.clock.steady()
+        if self.services.hooks is not None:
+            self.services.hooks.ended(self, event, error)
+
+    def _refuse(self, event: Event[Any], error: DurableError) -> None:
+        event.fail(error)
+        if self.services.hooks is not None:
+            self.services.hooks.refused(self, event)
 
     @property
     def open(self) -> Collection[Event[Any]]:
@@ -254,6 +262,7 @@ class Host:
 
     def _construct(self) -> None:
         self.shelf.constructing = True
+        began_s = self.services.clock.steady()
         try:
             self.services.construct(self)
         except BaseException as error:
@@ -264,6 +273,8 @@ class Host:
         self.tally.woken += 1
         if self.phase is Phase.STARTING:  # it may have called abort()
             self.phase = Phase.RUNNING
+        if self.services.hooks is not None and self.phase is not Phase.BROKEN:
+            self.services.hooks.woken(self, self.services.clock.steady() - began_s)
 
     # The gates' way to speak to the storage
 
@@ -322,36 +333,6 @@ class Host:
         limit_s = self.services.limits.commit_s_max
         self.commit_timer = self.services.timers.call_later(limit_s, look)
 
-    # Work beside events
-
-    def wait_until(self, awaitable: Awaitable[object]) -> None:
-        """Run *awaitable* to its end as a task of this object, which stays in memory meanwhile."""
-        self.gate.check()
-        if not hasattr(awaitable, "__await__"):
-            raise TypeError(f"wait_until() takes an awaitable, not {type(awaitable).__name__}")
-
-        async def wait() -> object:
-            return await awaitable
-
-        # A coroutine goes in as it is: one that the object breaks before can then be closed.
-        work = gate_task(awaitable if isinstance(awaitable, CoroutineType) else wait())
-        self.ties += 1
-        done: Later[None] = Later(self.services.loop)
-        self.services.works[done] = self.id.raw
-        self.services.loop.spawn(self._run_tied(work, done), "wait_until", copy_context())
-
-    async def _run_tied(self, work: Awaitable[object], done: Later[None]) -> None:
-        try:
-            await work
-        except BaseException as error:  # nobody waits for it, so this is where it ends
-            if self.gate.broken is None:
-                log.error("wait_until() of %s failed", self.label, exc_info=error, extra=self.marks)
-        finally:
-            self.untie()
-            del self.services.works[done]
-            done.resolve(None)
-            self.services.loop.ended(self.services.loop.own_task())
-
     def keep_for(self, ws: WebSocket) -> None:
         """Code of the object has accepted *ws* to read it itself."""
         self.services.keep_socket(self, ws)
@@ -394,6 +375,8 @@ class Host:
             object_id=str(self.id),
         )
         self._gone()
+        if self.services.hooks is not None:
+            self.services.hooks.evicted(self)
 
     def abort(self, reason: str | None, *, retry_alarm: bool) -> ObjectAborted:
         """Break the object at its own wish; answers what to raise."""
@@ -429,9 +412,12 @@ class Host:
         self.output.drop_waiting()
         # Before anybody is told: whoever asks for the object because of it is to find a new host.
         self._gone()
-        for event in list(self.open):
+        events = list(self.open)
+        for event in events:
             event.fail(reason.again())
         self._open = None
+        if self.services.hooks is not None:
+            self.services.hooks.broke(self, reason, events)
         for task in list(self.gate.running):
             task.cancel()
 

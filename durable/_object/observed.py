@@ -1,8 +1,4 @@
-"""Observed objects: what happens to them is told to observers.
-
-A host is observed by changing its class to `ObservedHost`, and back when the last observer leaves:
-the two have the same slots. So the path of a call has no place where it asks whether somebody
-observes, observing can begin while the program runs, and nobody pays for it but those who do it.
+"""Observers: told what happens to objects, by the hooks of their hosts.
 
 Rule: what is observed behaves as if it were not. What an observer raises is logged, no more.
 """
@@ -41,7 +37,6 @@ from .alarms import CANCELLED, AlarmEvent
 from .base import HANDLERS
 from .events import Event, chain_of
 from .host import Host
-from .live import Phase
 
 if TYPE_CHECKING:
     from durable._disk.batch import Alarm
@@ -67,6 +62,8 @@ class Observers:
     """Those who observe one runtime, and the deliveries that they have seen come."""
 
     clock: Clock
+    # Puts the hooks of the hosts in, and takes them out.
+    install: Callable[[Observers | None], None] = field(default=lambda hooks: None)
     observers: tuple[Observer, ...] = ()
     courses: dict[Event[Any], Course] = field(factory=dict, init=False)
     numbers: count[int] = field(factory=lambda: count(1), init=False)
@@ -86,146 +83,112 @@ class Observers:
                 f"`observer=print` is one"
             )
         self.observers = (*self.observers, observer)
+        self.install(self)
         for host in hosts:
-            observe(host)
+            self.watch(host)
 
     def remove(self, observer: Observer, hosts: Iterable[Host]) -> None:
         """Tell *observer* nothing more."""
         self.observers = tuple(other for other in self.observers if other is not observer)
         if not self.observers:
             self.courses.clear()
+            self.install(None)
             for host in hosts:
-                host.__class__ = Host
                 host.gate.on_wait = None
 
+    def watch(self, host: Host) -> None:
+        """Be told of what waits for the gate of *host*, too."""
+        host.gate.on_wait = partial(self.waits, host)
 
-def observe(host: Host) -> None:
-    """From now on tell what happens to *host*."""
-    host.__class__ = ObservedHost
-    assert isinstance(host, ObservedHost)
-    host.gate.on_wait = host.waits
+    # Hooks
 
-
-class ObservedHost(Host):
-    """A host whose doings are told. It has no state of its own, so that any host can become one."""
-
-    __slots__ = ()
-
-    @property
-    def _observers(self) -> Observers:
-        return self.services.find(Observers)
-
-    def deliver(self, event: Event[Any]) -> None:
-        observers = self._observers
+    def came(self, host: Host, event: Event[Any]) -> None:
         caller = _caller(event)
-        course = Course(next(observers.numbers), caller, observers.clock.steady())
-        observers.courses[event] = course
-        event.watch(partial(_Watched, self, event, course))
+        course = Course(next(self.numbers), caller, self.clock.steady())
+        self.courses[event] = course
+        event.watch(partial(_Watched, self, host, event, course))
         came = DeliveryCame(
             number=course.number,
             kind=kind_of(event),
             method=event.label,
             caller=caller,
-            **self._who(),
+            **_who(host),
         )
         try:
-            event.context.run(observers.tell, came)
+            event.context.run(self.tell, came)
         except RuntimeError:  # code that runs in this very context has made the delivery
-            observers.tell(came)
-        super().deliver(event)
-        # One that was not let in has its answer already, and never was among the open ones.
-        if event.is_done and event in observers.courses:
-            self._tell_refused(event)
-            self._tell_ended(event, event.error)
+            self.tell(came)
 
-    def event_ended(self, event: Event[Any], error: BaseException | None) -> None:
-        super().event_ended(event, error)
-        self._tell_ended(event, error)
-
-    def break_(self, reason: DurableError) -> None:
-        if self.gate.broken is not None:
+    def refused(self, host: Host, event: Event[Any]) -> None:
+        if event not in self.courses:
             return
-        events = list(self.open)
-        super().break_(reason)
-        if self.services.is_open:
-            self._observers.tell(
-                ObjectBroken(error=type(reason).__name__, reason=str(reason), **self._who())
+        if isinstance(event.error, ObjectOverloaded):
+            self.tell(
+                Overloaded(
+                    method=event.label,
+                    queued=host.gate.queued,
+                    reason=str(event.error),
+                    **_who(host),
+                )
             )
+        self.ended(host, event, event.error)
+
+    def woken(self, host: Host, duration_s: float) -> None:
+        self.tell(ObjectWoken(duration_s=duration_s, **_who(host)))
+
+    def evicted(self, host: Host) -> None:
+        self.tell(ObjectEvicted(**_who(host)))
+
+    def broke(self, host: Host, reason: DurableError, events: list[Event[Any]]) -> None:
+        if host.services.is_open:
+            self.tell(ObjectBroken(error=type(reason).__name__, reason=str(reason), **_who(host)))
         for event in events:
-            self._tell_ended(event, event.error)
+            self.ended(host, event, event.error)
 
-    def evict(self) -> None:
-        super().evict()
-        self._observers.tell(ObjectEvicted(**self._who()))
-
-    def _construct(self) -> None:
-        clock = self._observers.clock
-        began_s = clock.steady()
-        super()._construct()
-        if self.phase is not Phase.BROKEN:
-            took_s = clock.steady() - began_s
-            self._observers.tell(ObjectWoken(duration_s=took_s, **self._who()))
-
-    def waits(self, delivery: Delivery[Any]) -> Callable[[], None]:
+    def waits(self, host: Host, delivery: Delivery[Any]) -> Callable[[], None]:
         """A task of *delivery* waits for the gate; answers what to call when it goes on."""
-        clock = self._observers.clock
-        began_s = clock.steady()
+        began_s = self.clock.steady()
         course = self._course(delivery)
 
         def goes_on() -> None:
             if course is not None:
-                course.gate_wait_s += clock.steady() - began_s
+                course.gate_wait_s += self.clock.steady() - began_s
 
         return goes_on
 
-    def rings(self, alarm: Alarm) -> None:
+    def rings(self, host: Host, alarm: Alarm) -> None:
         """The handler of *alarm* begins."""
-        clock = self._observers.clock
-        late_s = clock.now() - alarm.due_us / 1_000_000
-        self._observers.tell(
+        late_s = self.clock.now() - alarm.due_us / 1_000_000
+        self.tell(
             AlarmRang(
                 scheduled_time=to_datetime(alarm.scheduled_us),
                 late_s=max(0.0, late_s),
                 retry_count=alarm.retry_count,
-                **self._who(),
+                **_who(host),
             )
         )
 
-    def took(self, event: Event[Any], duration_s: float) -> None:
+    def took(self, host: Host, event: Event[Any], duration_s: float) -> None:
         """Code of *event* had the loop to itself for so long."""
-        if duration_s >= SLOW_TURN_S_MIN:
-            self._observers.tell(
-                TurnTookLong(method=event.label, duration_s=duration_s, **self._who())
-            )
+        if duration_s >= SLOW_TURN_S_MIN and self.observers:
+            self.tell(TurnTookLong(method=event.label, duration_s=duration_s, **_who(host)))
 
     def _course(self, delivery: Delivery[Any]) -> Course | None:
         """That of the event which *delivery*, a critical section perhaps, belongs to."""
         for each in chain_of(delivery):
             if isinstance(each, Event):
-                return self._observers.courses.get(each)
+                return self.courses.get(each)
         return None
 
-    def _tell_refused(self, event: Event[Any]) -> None:
-        if isinstance(event.error, ObjectOverloaded):
-            self._observers.tell(
-                Overloaded(
-                    method=event.label,
-                    queued=self.gate.queued,
-                    reason=str(event.error),
-                    **self._who(),
-                )
-            )
-
-    def _tell_ended(self, event: Event[Any], error: BaseException | None) -> None:
-        observers = self._observers
-        course = observers.courses.pop(event, None)
+    def ended(self, host: Host, event: Event[Any], error: BaseException | None) -> None:
+        course = self.courses.pop(event, None)
         if course is None:
             return  # it came before anybody observed, or was told of already
-        now_s = observers.clock.steady()
+        now_s = self.clock.steady()
         began_s = now_s if course.began_s is None else course.began_s
         ended_s = now_s if course.ended_s is None else course.ended_s
         error = error or course.error
-        observers.tell(
+        self.tell(
             DeliveryEnded(
                 number=course.number,
                 kind=kind_of(event),
@@ -237,16 +200,17 @@ class ObservedHost(Host):
                 commit_wait_s=max(0.0, now_s - ended_s),
                 outcome=_outcome(course, error),
                 error=None if error is None else f"{type(error).__name__}: {error}",
-                **self._who(),
+                **_who(host),
             )
         )
 
-    def _who(self) -> dict[str, Any]:
-        return {
-            "class_name": self.cls.__name__,
-            "object_id": str(self.id),
-            "name": self.place.name if self.id.name is None else self.id.name,
-        }
+
+def _who(host: Host) -> dict[str, Any]:
+    return {
+        "class_name": host.cls.__name__,
+        "object_id": str(host.id),
+        "name": host.place.name if host.id.name is None else host.id.name,
+    }
 
 
 def kind_of(event: Event[Any]) -> str:
@@ -277,11 +241,17 @@ def _outcome(course: Course, error: BaseException | None) -> Outcome:
 class _Watched:
     """The body of a delivery, which says when it begins."""
 
-    __slots__ = ("_body", "_course", "_event", "_host")
+    __slots__ = ("_body", "_course", "_event", "_host", "_observers")
 
     def __init__(
-        self, host: ObservedHost, event: Event[Any], course: Course, body: Callable[[], Any]
+        self,
+        observers: Observers,
+        host: Host,
+        event: Event[Any],
+        course: Course,
+        body: Callable[[], Any],
     ) -> None:
+        self._observers = observers
         self._host = host
         self._event = event
         self._course = course
@@ -309,12 +279,12 @@ class _Watched:
         return _TimedSteps(coro, course, clock.steady, self._took)
 
     def _took(self, duration_s: float) -> None:
-        if duration_s >= SLOW_TURN_S_MIN and isinstance(self._host, ObservedHost):
-            self._host.took(self._event, duration_s)
+        if duration_s >= SLOW_TURN_S_MIN:
+            self._observers.took(self._host, self._event, duration_s)
 
     def _rings(self, alarm: Alarm) -> None:
-        if isinstance(self._host, ObservedHost):
-            self._host.rings(alarm)
+        if self._observers.observers:
+            self._observers.rings(self._host, alarm)
 
 
 async def _await(value: Any) -> Any:

@@ -20,6 +20,7 @@ from durable._model.limits import Limits
 from durable._model.websocket import WebSocket
 from durable._storage.cache_budget import CacheBudget
 
+from .hooks import Hooks
 from .live import LiveObject
 from .tally import Tally
 
@@ -46,6 +47,8 @@ class Services:
     # What authors get as `env`; the classes of other scripts, by number, have others.
     env: Any = None
     envs: dict[int, Any] = field(factory=dict)
+    # Told what happens to the objects; None while nothing observes.
+    hooks: Hooks | None = None
     # The host that was called last.
     latest: LiveObject | None = None
     # Makes the instance of an object, and what it gets as `ctx`.

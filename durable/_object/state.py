@@ -11,6 +11,7 @@ from durable._model.ids import ObjectId
 from durable._model.websocket import WebSocket
 from durable._storage.storage import Storage
 
+from .background import wait_until
 from .host import Host
 from .sockets import answered_at, sockets_of, tags_of
 
@@ -66,7 +67,7 @@ class State:
         If it raises, that is logged and has no other effect. Closing the runtime gives it
         `Limits.shutdown_s_max` seconds to end, unless the object reads web sockets itself.
         """
-        self._host.wait_until(awaitable)
+        wait_until(self._host, awaitable)
 
     def abort(self, reason: str | None = None, *, retry_alarm: bool = True) -> NoReturn:
         """Reset the object now: writes of this turn are dropped, the memory is discarded.

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from functools import partial
+
 from attrs import define, field
 
 from durable._disk.batch import Alarm, Batch, Origin

@@ -17,7 +17,6 @@ from durable._disk.environment import Environment
 from durable._model.ids import BASE_SIZE, ObjectId, name_to_keep
 from durable._object.base import DurableObject
 from durable._object.host import Host
-from durable._object.observed import Observers, observe
 from durable._object.services import Services
 
 # When there are too many live objects, this part of them goes at once: finding the least recently
@@ -52,8 +51,8 @@ class Directory:
         place = self._place(object_id, class_number)
         host = self.host_class(object_id, cls, self.services, place)
         self._hosts[object_id.raw] = host
-        if self.services.find(Observers).observers:
-            observe(host)
+        if self.services.hooks is not None:
+            self.services.hooks.watch(host)
         unsettled = self._unsettled.get(object_id.raw)
         if unsettled is not None:
             host.gate.hold()

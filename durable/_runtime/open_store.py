@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, ClassVar
 
 import anyio
@@ -134,6 +135,7 @@ class OpenStore:
             budget=CacheBudget(limits.cache_bytes_max),
         )
         self._services.share(self._observers)
+        self._observers.install = partial(setattr, self._services, "hooks")
         self._services.construct = construct
         if options.observer is not None:
             self._observers.add(options.observer, ())

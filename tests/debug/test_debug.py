@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 import durable
+from durable import observing
 
 pytestmark = pytest.mark.backends("asyncio", "trio")
 
@@ -221,3 +222,22 @@ async def test_without_it_nothing_is_watched(tmp_path: Path) -> None:
             await stub.sell()
 
     assert type(stub._host).__name__ == "Host"
+
+
+async def test_debug_mode_and_an_observer_go_together(tmp_path: Path) -> None:
+    """An object in debug mode can be observed, from its first event on or later, and its faults are
+    told on when the observer has gone."""
+    first: list[observing.Event] = []
+    later: list[observing.Event] = []
+    async with durable.open(tmp_path / "store", debug=True, observer=first.append) as runtime:
+        shops = runtime.namespace(Shop)
+        await shops.get_by_name("a").sell_well()
+        end = runtime.observe(later.append)
+        await shops.get_by_name("b").sell_well()
+        end()
+        with pytest.warns(RuntimeWarning, match="read 'left'"):
+            await shops.get_by_name("b").sell()
+
+    told = [event.name for event in first if isinstance(event, observing.DeliveryEnded)]
+    assert told == ["a", "b", "b"]
+    assert [e.name for e in later if isinstance(e, observing.DeliveryEnded)] == ["b"]

@@ -1,0 +1,47 @@
+"""Work that an object has begun beside its events, by `ctx.wait_until`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from contextvars import copy_context
+from types import CoroutineType
+
+from durable._gates.answers import Later
+from durable._gates.delivery import gate_task
+
+from .live import LiveObject
+
+log = logging.getLogger("durable")
+
+
+def wait_until(host: LiveObject, awaitable: Awaitable[object]) -> None:
+    """Run *awaitable* to its end as a task of the object, which stays in memory meanwhile."""
+    host.gate.check()
+    if not hasattr(awaitable, "__await__"):
+        raise TypeError(f"wait_until() takes an awaitable, not {type(awaitable).__name__}")
+
+    async def wait() -> object:
+        return await awaitable
+
+    # A coroutine goes in as it is: one that the object breaks before can then be closed.
+    work = gate_task(awaitable if isinstance(awaitable, CoroutineType) else wait())
+    services = host.services
+    host.ties += 1
+    done: Later[None] = Later(services.loop)
+    services.works[done] = host.id.raw
+    services.loop.spawn(_run(host, work, done), "wait_until", copy_context())
+
+
+async def _run(host: LiveObject, work: Awaitable[object], done: Later[None]) -> None:
+    services = host.services
+    try:
+        await work
+    except BaseException as error:  # nobody waits for it, so this is where it ends
+        if host.gate.broken is None:
+            log.error("wait_until() of %s failed", host.label, exc_info=error, extra=host.marks)
+    finally:
+        host.untie()
+        del services.works[done]
+        done.resolve(None)
+        services.loop.ended(services.loop.own_task())
