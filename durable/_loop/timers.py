@@ -2,6 +2,11 @@
 
 Nothing here is on the path of a call: a timer is set for what is rare or long (a critical section,
 a stalled disk, the next look for idle objects, the next alarm).
+
+Rule: timers count the time in which the event loop could run. A process that is stopped (SIGSTOP, a
+debugger, a paused container) finds its timers where they were when it goes on, so that nothing is
+reset which only waited. To know of such a pause, and of a wall clock that is set, the task looks at
+the clocks in beats for as long as there are timers; a clock that tells of itself is not looked at.
 """
 
 from __future__ import annotations
@@ -9,14 +14,23 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from collections import deque
 from collections.abc import Callable
 
 import anyio
 from attrs import define, field
 
-from durable._model.clock import Clock
+from durable._model.clock import Clock, ToldClock
 
 CANCELLED_MIN = 1_000
+# The clocks are looked at this often. What the machine's owner does to them is heard of so late.
+BEAT_S = 0.5
+# A wake-up that is so much late means that the process did not run in between.
+STOPPED_S_MIN = 1.0
+# The wall clock may run so far off the steady one, little by little, before that counts as set.
+SET_S_MIN = 0.1
+# Pauses that are remembered, for those who ask what fell into a time of theirs.
+PAUSES_KEPT = 64
 
 
 @define(eq=False, order=False, slots=True)
@@ -34,7 +48,7 @@ class Timer:
 
 @define(eq=False)
 class Timers:
-    """Calls back when the steady clock reaches a time, in order of the times."""
+    """Calls back when the time of the running loop reaches a time, in order of the times."""
 
     clock: Clock
     _heap: list[tuple[float, int, Timer]] = field(factory=list, init=False)
@@ -42,10 +56,27 @@ class Timers:
     cancelled: int = field(default=0, init=False)
     _order: itertools.count[int] = field(factory=itertools.count, init=False)
     _sleep: anyio.CancelScope | None = field(default=None, init=False)
-    _sleeps_until: float = field(default=-math.inf, init=False)
+    _sleeps_until: float = field(default=math.inf, init=False)
+    # For how long the process did not run, in all, and when that was noticed on the steady clock.
+    _paused_s: float = field(default=0.0, init=False)
+    _pauses: deque[tuple[float, float]] = field(
+        factory=lambda: deque(maxlen=PAUSES_KEPT), init=False
+    )
+    # By how much the wall clock was ahead of the steady one at the last look.
+    _ahead_s: float = field(default=0.0, init=False)
+    _is_told: bool = field(init=False)
+    _when_set: list[Callable[[], None]] = field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._is_told = isinstance(self.clock, ToldClock)
+        self._pauses = deque(maxlen=PAUSES_KEPT)
+
+    def now_s(self) -> float:
+        """The steady clock, less the time in which the process did not run."""
+        return self.clock.steady() - self._paused_s
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
-        return self.call_at(self.clock.steady() + delay_s, callback)
+        return self.call_at(self.now_s() + delay_s, callback)
 
     def call_at(self, when_s: float, callback: Callable[[], None]) -> Timer:
         timer = Timer(callback, self)
@@ -56,8 +87,21 @@ class Timers:
             self._sleep.cancel()
         return timer
 
+    def when_set(self, tell: Callable[[], None]) -> Callable[[], None]:
+        """Call *tell* when the wall clock was set or the process has stood still, at most a beat
+        later and only while there are timers; returns how to take that back."""
+        if isinstance(self.clock, ToldClock):
+            return self.clock.when_set(tell)
+        self._when_set.append(tell)
+        return lambda: self._when_set.remove(tell)
+
+    def paused_since(self, steady_s: float) -> float:
+        """For how many seconds since *steady_s* the process did not run."""
+        self._look_for_a_pause()
+        return sum(paused_s for noticed_s, paused_s in self._pauses if noticed_s > steady_s)
+
     def next_due_s(self) -> float:
-        """When the next timer is due, on the steady clock; infinite when there is none."""
+        """When the next timer is due, on `now_s`; infinite when there is none."""
         while self._heap and self._heap[0][2].callback is None:
             heapq.heappop(self._heap)
             self.cancelled -= 1
@@ -65,7 +109,7 @@ class Timers:
 
     def run_due(self) -> None:
         """Call back all whose time has come."""
-        while self.next_due_s() <= self.clock.steady():
+        while self.next_due_s() <= self.now_s():
             timer = heapq.heappop(self._heap)[2]
             callback, timer.callback = timer.callback, None
             assert callback is not None
@@ -76,15 +120,43 @@ class Timers:
         heapq.heapify(self._heap)
         self.cancelled = 0
 
+    def _look_for_a_pause(self) -> None:
+        steady_s = self.clock.steady()
+        late_s = steady_s - self._paused_s - self._sleeps_until
+        if late_s > STOPPED_S_MIN and not self._is_told:
+            self._paused_s += late_s
+            self._pauses.append((steady_s, late_s))
+            self._tell_set()
+
+    def _look_at_the_wall_clock(self) -> None:
+        ahead_s = self.clock.now() - self.clock.steady()
+        if abs(ahead_s - self._ahead_s) > SET_S_MIN:
+            self._ahead_s = ahead_s
+            self._tell_set()
+
+    def _tell_set(self) -> None:
+        for tell in list(self._when_set):
+            tell()
+
+    def _wakes_at_s(self) -> float:
+        due_s = self.next_due_s()
+        if self._is_told or math.isinf(due_s):
+            return due_s
+        return min(due_s, self.now_s() + BEAT_S)
+
     async def run(self) -> None:
         """Serve the timers until cancelled."""
         while True:
+            if not self._is_told:
+                self._look_for_a_pause()
+                self._look_at_the_wall_clock()
+            self._sleeps_until = math.inf  # the task is awake
             self.run_due()
             with anyio.CancelScope() as self._sleep:
-                self._sleeps_until = self.next_due_s()
+                self._sleeps_until = self._wakes_at_s()
                 if math.isinf(self._sleeps_until):
                     await anyio.sleep_forever()
                 else:
                     # Not below zero: time has passed since we looked for what is due.
-                    await self.clock.sleep(max(0.0, self._sleeps_until - self.clock.steady()))
+                    await self.clock.sleep(max(0.0, self._sleeps_until - self.now_s()))
             self._sleep = None

@@ -212,12 +212,16 @@ class Host:
         if gate.queued_bytes and gate.queued_bytes + event.size > limits.queued_bytes_max:
             return ObjectOverloaded(TOO_MUCH)
         oldest = self._oldest_queued()
-        if (
-            oldest is not None
-            and self.services.clock.steady() - oldest.came_s > limits.queued_s_max
-        ):
+        if oldest is not None and self._has_waited(oldest, limits.queued_s_max):
             return ObjectOverloaded(TOO_LONG)
         return self._deadlock(event) if gate.sections else None
+
+    def _has_waited(self, event: Event[Any], most_s: float) -> bool:
+        """Whether *event* has waited longer than *most_s*, while the process could run."""
+        waited_s = self.services.clock.steady() - event.came_s
+        return waited_s > most_s and (
+            waited_s - self.services.timers.paused_since(event.came_s) > most_s
+        )
 
     def _oldest_queued(self) -> Event[Any] | None:
         oldest = self.gate.oldest_new

@@ -21,7 +21,6 @@ from durable._disk.environment import DueAlarm, Environment
 from durable._gates.answers import wait_done, when_done
 from durable._gates.delivery import CURRENT
 from durable._loop.timers import Timer
-from durable._model.clock import ToldClock
 from durable._model.errors import DurableError
 from durable._object.alarms import AlarmEvent, backoff_s
 from durable._object.host import Host
@@ -35,9 +34,9 @@ log = logging.getLogger("durable")
 RINGING_MAX = 256
 # Due alarms are read from the index in steps of this many.
 READ_AT_ONCE = 256
-# The wall clock may be set, and the machine may sleep; it is looked at this often at least, unless
-# it tells.
-LOOK_EVERY_S = 30.0
+# An alarm that the object has changed is looked at again after this long, if its batch is not heard
+# of: the change may not come to be.
+LOOK_AGAIN_S = 30.0
 
 
 @define(eq=False)
@@ -72,7 +71,6 @@ class Alarms:
     _ringing: dict[Key, AlarmEvent] = field(factory=dict, init=False)
     # Alarms that failed for no fault of their object's: how often in a row, and not before when.
     _uncounted: dict[Key, tuple[int, float]] = field(factory=dict, init=False)
-    _look_every_s: float = field(default=LOOK_EVERY_S, init=False)
     _forget_clock: Callable[[], None] | None = field(default=None, init=False)
     _timer: Timer | None = field(default=None, init=False)
     _looks_at_s: float = field(default=0.0, init=False)
@@ -81,10 +79,8 @@ class Alarms:
 
     def __attrs_post_init__(self) -> None:
         self.services.ring_now = self.ring_now
-        clock = self.services.clock
-        if isinstance(clock, ToldClock):
-            self._look_every_s = math.inf
-            self._forget_clock = clock.when_set(self.ask)
+        # An alarm is for a time of the wall clock, which may be set.
+        self._forget_clock = self.services.timers.when_set(self.ask)
 
     def close(self) -> None:
         """Ring nothing more."""
@@ -116,15 +112,14 @@ class Alarms:
         return due_us / 1_000_000 - self.services.clock.now()
 
     def _look_at(self, due_us: int | None) -> None:
-        """Have another look when *due_us* comes, or before if that is long."""
-        most_s = self._look_every_s
-        delay_s = most_s if due_us is None else min(most_s, self._delay_s(due_us))
+        """Have another look when *due_us* comes."""
+        delay_s = math.inf if due_us is None else max(self._delay_s(due_us), 0.0)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._looks_at_s = self.services.clock.steady() + max(delay_s, 0.0)
-        if not math.isinf(self._looks_at_s):
-            self._timer = self.services.timers.call_at(self._looks_at_s, self._look)
+        self._looks_at_s = self.services.clock.steady() + delay_s
+        if not math.isinf(delay_s):
+            self._timer = self.services.timers.call_later(delay_s, self._look)
 
     def _look(self) -> None:
         """Ring what is due, as far as there is room, and see when to look again."""
@@ -144,7 +139,7 @@ class Alarms:
                 break  # the end of one of them makes us look again
             if not self._ring(due):
                 # What its object has done to it may not come to be, if that breaks.
-                again_s.append(steady_s + LOOK_EVERY_S)
+                again_s.append(steady_s + LOOK_AGAIN_S)
         if again_s:
             delay_s = min(again_s) - steady_s
             soonest_us = now_us + int(max(delay_s, 0.001) * 1_000_000)
