@@ -94,9 +94,12 @@ class Directory:
             del self._hosts[raw]
         if host.output.in_flight:
             self._unsettled.setdefault(raw, [])
-            self.services.when_answered(partial(self._settled, raw))
+            self.services.when_answered(partial(self._settled, raw, host))
 
-    def _settled(self, raw: bytes) -> None:
+    def _settled(self, raw: bytes, host: Host) -> None:
+        if host.shelf.buffer.is_leaving:  # and was not on its way when this was asked
+            self.services.when_answered(partial(self._settled, raw, host))
+            return
         for begin in self._unsettled.pop(raw, ()):
             begin()
 

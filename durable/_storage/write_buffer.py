@@ -97,6 +97,8 @@ class WriteBuffer:
     # The last batch that was sent; the next turn's writes may join it while it is open.
     _last: Batch | None = field(default=None, init=False, repr=False)
     is_closed: bool = field(default=False, init=False)
+    # The last batch that a closed buffer sends yet.
+    _kept: int = field(default=0, init=False)
 
     _last_read: int = field(default=0, init=False)
     _reading: dict[int, None] | None = field(default=None, init=False)  # oldest first
@@ -188,6 +190,8 @@ class WriteBuffer:
             self._note(layer.is_confirmed)
         if not self.layers:
             self.layers = None
+            # At once: a reset later in the turn takes back nothing that has answered.
+            self.seal()
 
     def roll_back(self, layer: Layer) -> None:
         """Undo what *layer* wrote, and the transactions inside it that have not ended."""
@@ -254,7 +258,7 @@ class WriteBuffer:
         return self.output.join_nowait()
 
     def _may_leave(self, batch: Batch, last_read: int) -> bool:
-        if self._reading and next(iter(self._reading)) <= last_read:
+        if self._reading and next(iter(self._reading)) <= last_read and not self.is_closed:
             return False
         # A wipe gives the object a new number, and the committer looks at the number: so none of
         # the old number's batches may be on its way.
@@ -342,22 +346,44 @@ class WriteBuffer:
 
     # The end
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether a `delete_all()` of a closed buffer is to follow the batches before it."""
+        return self.durable < self._kept
+
     def batch_failed(self, batch: Batch, error: DurableError) -> None:
         """A batch did not reach the disk: the object is to be reset, before anyone is woken."""
+        self._deferred, self._kept = None, 0
         if not self.is_closed:
             self.is_closed = True
             self._on_failed(error)
             self.close(error)
 
     def close(self, error: DurableError | None) -> None:
-        """Make no more batches, and forget those that have not left. Whoever waits gets *error*."""
-        self.is_closed = True
-        self._deferred = None
+        """Make no more batches, and forget those that have not left, up to a last `delete_all()`.
+        Whoever waits gets *error*."""
+        if not self.is_closed:
+            if self._is_wiped:
+                # Done when it returned, whatever becomes of the turn; puts of the turn are not.
+                self._puts, self._alarm_change = None, None
+                self.seal()
+            self.is_closed = True
+            self._keep_wipe()
         room, self._waiting_room = self._waiting_room or [], None
         durable, self._waiting_durable = self._waiting_durable or [], None
         if error is not None:
             for wait in [*[wait for wait, _ in room], *[wait for _, wait in durable]]:
                 wait.fail(error.again())
+
+    def _keep_wipe(self) -> None:
+        """Of the batches that have not left keep those up to the last that deletes everything."""
+        while self._deferred and not self._deferred[-1][0].wipe:
+            del self._deferred[-1]
+        if self._deferred:
+            self._kept = self._deferred[-1][0].number
+            self._send_deferred()  # reads of a closed buffer hold nothing up
+        else:
+            self._deferred = None
 
     def __repr__(self) -> str:
         layers = len(self.layers) if self.layers else 0

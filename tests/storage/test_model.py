@@ -174,8 +174,12 @@ class StorageIsADict(RuleBasedStateMachine):
     @rule()
     def commit_transaction(self) -> None:
         steps, _, _, _ = self.running.pop()
+        buffer = self.kit.storage._buffer
+        before, has_written = buffer.sealed, bool(buffer.layers and buffer.layers[0].has_written)
         with pytest.raises(StopIteration):
             steps.send(None)
+        if not self.running:
+            self.sealed_since(before, has_written)
 
     @precondition(lambda self: self.running)
     @rule()
@@ -199,7 +203,10 @@ class StorageIsADict(RuleBasedStateMachine):
         buffer = self.kit.storage._buffer
         before, has_written = buffer.sealed, buffer._has_written and not buffer.layers
         self.kit.shelf.seal()
-        if buffer.sealed > before:
+        self.sealed_since(before, has_written)
+
+    def sealed_since(self, before: int, has_written: bool) -> None:
+        if self.kit.storage._buffer.sealed > before:
             self.sealed.append((dict(self.model), self.alarm))
         elif has_written:  # it has joined the batch before it, which has not left
             assert self.committed < len(self.sealed) - 1
@@ -246,7 +253,7 @@ class StorageIsADict(RuleBasedStateMachine):
 
     @rule()
     def fail(self) -> None:
-        """The object starts anew from the last batch that was committed."""
+        """The object starts anew from the last batch that was committed, or from its deletion."""
         while self.disk.unreported:
             self.disk.report()
         self.disk.fail(CommitFailed("the disk is gone"))
@@ -270,7 +277,13 @@ class StorageIsADict(RuleBasedStateMachine):
         self.start_anew()
 
     def start_anew(self) -> None:
+        is_wiped = self.kit.storage._buffer._is_wiped
         self.kit.shelf.discard()
+        while self.disk.waiting:  # a delete_all(), and what is sealed before it
+            self.commit()
+            self.disk.report()
+        if is_wiped and self.committed == len(self.sealed):
+            self.sealed.append(({}, None))
         assert self.kit.budget.size == 0
         while self.disk.reading:
             self.disk.reading[0].finish()
