@@ -1,8 +1,8 @@
-"""The environment: the LMDB files of one store, and the only file that imports lmdb.
+"""The environment: the LMDB files of one store, as those above use them.
 
 One process owns the folder and writes; one write transaction at a time, begun and committed in one
 call. The map grows by itself, which no transaction may see: growing takes the write lock and the
-locks of all readers.
+locks of all readers. So does opening LMDB anew, when it has given up after a failed write.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import errno
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from typing import Any, NoReturn, TypeVar
 
@@ -20,30 +20,35 @@ import lmdb
 from attrs import define, field
 
 from durable._model.clock import Clock
-from durable._model.errors import (
-    FormatTooNew,
-    RuntimeClosed,
-    StoreInUse,
-    WrongLoop,
-)
+from durable._model.errors import DurableError, RuntimeClosed, WrongLoop
 
-from . import class_records, layout, registry
+from . import apart, class_records, layout, registry
 from .batch import Batch, ObjectRecord
 from .changes import Changes, Databases
 from .class_records import Weight
 from .classes import Catalog, ClassRecord
+from .engine import (
+    READERS_MAX,
+    begin_read,
+    check_format,
+    errno_of,
+    has_format,
+    is_damage,
+    lock_file_of,
+    make_file,
+    open_databases,
+    open_lmdb,
+)
 from .failures import (
-    NO_ROOM,
     at_its_limit,
-    lacks_a_database,
     no_address_space,
-    no_address_space_to_begin,
-    no_room_to_begin,
-    not_a_store,
+    not_read,
+    not_reopened,
     not_written,
+    taken_away,
     unreadable,
 )
-from .folder import DATA_FILE, LOCK_FILE, MAP_SIZE_MAX, Found, inspect, refusal
+from .folder import DATA_FILE, LOCK_FILE, MAP_SIZE_MAX, Found, inspect
 from .layout import DueAlarm, Malformed
 from .making import lengthen, make_folder, make_synced, remove_files, sync_folder, unmake_folder
 from .ownership import Ownership, inspect_free
@@ -59,9 +64,6 @@ _GROWTH_SPARE = 16 << 20
 
 # Freed in one transaction; each of these keys costs about 1 µs of the write lock.
 GARBAGE_STEP = 5_000
-
-# Files stay readable by every version of LMDB in use, whatever the environment variables say.
-_ENGINE: dict[str, Any] = {"lib_version": 0} if int(lmdb.__version__.split(".")[0]) >= 3 else {}
 
 
 @define(eq=False, repr=False)
@@ -79,10 +81,17 @@ class Environment:
     _next_number_saved: int = field(default=1, init=False)
     _write_lock: threading.Lock = field(factory=threading.Lock, init=False)
     _is_open: bool = field(default=True, init=False)
+    # LMDB has given up, or its lock file was taken away: the next commit opens it anew.
+    _must_reopen: bool = field(default=False, init=False)
+    _is_reopened: bool = field(default=True, init=False)  # else there is nothing to read from
+    _folder_seen: tuple[int, int, int] = field(default=(0, 0, 0), init=False)
+    _lock_file_seen: tuple[int, int] = field(default=(0, 0), init=False)
+    _map_size: int = field(default=0, init=False)
     _is_foreign: bool = field(default=False, init=False)  # in a child of the process it belongs to
     _page_size: int = field(default=0, init=False)
     _pages_filled: int = field(default=0, init=False)
     _map_lock: threading.Lock = field(factory=threading.Lock, init=False)
+    _held_lock: threading.Lock = field(factory=threading.Lock, init=False)  # the first to be taken
     _readers: list[Reader] = field(factory=list, init=False)
     _reader: Reader = field(init=False)
     # The loop's reads are the hottest calls of the store: its reader's own methods.
@@ -115,35 +124,55 @@ class Environment:
 
     @classmethod
     def open_to_read(cls, path: str | os.PathLike[str], *, clock: Clock) -> Environment:
-        """Open the store to read only, beside its owner if there is one; not in its process."""
+        """Open the store to read only, beside its owner if there is one; not in its process.
+
+        Where LMDB's lock cannot be had here, as on a read-only mount, what is looked at is the
+        folder as the owner's control socket hands it out, or a copy. Raises FileNotFoundError,
+        StoreDamaged, FormatTooNew, and an OSError that says what to do where there is neither.
+        """
         folder = os.path.abspath(os.fspath(path))
-        if inspect(folder) is not Found.STORE or not _check_format(folder):
-            raise FileNotFoundError(errno.ENOENT, "there is no store in this folder", folder)
+        if inspect(folder) is not Found.STORE:
+            raise _no_store(folder)
+        if not apart.can_lock(folder):
+            with apart.elsewhere(folder) as place:
+                return cls._open_beside(folder, place, clock)
+        with suppress(BlockingIOError):
+            return cls._open_beside(folder, folder, clock)
+        with apart.copied_by_another(folder) as place:
+            return cls._open_beside(folder, place, clock)
+
+    @classmethod
+    def _open_beside(cls, folder: str, place: str, clock: Clock) -> Environment:
+        handle = open_lmdb(place, readonly=True, map_size=0)
         try:
-            handle = _open_lmdb(folder, readonly=True, map_size=0)
-        except PermissionError:
-            handle = _open_lmdb(folder, readonly=True, map_size=0, lock=False)  # nobody can write
-        databases = _open_databases(handle, folder, is_new=False)
-        return cls(folder, clock, handle, databases, None, MAP_SIZE_MAX)
+            if not has_format(handle, folder):
+                raise _no_store(folder)
+            databases = open_databases(handle, folder, is_new=False)
+            return cls(folder, clock, handle, databases, None, MAP_SIZE_MAX)
+        except BaseException:
+            handle.close()
+            raise
 
     @classmethod
     def _open_owned(
         cls, folder: str, clock: Clock, ownership: Ownership, map_size_max: int
     ) -> Environment:
         is_empty = inspect(folder) is Found.EMPTY  # looked at again, now that nobody else writes
-        is_new = is_empty or not _check_format(folder)
+        is_new = is_empty or not check_format(folder)
         size = os.path.getsize(os.path.join(folder, DATA_FILE)) if not is_new else 0
         map_size = min(max(MAP_SIZE_MIN, size + _GROWTH_SPARE), max(map_size_max, size))
         before = set(os.listdir(folder))
         try:
             if is_empty:
-                make_synced(os.path.join(folder, DATA_FILE), _make_file)
+                make_synced(os.path.join(folder, DATA_FILE), make_file)
             if is_new:  # else it was done before anything was written
                 sync_folder(folder)
-            handle = _open_lmdb(folder, map_size=map_size)
+            if is_empty:
+                ownership.lock_store_file()
+            handle = open_lmdb(folder, map_size=map_size)
             try:
                 handle.reader_check()  # slots of processes that died
-                databases = _open_databases(handle, folder, is_new)
+                databases = open_databases(handle, folder, is_new)
                 environment = cls(folder, clock, handle, databases, ownership, map_size_max)
             except BaseException:
                 handle.close()
@@ -155,6 +184,8 @@ class Environment:
 
     def __attrs_post_init__(self) -> None:
         self._page_size = self._lmdb.stat()["psize"]
+        self._map_size = self._lmdb.info()["map_size"]
+        self._lock_file_seen = lock_file_of(self.path)
         self._reader = self.new_reader()
         self.get = self._reader.get
         self.get_many = self._reader.get_many
@@ -194,6 +225,13 @@ class Environment:
             return reader.read(lambda txn: look(txn, self._databases))
         finally:
             self.drop_reader(reader)
+
+    @contextmanager
+    def held(self) -> Iterator[lmdb.Environment]:
+        """LMDB itself, whose map stays where it is meanwhile: a commit that must grow waits."""
+        with self._held_lock:
+            self._check_usable()
+            yield self._lmdb
 
     def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
         """What is known of an object; None if it has neither a key nor an alarm."""
@@ -299,6 +337,9 @@ class Environment:
         self._check_usable()
         assert self._ownership is not None  # who only looks does not write
         with self._write_lock:
+            self._check_folder()
+            if self._must_reopen:
+                self._reopen()
             while True:
                 try:
                     with self._lmdb.begin(write=True, db=self._databases.records) as txn:
@@ -310,26 +351,76 @@ class Environment:
                 except (lmdb.CorruptedError, lmdb.PageNotFoundError, Malformed) as error:
                     raise unreadable(self.path, error) from error
                 except lmdb.Error as error:
-                    raise not_written(self.path, errno_of(error), error, size) from error
+                    failure = not_written(self.path, errno_of(error), error, size)
+                    self._recover()
+                    raise failure from error
+
+    def _check_folder(self) -> None:
+        """Raise CommitFailed if the folder is not ours any more. One look, unless it was changed:
+        each call of the system may cost this thread its turn."""
+        assert self._ownership is not None
+        try:
+            found = os.stat(self.path)
+            seen = (found.st_dev, found.st_ino, found.st_mtime_ns)
+            if seen == self._folder_seen:
+                return
+            self._ownership.check()
+            if self._lock_file_seen != lock_file_of(self.path):
+                self._must_reopen = True  # else lookers have locks that LMDB does not see
+            self._folder_seen = seen
+        except OSError as error:
+            raise taken_away(self.path, error) from error
+
+    def _recover(self) -> None:
+        """LMDB gives up an environment when the last write of a commit, its meta page, failed: then
+        open it anew, with what was committed before."""
+        try:
+            self._lmdb.begin().abort()
+        except lmdb.PanicError:
+            self._must_reopen = True
+            with suppress(DurableError, OSError):  # the next commit tries again
+                self._reopen()
+        except lmdb.Error:
+            pass
+
+    def _reopen(self) -> None:
+        with self._held_lock, self._map_lock, ExitStack() as stack:
+            for reader in self._readers:
+                stack.enter_context(reader.lock)
+                reader.release_locked()
+            self._is_reopened = False
+            self._lmdb.close()
+            try:
+                handle = open_lmdb(self.path, map_size=self._map_size)
+                self._databases = open_databases(handle, self.path, is_new=False)
+            except (DurableError, OSError) as error:
+                raise not_reopened(self.path, error) from error
+            self._lmdb = handle
+            self._lock_file_seen = lock_file_of(self.path)
+            self._pages_filled = 0
+            self._must_reopen, self._is_reopened = False, True
 
     def _grow(self, size: int, cause: Exception) -> None:
-        map_size = self._lmdb.info()["map_size"]
-        if map_size >= self._map_size_max:
+        if self._map_size >= self._map_size_max:
             raise at_its_limit(self.path, self._map_size_max) from cause
-        larger = max(2 * map_size, map_size + 2 * size + _GROWTH_SPARE)
-        with self._map_lock, ExitStack() as stack:
+        larger = max(2 * self._map_size, self._map_size + 2 * size + _GROWTH_SPARE)
+        with self._held_lock, self._map_lock, ExitStack() as stack:
             for reader in self._readers:
                 stack.enter_context(reader.lock)
                 reader.release_locked()
             try:
                 self._lmdb.set_mapsize(min(larger, self._map_size_max))
+                self._map_size = self._lmdb.info()["map_size"]
             except lmdb.Error as error:
                 raise no_address_space(self.path, larger, error) from error
 
     def _fill_file(self) -> None:
         """Make the file as long as LMDB says it is: the last pages of a transaction may be unused
         and then are not written, and at the next open the file would seem to be cut off."""
-        if (pages := self._lmdb.info()["last_pgno"] + 1) > self._pages_filled:
+        info = self._lmdb.info()
+        if info["num_readers"] > READERS_MAX // 2:
+            self._lmdb.reader_check()
+        if (pages := info["last_pgno"] + 1) > self._pages_filled:
             lengthen(os.path.join(self.path, DATA_FILE), pages * self._page_size)
             self._pages_filled = pages
             # Perhaps it grew since somebody who only looked was killed, and still has old pages.
@@ -370,100 +461,19 @@ class Environment:
 
     def _begin_read(self) -> Transaction:
         self._check_usable()
-        try:
-            return self._lmdb.begin(db=self._databases.records)
-        except lmdb.MapResizedError:
-            # Only who looks on at another process's store comes here, and reads in one thread.
-            self._lmdb.set_mapsize(0)
-            return self._lmdb.begin(db=self._databases.records)
+        if not self._is_reopened:
+            raise not_reopened(self.path, None)
+        txn: Transaction = begin_read(self._lmdb, self.path, db=self._databases.records)
+        return txn
 
     def _refuse(self, error: Exception) -> NoReturn:
         if isinstance(error, lmdb.Error | Malformed | UnicodeDecodeError):
-            raise unreadable(self.path, error) from error
+            raise (unreadable if is_damage(error) else not_read)(self.path, error) from error
         raise error
 
 
-def _check_format(folder: str) -> bool:
-    """Whether the store has anything in it. Raises FormatTooNew or StoreDamaged."""
-    handle = _open_lmdb(folder, readonly=True, lock=False)
-    try:
-        with handle.begin() as txn:
-            if not txn.stat()["entries"]:
-                return False  # the process died when it had just made the file
-        version = layout.read_format(_read_meta(handle))
-    except (lmdb.Error, Malformed) as error:
-        raise not_a_store(os.path.join(folder, DATA_FILE), error) from error
-    finally:
-        handle.close()
-    if version > layout.FORMAT:
-        raise FormatTooNew(folder, version, layout.FORMAT)
-    return True
-
-
-def _read_meta(handle: lmdb.Environment) -> bytes:
-    meta = handle.open_db(layout.META, create=False)
-    with handle.begin(db=meta) as txn:
-        raw = txn.get(layout.META_FORMAT)
-    if raw is None:
-        raise Malformed("it does not say its format")
-    return raw
-
-
-def _open_lmdb(folder: str, **options: Any) -> lmdb.Environment:
-    try:
-        return lmdb.open(
-            folder,
-            max_dbs=len(layout.DATABASES) + 2,
-            # A forked child that exits would free spares of its parent's, in memory they share.
-            max_spare_txns=0,
-            readahead=False,
-            create=not options.get("readonly", False),
-            mode=0o644,
-            **{**_ENGINE, **options},
-        )
-    except lmdb.Error as error:
-        if "already open in this process" in str(error):
-            raise StoreInUse(folder, os.getpid()) from None
-        code = errno_of(error)
-        if code in NO_ROOM:
-            raise no_room_to_begin(folder, error) from error
-        if code == errno.ENOMEM:
-            raise no_address_space_to_begin(folder) from error
-        if code:
-            why = "whoever opens a store reads and writes its files"
-            raise refusal(OSError(code, ""), folder, why) from error
-        raise unreadable(folder, error) from error
-
-
-def _make_file(file: str) -> None:
-    """Make a data file with nothing in it; whoever opens it says how large its map is."""
-    _open_lmdb(file, subdir=False, lock=False, map_size=1 << 20).close()
-
-
-def _open_databases(handle: lmdb.Environment, folder: str, is_new: bool) -> Databases:
-    """All of them, and the format, are made in one transaction: a store has them or is empty."""
-    try:
-        if not is_new:
-            return Databases(*(handle.open_db(name, create=False) for name in layout.DATABASES))
-        with handle.begin(write=True) as txn:
-            databases = Databases(*(handle.open_db(name, txn) for name in layout.DATABASES))
-            txn.put(layout.META_FORMAT, layout.write_format(layout.FORMAT), db=databases.meta)
-        return databases
-    except lmdb.Error as error:
-        if isinstance(error, lmdb.MapFullError) or errno_of(error) in NO_ROOM:
-            raise no_room_to_begin(folder, error) from error
-        if is_new:
-            raise not_written(folder, errno_of(error), error, 0) from error
-        raise lacks_a_database(folder, error) from error
-
-
-def errno_of(error: Exception) -> int:
-    """The error number of the operating system in an error of LMDB; 0 if it has none."""
-    if isinstance(error, lmdb.DiskError):
-        return errno.ENOSPC
-    if isinstance(error, lmdb.ReadonlyError):
-        return errno.EACCES
-    return max(getattr(error, "code", 0), 0)
+def _no_store(folder: str) -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, "there is no store in this folder", folder)
 
 
 _open_environments: weakref.WeakSet[Environment] = weakref.WeakSet()

@@ -23,6 +23,47 @@ def unreadable(path: str, error: Exception) -> StoreDamaged:
     )
 
 
+def not_read(path: str, error: Exception) -> DurableError:
+    return DurableError(
+        f"the store {path!r} cannot be read just now: {error}; nothing is known to be wrong with "
+        f"its file, so look after the system and call again",
+        retryable=True,
+    )
+
+
+def too_many_readers(path: str, count: int) -> DurableError:
+    return DurableError(
+        f"the store {path!r} is looked at by too many at once: all {count:,} slots for readers are "
+        f"taken. Those of processes that were killed are cleared when its program next reads; end "
+        f"some of the others, then call again",
+        retryable=True,
+    )
+
+
+def pid_taken(path: str) -> BlockingIOError:
+    why = (
+        f"a process of another container has the pid {os.getpid()} too, and is at this store, and "
+        f"LMDB has one lock for each pid: wait for its end, or give this process another pid"
+    )
+    return BlockingIOError(errno.EAGAIN, why, path)
+
+
+def not_reopened(path: str, error: Exception | None) -> CommitFailed:
+    why = "" if error is None else f": {error}"
+    return CommitFailed(
+        f"the store {path!r} is out of use since a write failed, and could not be opened anew"
+        f"{why}. What was confirmed is in its file; look after the disk, then call again"
+    )
+
+
+def taken_away(path: str, error: OSError) -> CommitFailed:
+    return CommitFailed(
+        f"the folder of the store {path!r} was removed, moved or replaced while it was open "
+        f"({error.strerror}: {error.filename!r}), and nothing of this commit was stored; put it "
+        f"back, or end the program and start it on the folder that it shall have"
+    )
+
+
 def not_written(path: str, code: int, error: Exception, size: int) -> DurableError:
     """A commit of *size* bytes did not succeed; *code* is the system's error number, or 0."""
     # LMDB says EIO when only a part of what it wrote went in, as on a disk that is just full.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import struct
 from enum import Enum
 
@@ -19,12 +20,13 @@ from .pages import NO_PAGE, PAGE_HEADER, PageFault, last_used_page
 
 DATA_FILE = "data.mdb"
 LOCK_FILE = "lock.mdb"
+OWNER_FILE = "owner"
 
 # So often a walk over the pages begins anew because somebody wrote meanwhile.
 WALKS_MAX = 5
 
 # May lie in a folder that is to become a store.
-_HARMLESS = frozenset({"owner", LOCK_FILE, "lost+found"})
+_HARMLESS = frozenset({OWNER_FILE, LOCK_FILE, "lost+found"})
 
 # The map of a store, and so its file, never grows beyond this; a larger figure is damage.
 MAP_SIZE_MAX = 64 << 40
@@ -75,6 +77,7 @@ def inspect(path: str) -> Found:
         names = set(os.listdir(path))
     except OSError as error:
         raise refusal(error, path, "whoever opens a store must read its folder") from error
+    _check_links(path, names)
     if DATA_FILE not in names:
         strangers = sorted(n for n in names - _HARMLESS if not n.startswith("."))
         if strangers:
@@ -84,6 +87,16 @@ def inspect(path: str) -> Found:
             )
         return Found.EMPTY
     return Found.STORE if _check_file(path) else Found.EMPTY
+
+
+def last_transaction(path: str) -> int:
+    """The number of the last transaction that was committed. Raises StoreDamaged or an OSError."""
+    file = os.path.join(path, DATA_FILE)
+    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return _read_meta(fd, file).txn
+    finally:
+        os.close(fd)
 
 
 def check_pages(path: str) -> None:
@@ -112,6 +125,21 @@ def refusal(error: OSError, path: str, why: str) -> OSError:
     """*error* as an error of the same kind that says which file, and what to do."""
     code = error.errno or errno.EIO
     return OSError(code, f"{os.strerror(code)}; {why}: give it the rights, or another path", path)
+
+
+def _check_links(path: str, names: set[str]) -> None:
+    """What is opened to be written must not be another file, somewhere else."""
+    for name in (OWNER_FILE, LOCK_FILE, DATA_FILE):
+        file = os.path.join(path, name)
+        if name not in names:
+            continue
+        found = os.lstat(file)
+        is_shared = found.st_nlink > 1 and name != DATA_FILE  # a backup may be made of links
+        if not stat.S_ISREG(found.st_mode) or is_shared:
+            raise StoreDamaged(
+                f"{file!r} is a link, or no ordinary file, and a store's files are written: remove "
+                f"it if the folder is a store's, or give another path"
+            )
 
 
 def _check_file(path: str) -> bool:

@@ -10,6 +10,9 @@ from contextlib import suppress
 
 from .folder import refusal
 
+# What objects store is for the user whose program it is, unless that says otherwise.
+FOLDER_MODE = 0o700
+
 
 def make_folder(folder: str) -> str | None:
     """Make the folder and those above it that are not there; answers the first, if any.
@@ -27,7 +30,7 @@ def make_folder(folder: str) -> str | None:
     try:
         for each in reversed(missing):
             with suppress(FileExistsError):
-                os.mkdir(each)
+                os.mkdir(each, FOLDER_MODE)
             sync_folder(os.path.dirname(each))
     except OSError as error:
         raise refusal(error, folder, "the store's folder cannot be made") from error

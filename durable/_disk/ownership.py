@@ -1,100 +1,222 @@
-"""Who owns a folder: one process, by an exclusive lock on the file `owner` in it.
+"""Who owns a folder: one process, by locks on the file `owner` in it and on the data file.
 
-The lock is of the kind `flock`. The operating system drops it when its holder dies, so a crash
-leaves nothing to clean up; the pid in the file is only for the message of whoever comes second.
-The other kinds serve worse. A POSIX record lock is lost as soon as any code of the process opens
-and closes the file, a backup for instance, and it does not keep out a second open of the same
-process. A lock of an open file description is the same as `flock` here, and not on every system.
+Either file alone would do, if nobody touched it. There are two so that a second owner is kept out
+when one of them was taken away, or replaced, under a program that runs; and the owner looks with
+each commit whether both are still the files that it has locked.
 
-A forked child inherits the lock and would keep it after its parent's death; so the file is closed
-in the child at once, which leaves the parent's lock as it is. Programs that are started do not
-inherit it, as with every file that Python opens.
+Rule: what can only read the folder keeps nobody out. The locks are for writing and belong to an
+open file (`F_OFD_SETLK`): such a lock cannot be had on a file that was opened to read. What can be
+had there, a lock for reading, is told from an owner's, and counts for nothing; where one stands in
+the way, the file `owner` is replaced by a new one, which is locked before it has its name.
+
+Locks of the kind `flock` can be had by anyone who can read, so they are used only where the system
+has no others. POSIX record locks are lost as soon as any code of the process opens and closes the
+file, a backup for instance, and do not keep out a second open of the same process.
+
+The operating system drops the locks when their holder dies, so a crash leaves nothing to clean up;
+the pid in the file is only for people. Pids differ from container to container, and the file may
+be gone: so the length of a lock says what the pid of its holder is, and in which pid namespace.
+
+A forked child inherits the locks and would keep them after its parent's death; so the files are
+closed in the child at once, which leaves the parent's locks as they are. Programs that are started
+do not inherit them, as with every file that Python opens.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import stat
+import struct
+import sys
 import weakref
 from contextlib import suppress
 
 from durable._model.errors import StoreDamaged, StoreInUse
 
-from .folder import Found, inspect, refusal
+from .folder import DATA_FILE, OWNER_FILE, Found, inspect, refusal
 
-FILE = "owner"
+FILE_MODE = 0o600
+
+# Behind all that the files will ever hold: nobody else's lock is meant to be there.
+_LOCK_PLACE = 1 << 62
+_PID_BITS = 24
+_LOCK = struct.Struct("hhqqi4x")  # type, whence, start, length, pid
+_HAS_OFD: bool = sys.platform == "linux" and struct.calcsize("l") == 8
+
+_GET_LOCK, _SET_LOCK = 36, 37  # F_OFD_GETLK and F_OFD_SETLK of Linux
+
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Ownership:
-    """The lock of one folder, held from the making to the release."""
+    """The locks of one folder, held from the making to the release."""
 
     def __init__(self, path: str) -> None:
-        """Raises StoreInUse, or an OSError if the file cannot be written."""
+        """Raises StoreInUse, or an OSError if the files cannot be written."""
         self._path = path
-        self._file = os.path.join(path, FILE)
+        self._file = os.path.join(path, OWNER_FILE)
+        self._store_file = os.path.join(path, DATA_FILE)
         self._is_new = not os.path.lexists(self._file)
-        self._fd = self._lock()
+        self._store_fd = -1
+        self._fd = -1
+        self._file_seen = self._store_seen = (0, 0)
         _held.add(self)
         try:
-            os.ftruncate(self._fd, 0)
-            os.pwrite(self._fd, b"%d\n" % os.getpid(), 0)
-        except OSError as error:
+            if os.path.lexists(self._store_file):
+                self.lock_store_file()
+            self._lock()
+        except BaseException:
             self.release(undo=True)
-            raise refusal(error, self._file, "the store's owner writes its pid there") from error
+            raise
+
+    def lock_store_file(self) -> None:
+        """Lock the data file, which was not there before. Raises StoreInUse, or an OSError."""
+        try:
+            fd = os.open(self._store_file, os.O_RDWR | _FLAGS)
+        except OSError as error:
+            raise refusal(error, self._store_file, "the owner of a store writes to it") from error
+        self._store_fd = fd
+        self._store_seen = _identity(os.fstat(fd))
+        if not _try_lock(fd, self._store_file):
+            self._refuse_second(fd)
+
+    def check(self) -> None:
+        """Whether the folder is still the one that is owned; costs two looks at names.
+
+        Raises FileNotFoundError or FileExistsError: what stands in the place of the store's files.
+        """
+        if self._fd < 0:
+            return
+        try:
+            if _identity(os.lstat(self._store_file)) != self._store_seen:
+                raise FileExistsError(
+                    errno.EEXIST,
+                    "another file has taken the place of the store's",
+                    self._store_file,
+                )
+            seen = _identity(os.lstat(self._file))
+        except FileNotFoundError:
+            if not os.path.lexists(self._store_file):
+                raise
+            # A cleaner took the file for a stale lock; the data file has kept others out.
+            seen = (0, 0)
+        if seen != self._file_seen:
+            self._lock_again()
 
     def release(self, *, undo: bool = False) -> None:
         """Let others have the folder; *undo*: leave no file that was not there before."""
-        if self._fd < 0:
-            return
         _held.discard(self)
-        with suppress(OSError):
-            if undo and self._is_new:
-                os.unlink(self._file)
-            else:
-                os.ftruncate(self._fd, 0)
+        if self._fd >= 0:
+            with suppress(OSError):
+                if _identity(os.lstat(self._file)) != self._file_seen:
+                    pass  # it is another's
+                elif undo and self._is_new:
+                    os.unlink(self._file)
+                else:
+                    os.ftruncate(self._fd, 0)
         self.close_fd()
 
     def close_fd(self) -> None:
-        """Close the file, as a forked child must; a lock that others share stays theirs."""
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
+        """Close the files, as a forked child must; locks that others share stay theirs."""
+        fds = (self._fd, self._store_fd)
+        self._fd = self._store_fd = -1
+        for fd in fds:
+            if fd >= 0:
+                os.close(fd)
+
+    # The file `owner`
+
+    def _lock(self) -> None:
+        while True:
+            fd = self._open()
+            try:
+                if not _try_lock(fd, self._file):
+                    self._refuse_second(fd)
+                    self._replace(fd)
+                    return
+                # An open that was refused may have taken the file away in between.
+                if _is_same(fd, self._file):
+                    self._claim(fd)
+                    return
+            except BaseException:
+                if fd != self._fd:
+                    os.close(fd)
+                raise
             os.close(fd)
 
-    def _lock(self) -> int:
-        while True:
-            try:
-                fd = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            except OSError as error:
-                raise refusal(error, self._file, "whoever opens a store writes to it") from error
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Somebody whose open was refused may have taken the file away in between.
-                if _is_same(fd, self._file):
-                    return fd
-            except BlockingIOError:
-                pid = _pid_in(fd)
-                os.close(fd)
-                raise StoreInUse(self._path, pid) from None
-            except OSError as error:
-                os.close(fd)
-                raise refusal(error, self._file, "the file system must have locks") from error
+    def _refuse_second(self, fd: int) -> None:
+        """The file could not be locked: raise StoreInUse, unless only readers are in the way."""
+        length = _locker(fd)
+        if length is not None:
+            raise _in_use(self._path, length)
+
+    def _open(self) -> int:
+        try:
+            fd = os.open(self._file, os.O_RDWR | os.O_CREAT | _FLAGS, FILE_MODE)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise _not_ours(self._file, "a link") from error
+            raise refusal(error, self._file, "whoever opens a store writes to it") from error
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
             os.close(fd)
+            raise _not_ours(self._file, "no file of its own")
+        return fd
+
+    def _claim(self, fd: int) -> None:
+        """The file is locked, and ours from now on; say who has done it."""
+        before, self._fd = self._fd, fd
+        if before >= 0:
+            os.close(before)
+        self._file_seen = _identity(os.fstat(fd))
+        try:
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+        except OSError as error:
+            raise refusal(error, self._file, "the store's owner writes its pid there") from error
+
+    def _replace(self, fd: int) -> None:
+        """Put a file of our own in the place of one that only those who read have locked."""
+        new = f"{self._file}.{os.getpid()}.part"
+        with suppress(FileNotFoundError):
+            os.unlink(new)
+        made = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, FILE_MODE)
+        try:
+            _try_lock(made, new)
+            os.rename(new, self._file)
+        except BaseException:
+            os.close(made)
+            with suppress(OSError):
+                os.unlink(new)
+            raise
+        os.close(fd)
+        self._claim(made)
+
+    def _lock_again(self) -> None:
+        """The file `owner` was taken away or replaced while we had it."""
+        try:
+            self._lock()
+        except StoreInUse as error:
+            raise FileExistsError(
+                errno.EEXIST, f"the folder has another owner now: {error}", self._file
+            ) from error
 
 
 def check_free(path: str) -> None:
-    """Raise StoreInUse if the folder has an owner. Changes nothing."""
-    try:
-        fd = os.open(os.path.join(path, FILE), os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise StoreInUse(path, _pid_in(fd)) from None
-    except OSError:
-        return
-    finally:
-        os.close(fd)
+    """Raise StoreInUse if the folder has an owner, as far as can be seen. Changes nothing."""
+    for name in (OWNER_FILE, DATA_FILE):
+        try:
+            fd = os.open(os.path.join(path, name), os.O_RDONLY | _FLAGS)
+        except OSError:
+            continue
+        try:
+            length = _locker(fd)
+        finally:
+            os.close(fd)
+        if length is not None:
+            raise _in_use(path, length)
 
 
 def inspect_free(path: str) -> Found:
@@ -106,14 +228,82 @@ def inspect_free(path: str) -> Found:
         raise
 
 
-def _pid_in(fd: int) -> int | None:
-    text = os.pread(fd, 32, 0).strip()
+def _try_lock(fd: int, file: str) -> bool:
+    try:
+        if _HAS_OFD:
+            length = _pid_namespace() << _PID_BITS | os.getpid()
+            wanted = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _LOCK_PLACE, length, 0)
+            fcntl.fcntl(fd, _SET_LOCK, wanted)
+        else:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in {errno.EAGAIN, errno.EACCES}:
+            return False
+        raise refusal(error, file, "the file system must have locks") from error
+    return True
+
+
+def _locker(fd: int) -> int | None:
+    """The length of the lock that the file's owner has, 0 if it is not known; None if there is no
+    owner. The locks of those who can only read do not count."""
+    try:
+        if not _HAS_OFD:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_UN)
+            return None
+        asked = _LOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, _LOCK_PLACE, 1, 0)
+        kind, _, _, length, _ = _LOCK.unpack(fcntl.fcntl(fd, _GET_LOCK, asked))
+    except BlockingIOError:
+        return 0
+    except OSError:
+        return None
+    return int(length) if kind == fcntl.F_WRLCK else None
+
+
+def _pid_namespace() -> int:
+    """A number of the namespace in which this process has its pid; 0 if that is not known."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino & 0xFFFFFFFF
+    except OSError:
+        return 0
+
+
+def _in_use(path: str, length: int) -> StoreInUse:
+    namespace, pid = divmod(length, 1 << _PID_BITS)
+    here = _pid_namespace()
+    is_elsewhere = 0 not in {namespace, here} and here != namespace
+    return StoreInUse(path, pid or _pid_in(path), is_elsewhere=is_elsewhere)
+
+
+def _pid_in(path: str) -> int | None:
+    """What the file `owner` says."""
+    try:
+        fd = os.open(os.path.join(path, OWNER_FILE), os.O_RDONLY | _FLAGS)
+    except OSError:
+        return None
+    try:
+        text = os.pread(fd, 32, 0).strip()
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
     return int(text) if text.isdigit() else None
+
+
+def _not_ours(file: str, what: str) -> StoreDamaged:
+    return StoreDamaged(
+        f"{file!r} is {what}, and a store's owner writes there: remove it if the folder is a "
+        f"store's, or give another path"
+    )
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 def _is_same(fd: int, path: str) -> bool:
     try:
-        return os.path.samestat(os.fstat(fd), os.stat(path))
+        return os.path.samestat(os.fstat(fd), os.lstat(path))
     except FileNotFoundError:
         return False
 

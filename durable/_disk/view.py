@@ -65,9 +65,8 @@ class View:
 
     def read(self, look: Callable[..., T], *args: Any) -> T:
         """What *look* finds in one step."""
-        databases = self.environment._databases
         try:
-            return self._reader.read(lambda txn: look(txn, databases, *args))
+            return self._reader.read(lambda txn: look(txn, self.environment._databases, *args))
         finally:
             if not self.is_of_one_moment:
                 self._reader.release()

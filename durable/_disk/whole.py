@@ -9,7 +9,8 @@ from typing import Any
 from attrs import frozen
 
 from .changes import Databases
-from .environment import Environment, errno_of
+from .engine import errno_of
+from .environment import Environment
 from .failures import unreadable
 from .folder import DATA_FILE
 from .making import lengthen, sync_folder
@@ -76,7 +77,8 @@ def copy_file(environment: Environment, folder: str, *, compact: bool) -> None:
     """
     environment.read(lambda txn, databases: None)  # the map may have been outgrown meanwhile
     try:
-        environment._lmdb.copy(folder, compact=compact)
+        with environment.held() as handle:
+            handle.copy(folder, compact=compact)
     except Exception as error:  # all of LMDB's are
         if code := errno_of(error):
             raise OSError(code, os.strerror(code), folder) from error

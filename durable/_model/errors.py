@@ -6,6 +6,8 @@ attributes too. Texts that Cloudflare's runtime has are kept, so that they can b
 
 from __future__ import annotations
 
+import os
+
 
 class DurableError(Exception):
     """The base of every error of this library.
@@ -54,19 +56,28 @@ class DurableError(Exception):
 
 
 class StoreInUse(DurableError):
-    """Another process, or another `open` of this one, owns the folder. `pid` is the owner's."""
+    """Another process, or another `open` of this one, owns the folder.
+
+    `pid` is the owner's; with `is_elsewhere` it is one of another container, or pid namespace.
+    """
 
     path: str
     pid: int | None
+    is_elsewhere: bool
 
-    def __init__(self, path: str, pid: int | None) -> None:
-        owner = f"process {pid}" if pid is not None else "another process"
+    def __init__(self, path: str, pid: int | None, *, is_elsewhere: bool = False) -> None:
+        owner = "another process" if pid is None else f"process {pid}"
+        if is_elsewhere:
+            owner += " of another container (its pid namespace is not that of this process)"
+        elif pid == os.getpid():
+            owner += ", which is this one"
         super().__init__(
-            f"the store {path!r} is in use by {owner}; a store has one owner at a time, so close "
-            f"it there first or open another folder",
+            f"the store {path!r} is in use by {owner}; a store has one owner at a time: close it "
+            f"there first, let the server have one worker (`--workers 1`), give `wait_s` if the "
+            f"owner is about to end, as in a reload, or open another folder",
             retryable=True,
         )
-        self.path, self.pid = path, pid
+        self.path, self.pid, self.is_elsewhere = path, pid, is_elsewhere
 
 
 class StoreDamaged(DurableError):

@@ -2,8 +2,9 @@
 
 It works in threads of its own, so that it can answer while the loop is stuck and say so, and it
 observes the runtime only while somebody is there. One line of JSON is asked and lines of JSON are
-answered: `{"want": "events"}`, `{"want": "top"}` or `{"want": "statistics"}`. An empty line means
-nothing; it finds out whether the other side is still there.
+answered: `{"want": "events"}`, `{"want": "top"}` or `{"want": "statistics"}`. To `{"want":
+"folder"}` the answer is the folder itself, for those that cannot lock it where they see it. An
+empty line means nothing; it finds out whether the other side is still there.
 """
 
 from __future__ import annotations
@@ -131,6 +132,8 @@ class Desk:
         want = asked.get("want") if isinstance(asked, dict) else None
         if want == "events":
             self._send_events(connection)
+        elif want == "folder":
+            desk_socket.send_folder(connection, self._store)
         elif want == "top":
             self._send_top(connection)
         elif want == "statistics":
