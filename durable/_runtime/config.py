@@ -22,8 +22,18 @@ from durable._model.errors import InvalidConfig
 
 from .migrations import Migration
 
-TOP_KEYS = ("name", "main", "path", "scripts", "durable_objects", "vars", "migrations", "env")
-ENVIRONMENT_KEYS = ("main", "path", "durable_objects", "vars")
+TOP_KEYS = (
+    "name",
+    "main",
+    "path",
+    "wait_s",
+    "scripts",
+    "durable_objects",
+    "vars",
+    "migrations",
+    "env",
+)
+ENVIRONMENT_KEYS = ("main", "path", "wait_s", "durable_objects", "vars")
 BINDING_KEYS = ("name", "class_name", "script_name", "environment")
 MIGRATION_KEYS = (
     "tag",
@@ -59,6 +69,7 @@ class ScriptConfig:
     name: str | None
     main: str | None
     path: Path | None
+    wait_s: float
     bindings: tuple[Binding, ...]
     vars: Mapping[str, Any]
     migrations: tuple[Migration, ...]
@@ -201,6 +212,14 @@ class _Table:
             raise self.error(key, f"it must be a list of texts, not {value!r}")
         return value
 
+    def seconds(self, key: str) -> float | None:
+        value = self.entries.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+            raise self.error(key, f"it must be a number of seconds from 0 on, not {value!r}")
+        return float(value)
+
 
 class _Source:
     """One file, which has a script at its top and one in each of its environments."""
@@ -236,6 +255,9 @@ class _Source:
             table = self.environments[environment]
         name = self.name if environment is None else f"{self.name}-{environment}"
         path = table.text("path") or self.top.text("path")
+        wait_s = table.seconds("wait_s")
+        if wait_s is None:
+            wait_s = self.top.seconds("wait_s")
         bindings = _bindings(table, name)
         variables = table.table("vars")
         for binding in bindings:
@@ -247,6 +269,7 @@ class _Source:
             name=name,
             main=table.text("main") or self.top.text("main"),
             path=None if path is None else self.path.absolute().parent / path,
+            wait_s=wait_s or 0.0,
             bindings=bindings,
             vars=dict(variables.entries),
             migrations=self.migrations,

@@ -11,7 +11,7 @@ import anyio
 
 from durable._disk.codec import Codec, MsgpackCodec
 from durable._model.clock import Clock, SystemClock
-from durable._model.errors import InvalidConfig
+from durable._model.errors import InvalidConfig, StoreInUse
 from durable._model.limits import Limits
 from durable._model.observer import Observer
 from durable._object.base import DurableObject
@@ -23,6 +23,9 @@ from .modules import Fetch, Main, load_main
 from .open_store import OpenStore, Options
 from .programs import Program
 from .runtime import Runtime, two_of_one_name
+
+# While the store has another owner it is tried again after so long, which costs 0.1 ms each time.
+TRY_AGAIN_S = 0.05
 
 
 class _Opening:
@@ -43,7 +46,10 @@ class _Opening:
         operate: bool | None,
         scratch: bool,
         debug: bool,
+        wait_s: float,
     ) -> None:
+        if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not wait_s >= 0:
+            raise ValueError(f"wait_s must be a number of seconds from 0 on, not {wait_s!r}")
         if reads not in {"inline", "thread"}:
             raise ValueError(f'reads must be "inline" or "thread", not {reads!r}')
         self._path = path
@@ -61,12 +67,21 @@ class _Opening:
             scratch=scratch,
             debug=debug,
         )
+        self._wait_s = wait_s
         self._open: OpenStore | None = None
 
     async def __aenter__(self) -> Runtime:
         if self._open is not None:
             raise RuntimeError("durable.open() gives one runtime; call it again for another")
-        self._open = self._store_class(self._path, self._options)
+        until = anyio.current_time() + self._wait_s
+        while self._open is None:
+            try:
+                self._open = self._store_class(self._path, self._options)
+            except (StoreInUse, BlockingIOError):
+                left = until - anyio.current_time()
+                if left <= 0:
+                    raise
+                await anyio.sleep(min(left, TRY_AGAIN_S))
         return await self._open.start(self._programs)
 
     async def __aexit__(
@@ -98,9 +113,10 @@ class open(_Opening):
     data, beside the owner if there is one; only alarms that are set meanwhile ring; *debug*: tell
     what objects do wrong: a value that is read before a wait on the outside and written after it, a
     step that holds up the event loop, a global that the code of two objects changes, a call that
-    nobody waits for at the end.
+    nobody waits for at the end; *wait_s*: wait for up to so many seconds until another owner has
+    gone, as in a reload or a rolling update.
 
-    Raises StoreInUse if another process or another `open` has the store, StoreDamaged,
+    Raises StoreInUse if another process or another `open` has the store then, StoreDamaged,
     FormatTooNew, MigrationConflict, and OSError where the folder cannot be used. An exception of
     the body passes unchanged.
     """
@@ -121,6 +137,7 @@ class open(_Opening):
         operate: bool | None = None,
         scratch: bool = False,
         debug: bool = False,
+        wait_s: float = 0.0,
     ) -> None:
         program = _program(dict(bindings or {}), dict(vars or {}), tuple(migrations), script)
         super().__init__(
@@ -134,6 +151,7 @@ class open(_Opening):
             operate=operate,
             scratch=scratch,
             debug=debug,
+            wait_s=wait_s,
         )
 
 
@@ -173,8 +191,8 @@ class open_config(_Opening):
             stub = runtime.env.COUNTERS.get_by_name("front page")
 
     *environment*: a NAME of the file's `[env.NAME]`; *path*: the store's folder, in place of the
-    file's `path`; the others are those of `durable.open`. `fetch` is the entry function of the main
-    module, if it has one.
+    file's `path`, and *wait_s* in place of its `wait_s`; the others are those of `durable.open`.
+    `fetch` is the entry function of the main module, if it has one.
 
     Raises InvalidConfig, at the call, and what `durable.open` raises. What the main module raises
     passes unchanged.
@@ -194,6 +212,7 @@ class open_config(_Opening):
         operate: bool | None = None,
         scratch: bool = False,
         debug: bool = False,
+        wait_s: float | None = None,
     ) -> None:
         config = read_config(file, environment)
         folder = store_folder(config, path)
@@ -210,6 +229,7 @@ class open_config(_Opening):
             operate=operate,
             scratch=scratch,
             debug=debug,
+            wait_s=config.script.wait_s if wait_s is None else wait_s,
         )
 
 
