@@ -41,19 +41,23 @@ def size_of(message: str | bytes) -> int:
     if isinstance(message, bytes) or message.isascii():
         size = len(message)
     else:
-        try:
-            size = len(message.encode())
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"the message has a lone surrogate at {error.start}, which UTF-8 cannot express; "
-                f"send bytes, or mend the text"
-            ) from None
+        size = utf8_size("the message", message, "send bytes, or mend the text")
     if size > MESSAGE_SIZE_MAX:
         raise ValueError(
             f"a WebSocket message cannot be larger than {MESSAGE_SIZE_MAX} bytes; this one has "
             f"{size}. Send it in parts"
         )
     return size + MESSAGE_OVERHEAD
+
+
+def utf8_size(what: str, text: str, remedy: str = "mend the text") -> int:
+    """How many bytes *text* has in UTF-8; ValueError if it has none."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{what} has a lone surrogate at {error.start}, which UTF-8 cannot express; {remedy}"
+        ) from None
 
 
 def close_frame(code: int | None, reason: str | None) -> Close:
@@ -69,7 +73,7 @@ def close_frame(code: int | None, reason: str | None) -> Close:
         raise ValueError(f"Invalid WebSocket close code: {code}.")
     if not isinstance(reason, str | None):
         raise TypeError(f"a WebSocket close reason must be a str, not {type(reason).__name__}")
-    size = len((reason or "").encode("utf-8", "surrogatepass"))
+    size = utf8_size("the close reason", reason or "")
     if size > REASON_SIZE_MAX:
         raise ValueError(
             f"a WebSocket close reason cannot be larger than {REASON_SIZE_MAX} bytes of UTF-8; "

@@ -27,7 +27,7 @@ class Limits:
     """What one object, and one runtime, may use. Times are in seconds, sizes in bytes.
 
     Not among them, since they are fixed: a message of a web socket has up to 32 MiB, and 16 MiB of
-    them may wait to be read.
+    them may wait to be read at one socket.
     """
 
     # Storage
@@ -53,6 +53,9 @@ class Limits:
 
     # How many objects are in memory before the least recently used idle ones go
     live_objects_max: int = field(default=10_000, validator=_positive)
+
+    # What may wait to be read at all the web sockets of the runtime
+    websocket_unread_bytes_max: int = field(default=268_435_456, validator=_positive)
 
     # Web sockets of one object
     websockets_max: int = field(default=32_768, validator=_positive)

@@ -2,7 +2,7 @@
 
 Rule: what one end says is queued at the other, and nothing here waits to be sent. So one number,
 the bytes that an end has not taken yet, says how slow it is: above one bound whoever awaits `send`
-waits, above a second the socket is cut with 1013.
+waits, above a second the socket is cut with 1013. The sum of these numbers has a bound too.
 
 The ends know each other weakly: an end that nobody has is gone, and the other one hears it as it
 hears of a broken connection. One at which somebody waits is not gone, whoever else has it.
@@ -35,6 +35,8 @@ from .frames import (
     close_frame,
     size_of,
 )
+from .unread import Unread, UnreadTotal
+from .watch import Watch
 
 # Awaiting `send` waits while the other end has more than this unread: enough that one round trip
 # never leaves a fast reader without work, little enough that ten thousand slow ones fit in memory.
@@ -81,6 +83,7 @@ class WebSocket(ABC):
         "_has_closed",
         "_inbox",
         "_is_lost",
+        "_is_waited_for",
         "_on_arrival",
         "_peer",
         "_role",
@@ -96,11 +99,13 @@ class WebSocket(ABC):
     def __init__(self) -> None:
         # The other end; None once nobody has it.
         self._peer: Callable[[], WebSocket | None] = _nobody
-        self._watch: _Watch | None = None
+        self._watch: Watch | None = None
         self._role = Role.NEW
-        # What has arrived and was not taken, and the bytes of that and of what is held on its way.
+        # What has arrived and was not taken, and the bytes of that and of what is on its way.
         self._inbox: deque[tuple[Frame, int]] = deque()
-        self._unread = 0
+        self._unread = Unread(self)
+        # The other end waits until less is unread.
+        self._is_waited_for = False
         # What this end has said goodbye with, and heard.
         self._has_closed = False
         self._end: Close | None = None
@@ -145,15 +150,9 @@ class WebSocket(ABC):
             raise SentAfterClose("Can't call WebSocket send() after close().")
         if self._is_lost or self._end is not None:
             return _DONE
-        peer = self._peer()
-        if peer is None:
-            return _DONE
-        if peer._unread > UNREAD_BYTES_MAX:
-            self._cut_slow(peer)
-            return _DONE
-        peer._unread += size
-        self._say(message, size)
-        return _DONE if peer._unread <= UNREAD_BYTES_WAIT else _Sent(self)
+        if self._has_room_for(size):
+            self._say(message, size)
+        return _Sent(self) if self._is_peer_full() else _DONE
 
     def close(self, code: int | None = None, reason: str | None = None) -> Awaitable[None]:
         """Say that this end sends nothing more. What the peer sends is still read.
@@ -217,6 +216,26 @@ class WebSocket(ABC):
 
     # What is on its way
 
+    def _has_room_for(self, size: int) -> bool:
+        """Count a message of *size* as unread by the peer; if that has too much, be cut instead."""
+        peer = self._peer()
+        if peer is None:
+            return False
+        unread = peer._unread
+        if unread.bytes > UNREAD_BYTES_MAX:
+            self._cut_slow(peer)
+            return False
+        unread.bytes += size
+        total = unread.total
+        if total is not None:
+            total.bytes += size
+            if total.bytes > total.bytes_max:
+                total.make_room()
+                if self._is_lost:
+                    unread.count(-size)
+                    return False
+        return True
+
     def _say(self, frame: Frame, size: int) -> None:
         """Send *frame* off; here it arrives at once."""
         self._pass_on(frame, size)
@@ -229,7 +248,7 @@ class WebSocket(ABC):
 
     def _arrive(self, frame: Frame, size: int) -> None:
         if self._is_lost and not isinstance(frame, Close):
-            self._unread -= size
+            self._unread.count(-size)
             return
         self._inbox.append((frame, size))
         if self._arrival is not None:
@@ -245,9 +264,12 @@ class WebSocket(ABC):
         return frame
 
     def _took(self, size: int) -> None:
-        before = self._unread
-        self._unread -= size
-        if self._unread <= UNREAD_BYTES_WAIT < before:
+        unread = self._unread
+        unread.bytes -= size
+        if unread.total is not None:
+            unread.total.bytes -= size
+        if self._is_waited_for and not self._is_full():
+            self._is_waited_for = False
             peer = self._peer()
             if peer is not None:
                 peer._make_room()
@@ -258,14 +280,29 @@ class WebSocket(ABC):
             self._room = None
 
     async def _wait_room(self) -> None:
-        while self._is_peer_full() and not self._is_lost:
+        while self._waits_for_room() and not self._is_lost:
             if self._room is None:
                 self._room = anyio.Event()
             await self._wait_for(self._room)
 
+    def _waits_for_room(self) -> bool:
+        peer = self._peer()
+        if peer is None or not peer._is_full():
+            return False
+        peer._is_waited_for = True
+        return True
+
     def _is_peer_full(self) -> bool:
         peer = self._peer()
-        return peer is not None and peer._unread > UNREAD_BYTES_WAIT
+        return peer is not None and peer._is_full()
+
+    def _is_full(self) -> bool:
+        """Whether whoever awaits what it sends to this end has to wait."""
+        unread = self._unread
+        if unread.bytes > UNREAD_BYTES_WAIT:
+            return True
+        total = unread.total
+        return total is not None and unread.bytes > 0 and total.is_crowded()
 
     async def _wait_for(self, event: anyio.Event) -> None:
         """Wait for *event* of this end, which is not dropped meanwhile.
@@ -325,6 +362,12 @@ class WebSocket(ABC):
         """Nobody has the other end any more."""
         self._lose(Close(DROPPED, DROPPED_TEXT, False), forget=False)
 
+    def peer_is_gone(self) -> None:
+        """Nobody has the other end any more: told in any thread, in the middle of anything."""
+        if self._tell is not None and not self._is_lost:
+            # Not in the context that this happens to run in.
+            self._tell(partial(Context().run, self._hear_loss))
+
     def _look_for_peer(self) -> None:
         """Hear of its loss now, if nobody could be told of it."""
         if self._peer() is None:
@@ -341,12 +384,15 @@ class WebSocket(ABC):
             return
         self._is_lost = True
         if forget:
-            self._inbox.clear()
-            self._unread = 0
+            self._forget_unread()
         self._make_room()
         said_goodbye = bool(self._inbox) and isinstance(self._inbox[-1][0], Close)
         if self._end is None and not said_goodbye:
             self._arrive(end, 0)
+
+    def _forget_unread(self) -> None:
+        self._unread.count(-sum(size for _, size in self._inbox))
+        self._inbox.clear()
 
     def _hand_over(self) -> WebSocket:
         """Another object for this end, which leaves in a Response; this one is of no use then."""
@@ -360,7 +406,11 @@ class WebSocket(ABC):
             join(given, peer)
         self._peer, self._watch = _nobody, None
         given._waited_for, self._waited_for = self._waited_for, None
-        given._inbox, given._unread = self._inbox, self._unread
+        given._inbox, self._inbox = self._inbox, given._inbox
+        if self._unread.total is not None:
+            self._unread.total.add(given._unread)
+        given._unread.count(self._unread.bytes)
+        self._unread.count(-self._unread.bytes)
         given._is_lost = self._is_lost
         given._was_given = True
         self._role = Role.GIVEN
@@ -378,6 +428,27 @@ class WebSocket(ABC):
         else:
             state = "open" if self._end is None else "closed by the peer"
         return f"<WebSocket {self._role.value}, {state}, {len(self._inbox)} unread>"
+
+
+def cut(end: WebSocket) -> None:
+    """Close the socket of *end*, which has too much unread, and forget that."""
+    peer = end._peer()
+    if peer is not None and not end._is_lost:
+        peer._cut_slow(end)
+        return
+    # Nothing more comes, but for what is there: of that it hears the end only.
+    last = end._inbox[-1] if end._inbox and isinstance(end._inbox[-1][0], Close) else None
+    end._forget_unread()
+    if last is not None:
+        end._inbox.append(last)
+
+
+def count_all(one: WebSocket, total: UnreadTotal) -> None:
+    """Let what both ends of a socket have not read count in *total*."""
+    total.add(one._unread)
+    other = one._peer()
+    if other is not None:
+        total.add(other._unread)
 
 
 class _Sent(Awaitable[None]):
@@ -408,33 +479,7 @@ _DONE = _Done()
 def join(one: WebSocket, other: WebSocket) -> None:
     """Make two ends the ends of one socket."""
     one._peer, other._peer = ref(other), ref(one)
-    one._watch, other._watch = _Watch(other, one), _Watch(one, other)
-
-
-class _Watch(ref[WebSocket]):
-    """One end's watch over the other, which tells it when nobody has that any more.
-
-    Not `__del__` of the other: when that is found in a cycle, it does not see this end any more.
-    """
-
-    __slots__ = ("end",)
-
-    def __new__(cls, other: WebSocket, end: WebSocket) -> Self:
-        return super().__new__(cls, other, _is_gone)
-
-    def __init__(self, other: WebSocket, end: WebSocket) -> None:
-        # Weakly, as the end has the watch.
-        self.end = ref(end)
-
-
-def _is_gone(watch: ref[WebSocket]) -> None:
-    # Runs in whatever thread let go of that end, in the middle of whatever it did, and at the end
-    # of the interpreter too. So it only passes on what has happened.
-    assert isinstance(watch, _Watch)
-    end = watch.end()
-    if end is not None and end._tell is not None and not end._is_lost:
-        # Not in the context that this happens to run in.
-        end._tell(partial(Context().run, end._hear_loss))
+    one._watch, other._watch = Watch(other, one), Watch(one, other)
 
 
 def _nobody() -> None:

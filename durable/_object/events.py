@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from durable._gates.delivery import Delivery
 from durable._model.errors import DurableError, ObjectReset
@@ -26,6 +26,9 @@ class Event(Delivery[T]):
     """A delivery that came from outside."""
 
     __slots__ = ("came_s", "caller", "export", "host", "is_waited_for", "payload", "ticket")
+
+    # Whether a full queue refuses it; not what is bounded where it comes from.
+    is_refusable: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -203,6 +203,8 @@ class Host:
 
     def _refusal(self, event: Event[Any]) -> DurableError | None:
         """Why an event that would have to wait is not let into the queue."""
+        if not event.is_refusable:
+            return None
         gate, limits = self.gate, self.services.limits
         if gate.queued >= limits.queued_deliveries_max:
             return ObjectOverloaded(TOO_MANY)

@@ -5,29 +5,32 @@ hibernatable sockets open, and the next message builds it anew. A reset disconne
 
 A socket has at most one message in its object's line, and the sockets of an object have few at a
 time. The others wait in their sockets, where they slow down those who send them, and do not fill
-the queue that the object's callers share.
+the queue that the object's callers share. So the line is never refused: a queue that callers have
+filled delays what sockets say and loses none of it. What waits counts as unread until its handler
+begins, and that has a bound of its own.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextvars import copy_context
 from datetime import UTC, datetime
 from functools import partial
-from types import coroutine
 from typing import Any
 from weakref import ref
 
 from attrs import define, field
 
 from durable._model.errors import DurableError, TooManyWebSockets
-from durable._model.frames import MESSAGE_OVERHEAD, Close
+from durable._model.frames import Close, size_of, utf8_size
 from durable._model.ids import ObjectId
-from durable._model.websocket import Role, WebSocket
+from durable._model.unread import UnreadTotal
+from durable._model.websocket import Role, WebSocket, count_all, cut
 
 from .events import Event
+from .first_step import run_first_step
 from .host import Host
 from .live import LiveObject, Phase
 from .services import Services
@@ -91,6 +94,7 @@ class Sockets:
         self._hibernatable[socket] = None
         for tag in kept:
             self._by_tag.setdefault(tag, {})[socket] = None
+        count_all(socket, self.services.find(SocketTable).unread)
         socket._tell = self.services.loop.call_soon_threadsafe
         socket._look_for_peer()
         socket._on_arrival = self._arrived
@@ -119,6 +123,7 @@ class Sockets:
         code has dropped it."""
         self._classic[ref(ws, self._dropped_classic)] = host
         host.ties += 1
+        count_all(ws, self.services.find(SocketTable).unread)
         ws._tell = self.services.loop.call_soon_threadsafe
         ws._look_for_peer()
         ws._on_arrival = self._arrived_classic
@@ -169,16 +174,17 @@ class Sockets:
 
     def _event_of(self, ws: ObjectSocket) -> SocketEvent | None:
         """What the next thing that *ws* has heard is to the object; None if it is nothing."""
-        frame = ws._take()
+        frame, size = ws._inbox.popleft()
         if isinstance(frame, Close):
             return self._event_of_end(ws, frame)
         if self.auto_response is not None and frame == self.auto_response[0]:
+            ws._took(size)
             self._answer(ws, self.auto_response[1])
             return None
         if not hasattr(self.cls, "websocket_message"):
+            ws._took(size)
             return None
-        size = len(frame) + MESSAGE_OVERHEAD
-        return self._make_event(ws, "websocket_message", frame, size=size)
+        return self._make_event(ws, "websocket_message", frame, unread=size)
 
     def _event_of_end(self, ws: ObjectSocket, frame: Close) -> SocketEvent | None:
         ws._end = frame
@@ -190,33 +196,34 @@ class Sockets:
         return self._make_event(ws, name, *(end if frame.error is None else (frame.error,)))
 
     def _answer(self, ws: ObjectSocket, text: str) -> None:
-        if not ws._has_closed and not ws._is_lost:
-            ws.answered_at = datetime.fromtimestamp(self.services.clock.now(), UTC)
-            peer = ws._peer()
-            if peer is not None:
-                peer._unread += len(text)
-                ws.say_ungated(text, len(text))
+        if ws._has_closed or ws._is_lost:
+            return
+        ws.answered_at = datetime.fromtimestamp(self.services.clock.now(), UTC)
+        size = size_of(text)
+        if ws._has_room_for(size):
+            ws.say_ungated(text, size)
 
-    def _make_event(self, ws: ObjectSocket, name: str, *args: Any, size: int = 0) -> SocketEvent:
+    def _make_event(self, ws: ObjectSocket, name: str, *args: Any, unread: int = 0) -> SocketEvent:
         host = self.services.host_of(self.object_id, self.cls, self.class_number)
 
         def run() -> Any:
             handle = partial(getattr(host.instance, name), ws, *args)
-            return _run_first_step(handle, came_in)
+            return run_first_step(handle, came_in)
 
         def came_in() -> None:
             if name != "websocket_message":
                 self._goodbye(ws)
-            self._came_in(ws)
+            self._came_in(event)
 
         event = SocketEvent(host, run, copy_context(), name, None)
-        event.sockets, event.ws = self, ws
-        event.size = size
+        event.sockets, event.ws, event.unread = self, ws, unread
+        event.is_in_line = True
         return event
 
-    def _came_in(self, ws: ObjectSocket) -> None:
-        """The event of *ws* is in the object, and waits or has ended: the next one is in line."""
-        self._in_line -= 1
+    def _came_in(self, event: SocketEvent) -> None:
+        """*event* is in the object, and waits or has ended: the next one is in line."""
+        self._leaves_line(event)
+        ws = event.ws
         # Not if it has ended, or that first step has broken the object: nobody hears the rest.
         ws.is_lined = bool(ws._inbox) and ws in self._hibernatable
         if ws.is_lined:
@@ -250,16 +257,20 @@ class Sockets:
             if not tagged:
                 del self._by_tag[tag]
 
-    def refused(self, ws: ObjectSocket, error: BaseException) -> None:
-        """What *ws* had to say did not get into the object, which is overloaded or was reset."""
-        self._in_line -= 1
+    def _leaves_line(self, event: SocketEvent) -> None:
+        if event.is_in_line:
+            event.is_in_line = False
+            self._in_line -= 1
+            event.ws._took(event.unread)
+
+    def refused(self, event: SocketEvent) -> None:
+        """*event* did not get into the object, or not to its end: it was reset."""
+        self._leaves_line(event)
+        ws = event.ws
         ws.is_lined = False
-        if ws not in self._hibernatable:
-            return
-        self._forget(ws)
-        ws._drop()
-        if isinstance(error, DurableError) and not error.reset:
-            log.warning("a web socket of %s was disconnected: %s", self.label, error)
+        if ws in self._hibernatable:
+            self._forget(ws)
+            ws._drop()
 
     def close_all(self) -> None:
         """Close the hibernatable sockets; the object is not told."""
@@ -311,8 +322,11 @@ class SocketTable:
 
     services: Services
     of_objects: dict[bytes, Sockets] = field(factory=dict, init=False)
+    # What waits to be read at all of them.
+    unread: UnreadTotal = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.unread = UnreadTotal(self.services.limits.websocket_unread_bytes_max, cut)
         self.services.share(self)
         self.services.keep_socket = lambda host, ws: self.of(host).keep_for(host, ws)
         self.services.on_gone.append(self._host_gone)
@@ -338,10 +352,16 @@ class SocketTable:
 class SocketEvent(Event[None]):
     """The delivery of one thing that arrived at a web socket. Nobody waits for its answer."""
 
-    __slots__ = ("sockets", "ws")
+    __slots__ = ("is_in_line", "sockets", "unread", "ws")
+
+    # What waits at a socket is bounded there.
+    is_refusable = False
 
     sockets: Sockets
     ws: ObjectSocket
+    # The bytes of the message, which count at its socket until the handler begins.
+    unread: int
+    is_in_line: bool
 
     def answer(self, value: Any, error: BaseException | None) -> None:
         # An object that was reset has said so already.
@@ -355,7 +375,7 @@ class SocketEvent(Event[None]):
         is_news = not self.is_done
         super().fail(error)
         if is_news:
-            self.sockets.refused(self.ws, error)
+            self.sockets.refused(self)
 
 
 def sockets_of(host: Host) -> Sockets:
@@ -426,58 +446,10 @@ def _checked_text(what: str, text: object, size_max: int) -> str:
             f"set_websocket_auto_response() takes two str, or None to clear, not "
             f"{type(text).__name__}"
         )
-    size = len(text.encode())
+    size = utf8_size(what, text)
     if size > size_max:
         raise ValueError(
             f"{what} cannot be larger than {size_max} bytes. A {what.lower()} of size {size} was "
             f"provided."
         )
     return text
-
-
-def _run_first_step(handle: Callable[[], Any], then: Callable[[], None]) -> Any:
-    """Run a handler, and call *then* when it first waits for something, or ends."""
-    try:
-        value = handle()
-    except BaseException:
-        then()
-        raise
-    if hasattr(value, "__await__"):
-        return _await_with(value, then)
-    then()
-    return value
-
-
-async def _await_with(value: Any, then: Callable[[], None]) -> Any:
-    return await _first_step(value.__await__(), then)
-
-
-@coroutine
-def _first_step(
-    steps: Generator[Any, Any, Any], then: Callable[[], None]
-) -> Generator[Any, Any, Any]:
-    try:
-        trap = steps.send(None)
-    except StopIteration as stop:
-        return stop.value
-    finally:
-        then()
-    return (yield from _resumed(steps, trap))
-
-
-def _resumed(steps: Generator[Any, Any, Any], trap: Any) -> Generator[Any, Any, Any]:
-    """The rest of *steps*, which has yielded *trap*."""
-    while True:
-        try:
-            value = yield trap
-        except GeneratorExit:
-            steps.close()
-            raise
-        except BaseException as error:
-            step = partial(steps.throw, error)
-        else:
-            step = partial(steps.send, value)
-        try:
-            trap = step()
-        except StopIteration as stop:
-            return stop.value

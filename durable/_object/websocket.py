@@ -142,7 +142,10 @@ class ObjectSocket(WebSocket, ByReference):
                 return
 
     def _lose(self, end: Close, *, forget: bool) -> None:
-        self._held = None
+        held, self._held = self._held, None
+        peer = self._peer()
+        if held and peer is not None:
+            peer._took(sum(each.size for each in held))
         super()._lose(end, forget=forget)
 
 

@@ -324,7 +324,7 @@ async def test_a_socket_that_is_far_too_slow_is_cut() -> None:
 
     server.send("one too many")
 
-    assert client._unread == 0
+    assert client._unread.bytes == 0
     assert await read_all(client) == []
     assert client.close_code == 1013
     with pytest.raises(durable.WebSocketClosed, match="too many messages"):

@@ -1,0 +1,99 @@
+"""What web sockets have not read yet: the bytes of each end, and of all of them together.
+
+Rule: what is sent counts from the call of `send` until it is taken, wherever it is in between.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Self
+from weakref import ref
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Unread(ref[Any]):
+    """The unread bytes of one end. A weak reference to it, so that it can outlive it: what an end
+    that nobody has any more had not read is taken off the sum."""
+
+    __slots__ = ("bytes", "total")
+
+    bytes: int
+    total: UnreadTotal | None
+
+    def __new__(cls, end: object) -> Self:
+        return super().__new__(cls, end, _end_is_gone)
+
+    def __init__(self, end: object) -> None:
+        self.bytes = 0
+        self.total = None
+
+    def count(self, size: int) -> None:
+        """*size* more bytes are unread, or fewer if it is below zero."""
+        self.bytes += size
+        if self.total is not None:
+            self.total.bytes += size
+
+
+class UnreadTotal:
+    """The unread bytes of all sockets that objects of one runtime use.
+
+    Above half of the bound, whoever awaits `send` waits until its own peer has read everything.
+    Above the bound, the sockets with the most unread are cut, until an eighth of it is free: so
+    that the search for them is made once for many messages.
+    """
+
+    __slots__ = ("_cut", "_ends", "_freed", "bytes", "bytes_max", "bytes_wait")
+
+    def __init__(self, bytes_max: int, cut: Callable[[Any], None]) -> None:
+        self.bytes = 0
+        self.bytes_max = bytes_max
+        self.bytes_wait = bytes_max // 2
+        # Cuts the socket of the end that it is given.
+        self._cut = cut
+        self._ends: set[Unread] = set()
+        # Of ends that are gone, which may have gone in any thread.
+        self._freed: deque[int] = deque()
+
+    def add(self, unread: Unread) -> None:
+        """Count what an end has not read from now on, and what it has not read yet."""
+        if unread.total is None:
+            unread.total = self
+            self._ends.add(unread)
+            self.bytes += unread.bytes
+
+    def is_crowded(self) -> bool:
+        """Whether more than half of the bound is used."""
+        return self.bytes > self.bytes_wait and self._recount() > self.bytes_wait
+
+    def make_room(self) -> None:
+        """Cut the sockets that are furthest behind, if more than the bound is unread."""
+        if self._recount() <= self.bytes_max:
+            return
+        for unread in sorted(self._ends, key=_by_bytes, reverse=True):
+            end = unread()
+            if end is not None:
+                self._cut(end)
+            if self._recount() <= self.bytes_max - self.bytes_max // 8:
+                break
+
+    def forget(self, unread: Unread) -> None:
+        """An end is gone: called in any thread, in the middle of anything."""
+        self._ends.discard(unread)
+        self._freed.append(unread.bytes)
+
+    def _recount(self) -> int:
+        while self._freed:
+            self.bytes -= self._freed.popleft()
+        return self.bytes
+
+
+def _by_bytes(unread: Unread) -> int:
+    return unread.bytes
+
+
+def _end_is_gone(unread: ref[Any]) -> None:
+    assert isinstance(unread, Unread)
+    if unread.total is not None:
+        unread.total.forget(unread)
