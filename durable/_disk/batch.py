@@ -53,6 +53,15 @@ class ObjectRecord:
     alarm: Alarm | None
 
 
+@frozen(order=True)
+class DueAlarm:
+    """An entry of the alarm index."""
+
+    due_us: int
+    class_number: int
+    base: bytes
+
+
 class Unread(Enum):
     """In the place of a record: the disk was not asked yet."""
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from attrs import frozen
-
 from . import layout, tree
 from .changes import Databases
-from .classes import Catalog
+from .classes import Catalog, Weight
 from .tree import Transaction
 
 NOTHING: Final = b""
@@ -89,25 +87,6 @@ def _discard_objects(
         count += 1
         is_there = bool(cursor.key())  # a delete goes on to the next one
     return count
-
-
-@frozen
-class Weight:
-    """How much the objects of a class are."""
-
-    objects: int = 0
-    alarms: int = 0
-    size: int = 0  # bytes of keys and values
-
-    def __str__(self) -> str:
-        return (
-            f"{_count(self.objects, 'object')}, {_count(self.alarms, 'alarm')}, "
-            f"{_count(self.size, 'byte')}"
-        )
-
-
-def _count(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def weigh(txn: Transaction, databases: Databases, class_number: int) -> Weight:

@@ -94,3 +94,22 @@ def label_of(naming: Naming) -> str:
     """How messages call a class."""
     script, name = naming
     return name if script is None else f"{name} of script {script!r}"
+
+
+@frozen
+class Weight:
+    """How much the objects of a class are."""
+
+    objects: int = 0
+    alarms: int = 0
+    size: int = 0  # bytes of keys and values
+
+    def __str__(self) -> str:
+        return (
+            f"{_count(self.objects, 'object')}, {_count(self.alarms, 'alarm')}, "
+            f"{_count(self.size, 'byte')}"
+        )
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -22,7 +22,7 @@ from attrs import define, field
 from durable._model.errors import CommitFailed, DurableError, RuntimeClosed, StoreFull
 
 from .batch import Batch
-from .environment import Environment
+from .engine import Engine
 
 # A group that has so many bytes takes no more: the next one gets the rest.
 GROUP_SIZE_MAX = 64 << 20
@@ -55,7 +55,7 @@ class CommitWatch(Protocol):
 class Committer:
     """`submit` and `waiting` are the loop's; `call_soon_threadsafe` is the way back to it."""
 
-    _environment: Environment
+    _engine: Engine
     _call_soon_threadsafe: Callable[[Callable[[], None]], object]
     _faults: CommitFaults | None = field(default=None, kw_only=True)
     _watch: CommitWatch | None = field(default=None, kw_only=True)
@@ -118,7 +118,7 @@ class Committer:
         if self._groups_in_a_row >= GROUPS_PER_GARBAGE_STEP:
             self._collect_garbage()
         self._groups_in_a_row += 1
-        while self._environment.has_garbage:
+        while self._engine.has_garbage:
             try:
                 return self._queue.get_nowait()
             except Empty:
@@ -127,13 +127,13 @@ class Committer:
 
     def _collect_garbage(self) -> None:
         self._groups_in_a_row = 0
-        if self._environment.has_garbage:
+        if self._engine.has_garbage:
             try:
-                self._environment.collect_garbage()
+                self._engine.collect_garbage()
                 self._wake()  # the loop's reader is not to keep what was freed
             except DurableError:
                 # It is no loss of anybody's; the next wipe, or the next open, tries again.
-                self._environment.has_garbage = False
+                self._engine.has_garbage = False
 
     def _commit(self, taken: list[Batch]) -> None:
         # Outcomes are written down here: until the loop hears of them, more places may fail.
@@ -145,7 +145,7 @@ class Committer:
         try:
             if self._faults is not None:
                 self._faults.before_commit(group)
-            self._environment.commit(group)
+            self._engine.commit(group)
             if self._faults is not None:
                 self._faults.after_commit(group)
         except BaseException as cause:
@@ -168,7 +168,7 @@ class Committer:
 
     def _report(self) -> None:
         """Tell everybody, in order, whatever one of them does. There may be nothing to tell."""
-        self._environment.refresh()
+        self._engine.refresh()
         answered = self._answered
         try:
             while answered:

@@ -23,11 +23,22 @@ from durable._model.clock import Clock
 from durable._model.errors import DurableError, RuntimeClosed, WrongLoop
 
 from . import apart, class_records, layout, registry
-from .batch import Batch, ObjectRecord
+from .batch import Batch, DueAlarm, ObjectRecord
 from .changes import Changes, Databases
-from .class_records import Weight
-from .classes import Catalog, ClassRecord
-from .engine import (
+from .classes import Catalog, ClassRecord, Weight
+from .engine import Scan
+from .failures import (
+    at_its_limit,
+    no_address_space,
+    not_read,
+    not_reopened,
+    not_written,
+    taken_away,
+    unreadable,
+)
+from .folder import DATA_FILE, LOCK_FILE, MAP_SIZE_MAX, Found, inspect
+from .layout import Malformed
+from .lmdb_files import (
     READERS_MAX,
     begin_read,
     check_format,
@@ -39,20 +50,9 @@ from .engine import (
     open_databases,
     open_lmdb,
 )
-from .failures import (
-    at_its_limit,
-    no_address_space,
-    not_read,
-    not_reopened,
-    not_written,
-    taken_away,
-    unreadable,
-)
-from .folder import DATA_FILE, LOCK_FILE, MAP_SIZE_MAX, Found, inspect
-from .layout import DueAlarm, Malformed
 from .making import lengthen, make_folder, make_synced, remove_files, sync_folder, unmake_folder
 from .ownership import Ownership, inspect_free
-from .reader import Reader, Scan
+from .reader import Reader
 from .tree import Transaction
 
 __all__ = ["ClassRecord", "DueAlarm", "Environment", "ObjectRecord"]
@@ -206,14 +206,12 @@ class Environment:
 
     def new_reader(self, begin: Callable[[], Transaction] | None = None) -> Reader:
         """A reader for one more thread; its transactions are *begin*'s, if that is given."""
-        reader = Reader(begin or self._begin_read, self._refuse)
+        reader = Reader(begin or self._begin_read, self._refuse, self._drop_reader)
         with self._map_lock:
             self._readers.append(reader)
         return reader
 
-    def drop_reader(self, reader: Reader) -> None:
-        """The thread of *reader* ends."""
-        reader.release()
+    def _drop_reader(self, reader: Reader) -> None:
         with self._map_lock:
             self._readers.remove(reader)
 
@@ -224,7 +222,7 @@ class Environment:
         try:
             return reader.read(lambda txn: look(txn, self._databases))
         finally:
-            self.drop_reader(reader)
+            reader.close()
 
     @contextmanager
     def held(self) -> Iterator[lmdb.Environment]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import ormsgpack
 from attrs import frozen
 
-from .batch import Alarm, ObjectRecord
+from .batch import Alarm, DueAlarm, ObjectRecord
 from .classes import ClassRecord, Naming
 
 FORMAT: Final = 1
@@ -53,15 +53,6 @@ _ALARM_KEY = struct.Struct(">QI16s")
 
 class Malformed(Exception):
     """Bytes that this file cannot have written."""
-
-
-@frozen(order=True)
-class DueAlarm:
-    """An entry of the alarm index."""
-
-    due_us: int
-    class_number: int
-    base: bytes
 
 
 # Numbers

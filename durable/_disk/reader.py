@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import NoReturn, Protocol, TypeVar
+from typing import NoReturn, TypeVar
 
 from attrs import define, field
 
@@ -21,26 +21,13 @@ from .tree import Transaction
 T = TypeVar("T")
 
 
-class Scan(Protocol):
-    """The shape of `Reader.scan`."""
-
-    def __call__(
-        self,
-        number: int,
-        lower: str = "",
-        upper: str | None = None,
-        *,
-        reverse: bool = False,
-        limit: int | None = None,
-    ) -> Iterator[tuple[str, bytes]]: ...
-
-
 @define(eq=False, slots=True)
 class Reader:
     """What is stored, as it was when the transaction began."""
 
     _begin: Callable[[], Transaction]
     _refuse: Callable[[Exception], NoReturn]  # raises what an error means to those above
+    _drop: Callable[[Reader], None]  # the engine need not know of it any more
     _txn: Transaction | None = field(default=None, init=False)
     # Growing the map takes the locks of all readers.
     lock: threading.Lock = field(factory=threading.Lock, init=False)
@@ -101,6 +88,11 @@ class Reader:
         """See what was committed since, from the next read on."""
         with self.lock:
             self.release_locked()
+
+    def close(self) -> None:
+        """The thread that reads has no more use for it."""
+        self.release()
+        self._drop(self)
 
     def release_locked(self) -> None:
         txn, self._txn = self._txn, None

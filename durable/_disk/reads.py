@@ -7,7 +7,7 @@ thread is for stores larger than memory, where a get may wait for the disk.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -17,29 +17,9 @@ from attrs import define, field
 
 from durable._model.errors import DurableError, InternalError, RuntimeClosed
 
-from .environment import Environment
-from .reader import Reader as _ThreadReader
-from .reader import Scan
+from .engine import Engine, OwnReader, Reader, Scan
 
 T = TypeVar("T")
-
-
-class Reader(Protocol):
-    """What a read can ask."""
-
-    def get(self, number: int, key: str) -> bytes | None: ...
-
-    def get_many(self, number: int, keys: Iterable[str]) -> dict[str, bytes]: ...
-
-    def scan(
-        self,
-        number: int,
-        lower: str = "",
-        upper: str | None = None,
-        *,
-        reverse: bool = False,
-        limit: int | None = None,
-    ) -> Iterator[tuple[str, bytes]]: ...
 
 
 class ReadFaults(Protocol):
@@ -64,7 +44,7 @@ class _Request:
 class Reads:
     """`get`, `get_many` and `scan` read in-line, `fetch` in the thread; for the loop's thread."""
 
-    _environment: Environment
+    _engine: Engine
     _call_soon_threadsafe: Callable[[Callable[[], None]], object]
     _inline: bool = field(default=True, kw_only=True)
     _faults: ReadFaults | None = field(default=None, kw_only=True)
@@ -77,9 +57,9 @@ class Reads:
     _is_closed: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.get = self._environment.get
-        self.get_many = self._environment.get_many
-        self.scan = self._environment.scan
+        self.get = self._engine.get
+        self.get_many = self._engine.get_many
+        self.scan = self._engine.scan
 
     @property
     def inline(self) -> bool:
@@ -115,7 +95,7 @@ class Reads:
     # On the reader's thread
 
     def _run(self) -> None:
-        reader = self._environment.new_reader()
+        reader = self._engine.new_reader()
         is_last = False
         try:
             while not is_last:
@@ -128,7 +108,7 @@ class Reads:
                     with suppress(RuntimeError):  # the loop may be closed
                         self._call_soon_threadsafe(partial(self._report, reports))
         finally:
-            self._environment.drop_reader(reader)
+            reader.close()
 
     def _take(self) -> tuple[list[_Request], bool]:
         """All requests that wait, and whether they are the last; waits for the first."""
@@ -142,7 +122,7 @@ class Reads:
                 return requests, False
         return requests, True
 
-    def _answer(self, request: _Request, reader: _ThreadReader) -> Callable[[], None]:
+    def _answer(self, request: _Request, reader: OwnReader) -> Callable[[], None]:
         try:
             if self._faults is not None:
                 self._faults.before_read()

@@ -5,9 +5,8 @@ from __future__ import annotations
 from itertools import islice
 
 from . import layout, tree
-from .batch import ObjectRecord
+from .batch import DueAlarm, ObjectRecord
 from .changes import Databases
-from .layout import DueAlarm
 from .tree import Transaction
 
 

@@ -14,11 +14,10 @@ from itertools import count, islice
 
 from attrs import define, evolve, field
 
-from .batch import UNCHANGED, Alarm, Batch, ObjectRecord
+from .batch import UNCHANGED, Alarm, Batch, DueAlarm, ObjectRecord
 from .classes import Catalog
+from .engine import Scan
 from .environment import Environment
-from .layout import DueAlarm
-from .reader import Scan
 
 # Far above those that the owner gives out meanwhile.
 FIRST_NUMBER = 1 << 62

@@ -16,11 +16,11 @@ from attrs import define, field
 from durable._model.errors import DurableError
 
 from . import class_records, layout, registry, tree
-from .batch import ObjectRecord
+from .batch import DueAlarm, ObjectRecord
 from .changes import Databases
 from .classes import Catalog
 from .environment import Environment
-from .layout import DueAlarm, Fields
+from .layout import Fields
 from .reader import Reader
 from .scratch import ScratchEnvironment
 from .tree import Cursor, Transaction
@@ -61,7 +61,7 @@ class View:
             self.read(lambda txn, databases: None)
 
     def close(self) -> None:
-        self.environment.drop_reader(self._reader)
+        self._reader.close()
 
     def read(self, look: Callable[..., T], *args: Any) -> T:
         """What *look* finds in one step."""

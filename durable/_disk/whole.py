@@ -9,10 +9,10 @@ from typing import Any
 from attrs import frozen
 
 from .changes import Databases
-from .engine import errno_of
 from .environment import Environment
 from .failures import unreadable
 from .folder import DATA_FILE
+from .lmdb_files import errno_of
 from .making import lengthen, sync_folder
 
 

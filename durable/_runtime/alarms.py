@@ -16,8 +16,8 @@ from functools import partial
 
 from attrs import define, field
 
-from durable._disk.batch import Alarm, Batch, Origin
-from durable._disk.environment import DueAlarm, Environment
+from durable._disk.batch import Alarm, Batch, DueAlarm, Origin
+from durable._disk.environment import Environment
 from durable._gates.answers import wait_done, when_done
 from durable._gates.delivery import CURRENT
 from durable._loop.timers import Timer

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from attrs import define, field
 
-from durable._disk.environment import ClassRecord
+from durable._disk.classes import ClassRecord
 from durable._gates.delivery import CURRENT
 from durable._model.errors import RuntimeClosed, WrongLoop
 from durable._model.ids import IdFactory, ObjectId

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from attrs import frozen
 
-from durable._disk.environment import ClassRecord
+from durable._disk.classes import ClassRecord
 from durable._model.ids import ObjectId
 from durable._object.base import DurableObject
 

@@ -11,15 +11,16 @@ import anyio
 
 from durable._disk.codec import Codec, MsgpackCodec
 from durable._model.clock import Clock, SystemClock
-from durable._model.errors import InvalidConfig, StoreInUse
+from durable._model.errors import StoreInUse
 from durable._model.limits import Limits
 from durable._model.observer import Observer
 from durable._object.base import DurableObject
 
-from .config import Config, ScriptConfig, read_config
+from .config import read_config
 from .desk import wants_desk
+from .loading import load_programs, store_folder
 from .migrations import Migration
-from .modules import Fetch, Main, load_main
+from .modules import Fetch
 from .open_store import OpenStore, Options
 from .programs import Program
 from .runtime import Runtime, two_of_one_name
@@ -231,35 +232,3 @@ class open_config(_Opening):
             debug=debug,
             wait_s=config.script.wait_s if wait_s is None else wait_s,
         )
-
-
-def store_folder(config: Config, path: str | os.PathLike[str] | None) -> str:
-    """Where the store is: *path*, else what the file says."""
-    if path is not None:
-        return os.fspath(path)
-    script = config.script
-    if script.path is None:
-        raise InvalidConfig(
-            str(script.file), None, "path", "it is missing; say in which folder the store is"
-        )
-    return os.fspath(script.path)
-
-
-def load_programs(config: Config) -> tuple[list[Program], Main]:
-    """The scripts of *config* with their classes, and the main module of the one that is opened."""
-    programs = [_configured(script, load_main(script)) for script in config.others]
-    main = load_main(config.script)
-    return [*programs, _configured(config.script, main)], main
-
-
-def _configured(script: ScriptConfig, main: Main) -> Program:
-    return Program(
-        script=script.name,
-        classes=main.classes,
-        bindings={binding.name: binding.naming for binding in script.bindings},
-        vars=script.vars,
-        migrations=script.migrations,
-        is_complete=True,
-        file=str(script.file),
-        table=script.bindings_table,
-    )

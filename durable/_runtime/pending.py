@@ -7,14 +7,13 @@ from collections.abc import Callable
 
 from attrs import field, frozen
 
-from durable._disk.class_records import Weight
-from durable._disk.classes import Catalog
+from durable._disk.classes import Catalog, Weight
 from durable._disk.environment import Environment
 from durable._model.clock import Clock, SystemClock
 from durable._model.errors import MigrationConflict
 
 from .config import read_config
-from .opening import load_programs, store_folder
+from .loading import load_programs, store_folder
 from .planning import Kind, Plan
 from .programs import plan_of
 

@@ -12,8 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from attrs import asdict, define, evolve, field, frozen
 
-from durable._disk.class_records import Weight
-from durable._disk.classes import Catalog, ClassRecord, Naming, label_of
+from durable._disk.classes import Catalog, ClassRecord, Naming, Weight, label_of
 from durable._model.errors import MigrationConflict, UnknownClass
 
 from .migrations import Migration

@@ -26,7 +26,8 @@ from .spans import Span, is_below
 from .write_buffer import CANNOT_DELETE_ALL, WriteBuffer
 
 if TYPE_CHECKING:
-    from durable._disk.reads import Reader, Reads
+    from durable._disk.engine import Reader
+    from durable._disk.reads import Reads
 
 T = TypeVar("T")
 R = TypeVar("R")

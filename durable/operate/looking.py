@@ -18,10 +18,10 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from durable._disk.batch import Alarm, ObjectRecord
+from durable._disk.batch import Alarm, DueAlarm, ObjectRecord
 from durable._disk.classes import ClassRecord
 from durable._disk.codec import Codec, MsgpackCodec
-from durable._disk.environment import DueAlarm, Environment
+from durable._disk.environment import Environment
 from durable._disk.layout import Fields, object_of
 from durable._disk.view import Row, View, view_of
 from durable._disk.whole import Measures, measure

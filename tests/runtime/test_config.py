@@ -10,7 +10,7 @@ import pytest
 
 import durable
 from durable import InvalidConfig, Migration, MigrationConflict
-from durable._disk.class_records import Weight
+from durable._disk.classes import Weight
 from durable._runtime.config import Binding, read_config
 from durable._runtime.pending import pending_migrations
 

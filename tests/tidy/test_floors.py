@@ -29,7 +29,7 @@ FLOORS: dict[str, frozenset[str]] = {
     "_runtime": frozenset({"_object", "_storage", "_gates", "_disk", "_loop", "_model"}),
 }
 
-LMDB_OWNERS = ("durable/_disk/environment.py", "durable/_disk/engine.py")
+LMDB_OWNERS = ("durable/_disk/environment.py", "durable/_disk/lmdb_files.py")
 CLOCK_OWNER = "durable/_model/clock.py"
 LINES_MAX = 500
 

@@ -131,13 +131,13 @@ class SteppedReads(Reads):
         if not self._asked:
             return
         read, on_done, on_failed = self._asked.popleft()
-        reader = self._environment.new_reader()
+        reader = self._engine.new_reader()
         try:
             self._read.append(partial(on_done, read(reader)))
         except DurableError as error:
             self._read.append(partial(on_failed, error))
         finally:
-            self._environment.drop_reader(reader)
+            reader.close()
 
     def report(self) -> None:
         """Tell the loop what was read, in its next round."""

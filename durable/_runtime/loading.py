@@ -1,0 +1,44 @@
+"""What a configuration file says, made ready to be opened: the folder, and the scripts with their
+classes."""
+
+from __future__ import annotations
+
+import os
+
+from durable._model.errors import InvalidConfig
+
+from .config import Config, ScriptConfig
+from .modules import Main, load_main
+from .programs import Program
+
+
+def store_folder(config: Config, path: str | os.PathLike[str] | None) -> str:
+    """Where the store is: *path*, else what the file says."""
+    if path is not None:
+        return os.fspath(path)
+    script = config.script
+    if script.path is None:
+        raise InvalidConfig(
+            str(script.file), None, "path", "it is missing; say in which folder the store is"
+        )
+    return os.fspath(script.path)
+
+
+def load_programs(config: Config) -> tuple[list[Program], Main]:
+    """The scripts of *config* with their classes, and the main module of the one that is opened."""
+    programs = [_configured(script, load_main(script)) for script in config.others]
+    main = load_main(config.script)
+    return [*programs, _configured(config.script, main)], main
+
+
+def _configured(script: ScriptConfig, main: Main) -> Program:
+    return Program(
+        script=script.name,
+        classes=main.classes,
+        bindings={binding.name: binding.naming for binding in script.bindings},
+        vars=script.vars,
+        migrations=script.migrations,
+        is_complete=True,
+        file=str(script.file),
+        table=script.bindings_table,
+    )
