@@ -11,7 +11,7 @@ from typing import Any
 import lmdb
 
 import durable
-from durable._disk.codec import decode, encode
+from durable._engine.codec import decode, encode
 
 from .harness import Row, Setting, Work, compare, main, time_at_most
 

@@ -13,10 +13,10 @@ import tempfile
 from pathlib import Path
 
 import durable
-import durable._disk
-from durable._disk.batch import UNCHANGED, Alarm, Batch, Callbacks, Place
-from durable._disk.codec import MsgpackCodec
-from durable._disk.environment import Environment
+import durable._lmdb
+from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks, Place
+from durable._engine.codec import MsgpackCodec
+from durable._lmdb.environment import Environment
 from durable._model.ids import BASE_SIZE, IdFactory
 
 OBJECTS_PER_COMMIT = 10_000
@@ -80,6 +80,6 @@ def built(
 
 def _code() -> str:
     digest = hashlib.sha256()
-    for file in sorted(Path(durable._disk.__path__[0]).glob("*.py")):
+    for file in sorted(Path(durable._lmdb.__path__[0]).glob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

@@ -7,7 +7,14 @@ folder, for any asyncio or Trio program. Subclass `DurableObject`, open a folder
         print(await runtime.env.COUNTERS.get_by_name("front page").increment())
 """
 
-from durable._disk.codec import Codec
+from durable._border.alarm import AlarmInfo
+from durable._border.ctx import State
+from durable._border.durable_object import DurableObject
+from durable._border.rpc import RemoteFunction
+from durable._border.streams import Stream
+from durable._border.websocket import WebSocketPair
+from durable._deploy.migrations import Migration
+from durable._engine.codec import Codec
 from durable._gates.answers import Answer
 from durable._model.clock import Clock, SystemClock
 from durable._model.errors import (
@@ -41,14 +48,7 @@ from durable._model.ids import ObjectId
 from durable._model.limits import Limits
 from durable._model.messages import Request, Response
 from durable._model.websocket import WebSocket
-from durable._object.alarms import AlarmInfo
-from durable._object.base import DurableObject
-from durable._object.rpc import RemoteFunction
-from durable._object.state import State
-from durable._object.streams import Stream
-from durable._object.websocket import WebSocketPair
 from durable._runtime.env import Env
-from durable._runtime.migrations import Migration
 from durable._runtime.namespace import Namespace, StoredObject
 from durable._runtime.opening import open, open_config
 from durable._runtime.runtime import Runtime

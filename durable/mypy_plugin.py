@@ -32,12 +32,12 @@ from mypy.types import (
     get_proper_type,
 )
 
-from durable._object.base import HANDLERS
+from durable._border.durable_object import HANDLERS
 
 STUB = "durable._runtime.stub.Stub"
-BASE = "durable._object.base.DurableObject"
+BASE = "durable._border.durable_object.DurableObject"
 ANSWER = ("durable._gates.answers", "Answer")
-STREAM = ("durable._object.streams", "Stream")
+STREAM = ("durable._border.streams", "Stream")
 ASYNC_ITERATORS = frozenset(
     {"typing.AsyncGenerator", "typing.AsyncIterator", "typing.AsyncIterable"}
 )

@@ -7,7 +7,7 @@ waits, above a second the socket is cut with 1013. The sum of these numbers has 
 The ends know each other weakly: an end that nobody has is gone, and the other one hears it as it
 hears of a broken connection. One at which somebody waits is not gone, whoever else has it.
 
-Objects are not known here; the end that objects hold adds what they need (`_object/websocket.py`).
+Objects are not known here; the end that objects hold adds what they need (`_border/websocket.py`).
 """
 
 from __future__ import annotations

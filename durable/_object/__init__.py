@@ -1,1 +1,1 @@
-"""One live object: its keeper, what the author's code sees of it, and what goes in and out."""
+"""One live object: its life, its line of deliveries, its commits."""

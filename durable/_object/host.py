@@ -14,7 +14,7 @@ from typing import Any, ClassVar, cast
 
 from attrs import define
 
-from durable._disk.batch import Place
+from durable._engine.batch import Place
 from durable._gates.answers import Later, when_done
 from durable._gates.critical_section import Sections
 from durable._gates.delivery import CURRENT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import Any, Protocol
 
-from durable._disk.batch import Place
+from durable._engine.batch import Place
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
 from durable._model.ids import ObjectId

@@ -7,9 +7,9 @@ from typing import Any, TypeVar, cast
 
 from attrs import define, field
 
-from durable._disk.batch import Batch
-from durable._disk.codec import Codec
-from durable._disk.reads import Reads
+from durable._engine.batch import Batch
+from durable._engine.codec import Codec
+from durable._engine.read_thread import Reads
 from durable._gates.answers import Later
 from durable._gates.delivery import Delivery
 from durable._loop.loop import Loop

@@ -16,13 +16,13 @@ from functools import partial
 
 from attrs import define, field
 
-from durable._disk.batch import Alarm, Batch, DueAlarm, Origin
-from durable._disk.environment import Environment
+from durable._border.alarm import AlarmEvent, backoff_s
+from durable._engine.batch import Alarm, Batch, DueAlarm, Origin
 from durable._gates.answers import wait_done, when_done
 from durable._gates.delivery import CURRENT
+from durable._lmdb.environment import Environment
 from durable._loop.timers import Timer
 from durable._model.errors import DurableError
-from durable._object.alarms import AlarmEvent, backoff_s
 from durable._object.host import Host
 from durable._object.services import Services
 

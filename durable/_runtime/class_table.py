@@ -11,11 +11,11 @@ from typing import Generic, TypeVar
 
 from attrs import define, field
 
-from durable._disk.classes import ClassRecord
+from durable._border.durable_object import DurableObject
+from durable._engine.catalog import ClassRecord
 from durable._gates.delivery import CURRENT
 from durable._model.errors import RuntimeClosed, WrongLoop
 from durable._model.ids import IdFactory, ObjectId
-from durable._object.base import DurableObject
 from durable._object.host import Host
 
 from .directory import Directory

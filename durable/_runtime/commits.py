@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from attrs import define, field
 
-from durable._disk.batch import Batch
+from durable._engine.batch import Batch
 from durable._model.clock import Clock
 from durable._model.errors import DurableError
 from durable._model.observer import CommitEnded

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from durable._disk import desk_socket
+from durable._control import control_socket
 from durable._model.clock import Clock
 from durable._model.observer import Event
 
@@ -71,7 +71,7 @@ class Desk:
         self._lock = threading.Lock()
         self._is_closed = False
         try:
-            self._listener: socket.socket | None = desk_socket.listen(store)
+            self._listener: socket.socket | None = control_socket.listen(store)
         except OSError as error:
             log.error("durable tail and top cannot see into the store %r: %s", store, error)
             self._listener = None
@@ -89,7 +89,7 @@ class Desk:
                     connection.shutdown(socket.SHUT_RDWR)
         if self._listener is not None:
             self._listener.close()
-            desk_socket.remove(self._store)
+            control_socket.remove(self._store)
 
     # In threads
 
@@ -133,7 +133,7 @@ class Desk:
         if want == "events":
             self._send_events(connection)
         elif want == "folder":
-            desk_socket.send_folder(connection, self._store)
+            control_socket.send_folder(connection, self._store)
         elif want == "top":
             self._send_top(connection)
         elif want == "statistics":

@@ -12,10 +12,10 @@ from functools import partial
 
 from attrs import define, field
 
-from durable._disk.batch import Place
-from durable._disk.environment import Environment
+from durable._border.durable_object import DurableObject
+from durable._engine.batch import Place
+from durable._lmdb.environment import Environment
 from durable._model.ids import BASE_SIZE, ObjectId, name_to_keep
-from durable._object.base import DurableObject
 from durable._object.host import Host
 from durable._object.services import Services
 

@@ -9,9 +9,9 @@ from typing import Generic, TypeVar
 
 from attrs import frozen
 
-from durable._disk.classes import ClassRecord
+from durable._border.durable_object import DurableObject
+from durable._engine.catalog import ClassRecord
 from durable._model.ids import ObjectId
-from durable._object.base import DurableObject
 
 from .class_table import ClassEntry
 from .stub import Stub

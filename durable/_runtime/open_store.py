@@ -15,15 +15,18 @@ import anyio
 import anyio.to_thread
 from attrs import frozen
 
-from durable._disk.batch import Batch, Callbacks, Place, Unchanged
-from durable._disk.codec import Codec
-from durable._disk.committer import Committer
-from durable._disk.environment import Environment
-from durable._disk.reads import Reads
-from durable._disk.scratch import ScratchEnvironment
+from durable._border.durable_object import construct
+from durable._border.sockets import SocketTable
+from durable._deploy.programs import Program, Settled, settle
+from durable._engine.batch import Batch, Callbacks, Place, Unchanged
+from durable._engine.codec import Codec
+from durable._engine.committer import Committer
+from durable._engine.read_thread import Reads
 from durable._gates.answers import Later, wait_done
 from durable._gates.crew import Crew
 from durable._gates.delivery import gate_task
+from durable._lmdb.environment import Environment
+from durable._lmdb.scratch import ScratchEnvironment
 from durable._loop import task_starts
 from durable._loop.loop import Loop, which_backend
 from durable._loop.open_loop import make_loop
@@ -32,13 +35,11 @@ from durable._model.clock import Clock
 from durable._model.errors import RuntimeClosed
 from durable._model.limits import Limits
 from durable._model.observer import Observer
-from durable._object.base import construct
-from durable._object.debug import WatchedHost
 from durable._object.host import Host
-from durable._object.observed import Observers
 from durable._object.services import Services
-from durable._object.sockets import SocketTable
 from durable._storage.cache_budget import CacheBudget
+from durable._watch.debug import WatchedHost
+from durable._watch.observed import Observers
 
 from .alarms import Alarms
 from .class_table import ClassTable
@@ -46,7 +47,6 @@ from .commits import Commits
 from .desk import Desk
 from .directory import Directory
 from .env import Env
-from .programs import Program, Settled, settle
 from .runtime import Runtime
 
 # After the grace time, what has been cancelled gets this long to clean up behind itself.

@@ -9,20 +9,20 @@ from typing import Any, ClassVar
 
 import anyio
 
-from durable._disk.codec import Codec, MsgpackCodec
+from durable._border.durable_object import DurableObject
+from durable._deploy.config import read_config
+from durable._deploy.loading import load_programs, store_folder
+from durable._deploy.migrations import Migration
+from durable._deploy.modules import Fetch
+from durable._deploy.programs import Program
+from durable._engine.codec import Codec, MsgpackCodec
 from durable._model.clock import Clock, SystemClock
 from durable._model.errors import StoreInUse
 from durable._model.limits import Limits
 from durable._model.observer import Observer
-from durable._object.base import DurableObject
 
-from .config import read_config
 from .desk import wants_desk
-from .loading import load_programs, store_folder
-from .migrations import Migration
-from .modules import Fetch
 from .open_store import OpenStore, Options
-from .programs import Program
 from .runtime import Runtime, two_of_one_name
 
 # While the store has another owner it is tried again after so long, which costs 0.1 ms each time.

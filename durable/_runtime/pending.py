@@ -7,15 +7,14 @@ from collections.abc import Callable
 
 from attrs import field, frozen
 
-from durable._disk.classes import Catalog, Weight
-from durable._disk.environment import Environment
+from durable._deploy.config import read_config
+from durable._deploy.loading import load_programs, store_folder
+from durable._deploy.planning import Kind, Plan
+from durable._deploy.programs import plan_of
+from durable._engine.catalog import Catalog, Weight
+from durable._lmdb.environment import Environment
 from durable._model.clock import Clock, SystemClock
 from durable._model.errors import MigrationConflict
-
-from .config import read_config
-from .loading import load_programs, store_folder
-from .planning import Kind, Plan
-from .programs import plan_of
 
 
 @frozen

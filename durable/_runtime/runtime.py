@@ -7,23 +7,23 @@ from typing import Any, TypeVar, cast
 
 from attrs import define, field
 
-from durable._disk.classes import ClassRecord
-from durable._disk.committer import Committer
-from durable._disk.environment import Environment
-from durable._disk.whole import measure
+from durable._border.durable_object import DurableObject
+from durable._border.sockets import SocketTable
+from durable._deploy.planning import check_usable
+from durable._engine.catalog import ClassRecord
+from durable._engine.committer import Committer
+from durable._lmdb.backup import measure
+from durable._lmdb.environment import Environment
 from durable._model.errors import ObjectReset, RuntimeClosed, UnknownClass, WrongLoop
 from durable._model.observer import Observer
-from durable._object.base import DurableObject
-from durable._object.observed import Observers
 from durable._object.services import Services
-from durable._object.sockets import SocketTable
+from durable._watch.observed import Observers
 
 from .alarms import Alarms
 from .class_table import ClassEntry, ClassTable
 from .commits import Commits
 from .directory import Directory
 from .namespace import Namespace
-from .planning import check_usable
 from .statistics import Statistics, statistics_of
 
 T = TypeVar("T", bound=DurableObject)

@@ -11,11 +11,11 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-from durable._disk.whole import Measures
+from durable._border.sockets import SocketTable
 from durable._gates.burial import buried_in
+from durable._lmdb.backup import Measures
 from durable._object.host import Host
 from durable._object.services import Services
-from durable._object.sockets import SocketTable
 
 from .commits import Commits
 

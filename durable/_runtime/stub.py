@@ -15,19 +15,19 @@ from typing import Any, Generic, TypeVar
 
 from yarl import URL
 
+from durable._border.bodies import Fetch, detach_body, export_response
+from durable._border.by_reference import ByReference
+from durable._border.durable_object import HANDLERS, DurableObject, rpc_method
+from durable._border.rpc import copy_arguments, export_value, send
+from durable._border.streams import Channel, Stream, end_with
 from durable._gates.answers import Answer
 from durable._gates.delivery import CURRENT
 from durable._model.errors import NoSuchMethod
 from durable._model.ids import ObjectId
 from durable._model.messages import Request, Response
-from durable._object.base import HANDLERS, DurableObject, rpc_method
-from durable._object.bodies import Fetch, detach_body, export_response
-from durable._object.by_reference import ByReference
 from durable._object.events import Call, Event, itself
 from durable._object.host import Host, sender_host
 from durable._object.live import Phase
-from durable._object.rpc import copy_arguments, export_value, send
-from durable._object.streams import Channel, Stream, end_with
 
 from .class_table import ClassEntry
 

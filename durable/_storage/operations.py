@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, overload
 
-from durable._disk.batch import Alarm
+from durable._engine.batch import Alarm
 from durable._gates.answers import Answer, Ready
 from durable._model.clock import Clock
 

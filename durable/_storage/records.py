@@ -26,8 +26,8 @@ from .spans import Span, is_below
 from .write_buffer import CANNOT_DELETE_ALL, WriteBuffer
 
 if TYPE_CHECKING:
-    from durable._disk.engine import Reader
-    from durable._disk.reads import Reads
+    from durable._engine.engine import Reader
+    from durable._engine.read_thread import Reads
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from durable._disk.batch import Alarm, Batch, Place
-from durable._disk.codec import Codec
+from durable._engine.batch import Alarm, Batch, Place
+from durable._engine.codec import Codec
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
 from durable._model.clock import Clock
@@ -25,7 +25,7 @@ from .storage import RunSection, Storage
 from .write_buffer import WriteBuffer
 
 if TYPE_CHECKING:
-    from durable._disk.reads import Reads
+    from durable._engine.read_thread import Reads
 
 
 class Shelf:

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 from attrs import define, field
 
-from durable._disk.batch import Alarm, Batch, Place, Unchanged
+from durable._engine.batch import Alarm, Batch, Place, Unchanged
 from durable._gates.answers import Answer, Ready
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from json.encoder import encode_basestring
 
-from durable._disk.batch import Alarm
+from durable._engine.batch import Alarm
 from durable.operate.listing import Step
 
 SECONDS_KEPT = 10_000

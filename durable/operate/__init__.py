@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import os
 
-from durable._disk.check import Problem
-from durable._disk.check import check as check_store
-from durable._disk.view import MomentLost
-from durable._disk.whole import Measures
+from durable._lmdb.backup import Measures
+from durable._lmdb.check import Problem
+from durable._lmdb.check import check as check_store
+from durable._lmdb.snapshot import MomentLost
 from durable._runtime.runtime import Runtime
 
 from .copying import copy, part_of

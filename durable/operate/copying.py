@@ -6,9 +6,9 @@ import errno
 import os
 import shutil
 
-from durable._disk.environment import Environment
-from durable._disk.making import sync_folder
-from durable._disk.whole import copy_file
+from durable._lmdb.backup import copy_file
+from durable._lmdb.create import sync_folder
+from durable._lmdb.environment import Environment
 from durable._model.clock import SystemClock
 from durable._runtime.runtime import Runtime
 

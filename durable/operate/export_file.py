@@ -10,9 +10,9 @@ from typing import Any, BinaryIO, NoReturn
 
 from attrs import define, field, frozen
 
-from durable._disk.batch import Alarm
-from durable._disk.classes import Naming
-from durable._disk.codec import Codec
+from durable._engine.batch import Alarm
+from durable._engine.catalog import Naming
+from durable._engine.codec import Codec
 from durable._model.errors import DurableError
 from durable._model.ids import ID_SIZE, IdFactory
 from durable._storage.arguments import check_key

@@ -16,14 +16,14 @@ from typing import BinaryIO
 
 from attrs import define, field
 
-from durable._disk.batch import Batch, Callbacks, Place
-from durable._disk.classes import Catalog, ClassRecord, Naming
-from durable._disk.codec import Codec, MsgpackCodec
-from durable._disk.environment import Environment
+from durable._deploy.planning import check_usable
+from durable._engine.batch import Batch, Callbacks, Place
+from durable._engine.catalog import Catalog, ClassRecord, Naming
+from durable._engine.codec import Codec, MsgpackCodec
+from durable._lmdb.environment import Environment
 from durable._model.clock import Clock, SystemClock
 from durable._model.errors import DurableError, UnknownClass
 from durable._model.ids import BASE_SIZE, IdFactory, name_to_keep
-from durable._runtime.planning import check_usable
 
 from .export_file import FileClass, FileObject, NotAnExport, read_objects
 from .exporting import Carried

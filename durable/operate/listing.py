@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 from attrs import evolve, frozen
 
-from durable._disk.layout import object_of
-from durable._disk.view import Row
+from durable._lmdb.layout import object_of
+from durable._lmdb.snapshot import Row
 from durable._model.ids import IdFactory
 
 from .looking import Found, Store, StoredClass, Weight, found_of, has_prefix

@@ -18,13 +18,13 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from durable._disk.batch import Alarm, DueAlarm, ObjectRecord
-from durable._disk.classes import ClassRecord
-from durable._disk.codec import Codec, MsgpackCodec
-from durable._disk.environment import Environment
-from durable._disk.layout import Fields, object_of
-from durable._disk.view import Row, View, view_of
-from durable._disk.whole import Measures, measure
+from durable._engine.batch import Alarm, DueAlarm, ObjectRecord
+from durable._engine.catalog import ClassRecord
+from durable._engine.codec import Codec, MsgpackCodec
+from durable._lmdb.backup import Measures, measure
+from durable._lmdb.environment import Environment
+from durable._lmdb.layout import Fields, object_of
+from durable._lmdb.snapshot import Row, View, view_of
 from durable._model.clock import SystemClock
 from durable._model.errors import DurableError, StoreDamaged, UnknownClass
 from durable._model.ids import BASE_SIZE, IdFactory, ObjectId

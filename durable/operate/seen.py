@@ -14,7 +14,7 @@ from typing import Protocol
 
 from attrs import define, field
 
-from durable._disk.classes import Naming
+from durable._engine.catalog import Naming
 from durable._model.ids import BASE_SIZE
 
 CACHE_KIB = 8_192

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from durable._disk import desk_socket
+from durable._control import control_socket
 from durable._model.errors import DurableError
 
 
@@ -31,7 +31,7 @@ def _ask(store: str, want: str) -> Iterator[dict[str, Any]]:
     if not os.path.isdir(store):
         raise FileNotFoundError(f"there is no store in {store!r}")
     try:
-        connection = desk_socket.connect(store)
+        connection = control_socket.connect(store)
         connection.sendall(json.dumps({"want": want}).encode() + b"\n")
     except OSError as error:
         raise NotRunning(

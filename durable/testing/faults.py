@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from attrs import define, field
 
-from durable._disk.batch import Batch
+from durable._engine.batch import Batch
 
 
 @define(eq=False, repr=False)

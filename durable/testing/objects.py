@@ -8,14 +8,14 @@ from typing import Any, Literal, TypeVar, overload
 
 import anyio
 
+from durable._border.ctx import State
+from durable._border.durable_object import DurableObject
+from durable._border.sockets import sockets_of
 from durable._gates.delivery import CURRENT
 from durable._model.errors import DurableError, ObjectReset
 from durable._model.ids import ObjectId
-from durable._object.base import DurableObject
 from durable._object.events import Event
 from durable._object.host import Host
-from durable._object.sockets import sockets_of
-from durable._object.state import State
 from durable._runtime.namespace import Namespace
 from durable._runtime.runtime import Runtime
 from durable._runtime.stub import Stub

@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
-from durable._disk.batch import Alarm, Batch, Callbacks
-from durable._disk.committer import Committer
-from durable._disk.environment import Environment
+from durable._engine.batch import Alarm, Batch, Callbacks
+from durable._engine.committer import Committer
+from durable._lmdb.environment import Environment
 from tests.disk.kit import batch_of, open_store, place_of
 
 OBJECTS = 5

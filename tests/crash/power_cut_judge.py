@@ -19,8 +19,8 @@ import anyio
 
 import durable
 from durable import testing
-from durable._disk.check import check
-from durable._disk.folder import Found, inspect
+from durable._lmdb.check import check
+from durable._lmdb.folder import Found, inspect
 
 from .power_cut_disk import HOWS, Disk
 from .power_cut_program import BINDINGS, LEDGERS, RUNS, spoil

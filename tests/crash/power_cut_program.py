@@ -20,7 +20,7 @@ import anyio
 import lmdb
 
 import durable
-from durable._disk import environment, making
+from durable._lmdb import create, environment
 from durable.operate import copy
 
 LEDGERS = 4
@@ -159,7 +159,7 @@ def spoil(how: str) -> None:
     elif how == "dies before the folder is synced":
         environment.sync_folder = lambda folder: os.kill(os.getpid(), signal.SIGKILL)
     elif how == "dies before the folders above are synced":
-        making.sync_folder = lambda folder: os.kill(os.getpid(), signal.SIGKILL)
+        create.sync_folder = lambda folder: os.kill(os.getpid(), signal.SIGKILL)
     else:
         assert how == "nothing"
 

@@ -11,8 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from durable._disk.batch import Alarm
-from durable._disk.check import check
+from durable._engine.batch import Alarm
+from durable._lmdb.check import check
 from tests.disk.kit import open_store, place_of, stored
 
 from .kill_commit_child import KEYS, OBJECTS

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from durable._disk.batch import Alarm, Batch, Callbacks, Place
-from durable._disk.check import check
-from durable._disk.classes import Catalog, ClassRecord
-from durable._disk.environment import Environment
+from durable._deploy.migrations import Migration
+from durable._deploy.planning import Script, plan_migrations
+from durable._engine.batch import Alarm, Batch, Callbacks, Place
+from durable._engine.catalog import Catalog, ClassRecord
+from durable._lmdb.check import check
+from durable._lmdb.environment import Environment
 from durable._model.clock import SystemClock
-from durable._runtime.migrations import Migration
-from durable._runtime.planning import Script, plan_migrations
 
 OBJECTS = 20
 STEP = 15
@@ -29,7 +29,7 @@ MIGRATIONS = (
 # is before, within or after a write transaction, for the argv[2]th time.
 CHILD = """
 import os, signal, sys
-from durable._disk.environment import Environment
+from durable._lmdb.environment import Environment
 from tests.crash.test_kill_migration import apply
 
 left = int(sys.argv[2])

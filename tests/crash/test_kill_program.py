@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import durable
-from durable._disk.check import check
+from durable._lmdb.check import check
 
 ROUNDS = int(os.environ.get("DURABLE_CRASH_ROUNDS", "20"))
 RUN_S_MAX = 0.15  # a process is killed up to so long after its first answer

@@ -8,9 +8,9 @@ from typing import Any
 
 from attrs import define, field
 
-from durable._disk.batch import UNCHANGED, Alarm, Batch, Callbacks, Place, Unchanged
-from durable._disk.classes import ClassRecord
-from durable._disk.environment import Environment
+from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks, Place, Unchanged
+from durable._engine.catalog import ClassRecord
+from durable._lmdb.environment import Environment
 from durable._model.errors import DurableError
 from durable._model.ids import BASE_SIZE, IdFactory
 

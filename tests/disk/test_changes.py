@@ -10,9 +10,9 @@ from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from durable._disk.batch import UNCHANGED, Alarm, DueAlarm, Unchanged
-from durable._disk.check import check
-from durable._disk.environment import Environment
+from durable._engine.batch import UNCHANGED, Alarm, DueAlarm, Unchanged
+from durable._lmdb.check import check
+from durable._lmdb.environment import Environment
 
 from .kit import VALUE, base_of, batch_of, open_store, place_of, stored
 

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 
-from durable._disk import layout
-from durable._disk.batch import Alarm, ObjectRecord
-from durable._disk.changes import Databases
-from durable._disk.check import check
-from durable._disk.environment import Environment
-from durable._disk.layout import (
+from durable._engine.batch import Alarm, ObjectRecord
+from durable._lmdb import layout
+from durable._lmdb.check import check
+from durable._lmdb.environment import Environment
+from durable._lmdb.layout import (
     alarm_key,
     class_key,
     garbage_key,
@@ -24,6 +23,7 @@ from durable._disk.layout import (
     write_number,
     write_object,
 )
+from durable._lmdb.write_transaction import Databases
 
 from .kit import VALUE, base_of, batch_of, open_store, place_of
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from durable._disk.codec import Codec, MsgpackCodec, decode, encode
+from durable._engine.codec import Codec, MsgpackCodec, decode, encode
 from durable._model.errors import StoreDamaged, UnstorableValue
 from durable._model.values import CONTAINERS, DEPTH_MAX, copy_value
 from tests.model.test_values import PLAIN, UNSTORABLE, kind_of, nameless_zone
@@ -339,7 +339,7 @@ def test_an_unknown_zone_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
     def not_found(key: str) -> ZoneInfo:
         raise zoneinfo.ZoneInfoNotFoundError(f"No time zone found with key {key}")
 
-    monkeypatch.setattr("durable._disk.codec.ZoneInfo", not_found)
+    monkeypatch.setattr("durable._engine.codec.ZoneInfo", not_found)
     with pytest.raises(StoreDamaged, match=r"Europe/Vienna.*tzdata"):
         decode(encoded)
 

@@ -12,10 +12,10 @@ from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from durable._disk.batch import Batch, Callbacks, Place
-from durable._disk.check import check
-from durable._disk.committer import Committer
-from durable._disk.environment import Environment
+from durable._engine.batch import Batch, Callbacks, Place
+from durable._engine.committer import Committer
+from durable._lmdb.check import check
+from durable._lmdb.environment import Environment
 from durable._model.errors import CommitFailed, RuntimeClosed, StoreFull
 
 from .kit import VALUE, Loop, Outcomes, batch_of, open_store, place_of, stored
@@ -267,7 +267,7 @@ def test_garbage_is_freed_when_there_is_nothing_else_to_do(
 
 def test_a_large_group_is_cut(store: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     """A transaction has a limit in bytes; what is above goes in the next one, in order."""
-    monkeypatch.setattr("durable._disk.committer.GROUP_SIZE_MAX", 100)
+    monkeypatch.setattr("durable._engine.committer.GROUP_SIZE_MAX", 100)
     loop, faults, outcomes = Loop(), Faults(), Outcomes()
     committer = Committer(store, loop.call_soon_threadsafe, faults=faults)
     place = place_of(store)

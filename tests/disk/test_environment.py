@@ -11,10 +11,10 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from durable._disk.batch import Alarm, Batch, ObjectRecord
-from durable._disk.changes import Changes
-from durable._disk.check import check
-from durable._disk.environment import Environment
+from durable._engine.batch import Alarm, Batch, ObjectRecord
+from durable._lmdb.check import check
+from durable._lmdb.environment import Environment
+from durable._lmdb.write_transaction import Changes
 from durable._model.errors import RuntimeClosed, StoreDamaged, StoreFull
 
 from .kit import VALUE, Clock, base_of, batch_of, class_of, open_store, place_of, stored

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from durable._disk.check import check
+from durable._lmdb.check import check
 from durable._model.errors import StoreFull
 
 from .kit import VALUE, batch_of, open_store, place_of, stored

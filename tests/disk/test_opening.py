@@ -15,9 +15,9 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from durable._disk import layout
-from durable._disk.check import check
-from durable._disk.environment import MAP_SIZE_MIN, Environment
+from durable._lmdb import layout
+from durable._lmdb.check import check
+from durable._lmdb.environment import MAP_SIZE_MIN, Environment
 from durable._model.errors import DurableError, FormatTooNew, StoreDamaged, StoreInUse, WrongLoop
 
 from .kit import VALUE, Clock, batch_of, open_store, place_of, stored
@@ -27,7 +27,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 CHILD = """
 import sys, os, time
-from durable._disk.environment import Environment
+from durable._lmdb.environment import Environment
 from durable._model.clock import SystemClock
 environment = Environment.open(sys.argv[1], clock=SystemClock())
 print("open", flush=True)

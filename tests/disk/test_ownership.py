@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from durable._disk.check import check
-from durable._disk.environment import Environment
+from durable._lmdb.check import check
+from durable._lmdb.environment import Environment
 from durable._model.errors import CommitFailed, StoreDamaged, StoreInUse
 
 from .kit import VALUE, Clock, batch_of, open_store, place_of, stored
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 SECOND = """
 import os, sys
-from durable._disk.environment import Environment
+from durable._lmdb.environment import Environment
 from durable._model.clock import SystemClock
 from durable._model.errors import StoreInUse
 try:
@@ -37,7 +37,7 @@ else:
 
 OWNER = """
 import os, sys
-from durable._disk.environment import Environment
+from durable._lmdb.environment import Environment
 from durable._model.clock import SystemClock
 environment = Environment.open(sys.argv[1], clock=SystemClock())
 print(os.getpid(), flush=True)
@@ -46,7 +46,7 @@ sys.stdin.read()
 
 LOOKER = """
 import os, sys
-from durable._disk.environment import Environment
+from durable._lmdb.environment import Environment
 from durable._model.clock import SystemClock
 environment = Environment.open_to_read(sys.argv[1], clock=SystemClock())
 print(os.getpid(), len(environment.classes()), flush=True)
@@ -265,7 +265,7 @@ def test_readers_that_were_killed_are_cleared_and_the_read_is_tried_again(folder
     """Their slots are used up; nobody who reads is told of it."""
     program = """
 import os, signal, sys
-from durable._disk.environment import Environment
+from durable._lmdb.environment import Environment
 from durable._model.clock import SystemClock
 environment = Environment.open_to_read(sys.argv[1], clock=SystemClock())
 held = []

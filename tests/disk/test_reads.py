@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from attrs import define, field
 
-from durable._disk.environment import Environment
-from durable._disk.reads import Reads
+from durable._engine.read_thread import Reads
+from durable._lmdb.environment import Environment
 from durable._model.errors import DurableError, InternalError, RuntimeClosed, StoreDamaged
 
 from .kit import VALUE, Loop, batch_of, open_store, place_of

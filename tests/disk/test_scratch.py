@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 
 import durable
 from durable import testing
-from durable._disk.batch import UNCHANGED, Alarm, Batch, Callbacks, Place
-from durable._disk.classes import Catalog, ClassRecord
-from durable._disk.environment import Environment
-from durable._disk.scratch import ScratchEnvironment
+from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks, Place
+from durable._engine.catalog import Catalog, ClassRecord
+from durable._lmdb.environment import Environment
+from durable._lmdb.scratch import ScratchEnvironment
 from durable._model.clock import SystemClock
 
 OWNER = """
 import sys
-from durable._disk.environment import Environment
+from durable._lmdb.environment import Environment
 from durable._model.clock import SystemClock
 environment = Environment.open(sys.argv[1], clock=SystemClock())
 print("open", flush=True)

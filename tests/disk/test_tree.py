@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from durable._disk.check import check
-from durable._disk.environment import Environment
+from durable._lmdb.check import check
+from durable._lmdb.environment import Environment
 
 from .kit import VALUE, batch_of, open_store, place_of, stored
 

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from durable._disk import check as checks
-from durable._disk.batch import UNCHANGED, Alarm, Batch, Callbacks, Place
-from durable._disk.codec import decode, encode
-from durable._disk.environment import Environment
+from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks, Place
+from durable._engine.codec import decode, encode
+from durable._lmdb import check as checks
+from durable._lmdb.environment import Environment
 from durable._model.clock import SystemClock
 from durable._model.errors import DurableError
 from durable._model.ids import BASE_SIZE, IdFactory

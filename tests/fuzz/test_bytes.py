@@ -11,13 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from durable._disk import layout
-from durable._disk.batch import Alarm, ObjectRecord
-from durable._disk.classes import ClassRecord
-from durable._disk.layout import Malformed
+from durable._deploy.config import read_config
+from durable._engine.batch import Alarm, ObjectRecord
+from durable._engine.catalog import ClassRecord
+from durable._lmdb import layout
+from durable._lmdb.layout import Malformed
 from durable._model.errors import InvalidConfig, InvalidId
 from durable._model.ids import IdFactory
-from durable._runtime.config import read_config
 
 BYTES = st.binary(max_size=600)
 U32 = st.integers(0, 2**32 - 1)

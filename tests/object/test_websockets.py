@@ -10,9 +10,9 @@ import pytest
 
 import durable
 from durable import Response, WebSocket, WebSocketPair
+from durable._border import sockets
 from durable._model import frames
 from durable._model import websocket as model
-from durable._object import sockets
 from durable.testing import VirtualClock, abort_all, evict, is_live, settle
 
 

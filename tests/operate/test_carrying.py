@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import durable
 from durable import operate
-from durable._disk.codec import decode, encode
+from durable._engine.codec import decode, encode
 from durable._model.errors import StoreFull
 from durable.operate import importing
 

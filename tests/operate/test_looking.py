@@ -12,8 +12,8 @@ import pytest
 import durable
 import durable.testing
 from durable import operate
-from durable._disk.batch import UNCHANGED, Batch, Place
-from durable._disk.environment import Environment
+from durable._engine.batch import UNCHANGED, Batch, Place
+from durable._lmdb.environment import Environment
 from durable._model.clock import SystemClock
 
 from .conftest import Watched, Worker

@@ -16,8 +16,8 @@ import pytest
 
 import durable
 from durable import operate
-from durable._disk import view
-from durable._disk.environment import MAP_SIZE_MIN
+from durable._lmdb import snapshot
+from durable._lmdb.environment import MAP_SIZE_MIN
 from durable._model.ids import IdFactory
 from durable.cli import main
 from durable.operate import importing, looking
@@ -64,9 +64,9 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few objects and keys take several steps."""
     monkeypatch.setattr(looking, "OBJECTS_PER_STEP", 4)
     monkeypatch.setattr(looking, "OBJECTS_PER_COUNT", 4)
-    monkeypatch.setattr(view, "KEYS_PER_STEP", 2)
-    monkeypatch.setattr(view, "RECORDS_PER_STEP", 9)
-    monkeypatch.setattr(view, "RECORDS_OF_ONE", 4)
+    monkeypatch.setattr(snapshot, "KEYS_PER_STEP", 2)
+    monkeypatch.setattr(snapshot, "RECORDS_PER_STEP", 9)
+    monkeypatch.setattr(snapshot, "RECORDS_OF_ONE", 4)
 
 
 def readers(store: operate.Store) -> str:

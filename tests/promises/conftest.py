@@ -15,7 +15,7 @@ from attrs import define, field
 
 import durable
 import durable.testing
-from durable._disk.check import check
+from durable._lmdb.check import check
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ import pytest
 
 import durable
 from durable import InvalidConfig, Migration, MigrationConflict
-from durable._disk.classes import Weight
-from durable._runtime.config import Binding, read_config
+from durable._deploy.config import Binding, read_config
+from durable._engine.catalog import Weight
 from durable._runtime.pending import pending_migrations
 
 APP = """

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 import durable
 import durable.testing
 from durable import Migration, MigrationConflict
-from durable._disk.batch import UNCHANGED, Alarm, Batch, Callbacks, Place
-from durable._disk.classes import Catalog, ClassRecord
-from durable._disk.environment import Environment
+from durable._deploy.planning import Kind, Plan, Script, plan_migrations
+from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks, Place
+from durable._engine.catalog import Catalog, ClassRecord
+from durable._lmdb.environment import Environment
 from durable._model.clock import SystemClock
-from durable._runtime.planning import Kind, Plan, Script, plan_migrations
 
 V1 = Migration(tag="v1", new_classes=["Counter"])
 V2 = Migration(tag="v2", renamed_classes=[{"from": "Counter", "to": "Tally"}])

@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from durable._disk.batch import UNCHANGED, Alarm, Batch, Callbacks
-from durable._disk.environment import Environment
+from durable._border.alarm import AlarmEvent
+from durable._border.sockets import Sockets, sockets_of
+from durable._border.websocket import ObjectSocket
+from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks
 from durable._gates.delivery import Delivery
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
+from durable._lmdb.environment import Environment
 from durable._model.frames import Close
-from durable._object.alarms import AlarmEvent
 from durable._object.host import Host
-from durable._object.sockets import Sockets, sockets_of
-from durable._object.websocket import ObjectSocket
 from durable._runtime.directory import Directory
 from durable._storage.cache import Known
 from durable._storage.write_buffer import WriteBuffer

@@ -11,8 +11,8 @@ from typing import Any
 
 from attrs import define, field
 
-from durable._disk.batch import Alarm, Batch, Place, Unchanged
-from durable._disk.codec import MsgpackCodec
+from durable._engine.batch import Alarm, Batch, Place, Unchanged
+from durable._engine.codec import MsgpackCodec
 from durable._gates.answers import Answer, Later
 from durable._gates.output_gate import OutputGate
 from durable._model.errors import DurableError

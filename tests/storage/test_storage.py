@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from durable._disk.batch import Alarm
+from durable._engine.batch import Alarm
 from durable._model.errors import (
     CommitFailed,
     DurableError,

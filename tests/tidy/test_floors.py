@@ -19,17 +19,25 @@ from attrs import frozen
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "durable"
 
+_UP_TO_STORAGE = frozenset({"_storage", "_gates", "_engine", "_loop", "_model"})
+_UP_TO_BORDER = _UP_TO_STORAGE | {"_object", "_border"}
+
 FLOORS: dict[str, frozenset[str]] = {
     "_model": frozenset(),
     "_loop": frozenset({"_model"}),
+    "_control": frozenset({"_model"}),
+    "_engine": frozenset({"_model"}),
+    "_lmdb": frozenset({"_engine", "_control", "_model"}),
     "_gates": frozenset({"_model", "_loop"}),
-    "_disk": frozenset({"_model"}),
-    "_storage": frozenset({"_disk", "_gates", "_loop", "_model"}),
-    "_object": frozenset({"_storage", "_gates", "_disk", "_loop", "_model"}),
-    "_runtime": frozenset({"_object", "_storage", "_gates", "_disk", "_loop", "_model"}),
+    "_storage": _UP_TO_STORAGE - {"_storage"},
+    "_object": _UP_TO_STORAGE,
+    "_border": _UP_TO_STORAGE | {"_object"},
+    "_watch": _UP_TO_BORDER,
+    "_deploy": frozenset({"_border", "_engine", "_model"}),
+    "_runtime": _UP_TO_BORDER | {"_watch", "_deploy", "_control", "_lmdb"},
 }
 
-LMDB_OWNERS = ("durable/_disk/environment.py", "durable/_disk/lmdb_files.py")
+LMDB_OWNERS = ("durable/_lmdb/environment.py", "durable/_lmdb/lmdb_files.py")
 CLOCK_OWNER = "durable/_model/clock.py"
 LINES_MAX = 500
 
@@ -321,9 +329,9 @@ def _is_text(path: Path) -> bool:
 
 
 BROKEN: list[tuple[Rule, str, str, int]] = [
-    (imports_only_floors_below, "durable/_disk/a.py", "\nfrom .._gates.input_gate import X", 2),
+    (imports_only_floors_below, "durable/_lmdb/a.py", "\nfrom .._gates.input_gate import X", 2),
     (imports_only_floors_below, "durable/_model/a.py", "from durable._loop import spawn", 1),
-    (imports_only_floors_below, "durable/_gates/a.py", "import durable._disk.layout", 1),
+    (imports_only_floors_below, "durable/_gates/a.py", "import durable._lmdb.layout", 1),
     (imports_only_floors_below, "durable/_runtime/a.py", "from durable.asgi import app", 1),
     (imports_only_floors_below, "durable/_attic/a.py", "", 1),
     (imports_nothing_from_the_root, "durable/_object/a.py", "from durable import State", 1),
@@ -331,7 +339,7 @@ BROKEN: list[tuple[Rule, str, str, int]] = [
     (imports_at_the_top, "durable/_object/a.py", "def f():\n    import json", 2),
     (imports_at_the_top, "durable/_object/a.py", "def f():\n    if x:\n        import rich", 3),
     (imports_at_the_top, "durable/cli/a.py", "def f():\n    from durable import open", 2),
-    (leaves_lmdb_to_its_owner, "durable/_disk/layout.py", "import lmdb", 1),
+    (leaves_lmdb_to_its_owner, "durable/_lmdb/layout.py", "import lmdb", 1),
     (leaves_lmdb_to_its_owner, "durable/cli/a.py", "from lmdb import open", 1),
     (leaves_time_to_the_clock, "durable/_object/a.py", "import time\ntime.time()", 2),
     (leaves_time_to_the_clock, "durable/_object/a.py", "import time as t\nt.monotonic_ns", 2),
@@ -357,7 +365,7 @@ def test_each_rule_notices_what_breaks_it(rule: Rule, path: str, text: str, line
 KEPT: list[tuple[Rule, str, str]] = [
     (imports_only_floors_below, "durable/_gates/a.py", "from .._loop.loop import spawn"),
     (imports_only_floors_below, "durable/_gates/a.py", "from .answers import Answer"),
-    (imports_only_floors_below, "durable/asgi.py", "from durable._disk.layout import key"),
+    (imports_only_floors_below, "durable/asgi.py", "from durable._lmdb.layout import key"),
     (imports_at_the_top, "durable/cli/a.py", "def f():\n    import rich"),
     (
         imports_at_the_top,

@@ -17,9 +17,9 @@ import anyio.lowlevel
 from attrs import define, field
 
 import durable
-from durable._disk.check import check
+from durable._border.sockets import sockets_of
+from durable._lmdb.check import check
 from durable._object.host import Host
-from durable._object.sockets import sockets_of
 from durable.testing.clock import VirtualClock
 
 from . import power

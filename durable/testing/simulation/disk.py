@@ -16,12 +16,12 @@ from typing import Any, ClassVar
 
 from attrs import define, field
 
-from durable._disk import registry, tree
-from durable._disk.batch import Batch
-from durable._disk.codec import MsgpackCodec
-from durable._disk.committer import Committer
-from durable._disk.environment import Environment
-from durable._disk.reads import Reads
+from durable._engine.batch import Batch
+from durable._engine.codec import MsgpackCodec
+from durable._engine.committer import Committer
+from durable._engine.read_thread import Reads
+from durable._lmdb import long_keys, object_index
+from durable._lmdb.environment import Environment
 from durable._model.errors import DurableError
 from durable._runtime.open_store import OpenStore
 from durable.testing.faults import Faults
@@ -196,10 +196,10 @@ def look(environment: Environment, class_number: int, base: bytes) -> State | No
     """What the disk has of an object at this moment; None if it was written in halves."""
 
     def read(txn: Any, databases: Any) -> State | None:
-        record = registry.find(txn, databases, class_number, base)
+        record = object_index.find(txn, databases, class_number, base)
         if record is None:
             return State()
-        pairs = tree.scan(txn, record.number, b"", None, False)
+        pairs = long_keys.scan(txn, record.number, b"", None, False)
         found = {key.decode(): MsgpackCodec().decode(value) for key, value in pairs}
         due_us = None if record.alarm is None else record.alarm.scheduled_us
         if found.get("due") != due_us or found.get(PAIR[0]) != found.get(PAIR[1]):

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from durable._border.websocket import WebSocketPair
 from durable._model.errors import WebSocketClosed
 from durable._model.messages import Request, Response
 from durable._model.websocket import WebSocket
-from durable._object.websocket import WebSocketPair
 
 from .connections import PING, PONG, Connection, End
 from .storing import Storing

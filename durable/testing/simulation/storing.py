@@ -13,8 +13,8 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
-from durable._object.base import DurableObject
-from durable._object.state import State
+from durable._border.ctx import State
+from durable._border.durable_object import DurableObject
 
 from .history import History
 from .model import PAIR

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from durable._border.alarm import AlarmInfo
+from durable._border.ctx import State as ObjectState
 from durable._model.messages import Request, Response
-from durable._object.alarms import AlarmInfo
-from durable._object.state import State as ObjectState
 
 from .listening import Listening
 from .model import PAIR

@@ -1,0 +1,1 @@
+"""What crosses an object's border, and what its author sees of it."""

@@ -1,0 +1,129 @@
+"""`ctx`: an object's own view of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import datetime
+from typing import Any, NoReturn, TypeVar
+
+from durable._gates.answers import Answer, Later
+from durable._model.ids import ObjectId
+from durable._model.websocket import WebSocket
+from durable._object.background import wait_until
+from durable._object.host import Host
+from durable._storage.storage import Storage
+
+from .sockets import answered_at, sockets_of, tags_of
+
+T = TypeVar("T")
+
+
+class State:
+    """What an object can ask about itself, and do to itself."""
+
+    __slots__ = ("_host", "__weakref__")
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    @property
+    def id(self) -> ObjectId:
+        """Which object this is. Its `name` is the one it was ever addressed by, up to 1,024 bytes
+        of UTF-8, however it was reached this time; None if there is none."""
+        host = self._host
+        name = host.place.name
+        return host.id if host.id.name == name else ObjectId(host.id.raw, name)
+
+    @property
+    def storage(self) -> Storage:
+        """What the object remembers when it is not in memory."""
+        return self._host.shelf.storage
+
+    @property
+    def env(self) -> Any:
+        """The bindings and variables, as the constructor gets them."""
+        services = self._host.services
+        return services.envs.get(self._host.place.class_number, services.env)
+
+    def block_concurrency_while(self, async_fn: Callable[[], Awaitable[T]]) -> Answer[T]:
+        """Run `async_fn()` alone: from this call on nothing else is delivered until it has ended.
+
+        It starts when the current turn ends. What it starts itself, it can wait for; sections nest,
+        up to `Limits.critical_section_depth_max` deep, beyond which this raises DurableError. Code
+        after an await of the answer runs before any other event. If it raises, or takes more than
+        `Limits.critical_section_s_max` seconds, the object is reset, and whoever called it gets the
+        error. (As Cloudflare's `blockConcurrencyWhile`.)
+        """
+        if not callable(async_fn):
+            raise TypeError(
+                f"block_concurrency_while() takes an async function, not {async_fn!r}; give it "
+                f"the function itself, without calling it"
+            )
+        return self._host.sections.run(async_fn, resets=True)
+
+    def wait_until(self, awaitable: Awaitable[object]) -> None:
+        """Run *awaitable* to its end beside the event; the object stays in memory meanwhile.
+
+        If it raises, that is logged and has no other effect. Closing the runtime gives it
+        `Limits.shutdown_s_max` seconds to end, unless the object reads web sockets itself.
+        """
+        wait_until(self._host, awaitable)
+
+    def abort(self, reason: str | None = None, *, retry_alarm: bool = True) -> NoReturn:
+        """Reset the object now: writes of this turn are dropped, the memory is discarded.
+
+        Raises ObjectAborted here; calls in flight and later calls on old stubs get it too. No code
+        of the object is resumed after it. In `alarm()` it counts as a failure, after which the
+        alarm is retried; *retry_alarm* False gives that alarm up.
+        """
+        raise self._host.abort(reason, retry_alarm=retry_alarm)
+
+    def confirmed(self) -> Answer[None]:
+        """An answer that comes when every write made so far, but for those with
+        `allow_unconfirmed`, is on disk.
+
+        Await it before telling the world anything by a way that the runtime does not see, such as
+        an HTTP client. If a write fails the object is reset, and the code here does not go on.
+        """
+        host = self._host
+        host.gate.check()
+        answer: Later[None] = Later(host.services.loop)
+        host.output.when_durable(host.output.ticket(), lambda: answer.resolve(None))
+        return answer
+
+    def accept_websocket(self, ws: WebSocket, tags: Iterable[str] = ()) -> None:
+        """Keep *ws*, and let `websocket_message`, `websocket_close` and `websocket_error` have what
+        arrives at it. The object may be evicted meanwhile; the next message builds it anew.
+
+        Raises DurableError if the socket or its pair is in use already, ValueError for too many or
+        too long tags, TooManyWebSockets.
+        """
+        self._host.gate.check()
+        sockets_of(self._host).accept(ws, tags)
+
+    def get_websockets(self, tag: str | None = None) -> list[WebSocket]:
+        """The accepted sockets, the last one first; with *tag* those that have it, in order."""
+        return sockets_of(self._host).all(tag)
+
+    def get_tags(self, ws: WebSocket) -> list[str]:
+        """The tags that *ws* was accepted with, also after it has closed."""
+        return tags_of(ws)
+
+    def set_websocket_auto_response(
+        self, request: str | None = None, response: str | None = None
+    ) -> None:
+        """Answer each message that is exactly *request* with *response*, without waking the object
+        or waiting for its writes; None clears it. ValueError if one is too long."""
+        self._host.gate.check()
+        sockets_of(self._host).set_auto_response(request, response)
+
+    def get_websocket_auto_response(self) -> tuple[str, str] | None:
+        """The request and the response that are set, or None."""
+        return sockets_of(self._host).auto_response
+
+    def get_websocket_auto_response_timestamp(self, ws: WebSocket) -> datetime | None:
+        """When *ws* was last sent the auto-response, in UTC; None if it never was."""
+        return answered_at(ws)
+
+    def __repr__(self) -> str:
+        return f"<State of {self._host.label}>"

@@ -1,0 +1,52 @@
+"""The class that authors subclass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from durable._object.host import Host
+
+from .ctx import State
+
+
+class DurableObject:
+    """A named object with memory and storage of its own, of which one instance lives at a time.
+
+    Subclass it, and call the instances through the stubs of a `Namespace`. Handlers that may be
+    defined: `async fetch(self, request)`, `async alarm(self, info)` (*info* may be left out),
+    `async websocket_message(self, ws, message)`, `websocket_close(self, ws, code, reason,
+    was_clean)` and `websocket_error(self, ws, error)`. Every other public method is callable on a
+    stub.
+
+    The constructor runs before the first event is delivered. What it must wait for it gives to
+    `ctx.block_concurrency_while`.
+    """
+
+    def __init__(self, ctx: State, env: Any) -> None:
+        self.ctx = ctx
+        self.env = env
+
+
+def construct(host: Host) -> None:
+    """Make the author's object that *host* keeps."""
+    host.state = State(host)
+    host.instance = host.cls(host.state, host.state.env)
+
+
+HANDLERS = frozenset({"fetch", "alarm", "websocket_message", "websocket_close", "websocket_error"})
+
+
+def rpc_method(cls: type, name: str) -> Any | None:
+    """The method *name* of *cls* as it stands in the class, if it may be called through a stub."""
+    if name.startswith("_") or name in HANDLERS:
+        return None
+    for owner in cls.__mro__:
+        if owner is DurableObject or owner is object:
+            continue
+        if name in vars(owner):
+            found = vars(owner)[name]
+            function = getattr(found, "__func__", found)
+            if isinstance(found, property) or isinstance(function, type) or not callable(function):
+                return None
+            return function
+    return None

@@ -1,0 +1,131 @@
+"""What goes in and out of an object: values by copy, a few things by reference.
+
+Stubs, ids, requests, responses and web sockets are handed over as they are. A callable is handed
+over as a `RemoteFunction`: awaiting a call of it runs it where it came from, and if that is an
+object, through its gate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
+from typing import Any
+
+from durable._gates.answers import Answer, Later
+from durable._gates.delivery import CURRENT
+from durable._model.errors import RuntimeClosed
+from durable._model.ids import ObjectId
+from durable._model.messages import Request, Response
+from durable._model.values import ATOMS, REFUSED, copy_value
+from durable._object.events import Event
+from durable._object.host import Host, sender_host
+from durable._object.services import Services
+
+from .bodies import detach_body
+from .by_reference import ByReference
+
+
+class RemoteFunction(ByReference):
+    """A callable of somebody else's: `await function(...)` runs it there, arguments by value."""
+
+    __slots__ = ("_fn", "_host", "_services")
+
+    def __init__(self, fn: Callable[..., Any], host: Host | None, services: Services) -> None:
+        self._fn = fn
+        self._host = host
+        self._services = services
+        if host is not None:
+            host.ties += 1
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Answer[Any]:
+        services = self._services
+        args, kwargs = copy_arguments(services, args, kwargs)
+        body = partial(self._fn, *args, **kwargs)
+        label = getattr(self._fn, "__qualname__", "function")
+        host = self._host
+        if host is None:
+            return call_outside(services, body, label)
+        event: Event[Any] = Event(host, body, copy_context(), label, CURRENT.get(), export_value)
+        send(event)
+        return event
+
+    def __del__(self) -> None:
+        if self._host is not None:
+            self._host.untie()
+
+    def __repr__(self) -> str:
+        return f"<remote function {getattr(self._fn, '__qualname__', self._fn)!s}>"
+
+
+def send(event: Event[Any]) -> None:
+    """Deliver *event*; if an object's code sends it, when what that wrote before is on disk."""
+    sender, host = event.caller, event.host
+    if sender is None:
+        if host.services.is_open:
+            host.deliver(event)
+        else:
+            event.fail(RuntimeClosed())
+        return
+    host.tally.subrequests += 1
+    output = sender.gate.output
+    if output.is_open():
+        host.deliver(event)
+    else:
+        output.when_durable(output.ticket(), partial(host.deliver, event))
+
+
+def copy_arguments(
+    services: Services, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call as the callee gets them; UnstorableValue if they cannot be sent."""
+    keep = partial(_keep, services, sender_host())
+    copied = copy_value(args, keep) if args else args
+    return copied, (copy_value(kwargs, keep) if kwargs else kwargs)
+
+
+def export_value(host: Host, value: Any) -> Any:
+    """What a method answers, as the caller gets it."""
+    if type(value) in ATOMS:
+        return value
+    return copy_value(value, partial(_keep, host.services, host))
+
+
+def _keep(services: Services, host: Host | None, leaf: Any) -> Any:
+    """What stands for *leaf* on the other side."""
+    if isinstance(leaf, ByReference | ObjectId):
+        return leaf
+    if isinstance(leaf, Request | Response):
+        detach_body(leaf, services, host)
+        return leaf
+    if callable(leaf) and not isinstance(leaf, type):
+        return RemoteFunction(leaf, host, services)
+    return REFUSED
+
+
+def call_outside(services: Services, body: Callable[[], Any], label: str) -> Answer[Any]:
+    """Run a function of the program's, which has no gate, for an object that was given it."""
+    answer: Later[Any] = Later(services.loop)
+
+    async def run() -> None:
+        try:
+            value = body()
+            if hasattr(value, "__await__"):
+                value = await value
+            answer.resolve(copy_value(value, partial(_keep, services, None)))
+        except BaseException as error:  # it is for whoever called
+            answer.fail(error)
+        finally:
+            services.loop.ended(services.loop.own_task())
+
+    def start() -> None:
+        context = copy_context()
+        context.run(CURRENT.set, None)
+        services.loop.spawn(run(), label, context)
+
+    sender = CURRENT.get()
+    if sender is None:
+        start()
+    else:
+        sender.gate.output.when_durable(sender.gate.output.ticket(), start)
+    return answer

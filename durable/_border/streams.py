@@ -1,0 +1,222 @@
+"""Streams: what an object's generator yields, handed to a consumer outside of it one by one.
+
+The generator runs in its own object and nowhere else: each item is made in a turn of that object,
+when the consumer asks for it, copied, and heard when what the object wrote before it is on disk.
+
+Rule: a consumer that leaves ends the generator, wherever it stands. At its `yield` it gets
+GeneratorExit; while it makes an item, what it waits for is cancelled, once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator
+from typing import Any, Generic, TypeVar
+
+from attrs import define, field
+
+from durable._gates.answers import Answer, Later, Ready, when_done
+from durable._loop.loop import Loop, Task
+from durable._object.events import Event
+
+from .by_reference import ByReference
+
+T = TypeVar("T")
+
+
+@define(eq=False)
+class Channel:
+    """What a generator and its consumer share: the items asked for, and how it ended."""
+
+    loop: Loop
+    _asked: deque[Later[Any]] = field(factory=deque, init=False)
+    # Items that are made, and wait to be heard.
+    _leaving: set[Later[Any]] = field(factory=set, init=False)
+    # Where the generator waits to be asked.
+    _idle: Later[None] | None = field(default=None, init=False)
+    # The task in which the generator makes an item.
+    _maker: Task | None = field(default=None, init=False)
+    _has_begun: bool = field(default=False, init=False)
+    is_closed: bool = field(default=False, init=False)
+    _end: BaseException | None = field(default=None, init=False)
+    # Of a generator that was closed: that it has ended.
+    _over: Later[None] | None = field(default=None, init=False)
+
+    def ask(self) -> Later[Any]:
+        """One more item, please."""
+        item: Later[Any] = Later(self.loop)
+        if self._end is not None:
+            item.fail(_raised_anew(self._end))
+        else:
+            self._asked.append(item)
+            self.stir()
+        return item
+
+    def stir(self) -> None:
+        """Let the generator look again whether it is asked, or closed."""
+        if self._idle is not None:
+            idle, self._idle = self._idle, None
+            idle.resolve(None)
+
+    def close(self) -> Answer[None]:
+        """Nothing more will be asked. Answers when the generator, if it has begun, has ended."""
+        if not self.is_closed:
+            self.is_closed = True
+            if self._has_begun and self._end is None:
+                self._over = Later(self.loop)
+            self.finish(StopAsyncIteration())
+            self.stir()
+            if self._maker is not None:
+                self._maker.cancel()
+        return Ready(None) if self._over is None else self._over
+
+    def ended(self, error: BaseException | None) -> None:
+        """The generator has ended, with *error* if that is not None."""
+        self.finish(error or StopAsyncIteration())
+        if self._over is None:
+            return
+        if error is None:
+            self._over.resolve(None)
+        else:
+            self._over.fail(error)
+
+    def finish(self, end: BaseException) -> None:
+        """No more items will come: those that were asked for, and later ones, get *end*."""
+        if self._end is None:
+            self._end = end
+            for item in [*self._leaving, *self._asked]:
+                item.fail(_raised_anew(end))
+            self._leaving.clear()
+            self._asked.clear()
+
+    async def pump(
+        self, items: AsyncIterator[Any], export: Callable[[Any], Any], event: Event[Any] | None
+    ) -> None:
+        """Make each item that is asked for, until one side ends it. Runs where *items* belongs."""
+        self._has_begun = True
+        try:
+            try:
+                await self._make(items, export, event)
+            finally:
+                close = getattr(items, "aclose", None)
+                if close is not None:
+                    await close()
+        except BaseException as error:
+            # No scope of its own is around the items, which would tell a cancellation of ours from
+            # others: a generator may yield inside of scopes that it has opened itself.
+            if not (self.is_closed and _is_cancellation(self.loop, error)):
+                raise
+
+    async def _make(
+        self, items: AsyncIterator[Any], export: Callable[[Any], Any], event: Event[Any] | None
+    ) -> None:
+        while not self.is_closed:
+            if not self._asked:
+                self._idle = Later(self.loop)
+                await self._idle
+                continue
+            self._maker = self.loop.own_task()
+            try:
+                item = export(await items.__anext__())
+            except StopAsyncIteration:
+                return
+            finally:
+                self._maker = None
+            if self._asked:  # else it was closed while the item was made
+                self._answer(self._asked.popleft(), item, event)
+
+    def _answer(self, asked: Later[Any], item: Any, event: Event[Any] | None) -> None:
+        if event is None:
+            asked.resolve(item)
+        else:
+            self._leaving.add(asked)
+
+            def heard() -> None:
+                self._leaving.discard(asked)
+                asked.resolve(item)
+
+            output = event.gate.output
+            output.when_durable(output.ticket(), heard)
+
+
+def _raised_anew(end: BaseException) -> BaseException:
+    """What one of the items that will not come gets: the usual end has no traceback to share."""
+    return StopAsyncIteration() if type(end) is StopAsyncIteration else end
+
+
+def _is_cancellation(loop: Loop, error: BaseException) -> bool:
+    """Whether *error* is a cancellation, or a group of nothing else."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_cancellation(loop, each) for each in error.exceptions)
+    return loop.is_cancellation(error)
+
+
+class Stream(AsyncIterator[T], ByReference, Generic[T]):
+    """What an async generator method answers: consume it with `async for`, once.
+
+    Whoever leaves it ends the generator: by `aclose()`, by dropping the stream, or by giving up the
+    wait for an item, as Python's own generators end when that is cancelled. To give an item a time
+    limit and go on, let a task wait for it: `asyncio.wait([task], timeout=15)`.
+    """
+
+    __slots__ = ("_channel",)
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def __anext__(self) -> Answer[T]:
+        return _Next(self)
+
+    def aclose(self) -> Answer[None]:
+        """End the generator, in a turn of its object: at its `yield` it gets GeneratorExit; while
+        it makes an item, what it waits for is cancelled.
+
+        Awaited, it waits until the generator has ended, and raises what that raises.
+        """
+        return self._channel.close()
+
+    def _leave(self) -> None:
+        """Close it, from wherever."""
+        channel = self._channel
+        if not channel.is_closed:
+            if channel.loop.is_here():
+                channel.close()
+            else:
+                channel.loop.call_soon_threadsafe(channel.close)
+
+    __del__ = _leave
+
+
+class _Next(Answer[T]):
+    """The answer that brings one item.
+
+    It keeps its stream, and the channel does not keep it: a stream ends when nobody has it, and
+    who waits for an item has it.
+    """
+
+    __slots__ = ("_item", "_stream")
+
+    def __init__(self, stream: Stream[T]) -> None:
+        self._stream = stream
+        self._item: Later[T] = stream._channel.ask()
+
+    @property
+    def is_done(self) -> bool:
+        return self._item.is_done
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        item = self._item
+        try:
+            return (yield from item.__await__())
+        except BaseException:
+            if not item.is_done or item.error is None:  # the wait was cancelled
+                self._stream._leave()
+            raise
+        finally:
+            # The traceback holds this frame, which holds the stream, which holds the error.
+            del self, item
+
+
+def end_with(channel: Channel, event: Event[Any]) -> None:
+    """Let the stream end as the delivery of its generator does."""
+    when_done(event, lambda: channel.ended(event.error))

@@ -1,0 +1,164 @@
+"""The ends of web sockets that objects and programs hold: what they say goes through the gates.
+
+A message leaves when all that its sender wrote before it is on disk. Messages of one end leave in
+the order in which they were sent, whoever sent them; so one that need not wait waits for those
+before it that do.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from attrs import define
+
+from durable._engine.codec import MsgpackCodec
+from durable._gates.delivery import CURRENT
+from durable._gates.input_gate import InputGate
+from durable._loop.loop import which_backend
+from durable._loop.open_loop import make_loop
+from durable._model.frames import Close, Frame
+from durable._model.limits import Limits
+from durable._model.websocket import Role, WebSocket, join
+from durable._object.host import Host, sender_host
+
+from .by_reference import ByReference
+
+_CODEC = MsgpackCodec()
+# Of a socket that no object has accepted yet, whose limits would be known.
+_ATTACHMENT_SIZE_MAX = Limits().attachment_size_max
+
+
+@define(eq=False, slots=True)
+class _Held:
+    """A frame on its way out; *gate* is that of the object that has sent it."""
+
+    frame: Frame
+    size: int
+    gate: InputGate[Any] | None
+    may_leave: bool = False
+
+
+class ObjectSocket(WebSocket, ByReference):
+    """An end as `WebSocketPair` makes it."""
+
+    __slots__ = (
+        "_attachment",
+        "_held",
+        "answered_at",
+        "attachment_size_max",
+        "is_lined",
+        "tags",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: deque[_Held] | None = None
+        self._attachment: bytes | None = None
+        self.attachment_size_max = _ATTACHMENT_SIZE_MAX
+        # What the object that has accepted it for hibernation notes about it.
+        self.tags: tuple[str, ...] = ()
+        self.answered_at: datetime | None = None
+        self.is_lined = False
+
+    def accept(self) -> None:
+        is_new = self._role is Role.NEW
+        super().accept()
+        host = sender_host()
+        if is_new and host is not None:
+            host.keep_for(self)
+
+    def serialize_attachment(self, value: Any) -> None:
+        encoded = _CODEC.encode(value)
+        if len(encoded) > self.attachment_size_max:
+            raise ValueError(
+                f"A WebSocket 'attachment' cannot be larger than {self.attachment_size_max} bytes. "
+                f"'attachment' was {len(encoded)} bytes."
+            )
+        self._attachment = encoded
+
+    def deserialize_attachment(self) -> Any:
+        return None if self._attachment is None else _CODEC.decode(self._attachment)
+
+    def _find_loop(self) -> Callable[[Callable[[], object]], None]:
+        return make_loop(which_backend()).call_soon_threadsafe
+
+    def _say(self, frame: Frame, size: int) -> None:
+        sender = CURRENT.get()
+        host = sender_host()
+        if host is not None and host.shelf.constructing:
+            held = self._hold(frame, size, host.gate)
+            host.services.loop.call_soon(partial(self._say_if_built, held, host))
+        elif sender is None or sender.gate.output.is_open():
+            self.say_ungated(frame, size)
+        else:
+            self._say_when_durable(self._hold(frame, size, sender.gate), sender.gate)
+
+    def _say_when_durable(self, held: _Held, gate: InputGate[Any]) -> None:
+        gate.output.when_durable(gate.output.ticket(), partial(self._let_go, held))
+
+    def _say_if_built(self, held: _Held, host: Host) -> None:
+        """The constructor, which does not suspend, has ended; if it failed it has said nothing."""
+        if host.gate.broken is None:
+            self._say_when_durable(held, host.gate)
+        else:
+            self._flush()
+
+    def say_ungated(self, frame: Frame, size: int) -> None:
+        """Send *frame* after those that are held, and wait for nothing else."""
+        if self._held:
+            self._hold(frame, size, None).may_leave = True
+            self._flush()
+        else:
+            self._pass_on(frame, size)
+
+    def _hold(self, frame: Frame, size: int, gate: InputGate[Any] | None) -> _Held:
+        if self._held is None:
+            self._held = deque()
+        held = _Held(frame, size, gate)
+        self._held.append(held)
+        return held
+
+    def _let_go(self, held: _Held) -> None:
+        held.may_leave = True
+        self._flush()
+
+    def _flush(self) -> None:
+        """Let out what may leave and has nothing before it."""
+        while self._held:
+            first = self._held[0]
+            if first.may_leave:
+                self._held.popleft()
+                self._pass_on(first.frame, first.size)
+            elif first.gate is not None and first.gate.broken is not None:
+                self._held.popleft()  # its sender was reset: this is never said
+                peer = self._peer()
+                if peer is not None:
+                    peer._took(first.size)
+            else:
+                return
+
+    def _lose(self, end: Close, *, forget: bool) -> None:
+        held, self._held = self._held, None
+        peer = self._peer()
+        if held and peer is not None:
+            peer._took(sum(each.size for each in held))
+        super()._lose(end, forget=forget)
+
+
+class WebSocketPair(tuple[WebSocket, WebSocket]):
+    """The two ends of a new web socket: `client, server = WebSocketPair()`.
+
+    The object keeps one, `ctx.accept_websocket(server)`, and answers with the other:
+    `Response(status=101, websocket=client)`.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls) -> WebSocketPair:
+        client, server = ObjectSocket(), ObjectSocket()
+        join(client, server)
+        return super().__new__(cls, (client, server))

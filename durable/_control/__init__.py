@@ -1,0 +1,1 @@
+"""The control socket: where a running program is asked what it does."""

@@ -1,0 +1,1 @@
+"""What a program says of itself: configuration, scripts, bindings, migrations."""

@@ -1,0 +1,363 @@
+"""The configuration: a TOML file with the tables of `wrangler.toml`, as frozen values.
+
+Rule: every key is known or refused, with the nearest known one; every error names the file, the
+table and the key. Nothing is imported and no store is touched here; `modules.py` and `opening.py`
+do that.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from durable._engine.catalog import Naming
+from durable._model.errors import InvalidConfig
+
+from .migrations import Migration
+
+TOP_KEYS = (
+    "name",
+    "main",
+    "path",
+    "wait_s",
+    "scripts",
+    "durable_objects",
+    "vars",
+    "migrations",
+    "env",
+)
+ENVIRONMENT_KEYS = ("main", "path", "wait_s", "durable_objects", "vars")
+BINDING_KEYS = ("name", "class_name", "script_name", "environment")
+MIGRATION_KEYS = (
+    "tag",
+    "new_classes",
+    "new_sqlite_classes",
+    "renamed_classes",
+    "deleted_classes",
+    "transferred_classes",
+)
+
+_SCRIPT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
+
+
+@frozen
+class Binding:
+    """A variable of `env` through which the objects of a class are reached."""
+
+    name: str
+    class_name: str
+    script: str | None  # whose class it is, with the environment in the name
+
+    @property
+    def naming(self) -> Naming:
+        return self.script, self.class_name
+
+
+@frozen
+class ScriptConfig:
+    """One script: what a file says for one environment, or at its top."""
+
+    file: Path
+    environment: str | None
+    name: str | None
+    main: str | None
+    path: Path | None
+    wait_s: float
+    bindings: tuple[Binding, ...]
+    vars: Mapping[str, Any]
+    migrations: tuple[Migration, ...]
+    # Other files whose scripts may be bound.
+    scripts: tuple[Path, ...]
+
+    @property
+    def bindings_table(self) -> str:
+        return _where(self.environment, "durable_objects")
+
+
+@frozen
+class Config:
+    """The script that is opened, and all other scripts that it reaches."""
+
+    script: ScriptConfig
+    others: tuple[ScriptConfig, ...]
+
+    def __iter__(self) -> Iterator[ScriptConfig]:
+        """Others first: what they have may be transferred to the script that is opened."""
+        yield from self.others
+        yield self.script
+
+
+def read_config(file: str | os.PathLike[str], environment: str | None = None) -> Config:
+    """Read *file* and the files that it lists; *environment* is a NAME of its `[env.NAME]` tables.
+
+    Raises InvalidConfig, or OSError where a file cannot be read.
+    """
+    files = _Files()
+    source = files.read(Path(file))
+    script = source.script(environment)
+    reached = {script.name: script}
+    waiting = [script]
+    while waiting:
+        for name, why in _reached_by(waiting.pop(0)):
+            if name not in reached:
+                other = files.script_called(name)
+                if other is None:
+                    raise _no_such_script(files, name, why)
+                reached[name] = other
+                waiting.append(other)
+    others = [reached[name] for name in reached if name != script.name]
+    return Config(script, tuple(reversed(others)))
+
+
+def _reached_by(script: ScriptConfig) -> Iterator[tuple[str | None, _Table]]:
+    table = _Table(script.file, script.bindings_table, {})
+    for binding in script.bindings:
+        yield binding.script, table
+
+
+def _no_such_script(files: _Files, name: str | None, why: _Table) -> InvalidConfig:
+    names = [known for source in files for known in source.script_names()]
+    return why.error(
+        "bindings",
+        f"script_name: there is no script {name!r}{_nearest(str(name), names)}; list its file in "
+        f'scripts = ["…"] at the top of {why.file.name}',
+    )
+
+
+class _Files:
+    """The files that were read, in the order in which they were come upon."""
+
+    def __init__(self) -> None:
+        self._sources: dict[Path, _Source] = {}
+
+    def read(self, path: Path) -> _Source:
+        """The file, and what it lists, and what that lists."""
+        key = path.resolve()
+        if key not in self._sources:
+            source = self._sources[key] = _Source(path)
+            for other in source.scripts:
+                try:
+                    self.read(other)
+                except FileNotFoundError as error:
+                    raise source.top.error("scripts", f"there is no file {other}") from error
+        return self._sources[key]
+
+    def script_called(self, name: str | None) -> ScriptConfig | None:
+        for source in self:
+            environment = source.script_names().get(name, "")
+            if environment != "":
+                return source.script(environment)
+        return None
+
+    def __iter__(self) -> Iterator[_Source]:
+        return iter(self._sources.values())
+
+
+@frozen
+class _Table:
+    """A table of a file, and where it stands."""
+
+    file: Path
+    where: str  # "" for the top of the file
+    entries: Mapping[str, Any]
+
+    def error(self, key: str | None, what: str) -> InvalidConfig:
+        return InvalidConfig(str(self.file), self.where or None, key, what)
+
+    def check_keys(self, known: tuple[str, ...]) -> _Table:
+        for key in self.entries:
+            if key not in known:
+                hint = _nearest(key, known) or f"; known are: {', '.join(known)}"
+                raise self.error(key, f"there is no such key{hint}")
+        return self
+
+    def text(self, key: str, *, is_required: bool = False) -> str | None:
+        value = self.entries.get(key)
+        if value is None:
+            if is_required:
+                raise self.error(key, "it is missing")
+            return None
+        if not isinstance(value, str):
+            raise self.error(key, f"it must be a text, not {value!r}")
+        if not value:
+            raise self.error(key, "it must not be empty")
+        return value
+
+    def table(self, key: str) -> _Table:
+        where = f"{self.where}.{key}" if self.where else key
+        value = self.entries.get(key, {})
+        if not isinstance(value, dict):
+            raise self.error(key, f"it must be a table, not {value!r}")
+        return _Table(self.file, where, value)
+
+    def tables(self, key: str) -> list[_Table]:
+        where = f"{self.where}.{key}" if self.where else key
+        value = self.entries.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+            raise self.error(key, f"it must be a list of tables, not {value!r}")
+        return [
+            _Table(self.file, f"{where}[{number}]", entry) for number, entry in enumerate(value)
+        ]
+
+    def texts(self, key: str) -> list[str]:
+        value = self.entries.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+            raise self.error(key, f"it must be a list of texts, not {value!r}")
+        return value
+
+    def seconds(self, key: str) -> float | None:
+        value = self.entries.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+            raise self.error(key, f"it must be a number of seconds from 0 on, not {value!r}")
+        return float(value)
+
+
+class _Source:
+    """One file, which has a script at its top and one in each of its environments."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.top = _Table(path, "", _parse(path)).check_keys(TOP_KEYS)
+        self.name = self.top.text("name")
+        if self.name is not None and not _SCRIPT_NAME.fullmatch(self.name):
+            raise self.top.error("name", f"{self.name!r} must be of letters, digits, '-' and '_'")
+        self.scripts = tuple(path.parent / other for other in self.top.texts("scripts"))
+        self.migrations = tuple(_migration(table) for table in self.top.tables("migrations"))
+        environments = self.top.table("env")
+        self.environments = {name: environments.table(name) for name in environments.entries}
+        for name, table in self.environments.items():
+            _check_environment(name, table)
+        if self.environments and self.name is None:
+            raise self.top.error("name", "it is missing, and the scripts of [env] are called by it")
+
+    def script_names(self) -> dict[str | None, str | None]:
+        """The scripts of this file, each with its environment."""
+        names: dict[str | None, str | None] = {self.name: None}
+        names.update({f"{self.name}-{env}": env for env in self.environments})
+        return names
+
+    def script(self, environment: str | None) -> ScriptConfig:
+        table = self.top
+        if environment is not None:
+            if environment not in self.environments:
+                names = ", ".join(self.environments) or "none"
+                hint = _nearest(environment, self.environments) or f"; there are: {names}"
+                raise self.top.error("env", f"there is no environment {environment!r}{hint}")
+            table = self.environments[environment]
+        name = self.name if environment is None else f"{self.name}-{environment}"
+        path = table.text("path") or self.top.text("path")
+        wait_s = table.seconds("wait_s")
+        if wait_s is None:
+            wait_s = self.top.seconds("wait_s")
+        bindings = _bindings(table, name)
+        variables = table.table("vars")
+        for binding in bindings:
+            if binding.name in variables.entries:
+                raise variables.error(binding.name, "a binding has this name too; rename one")
+        return ScriptConfig(
+            file=self.path,
+            environment=environment,
+            name=name,
+            main=table.text("main") or self.top.text("main"),
+            path=None if path is None else self.path.absolute().parent / path,
+            wait_s=wait_s or 0.0,
+            bindings=bindings,
+            vars=dict(variables.entries),
+            migrations=self.migrations,
+            scripts=self.scripts,
+        )
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as opened:
+            return tomllib.load(opened)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InvalidConfig(str(path), None, None, f"it is no TOML: {error}") from error
+
+
+def _check_environment(name: str, table: _Table) -> None:
+    if not _SCRIPT_NAME.fullmatch(name):
+        raise table.error(None, f"{name!r} must be of letters, digits, '-' and '_'")
+    if "migrations" in table.entries:
+        raise table.error(
+            "migrations",
+            "all environments have the migrations at the top of the file and none of their own",
+        )
+    if "name" in table.entries:
+        raise table.error(
+            "name",
+            "an environment's script is called by the name at the top, '-' and its own",
+        )
+    table.check_keys(ENVIRONMENT_KEYS)
+
+
+def _bindings(table: _Table, script: str | None) -> tuple[Binding, ...]:
+    objects = table.table("durable_objects").check_keys(("bindings",))
+    found: dict[str, Binding] = {}
+    for entry in objects.tables("bindings"):
+        binding = _binding(entry.check_keys(BINDING_KEYS), script)
+        if binding.name in found:
+            raise entry.error("name", f"there is another binding {binding.name!r}; rename one")
+        found[binding.name] = binding
+    return tuple(found.values())
+
+
+def _binding(table: _Table, script: str | None) -> Binding:
+    name = table.text("name", is_required=True)
+    class_name = table.text("class_name", is_required=True)
+    assert name is not None
+    assert class_name is not None
+    for key, text in (("name", name), ("class_name", class_name)):
+        if not text.isidentifier():
+            raise table.error(key, f"{text!r} must be an identifier")
+    script_name, environment = table.text("script_name"), table.text("environment")
+    if environment is not None:
+        if script_name is None:
+            raise table.error("environment", "it goes with script_name, which is missing")
+        script_name = f"{script_name}-{environment}"
+    return Binding(name, class_name, script_name or script)
+
+
+def _migration(table: _Table) -> Migration:
+    table.check_keys(MIGRATION_KEYS).text("tag", is_required=True)
+    for key in ("new_classes", "new_sqlite_classes", "deleted_classes"):
+        table.texts(key)
+    for key, known in (
+        ("renamed_classes", ("from", "to")),
+        ("transferred_classes", ("from", "from_script", "to")),
+    ):
+        for entry in table.tables(key):
+            entry.check_keys(known)
+            for field in known:
+                if field != "from_script" or entry.entries.get(field) != "":
+                    entry.text(field, is_required=True)
+    for key, value in table.entries.items():
+        if key != "tag":
+            _try_migration(table, key, {"tag": "-", key: value})
+    return _try_migration(table, None, table.entries)
+
+
+def _try_migration(table: _Table, key: str | None, entries: Mapping[str, Any]) -> Migration:
+    try:
+        return Migration(**entries)
+    except (TypeError, ValueError) as error:
+        raise table.error(key, str(error)) from error
+
+
+def _where(environment: str | None, key: str) -> str:
+    return key if environment is None else f"env.{environment}.{key}"
+
+
+def _nearest(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, [text for text in known if text], 1)
+    return f"; did you mean {close[0]!r}?" if close else ""

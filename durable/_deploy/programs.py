@@ -1,0 +1,132 @@
+"""Programs: what is to run on a store, and which classes of the store its bindings lead to.
+
+Rule: all of it is settled by functions of what the store knows, before anything is written; so an
+open that is refused has changed nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import evolve, field, frozen
+
+from durable._border.durable_object import DurableObject
+from durable._engine.catalog import Catalog, ClassRecord, Naming, label_of
+from durable._model.errors import DurableError, InvalidConfig, UnknownClass
+
+from .migrations import Migration
+from .planning import Plan, Script, check_usable, plan_migrations
+
+Class = type[DurableObject]
+
+
+@frozen
+class Program:
+    """One script, as the program that opens the store has it."""
+
+    script: str | None
+    classes: Mapping[str, Class]
+    bindings: Mapping[str, Naming]  # by the variable of `env`
+    vars: Mapping[str, Any]
+    migrations: tuple[Migration, ...] = ()
+    # Whether `classes` are all that the script has.
+    is_complete: bool = False
+    # Where it was configured: a file, and the table of its bindings.
+    file: str | None = None
+    table: str | None = None
+
+
+@frozen
+class Settled:
+    """What the store is to know, and what is to run."""
+
+    plan: Plan
+    after: Catalog
+    # The classes that can be used, by number, each as the store and as Python knows it.
+    classes: Mapping[int, tuple[ClassRecord, Class]] = field(factory=dict)
+    # By script: the number of the class that each binding leads to.
+    bindings: Mapping[str | None, Mapping[str, int]] = field(factory=dict)
+
+    @property
+    def before(self) -> Catalog:
+        return self.plan.before
+
+
+def plan_of(catalog: Catalog, programs: Sequence[Program]) -> Plan:
+    """What the migrations of *programs* do; raises MigrationConflict if they cannot be applied."""
+    scripts = [
+        Script(p.script, p.migrations, p.classes if p.is_complete else None) for p in programs
+    ]
+    return plan_migrations(catalog, scripts, [n for p in programs for n in p.bindings.values()])
+
+
+def settle(catalog: Catalog, programs: Sequence[Program]) -> Settled:
+    """See what *programs*, the one that is opened last, make of a store that knows *catalog*.
+
+    Raises MigrationConflict, and InvalidConfig or UnknownClass if Python lacks a class.
+    """
+    plan = plan_of(catalog, programs)
+    settled = Settled(plan, plan.after)
+    owners = {program.script: program for program in programs}
+    classes = {
+        record.number: (record, owners[record.script].classes[record.name])
+        for record in plan.after.records
+        if not record.is_deleted
+        and record.script in owners
+        and record.name in owners[record.script].classes
+    }
+    bindings: dict[str | None, Mapping[str, int]] = {}
+    after = plan.after
+    for program in programs:
+        numbers = {}
+        for name, naming in program.bindings.items():
+            record = _find(after, program, naming)
+            cls = _class_of(program, name, naming if record is None else record.naming, owners)
+            if record is None:
+                record = after.new_class(naming)
+                after = after.replacing(record)
+            classes[record.number] = (record, cls)
+            numbers[name] = record.number
+        bindings[program.script] = numbers
+    return evolve(settled, after=after, classes=classes, bindings=bindings)
+
+
+def _find(catalog: Catalog, program: Program, naming: Naming) -> ClassRecord | None:
+    """The class that is bound; None if it is new. Bindings of other scripts follow a rename."""
+    if naming[0] != program.script:
+        followed = catalog.follow(naming)
+        if followed is not None:
+            return followed
+    return check_usable(catalog, naming)
+
+
+def _class_of(
+    program: Program, binding: str, naming: Naming, owners: Mapping[str | None, Program]
+) -> Class:
+    script, name = naming
+    owner = owners.get(script)
+    if owner is None:
+        raise _refusal(
+            program,
+            f"env.{binding} leads to {label_of(naming)}, and that script is not at hand; list its "
+            f"file in scripts",
+        )
+    cls = owner.classes.get(name)
+    if cls is None:
+        close = difflib.get_close_matches(name, list(owner.classes), 1)
+        known = ", ".join(owner.classes) or "none"
+        hint = f"did you mean {close[0]!r}?" if close else f"it has: {known}"
+        raise _refusal(
+            program,
+            f"env.{binding} is bound to the class {label_of(naming)}, and its main module has no "
+            f"DurableObject of that name; {hint}",
+        )
+    return cls
+
+
+def _refusal(program: Program, what: str) -> DurableError:
+    if program.file is None:
+        return UnknownClass(what)
+    return InvalidConfig(program.file, program.table, "bindings", what)

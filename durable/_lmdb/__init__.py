@@ -1,0 +1,1 @@
+"""One engine: a store as LMDB files in a folder."""

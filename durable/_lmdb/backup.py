@@ -1,0 +1,99 @@
+"""The file of a store as a whole: measured, and copied while it is in use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from attrs import frozen
+
+from .create import lengthen, sync_folder
+from .environment import Environment
+from .folder import DATA_FILE
+from .lmdb_errors import unreadable
+from .lmdb_files import errno_of
+from .write_transaction import Databases
+
+
+@frozen
+class Measures:
+    """What the file of a store is like. Sizes are in bytes."""
+
+    file_size: int
+    map_size: int  # what the file may grow to before the map has to
+    page_size: int
+    pages: int
+    free_pages: int  # used again before the file grows
+    last_commit: int  # how many transactions the file has seen
+    readers: int  # slots of the reader table that are in use
+    readers_max: int
+    classes: int  # those that were deleted included
+    objects: int
+    records: int  # stored keys, and the pieces of long ones
+    alarms: int
+    garbage: int  # objects and classes whose records are still to be freed
+
+
+def measure(environment: Environment, read: Callable[..., Measures] | None = None) -> Measures:
+    """Costs the same for a small store and a large one. *read*: instead of `environment.read`."""
+    handle = environment._lmdb
+    info = handle.info()
+
+    def look(txn: Any, databases: Databases) -> Measures:
+        named = [
+            txn.stat(database)
+            for database in (
+                databases.meta, databases.classes, databases.objects,
+                databases.records, databases.alarms, databases.garbage,
+            )
+        ]  # fmt: skip
+        pages = info["last_pgno"] + 1
+        used = 2 + sum(_pages(stat) for stat in [handle.stat(), *named])
+        page_size = handle.stat()["psize"]
+        return Measures(
+            file_size=os.path.getsize(os.path.join(environment.path, DATA_FILE)),
+            map_size=info["map_size"],
+            page_size=page_size,
+            pages=pages,
+            free_pages=max(0, pages - used),
+            last_commit=info["last_txnid"],
+            readers=info["num_readers"],
+            readers_max=info["max_readers"],
+            classes=named[1]["entries"],
+            objects=named[2]["entries"],
+            records=named[3]["entries"],
+            alarms=named[4]["entries"],
+            garbage=named[5]["entries"],
+        )
+
+    return (read or environment.read)(look)
+
+
+def copy_file(environment: Environment, folder: str, *, compact: bool) -> None:
+    """Put a copy of one moment of the store into the empty *folder*. Blocks, and holds up nobody.
+
+    *compact*: leave out free pages, which takes longer. Raises StoreDamaged or an OSError.
+    """
+    environment.read(lambda txn, databases: None)  # the map may have been outgrown meanwhile
+    try:
+        with environment.held() as handle:
+            handle.copy(folder, compact=compact)
+    except Exception as error:  # all of LMDB's are
+        if code := errno_of(error):
+            raise OSError(code, os.strerror(code), folder) from error
+        raise unreadable(environment.path, error) from error
+    file = os.path.join(folder, DATA_FILE)
+    # The last pages may be unused, and then need not have been written.
+    pages = environment._lmdb.info()["last_pgno"] + 1 if not compact else 0
+    lengthen(file, pages * environment._page_size)
+    fd = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    sync_folder(folder)
+
+
+def _pages(stat: dict[str, int]) -> int:
+    return stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]

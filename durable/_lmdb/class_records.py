@@ -1,0 +1,104 @@
+"""The catalog of classes on the disk, and what becomes of the objects of a class that is deleted.
+
+Rule: a catalog changes in one transaction, whatever it changes. A deletion only marks the class and
+notes it as garbage; its objects go afterwards, in bounded steps, each of which leaves a whole
+store.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from durable._engine.catalog import Catalog, Weight
+
+from . import layout, long_keys
+from .long_keys import Transaction
+from .write_transaction import Databases
+
+NOTHING: Final = b""
+
+
+def read_catalog(txn: Transaction, databases: Databases) -> Catalog:
+    """All classes, and the tags of all scripts."""
+    records = [layout.read_class(key, raw) for key, raw in txn.cursor(databases.classes).iternext()]
+    tags = {}
+    cursor = txn.cursor(databases.meta)
+    if cursor.set_range(layout.META_TAGS):
+        for key, raw in cursor.iternext():
+            if not key.startswith(layout.META_TAGS):
+                break
+            tags[layout.read_tags_key(key)] = layout.read_tags(raw)
+    return Catalog(tuple(records), tags)
+
+
+def write_catalog(txn: Transaction, databases: Databases, before: Catalog, after: Catalog) -> None:
+    """The store knows *after* now, of which it knew *before*."""
+    known = {record.number: record for record in before.records}
+    for record in after.records:
+        number = record.number
+        if known.get(number) == record:
+            continue
+        txn.put(layout.class_key(number), layout.write_class(record), db=databases.classes)
+        if record.is_deleted:
+            txn.put(layout.garbage_class_key(number), NOTHING, db=databases.garbage)
+    next_number = max((record.number for record in after.records), default=0) + 1
+    raw = layout.write_class_number(next_number)
+    txn.put(layout.META_NEXT_CLASS, raw, db=databases.meta)
+    for script, tags in after.tags.items():
+        if tags != before.tags.get(script):
+            txn.put(layout.tags_key(script), layout.write_tags(tags), db=databases.meta)
+
+
+def collect_some(txn: Transaction, databases: Databases, count_max: int) -> int:
+    """Free up to *count_max* records and objects of what is garbage; fewer only if no more is."""
+    cursor = txn.cursor(databases.garbage)
+    count = 0
+    while count < count_max and cursor.first():
+        key = cursor.key()
+        room = count_max - count
+        # The records come first, since their keys do: little garbage piles up at a time.
+        if layout.is_garbage_class(key):
+            freed = _discard_objects(txn, databases, layout.read_garbage_class_key(key), room)
+        else:
+            number = layout.read_garbage_key(key)
+            freed = long_keys.remove_some(txn, layout.write_number(number), room)
+        count += freed
+        if freed < room:
+            txn.delete(key, db=databases.garbage)
+    return count
+
+
+def _discard_objects(
+    txn: Transaction, databases: Databases, class_number: int, count_max: int
+) -> int:
+    """Take up to *count_max* objects and their alarms away; their records become garbage."""
+    prefix = layout.class_prefix(class_number)
+    cursor = txn.cursor(databases.objects)
+    count = 0
+    is_there = cursor.set_range(prefix)
+    while is_there and count < count_max and cursor.key().startswith(prefix):
+        _, base = layout.read_object_key(cursor.key())
+        record = layout.read_object(cursor.value())
+        if record.alarm is not None:
+            alarm = layout.alarm_key(record.alarm.due_us, class_number, base)
+            txn.delete(alarm, db=databases.alarms)
+        if long_keys.has_any(txn, layout.write_number(record.number)):
+            txn.put(layout.garbage_key(record.number), NOTHING, db=databases.garbage)
+        cursor.delete()
+        count += 1
+        is_there = bool(cursor.key())  # a delete goes on to the next one
+    return count
+
+
+def weigh(txn: Transaction, databases: Databases, class_number: int) -> Weight:
+    """What the class holds; a walk over all of it."""
+    prefix = layout.class_prefix(class_number)
+    objects = alarms = size = 0
+    pairs = long_keys.between(txn.cursor(databases.objects), prefix, layout.past(prefix), False)
+    for _, raw in pairs:
+        record = layout.read_object(raw)
+        objects += 1
+        alarms += record.alarm is not None
+        for key, value in long_keys.scan(txn, record.number, b"", None, False):
+            size += len(key) + len(value)
+    return Weight(objects, alarms, size)

@@ -1,0 +1,313 @@
+"""The layout: every key and record of the file as bytes. docs/file-format.md says it in words.
+
+An object has a number, and everything of it is one contiguous range under that number. LMDB's keys
+end at 511 bytes and ours at 2,048, so the records of an object form levels. A key of up to `PIECE`
+bytes stands on its level as it is. A longer one is cut: its first `PIECE` bytes and one byte more
+are a *pointer*, which holds the number of a *node*, and the rest of the key stands on that node's
+level, cut again if need be. A pointer is known by its length; it sorts right behind the key that
+it continues, and before all that come later. So the order is exact.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Final
+
+import ormsgpack
+from attrs import frozen
+
+from durable._engine.batch import Alarm, DueAlarm, ObjectRecord
+from durable._engine.catalog import ClassRecord, Naming
+
+FORMAT: Final = 1
+
+# The named databases
+META: Final = b"meta"
+CLASSES: Final = b"classes"
+OBJECTS: Final = b"objects"
+RECORDS: Final = b"records"
+ALARMS: Final = b"alarms"
+GARBAGE: Final = b"garbage"
+DATABASES: Final = (META, CLASSES, OBJECTS, RECORDS, ALARMS, GARBAGE)
+
+# The keys of meta
+META_FORMAT: Final = b"format"
+META_NEXT_NUMBER: Final = b"next number"
+META_NEXT_CLASS: Final = b"next class"
+META_TAGS: Final = b"tags"
+META_TAGS_OF: Final = b"tags of "
+
+PIECE: Final = 450  # bytes of a key on one level
+POINTER_END: Final = b"\x01"
+PAST_POINTER: Final = b"\x02"
+
+NUMBER_SIZE: Final = 8
+BASE_SIZE: Final = 16
+POINTER_REST_SIZE: Final = PIECE + 1
+
+_MARK = b"durable"
+_U32 = struct.Struct(">I")
+_OBJECT_KEY = struct.Struct(">I16s")
+_ALARM_KEY = struct.Struct(">QI16s")
+
+
+class Malformed(Exception):
+    """Bytes that this file cannot have written."""
+
+
+# Numbers
+
+
+def write_number(number: int) -> bytes:
+    return number.to_bytes(NUMBER_SIZE, "big")
+
+
+def read_number(raw: bytes) -> int:
+    if len(raw) != NUMBER_SIZE:
+        raise Malformed(f"a number takes {NUMBER_SIZE} bytes, not {len(raw)}")
+    return int.from_bytes(raw, "big")
+
+
+def write_format(version: int) -> bytes:
+    return _MARK + _U32.pack(version)
+
+
+def read_format(raw: bytes) -> int:
+    if len(raw) != len(_MARK) + _U32.size or not raw.startswith(_MARK):
+        raise Malformed(f"{raw[:16]!r} is no format version of durable")
+    return int(_U32.unpack_from(raw, len(_MARK))[0])
+
+
+# Records: keys
+
+
+def top_level(number: int) -> bytes:
+    """What the short keys of an object begin with."""
+    return (number << 8).to_bytes(9, "big")
+
+
+def node_level(number: int, node: int) -> bytes:
+    return (number << 8 | 1).to_bytes(9, "big") + node.to_bytes(NUMBER_SIZE, "big")
+
+
+def nodes_of(number: int) -> bytes:
+    """What the keys of all nodes of an object begin with."""
+    return (number << 8 | 1).to_bytes(9, "big")
+
+
+def past(prefix: bytes) -> bytes:
+    """The first key behind all that begin with *prefix*, which is not all 0xff."""
+    stripped = prefix.rstrip(b"\xff")
+    return stripped[:-1] + bytes([stripped[-1] + 1])
+
+
+@frozen
+class RecordKey:
+    """A key of the records database, taken apart."""
+
+    number: int
+    node: int | None  # None: on the top level
+    rest: bytes  # of the object's key; of a pointer without its last byte
+    is_pointer: bool
+
+    @property
+    def level(self) -> bytes:
+        if self.node is None:
+            return top_level(self.number)
+        return node_level(self.number, self.node)
+
+
+def read_record_key(raw: bytes) -> RecordKey:
+    tag = raw[NUMBER_SIZE : NUMBER_SIZE + 1]
+    number = int.from_bytes(raw[:NUMBER_SIZE], "big")
+    if tag == b"\x00":
+        node, rest = None, raw[NUMBER_SIZE + 1 :]
+    elif tag == b"\x01" and len(raw) > 2 * NUMBER_SIZE + 1:
+        node = int.from_bytes(raw[NUMBER_SIZE + 1 : 2 * NUMBER_SIZE + 1], "big")
+        rest = raw[2 * NUMBER_SIZE + 1 :]
+    else:
+        raise Malformed(f"{raw.hex()} is no key of a record")
+    is_pointer = len(rest) == POINTER_REST_SIZE and rest.endswith(POINTER_END)
+    if len(rest) > PIECE and not is_pointer:
+        raise Malformed(f"{raw.hex()} is longer than the key of a record may be")
+    return RecordKey(number, node, rest[:PIECE], is_pointer)
+
+
+# Objects
+
+
+def class_prefix(class_number: int) -> bytes:
+    return _U32.pack(class_number)
+
+
+def object_key(class_number: int, base: bytes) -> bytes:
+    return _OBJECT_KEY.pack(class_number, base)
+
+
+def read_object_key(raw: bytes) -> tuple[int, bytes]:
+    if len(raw) != _OBJECT_KEY.size:
+        raise Malformed(f"{raw.hex()} is no key of an object")
+    class_number, base = _OBJECT_KEY.unpack(raw)
+    return class_number, base
+
+
+Fields = list[Any]
+"""The record of an object as it is stored: its number, when it was created, its name, and the four
+numbers of its alarm if it has one."""
+
+
+def write_object(record: ObjectRecord) -> bytes:
+    return ormsgpack.packb(fields_of(record))
+
+
+def fields_of(record: ObjectRecord) -> Fields:
+    alarm = record.alarm
+    fields: Fields = [record.number, record.created_us, record.name]
+    if alarm is not None:
+        fields += [alarm.due_us, alarm.scheduled_us, alarm.retry_count, alarm.backoff]
+    return fields
+
+
+def read_object(raw: bytes) -> ObjectRecord:
+    return object_of(read_object_fields(raw))
+
+
+def object_of(fields: Fields) -> ObjectRecord:
+    number, created_us, name, *alarm = fields
+    return ObjectRecord(number, created_us, name, Alarm(*alarm) if alarm else None)
+
+
+def read_object_fields(raw: bytes) -> Fields:
+    # A listing reads a million of these, and a match statement would take most of its time.
+    fields = _unpack(raw)
+    if (
+        type(fields) is not list
+        or len(fields) not in {3, 7}
+        or type(fields[0]) is not int
+        or type(fields[1]) is not int
+        or fields[0] < 0
+        or fields[1] < 0
+        or (fields[2] is not None and type(fields[2]) is not str)
+        or (len(fields) == 7 and not all(type(part) is int and part >= 0 for part in fields[3:]))
+    ):
+        raise Malformed(f"{raw[:80].hex()} is no record of an object")
+    return fields
+
+
+# Alarms
+
+
+def alarm_key(due_us: int, class_number: int, base: bytes) -> bytes:
+    return _ALARM_KEY.pack(due_us, class_number, base)
+
+
+def read_alarm_key(raw: bytes) -> DueAlarm:
+    if len(raw) != _ALARM_KEY.size:
+        raise Malformed(f"{raw.hex()} is no key of an alarm")
+    return DueAlarm(*_ALARM_KEY.unpack(raw))
+
+
+# Behind every key of the alarms: a time has eight bytes.
+PAST_ALARMS = b"\xff" * 9
+
+
+# Classes
+
+
+def class_key(number: int) -> bytes:
+    return _U32.pack(number)
+
+
+def write_class_number(number: int) -> bytes:
+    return _U32.pack(number)
+
+
+def read_class_number(raw: bytes) -> int:
+    if len(raw) != _U32.size:
+        raise Malformed(f"{raw.hex()} is no number of a class")
+    return int(_U32.unpack(raw)[0])
+
+
+def write_class(record: ClassRecord) -> bytes:
+    fields: list[Any] = [record.unique_key, record.name, record.script]
+    if record.is_deleted or record.former:
+        fields += [record.is_deleted, record.former]
+    return ormsgpack.packb(fields)
+
+
+def read_class(key: bytes, raw: bytes) -> ClassRecord:
+    match _unpack(raw):
+        case [str(unique_key), str(name), str() | None as script]:
+            return ClassRecord(read_class_number(key), unique_key, name, script)
+        case [str(unique_key), str(name), str() | None as script, bool(is_deleted), list(pairs)]:
+            former = tuple(_read_naming(pair) for pair in pairs)
+            number = read_class_number(key)
+            return ClassRecord(number, unique_key, name, script, is_deleted, former)
+    raise Malformed(f"{raw[:80].hex()} is no record of a class")
+
+
+def _read_naming(pair: Any) -> Naming:
+    match pair:
+        case [str() | None as script, str(name)]:
+            return script, name
+    raise Malformed(f"{pair!r:.80} is no name of a class")
+
+
+# Tags: what was applied of the migrations of a script. In meta, a key for each script.
+
+
+def tags_key(script: str | None) -> bytes:
+    return META_TAGS if script is None else META_TAGS_OF + script.encode()
+
+
+def read_tags_key(raw: bytes) -> str | None:
+    try:
+        return None if raw == META_TAGS else raw.removeprefix(META_TAGS_OF).decode()
+    except UnicodeDecodeError as error:
+        raise Malformed(f"{raw[:80].hex()} is no key of a script's tags") from error
+
+
+def write_tags(tags: tuple[str, ...]) -> bytes:
+    return ormsgpack.packb(tags)
+
+
+def read_tags(raw: bytes) -> tuple[str, ...]:
+    match _unpack(raw):
+        case [*tags] if all(isinstance(tag, str) for tag in tags):
+            return tuple(tags)
+    raise Malformed(f"{raw[:80].hex()} is no list of tags")
+
+
+# Garbage: a kind, and what it is about: the records under a number, or the objects of a class.
+
+_GARBAGE_RECORDS = b"\x00"
+_GARBAGE_CLASS = b"\x01"
+
+
+def garbage_key(number: int) -> bytes:
+    return _GARBAGE_RECORDS + write_number(number)
+
+
+def garbage_class_key(class_number: int) -> bytes:
+    return _GARBAGE_CLASS + write_class_number(class_number)
+
+
+def is_garbage_class(raw: bytes) -> bool:
+    return raw.startswith(_GARBAGE_CLASS)
+
+
+def read_garbage_class_key(raw: bytes) -> int:
+    return read_class_number(raw[1:])
+
+
+def read_garbage_key(raw: bytes) -> int:
+    if len(raw) != 1 + NUMBER_SIZE or not raw.startswith(_GARBAGE_RECORDS):
+        raise Malformed(f"{raw.hex()} is no key of garbage")
+    return read_number(raw[1:])
+
+
+def _unpack(raw: bytes) -> Any:
+    try:
+        return ormsgpack.unpackb(raw)
+    except ValueError as error:
+        raise Malformed(f"{raw[:80].hex()} is no MessagePack: {error}") from error

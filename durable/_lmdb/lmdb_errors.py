@@ -1,0 +1,112 @@
+"""What to tell those above when the disk says no, in words that say what to do."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Final
+
+from durable._model.errors import CommitFailed, DurableError, StoreDamaged, StoreFull
+
+from .create import room_left
+from .folder import DATA_FILE
+
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# With less than this left beside what was to be written, a failed write is put down to it.
+_ROOM_MIN = 16 << 20
+
+
+def unreadable(path: str, error: Exception) -> StoreDamaged:
+    return StoreDamaged(
+        f"the store {path!r} cannot be read: {error}; run `durable check` on the folder and "
+        f"restore it from a backup"
+    )
+
+
+def not_read(path: str, error: Exception) -> DurableError:
+    return DurableError(
+        f"the store {path!r} cannot be read just now: {error}; nothing is known to be wrong with "
+        f"its file, so look after the system and call again",
+        retryable=True,
+    )
+
+
+def too_many_readers(path: str, count: int) -> DurableError:
+    return DurableError(
+        f"the store {path!r} is looked at by too many at once: all {count:,} slots for readers are "
+        f"taken. Those of processes that were killed are cleared when its program next reads; end "
+        f"some of the others, then call again",
+        retryable=True,
+    )
+
+
+def pid_taken(path: str) -> BlockingIOError:
+    why = (
+        f"a process of another container has the pid {os.getpid()} too, and is at this store, and "
+        f"LMDB has one lock for each pid: wait for its end, or give this process another pid"
+    )
+    return BlockingIOError(errno.EAGAIN, why, path)
+
+
+def not_reopened(path: str, error: Exception | None) -> CommitFailed:
+    why = "" if error is None else f": {error}"
+    return CommitFailed(
+        f"the store {path!r} is out of use since a write failed, and could not be opened anew"
+        f"{why}. What was confirmed is in its file; look after the disk, then call again"
+    )
+
+
+def taken_away(path: str, error: OSError) -> CommitFailed:
+    return CommitFailed(
+        f"the folder of the store {path!r} was removed, moved or replaced while it was open "
+        f"({error.strerror}: {error.filename!r}), and nothing of this commit was stored; put it "
+        f"back, or end the program and start it on the folder that it shall have"
+    )
+
+
+def not_written(path: str, code: int, error: Exception, size: int) -> DurableError:
+    """A commit of *size* bytes did not succeed; *code* is the system's error number, or 0."""
+    # LMDB says EIO when only a part of what it wrote went in, as on a disk that is just full.
+    file = os.path.join(path, DATA_FILE)
+    if code in NO_ROOM or (code == errno.EIO and room_left(file) < size + _ROOM_MIN):
+        return StoreFull(
+            f"the disk has no room for the store {path!r}, and nothing of this commit was stored: "
+            f"{error}; free some space"
+        )
+    return CommitFailed(
+        f"a commit to the store {path!r} failed, and nothing of it was stored: {error}; look after "
+        f"the disk, then call again"
+    )
+
+
+def at_its_limit(path: str, size_max: int) -> StoreFull:
+    return StoreFull(
+        f"the store {path!r} has reached its limit of {size_max:,} bytes, and nothing of this "
+        f"commit was stored; delete something or raise the limit"
+    )
+
+
+def no_address_space(path: str, size: int, error: Exception) -> StoreFull:
+    return StoreFull(
+        f"the store {path!r} cannot have {size:,} bytes of address space: {error}; nothing of this "
+        f"commit was stored. Free memory or raise the process's limit"
+    )
+
+
+def no_address_space_to_begin(folder: str) -> OSError:
+    why = "a store is mapped into the address space: free memory or raise the process's limit"
+    return OSError(errno.ENOMEM, f"{os.strerror(errno.ENOMEM)}; {why}", folder)
+
+
+def no_room_to_begin(folder: str, error: Exception) -> StoreFull:
+    return StoreFull(f"the disk has no room for a store in {folder!r}: {error}; free some space")
+
+
+def not_a_store(file: str, error: Exception) -> StoreDamaged:
+    return StoreDamaged(
+        f"{file!r} is an LMDB environment, but not a store of durable: {error}; give another path"
+    )
+
+
+def lacks_a_database(folder: str, error: Exception) -> StoreDamaged:
+    return StoreDamaged(f"the store {folder!r} lacks a database: {error}; restore it from a backup")

@@ -1,0 +1,174 @@
+"""LMDB as this library opens it: the files, the databases in them, and its errors in our words.
+
+With `environment.py` the only file that imports lmdb.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+import lmdb
+
+from durable._model.errors import FormatTooNew, StoreInUse
+
+from . import layout
+from .folder import DATA_FILE, LOCK_FILE, refusal
+from .layout import Malformed
+from .lmdb_errors import (
+    NO_ROOM,
+    lacks_a_database,
+    no_address_space_to_begin,
+    no_room_to_begin,
+    not_a_store,
+    not_written,
+    pid_taken,
+    too_many_readers,
+    unreadable,
+)
+from .write_transaction import Databases
+
+# Files stay readable by every version of LMDB in use, whatever the environment variables say.
+_ENGINE: dict[str, Any] = {"lib_version": 0} if int(lmdb.__version__.split(".")[0]) >= 3 else {}
+
+# Slots for readers of all processes: who makes the lock file decides. 64 bytes each.
+READERS_MAX = 126
+
+FILE_MODE = 0o600
+
+
+def check_format(folder: str) -> bool:
+    """Whether the store has anything in it; for its owner, since no lock is taken.
+
+    Raises FormatTooNew or StoreDamaged.
+    """
+    handle = open_lmdb(folder, readonly=True, lock=False)
+    try:
+        return has_format(handle, folder)
+    finally:
+        handle.close()
+
+
+def has_format(handle: lmdb.Environment, folder: str) -> bool:
+    """Whether there is anything in it. Raises FormatTooNew or StoreDamaged."""
+    try:
+        with handle.begin() as txn:
+            if not txn.stat()["entries"]:
+                return False  # the process died when it had just made the file
+        version = layout.read_format(_read_meta(handle))
+    except (lmdb.Error, Malformed) as error:
+        raise not_a_store(os.path.join(folder, DATA_FILE), error) from error
+    if version > layout.FORMAT:
+        raise FormatTooNew(folder, version, layout.FORMAT)
+    return True
+
+
+def _read_meta(handle: lmdb.Environment) -> bytes:
+    meta = handle.open_db(layout.META, create=False)
+    with handle.begin(db=meta) as txn:
+        raw = txn.get(layout.META_FORMAT)
+    if raw is None:
+        raise Malformed("it does not say its format")
+    return raw
+
+
+def open_lmdb(folder: str, **options: Any) -> lmdb.Environment:
+    try:
+        return lmdb.open(
+            folder,
+            max_dbs=len(layout.DATABASES) + 2,
+            # A forked child that exits would free spares of its parent's, in memory they share.
+            max_spare_txns=0,
+            readahead=False,
+            mode=FILE_MODE,
+            max_readers=READERS_MAX,
+            create=not options.get("readonly", False),
+            **{**_ENGINE, **options},
+        )
+    except lmdb.LockError as error:
+        raise pid_taken(folder) from error
+    except lmdb.ReadersFullError as error:
+        raise too_many_readers(folder, READERS_MAX) from error
+    except lmdb.Error as error:
+        if "already open in this process" in str(error):
+            raise StoreInUse(folder, os.getpid()) from None
+        code = errno_of(error)
+        if code in NO_ROOM:
+            raise no_room_to_begin(folder, error) from error
+        if code == errno.ENOMEM:
+            raise no_address_space_to_begin(folder) from error
+        if code:
+            why = "whoever opens a store reads and writes its files"
+            raise refusal(OSError(code, ""), folder, why) from error
+        raise unreadable(folder, error) from error
+
+
+def make_file(file: str) -> None:
+    """Make a data file with nothing in it; whoever opens it says how large its map is."""
+    open_lmdb(file, subdir=False, lock=False, map_size=1 << 20).close()
+
+
+def open_databases(handle: lmdb.Environment, folder: str, is_new: bool) -> Databases:
+    """All of them, and the format, are made in one transaction: a store has them or is empty."""
+    try:
+        if not is_new:
+            return Databases(*(handle.open_db(name, create=False) for name in layout.DATABASES))
+        with handle.begin(write=True) as txn:
+            databases = Databases(*(handle.open_db(name, txn) for name in layout.DATABASES))
+            txn.put(layout.META_FORMAT, layout.write_format(layout.FORMAT), db=databases.meta)
+        return databases
+    except lmdb.Error as error:
+        if isinstance(error, lmdb.MapFullError) or errno_of(error) in NO_ROOM:
+            raise no_room_to_begin(folder, error) from error
+        if is_new:
+            raise not_written(folder, errno_of(error), error, 0) from error
+        raise lacks_a_database(folder, error) from error
+
+
+def errno_of(error: Exception) -> int:
+    """The error number of the operating system in an error of LMDB; 0 if it has none."""
+    if isinstance(error, lmdb.DiskError):
+        return errno.ENOSPC
+    if isinstance(error, lmdb.ReadonlyError):
+        return errno.EACCES
+    return max(getattr(error, "code", 0), 0)
+
+
+def begin_read(handle: lmdb.Environment, folder: str, db: Any = None) -> Any:
+    """A transaction that reads. Slots of readers that died are used again."""
+    try:
+        return handle.begin(db=db)
+    except lmdb.MapResizedError:
+        # Only who looks on at another process's store comes here, and reads in one thread.
+        handle.set_mapsize(0)
+        return handle.begin(db=db)
+    except lmdb.ReadersFullError:
+        handle.reader_check()
+    try:
+        return handle.begin(db=db)
+    except lmdb.ReadersFullError as error:
+        raise too_many_readers(folder, handle.info()["max_readers"]) from error
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether *error* says something of what is in the file, not only of this moment."""
+    return not isinstance(error, lmdb.Error) or isinstance(
+        error,
+        lmdb.CorruptedError
+        | lmdb.PageNotFoundError
+        | lmdb.InvalidError
+        | lmdb.VersionMismatchError
+        | lmdb.IncompatibleError
+        | lmdb.BadValsizeError
+        | lmdb.NotFoundError,
+    )
+
+
+def lock_file_of(folder: str) -> tuple[int, int]:
+    """Which file LMDB's lock file is; zeros if it is not there."""
+    try:
+        found = os.lstat(os.path.join(folder, LOCK_FILE))
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino

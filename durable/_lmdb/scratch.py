@@ -1,0 +1,150 @@
+"""A store to try things on: it is read from the disk, and what is written stays in memory.
+
+Rule: nothing here writes a file. What is written lies above what the disk has, key by key, and is
+gone when it is closed. The store may have an owner meanwhile, in another process; what that writes
+is seen where nothing lies above it.
+
+Alarms that the disk has do not ring: they are the owner's. Those that are set here do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count, islice
+
+from attrs import define, evolve, field
+
+from durable._engine.batch import UNCHANGED, Alarm, Batch, DueAlarm, ObjectRecord
+from durable._engine.catalog import Catalog
+from durable._engine.engine import Scan
+
+from .environment import Environment
+
+# Far above those that the owner gives out meanwhile.
+FIRST_NUMBER = 1 << 62
+
+ObjectKey = tuple[int, bytes]
+"""Class number and base of an object."""
+
+
+@define(eq=False, repr=False)
+class ScratchEnvironment(Environment):
+    """What an `Environment` is to those above; made by `open_to_read`."""
+
+    _catalog: Catalog | None = field(default=None, init=False)
+    # None in the place of what is not there any more.
+    _objects: dict[ObjectKey, ObjectRecord | None] = field(factory=dict, init=False)
+    _records: dict[int, dict[str, bytes | None]] = field(factory=dict, init=False)
+    _alarms_set: set[ObjectKey] = field(factory=set, init=False)
+    _get_below: Callable[[int, str], bytes | None] = field(init=False)
+    _scan_below: Scan = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        self._numbers = count(FIRST_NUMBER)
+        self.has_garbage = False
+        self._get_below, self._scan_below = self.get, self.scan
+        self.get, self.get_many, self.scan = self._get, self._get_many, self._scan
+
+    # Reading
+
+    def _get(self, number: int, key: str) -> bytes | None:
+        above = self._records.get(number)
+        if above is not None and key in above:
+            return above[key]
+        return self._get_below(number, key)
+
+    def _get_many(self, number: int, keys: Iterable[str]) -> dict[str, bytes]:
+        found = ((key, self._get(number, key)) for key in keys)
+        return {key: value for key, value in found if value is not None}
+
+    def _scan(
+        self,
+        number: int,
+        lower: str = "",
+        upper: str | None = None,
+        *,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[tuple[str, bytes]]:
+        above = dict(self._records.get(number, ()))  # a copy: the committer may come by
+        if not above:
+            return self._scan_below(number, lower, upper, reverse=reverse, limit=limit)
+        first, end = lower.encode(), None if upper is None else upper.encode()
+        merged: dict[str, bytes | None] = dict(self._scan_below(number, lower, upper))
+        for key, value in above.items():
+            encoded = key.encode()
+            if first <= encoded and (end is None or encoded < end):
+                merged[key] = value
+        pairs = ((key, merged[key]) for key in sorted(merged, key=str.encode, reverse=reverse))
+        return iter(list(islice(((k, v) for k, v in pairs if v is not None), limit)))
+
+    def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
+        key = (class_number, base)
+        return self._objects[key] if key in self._objects else super().find(class_number, base)
+
+    def objects(
+        self, class_number: int, *, after: bytes | None = None, count_max: int
+    ) -> list[tuple[bytes, ObjectRecord]]:
+        above = {
+            base: r for (number, base), r in dict(self._objects).items() if number == class_number
+        }
+        found: list[tuple[bytes, ObjectRecord]] = []
+        while True:
+            below = super().objects(class_number, after=after, count_max=count_max)
+            is_last = len(below) < count_max
+            until = None if is_last else below[-1][0]
+            merged: dict[bytes, ObjectRecord | None] = dict(below)
+            merged |= {
+                base: record
+                for base, record in above.items()
+                if (after is None or base > after) and (until is None or base <= until)
+            }
+            found += [(b, r) for b in sorted(merged) if (r := merged[b]) is not None]
+            if is_last or len(found) >= count_max:
+                return found[:count_max]
+            after = until
+
+    def alarms(self, *, after: DueAlarm | None = None, count_max: int) -> list[DueAlarm]:
+        due = sorted(
+            DueAlarm(record.alarm.due_us, *key)
+            for key in list(self._alarms_set)
+            if (record := self._objects[key]) is not None and record.alarm is not None
+        )
+        return [alarm for alarm in due if after is None or alarm > after][:count_max]
+
+    def catalog(self) -> Catalog:
+        return self._catalog or super().catalog()
+
+    # Writing
+
+    def commit(self, group: Sequence[Batch]) -> None:
+        now_us = int(self._clock.now() * 1_000_000)
+        for batch in group:
+            if not batch.is_empty:
+                self._apply(batch, now_us)
+
+    def _apply(self, batch: Batch, now_us: int) -> None:
+        place = batch.place
+        key = (place.class_number, place.base)
+        record = self.find(*key)
+        if batch.wipe and record is not None:
+            record = ObjectRecord(place.number, now_us, record.name, record.alarm)
+        if record is None:
+            record = ObjectRecord(place.number, now_us, place.name, None)
+        if batch.alarm is not UNCHANGED:
+            assert batch.alarm is None or isinstance(batch.alarm, Alarm)
+            record = evolve(record, alarm=batch.alarm)
+        if batch.puts:
+            self._records.setdefault(record.number, {}).update(batch.puts)
+        if record.name is None:
+            record = evolve(record, name=place.name)
+        is_there = record.alarm is not None or any(self.scan(record.number, limit=1))
+        self._objects[key] = record if is_there else None
+        if batch.alarm is not UNCHANGED:
+            self._alarms_set.add(key)
+        place.created_us = record.created_us
+
+    def change_classes(self, before: Catalog, after: Catalog) -> None:
+        assert before == self.catalog()
+        self._catalog = after

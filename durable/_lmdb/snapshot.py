@@ -1,0 +1,241 @@
+"""A view of a store for those who only look: its own reader, in steps or at one moment.
+
+Rule: each step is one transaction, which has ended when its answer is there. So who stands still
+between two steps holds no reader, and the store's owner can use its old pages again. A view of one
+moment holds one until it is closed, and that is what it costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeVar
+
+from attrs import define, field
+
+from durable._engine.batch import DueAlarm, ObjectRecord
+from durable._engine.catalog import Catalog
+from durable._model.errors import DurableError
+
+from . import class_records, layout, long_keys, object_index
+from .environment import Environment
+from .layout import Fields
+from .long_keys import Cursor, Transaction
+from .reader import Reader
+from .scratch import ScratchEnvironment
+from .write_transaction import Databases
+
+T = TypeVar("T")
+
+# A step of an object's keys ends with so many, or with so many bytes of values.
+KEYS_PER_STEP = 500
+STEP_SIZE_MAX = 4 << 20
+# So many records at most are weighed in a step of a listing, and of one object in it.
+RECORDS_PER_STEP = 50_000
+RECORDS_OF_ONE = 1_000
+
+Weight = tuple[int, int]
+"""How many keys an object has, and the bytes of its keys and values."""
+
+Row = tuple[bytes, Fields, Weight | None]
+"""An object of a listing: its base, its record as it is stored, and its weight, unless that was not
+asked for or there is too much to weigh in one step: then it takes steps of its own."""
+
+
+class MomentLost(DurableError):
+    """The moment of a look could not be held, since the store had to grow; look again."""
+
+
+@define(eq=False)
+class View:
+    """What is stored. For one thread at a time."""
+
+    environment: Environment
+    is_of_one_moment: bool = False
+    _reader: Reader = field(init=False)
+    _begun: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._reader = self.environment.new_reader(self._begin)
+        if self.is_of_one_moment:
+            self.read(lambda txn, databases: None)
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def read(self, look: Callable[..., T], *args: Any) -> T:
+        """What *look* finds in one step."""
+        try:
+            return self._reader.read(lambda txn: look(txn, self.environment._databases, *args))
+        finally:
+            if not self.is_of_one_moment:
+                self._reader.release()
+
+    def _begin(self) -> Transaction:
+        if self.is_of_one_moment and self._begun:
+            raise MomentLost(
+                f"the store {self.environment.path!r} had to grow, which it cannot while one "
+                f"moment of it is held, so it was let go; do it again"
+            )
+        self._begun = True
+        return self.environment._begin_read()
+
+    # Questions, each a step
+
+    def catalog(self) -> Catalog:
+        return self.read(class_records.read_catalog)
+
+    def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
+        return self.read(object_index.find, class_number, base)
+
+    def count(self, class_number: int, after: bytes | None, count_max: int) -> list[bytes]:
+        """The bases of up to *count_max* objects behind *after*."""
+        return self.read(_bases, class_number, after, count_max)
+
+    def listed(
+        self, class_number: int, after: bytes | None, count_max: int, *, weigh: bool
+    ) -> list[Row]:
+        """Up to *count_max* objects behind the base *after*."""
+        return self.read(_weighed if weigh else _rows, class_number, after, count_max)
+
+    def scan(
+        self, number: int, lower: str, upper: str | None
+    ) -> tuple[list[tuple[str, bytes]], bool]:
+        """Some keys of an object from *lower* on, their encoded values, and whether that is all."""
+        return self.read(_scan, number, lower, upper)
+
+    def alarmed(
+        self, after: DueAlarm | None, count_max: int
+    ) -> list[tuple[DueAlarm, ObjectRecord | None]]:
+        """Up to *count_max* alarms behind *after*, the earliest first, and whose they are."""
+        return self.read(_alarmed, after, count_max)
+
+
+class ScratchView(View):
+    """A view of a store that is tried out: what lies above the disk is seen too."""
+
+    def catalog(self) -> Catalog:
+        return self.environment.catalog()
+
+    def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
+        return self.environment.find(class_number, base)
+
+    def count(self, class_number: int, after: bytes | None, count_max: int) -> list[bytes]:
+        found = self.environment.objects(class_number, after=after, count_max=count_max)
+        return [base for base, _ in found]
+
+    def listed(
+        self, class_number: int, after: bytes | None, count_max: int, *, weigh: bool
+    ) -> list[Row]:
+        found = self.environment.objects(class_number, after=after, count_max=count_max)
+        return [(base, layout.fields_of(record), None) for base, record in found]
+
+    def scan(
+        self, number: int, lower: str, upper: str | None
+    ) -> tuple[list[tuple[str, bytes]], bool]:
+        return _step_of(self.environment.scan(number, lower, upper))
+
+    def alarmed(
+        self, after: DueAlarm | None, count_max: int
+    ) -> list[tuple[DueAlarm, ObjectRecord | None]]:
+        found = self.environment.alarms(after=after, count_max=count_max)
+        return [(due, self.environment.find(due.class_number, due.base)) for due in found]
+
+
+def view_of(environment: Environment, *, is_of_one_moment: bool = False) -> View:
+    if isinstance(environment, ScratchEnvironment):
+        return ScratchView(environment, is_of_one_moment)
+    return View(environment, is_of_one_moment)
+
+
+# Within one transaction
+
+
+def _objects(
+    txn: Transaction, databases: Databases, class_number: int, after: bytes | None
+) -> Iterator[tuple[bytes, bytes]]:
+    prefix = layout.class_prefix(class_number)
+    start = prefix if after is None else layout.object_key(class_number, after) + b"\0"
+    return long_keys.between(txn.cursor(databases.objects), start, layout.past(prefix), False)
+
+
+def _bases(
+    txn: Transaction, databases: Databases, class_number: int, after: bytes | None, count_max: int
+) -> list[bytes]:
+    pairs = islice(_objects(txn, databases, class_number, after), count_max)
+    return [layout.read_object_key(key)[1] for key, _ in pairs]
+
+
+def _rows(
+    txn: Transaction, databases: Databases, class_number: int, after: bytes | None, count_max: int
+) -> list[Row]:
+    pairs = islice(_objects(txn, databases, class_number, after), count_max)
+    return [
+        (layout.read_object_key(k)[1], layout.read_object_fields(raw), None) for k, raw in pairs
+    ]
+
+
+def _weighed(
+    txn: Transaction, databases: Databases, class_number: int, after: bytes | None, count_max: int
+) -> list[Row]:
+    found = _rows(txn, databases, class_number, after, count_max)
+    weights: dict[int, Weight] = {}
+    cursor = txn.cursor()
+    left = RECORDS_PER_STEP
+    # In the order in which they lie in the file, which takes less time than that of the bases.
+    for number in sorted([fields[0] for _, fields, _ in found]):
+        weight = _weigh(cursor, number, min(left, RECORDS_OF_ONE))
+        if weight is None:
+            left = max(0, left - RECORDS_OF_ONE)
+        else:
+            weights[number] = weight
+            left -= weight[0]
+    return [(base, fields, weights.get(fields[0])) for base, fields, _ in found]
+
+
+_POINTER_SIZE = len(layout.top_level(1)) + layout.POINTER_REST_SIZE
+
+
+def _weigh(cursor: Cursor, number: int, count_max: int) -> Weight | None:
+    """None for an object that has more keys than that, or long ones."""
+    level = layout.top_level(number)
+    keys = size = 0
+    is_there = cursor.set_range(level)
+    while is_there:
+        key = cursor.key()
+        if not key.startswith(level):
+            break
+        if keys == count_max or len(key) == _POINTER_SIZE:
+            return None
+        keys += 1
+        size += len(key) + len(cursor.value())
+        is_there = cursor.next()
+    return keys, size - keys * len(level)
+
+
+def _scan(
+    txn: Transaction, databases: Databases, number: int, lower: str, upper: str | None
+) -> tuple[list[tuple[str, bytes]], bool]:
+    until = None if upper is None else upper.encode()
+    pairs = long_keys.scan(txn, number, lower.encode(), until, False)
+    return _step_of((key.decode(), value) for key, value in pairs)
+
+
+def _step_of(pairs: Iterable[tuple[str, bytes]]) -> tuple[list[tuple[str, bytes]], bool]:
+    step: list[tuple[str, bytes]] = []
+    size = 0
+    for key, value in pairs:
+        step.append((key, value))
+        size += len(value)
+        if size >= STEP_SIZE_MAX or len(step) == KEYS_PER_STEP:
+            return step, False
+    return step, True
+
+
+def _alarmed(
+    txn: Transaction, databases: Databases, after: DueAlarm | None, count_max: int
+) -> list[tuple[DueAlarm, ObjectRecord | None]]:
+    return [
+        (due, object_index.find(txn, databases, due.class_number, due.base))
+        for due in object_index.alarms(txn, databases, after, count_max)
+    ]

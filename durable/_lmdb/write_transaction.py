@@ -1,0 +1,191 @@
+"""What a group of batches changes, within one write transaction.
+
+Rule: an object is in the objects database if and only if it has a key or an alarm. Only batches
+that take something away can break that, so only their objects are looked at, once, at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from attrs import define, evolve, field
+
+from durable._engine.batch import (
+    UNCHANGED,
+    UNREAD,
+    Alarm,
+    Batch,
+    ObjectRecord,
+    Place,
+    Unchanged,
+    Unread,
+)
+
+from . import long_keys
+from .layout import (
+    META_NEXT_NUMBER,
+    PIECE,
+    alarm_key,
+    garbage_key,
+    object_key,
+    read_object,
+    top_level,
+    write_number,
+    write_object,
+)
+from .long_keys import Transaction
+
+NOTHING: Final = b""
+
+
+@define(eq=False)
+class Databases:
+    """The handles of the named databases."""
+
+    meta: Any
+    classes: Any
+    objects: Any
+    records: Any
+    alarms: Any
+    garbage: Any
+
+
+@define(eq=False)
+class Changes:
+    """The changes of one group. What it did to the places can be taken back."""
+
+    txn: Transaction
+    databases: Databases
+    now_us: int
+    number_max: int = 0  # the highest number that has records now
+    makes_garbage: bool = False
+    _before: list[tuple[Place, Any]] = field(factory=list)
+    _diminished: dict[Place, None] = field(factory=dict)
+
+    def apply(self, group: Sequence[Batch]) -> None:
+        put = self.txn.put
+        for batch in group:
+            place = batch.place
+            record = place.record
+            # Most batches change nothing of their object's record, and must cost little more than
+            # the puts: they pass here.
+            if (
+                batch.alarm is not UNCHANGED
+                or batch.wipe
+                or not isinstance(record, ObjectRecord)
+                or (record.name is None and place.name is not None)
+            ):
+                if batch.is_empty:
+                    continue
+                self._change_record(batch)
+            number = place.number
+            level = top_level(number)
+            for key, value in batch.puts.items():
+                encoded = key.encode()
+                if value is None:
+                    long_keys.remove(self.txn, number, encoded)
+                    self._diminished[place] = None
+                elif len(encoded) <= PIECE:
+                    put(level + encoded, value)
+                else:
+                    long_keys.put(self.txn, number, encoded, value)
+        for place in self._diminished:
+            self._forget_if_empty(place)
+
+    def take_back(self) -> None:
+        """The transaction was not committed: the places are as before it."""
+        for place, record in reversed(self._before):
+            place.record = record
+        self._before.clear()
+
+    def save_next_number(self, next_number: int) -> None:
+        self.txn.put(META_NEXT_NUMBER, write_number(next_number), db=self.databases.meta)
+
+    def _change_record(self, batch: Batch) -> None:
+        place = batch.place
+        before = self._record_of(place)
+        record = before
+        created_us = self.now_us if batch.created_us is None else batch.created_us
+        if batch.wipe and record is not None:
+            assert place.number != record.number  # a wipe needs a new number
+            self._throw_away(record.number)
+            record = ObjectRecord(place.number, created_us, record.name, record.alarm)
+        alarm = batch.alarm
+        if record is None:
+            writes = isinstance(alarm, Alarm) or any(v is not None for v in batch.puts.values())
+            if not writes:
+                return
+            record = ObjectRecord(place.number, created_us, place.name, None)
+        assert record.number == place.number > 0  # numbers are given out before batches leave
+        if not isinstance(alarm, Unchanged) and alarm != record.alarm:
+            record = ObjectRecord(record.number, record.created_us, record.name, alarm)
+        if record.name is None and place.name is not None:
+            record = evolve(record, name=place.name)
+        if batch.wipe or alarm is None:
+            self._diminished[place] = None
+        if record != before:
+            self._write(place, before, record)
+
+    def _record_of(self, place: Place) -> ObjectRecord | None:
+        """The object's record; asks the disk the first time that it is about this place."""
+        record = place.record
+        if record is UNREAD:
+            key = object_key(place.class_number, place.base)
+            raw = self.txn.get(key, db=self.databases.objects)
+            record = None if raw is None else read_object(raw)
+            self._set(place, record)
+        assert not isinstance(record, Unread)
+        return record
+
+    def _write(
+        self, place: Place, before: ObjectRecord | None, record: ObjectRecord | None
+    ) -> None:
+        """The object's record is *record* now, in both of the databases that show it."""
+        key = object_key(place.class_number, place.base)
+        if record is None:
+            self.txn.delete(key, db=self.databases.objects)
+        else:
+            self.txn.put(key, write_object(record), db=self.databases.objects)
+            if before is None or before.number != record.number:
+                self.number_max = max(self.number_max, record.number)
+        alarm_before = None if before is None else before.alarm
+        alarm = None if record is None else record.alarm
+        if alarm != alarm_before:
+            if alarm_before is not None:
+                self.txn.delete(
+                    alarm_key(alarm_before.due_us, place.class_number, place.base),
+                    db=self.databases.alarms,
+                )
+            if alarm is not None:
+                self.txn.put(
+                    alarm_key(alarm.due_us, place.class_number, place.base),
+                    NOTHING,
+                    db=self.databases.alarms,
+                )
+        self._set(place, record)
+
+    def _set(self, place: Place, record: ObjectRecord | None) -> None:
+        self._before.append((place, place.record))
+        place.record = record
+
+    def _throw_away(self, number: int) -> None:
+        if long_keys.has_any(self.txn, write_number(number)):
+            self.txn.put(garbage_key(number), NOTHING, db=self.databases.garbage)
+            self.makes_garbage = True
+
+    def _forget_if_empty(self, place: Place) -> None:
+        record = self._record_of(place)
+        if (
+            record is not None
+            and record.alarm is None
+            and not long_keys.has_any(self.txn, write_number(record.number))
+        ):
+            self._write(place, record, None)
+
+    def settle(self) -> None:
+        """The transaction was committed: what the loop may see of the places is written."""
+        for place, _ in self._before:
+            record = place.record
+            if isinstance(record, ObjectRecord):
+                place.created_us = record.created_us

@@ -1,0 +1,296 @@
+"""Debug mode: what a developer's own objects do wrong, told while it happens.
+
+`durable.open(..., debug=True)` makes hosts of this kind. Told are: a value that was read before a
+wait on the outside and is written after it, a step of a handler that held up the loop, a global
+that two objects' code has changed, and a call that nobody waited for when the runtime closed.
+Nothing else changes; without it nobody watches.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Generator, Iterable
+from functools import partial
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+from attrs import define, field
+
+from durable._engine.batch import Place
+from durable._gates.delivery import CURRENT, Delivery
+from durable._gates.input_gate import InputGate
+from durable._model.clock import SystemClock
+from durable._object.events import Event
+from durable._object.host import Host
+from durable._object.services import Services
+from durable._storage.kv import KeyValues
+from durable._storage.shelf import Shelf
+from durable._storage.storage import Storage
+from durable._storage.transaction import Transaction
+from durable._storage.write_buffer import Layer
+
+from .shared_globals import SharedGlobals, Step
+
+log = logging.getLogger("durable")
+
+# A step of a handler that takes longer than this keeps everybody else in the loop waiting.
+BLOCKING_S_MAX = 0.05
+# Deliveries whose reads are remembered, before those that have ended are forgotten.
+REMEMBERED_MAX = 64
+
+Site = tuple[str, int]
+"""File and line of the program's own code."""
+
+# Where a warning was given already; `warnings` decides by it what to show once.
+_shown: dict[Any, Any] = {}
+# Of each runtime that is in debug mode.
+_shared_globals: WeakKeyDictionary[Services, SharedGlobals] = WeakKeyDictionary()
+
+
+@define(eq=False, slots=True)
+class WatchedGate(InputGate[Delivery[Any]]):
+    """An input gate that counts the turns."""
+
+    turns: int = 0
+
+    def _end_turn(self) -> Delivery[Any] | None:
+        self.turns += 1
+        return InputGate._end_turn(self)
+
+
+@define(eq=False, slots=True)
+class Reads:
+    """What each delivery of one object has read, and in which turn."""
+
+    gate: WatchedGate
+    label: Callable[[], str]
+    _read: dict[Delivery[Any], dict[str, tuple[int, Site]]] = field(factory=dict)
+
+    def reads(self, key: str | Iterable[str]) -> None:
+        """The delivery under way reads *key*."""
+        delivery = CURRENT.get()
+        if delivery is None:
+            return
+        if len(self._read) > REMEMBERED_MAX:
+            self._read = {d: keys for d, keys in self._read.items() if not d.has_left}
+        found = self._read.setdefault(delivery, {})
+        seen = self.gate.turns, _site()
+        found.update(dict.fromkeys(_keys(key), seen))
+
+    def writes(self, key: str | Iterable[str]) -> None:
+        """It writes *key*: what it knows of it must be of this turn."""
+        delivery = CURRENT.get()
+        found = self._read.get(delivery) if delivery is not None else None
+        if not found:
+            return
+        for single in found.keys() & _keys(key):
+            turn, site = found[single]
+            if turn != self.gate.turns:
+                found[single] = self.gate.turns, site
+                self._warn(single, site)
+
+    def _warn(self, key: str, site: Site) -> None:
+        file, line = _site()
+        warnings.warn_explicit(
+            f"{self.label()} read {key!r} at {site[0]}:{site[1]}, then waited for the outside, and "
+            f"now writes it: what other events wrote meanwhile is lost. Read it again after the "
+            f"wait, or keep the others out with ctx.block_concurrency_while()",
+            RuntimeWarning,
+            file,
+            line,
+            registry=_shown,
+        )
+
+
+class WatchedStorage(Storage):
+    """`ctx.storage` that remembers what was read."""
+
+    __slots__ = ("_reads",)
+
+    def __init__(self, of: Storage, reads: Reads) -> None:
+        super().__init__(of._records, of._clock, of._may_set_alarm, of._run_section)
+        self._reads = reads
+
+    def _begin(self, layer: Layer) -> Transaction:
+        return WatchedTransaction(super()._begin(layer), self._reads)
+
+    def get(self, key: Any, default: Any = None, **options: Any) -> Any:
+        answer = super().get(key, default, **options)
+        self._reads.reads(key)
+        return answer
+
+    def put(self, key: Any, *value: Any, **options: Any) -> Any:
+        answer = super().put(key, *value, **options)
+        self._reads.writes(key)
+        return answer
+
+    @property
+    def kv(self) -> KeyValues:
+        if self._kv is None:
+            self._kv = WatchedKeyValues(self._records, self._reads)
+        return self._kv
+
+
+class WatchedTransaction(Transaction):
+    """`txn` that does so too."""
+
+    __slots__ = ("_reads",)
+
+    def __init__(self, of: Transaction, reads: Reads) -> None:
+        super().__init__(of._records, of._clock, of._may_set_alarm, of._layer)
+        self._reads = reads
+
+    def get(self, key: Any, default: Any = None, **options: Any) -> Any:
+        answer = super().get(key, default, **options)
+        self._reads.reads(key)
+        return answer
+
+    def put(self, key: Any, *value: Any, **options: Any) -> Any:
+        answer = super().put(key, *value, **options)
+        self._reads.writes(key)
+        return answer
+
+
+class WatchedKeyValues(KeyValues):
+    """`ctx.storage.kv` that does so too."""
+
+    __slots__ = ("_reads",)
+
+    def __init__(self, records: Any, reads: Reads) -> None:
+        super().__init__(records)
+        self._reads = reads
+
+    def get(self, key: Any, default: Any = None, **options: Any) -> Any:
+        value = super().get(key, default, **options)
+        self._reads.reads(key)
+        return value
+
+    def put(self, key: Any, *value: Any, **options: Any) -> None:
+        super().put(key, *value, **options)
+        self._reads.writes(key)
+
+
+class WatchedHost(Host):
+    """A host that looks at what its object does."""
+
+    __slots__ = ("sites",)
+
+    gate_class: ClassVar[type[InputGate[Any]]] = WatchedGate
+
+    def __init__(self, *args: Any) -> None:
+        # Where the calls were made that are not yet answered.
+        self.sites: dict[Event[Any], Site] = {}
+        super().__init__(*args)
+
+    def _make_shelf(self, place: Place) -> Shelf:
+        shelf = super()._make_shelf(place)
+        assert isinstance(self.gate, WatchedGate)
+        shelf.storage = WatchedStorage(shelf.storage, Reads(self.gate, lambda: self.label))
+        return shelf
+
+    def deliver(self, event: Event[Any]) -> None:
+        self.sites[event] = _site()
+        what = f"{event.label}() of {self.label}"
+        event.watch(lambda body: partial(_run_watched, body, what, self.new_step))
+        super().deliver(event)
+
+    def new_step(self) -> Step:
+        """To be entered for one step of the object's code."""
+        shared = _shared_globals.get(self.services)
+        if shared is None:
+            shared = _shared_globals[self.services] = SharedGlobals()
+        return Step(shared, self.cls, str(self.id), self.label)
+
+    def _construct(self) -> None:
+        try:
+            with self.new_step():
+                super()._construct()
+        except RuntimeWarning as error:  # which somebody wants to be an error
+            self.fail(error)
+
+    def event_ended(self, event: Event[Any], error: BaseException | None) -> None:
+        self.sites.pop(event, None)
+        super().event_ended(event, error)
+
+    def tell_unawaited(self) -> None:
+        """The runtime closes: tell of the calls that run and that nobody waits for."""
+        for event in self.open:
+            if event.is_waited_for and event._waiting is None and event in self.sites:
+                file, line = self.sites[event]
+                warnings.warn_explicit(
+                    f"{event.label}() of {self.label} was called and not awaited, and is still "
+                    f"under way as the runtime closes: an error of it is heard by nobody",
+                    RuntimeWarning,
+                    file,
+                    line,
+                    registry=_shown,
+                )
+
+
+def _run_watched(body: Callable[[], Any], what: str, new_step: Callable[[], Step]) -> Any:
+    start_s = SystemClock.steady()
+    with new_step():
+        value = body()
+    if hasattr(value, "__await__"):
+        return _Watched(value, what, new_step)
+    _tell_blocking(start_s, what, value)
+    return value
+
+
+class _Watched:
+    """An awaitable whose steps are timed, and followed in what they do to globals."""
+
+    def __init__(self, value: Any, what: str, new_step: Callable[[], Step]) -> None:
+        self._value = value
+        self._what = what
+        self._new_step = new_step
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        steps = self._value.__await__()
+        step = partial(next, steps)
+        while True:
+            start_s = SystemClock.steady()
+            try:
+                with self._new_step():
+                    trap = step()
+            except StopIteration as stop:
+                return stop.value
+            finally:
+                _tell_blocking(start_s, self._what, self._value)
+            try:
+                step = partial(steps.send, (yield trap))
+            except GeneratorExit:
+                steps.close()
+                raise
+            except BaseException as error:
+                step = partial(steps.throw, error)
+
+
+def _tell_blocking(start_s: float, what: str, value: Any) -> None:
+    took_s = SystemClock.steady() - start_s
+    if took_s <= BLOCKING_S_MAX:
+        return
+    frame = getattr(value, "cr_frame", None)
+    where = f", up to {frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else ""
+    log.warning(
+        "%s held up the event loop for %.0f ms%s; hand work that takes long to a thread",
+        what,
+        took_s * 1_000,
+        where,
+    )
+
+
+def _keys(key: str | Iterable[str]) -> set[str]:
+    return {key} if isinstance(key, str) else set(key)
+
+
+def _site() -> Site:
+    """The innermost line that is not of this library."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        if not frame.f_globals.get("__name__", "").startswith("durable."):
+            break
+        frame = frame.f_back
+    return frame.f_code.co_filename, frame.f_lineno
