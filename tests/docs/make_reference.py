@@ -50,7 +50,6 @@ CALLED = frozenset(
 NOT_FOR_USERS: dict[str, frozenset[str]] = {
     "Answer": frozenset({"send", "throw", "close"}),
     "Migration": frozenset({"arrivals", "created_classes"}),
-    "Namespace": frozenset({"check_open", "host_of", "host_of_base"}),
     "Runtime": frozenset({"add_class", "classes", "queue_lengths"}),
     "Faults": frozenset(
         {"after_commit", "before_commit", "before_read", "holds_commits", "holds_reads"}
