@@ -102,7 +102,7 @@ class Crew:
                     row = None
                 if gate.broken is None:  # else it broke before this; whoever called was told
                     delivery.line = row
-                    gate.task_begins(task)
+                    gate.task_begins(task, delivery)
                     delivery.tasks = 1
                     value: Any = None
                     error: BaseException | None = None

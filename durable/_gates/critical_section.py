@@ -1,24 +1,26 @@
 """Critical sections: code that runs alone in its object, whatever it waits for.
 
 `block_concurrency_while` and `transaction` both run in one. From the call on nothing else is let
-in; the code starts when the turn of the call ends; it has a time limit. Sections nest.
+in; the code starts when the turn of the call ends; it has a time limit. Sections nest. The code
+that awaits one goes on before anything else that waits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from contextvars import copy_context
+from collections.abc import Awaitable, Callable, Generator
+from contextvars import Context, copy_context
 from typing import Any, TypeVar
 
 from attrs import define
 
+from durable._loop.loop import Waker
 from durable._loop.timers import Timer, Timers
 from durable._model.errors import DurableError, ObjectReset
 from durable._model.limits import Limits
 
 from .answers import Answer
 from .delivery import CURRENT, Delivery
-from .input_gate import InputGate
+from .input_gate import InputGate, Inside
 
 T = TypeVar("T")
 
@@ -29,13 +31,55 @@ TOO_LONG = (
 )
 
 
-class _Section(Delivery[T]):
-    """A delivery that keeps the gate until it ends."""
+@define(eq=False, slots=True)
+class _Awaiter:
+    """A task that awaits a section."""
 
-    __slots__ = ("on_failed", "timer")
+    waker: Waker
+    # Whose it is; None if it runs no code of the object.
+    delivery: Delivery[Any] | None
+    # The section has ended, and the gate is held until this task has taken its step.
+    holds: bool = False
 
-    timer: Timer | None
-    on_failed: Callable[[BaseException], None] | None
+
+class Section(Delivery[T]):
+    """A delivery that keeps the gate until its function has ended."""
+
+    __slots__ = ("_awaiters", "heir", "on_failed", "timer")
+
+    def __init__(
+        self,
+        gate: InputGate[Any],
+        body: Callable[[], Any],
+        context: Context,
+        parent: Delivery[Any] | None,
+    ) -> None:
+        super().__init__(gate, body, context, "critical section", parent)
+        self._awaiters: list[_Awaiter] = []
+        self.heir: Delivery[Any] | None = None
+        self.timer: Timer | None = None
+        self.on_failed: Callable[[BaseException], None] | None = None
+
+    def __await__(self) -> Generator[Any, Any, T]:
+        if not self._is_done:
+            delivery = CURRENT.get()
+            if delivery is not None and delivery.gate is not self.gate:
+                delivery = None
+            awaiter = _Awaiter(self._loop.waker(), delivery)
+            self._awaiters.append(awaiter)
+            self._add(awaiter.waker)
+            if delivery is not None:
+                self.gate.inside = Inside.SECTION
+            try:
+                yield from awaiter.waker.__await__()
+            except BaseException:
+                self._drop(awaiter.waker)
+                raise
+            finally:
+                self._awaiters.remove(awaiter)
+                if awaiter.holds:
+                    self.gate.release()
+        return (yield from super().__await__())
 
     def end(self, value: Any, error: BaseException | None) -> Delivery[Any] | None:
         if self.timer is not None:
@@ -44,7 +88,26 @@ class _Section(Delivery[T]):
             # Before the gate is left. Whoever awaits the section is code of this object, and is
             # not resumed any more.
             self.on_failed(error)
-        return super().end(value, error)
+        following = self._leave()
+        if error is not None:
+            self.fail(error)
+        else:
+            self.resolve(value)
+        return following
+
+    def _leave(self) -> Delivery[Any] | None:
+        """Leave the gate to the code that awaits this section, if any does."""
+        gate = self.gate
+        # One that was cancelled this moment goes on with that, and not with what it has awaited.
+        awaiters = [a for a in self._awaiters if a.delivery is not None and not a.waker.done()]
+        first = awaiters[0].delivery if awaiters else None
+        following: Delivery[Any] | None = gate.leave(self, first)
+        if first is not None and gate.owner is first.home and gate.broken is None:
+            for awaiter in awaiters:
+                if awaiter.delivery is not None and awaiter.delivery.home is gate.owner:
+                    awaiter.holds = True
+                    gate.hold()
+        return following
 
 
 @define(eq=False, slots=True)
@@ -66,12 +129,10 @@ class Sections:
         """
         self.gate.check()
         parent = CURRENT.get()
-        if parent is not None and parent.gate is not self.gate:
-            parent = None
+        parent = None if parent is None or parent.gate is not self.gate else parent.home
         if _depth(parent) >= self.limits.critical_section_depth_max:
             raise DurableError(TOO_DEEP)
-        section: _Section[T] = _Section(self.gate, fn, copy_context(), "critical section", parent)
-        section.timer = None
+        section: Section[T] = Section(self.gate, fn, copy_context(), parent)
         section.on_failed = self.on_failed if resets else None
 
         def begin() -> Awaitable[T]:

@@ -25,7 +25,7 @@ from durable._loop.sleeping import is_sleeping
 
 from .answers import Later
 from .burial import bury
-from .input_gate import InputGate
+from .input_gate import InputGate, Inside
 
 T = TypeVar("T")
 
@@ -61,6 +61,8 @@ class Delivery(Later[T]):
         "tasks",
     )
 
+    heir: Delivery[Any] | None = None
+
     def __init__(
         self,
         gate: InputGate[Any],
@@ -89,6 +91,14 @@ class Delivery(Later[T]):
         self.has_left: bool = False
         # Those that the task which serves this delivery is to serve next; set when it begins.
         self.line: Line | None = None
+
+    @property
+    def home(self) -> Delivery[Any]:
+        """Whose the tasks are that it has started: its own, or its heir's once it is over."""
+        delivery = self
+        while delivery.heir is not None:
+            delivery = delivery.heir
+        return delivery
 
     def begin(self) -> Any:
         """Run the author's code up to its first wait."""
@@ -128,11 +138,12 @@ def _drive(
         except StopIteration as stop:
             result: T = stop.value
             return result
-        if gate.waits_for_storage:
-            gate.waits_for_storage = False
-            from_storage = True
+        inside = gate.inside
+        if inside is not None:
+            gate.inside = None
+            if inside is Inside.SECTION:
+                gate.suspended(delivery)
         else:
-            from_storage = False
             # A bare yield, as asyncio and Trio write it: the task runs again in the next round.
             is_bare = trap is None or isinstance(trap, type)
             gate.suspended(delivery, is_bare=is_bare and not is_sleeping(coro))
@@ -149,8 +160,11 @@ def _drive(
             raise
         except BaseException as raised:
             error = raised
-        if gate.broken is None and not gate.resume_nowait(delivery, from_storage):
-            error = yield from _wait_turn(delivery, error)
+        if delivery.heir is not None:
+            delivery = delivery.home  # the section that started this task is over
+        if gate.broken is None and not gate.resume_nowait(delivery, inside is not None):
+            error = yield from _wait_turn(delivery, error, inside)
+            delivery = delivery.home
         if gate.broken is not None:
             bury(coro, gate.loop)
             yield from gate.loop.bury().__await__()
@@ -161,7 +175,7 @@ drive = types.coroutine(_drive)
 
 
 def _wait_turn(
-    delivery: Delivery[Any], error: BaseException | None
+    delivery: Delivery[Any], error: BaseException | None, inside: Inside | None = None
 ) -> Generator[Any, Any, BaseException | None]:
     """Wait in line; answers what is to be thrown into the handler when it goes on, if anything.
 
@@ -169,7 +183,7 @@ def _wait_turn(
     """
     gate = delivery.gate
     waker = gate.loop.waker(shield=True)
-    waiter = gate.queue_resumption(delivery, waker)
+    waiter = gate.queue_resumption(delivery, waker, is_first=inside is Inside.SECTION)
     goes_on = None if gate.on_wait is None else gate.on_wait(delivery)
     shield: anyio.CancelScope | None = None
     try:
@@ -219,7 +233,7 @@ class _GatedTask:
         self.send = self._steps.send
         self.throw = self._steps.throw
         self.close = self._steps.close
-        delivery.gate.child_started(delivery)
+        delivery.gate.child_started(delivery.home)
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return self._steps
@@ -252,7 +266,8 @@ def _drive_task(
     except BaseException as raised:
         error = raised
     task = gate.loop.own_task()
-    gate.task_begins(task)
+    delivery = delivery.home
+    gate.task_begins(task, delivery)
     delivery.tasks += 1
     gate.child_started(delivery)
     try:
@@ -261,10 +276,11 @@ def _drive_task(
         if gate.broken is not None:
             _drop_unbegun(coro)
             raise Buried
-        return (yield from _drive(delivery, coro, coro.send, coro.throw, error))
+        return (yield from _drive(delivery.home, coro, coro.send, coro.throw, error))
     except Buried:
         gate.loop.end_buried_task()
     finally:
+        delivery = delivery.home
         delivery.tasks -= 1
         gate.task_ends(task)
         gate.child_ended(delivery)

@@ -7,7 +7,9 @@ on storage. A delivery that has started tasks (`gather`, a task group) may be wa
 tasks instead, which is the inside; it has given up the gate when nothing of it has stirred for a
 few rounds of the loop, the time that it takes to hand a child's result to its parent.
 
-A critical section is a delivery that keeps the gate, whatever it waits for, until it ends.
+A critical section is a delivery that keeps the gate, whatever it waits for, until its function has
+ended. Then the code that awaits it goes on, before all who wait in line. What the section has left
+running belongs to the delivery that made it, its *heir*, and waits in line as other tasks of that.
 
 Rule: every change to the gate's state is made here, by functions that never suspend. Callers may
 then read the state, decide, and act, knowing that nobody else moved in between.
@@ -15,8 +17,9 @@ then read the state, decide, and act, knowing that nobody else moved in between.
 
 from __future__ import annotations
 
+import enum
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from attrs import define, field
@@ -34,9 +37,18 @@ QUIET_ROUNDS = 8
 QUIET_ROUNDS_IN_ALL = 20_000
 
 
+class Inside(enum.Enum):
+    """What a task waits for that is not on the outside."""
+
+    # The storage, which holds the gate meanwhile.
+    STORAGE = "storage"
+    # A critical section, which is to have the gate.
+    SECTION = "section"
+
+
 class Entrant(Protocol):
-    """What the gate needs to know of a delivery. It alone writes `fanned_out`, `is_section` and
-    `has_left`; whoever runs the delivery counts its tasks."""
+    """What the gate needs to know of a delivery. It alone writes `fanned_out`, `is_section`,
+    `has_left` and `heir`; whoever runs the delivery counts its tasks."""
 
     # Bytes that it keeps in memory while it waits in line.
     size: int
@@ -46,6 +58,12 @@ class Entrant(Protocol):
     fanned_out: bool
     is_section: bool
     has_left: bool
+    # Of a section that has ended: whose the tasks are that it has left running.
+    heir: Self | None
+
+    @property
+    def home(self) -> Self:
+        """Whose its tasks are: its own, or those of its heir."""
 
     @property
     def gate(self) -> InputGate[Any]: ...
@@ -64,6 +82,8 @@ class Waiter(Generic[E]):
     delivery: E
     # None while the delivery has no task yet: then letting it in is starting one.
     waker: Waker | None = None
+    # It awaits a section that has ended, and stands before all others.
+    is_first: bool = False
     is_let_in: bool = False
 
     def let_in(self) -> None:
@@ -87,11 +107,11 @@ class InputGate(Generic[E]):
     broken: DurableError | None = None
 
     owner: E | None = None
-    # The task that is about to suspend waits for a storage answer that holds the gate.
-    waits_for_storage: bool = False
-    # The tasks that run code of this object; None rather than empty, which an idle object has room
-    # for a hundred times.
-    _running: set[Any] | None = None
+    # What the task that is about to suspend waits for, if that is not on the outside.
+    inside: Inside | None = None
+    # The tasks that run code of this object, and whose they are, a delivery's first one first; None
+    # rather than empty, which an idle object has room for a hundred times.
+    _running: dict[Any, E] | None = None
     # Of the deliveries that wait in line.
     queued_bytes: int = 0
 
@@ -102,6 +122,8 @@ class InputGate(Generic[E]):
     # Critical sections that run, innermost last, and those that are to start, in order.
     _sections: list[E] | None = None
     _pending: deque[E] | None = None
+    # An inner section has ended, and tasks of the one around it may stand in line.
+    _has_own_in_line: bool = False
     _steps: int = 0
     # Rounds in which the owner was seen to be still, since it has owned the gate.
     _quiet_in_all: int = 0
@@ -142,23 +164,35 @@ class InputGate(Generic[E]):
             self._watch()
         return waiter
 
-    def resume_nowait(self, delivery: E, from_storage: bool) -> bool:
+    def resume_nowait(self, delivery: E, from_inside: bool) -> bool:
         """Let a task on that a wait has ended, if its delivery owns the gate or can have it.
 
-        While the storage holds the gate only a task that waited for the storage goes on.
+        While the gate is held only a task goes on that waited for what holds it.
         """
         if self.owner is delivery:
-            return from_storage or not self._holds
+            return from_inside or not self._holds
         return self.enter_nowait(delivery)
 
-    def queue_resumption(self, delivery: E, waker: Waker) -> Waiter[E]:
+    def queue_resumption(self, delivery: E, waker: Waker, *, is_first: bool = False) -> Waiter[E]:
         """The place in line of a task that `resume_nowait` did not let on."""
         if self.owner is not delivery:
-            return self.queue(delivery, waker)
+            return self._queue_first(delivery, waker) if is_first else self.queue(delivery, waker)
         waiter = Waiter(delivery, waker)
         if self._held_back is None:
             self._held_back = []
         self._held_back.append(waiter)
+        return waiter
+
+    def _queue_first(self, delivery: E, waker: Waker) -> Waiter[E]:
+        """A place before all who wait for anything but the end of a section."""
+        waiter = Waiter(delivery, waker, is_first=True)
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.insert(sum(other.is_first for other in self._waiting), waiter)
+        if self.owner is None:
+            self._start(self._hand_over())
+        else:
+            self._watch()
         return waiter
 
     @property
@@ -179,21 +213,21 @@ class InputGate(Generic[E]):
     # Tasks
 
     @property
-    def running(self) -> Collection[Any]:
-        """The tasks that run code of this object, which a reset cancels."""
-        return self._running or ()
+    def running(self) -> Mapping[Any, E]:
+        """The tasks that run code of this object, which a reset cancels, and whose they are."""
+        return self._running or {}
 
-    def task_begins(self, task: Any) -> None:
-        """*task* runs code of this object from now on."""
+    def task_begins(self, task: Any, delivery: E) -> None:
+        """*task* runs code of *delivery* from now on."""
         if self._running is None:
-            self._running = {task}
+            self._running = {task: delivery}
         else:
-            self._running.add(task)
+            self._running[task] = delivery
 
     def task_ends(self, task: Any) -> None:
         """*task* has run what it had to run."""
         if self._running is not None:
-            self._running.discard(task)
+            self._running.pop(task, None)
             if not self._running:
                 self._running = None
 
@@ -232,20 +266,21 @@ class InputGate(Generic[E]):
             else:
                 self._watch()
 
-    def leave(self, delivery: E) -> E | None:
+    def leave(self, delivery: E, awaiting: E | None = None) -> E | None:
         """The handler of *delivery* has ended: what it wrote is sealed, the next one is let in.
 
-        Answers a delivery that was let in and has no task yet; the caller's task may serve it.
+        After a section that is *awaiting*, the delivery whose code awaits it, if that may run now.
+        Returns a delivery that was let in and has no task yet; the caller's task may serve it.
         """
         delivery.has_left = True
         if self.broken is not None:
             return None
+        if delivery.is_section:
+            return self._end_section(delivery, awaiting)
         if self.output.has_unsealed and not self._sections:
             self.seal()
         if self._holds and self.owner is delivery:
             return None  # a read that nobody waits for; `release` will see that we have left
-        if delivery.is_section:
-            return self._end_section(delivery)
         return self._end_turn() if self.owner is delivery else None
 
     def hold(self) -> None:
@@ -279,8 +314,10 @@ class InputGate(Generic[E]):
         # A section keeps the gate, but what it wrote may be what it waits for.
         if self.output.has_unsealed:
             self.seal()
-        if self._next_section() is not None:
+        if self._next_section() is not None or self._is_first_one_next:
             self._start(self._hand_over())
+        elif self._has_own_in_line:
+            self._give_back(owner)
 
     def _end_turn(self) -> E | None:
         if self.output.has_unsealed:
@@ -289,10 +326,12 @@ class InputGate(Generic[E]):
         return self._hand_over()
 
     def _hand_over(self) -> E | None:
-        """Give the gate to whoever is next; answers a delivery that needs a task."""
+        """Give the gate to whoever is next; returns a delivery that needs a task."""
         if self._holds or self.broken is not None:
             return None
-        section = self._next_section() if self._pending else None
+        if not (self._pending or self._sections) or self._is_first_one_next:
+            return self._let_in_next()
+        section = self._next_section()
         if section is not None:
             assert self._pending is not None
             self._pending.remove(section)
@@ -303,16 +342,30 @@ class InputGate(Generic[E]):
             return section
         if self._sections:
             self._give_back(self._sections[-1])
-        elif self._waiting:
-            waiter = self._waiting.popleft()
-            if not self._waiting:
-                self._waiting = None  # an empty deque is the largest part of an idle object
-            self._own(waiter.delivery)
-            waiter.let_in()
-            if waiter.waker is None:
-                self.queued_bytes -= waiter.delivery.size
-                return waiter.delivery
         return None
+
+    def _let_in_next(self) -> E | None:
+        """Give the gate to the first in line."""
+        if not self._waiting:
+            return None
+        waiter = self._waiting.popleft()
+        if not self._waiting:
+            self._waiting = None  # an empty deque is the largest part of an idle object
+        self._own(waiter.delivery.home)
+        waiter.let_in()
+        if waiter.waker is None:
+            self.queued_bytes -= waiter.delivery.size
+            return waiter.delivery
+        return None
+
+    @property
+    def _is_first_one_next(self) -> bool:
+        """Whether code that awaits a section which has ended is to go on, before a section that is
+        to start, and inside of one that runs."""
+        first = self._waiting[0] if self._waiting else None
+        if first is None or not first.is_first:
+            return False
+        return not self._sections or first.delivery.home is self._sections[-1]
 
     def _start(self, delivery: E | None) -> None:
         if delivery is not None:
@@ -327,10 +380,11 @@ class InputGate(Generic[E]):
     def _give_back(self, delivery: E) -> None:
         """The gate is *delivery*'s again, and all of its tasks that came back meanwhile go on."""
         self._own(delivery)
+        self._has_own_in_line = False
         waiting, self._waiting = self._waiting, None
         others = deque[Waiter[E]]()
         for waiter in waiting or ():
-            if waiter.delivery is delivery and waiter.waker is not None:
+            if waiter.waker is not None and waiter.delivery.home is delivery:
                 waiter.let_in()
             else:
                 others.append(waiter)
@@ -367,25 +421,42 @@ class InputGate(Generic[E]):
                 return section
         return None
 
-    def _end_section(self, section: E) -> E | None:
+    def _end_section(self, section: E, awaiting: E | None) -> E | None:
         assert self._sections is not None
         was_innermost = self._sections[-1] is section
         self._sections.remove(section)
+        self._bequeath(section)
         if self.output.has_unsealed and not self._sections:
             self.seal()
-        if not was_innermost:
+        if not was_innermost or self.broken is not None:
             return None
         self.owner = None
-        if self._pending or self._sections:
+        if awaiting is not None:
+            awaiting = awaiting.home  # perhaps a task of the section itself has awaited it
+        if awaiting is None or (self._sections and self._sections[-1] is not awaiting):
             return self._hand_over()
-        # The code that awaits the section goes on before anyone else is let in.
-        parent = section.parent
-        while parent is not None and parent.is_section and parent.has_left:
-            parent = parent.parent
-        if parent is None or not parent.tasks or parent.gate is not self:
-            return self._end_turn()
-        self._give_back(parent)
+        self._has_own_in_line = bool(self._sections)
+        self._own(awaiting)
+        self._watch()
         return None
+
+    def _bequeath(self, section: E) -> None:
+        """*section* is over: the tasks that it has left running are those of the code around it."""
+        section.is_section = False
+        heir = section.parent
+        if heir is not None and heir.gate is self:
+            heir = section.heir = heir.home
+            heir.tasks += section.tasks
+            section.tasks = 0
+            running = self._running or {}
+            for task in [task for task, delivery in running.items() if delivery is section]:
+                running[task] = heir
+        # Some may have come back while the storage holds the gate: their place is at the end.
+        held_back, self._held_back = self._held_back, None
+        if held_back:
+            if self._waiting is None:
+                self._waiting = deque()
+            self._waiting.extend(held_back)
 
     # Being still
 

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from typing import Any, TypeVar
 
 from .answers import Later
-from .input_gate import InputGate
+from .input_gate import InputGate, Inside
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class StorageWait(Later[T]):
         # The hold of this task: it outlives the answer's own by the step that takes it in.
         self._gate.hold()
         try:
-            self._gate.waits_for_storage = True
+            self._gate.inside = Inside.STORAGE
             return (yield from super().__await__())
         finally:
             self._gate.release()

@@ -9,6 +9,7 @@ from typing import Any
 
 from attrs import define, field
 
+from durable._gates.critical_section import Section
 from durable._gates.delivery import Delivery
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
@@ -93,22 +94,24 @@ class Bench:
         """Its only task waits, and not for the storage."""
         self.gate.suspended(delivery, is_bare=is_bare)
 
-    def resume(self, delivery: Delivery[Any], *, from_storage: bool = False) -> None:
+    def resume(self, delivery: Delivery[Any], *, from_inside: bool = False) -> None:
         """What a task of it waited for has come."""
-        if self.gate.resume_nowait(delivery, from_storage):
+        delivery = delivery.home
+        if self.gate.resume_nowait(delivery, from_inside):
             self.let_in.append(delivery.label)
         else:
             waker = HandWaker(lambda: self.let_in.append(delivery.label))
             self.gate.queue_resumption(delivery, waker)
 
-    def leave(self, delivery: Delivery[Any]) -> None:
-        """Its handler has ended."""
-        delivery.tasks = 0
-        following = self.gate.leave(delivery)
+    def leave(self, delivery: Delivery[Any], awaiting: Delivery[Any] | None = None) -> None:
+        """Its handler has ended; it is a section that *awaiting* awaits, if that is not None."""
+        delivery.tasks -= 1
+        following = self.gate.leave(delivery, awaiting)
         if following is not None:
             self._start(following)
 
     def section(self, label: str, parent: Delivery[Any]) -> Delivery[Any]:
-        section = self.delivery(label, parent)
+        section: Section[None] = Section(self.gate, lambda: None, Context(), parent)
+        section.label = label
         self.gate.add_section(section)
         return section

@@ -27,15 +27,35 @@ class Reference:
     holds: int = 0
     sections: list[str] = field(factory=list)
     pending: list[str] = field(factory=list)
+    parents: dict[str, str] = field(factory=dict)
 
     def next(self) -> None:
         """The turn is over: whose is the next?"""
         self.owner, self.runs = None, False
-        if not self.holds and (self.pending or self.sections or self.line):
-            if not self.sections and self.pending:
-                self.sections.append(self.pending.pop(0))
-            self.owner = self.sections[-1] if self.sections else self.line.pop(0)
-            self.runs = True
+        if self.holds:
+            return
+        section = self.next_section()
+        if section is not None:
+            self.pending.remove(section)
+            self.sections.append(section)
+            self.owner, self.runs = section, True
+        elif self.sections:
+            self.owner = self.sections[-1]
+            self.runs = self.owner in self.line
+            if self.runs:
+                self.line.remove(self.owner)
+        elif self.line:
+            self.owner, self.runs = self.line.pop(0), True
+
+    def next_section(self) -> str | None:
+        """The oldest that may start: any, or within a section one that was opened in it."""
+        for section in self.pending:
+            outer: str | None = section
+            while self.sections and outer is not None and outer != self.sections[-1]:
+                outer = self.parents.get(outer)
+            if not self.sections or outer is not None:
+                return section
+        return None
 
 
 @define(eq=False)
@@ -49,7 +69,6 @@ class Play:
     waits: dict[str, str] = field(factory=dict)
     ended: set[str] = field(factory=set)
     reads: list[str] = field(factory=list)  # by whom awaited, or ""
-    parents: dict[str, str] = field(factory=dict)
 
     @property
     def running(self) -> Delivery[Any] | None:
@@ -89,9 +108,14 @@ class Play:
             return
         self.waits[running.label] = "outside"
         reference.runs = False
-        if not reference.holds and not running.is_section:
-            reference.next()
+        if not reference.holds:
+            self._is_outside(running.label)
         self.bench.wait_outside(running)
+
+    def _is_outside(self, owner: str) -> None:
+        """A section keeps the gate, unless one within it is to start."""
+        if owner not in self.reference.sections or self.reference.next_section() is not None:
+            self.reference.next()
 
     def read(self, is_awaited: bool) -> None:
         running = self.running
@@ -116,23 +140,23 @@ class Play:
             del self.waits[reader]
             reference.runs = True
             # The task goes on before the gate is told that the read has ended.
-            self.bench.resume(self.deliveries[reader], from_storage=True)
-        elif not reference.holds and owner is not None:
-            if owner in self.ended:
-                self._after(owner)
+            self.bench.resume(self.deliveries[reader], from_inside=True)
+        elif not reference.holds:
+            if owner is None or owner in self.ended:
+                reference.next()
             elif self.waits[owner] == "held back":
                 del self.waits[owner]
                 reference.runs = True
-            elif self.waits[owner] == "outside" and not self.deliveries[owner].is_section:
-                reference.next()
+            elif self.waits[owner] == "outside":
+                self._is_outside(owner)
         self.bench.gate.release()
 
     def open_section(self, is_awaited: bool) -> None:
         running = self.running
-        if running is None or running.is_section:
+        if running is None:
             return
         name = f"s{len(self.deliveries)}"
-        self.parents[name] = running.label
+        self.reference.parents[name] = running.label
         self.reference.pending.append(name)
         self.deliveries[name] = self.bench.section(name, running)
         if is_awaited and not self.reference.holds:
@@ -141,48 +165,32 @@ class Play:
             self.bench.wait_outside(running)
 
     def end(self) -> None:
-        running = self.running
+        running, reference = self.running, self.reference
         if running is None:
             return
         name = running.label
         self.ended.add(name)
-        self.reference.runs = False
-        if not self.reference.holds:
-            self._after(name)
-        self.bench.leave(running)
-        parent = self.parents.get(name)
-        if parent is not None and self.waits.get(parent) == name:
-            self._answer(parent)
-
-    def _after(self, name: str) -> None:
-        """*name* has ended: the code that awaits a section comes before all others."""
-        reference = self.reference
+        reference.runs = False
         if name not in reference.sections:
-            reference.next()
+            if not reference.holds:
+                reference.next()
+            self.bench.leave(running)
             return
         reference.sections.remove(name)
-        parent = self.parents[name]
-        if reference.pending or parent in self.ended:
+        parent = reference.parents[name]
+        if self.waits.get(parent) != name:
+            # What its own delivery waits for has no right to go before others.
             reference.next()
-        elif parent in reference.line:
-            reference.line.remove(parent)
-            reference.owner, reference.runs = parent, True
-        elif self.waits.get(parent) == name:
-            reference.owner, reference.runs = parent, False  # `_answer` lets it go on
-        else:
-            reference.next()
-
-    def _answer(self, parent: str) -> None:
-        """The section that *parent* awaits has ended."""
-        reference = self.reference
+            self.bench.leave(running)
+            return
+        # The code that awaits a section comes before all others, though reads hold the gate.
         del self.waits[parent]
-        if reference.owner == parent:
-            reference.runs = True
-        else:
-            reference.line.append(parent)
-            if reference.owner is None:
-                reference.next()
-        self.bench.resume(self.deliveries[parent])
+        reference.owner, reference.runs = parent, True
+        awaiting = self.deliveries[parent]
+        self.bench.leave(running, awaiting)
+        self.bench.gate.hold()
+        self.bench.resume(awaiting, from_inside=True)
+        self.bench.gate.release()
 
 
 STEPS = st.lists(

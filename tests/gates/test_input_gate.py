@@ -160,10 +160,40 @@ def test_a_section_starts_when_the_turn_ends_and_before_all_who_wait(bench: Benc
     assert bench.let_in == ["a", "section"]
 
     bench.resume(section)
-    bench.leave(section)
-    bench.resume(a)
+    bench.leave(section, a)
+    bench.resume(a, from_inside=True)
     bench.leave(a)
     assert bench.let_in == ["a", "section", "section", "a", "b"]
+
+
+def test_what_a_section_s_delivery_waits_for_does_not_overtake_a_call(bench: Bench) -> None:
+    """Only the code that awaits the section goes before those who have waited longer."""
+    a = bench.arrive("a")
+    section = bench.section("section", a)
+    bench.wait_outside(a)
+    bench.arrive("b")
+    bench.resume(a)  # what it waited for was not the section
+    bench.leave(section)
+    assert bench.let_in == ["a", "section", "b"]
+
+
+def test_what_a_section_left_running_is_its_heir_s(bench: Bench) -> None:
+    """It does not keep the gate, and counts among the tasks of the code around the section."""
+    a = bench.arrive("a")
+    section = bench.section("section", a)
+    bench.wait_outside(a)
+    section.tasks += 1
+    bench.gate.child_started(section)
+    bench.leave(section, a)
+    assert (section.tasks, a.tasks) == (0, 2)
+
+    bench.leave(a)
+    bench.resume(section)  # a task of it, with what it waited for
+    assert bench.gate.owner is a
+    bench.arrive("b")
+    bench.wait_outside(section.home)
+    bench.loop.run()
+    assert bench.let_in == ["a", "section", "a", "b"]
 
 
 def test_a_section_that_waits_is_not_overtaken_by_the_next(bench: Bench) -> None:

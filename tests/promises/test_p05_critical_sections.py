@@ -224,6 +224,49 @@ class Worker(durable.DurableObject):
 
         return await self.ctx.block_concurrency_while(fn)
 
+    async def leaves_work(self, how: str) -> None:
+        """Begins work in a section of some kind, and does not await it there."""
+
+        async def work() -> None:
+            await DOORS["door"].wait()
+            LOG.append("work done")
+
+        async def section(*_: object) -> None:
+            self.ctx.wait_until(work())
+
+        async def nested() -> None:
+            await self.ctx.block_concurrency_while(section)
+
+        if how == "transaction":
+            await self.ctx.storage.transaction(section)
+        else:
+            await self.ctx.block_concurrency_while(nested if how == "nested" else section)
+        LOG.append("after")
+
+    async def overtakes_nothing(self, how: str) -> None:
+        """A sibling task has what it waited for before a call came, or after."""
+
+        async def section(*_: object) -> None:
+            await DOORS["door"].wait()
+
+        async def awaits() -> None:
+            if how == "transaction":
+                await self.ctx.storage.transaction(section)
+            else:
+                await self.ctx.block_concurrency_while(section)
+            LOG.append("after")
+
+        async def sibling() -> None:
+            await DOORS["other"].wait()
+            LOG.append("sibling")
+
+        async def both() -> None:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(sibling)
+                tasks.start_soon(awaits)
+
+        await (self.ctx.block_concurrency_while(both) if how == "nested" else both())
+
     async def stored(self) -> dict[str, Any]:
         return await self.ctx.storage.list()
 
@@ -350,6 +393,148 @@ async def test_the_gate_stays_shut_until_the_inner_section_ends(
     DOORS["door"].set()
     await visit.result()
     assert LOG.index("inner ends") < LOG.index("visit")
+
+
+@pytest.mark.parametrize("how", ["section", "transaction", "nested"])
+async def test_what_a_section_left_running_keeps_nothing_out(
+    store: Store, how: str, start: Start[Any]
+) -> None:
+    """When its function has ended the section is over, and so are its limits."""
+    limits = durable.Limits(critical_section_s_max=1)
+    async with store.open(bindings={"WORKER": Worker}, limits=limits) as runtime:
+        worker = runtime.namespace(Worker).get_by_name("a")
+        await worker.leaves_work(how)
+        await worker.visit()
+        await store.clock.advance(2)
+        await worker.visit("later")
+
+        assert LOG == ["after", "visit", "later"]
+
+        DOORS["door"].set()
+        await store.settle()
+        assert LOG == ["after", "visit", "later", "work done"]
+
+
+async def test_what_a_section_of_the_constructor_left_running_keeps_nothing_out(
+    store: Store,
+) -> None:
+    """The code around it has ended; the work goes on beside the calls."""
+
+    class Built(durable.DurableObject):
+        def __init__(self, ctx: durable.State, env: Any) -> None:
+            super().__init__(ctx, env)
+            ctx.block_concurrency_while(self._begin)
+
+        async def _begin(self) -> None:
+            self.ctx.wait_until(self._work())
+
+        async def _work(self) -> None:
+            await DOORS["door"].wait()
+            LOG.append("work done")
+
+        async def visit(self) -> None:
+            LOG.append("visit")
+
+    async with store.open(bindings={"BUILT": Built}) as runtime:
+        built = runtime.namespace(Built).get_by_name("a")
+        await built.visit()
+        DOORS["door"].set()
+        await store.settle()
+        await built.visit()
+
+    assert LOG == ["visit", "work done", "visit"]
+
+
+async def test_what_a_section_left_running_belongs_to_the_code_around_it(
+    store: Store, worker: durable.Stub[Worker], start: Start[Any]
+) -> None:
+    """Which may await it, fanning out over the storage: nobody else is let in meanwhile (P4)."""
+
+    async def run(_: Any, ctx: durable.State) -> None:
+        done = anyio.Event()
+
+        async def work() -> None:
+            for number in range(3):
+                await anyio.lowlevel.checkpoint()
+                ctx.storage.put("n", number)
+                assert await ctx.storage.get("n") == number
+            LOG.append("work done")
+            done.set()
+
+        async def section() -> None:
+            await DOORS["door"].wait()
+            ctx.wait_until(work())
+
+        await ctx.block_concurrency_while(section)
+        await done.wait()
+        LOG.append("after")
+
+    call = start(durable.testing.run_in_object(worker, run))
+    await store.settle()
+    visit = start(worker.visit())
+    await store.settle()
+    DOORS["door"].set()
+    await call.result()
+    await visit.result()
+
+    assert LOG == ["work done", "after", "visit"]
+
+
+@pytest.mark.parametrize("how", ["section", "transaction"])
+async def test_a_call_is_not_overtaken_by_work_of_the_section_s_delivery(
+    store: Store, worker: durable.Stub[Worker], start: Start[Any], how: str
+) -> None:
+    """It waited longer than the sibling task; only what awaits the section goes before it."""
+    call = start(worker.overtakes_nothing(how))
+    await store.settle()
+    visit = start(worker.visit())
+    await store.settle()
+    DOORS["other"].set()
+    await store.settle()
+    DOORS["door"].set()
+    await call.result()
+    await visit.result()
+
+    assert LOG == ["after", "visit", "sibling"]
+
+
+@pytest.mark.parametrize("how", ["section", "nested"])
+async def test_the_code_that_awaits_a_section_goes_on_before_its_siblings(
+    store: Store, worker: durable.Stub[Worker], start: Start[Any], how: str
+) -> None:
+    """Nested or not, though they have waited longer."""
+    call = start(worker.overtakes_nothing(how))
+    await store.settle()
+    DOORS["other"].set()
+    await store.settle()
+    visit = start(worker.visit())
+    await store.settle()
+    DOORS["door"].set()
+    await call.result()
+    await visit.result()
+
+    assert LOG == ["after", "sibling", "visit"]
+
+
+async def test_the_code_that_awaits_a_section_goes_on_before_the_next_section(
+    worker: durable.Stub[Worker],
+) -> None:
+    """Which the same turn has begun."""
+
+    async def run(_: Any, ctx: durable.State) -> None:
+        async def fn(name: str) -> None:
+            await anyio.sleep(0)
+            LOG.append(name)
+
+        first = ctx.block_concurrency_while(lambda: fn("first"))
+        second = ctx.block_concurrency_while(lambda: fn("second"))
+        await first
+        LOG.append("after first")
+        await second
+
+    await durable.testing.run_in_object(worker, run)
+
+    assert LOG == ["first", "after first", "second"]
 
 
 async def test_too_deep_a_nesting_is_refused_at_the_call(worker: durable.Stub[Worker]) -> None:

@@ -33,7 +33,7 @@ class FakeGate:
     loop: Any = field(factory=FakeLoop)
     broken: DurableError | None = None
     holds: int = 0
-    waits_for_storage: bool = False
+    inside: Any = None
     queued: int = 0
 
     def check(self) -> None:
