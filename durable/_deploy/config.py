@@ -1,13 +1,14 @@
-"""The configuration: a TOML file with the tables of `wrangler.toml`, as frozen values.
+"""The configuration: a file with the tables of Wrangler's, TOML or JSON, as frozen values.
 
-Rule: every key is known or refused, with the nearest known one; every error names the file, the
-table and the key. Nothing is imported and no store is touched here; `modules.py` and `opening.py`
-do that.
+Rule: a key is known, or passed over with a warning, or refused where it is nearly a known one, as a
+slip of the hand is; every error names the file, the table and the key. Nothing is imported and no
+store is touched here; `modules.py` and `opening.py` do that.
 """
 
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import re
 import tomllib
@@ -20,7 +21,10 @@ from attrs import frozen
 from durable._engine.catalog import Naming
 from durable._model.errors import InvalidConfig
 
+from . import jsonc
 from .migrations import Migration
+
+log = logging.getLogger("durable")
 
 TOP_KEYS = (
     "name",
@@ -43,6 +47,25 @@ MIGRATION_KEYS = (
     "deleted_classes",
     "transferred_classes",
 )
+
+# What Wrangler has and we do not, at the top and in environments: none of it is a slip.
+WRANGLER_KEYS = frozenset(
+    """
+    $schema account_id ai alias analytics_engine_datasets assets base_dir browser build cache
+    cloudchamber compatibility_date compatibility_flags compliance_region containers d1_databases
+    data_blobs define dependencies_instrumentation dev dispatch_namespaces exports
+    find_additional_modules first_party_worker hyperdrive images jsx_factory jsx_fragment
+    keep_names keep_vars kv_namespaces legacy_env limits logfwdr logpush media minify
+    mtls_certificates no_bundle observability pages_build_output_dir pipelines placement
+    preserve_file_names preview_urls preview queues r2_buckets ratelimits route routes rules
+    secrets secrets_store_secrets send_email send_metrics services site streaming_tail_consumers
+    tail_consumers text_blobs triggers tsconfig unsafe unsafe_hello_world upload_source_maps
+    usage_model vectorize version_metadata vpc_services wasm_modules worker_loaders workers_dev
+    workflows zone_id
+    """.split()  # noqa: SIM905 - read as words
+)
+
+_told: set[tuple[Path, str, str]] = set()
 
 _SCRIPT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 
@@ -172,11 +195,27 @@ class _Table:
         return InvalidConfig(str(self.file), self.where or None, key, what)
 
     def check_keys(self, known: tuple[str, ...]) -> _Table:
-        for key in self.entries:
-            if key not in known:
-                hint = _nearest(key, known) or f"; known are: {', '.join(known)}"
+        unknown = [key for key in self.entries if key not in known]
+        for key in unknown:
+            hint = _nearest(key, known) if key not in WRANGLER_KEYS else ""
+            if hint:
                 raise self.error(key, f"there is no such key{hint}")
+        untold = [key for key in unknown if (self.file, self.where, key) not in _told]
+        if untold:
+            _told.update((self.file, self.where, key) for key in untold)
+            log.warning(
+                "%s%s: not known here and passed over: %s",
+                self.file,
+                f", [{self.where}]" if self.where else "",
+                ", ".join(untold),
+            )
         return self
+
+    def only(self, known: tuple[str, ...]) -> _Table:
+        """The entries that are known."""
+        return _Table(
+            self.file, self.where, {key: self.entries[key] for key in self.entries if key in known}
+        )
 
     def text(self, key: str, *, is_required: bool = False) -> str | None:
         value = self.entries.get(key)
@@ -278,11 +317,16 @@ class _Source:
 
 
 def _parse(path: Path) -> dict[str, Any]:
+    is_json = path.suffix in {".json", ".jsonc"}
+    kind = "JSON" if is_json else "TOML"
     try:
-        with path.open("rb") as opened:
-            return tomllib.load(opened)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidConfig(str(path), None, None, f"it is no TOML: {error}") from error
+        text = path.read_bytes().decode("utf-8-sig" if is_json else "utf-8")
+        read: Any = jsonc.loads(text) if is_json else tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidConfig(str(path), None, None, f"it is no {kind}: {error}") from error
+    if not isinstance(read, dict):
+        raise InvalidConfig(str(path), None, None, "it must be a table, in braces")
+    return read
 
 
 def _check_environment(name: str, table: _Table) -> None:
@@ -329,7 +373,8 @@ def _binding(table: _Table, script: str | None) -> Binding:
 
 
 def _migration(table: _Table) -> Migration:
-    table.check_keys(MIGRATION_KEYS).text("tag", is_required=True)
+    table = table.check_keys(MIGRATION_KEYS).only(MIGRATION_KEYS)
+    table.text("tag", is_required=True)
     for key in ("new_classes", "new_sqlite_classes", "deleted_classes"):
         table.texts(key)
     for key, known in (

@@ -135,7 +135,7 @@ def test_a_file_need_not_name_its_script(tmp_path: Path) -> None:
 WRONG: list[tuple[str, str, str | None, str | None, str]] = [
     ("no TOML", "a = ", None, None, "TOML"),
     ("an unknown key", "nmae = 'x'", None, "nmae", "'name'"),
-    ("a key that is like no other", "zzzzzzzz = 1", None, "zzzzzzzz", "migrations"),
+    ("an unknown key of an environment", "name='x'\n[env.a]\nvarz = {}", "env.a", "varz", "'vars'"),
     ("a wrong type", "name = 1", None, "name", "text"),
     ("a name that cannot be", "name = 'a b'", None, "name", "letters"),
     ("an empty text", "main = ''", None, "main", "empty"),
@@ -273,6 +273,70 @@ def test_a_mistake_is_answered_with_its_file_table_and_key(
     assert says in message
     assert key is None or key in message
     assert table is None or f"[{table}]" in message
+
+
+WRANGLER = """
+{
+    // A comment, and /* what looks like one in a "string" */
+    "$schema": "node_modules/wrangler/config-schema.json",
+    "name": "shop",
+    "main": "shop.py",
+    "compatibility_date": "2026-01-01",
+    "compatibility_flags": ["python_workers"],
+    "observability": { "enabled": true, },
+    "routes": [{ "pattern": "shop.example/*" }],
+    "vars": { "HOME": "https://shop.example/ // , }", "LIST": [1, 2,], },
+    "durable_objects": { "bindings": [{ "name": "ROOMS", "class_name": "Room" }] },
+    /* in front of the end, */
+    "migrations": [{ "tag": "v1", "new_sqlite_classes": ["Room"] }], // the last one
+    "env": { "staging": { "workers_dev": true } },
+}
+"""
+
+
+def test_a_file_of_wrangler_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With comments and trailing commas; what is not ours is told once and passed over."""
+    file = write(tmp_path, "wrangler.jsonc", WRANGLER)
+    config = read_config(file).script
+    read_config(file)
+
+    assert config.vars == {"HOME": "https://shop.example/ // , }", "LIST": [1, 2]}
+    assert [binding.name for binding in config.bindings] == ["ROOMS"]
+    assert config.migrations[0].created_classes == ("Room",)
+    top, staging = (record.getMessage() for record in caplog.records)
+    assert "$schema, compatibility_date, compatibility_flags, observability, routes" in top
+    assert "[env.staging]" in staging
+    assert "workers_dev" in staging
+
+
+def test_keys_that_nobody_knows_are_told_and_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A newer Wrangler may have them, in each of the tables."""
+    file = write(
+        tmp_path,
+        "wrangler.toml",
+        "zzzzzz = 1\n[durable_objects]\nzzzzzz = 1\n"
+        "bindings = [{name = 'A', class_name = 'A', zzzzzz = 1}]\n"
+        "[[migrations]]\ntag = 'v1'\nnew_classes = ['A']\nzzzzzz = 1\n",
+    )
+    config = read_config(file).script
+
+    assert config.bindings[0].class_name == "A"
+    assert config.migrations[0].new_classes == ("A",)
+    assert len([record for record in caplog.records if "zzzzzz" in record.getMessage()]) == 4
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"name": 1 /* }', "{'name': 'x'}", "1", '{"a": 1,,}', "", "[" * 100_000]
+)
+def test_what_is_no_json_is_said_with_its_file(tmp_path: Path, text: str) -> None:
+    """And where in it, as far as that can be known."""
+    file = write(tmp_path, "wrangler.jsonc", text)
+
+    with pytest.raises(InvalidConfig) as caught:
+        read_config(file)
+    assert caught.value.file == str(file)
 
 
 def test_an_unknown_environment_is_refused_with_the_nearest(folder: Path) -> None:
