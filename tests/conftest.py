@@ -6,11 +6,14 @@ them only says so: `pytestmark = pytest.mark.backends("asyncio", "trio")`.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from durable._loop.cpython import BORROWS
 
 # asyncio's debug mode costs much and changes the order of things; it is off whatever the machine's
 # environment says.
@@ -31,6 +34,31 @@ settings.load_profile("steady")
 def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     """The loop under test, as anyio's pytest plugin wants it."""
     return BACKENDS[request.param]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--eager-tasks",
+        action="store_true",
+        help="run what runs on asyncio with eager tasks, from Python 3.12 on",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--eager-tasks"):
+        BACKENDS["asyncio"] = ("asyncio", {"debug": False, "loop_factory": _eager_loop})
+
+
+def _eager_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    if sys.version_info >= (3, 12):
+        loop.set_task_factory(asyncio.eager_task_factory)
+    return loop
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("borrows") is not None and not BORROWS:
+        pytest.skip("what is borrowed from CPython is switched off")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -28,6 +28,7 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType, MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from durable._loop.cpython import BORROWS
 from durable._loop.loop import Loop
 from durable._loop.sleeping import forget_timer
 
@@ -158,7 +159,7 @@ class _Ending:
 
 def _is_mark_known() -> bool:
     """Whether the mark is where we look for it: looked for before anything is written."""
-    if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
+    if not BORROWS or sysconfig.get_config_var("Py_GIL_DISABLED"):
         return False
     for _ in range(4):
         thing = _Ending()

@@ -10,6 +10,7 @@ once somebody has kept it, to cancel it later or to know by it who is who.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import types
 from collections import deque
@@ -19,12 +20,15 @@ from typing import Any
 
 from attrs import define, field
 
+from durable._loop.cpython import BORROWS
 from durable._loop.loop import Loop, Task
 
 from .delivery import CURRENT, Buried, Delivery, drive
 
 # Deliveries of one object that a task serves before others get their turn.
 SERVED_IN_A_ROW_MAX = 64
+
+_rising = itertools.count()
 
 
 @define(eq=False)
@@ -152,7 +156,9 @@ class Crew:
 
 def _known(task: Task, row: Row) -> int:
     """To how many *task* is known, but for its row: that has it from the first step on, or only
-    after it if tasks are eager."""
+    after it if tasks are eager. Where that cannot be asked, to ever more."""
+    if not BORROWS:
+        return next(_rising)
     return sys.getrefcount(task) - (row.task is not None)
 
 

@@ -15,11 +15,15 @@ from typing import Any
 
 import anyio
 
+from .cpython import BORROWS
+
 _ANYIO_ON_ASYNCIO = "anyio._backends._asyncio"
 
 
 def is_sleeping(coro: Any) -> bool:
     """Whether *coro* waits in a `sleep` of asyncio, Trio or anyio that was called as such."""
+    if not BORROWS:
+        return False
     trio_sleep = getattr(sys.modules.get("trio"), "sleep", None)  # None while it is imported, too
     sleeps = {anyio.sleep.__code__, getattr(trio_sleep, "__code__", None)}
     before = ""
@@ -36,7 +40,7 @@ def is_sleeping(coro: Any) -> bool:
 def forget_timer(coro: Any) -> None:
     """Take the timer of *coro* out of asyncio's loop, if it is a sleep that will not go on: the
     loop would keep it, and in its contextvars whose sleep it is, until it is due."""
-    if getattr(coro, "cr_code", None) is asyncio.sleep.__code__:
+    if BORROWS and getattr(coro, "cr_code", None) is asyncio.sleep.__code__:
         for value in gc.get_referents(coro):
             if type(value).__name__ == "TimerHandle":
                 value.cancel()

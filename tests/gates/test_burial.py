@@ -269,6 +269,7 @@ def test_where_it_cannot_be_freed_it_is_kept_and_told(
     assert record.getMessage().startswith("3 coroutines of objects that were reset")
 
 
+@pytest.mark.borrows
 @pytest.mark.skipif(
     sys.implementation.name != "cpython" or sys.version_info >= (3, 15), reason="not tried yet"
 )

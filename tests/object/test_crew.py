@@ -135,6 +135,7 @@ async def test_each_delivery_has_the_context_of_its_own_caller(runtime: durable.
     assert WHO.get() == "nobody"
 
 
+@pytest.mark.borrows
 async def test_a_task_runs_one_delivery_at_a_time(runtime: durable.Runtime) -> None:
     """Of deliveries that are under way together each has a task of its own."""
     tasks = await all_of([stub.spin(5) for stub in workers(runtime)])

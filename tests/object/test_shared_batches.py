@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anyio
+import pytest
 
 import durable
 
@@ -21,6 +22,7 @@ class Counter(durable.DurableObject):
         return int(value)
 
 
+@pytest.mark.borrows
 async def test_calls_in_line_share_batches_and_each_write_is_kept(
     runtime: durable.Runtime,
 ) -> None:

@@ -535,6 +535,7 @@ async def test_waiting_on_the_outside_lets_others_in(
     assert LOG == ["wait", "visit", "waited"]
 
 
+@pytest.mark.borrows
 @pytest.mark.parametrize("sleep", ["sleep_briefly", "sleep_briefly_natively"])
 async def test_a_sleep_of_no_length_lets_others_in(runtime: durable.Runtime, sleep: str) -> None:
     """`sleep(0)` is a wait on the outside, if a short one; a free lock's checkpoint is none."""
@@ -915,7 +916,8 @@ async def test_a_task_of_an_object_shows_its_own_name_and_coroutine(
     """Debuggers see the author's coroutine."""
 
     async def look(_: Any, ctx: durable.State) -> list[str]:
-        async def mine() -> None: ...
+        async def mine() -> None:
+            await asyncio.sleep(0)  # a task that has ended has no coroutine any more
 
         task = asyncio.create_task(mine(), name="a name")
         coro: Any = task.get_coro()

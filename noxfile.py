@@ -1,0 +1,112 @@
+"""The sessions that a change must pass, each in an environment of its own: `nox -l` lists them.
+
+`.ci/run` runs them all, as far as the interpreters can be had.
+"""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["lint", "types", "docs", "tests", "lowest", "core", "cpython_off"]
+
+PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYTHONS = [
+    classifier.rpartition(" ")[2]
+    for classifier in PROJECT["classifiers"]
+    if classifier.startswith("Programming Language :: Python :: 3.")
+]
+# What differs most between interpreters: the gates, the objects, the loops and the promises.
+CORE = ("tests/gates", "tests/object", "tests/loop", "tests/promises")
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    session.install("-e", ".", *(part for group in groups for part in ("--group", group)))
+
+
+def run_tests(session: nox.Session, *arguments: str) -> None:
+    session.run("python", "--version")
+    session.run("python", "-m", "pytest", "-n", "2", *arguments, *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The whole suite, with the newest dependencies."""
+    install(session, "dev")
+    run_tests(session)
+
+
+@nox.session(python=PYTHONS[0])
+def lowest(session: nox.Session) -> None:
+    """The whole suite, with the lowest version of each dependency that pyproject.toml allows."""
+    constraints = str(Path(session.create_tmp()) / "lowest.txt")
+    session.install("uv")
+    session.run(
+        "uv", "pip", "compile", "--quiet", "--resolution", "lowest-direct", "--group", "dev",
+        "--python-version", PYTHONS[0], "--output-file", constraints, "pyproject.toml",
+        silent=True,
+    )  # fmt: skip
+    session.install("-r", constraints)
+    session.install("-e", ".", "--no-deps")
+    # Type checkers are tools of ours; what an old one finds wrong is nobody's trouble.
+    run_tests(session, "--ignore=tests/typing", "--deselect=tests/docs/test_types.py")
+
+
+@nox.session(python=PYTHONS)
+def core(session: nox.Session) -> None:
+    """Gates, objects, loops and promises, with eager tasks where Python has them."""
+    install(session, "dev")
+    run_tests(session, *CORE, "--eager-tasks")
+
+
+@nox.session(python=PYTHONS[0])
+def cpython_off(session: nox.Session) -> None:
+    """The same without what is borrowed from CPython beyond what Python promises."""
+    install(session, "dev")
+    session.env["DURABLE_CPYTHON"] = "0"
+    run_tests(session, *CORE, "tests/acceptance")
+
+
+@nox.session(python=PYTHONS[0])
+def lint(session: nox.Session) -> None:
+    """ruff, as a linter and as a formatter."""
+    install(session, "dev")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session(python=PYTHONS[0])
+def types(session: nox.Session) -> None:
+    """mypy --strict of the code, and pyright of what is public."""
+    install(session, "dev")
+    session.run("mypy")
+    # pyright runs on node, which it fetches where none is installed.
+    has_node = session.run("pyright", "--version", silent=True, success_codes=range(256))
+    if "pyright" not in str(has_node):
+        session.warn("LEFT OUT: pyright found no node; the public types were not verified")
+        return
+    session.run("pyright", "--verifytypes", "durable", "--ignoreexternal")
+
+
+@nox.session(python=PYTHONS[0])
+def docs(session: nox.Session) -> None:
+    """The documentation as a site, from a copy: it leaves its pages beside what it reads."""
+    install(session, "docs")
+    copy = session.create_tmp()
+    code = (
+        "import shutil, sys; shutil.copytree('docs', sys.argv[1] + '/docs', dirs_exist_ok=True); "
+        "shutil.copy('zensical.toml', sys.argv[1])"
+    )
+    session.run("python", "-c", code, copy)
+    with session.chdir(copy):
+        session.run("zensical", "build", "--strict")
+
+
+if __name__ == "__main__":
+    sys.exit("run it with: nox")
