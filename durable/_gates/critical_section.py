@@ -20,7 +20,8 @@ from durable._model.limits import Limits
 
 from .answers import Answer
 from .delivery import CURRENT, Delivery
-from .input_gate import InputGate, Inside
+from .entrant import Inside
+from .input_gate import InputGate
 
 T = TypeVar("T")
 

@@ -25,7 +25,8 @@ from durable._loop.sleeping import is_sleeping
 
 from .answers import Later
 from .burial import bury
-from .input_gate import InputGate, Inside
+from .entrant import Inside
+from .input_gate import InputGate
 
 T = TypeVar("T")
 

@@ -17,16 +17,16 @@ then read the state, decide, and act, knowing that nobody else moved in between.
 
 from __future__ import annotations
 
-import enum
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic
 
 from attrs import define, field
 
 from durable._loop.loop import Loop, Waker
 from durable._model.errors import DurableError
 
+from .entrant import E, Inside, Waiter
 from .output_gate import OutputGate
 
 # How many rounds of the loop a delivery with tasks of its own must be still before it counts as
@@ -35,62 +35,6 @@ QUIET_ROUNDS = 8
 # A delivery whose tasks wake each other, or are woken from outside, more often than that is never
 # still for so long. When it has been still for so many rounds in all, others get their chance too.
 QUIET_ROUNDS_IN_ALL = 20_000
-
-
-class Inside(enum.Enum):
-    """What a task waits for that is not on the outside."""
-
-    # The storage, which holds the gate meanwhile.
-    STORAGE = "storage"
-    # A critical section, which is to have the gate.
-    SECTION = "section"
-
-
-class Entrant(Protocol):
-    """What the gate needs to know of a delivery. It alone writes `fanned_out`, `is_section`,
-    `has_left` and `heir`; whoever runs the delivery counts its tasks."""
-
-    # Bytes that it keeps in memory while it waits in line.
-    size: int
-    # Tasks that run its code now.
-    tasks: int
-    # It has, or had in this turn, more tasks than one.
-    fanned_out: bool
-    is_section: bool
-    has_left: bool
-    # Of a section that has ended: whose the tasks are that it has left running.
-    heir: Self | None
-
-    @property
-    def home(self) -> Self:
-        """Whose its tasks are: its own, or those of its heir."""
-
-    @property
-    def gate(self) -> InputGate[Any]: ...
-    @property
-    def parent(self) -> Self | None:
-        """Within the object, the delivery that made this one."""
-
-
-E = TypeVar("E", bound=Entrant)
-
-
-@define(eq=False, slots=True)
-class Waiter(Generic[E]):
-    """One who waits to be let in: a new delivery, or a task of one that had given up the gate."""
-
-    delivery: E
-    # None while the delivery has no task yet: then letting it in is starting one.
-    waker: Waker | None = None
-    # It awaits a section that has ended, and stands before all others.
-    is_first: bool = False
-    is_let_in: bool = False
-
-    def let_in(self) -> None:
-        self.is_let_in = True
-        # A waker that is done was cancelled this moment; its task will look at `is_let_in`.
-        if self.waker is not None and not self.waker.done():
-            self.waker.set_result(None)
 
 
 @define(eq=False, slots=True)

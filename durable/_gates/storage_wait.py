@@ -6,7 +6,8 @@ from collections.abc import Generator
 from typing import Any, TypeVar
 
 from .answers import Later
-from .input_gate import InputGate, Inside
+from .entrant import Inside
+from .input_gate import InputGate
 
 T = TypeVar("T")
 
