@@ -7,7 +7,6 @@ locks of all readers. So does opening LMDB anew, when it has given up after a fa
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 import weakref
@@ -25,9 +24,9 @@ from durable._engine.engine import Scan
 from durable._model.clock import Clock
 from durable._model.errors import DurableError, RuntimeClosed, WrongLoop
 
-from . import apart, class_records, layout, object_index
-from .create import lengthen, make_folder, make_synced, remove_files, sync_folder, unmake_folder
-from .folder import DATA_FILE, LOCK_FILE, MAP_SIZE_MAX, Found, inspect
+from . import class_records, layout, lmdb_files, object_index
+from .create import lengthen, make_folder, unmake_folder
+from .folder import DATA_FILE, MAP_SIZE_MAX, Found
 from .layout import Malformed
 from .lmdb_errors import (
     at_its_limit,
@@ -41,14 +40,13 @@ from .lmdb_errors import (
 from .lmdb_files import (
     READERS_MAX,
     begin_read,
-    check_format,
     errno_of,
-    has_format,
     is_damage,
     lock_file_of,
-    make_file,
+    look_beside,
     open_databases,
     open_lmdb,
+    open_owned,
 )
 from .long_keys import Transaction
 from .ownership import Ownership, inspect_free
@@ -58,9 +56,6 @@ from .write_transaction import Changes, Databases
 __all__ = ["ClassRecord", "DueAlarm", "Environment", "ObjectRecord"]
 
 T = TypeVar("T")
-
-MAP_SIZE_MIN = 64 << 20
-_GROWTH_SPARE = 16 << 20
 
 # Freed in one transaction; each of these keys costs about 1 µs of the write lock.
 GARBAGE_STEP = 5_000
@@ -114,7 +109,12 @@ class Environment:
         try:
             ownership = Ownership(folder)
             try:
-                return cls._open_owned(folder, clock, ownership, map_size_max)
+                handle, databases = open_owned(folder, ownership.lock_store_file, map_size_max)
+                try:
+                    return cls(folder, clock, handle, databases, ownership, map_size_max)
+                except BaseException:
+                    handle.close()
+                    raise
             except BaseException:
                 ownership.release(undo=True)
                 raise
@@ -131,56 +131,12 @@ class Environment:
         StoreDamaged, FormatTooNew, and an OSError that says what to do where there is neither.
         """
         folder = os.path.abspath(os.fspath(path))
-        if inspect(folder) is not Found.STORE:
-            raise _no_store(folder)
-        if not apart.can_lock(folder):
-            with apart.elsewhere(folder) as place:
-                return cls._open_beside(folder, place, clock)
-        with suppress(BlockingIOError):
-            return cls._open_beside(folder, folder, clock)
-        with apart.copied_by_another(folder) as place:
-            return cls._open_beside(folder, place, clock)
-
-    @classmethod
-    def _open_beside(cls, folder: str, place: str, clock: Clock) -> Environment:
-        handle = open_lmdb(place, readonly=True, map_size=0)
+        handle, databases = look_beside(folder)
         try:
-            if not has_format(handle, folder):
-                raise _no_store(folder)
-            databases = open_databases(handle, folder, is_new=False)
             return cls(folder, clock, handle, databases, None, MAP_SIZE_MAX)
         except BaseException:
             handle.close()
             raise
-
-    @classmethod
-    def _open_owned(
-        cls, folder: str, clock: Clock, ownership: Ownership, map_size_max: int
-    ) -> Environment:
-        is_empty = inspect(folder) is Found.EMPTY  # looked at again, now that nobody else writes
-        is_new = is_empty or not check_format(folder)
-        size = os.path.getsize(os.path.join(folder, DATA_FILE)) if not is_new else 0
-        map_size = min(max(MAP_SIZE_MIN, size + _GROWTH_SPARE), max(map_size_max, size))
-        before = set(os.listdir(folder))
-        try:
-            if is_empty:
-                make_synced(os.path.join(folder, DATA_FILE), make_file)
-            if is_new:  # else it was done before anything was written
-                sync_folder(folder)
-            if is_empty:
-                ownership.lock_store_file()
-            handle = open_lmdb(folder, map_size=map_size)
-            try:
-                handle.reader_check()  # slots of processes that died
-                databases = open_databases(handle, folder, is_new)
-                environment = cls(folder, clock, handle, databases, ownership, map_size_max)
-            except BaseException:
-                handle.close()
-                raise
-        except BaseException:
-            remove_files(folder, {DATA_FILE, LOCK_FILE} - before)
-            raise
-        return environment
 
     def __attrs_post_init__(self) -> None:
         self._page_size = self._lmdb.stat()["psize"]
@@ -264,6 +220,8 @@ class Environment:
 
     def _ask(self, look: Callable[..., T], *args: Any) -> T:
         self._check_usable()
+        if not self._is_reopened:
+            self._come_back()
         return self._reader.read(lambda txn: look(txn, self._databases, *args))
 
     # Writing
@@ -383,33 +341,47 @@ class Environment:
 
     def _reopen(self) -> None:
         with self._held_lock, self._map_lock, ExitStack() as stack:
-            for reader in self._readers:
-                stack.enter_context(reader.lock)
-                reader.release_locked()
-            self._is_reopened = False
-            self._lmdb.close()
+            self._let_go_of_readers(stack)
+            self._open_anew()
+
+    def _open_anew(self) -> None:
+        self._must_reopen, self._is_reopened = True, False
+        self._lmdb.close()
+        try:
+            handle = open_lmdb(self.path, map_size=self._map_size)
+            self._databases = open_databases(handle, self.path, is_new=False)
+        except (DurableError, OSError) as error:
+            raise not_reopened(self.path, error) from error
+        self._lmdb = handle
+        self._lock_file_seen = lock_file_of(self.path)
+        self._pages_filled = 0
+        self._must_reopen, self._is_reopened = False, True
+
+    def _come_back(self) -> None:
+        """Reads find an environment that could not be opened anew: perhaps nobody writes."""
+        if not self._is_reopened and self._write_lock.acquire(blocking=False):
             try:
-                handle = open_lmdb(self.path, map_size=self._map_size)
-                self._databases = open_databases(handle, self.path, is_new=False)
-            except (DurableError, OSError) as error:
-                raise not_reopened(self.path, error) from error
-            self._lmdb = handle
-            self._lock_file_seen = lock_file_of(self.path)
-            self._pages_filled = 0
-            self._must_reopen, self._is_reopened = False, True
+                with suppress(DurableError, OSError):
+                    self._reopen()
+            finally:
+                self._write_lock.release()
+
+    def _let_go_of_readers(self, stack: ExitStack) -> None:
+        for reader in self._readers:
+            stack.enter_context(reader.lock)
+            reader.release_locked()
 
     def _grow(self, size: int, cause: Exception) -> None:
         if self._map_size >= self._map_size_max:
             raise at_its_limit(self.path, self._map_size_max) from cause
-        larger = max(2 * self._map_size, self._map_size + 2 * size + _GROWTH_SPARE)
+        larger = max(2 * self._map_size, self._map_size + 2 * size + lmdb_files.GROWTH_SPARE)
         with self._held_lock, self._map_lock, ExitStack() as stack:
-            for reader in self._readers:
-                stack.enter_context(reader.lock)
-                reader.release_locked()
+            self._let_go_of_readers(stack)
             try:
                 self._lmdb.set_mapsize(min(larger, self._map_size_max))
                 self._map_size = self._lmdb.info()["map_size"]
             except lmdb.Error as error:
+                self._open_anew()  # LMDB has no map at all now
                 raise no_address_space(self.path, larger, error) from error
 
     def _fill_file(self) -> None:
@@ -465,13 +437,10 @@ class Environment:
         return txn
 
     def _refuse(self, error: Exception) -> NoReturn:
+        self._come_back()  # for the read that comes next
         if isinstance(error, lmdb.Error | Malformed | UnicodeDecodeError):
             raise (unreadable if is_damage(error) else not_read)(self.path, error) from error
         raise error
-
-
-def _no_store(folder: str) -> FileNotFoundError:
-    return FileNotFoundError(errno.ENOENT, "there is no store in this folder", folder)
 
 
 _open_environments: weakref.WeakSet[Environment] = weakref.WeakSet()

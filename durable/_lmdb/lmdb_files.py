@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import lmdb
 
 from durable._model.errors import FormatTooNew, StoreInUse
 
-from . import layout
-from .folder import DATA_FILE, LOCK_FILE, refusal
+from . import apart, layout
+from .create import make_synced, remove_files, sync_folder
+from .folder import DATA_FILE, LOCK_FILE, Found, inspect, refusal
 from .layout import Malformed
 from .lmdb_errors import (
     NO_ROOM,
@@ -32,10 +35,70 @@ from .write_transaction import Databases
 # Files stay readable by every version of LMDB in use, whatever the environment variables say.
 _ENGINE: dict[str, Any] = {"lib_version": 0} if int(lmdb.__version__.split(".")[0]) >= 3 else {}
 
+MAP_SIZE_MIN = 64 << 20
+GROWTH_SPARE = 16 << 20
+
 # Slots for readers of all processes: who makes the lock file decides. 64 bytes each.
 READERS_MAX = 126
 
 FILE_MODE = 0o600
+
+
+def open_owned(
+    folder: str, lock_store_file: Callable[[], None], map_size_max: int
+) -> tuple[lmdb.Environment, Databases]:
+    """Open the store in *folder* to write; made, with *lock_store_file* called for a new data file,
+    if there is none. Nothing is left of what could not be made."""
+    is_empty = inspect(folder) is Found.EMPTY  # looked at again, now that nobody else writes
+    is_new = is_empty or not check_format(folder)
+    size = os.path.getsize(os.path.join(folder, DATA_FILE)) if not is_new else 0
+    map_size = min(max(MAP_SIZE_MIN, size + GROWTH_SPARE), max(map_size_max, size))
+    before = set(os.listdir(folder))
+    try:
+        if is_empty:
+            make_synced(os.path.join(folder, DATA_FILE), make_file)
+        if is_new:  # else it was done before anything was written
+            sync_folder(folder)
+        if is_empty:
+            lock_store_file()
+        handle = open_lmdb(folder, map_size=map_size)
+        try:
+            handle.reader_check()  # slots of processes that died
+            return handle, open_databases(handle, folder, is_new)
+        except BaseException:
+            handle.close()
+            raise
+    except BaseException:
+        remove_files(folder, {DATA_FILE, LOCK_FILE} - before)
+        raise
+
+
+def look_beside(folder: str) -> tuple[lmdb.Environment, Databases]:
+    """Open the store in *folder* to read, or, where LMDB's lock cannot be had there, a copy."""
+    if inspect(folder) is not Found.STORE:
+        raise _no_store(folder)
+    if not apart.can_lock(folder):
+        with apart.elsewhere(folder) as place:
+            return _open_to_read(folder, place)
+    with suppress(BlockingIOError):
+        return _open_to_read(folder, folder)
+    with apart.copied_by_another(folder) as place:
+        return _open_to_read(folder, place)
+
+
+def _open_to_read(folder: str, place: str) -> tuple[lmdb.Environment, Databases]:
+    handle = open_lmdb(place, readonly=True, map_size=0)
+    try:
+        if not has_format(handle, folder):
+            raise _no_store(folder)
+        return handle, open_databases(handle, folder, is_new=False)
+    except BaseException:
+        handle.close()
+        raise
+
+
+def _no_store(folder: str) -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, "there is no store in this folder", folder)
 
 
 def check_format(folder: str) -> bool:

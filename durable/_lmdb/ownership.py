@@ -77,6 +77,8 @@ class Ownership:
             fd = os.open(self._store_file, os.O_RDWR | _FLAGS)
         except OSError as error:
             raise refusal(error, self._store_file, "the owner of a store writes to it") from error
+        if self._store_fd >= 0:
+            os.close(self._store_fd)  # of an empty file, which another has taken the place of
         self._store_fd = fd
         self._store_seen = _identity(os.fstat(fd))
         if not _try_lock(fd, self._store_file):

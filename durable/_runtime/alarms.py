@@ -37,6 +37,8 @@ READ_AT_ONCE = 256
 # An alarm that the object has changed is looked at again after this long, if its batch is not heard
 # of: the change may not come to be.
 LOOK_AGAIN_S = 30.0
+# The index could not be read.
+READ_AGAIN_S = 1.0
 
 
 @define(eq=False)
@@ -126,6 +128,15 @@ class Alarms:
         self._is_asked = False
         if self._is_closed or not self.services.is_open:
             return
+        try:
+            next_us = self._ring_due()
+        except DurableError as error:  # of the disk: no object is to blame, and alarms go on
+            log.error("alarms are looked at again in %g s, since: %s", READ_AGAIN_S, error)
+            next_us = int((self.services.clock.now() + READ_AGAIN_S) * 1_000_000)
+        self._look_at(next_us)
+
+    def _ring_due(self) -> int | None:
+        """Ring what is due, as far as there is room; returns when to look again."""
         now_us = int(self.services.clock.now() * 1_000_000)
         next_us: int | None = None
         steady_s = self.services.clock.steady()
@@ -144,7 +155,7 @@ class Alarms:
             delay_s = min(again_s) - steady_s
             soonest_us = now_us + int(max(delay_s, 0.001) * 1_000_000)
             next_us = soonest_us if next_us is None else min(next_us, soonest_us)
-        self._look_at(next_us)
+        return next_us
 
     def _in_order(self) -> Iterator[DueAlarm]:
         """The alarms of the store that do not ring, and whose class this program has."""

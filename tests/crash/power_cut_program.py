@@ -20,7 +20,7 @@ import anyio
 import lmdb
 
 import durable
-from durable._lmdb import create, environment
+from durable._lmdb import create, lmdb_files
 from durable.operate import copy
 
 LEDGERS = 4
@@ -157,7 +157,7 @@ def spoil(how: str) -> None:
         real = lmdb.open
         lmdb.open = lambda *args, **options: real(*args, **{**options, how: False})
     elif how == "dies before the folder is synced":
-        environment.sync_folder = lambda folder: os.kill(os.getpid(), signal.SIGKILL)
+        lmdb_files.sync_folder = lambda folder: os.kill(os.getpid(), signal.SIGKILL)
     elif how == "dies before the folders above are synced":
         create.sync_folder = lambda folder: os.kill(os.getpid(), signal.SIGKILL)
     else:
@@ -165,8 +165,8 @@ def spoil(how: str) -> None:
 
 
 if __name__ == "__main__":
-    environment.MAP_SIZE_MIN = MAP_SIZE
-    environment._GROWTH_SPARE = MAP_SIZE // 2
+    lmdb_files.MAP_SIZE_MIN = MAP_SIZE
+    lmdb_files.GROWTH_SPARE = MAP_SIZE // 2
     spoil(sys.argv[3])
     seed_ = int(sys.argv[2])
     anyio.run(main, Path(sys.argv[1]), seed_, backend="trio" if seed_ % 2 else "asyncio")

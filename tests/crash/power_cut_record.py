@@ -69,12 +69,17 @@ def why_not() -> str | None:
 
 def build_recorder(folder: Path) -> Path:
     """Compile the recorder into *folder*."""
+    return build_shim(SOURCE, folder)
+
+
+def build_shim(source: Path, folder: Path) -> Path:
+    """Compile what is to be preloaded into *folder*."""
     compiler = _compiler()
     assert compiler is not None
-    recorder = folder / "record_writes.so"
-    command = [compiler, "-O1", "-Wall", "-Wextra", "-shared", "-fPIC", str(SOURCE)]
-    subprocess.run([*command, "-o", str(recorder), "-ldl", "-lpthread"], check=True, timeout=60)
-    return recorder
+    shim = folder / f"{source.stem}.so"
+    command = [compiler, "-O1", "-Wall", "-Wextra", "-shared", "-fPIC", str(source)]
+    subprocess.run([*command, "-o", str(shim), "-ldl", "-lpthread"], check=True, timeout=60)
+    return shim
 
 
 def run_recorded(recorder: Path, files: Path, log: Path, module: str, *arguments: str) -> int:

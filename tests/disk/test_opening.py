@@ -17,7 +17,8 @@ import pytest
 
 from durable._lmdb import layout
 from durable._lmdb.check import check
-from durable._lmdb.environment import MAP_SIZE_MIN, Environment
+from durable._lmdb.environment import Environment
+from durable._lmdb.lmdb_files import MAP_SIZE_MIN
 from durable._model.errors import DurableError, FormatTooNew, StoreDamaged, StoreInUse, WrongLoop
 
 from .kit import VALUE, Clock, batch_of, open_store, place_of, stored

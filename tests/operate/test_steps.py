@@ -17,7 +17,7 @@ import pytest
 import durable
 from durable import operate
 from durable._lmdb import snapshot
-from durable._lmdb.environment import MAP_SIZE_MIN
+from durable._lmdb.lmdb_files import MAP_SIZE_MIN
 from durable._model.ids import IdFactory
 from durable.cli import main
 from durable.operate import importing, looking

