@@ -7,7 +7,7 @@ generator.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextvars import copy_context
 from typing import Any
 from weakref import ref
@@ -16,7 +16,7 @@ from durable._gates.answers import when_done
 from durable._gates.delivery import CURRENT
 from durable._model.errors import WebSocketClosed
 from durable._model.messages import Request, Response
-from durable._object.events import Event
+from durable._object.events import Event, itself
 from durable._object.host import Host
 from durable._object.services import Services
 
@@ -31,9 +31,20 @@ class Fetch(Event[Response]):
     caller has given up, and nobody awaits the answer when it comes.
     """
 
-    __slots__ = ("awaiting",)
+    __slots__ = ("awaiting", "request")
 
     awaiting: int  # how many do; not set before the first
+    request: Request
+
+    def begin(self) -> Any:
+        body = self.body
+        return self._fetch() if body is itself else body()
+
+    def _fetch(self) -> Any:
+        return self.host.handle_fetch(self.request)
+
+    def watch(self, watched: Callable[[Callable[[], Any]], Callable[[], Any]]) -> None:
+        self.body = watched(self._fetch if self.body is itself else self.body)
 
     def __await__(self) -> Generator[Any, Any, Response]:
         self.awaiting = getattr(self, "awaiting", 0) + 1

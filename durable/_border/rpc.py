@@ -20,6 +20,7 @@ from durable._model.messages import Request, Response
 from durable._model.values import ATOMS, REFUSED, copy_value
 from durable._object.events import Event
 from durable._object.host import Host, sender_host
+from durable._object.live import Phase
 from durable._object.services import Services
 
 from .bodies import detach_body
@@ -72,7 +73,16 @@ def send(event: Event[Any]) -> None:
     if output.is_open():
         host.deliver(event)
     else:
-        output.when_durable(output.ticket(), partial(host.deliver, event))
+        output.when_durable(output.ticket(), partial(_deliver_late, event))
+
+
+def _deliver_late(event: Event[Any]) -> None:
+    host = event.host
+    if host.phase is Phase.EVICTED:
+        # While it was idle, as far as it knew. Eviction is not to be seen.
+        host = host.services.host_of(host.id, host.cls, host.place.class_number)
+        event.move(host)
+    host.deliver(event)
 
 
 def copy_arguments(

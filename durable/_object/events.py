@@ -56,7 +56,8 @@ class Event(Delivery[T]):
         self.has_left = False
         self.line: Line | None = None
         self.host: LiveObject = host
-        # The delivery, of another object or this one, whose code made the call.
+        # The delivery, of another object or this one, whose code made the call; None once that has
+        # its answer: an object that goes on by calling itself would else keep all its past.
         self.caller: Delivery[Any] | None = caller
         # Makes what leaves the object of what the handler answers; refuses what cannot leave.
         self.export: Callable[[Any, Any], Any] | None = export
@@ -68,6 +69,11 @@ class Event(Delivery[T]):
         self.came_s: float = 0.0
         # The batch that its answer waits for.
         self.ticket: int = 0
+
+    def move(self, host: LiveObject) -> None:
+        """Be for *host*, since the one that it was for has left memory before it came."""
+        self.host = host
+        self.gate = host.gate
 
     def watch(self, watched: Callable[[Callable[[], Any]], Callable[[], Any]]) -> None:
         """Put what *watched* makes of the body in its place."""
@@ -107,10 +113,15 @@ class Event(Delivery[T]):
         """Let the answer be heard, and be done."""
         self.host.event_ended(self, error)
         if error is None:
+            self.caller = None
             self.resolve(value)
         else:
             self.host.tally.errors += 1
             self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        self.caller = None
+        super().fail(error)
 
 
 def itself() -> NoReturn:
@@ -159,6 +170,13 @@ def size_of(value: Any) -> int:
     if isinstance(value, list | tuple | set | frozenset):
         return sum(map(size_of, value))
     return 8
+
+
+def event_of(delivery: Delivery[Any] | None) -> Event[Any] | None:
+    """The event that *delivery*, a critical section perhaps, belongs to."""
+    while delivery is not None and not isinstance(delivery, Event):
+        delivery = delivery.parent
+    return delivery
 
 
 def chain_of(caller: Delivery[Any] | None) -> list[Delivery[Any]]:

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import AsyncIterable, Callable, Mapping
 from contextvars import copy_context
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from yarl import URL
 
@@ -78,14 +78,8 @@ class Stub(ByReference, Generic[T]):
             raise TypeError("fetch() takes a Request, or a URL with method, headers and body")
         host = self._reach()
         detach_body(request, host.services, sender_host())
-        event = Fetch(
-            host,
-            partial(host.handle_fetch, request),
-            copy_context(),
-            "fetch",
-            CURRENT.get(),
-            export_response,
-        )
+        event = Fetch(host, itself, copy_context(), "fetch", CURRENT.get(), export_response)
+        event.request = request
         event.size = request._size
         send(event)
         return event
@@ -125,8 +119,8 @@ class Stub(ByReference, Generic[T]):
         channel = Channel(host.services.loop)
 
         def run() -> Any:
-            items = _run_method(host, name, args, kwargs)
-            return channel.pump(items, partial(export_value, host), event)
+            items = getattr(event.host.instance, name)(*args, **kwargs)
+            return channel.pump(items, partial(export_value, cast("Host", event.host)), event)
 
         event: Event[None] = Event(host, run, copy_context(), name, CURRENT.get())
         event.is_waited_for = False
@@ -154,10 +148,6 @@ class Stub(ByReference, Generic[T]):
     def __repr__(self) -> str:
         who = repr(self.id.name) if self.id.name is not None else str(self.id)
         return f"<Stub of {self._entry.cls.__name__} {who}>"
-
-
-def _run_method(host: Host, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    return getattr(host.instance, name)(*args, **kwargs)
 
 
 def no_such_method(cls: type, name: str, object_id: ObjectId) -> NoSuchMethod:

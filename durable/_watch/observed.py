@@ -33,7 +33,7 @@ from durable._model.observer import (
     TurnTookLong,
 )
 from durable._model.observer import Event as Told
-from durable._object.events import Event, chain_of
+from durable._object.events import Event, event_of
 from durable._object.host import Host
 from durable._storage.arguments import to_datetime
 
@@ -174,10 +174,8 @@ class Observers:
 
     def _course(self, delivery: Delivery[Any]) -> Course | None:
         """That of the event which *delivery*, a critical section perhaps, belongs to."""
-        for each in chain_of(delivery):
-            if isinstance(each, Event):
-                return self.courses.get(each)
-        return None
+        event = event_of(delivery)
+        return None if event is None else self.courses.get(event)
 
     def ended(self, host: Host, event: Event[Any], error: BaseException | None) -> None:
         course = self.courses.pop(event, None)
@@ -218,10 +216,8 @@ def kind_of(event: Event[Any]) -> str:
 
 
 def _caller(event: Event[Any]) -> str | None:
-    for delivery in chain_of(event.caller):
-        if isinstance(delivery, Event):
-            return str(delivery.host.id)
-    return None
+    caller = event_of(event.caller)
+    return None if caller is None else str(caller.host.id)
 
 
 def _outcome(course: Course, error: BaseException | None) -> Outcome:

@@ -251,3 +251,43 @@ async def test_many_objects_come_and_go_and_leave_nothing(
     assert statistics.live_objects == 0
     assert statistics.cache_bytes == 0
     assert not [ref for ref in BORN if ref() is not None]
+
+
+class Sender(durable.DurableObject):
+    """Calls another object in a turn that has written."""
+
+    async def send(self, how: str) -> Any:
+        peer = self.env.PEER.get_by_name("peer")
+        self.ctx.storage.put("n", 1)  # the call leaves when this is on disk
+        if how == "method":
+            return await peer.hello()
+        if how == "fetch":
+            return await (await peer.fetch("https://peer/")).text()
+        return [item async for item in peer.hellos()]
+
+
+class Peer(durable.DurableObject):
+    async def hello(self) -> str:
+        return "hello"
+
+    async def fetch(self, request: durable.Request) -> durable.Response:
+        return durable.Response("hello")
+
+    async def hellos(self) -> Any:
+        yield "hello"
+
+
+@pytest.mark.parametrize("how", ["method", "fetch", "stream"])
+async def test_a_call_that_is_held_back_finds_an_object_that_was_evicted_meanwhile(
+    store: Store, how: str, start: Start[Any]
+) -> None:
+    """It was made, and waits for its sender's write: its target is idle, as far as that knows."""
+    async with store.open(bindings={"SENDER": Sender, "PEER": Peer}) as runtime:
+        peer = runtime.namespace(Peer).get_by_name("peer")
+        await peer.hello()
+        with store.faults.hold_commits():
+            call = start(runtime.namespace(Sender).get_by_name("a").send(how))
+            await store.settle()
+            await durable.testing.evict(peer)
+        assert await call.result() == (["hello"] if how == "stream" else "hello")
+        assert durable.testing.is_live(peer)
