@@ -7,6 +7,7 @@ them only says so: `pytestmark = pytest.mark.backends("asyncio", "trio")`.
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from typing import Any
 
@@ -45,6 +46,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A run in the background of a shell inherits that Ctrl-C is ignored, and would hand it on.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--eager-tasks"):
         BACKENDS["asyncio"] = ("asyncio", {"debug": False, "loop_factory": _eager_loop})
 

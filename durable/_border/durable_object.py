@@ -50,3 +50,18 @@ def rpc_method(cls: type, name: str) -> Any | None:
                 return None
             return function
     return None
+
+
+# What a stub has itself, which would be found in place of the object's.
+OF_THE_STUB = ("id", "name")
+
+
+def check_methods(cls: type) -> None:
+    """TypeError if *cls* has a public method that a stub could not call."""
+    for name in OF_THE_STUB:
+        if rpc_method(cls, name) is not None:
+            raise TypeError(
+                f"{cls.__qualname__}.{name}() could not be called, since stub.{name} is the "
+                f"{name} of the object itself; call the method otherwise, such as get_{name}(), "
+                f"or _{name}() if no stub is to call it"
+            )

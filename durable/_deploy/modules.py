@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import frozen
 
-from durable._border.durable_object import DurableObject
+from durable._border.durable_object import DurableObject, check_methods
 from durable._model.errors import InvalidConfig
 
 from .config import ScriptConfig
@@ -39,6 +39,8 @@ def load_main(script: ScriptConfig) -> Main:
         if isinstance(value, type) and issubclass(value, DurableObject) and name == value.__name__
     }
     classes.pop(DurableObject.__name__, None)
+    for cls in classes.values():
+        check_methods(cls)
     fetch = vars(module).get("fetch")
     return Main(classes, fetch if callable(fetch) else None)
 

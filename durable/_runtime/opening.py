@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import anyio
 
-from durable._border.durable_object import DurableObject
+from durable._border.durable_object import DurableObject, check_methods
 from durable._deploy.config import read_config
 from durable._deploy.loading import load_programs, store_folder
 from durable._deploy.migrations import Migration
@@ -168,6 +168,7 @@ def _program(
             raise ValueError(f"a binding's name must be an identifier, not {name!r}")
         if not (isinstance(cls, type) and issubclass(cls, DurableObject)):
             raise TypeError(f"the binding {name} must be a subclass of DurableObject, not {cls!r}")
+        check_methods(cls)
         if name in variables:
             raise ValueError(f"env.{name} would be a binding and a variable; rename one of them")
         other = classes.setdefault(cls.__name__, cls)

@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 from attrs import define, field
 
-from durable._border.durable_object import DurableObject
+from durable._border.durable_object import DurableObject, check_methods
 from durable._border.sockets import SocketTable
 from durable._deploy.planning import check_usable
 from durable._engine.catalog import ClassRecord
@@ -107,6 +107,7 @@ class Runtime:
     def _register(self, cls: type[T]) -> Namespace[T]:
         if not (isinstance(cls, type) and issubclass(cls, DurableObject)):
             raise TypeError(f"namespace() takes a subclass of DurableObject, not {cls!r}")
+        check_methods(cls)
         if not self._services.loop.is_here():
             raise WrongLoop(repr(self))
         if not self._services.is_open:
@@ -144,6 +145,7 @@ class Runtime:
         """
         if not (isinstance(new, type) and issubclass(new, DurableObject)):
             raise TypeError(f"replace() takes subclasses of DurableObject, not {new!r}")
+        check_methods(new)
         if not self._services.loop.is_here():
             raise WrongLoop(repr(self))
         replaced = [entry for entry in self._classes if entry.cls is old]

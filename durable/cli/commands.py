@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
+from click.shell_completion import shell_complete
 
 from .carrying import copy, export, import_
 from .looking import alarms, check, ls, show, stats
 from .migrating import migrate
 from .serving import serve
 from .watching import tail, top
+
+# A shell asks by it what could come next, and for the script with which it asks.
+COMPLETE = "_DURABLE_COMPLETE"
 
 
 @click.group(
@@ -40,6 +45,9 @@ for _command in (
 
 def run(arguments: list[str]) -> int:
     """Run the command that *arguments* name; answers the exit status."""
+    completing = os.environ.get(COMPLETE)
+    if completing:
+        return shell_complete(commands, {}, "durable", COMPLETE, completing)
     try:
         # Not by main(), which has a mind of its own about pipes that were closed.
         with commands.make_context("durable", arguments) as made:
