@@ -27,6 +27,8 @@ from ormsgpack import Ext, packb, unpackb
 from durable._model.errors import StoreDamaged, UnstorableValue
 from durable._model.values import ATOMS, CONTAINERS, DEPTH_MAX, LEAVES, copy_value, has_plain_zone
 
+from .checksums import MARK
+
 FORMAT_MSGPACK: Final = 0x91
 
 
@@ -309,6 +311,8 @@ _CONTAINER_READERS: dict[int, Callable[[Any], Any]] = {
 def _why_unreadable(encoded: bytes) -> str:
     if not encoded:
         return "a stored value is empty, which no value is; run `durable check` on the folder"
+    if encoded[:1] == MARK:
+        return "a stored value is damaged: its checksum does not fit; run `durable check`"
     if encoded[0] != FORMAT_MSGPACK:
         return (
             f"a stored value has the format byte {encoded[0]}, and this version of durable knows "

@@ -11,7 +11,7 @@ committed before the last `refresh`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Protocol
 
 from .batch import Batch, DueAlarm, ObjectRecord
@@ -19,7 +19,8 @@ from .catalog import Catalog, Weight
 
 
 class Reader(Protocol):
-    """Reads the records of objects, for one thread at a time."""
+    """Reads the records of objects, for one thread at a time. No value that is damaged is given:
+    StoreDamaged is raised in its place."""
 
     def get(self, number: int, key: str, /) -> bytes | None:
         """The encoded value of *key* under *number*; None if there is none."""
@@ -27,23 +28,28 @@ class Reader(Protocol):
     def get_many(self, number: int, keys: Iterable[str], /) -> dict[str, bytes]:
         """The encoded values of those of *keys* that are there."""
 
-    @property
-    def scan(self) -> Scan:
-        """The keys within bounds, in the order of their UTF-8 bytes, read at the call."""
+    def count_present(self, number: int, keys: Iterable[str], /) -> int:
+        """How many of the keys are there, whatever their values are worth."""
 
-
-class Scan(Protocol):
-    """The shape of `Reader.scan`: from *lower* on, *upper* excluded."""
-
-    def __call__(
+    def scan_some(
         self,
         number: int,
         lower: str = "",
         upper: str | None = None,
         *,
         reverse: bool = False,
-        limit: int | None = None,
-    ) -> Iterator[tuple[str, bytes]]: ...
+        count_max: int | None,
+        size_max: int | None = None,
+    ) -> tuple[list[tuple[str, bytes]], bool]:
+        """The first keys from *lower*, *upper* excluded, in the order of their UTF-8 bytes, and
+        their encoded values, up to *count_max* keys, or to the one with which the values take
+        *size_max* bytes; and whether there are no more."""
+
+    def count_some(
+        self, number: int, lower: str, upper: str | None, without: Container[bytes], count_max: int
+    ) -> tuple[int, str | None]:
+        """How many of up to *count_max* keys from *lower* on are not *without*, and the key to go
+        on from; None: there are no more."""
 
 
 class OwnReader(Reader, Protocol):
@@ -56,7 +62,7 @@ class OwnReader(Reader, Protocol):
         """The thread has no more use for it."""
 
 
-class Engine(Reader, Protocol):
+class Engine(Protocol):
     """An open store."""
 
     @property
@@ -67,6 +73,10 @@ class Engine(Reader, Protocol):
     """Whether `collect_garbage` has something to free."""
 
     # Reading
+
+    @property
+    def in_line(self) -> Reader:
+        """The reader of the loop's own thread."""
 
     def refresh(self) -> None:
         """From now on reads see every commit that was made before."""

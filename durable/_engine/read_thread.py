@@ -17,7 +17,7 @@ from attrs import define, field
 
 from durable._model.errors import DurableError, InternalError, RuntimeClosed
 
-from .engine import Engine, OwnReader, Reader, Scan
+from .engine import Engine, OwnReader, Reader
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ class _Request:
 
 @define(eq=False, repr=False)
 class Reads:
-    """`get`, `get_many` and `scan` read in-line, `fetch` in the thread; for the loop's thread."""
+    """A `Reader` that reads in-line, and `fetch`, which reads in the thread. For the loop's."""
 
     _engine: Engine
     _call_soon_threadsafe: Callable[[Callable[[], None]], object]
@@ -50,16 +50,21 @@ class Reads:
     _faults: ReadFaults | None = field(default=None, kw_only=True)
     get: Callable[[int, str], bytes | None] = field(init=False)
     get_many: Callable[[int, Iterable[str]], dict[str, bytes]] = field(init=False)
-    scan: Scan = field(init=False)
+    scan_some: Any = field(init=False)
+    count_some: Any = field(init=False)
+    count_present: Any = field(init=False)
     waiting: int = field(default=0, init=False)  # fetched and not yet answered
     _queue: SimpleQueue[_Request | None] = field(factory=SimpleQueue, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
     _is_closed: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.get = self._engine.get
-        self.get_many = self._engine.get_many
-        self.scan = self._engine.scan
+        records = self._engine.in_line
+        self.get = records.get
+        self.get_many = records.get_many
+        self.scan_some = records.scan_some
+        self.count_some = records.count_some
+        self.count_present = records.count_present
 
     @property
     def inline(self) -> bool:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from attrs import frozen
 
 from .create import lengthen, sync_folder
 from .environment import Environment
-from .folder import DATA_FILE
+from .folder import DATA_FILE, read_meta
 from .lmdb_errors import unreadable
 from .lmdb_files import errno_of
+from .pages import READ_SIZE
+from .reader import Interrupted
 from .write_transaction import Databases
+
+# Where a whole copy stands while one without free pages is made of it.
+WHOLE_FOLDER = "whole"
 
 
 @frozen
@@ -75,6 +82,9 @@ def copy_file(environment: Environment, folder: str, *, compact: bool) -> None:
 
     *compact*: leave out free pages, which takes longer. Raises StoreDamaged or an OSError.
     """
+    if environment._ownership is not None:  # else it is only looked at
+        _copy_owned(environment, folder, compact)
+        return
     environment.read(lambda txn, databases: None)  # the map may have been outgrown meanwhile
     try:
         with environment.held() as handle:
@@ -83,10 +93,71 @@ def copy_file(environment: Environment, folder: str, *, compact: bool) -> None:
         if code := errno_of(error):
             raise OSError(code, os.strerror(code), folder) from error
         raise unreadable(environment.path, error) from error
-    file = os.path.join(folder, DATA_FILE)
     # The last pages may be unused, and then need not have been written.
     pages = environment._lmdb.info()["last_pgno"] + 1 if not compact else 0
-    lengthen(file, pages * environment._page_size)
+    _finish(folder, pages * environment._page_size)
+
+
+def _copy_owned(environment: Environment, folder: str, compact: bool) -> None:
+    """The same for a store that this process writes: its map may grow meanwhile, and what LMDB
+    copies by itself would be gone then. So its pages are copied one by one; a copy without free
+    pages is made of that copy."""
+    if not compact:
+        _copy_pages(environment, folder)
+        return
+    whole = os.path.join(folder, WHOLE_FOLDER)
+    os.mkdir(whole)
+    try:
+        _copy_pages(environment, whole)
+        copied = Environment.open_to_read(whole, clock=environment._clock)
+        try:
+            copy_file(copied, folder, compact=True)
+        finally:
+            copied.close()
+    finally:
+        shutil.rmtree(whole, ignore_errors=True)
+
+
+def _copy_pages(environment: Environment, folder: str) -> None:
+    source = os.path.join(environment.path, DATA_FILE)
+    reader = environment.new_reader()
+    size = 0
+
+    def copy(txn: Any, pause: Callable[[], None]) -> int:
+        # The pages of this moment are not written over while its transaction lives; others are.
+        meta = read_meta(from_fd, source)
+        if meta.txn != txn.id():
+            raise Interrupted  # there was a commit just now
+        size = (meta.last_page + 1) * meta.page_size
+        metas = os.pread(from_fd, 2 * meta.page_size, 0)
+        if read_meta(from_fd, source).txn != meta.txn:
+            raise Interrupted
+        os.ftruncate(to_fd, 0)
+        os.pwrite(to_fd, metas, 0)
+        place = len(metas)
+        while place < size and (part := os.pread(from_fd, min(READ_SIZE, size - place), place)):
+            place += os.pwrite(to_fd, part, place)
+            pause()
+        return size
+
+    with ExitStack() as stack:
+        stack.callback(reader.close)
+        from_fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+        stack.callback(os.close, from_fd)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        to_fd = os.open(os.path.join(folder, DATA_FILE), flags, 0o600)
+        stack.callback(os.close, to_fd)
+        while not size:
+            with suppress(Interrupted):
+                size = reader.read_long(copy)
+            reader.release()
+    _finish(folder, size)
+
+
+def _finish(folder: str, size: int) -> None:
+    """The copy has its length, and is on the disk."""
+    file = os.path.join(folder, DATA_FILE)
+    lengthen(file, size)
     fd = os.open(file, os.O_RDWR | os.O_CLOEXEC)
     try:
         os.fsync(fd)

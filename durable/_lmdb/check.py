@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -15,21 +16,29 @@ from attrs import define, field, frozen
 
 from durable._engine.batch import ObjectRecord
 from durable._engine.catalog import ClassRecord
-from durable._engine.codec import FORMAT_MSGPACK
+from durable._engine.checksums import is_whole
+from durable._engine.codec import Codec, MsgpackCodec
 from durable._model.clock import SystemClock
+from durable._model.errors import StoreDamaged
 from durable._model.ids import NAME_SIZE_MAX, IdFactory
 
 from . import layout
 from .byte_flags import Marks
 from .environment import Environment
-from .folder import Found, check_pages, inspect
+from .folder import DATA_FILE, Found, check_pages, inspect
 from .layout import Malformed, RecordKey
 from .long_keys import Transaction
+from .pages import unreadable_parts
+from .reader import Interrupted
+from .upgrading import protected_from
 from .write_transaction import Databases
 
 T = TypeVar("T")
 
+Decode = Callable[[bytes], Any]
+
 KEY_SIZE_MAX = 2_048
+RECORDS_PER_PAUSE = 1_000
 
 # What a number that may have records is one of: an object with an alarm, one without an alarm, of
 # which no records were met so far, and what is to be freed.
@@ -47,39 +56,85 @@ class Problem:
         return f"{self.where}: {self.what}"
 
 
-def check(store: str | os.PathLike[str] | Environment, *, values: bool = True) -> list[Problem]:
-    """Every problem of the store in a folder, or of an open one. *values*: look at their format
-    bytes too, which a codec of the program's own need not write.
+def check(
+    store: str | os.PathLike[str] | Environment,
+    *,
+    values: bool = True,
+    codec: Codec | None = None,
+) -> list[Problem]:
+    """Every problem of the store in a folder, or of an open one. *values*: decode them too, by
+    *codec* or as the library writes them; their checksums are compared whatever it says.
 
-    Raises StoreDamaged, FormatTooNew or an OSError if it cannot be opened. While an open store of
-    this process is checked its map cannot grow.
+    The file is read first, by calls that can fail: a page that the disk does not give would kill
+    whoever meets it in LMDB's map. If there is any, that is all that is said.
+
+    Raises StoreDamaged, FormatTooNew or an OSError if it cannot be opened. An open store is used
+    meanwhile as ever; when its map has to grow the check begins anew.
     """
+    decode = (codec or MsgpackCodec()).decode if values else None
     if isinstance(store, Environment):
-        return store.read(lambda txn, databases: _Check(txn, databases, values).run())
-    if inspect(os.fspath(store)) is Found.STORE:
-        check_pages(os.fspath(store))  # LMDB would trust them
+        return _unreadable(store.path) or _check_open(store, decode)
+    folder = os.fspath(store)
+    if inspect(folder) is Found.STORE:
+        if problems := _unreadable(folder):
+            return problems
+        check_pages(folder)  # LMDB would trust them
     environment = Environment.open_to_read(store, clock=SystemClock())
     try:
-        return check(environment, values=values)
+        return _check_open(environment, decode)
     finally:
         environment.close()
+
+
+def _unreadable(folder: str) -> list[Problem]:
+    file = os.path.join(folder, DATA_FILE)
+    return [
+        Problem(
+            file,
+            f"the bytes from {first:,} to {last:,} cannot be read: {error}; copy what can be read "
+            f"to another disk, and restore the rest from a backup",
+        )
+        for first, last, error in unreadable_parts(file)
+    ]
+
+
+def _check_open(environment: Environment, decode: Decode | None) -> list[Problem]:
+    reader = environment.new_reader()
+
+    def look(txn: Transaction, pause: Callable[[], None]) -> list[Problem]:
+        return _Check(txn, environment._databases, decode, pause).run()
+
+    try:
+        while True:
+            with suppress(Interrupted):
+                return reader.read_long(look)
+    finally:
+        reader.close()
 
 
 @define(eq=False)
 class _Check:
     txn: Transaction
     databases: Databases
-    values: bool
+    decode: Decode | None
+    pause: Callable[[], None]
+    protected_from: int | None = field(default=None, init=False)
     problems: list[Problem] = field(factory=list, init=False)
     classes: dict[int, ClassRecord] = field(factory=dict, init=False)
+    factories: dict[int, IdFactory] = field(factory=dict, init=False)
     numbers: Marks = field(factory=Marks, init=False)  # those that may have records
+    # What is wrong with the records under a number; whose it is is looked up at the end.
+    hurt: dict[int, list[str]] = field(factory=dict, init=False)
 
     def run(self) -> list[Problem]:
+        with suppress(Malformed):  # said by _check_meta
+            self.protected_from = protected_from(self.txn, self.databases)
         self._check_classes()
         self._check_garbage()
         self._check_objects()
         self._check_alarms()
         self._check_records()
+        self._say_whose()
         self._check_meta()
         return self.problems
 
@@ -94,7 +149,18 @@ class _Check:
             return None
 
     def _pairs(self, database: Any) -> Iterator[tuple[bytes, bytes]]:
-        return self.txn.cursor(database).iternext()
+        for count, pair in enumerate(self.txn.cursor(database).iternext()):
+            if count % RECORDS_PER_PAUSE == RECORDS_PER_PAUSE - 1:
+                self.pause()
+            yield pair
+
+    def _label(self, class_number: int, base: bytes, name: str | None = None) -> str:
+        """How an object is called: by its name or its id, and its class."""
+        factory = self.factories.get(class_number)
+        if factory is None:
+            return f"the object {base.hex()} of class {class_number}"
+        which = repr(name) if name is not None else str(factory.from_base(base, None))
+        return f"the object {which} of {self.classes[class_number].label}"
 
     # One database after the other
 
@@ -105,6 +171,7 @@ class _Check:
             if record is None:
                 continue
             self.classes[record.number] = record
+            self.factories[record.number] = IdFactory(record.unique_key)
             if record.unique_key in keys:
                 self._say(f"class {record.number}", f"its key {record.unique_key!r} is used twice")
             keys.add(record.unique_key)
@@ -121,16 +188,15 @@ class _Check:
                 self.numbers.add(number, GARBAGE)
 
     def _check_objects(self) -> None:
-        factories = {n: IdFactory(record.unique_key) for n, record in self.classes.items()}
         for key, raw in self._pairs(self.databases.objects):
             parts = self._read("objects", layout.read_object_key, key)
             if parts is None:
                 continue
-            where = _label(*parts)
-            record = self._read(where, layout.read_object, raw)
+            where = self._label(*parts)
+            record = self._read(where, layout.read_object, key, raw)
             if record is None:
                 continue
-            factory = factories.get(parts[0])
+            factory = self.factories.get(parts[0])
             if factory is None:
                 self._say(where, "there is no such class")
             elif record.name is not None:
@@ -168,7 +234,7 @@ class _Check:
             due = self._read("alarms", layout.read_alarm_key, key)
             if due is None:
                 continue
-            where = f"the alarm of {_label(due.class_number, due.base)} at {due.due_us}"
+            where = f"the alarm of {self._label(due.class_number, due.base)} at {due.due_us}"
             if raw:
                 self._say(where, "it has a value, and none is expected")
             object_key = layout.object_key(due.class_number, due.base)
@@ -176,7 +242,7 @@ class _Check:
             if found is None:
                 self._say(where, "there is no such object")
                 continue
-            record = self._read(where, layout.read_object, found)
+            record = self._read(where, layout.read_object, object_key, found)
             if record is not None and (record.alarm is None or record.alarm.due_us != due.due_us):
                 self._say(where, f"the object says {record.alarm}")
 
@@ -188,7 +254,7 @@ class _Check:
                 continue
             if tree is None or tree.number != record.number:
                 self._finish(tree)
-                tree = _Tree(self, record.number)
+                tree = _Tree(self, record.number, self.numbers.of(record.number))
             tree.add(record, value)
         self._finish(tree)
         if next(self.numbers.having(SILENT), None) is not None:
@@ -198,8 +264,8 @@ class _Check:
         """Say which objects no records were found of."""
         for key, raw in self._pairs(self.databases.objects):
             try:
-                number = layout.read_object(raw).number
-                where = _label(*layout.read_object_key(key))
+                number = layout.read_object(key, raw).number
+                where = self._label(*layout.read_object_key(key))
             except Malformed:
                 continue  # was said before
             if self.numbers.of(number) & SILENT:
@@ -208,13 +274,28 @@ class _Check:
     def _finish(self, tree: _Tree | None) -> None:
         if tree is None:
             return
-        marks = self.numbers.of(tree.number)
         self.numbers.remove(tree.number, SILENT)
-        if not marks:
-            self._say(tree.where, "its records belong to no object, and are no garbage")
+        if not tree.marks:
+            tree.say("its records belong to no object, and are no garbage")
         # What garbage has lost already is no problem.
-        if not marks & GARBAGE:
+        if not tree.marks & GARBAGE:
             tree.finish()
+
+    def _say_whose(self) -> None:
+        """Say what is wrong with records, and which objects they are of."""
+        if not self.hurt:
+            return
+        for key, raw in self._pairs(self.databases.objects):
+            try:
+                record = layout.read_object(key, raw)
+                where = self._label(*layout.read_object_key(key), record.name)
+            except Malformed:
+                continue  # was said before
+            for what in self.hurt.pop(record.number, ()):
+                self._say(where, what)
+        for number, whats in self.hurt.items():
+            for what in whats:
+                self._say(f"the number {number}", what)
 
     def _check_meta(self) -> None:
         meta = self.databases.meta
@@ -245,42 +326,70 @@ class _Tree:
 
     check: _Check
     number: int
+    marks: int  # what the number is
     # What the key of a record on a node continues, by node; the nodes that have records.
     before: dict[int, tuple[int | None, bytes]] = field(factory=dict, init=False)
     nodes: dict[int, list[bytes]] = field(factory=dict, init=False)
+    # Values of keys that are not known before the end; those that we write are known at once.
+    late: list[tuple[int, bytes, bytes]] = field(factory=list, init=False)
 
-    @property
-    def where(self) -> str:
-        return f"the number {self.number}"
+    def say(self, what: str) -> None:
+        self.check.hurt.setdefault(self.number, []).append(what)
 
     def add(self, key: RecordKey, value: bytes) -> None:
         if key.node is not None:
             self.nodes.setdefault(key.node, [])
         if key.is_pointer:
-            node = self.check._read(self.where, layout.read_number, value)
-            if node is None:
-                return
-            if node in self.before:
-                self.check._say(self.where, f"two pointers lead to the node {node}")
-            self.before[node] = (key.node, key.rest)
-            return
-        if key.node is None:
+            self._add_pointer(key, value)
+        elif key.node is None:
             self._check_key(key.rest)
+            self._check_value(key.rest, value)
         else:
             self.nodes[key.node].append(key.rest)
-        if self.check.values and value[:1] != bytes([FORMAT_MSGPACK]):
-            self.check._say(self.where, f"the value of {_short(key.rest)} has no known format")
+            start = self._start_of(key.node)
+            if start is None:
+                self.late.append((key.node, key.rest, value))
+            else:
+                self._check_value(start + key.rest, value)
+
+    def _add_pointer(self, key: RecordKey, value: bytes) -> None:
+        try:
+            node = layout.read_number(value)
+        except Malformed as error:
+            self.say(str(error))
+            return
+        if node in self.before:
+            self.say(f"two pointers lead to the node {node}")
+        self.before[node] = (key.node, key.rest)
+
+    def _check_value(self, key: bytes, record: bytes) -> None:
+        if not self.marks or self.marks & GARBAGE:
+            return  # nobody reads it
+        check, value = self.check, record
+        if is_whole(layout.identity(self.number, key), record):
+            value = record[1:-4]
+        elif check.protected_from is not None and self.number >= check.protected_from:
+            self.say(f"the value of the key {_short(key)} is damaged: its checksum does not fit")
+            return
+        if check.decode is not None:
+            try:
+                check.decode(value)
+            except StoreDamaged as error:
+                self.say(f"the value of the key {_short(key)}: {error}")
 
     def finish(self) -> None:
         for node, rests in self.nodes.items():
             start = self._start_of(node)
             if start is None:
-                self.check._say(self.where, f"no pointer leads to the node {node}")
+                self.say(f"no pointer leads to the node {node}")
                 continue
             for rest in rests:
                 self._check_key(start + rest)
         for node in self.before.keys() - self.nodes.keys():
-            self.check._say(self.where, f"a pointer leads to the node {node}, which is empty")
+            self.say(f"a pointer leads to the node {node}, which is empty")
+        for node, rest, value in self.late:
+            if (start := self._start_of(node)) is not None:
+                self._check_value(start + rest, value)
 
     def _start_of(self, node: int) -> bytes | None:
         """What all keys on *node* begin with; None if it cannot be reached."""
@@ -295,16 +404,13 @@ class _Tree:
 
     def _check_key(self, key: bytes) -> None:
         if len(key) > KEY_SIZE_MAX:
-            self.check._say(self.where, f"the key {_short(key)} takes {len(key):,} bytes")
+            self.say(f"the key {_short(key)} takes {len(key):,} bytes")
         try:
             key.decode()
         except UnicodeDecodeError as error:
-            self.check._say(self.where, f"the key {_short(key)} is no UTF-8: {error}")
-
-
-def _label(class_number: int, base: bytes) -> str:
-    return f"the object {base.hex()} of class {class_number}"
+            self.say(f"the key {_short(key)} is no UTF-8: {error}")
 
 
 def _short(key: bytes) -> str:
-    return repr(key if len(key) <= 40 else key[:40] + b"...")
+    text = key.decode(errors="backslashreplace")
+    return repr(text if len(text) <= 80 else text[:80] + "…")

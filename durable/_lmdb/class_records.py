@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from durable._engine.catalog import Catalog, Weight
+from durable._engine.checksums import value_size
 
 from . import layout, long_keys
 from .long_keys import Transaction
@@ -78,7 +79,7 @@ def _discard_objects(
     is_there = cursor.set_range(prefix)
     while is_there and count < count_max and cursor.key().startswith(prefix):
         _, base = layout.read_object_key(cursor.key())
-        record = layout.read_object(cursor.value())
+        record = layout.read_object(cursor.key(), cursor.value())
         if record.alarm is not None:
             alarm = layout.alarm_key(record.alarm.due_us, class_number, base)
             txn.delete(alarm, db=databases.alarms)
@@ -95,10 +96,10 @@ def weigh(txn: Transaction, databases: Databases, class_number: int) -> Weight:
     prefix = layout.class_prefix(class_number)
     objects = alarms = size = 0
     pairs = long_keys.between(txn.cursor(databases.objects), prefix, layout.past(prefix), False)
-    for _, raw in pairs:
-        record = layout.read_object(raw)
+    for object_key, raw in pairs:
+        record = layout.read_object(object_key, raw)
         objects += 1
         alarms += record.alarm is not None
-        for key, value in long_keys.scan(txn, record.number, b"", None, False):
-            size += len(key) + len(value)
+        for key, stored in long_keys.scan(txn, record.number, b"", None, False):
+            size += len(key) + value_size(stored)
     return Weight(objects, alarms, size)

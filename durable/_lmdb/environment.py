@@ -20,7 +20,7 @@ from attrs import define, field
 
 from durable._engine.batch import Batch, DueAlarm, ObjectRecord
 from durable._engine.catalog import Catalog, ClassRecord, Weight
-from durable._engine.engine import Scan
+from durable._engine.engine import Reader as Records
 from durable._model.clock import Clock
 from durable._model.errors import DurableError, RuntimeClosed, WrongLoop
 
@@ -50,7 +50,8 @@ from .lmdb_files import (
 )
 from .long_keys import Transaction
 from .ownership import Ownership, inspect_free
-from .reader import Reader
+from .reader import Reader, Scan
+from .upgrading import Protection, protected_from, upgrade
 from .write_transaction import Changes, Databases
 
 __all__ = ["ClassRecord", "DueAlarm", "Environment", "ObjectRecord"]
@@ -72,6 +73,7 @@ class Environment:
     _ownership: Ownership | None  # None: it is only looked at
     _map_size_max: int
     has_garbage: bool = field(default=False, init=False)
+    protection: Protection = field(init=False)
     _numbers: count[int] = field(factory=count, init=False)
     _next_number_saved: int = field(default=1, init=False)
     _write_lock: threading.Lock = field(factory=threading.Lock, init=False)
@@ -93,6 +95,7 @@ class Environment:
     get: Callable[[int, str], bytes | None] = field(init=False)
     get_many: Callable[[int, Iterable[str]], dict[str, bytes]] = field(init=False)
     scan: Scan = field(init=False)
+    in_line: Records = field(init=False)
 
     @classmethod
     def open(
@@ -142,10 +145,13 @@ class Environment:
         self._page_size = self._lmdb.stat()["psize"]
         self._map_size = self._lmdb.info()["map_size"]
         self._lock_file_seen = lock_file_of(self.path)
+        self.protection = Protection(self.path)
+        self.protection.first = self.read(protected_from)
         self._reader = self.new_reader()
         self.get = self._reader.get
         self.get_many = self._reader.get_many
         self.scan = self._reader.scan
+        self.in_line = self._reader
         meta, garbage = self._databases.meta, self._databases.garbage
         raw = self._reader.read(lambda txn: txn.get(layout.META_NEXT_NUMBER, db=meta))
         self._next_number_saved = 1 if raw is None else layout.read_number(raw)
@@ -162,7 +168,9 @@ class Environment:
 
     def new_reader(self, begin: Callable[[], Transaction] | None = None) -> Reader:
         """A reader for one more thread; its transactions are *begin*'s, if that is given."""
-        reader = Reader(begin or self._begin_read, self._refuse, self._drop_reader)
+        reader = Reader(
+            begin or self._begin_read, self._refuse, self._drop_reader, self.protection.value
+        )
         with self._map_lock:
             self._readers.append(reader)
         return reader
@@ -299,7 +307,11 @@ class Environment:
             while True:
                 try:
                     with self._lmdb.begin(write=True, db=self._databases.records) as txn:
+                        if self.protection.first is None:
+                            upgrade(txn, self._databases, self._next_number_saved)
                         result = change(txn)
+                    if self.protection.first is None:
+                        self.protection.first = self._next_number_saved
                     self._fill_file()
                     return result
                 except lmdb.MapFullError as error:

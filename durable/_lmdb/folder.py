@@ -94,7 +94,7 @@ def last_transaction(path: str) -> int:
     file = os.path.join(path, DATA_FILE)
     fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return _read_meta(fd, file).txn
+        return read_meta(fd, file).txn
     finally:
         os.close(fd)
 
@@ -108,14 +108,14 @@ def check_pages(path: str) -> None:
     fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     try:
         for _ in range(WALKS_MAX):
-            meta = _read_meta(fd, file)
+            meta = read_meta(fd, file)
             try:
                 size = os.fstat(fd).st_size
                 last_used_page(fd, meta.page_size, size, [meta.free_root, meta.main_root])
                 return
             except PageFault as error:
                 fault = error
-            if _read_meta(fd, file).txn == meta.txn:
+            if read_meta(fd, file).txn == meta.txn:
                 raise _damaged(file, str(fault)) from fault
     finally:
         os.close(fd)
@@ -153,7 +153,7 @@ def _check_file(path: str) -> bool:
         size = os.fstat(fd).st_size
         if size == 0:
             return False  # the process died when it had just made the file
-        meta = _read_meta(fd, file)
+        meta = read_meta(fd, file)
         _check_map(meta, file)
         # The last pages of the file may be unused and then need not have been written; whether it
         # is so takes a walk over all that are used, so it is asked only if they are missing.
@@ -171,7 +171,7 @@ def _check_file(path: str) -> bool:
         os.close(fd)
 
 
-def _read_meta(fd: int, file: str) -> Meta:
+def read_meta(fd: int, file: str) -> Meta:
     first = _read_meta_page(fd, file, 0)
     second = _read_meta_page(fd, file, first.page_size)
     return max(first, second, key=lambda meta: meta.txn)

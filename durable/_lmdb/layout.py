@@ -18,8 +18,9 @@ from attrs import frozen
 
 from durable._engine.batch import Alarm, DueAlarm, ObjectRecord
 from durable._engine.catalog import ClassRecord, Naming
+from durable._engine.checksums import is_protected, is_whole, protect
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 # The named databases
 META: Final = b"meta"
@@ -36,6 +37,8 @@ META_NEXT_NUMBER: Final = b"next number"
 META_NEXT_CLASS: Final = b"next class"
 META_TAGS: Final = b"tags"
 META_TAGS_OF: Final = b"tags of "
+# The first number all of whose values have checksums; 0 if it is missing. Format 1 had none.
+META_PROTECTED_FROM: Final = b"protected from"
 
 PIECE: Final = 450  # bytes of a key on one level
 POINTER_END: Final = b"\x01"
@@ -84,6 +87,12 @@ def read_format(raw: bytes) -> int:
 def top_level(number: int) -> bytes:
     """What the short keys of an object begin with."""
     return (number << 8).to_bytes(9, "big")
+
+
+def identity(number: int, key: bytes) -> bytes:
+    """What the checksum of a value begins with: whose it is, and under which key, of any length. A
+    short key stands in the file just so."""
+    return top_level(number) + key
 
 
 def node_level(number: int, node: int) -> bytes:
@@ -156,8 +165,8 @@ Fields = list[Any]
 numbers of its alarm if it has one."""
 
 
-def write_object(record: ObjectRecord) -> bytes:
-    return ormsgpack.packb(fields_of(record))
+def write_object(key: bytes, record: ObjectRecord) -> bytes:
+    return protect(key, ormsgpack.packb(fields_of(record)))
 
 
 def fields_of(record: ObjectRecord) -> Fields:
@@ -168,8 +177,8 @@ def fields_of(record: ObjectRecord) -> Fields:
     return fields
 
 
-def read_object(raw: bytes) -> ObjectRecord:
-    return object_of(read_object_fields(raw))
+def read_object(key: bytes, raw: bytes) -> ObjectRecord:
+    return object_of(read_object_fields(key, raw))
 
 
 def object_of(fields: Fields) -> ObjectRecord:
@@ -177,9 +186,9 @@ def object_of(fields: Fields) -> ObjectRecord:
     return ObjectRecord(number, created_us, name, Alarm(*alarm) if alarm else None)
 
 
-def read_object_fields(raw: bytes) -> Fields:
+def read_object_fields(key: bytes, raw: bytes) -> Fields:
     # A listing reads a million of these, and a match statement would take most of its time.
-    fields = _unpack(raw)
+    fields = _unpack(raw[1:-4] if is_whole(key, raw) else _unprotected(raw))
     if (
         type(fields) is not list
         or len(fields) not in {3, 7}
@@ -232,11 +241,11 @@ def write_class(record: ClassRecord) -> bytes:
     fields: list[Any] = [record.unique_key, record.name, record.script]
     if record.is_deleted or record.former:
         fields += [record.is_deleted, record.former]
-    return ormsgpack.packb(fields)
+    return protect(class_key(record.number), ormsgpack.packb(fields))
 
 
 def read_class(key: bytes, raw: bytes) -> ClassRecord:
-    match _unpack(raw):
+    match _unpack(raw[1:-4] if is_whole(key, raw) else _unprotected(raw)):
         case [str(unique_key), str(name), str() | None as script]:
             return ClassRecord(read_class_number(key), unique_key, name, script)
         case [str(unique_key), str(name), str() | None as script, bool(is_deleted), list(pairs)]:
@@ -304,6 +313,16 @@ def read_garbage_key(raw: bytes) -> int:
     if len(raw) != 1 + NUMBER_SIZE or not raw.startswith(_GARBAGE_RECORDS):
         raise Malformed(f"{raw.hex()} is no key of garbage")
     return read_number(raw[1:])
+
+
+def _unprotected(raw: bytes) -> bytes:
+    """A record whose checksum does not fit, if it is one of format 1, which had none.
+
+    One that has lost its mark is not taken for such: the checksum behind it is no MessagePack.
+    """
+    if is_protected(raw):
+        raise Malformed(f"{raw[:80].hex()} is damaged: its checksum does not fit")
+    return raw
 
 
 def _unpack(raw: bytes) -> Any:

@@ -64,6 +64,14 @@ def taken_away(path: str, error: OSError) -> CommitFailed:
     )
 
 
+def damaged_value(path: str, number: int, key: bytes) -> StoreDamaged:
+    return StoreDamaged(
+        f"the value of the key {key.decode(errors='replace')!r:.80} is damaged: its checksum does "
+        f"not fit. It is under the number {number} in the store {path!r}; run `durable check` on "
+        f"the folder, and take the object from a backup, or put or delete the key"
+    )
+
+
 def not_written(path: str, code: int, error: Exception, size: int) -> DurableError:
     """A commit of *size* bytes did not succeed; *code* is the system's error number, or 0."""
     # LMDB says EIO when only a part of what it wrote went in, as on a disk that is just full.

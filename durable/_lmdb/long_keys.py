@@ -7,7 +7,9 @@ with the first and the last of that.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, overload
+
+from attrs import define
 
 from .layout import (
     NUMBER_SIZE,
@@ -36,7 +38,10 @@ class Cursor(Protocol):
     def key(self) -> bytes: ...
     def value(self) -> bytes: ...
     def delete(self) -> bool: ...
+    @overload
     def iternext(self) -> Iterator[tuple[bytes, bytes]]: ...
+    @overload
+    def iternext(self, *, values: Literal[False]) -> Iterator[bytes]: ...
     def iterprev(self) -> Iterator[tuple[bytes, bytes]]: ...
 
 
@@ -124,42 +129,55 @@ def scan(
     txn: Transaction, number: int, lower: bytes, upper: bytes | None, reverse: bool
 ) -> Iterator[tuple[bytes, bytes]]:
     """The keys from *lower*, *upper* excluded, and their values, in order."""
-    yield from _scan(txn, number, top_level(number), b"", lower, upper, reverse)
+    yield from _Scan(txn, number, reverse).level(top_level(number), b"", lower, upper)
 
 
-def _scan(
-    txn: Transaction,
-    number: int,
-    level: bytes,
-    before: bytes,
-    lower: bytes,
-    upper: bytes | None,
-    reverse: bool,
-    way: tuple[int, ...] = (),
-) -> Iterator[tuple[bytes, bytes]]:
-    """What stands on *level* between the bounds; *before* is what its keys continue, and *way* the
-    nodes that led there."""
-    start = level + (lower if len(lower) <= PIECE else lower[:PIECE] + POINTER_END)
-    stop = _stop(level, upper)
-    size, pointer_size = len(level), len(level) + POINTER_REST_SIZE
-    cursor = txn.cursor()
-    for key, value in between(cursor, start, stop, reverse):
-        if len(key) < pointer_size:
-            yield before + key[size:], value
-            continue
-        piece, node = key[size:-1], read_number(value)
-        if node in way:
-            raise Malformed(f"node {node} of object {number} is inside of itself")
-        yield from _scan(
-            txn,
-            number,
-            node_level(number, node),
-            before + piece,
-            lower[PIECE:] if lower.startswith(piece) else b"",
-            upper[PIECE:] if upper is not None and upper.startswith(piece) else None,
-            reverse,
-            (*way, node),
-        )
+def keys(txn: Transaction, number: int, lower: bytes, upper: bytes | None) -> Iterator[bytes]:
+    """The same keys, without a look at their values."""
+    scan = _Scan(txn, number, reverse=False, values=False)
+    for key, _ in scan.level(top_level(number), b"", lower, upper):
+        yield key
+
+
+@define(eq=False)
+class _Scan:
+    txn: Transaction
+    number: int
+    reverse: bool
+    values: bool = True
+
+    def level(
+        self,
+        level: bytes,
+        before: bytes,
+        lower: bytes,
+        upper: bytes | None,
+        way: tuple[int, ...] = (),
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """What stands on *level* between the bounds; *before* is what its keys continue, and *way*
+        the nodes that led there."""
+        start = level + (lower if len(lower) <= PIECE else lower[:PIECE] + POINTER_END)
+        stop = _stop(level, upper)
+        size, pointer_size = len(level), len(level) + POINTER_REST_SIZE
+        cursor = self.txn.cursor()
+        if self.values:
+            pairs = between(cursor, start, stop, self.reverse)
+        else:
+            pairs = _keys_between(cursor, start, stop)
+        for key, value in pairs:
+            if len(key) < pointer_size:
+                yield before + key[size:], value
+                continue
+            piece, node = key[size:-1], read_number(value if self.values else cursor.value())
+            if node in way:
+                raise Malformed(f"node {node} of object {self.number} is inside of itself")
+            yield from self.level(
+                node_level(self.number, node),
+                before + piece,
+                lower[PIECE:] if lower.startswith(piece) else b"",
+                upper[PIECE:] if upper is not None and upper.startswith(piece) else None,
+                (*way, node),
+            )
 
 
 def _stop(level: bytes, upper: bytes | None) -> bytes:
@@ -185,6 +203,15 @@ def between(
             if pair[0] < start:
                 return
             yield pair
+
+
+def _keys_between(cursor: Cursor, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The keys alone: to make a value of each would take longer than all else."""
+    if cursor.set_range(start):
+        for key in cursor.iternext(values=False):
+            if key >= stop:
+                return
+            yield key, b""
 
 
 def _last_node(txn: Transaction, number: int) -> int:

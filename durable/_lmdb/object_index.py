@@ -14,8 +14,9 @@ from .write_transaction import Databases
 def find(
     txn: Transaction, databases: Databases, class_number: int, base: bytes
 ) -> ObjectRecord | None:
-    raw = txn.get(layout.object_key(class_number, base), db=databases.objects)
-    return None if raw is None else layout.read_object(raw)
+    key = layout.object_key(class_number, base)
+    raw = txn.get(key, db=databases.objects)
+    return None if raw is None else layout.read_object(key, raw)
 
 
 def objects(
@@ -26,7 +27,7 @@ def objects(
     start = prefix if after is None else layout.object_key(class_number, after) + b"\0"
     pairs = long_keys.between(txn.cursor(databases.objects), start, layout.past(prefix), False)
     return [
-        (layout.read_object_key(key)[1], layout.read_object(raw))
+        (layout.read_object_key(key)[1], layout.read_object(key, raw))
         for key, raw in islice(pairs, count_max)
     ]
 

@@ -11,6 +11,9 @@ import struct
 
 NO_PAGE = 2**64 - 1
 
+READ_SIZE = 1 << 20
+PART_SIZE = 4_096  # what a disk gives or does not give, at least
+
 PAGE_HEADER = struct.Struct("=QHHHH")  # page number, pad, flags, lower and upper bound
 _NODE = struct.Struct("=HHHH")  # size or child (low, high), flags or child, key size
 _U64 = struct.Struct("=Q")
@@ -22,6 +25,38 @@ _BIG, _SUBTREE = 0x01, 0x02
 
 class PageFault(Exception):
     """A page that is used is not in the file, or is not what it must be."""
+
+
+def unreadable_parts(file: str) -> list[tuple[int, int, str]]:
+    """Which parts of *file* the disk does not give: the first and the last byte of each, and why.
+
+    To read tells by an error what LMDB's map tells by a signal that ends the process.
+    """
+    found: list[tuple[int, int, str]] = []
+    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        place, end = 0, os.fstat(fd).st_size
+        step = READ_SIZE
+        while place < end:
+            try:
+                os.pread(fd, step, place)
+            except OSError as error:
+                if step > PART_SIZE:
+                    step = PART_SIZE  # look closer
+                    continue
+                _add_part(found, place, min(place + step, end) - 1, error.strerror or str(error))
+            place += step
+            if place % READ_SIZE == 0:
+                step = READ_SIZE
+    finally:
+        os.close(fd)
+    return found
+
+
+def _add_part(found: list[tuple[int, int, str]], first: int, last: int, why: str) -> None:
+    if found and found[-1][1] == first - 1 and found[-1][2] == why:
+        first = found.pop()[0]
+    found.append((first, last, why))
 
 
 def last_used_page(fd: int, page_size: int, size: int, roots: list[int]) -> int:

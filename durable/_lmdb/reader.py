@@ -8,40 +8,76 @@ reader slots as readers.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Container, Iterable, Iterator
 from itertools import islice
-from typing import NoReturn, TypeVar
+from typing import NoReturn, Protocol, TypeVar
+from zlib import crc32
 
 from attrs import define, field
 
+from durable._engine.checksums import WHOLE
+
 from . import long_keys
-from .layout import PIECE, top_level
+from .layout import PIECE, identity, top_level
 from .long_keys import Transaction
 
 T = TypeVar("T")
 
 
+PAUSE_S = 0.000_2
+
+
+class Interrupted(Exception):
+    """The map had to grow while one moment was looked at."""
+
+
+class Scan(Protocol):
+    """The shape of `Reader.scan`: from *lower* on, *upper* excluded."""
+
+    def __call__(
+        self,
+        number: int,
+        lower: str = "",
+        upper: str | None = None,
+        *,
+        reverse: bool = False,
+        limit: int | None = None,
+    ) -> Iterator[tuple[str, bytes]]: ...
+
+
 @define(eq=False, slots=True)
 class Reader:
-    """What is stored, as it was when the transaction began."""
+    """What is stored, as it was when the transaction began. No value that is damaged is given:
+    StoreDamaged is raised in its place."""
 
     _begin: Callable[[], Transaction]
     _refuse: Callable[[Exception], NoReturn]  # raises what an error means to those above
     _drop: Callable[[Reader], None]  # the engine need not know of it any more
+    # What a record is worth whose checksum does not fit: the number, the key and the record.
+    _unprotected: Callable[[int, bytes, bytes], bytes]
     _txn: Transaction | None = field(default=None, init=False)
     # Growing the map takes the locks of all readers.
     lock: threading.Lock = field(factory=threading.Lock, init=False)
 
     def get(self, number: int, key: str) -> bytes | None:
         encoded = key.encode()
+        whose = top_level(number) + encoded
         try:
             with self.lock:
                 txn = self._txn or self._renew()
                 if len(encoded) <= PIECE:
-                    return txn.get(top_level(number) + encoded)
-                return long_keys.find(txn, number, encoded)
+                    record = txn.get(whose)
+                else:
+                    record = long_keys.find(txn, number, encoded)
         except Exception as error:
             self._refuse(error)
+        if record is None:
+            return None
+        # is_whole() and what it allows, without the call.
+        if crc32(record, crc32(whose)) == WHOLE:
+            return record[1:-4]
+        return self._unprotected(number, encoded, record)
 
     def get_many(self, number: int, keys: Iterable[str]) -> dict[str, bytes]:
         """The values of those that are there."""
@@ -50,12 +86,23 @@ class Reader:
             with self.lock:
                 txn = self._txn or self._renew()
                 for key in keys:
-                    value = long_keys.find(txn, number, key.encode())
-                    if value is not None:
-                        found[key] = value
+                    encoded = key.encode()
+                    record = long_keys.find(txn, number, encoded)
+                    if record is not None:
+                        found[key] = self._value(number, encoded, record)
         except Exception as error:
             self._refuse(error)
         return found
+
+    def count_present(self, number: int, keys: Iterable[str]) -> int:
+        """How many of the keys are there, whatever their values are worth."""
+        try:
+            with self.lock:
+                txn = self._txn or self._renew()
+                found = [long_keys.find(txn, number, key.encode()) for key in keys]
+        except Exception as error:
+            self._refuse(error)
+        return len(found) - found.count(None)
 
     def scan(
         self,
@@ -67,20 +114,84 @@ class Reader:
         limit: int | None = None,
     ) -> Iterator[tuple[str, bytes]]:
         """The keys from *lower*, *upper* excluded, in UTF-8 order; read at the call."""
+        return iter(self.scan_some(number, lower, upper, reverse=reverse, count_max=limit)[0])
+
+    def scan_some(
+        self,
+        number: int,
+        lower: str = "",
+        upper: str | None = None,
+        *,
+        reverse: bool = False,
+        count_max: int | None,
+        size_max: int | None = None,
+    ) -> tuple[list[tuple[str, bytes]], bool]:
+        """The first of them, up to *count_max* keys, or to the one with which the values take
+        *size_max* bytes; and whether there are no more."""
+        until = None if upper is None else upper.encode()
+        found: list[tuple[str, bytes]] = []
+        room = size_max
+        try:
+            with self.lock:
+                txn = self._txn or self._renew()
+                for key, record in long_keys.scan(txn, number, lower.encode(), until, reverse):
+                    if len(found) == count_max or (room is not None and room <= 0):
+                        return found, False
+                    value = self._value(number, key, record)
+                    found.append((key.decode(), value))
+                    if room is not None:
+                        room -= len(value)
+        except Exception as error:
+            self._refuse(error)
+        return found, True
+
+    def count_some(
+        self, number: int, lower: str, upper: str | None, without: Container[bytes], count_max: int
+    ) -> tuple[int, str | None]:
+        """How many of up to *count_max* keys from *lower* on are not *without*, and the key to go
+        on from; None: there are no more."""
         until = None if upper is None else upper.encode()
         try:
             with self.lock:
                 txn = self._txn or self._renew()
-                pairs = long_keys.scan(txn, number, lower.encode(), until, reverse)
-                return iter([(key.decode(), value) for key, value in islice(pairs, limit)])
+                keys = long_keys.keys(txn, number, lower.encode(), until)
+                some = list(islice(keys, count_max))
+                count = sum([key not in without for key in some]) if without else len(some)
+                return count, some[-1].decode() + "\0" if len(some) == count_max else None
         except Exception as error:
             self._refuse(error)
+
+    def _value(self, number: int, key: bytes, record: bytes) -> bytes:
+        if crc32(record, crc32(identity(number, key))) == WHOLE:
+            return record[1:-4]
+        return self._unprotected(number, key, record)
 
     def read(self, look: Callable[[Transaction], T]) -> T:
         """What *look* finds. The map cannot grow meanwhile."""
         try:
             with self.lock:
                 return look(self._txn or self._renew())
+        except Exception as error:
+            self._refuse(error)
+
+    def read_long(self, look: Callable[[Transaction, Callable[[], None]], T]) -> T:
+        """What *look* finds at one moment. It is given a function to call now and then, so that the
+        map can grow: then the moment is lost, and Interrupted raised."""
+        try:
+            with self.lock:
+                txn = self._txn or self._renew()
+
+                def pause() -> None:
+                    self.lock.release()
+                    try:
+                        # Not 0: those that wait for the lock shall have it.
+                        time.sleep(PAUSE_S)
+                    finally:
+                        self.lock.acquire()
+                    if self._txn is not txn:
+                        raise Interrupted
+
+                return look(txn, pause)
         except Exception as error:
             self._refuse(error)
 

@@ -9,16 +9,16 @@ Alarms that the disk has do not ring: they are the owner's. Those that are set h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from itertools import count, islice
 
 from attrs import define, evolve, field
 
 from durable._engine.batch import UNCHANGED, Alarm, Batch, DueAlarm, ObjectRecord
 from durable._engine.catalog import Catalog
-from durable._engine.engine import Scan
 
 from .environment import Environment
+from .reader import Scan
 
 # Far above those that the owner gives out meanwhile.
 FIRST_NUMBER = 1 << 62
@@ -45,6 +45,7 @@ class ScratchEnvironment(Environment):
         self.has_garbage = False
         self._get_below, self._scan_below = self.get, self.scan
         self.get, self.get_many, self.scan = self._get, self._get_many, self._scan
+        self.in_line = self
 
     # Reading
 
@@ -78,6 +79,31 @@ class ScratchEnvironment(Environment):
                 merged[key] = value
         pairs = ((key, merged[key]) for key in sorted(merged, key=str.encode, reverse=reverse))
         return iter(list(islice(((k, v) for k, v in pairs if v is not None), limit)))
+
+    def scan_some(
+        self,
+        number: int,
+        lower: str = "",
+        upper: str | None = None,
+        *,
+        reverse: bool = False,
+        count_max: int | None,
+        size_max: int | None = None,
+    ) -> tuple[list[tuple[str, bytes]], bool]:
+        # The size is left out of account: what lies above is in memory already.
+        limit = None if count_max is None else count_max + 1
+        found = list(self._scan(number, lower, upper, reverse=reverse, limit=limit))
+        return found[:count_max], limit is None or len(found) < limit
+
+    def count_some(
+        self, number: int, lower: str, upper: str | None, without: Container[bytes], count_max: int
+    ) -> tuple[int, str | None]:
+        found = [key for key, _ in self._scan(number, lower, upper, limit=count_max)]
+        count = sum([key.encode() not in without for key in found])
+        return count, found[-1] + "\0" if len(found) == count_max else None
+
+    def count_present(self, number: int, keys: Iterable[str]) -> int:
+        return len(self._get_many(number, keys))
 
     def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
         key = (class_number, base)

@@ -15,7 +15,8 @@ from attrs import define, field
 
 from durable._engine.batch import DueAlarm, ObjectRecord
 from durable._engine.catalog import Catalog
-from durable._model.errors import DurableError
+from durable._engine.checksums import is_whole, value_size
+from durable._model.errors import DurableError, StoreDamaged
 
 from . import class_records, layout, long_keys, object_index
 from .environment import Environment
@@ -40,6 +41,12 @@ Weight = tuple[int, int]
 Row = tuple[bytes, Fields, Weight | None]
 """An object of a listing: its base, its record as it is stored, and its weight, unless that was not
 asked for or there is too much to weigh in one step: then it takes steps of its own."""
+
+
+class Damaged(bytes):
+    """In the place of an encoded value: a record whose checksum does not fit, as it stands."""
+
+    __slots__ = ()
 
 
 class MomentLost(DurableError):
@@ -101,8 +108,19 @@ class View:
     def scan(
         self, number: int, lower: str, upper: str | None
     ) -> tuple[list[tuple[str, bytes]], bool]:
-        """Some keys of an object from *lower* on, their encoded values, and whether that is all."""
-        return self.read(_scan, number, lower, upper)
+        """Some keys of an object from *lower* on, their encoded values, and whether that is all.
+
+        A value that is damaged is a `Damaged`.
+        """
+        return self.read(_scan, number, lower, upper, self._value)
+
+    def _value(self, number: int, key: bytes, record: bytes) -> bytes:
+        if is_whole(layout.identity(number, key), record):
+            return record[1:-4]
+        try:
+            return self.environment.protection.value(number, key, record)
+        except StoreDamaged:
+            return Damaged(record)
 
     def alarmed(
         self, after: DueAlarm | None, count_max: int
@@ -171,7 +189,7 @@ def _rows(
 ) -> list[Row]:
     pairs = islice(_objects(txn, databases, class_number, after), count_max)
     return [
-        (layout.read_object_key(k)[1], layout.read_object_fields(raw), None) for k, raw in pairs
+        (layout.read_object_key(k)[1], layout.read_object_fields(k, raw), None) for k, raw in pairs
     ]
 
 
@@ -208,17 +226,22 @@ def _weigh(cursor: Cursor, number: int, count_max: int) -> Weight | None:
         if keys == count_max or len(key) == _POINTER_SIZE:
             return None
         keys += 1
-        size += len(key) + len(cursor.value())
+        size += len(key) + value_size(cursor.value())
         is_there = cursor.next()
     return keys, size - keys * len(level)
 
 
 def _scan(
-    txn: Transaction, databases: Databases, number: int, lower: str, upper: str | None
+    txn: Transaction,
+    databases: Databases,
+    number: int,
+    lower: str,
+    upper: str | None,
+    value_of: Callable[[int, bytes, bytes], bytes],
 ) -> tuple[list[tuple[str, bytes]], bool]:
     until = None if upper is None else upper.encode()
     pairs = long_keys.scan(txn, number, lower.encode(), until, False)
-    return _step_of((key.decode(), value) for key, value in pairs)
+    return _step_of((key.decode(), value_of(number, key, record)) for key, record in pairs)
 
 
 def _step_of(pairs: Iterable[tuple[str, bytes]]) -> tuple[list[tuple[str, bytes]], bool]:

@@ -21,6 +21,7 @@ from durable._engine.batch import (
     Unchanged,
     Unread,
 )
+from durable._engine.checksums import protect
 
 from . import long_keys
 from .layout import (
@@ -67,14 +68,14 @@ class Changes:
         put = self.txn.put
         for batch in group:
             place = batch.place
-            record = place.record
+            known = place.record
             # Most batches change nothing of their object's record, and must cost little more than
             # the puts: they pass here.
             if (
                 batch.alarm is not UNCHANGED
                 or batch.wipe
-                or not isinstance(record, ObjectRecord)
-                or (record.name is None and place.name is not None)
+                or not isinstance(known, ObjectRecord)
+                or (known.name is None and place.name is not None)
             ):
                 if batch.is_empty:
                     continue
@@ -86,10 +87,13 @@ class Changes:
                 if value is None:
                     long_keys.remove(self.txn, number, encoded)
                     self._diminished[place] = None
-                elif len(encoded) <= PIECE:
-                    put(level + encoded, value)
+                    continue
+                whose = level + encoded
+                record = protect(whose, value)
+                if len(encoded) <= PIECE:
+                    put(whose, record)
                 else:
-                    long_keys.put(self.txn, number, encoded, value)
+                    long_keys.put(self.txn, number, encoded, record)
         for place in self._diminished:
             self._forget_if_empty(place)
 
@@ -133,7 +137,7 @@ class Changes:
         if record is UNREAD:
             key = object_key(place.class_number, place.base)
             raw = self.txn.get(key, db=self.databases.objects)
-            record = None if raw is None else read_object(raw)
+            record = None if raw is None else read_object(key, raw)
             self._set(place, record)
         assert not isinstance(record, Unread)
         return record
@@ -146,7 +150,7 @@ class Changes:
         if record is None:
             self.txn.delete(key, db=self.databases.objects)
         else:
-            self.txn.put(key, write_object(record), db=self.databases.objects)
+            self.txn.put(key, write_object(key, record), db=self.databases.objects)
             if before is None or before.number != record.number:
                 self.number_max = max(self.number_max, record.number)
         alarm_before = None if before is None else before.alarm

@@ -136,9 +136,13 @@ class KeyValues:
         allow_concurrency: bool = False,
         no_cache: bool = False,
     ) -> dict[str, Any]:
-        """The pairs whose keys lie within the bounds, in key order. See `Storage.list`."""
+        """The pairs whose keys lie within the bounds, in key order. See `Storage.list`.
+
+        All of it is read in-line, and nothing else runs meanwhile: of many keys take parts, with
+        *limit* and *start_after*, or call `ctx.storage.list`.
+        """
         records = self._records
-        return records.now(
+        return records.all_now(
             records.find_list(
                 start=start,
                 start_after=start_after,
@@ -148,6 +152,21 @@ class KeyValues:
                 limit=limit,
                 no_cache=no_cache,
             )
+        )
+
+    def count(
+        self,
+        *,
+        start: str | None = None,
+        start_after: str | None = None,
+        end: str | None = None,
+        prefix: str | None = None,
+        allow_concurrency: bool = False,
+    ) -> int:
+        """How many keys lie within the bounds. See `Storage.count`."""
+        records = self._records
+        return records.all_now(
+            records.count(start=start, start_after=start_after, end=end, prefix=prefix)
         )
 
     def __repr__(self) -> str:

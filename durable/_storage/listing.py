@@ -1,6 +1,7 @@
-"""Listing: which keys a `list()` is about. Pure functions; bounds as in Cloudflare's runtime.
+"""Listing: which keys a `list()` or a `count()` is about. Pure functions.
 
-Keys are ordered by their UTF-8 bytes, which is how Python orders valid str, by code point.
+The bounds are as in Cloudflare's runtime. Keys are ordered by their UTF-8 bytes, which is how
+Python orders valid str, by code point.
 """
 
 from __future__ import annotations
@@ -13,7 +14,12 @@ _SURROGATES = range(0xD800, 0xE000)
 
 
 def bounds(
-    *, start: str | None, start_after: str | None, end: str | None, prefix: str | None
+    call: str,
+    *,
+    start: str | None,
+    start_after: str | None,
+    end: str | None,
+    prefix: str | None,
 ) -> Span | None:
     """The keys asked for, as lower <= key < upper; None: there can be none.
 
@@ -22,8 +28,8 @@ def bounds(
     """
     if start is not None and start_after is not None:
         raise ValueError(
-            "list() cannot be called with both start and start_after values. Give start to begin "
-            "with that key, start_after to begin behind it"
+            f"{call} cannot be called with both start and start_after values. Give start to begin "
+            f"with that key, start_after to begin behind it"
         )
     lower = ""
     if start is not None:

@@ -22,7 +22,7 @@ from durable._model.limits import Limits
 from .arguments import HOW_TO_PUT, UNSET, Unset, check_key, check_keys, check_pairs
 from .cache import UNKNOWN, Cache, Known
 from .listing import bounds, check_limit
-from .spans import Span, is_below
+from .parts import KEYS_PER_PART, Count, KnownList, Parts, StoredList
 from .write_buffer import CANNOT_DELETE_ALL, WriteBuffer
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+IN_PARTS = (StoredList, KnownList, Count)
 
 
 class Miss(Generic[T]):
@@ -128,38 +130,31 @@ class Records:
         reverse: bool,
         limit: int | None,
         no_cache: bool,
-    ) -> dict[str, Any] | Miss[dict[str, Any]]:
+    ) -> dict[str, Any] | Parts[dict[str, Any]]:
         self.gate.check()
-        span = bounds(start=start, start_after=start_after, end=end, prefix=prefix)
+        span = bounds("list()", start=start, start_after=start_after, end=end, prefix=prefix)
         limit = check_limit(limit)
         if span is None:
             return {}
-        decode = self.decode
         known = self.cache.select(span, reverse=reverse, limit=limit)
-        if known is not None:
-            return {key: decode(value) for key, value in known}
-        return self._scan(span, reverse, limit, no_cache)
+        if known is None:
+            return StoredList(
+                self.cache, self.decode, self._number, span, reverse, limit, not no_cache
+            )
+        if len(known) > KEYS_PER_PART:
+            return KnownList(known, self.decode)
+        decode = self.decode
+        return {key: decode(value) for key, value in known}
 
-    def _scan(
-        self, span: Span, reverse: bool, limit: int | None, no_cache: bool
-    ) -> Miss[dict[str, Any]]:
-        cache, decode = self.cache, self.decode
-        number, epoch = self._number, cache.epoch
-        dirty = cache.dirty_in(span)
-        # As many more as may turn out to be deleted.
-        ask = limit and limit + sum([value is None for value in dirty.values()])
-
-        def take(stored: list[tuple[str, bytes]]) -> dict[str, Any]:
-            seen = span if ask is None or len(stored) < ask else _seen(span, stored, reverse)
-            overriding = {key: value for key, value in dirty.items() if _is_in(key, seen)}
-            if not no_cache:
-                cache.learn_span(epoch, seen, stored, overriding)
-            merged = _merge(stored, overriding, reverse) if overriding else stored
-            return {key: decode(value) for key, value in merged[:limit]}
-
-        return Miss(
-            lambda reader: list(reader.scan(number, *span, reverse=reverse, limit=ask)), take
-        )
+    def count(
+        self, *, start: str | None, start_after: str | None, end: str | None, prefix: str | None
+    ) -> int | Parts[int]:
+        self.gate.check()
+        span = bounds("count()", start=start, start_after=start_after, end=end, prefix=prefix)
+        if span is None:
+            return 0
+        known = self.cache.select(span, reverse=False, limit=None)
+        return Count(self.cache, self._number, span) if known is None else len(known)
 
     # Writing
 
@@ -237,7 +232,7 @@ class Records:
             return count
         number = self._number
         return Miss(
-            lambda reader: reader.get_many(number, unknown), lambda stored: count + len(stored)
+            lambda reader: reader.count_present(number, unknown), lambda stored: count + stored
         )
 
     def delete_all(self, *, allow_unconfirmed: bool) -> None:
@@ -274,10 +269,50 @@ class Records:
         self.reads.fetch(found.read, on_done, on_failed)
         return wait
 
+    def answer_parts(self, found: T | Parts[T], *, holds: bool) -> Answer[T]:
+        """Of a list or a count: one that takes a single part is read as everything else is."""
+        if not isinstance(found, IN_PARTS):
+            return Ready(cast("T", found))
+        parts = cast("Parts[T]", found)
+        if self.reads.inline and parts.take(parts.read(self.reads)):
+            return Ready(parts.result)
+        wait: StorageWait[T] = StorageWait(self.gate, holds=holds)
+        read = self.buffer.begin_read()
+
+        def on_done(part: Any) -> None:
+            try:
+                is_done = parts.take(part)
+                if not is_done:
+                    self.gate.check()  # of an object that broke meanwhile nothing more is read
+                    self.reads.fetch(parts.read, on_done, on_failed)
+            except Exception as error:
+                self.buffer.end_read(read)
+                wait.fail(error)
+            else:
+                if is_done:
+                    self.buffer.end_read(read)
+                    wait.finish(parts.result)
+
+        def on_failed(error: DurableError) -> None:
+            self.buffer.end_read(read)
+            wait.fail(error)
+
+        self.reads.fetch(parts.read, on_done, on_failed)
+        return wait
+
     def now(self, found: T | Miss[T]) -> T:
         if isinstance(found, Miss):
             return cast("T", found.take(found.read(self.reads)))
         return found
+
+    def all_now(self, found: T | Parts[T]) -> T:
+        """A list or a count, with all of its parts."""
+        if not isinstance(found, IN_PARTS):
+            return cast("T", found)
+        parts = cast("Parts[T]", found)
+        while not parts.take(parts.read(self.reads)):
+            pass
+        return parts.result
 
     def _check_keys(self, keys: Iterable[str], call: str) -> Iterable[str]:
         return check_keys(keys, call, self.limits.key_size_max, self.limits.keys_per_call_max)
@@ -289,24 +324,3 @@ class Records:
         assert number
         assert not self.cache.is_whole
         return number
-
-
-def _seen(span: Span, stored: list[tuple[str, bytes]], reverse: bool) -> Span:
-    """The part of *span* that a list has seen which its limit cut short."""
-    last = stored[-1][0]
-    return (last, span[1]) if reverse else (span[0], last + "\0")
-
-
-def _is_in(key: str, span: Span) -> bool:
-    return span[0] <= key and is_below(key, span[1])
-
-
-def _merge(
-    stored: list[tuple[str, bytes]], overriding: Mapping[str, Known], reverse: bool
-) -> list[tuple[str, bytes]]:
-    merged: dict[str, Known] = {**dict(stored), **overriding}
-    return [
-        (key, value)
-        for key in sorted(merged, reverse=reverse)
-        if (value := merged[key]) is not None
-    ]

@@ -76,6 +76,7 @@ class Transaction(Operations):
 
     get = while_it_runs(Operations.get)
     list = while_it_runs(Operations.list)
+    count = while_it_runs(Operations.count)
     put = while_it_runs(Operations.put)
     delete = while_it_runs(Operations.delete)
     get_alarm = while_it_runs(Operations.get_alarm)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -13,8 +14,10 @@ from typing import TextIO
 import click
 
 from durable import operate
-from durable.operate import Existing
+from durable._lmdb.create import sync_folder
+from durable.operate import Existing, Found
 
+from .checking import printable
 from .printing import progress, size, utf8_stdout
 
 LOOK_S = 0.2
@@ -26,8 +29,10 @@ LOOK_S = 0.2
 @click.argument("name_or_id", metavar="[NAME_OR_ID]]", required=False)
 @click.option("-o", "--output", default="-", help="The file to write; - is the standard output.")
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
-def export(folder: str, cls: str | None, name_or_id: str | None, output: str, force: bool) -> None:
+def export(folder: str, cls: str | None, name_or_id: str | None, output: str, force: bool) -> int:
     """Write all objects of FOLDER, those of CLASS, or one, as lines of JSON.
+
+    A value that is damaged is left out, which is said; the status is 1 then.
 
     They are of one moment. Until they are written, the file of a store in use grows by what its
     program writes, so give it a file, not a slow reader.
@@ -40,10 +45,20 @@ def export(folder: str, cls: str | None, name_or_id: str | None, output: str, fo
                 cls=cls,
                 name_or_id=name_or_id,
                 on_object=_now_and_then(say),
+                on_damaged=_say_damaged,
             )
             file.flush()
-    if output != "-":
-        click.echo(f"{carried.objects:,} objects with {carried.values:,} values", err=True)
+    left_out = f", {carried.damaged:,} damaged ones left out" if carried.damaged else ""
+    if output != "-" or carried.damaged:
+        what = f"{carried.objects:,} objects with {carried.values:,} values{left_out}"
+        click.echo(what, err=True)
+    return 1 if carried.damaged else 0
+
+
+def _say_damaged(found: Found, key: str, why: str) -> None:
+    which = str(found.id) if found.name is None else repr(found.name)
+    what = f"the value of the key {key!r} of the object {which} of {found.cls.label}: {why}"
+    click.echo(printable(f"left out: {what}"), err=True)
 
 
 def _now_and_then(say: Callable[[str], None]) -> Callable[[int], None]:
@@ -80,13 +95,18 @@ def _open_output(output: str, force: bool) -> Iterator[TextIO]:
     target = os.path.realpath(output)  # a link stays one
     if not os.path.isdir(os.path.dirname(target)):
         raise FileNotFoundError(errno.ENOENT, "its folder is not there", output)
-    part = f"{target}.part"
+    # A name of its own: another export to the same file, under way or killed, is not in the way.
+    part = f"{target}.{secrets.token_hex(4)}.part"
     try:
-        with open(part, "w", encoding="utf-8", newline="\n") as file:
+        with open(part, "x", encoding="utf-8", newline="\n") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if not force and os.path.lexists(target):
+            why = "another file has come there meanwhile; --force writes over it"
+            raise FileExistsError(errno.EEXIST, why, output)
         os.replace(part, target)
+        sync_folder(os.path.dirname(target))
     except BaseException:
         with suppress(OSError):
             os.unlink(part)
@@ -137,14 +157,13 @@ def copy(folder: str, target: str, compact: bool) -> None:
 
     def work() -> None:
         try:
-            operate.copy(folder, target, compact=compact)
+            operate.copy(folder, target, compact=compact, part=part)
         except BaseException as error:
             errors.append(error)
 
     # LMDB copies in one call, which nothing can interrupt: the thread is left behind then.
     thread = threading.Thread(target=work, daemon=True)
     part = operate.part_of(target)
-    is_ours = not os.path.lexists(part)
     try:
         with progress("copying") as say:
             thread.start()
@@ -153,8 +172,7 @@ def copy(folder: str, target: str, compact: bool) -> None:
                 with suppress(OSError):
                     say(size(sum(entry.stat().st_size for entry in os.scandir(part))))
     except KeyboardInterrupt:
-        if is_ours:
-            shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)
         raise
     if errors:
         raise errors[0]

@@ -40,11 +40,16 @@ from .watching import NotRunning, events, tops
 
 def check(store: str | os.PathLike[str] | Runtime, *, values: bool = True) -> list[Problem]:
     """Everything that is wrong with the store in a folder, or that of an open runtime; reads all of
-    it. *values*: look at their format too, which a codec of the program's own need not write.
+    it, so call it in a thread. *values*: decode them too, as the library or the codec of the
+    runtime does; else only their checksums are compared.
 
-    Raises StoreDamaged, FormatTooNew or an OSError if it cannot be opened.
+    A page that the disk does not give is said, and ends the check. Raises StoreDamaged,
+    FormatTooNew or an OSError if the store cannot be opened.
     """
-    return check_store(store._environment if isinstance(store, Runtime) else store, values=values)
+    if isinstance(store, Runtime):
+        codec = store._services.codec
+        return check_store(store._environment, values=values, codec=codec)
+    return check_store(store, values=values)
 
 
 __all__ = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
 
 from durable._lmdb.backup import copy_file
@@ -12,53 +13,59 @@ from durable._lmdb.environment import Environment
 from durable._model.clock import SystemClock
 from durable._runtime.runtime import Runtime
 
-PART = ".part"
-
 
 def copy(
     store: str | os.PathLike[str] | Runtime,
     target: str | os.PathLike[str],
     *,
     compact: bool = False,
+    part: str | os.PathLike[str] | None = None,
 ) -> None:
     """Copy the store in a folder, or that of an open runtime, to the folder *target*, which must
-    not be there or be empty. Blocks; call it in a thread.
+    not be there or be empty. Blocks; call it in a thread. Nobody who uses the store waits for it.
 
-    *compact*: leave out free pages. The copy takes its place at the end, complete and synced; until
-    then it is `TARGET.part`, which may be thrown away. Raises FileExistsError, StoreDamaged,
-    FormatTooNew, OSError; then there is no copy.
+    *compact*: leave out free pages; of a runtime's store this takes the room of two copies. The
+    copy takes its place at the end, complete and synced; until then it is *part*, by default
+    `part_of(target)`, which may be thrown away and is in the way of no other copy. Raises
+    FileExistsError, StoreDamaged, FormatTooNew, OSError; then there is no copy.
     """
     target = os.path.abspath(os.fspath(target))
     if os.path.lexists(target) and not (os.path.isdir(target) and not os.listdir(target)):
-        raise FileExistsError(errno.EEXIST, "a copy is made only where nothing is", target)
+        raise _occupied(target)
+    part = part_of(target) if part is None else os.fspath(part)
     if isinstance(store, Runtime):
-        _copy(store._environment, target, compact)
+        _copy(store._environment, target, part, compact)
         return
     environment = Environment.open_to_read(store, clock=SystemClock())
     try:
-        _copy(environment, target, compact)
+        _copy(environment, target, part, compact)
     finally:
         environment.close()
 
 
 def part_of(target: str | os.PathLike[str]) -> str:
-    """Where a copy to *target* grows until it is complete."""
-    return os.path.abspath(os.fspath(target)) + PART
+    """Where a copy to *target* can grow until it is complete: another name at each call."""
+    return f"{os.path.abspath(os.fspath(target))}.{secrets.token_hex(4)}.part"
 
 
-def _copy(environment: Environment, target: str, compact: bool) -> None:
-    part = part_of(target)
+def _occupied(target: str) -> FileExistsError:
+    return FileExistsError(errno.EEXIST, "a copy is made only where nothing is", target)
+
+
+def _copy(environment: Environment, target: str, part: str, compact: bool) -> None:
     try:
-        os.mkdir(part)
-    except FileExistsError:
-        why = "a copy is under way there, or was killed: wait for it, or remove this"
-        raise FileExistsError(errno.EEXIST, why, part) from None
+        os.mkdir(part, 0o700)
     except FileNotFoundError:
         why = "the copy's folder goes into one that is there"
         raise FileNotFoundError(errno.ENOENT, why, os.path.dirname(target)) from None
     try:
         copy_file(environment, part, compact=compact)
-        os.rename(part, target)
+        try:
+            os.rename(part, target)
+        except OSError as error:
+            if error.errno in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
+                raise _occupied(target) from None  # by another copy, meanwhile
+            raise
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise

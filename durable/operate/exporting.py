@@ -24,6 +24,7 @@ class Carried:
     objects: int
     values: int
     skipped: int = 0
+    damaged: int = 0  # values that were left out of the file
 
 
 def export(
@@ -33,12 +34,14 @@ def export(
     cls: str | None = None,
     name_or_id: str | None = None,
     on_object: Callable[[int], object] = lambda count: None,
+    on_damaged: Callable[[Found, str, str], object] = lambda found, key, why: None,
 ) -> Carried:
     """Write all objects of *store*, those of one class, or one, to *file*: as they were at one
     moment, while the store may go on being used. Its file grows by what is written meanwhile, as
     `Store.one_moment` says.
 
-    *on_object* is told after each object how many there are. Raises UnknownClass, UnknownObject,
+    *on_object* is told after each object how many there are, and *on_damaged* of each value that is
+    left out since it is damaged: whose it is, its key, and why. Raises UnknownClass, UnknownObject,
     MomentLost.
     """
     found: Iterable[Found]
@@ -51,13 +54,17 @@ def export(
             found = store.objects(cls)
         if cls is not None:
             store.cls(cls)  # raises before anything is written
-        return _write(store, file, found, on_object)
+        return _write(store, file, found, on_object, on_damaged)
 
 
 def _write(
-    store: Store, file: TextIO, found: Iterable[Found], on_object: Callable[[int], object]
+    store: Store,
+    file: TextIO,
+    found: Iterable[Found],
+    on_object: Callable[[int], object],
+    on_damaged: Callable[[Found, str, str], object],
 ) -> Carried:
-    objects = values = 0
+    objects = values = damaged = 0
     current: StoredClass | None = None
     _line(file, {"format": FORMAT, "version": VERSION})
     for each in found:
@@ -66,6 +73,10 @@ def _write(
             _line(file, {"class": _class(current)})
         _line(file, {"object": _object(each)})
         for key, value in store.items(each):
+            if isinstance(value, Unreadable) and value.is_damaged:
+                on_damaged(each, key, value.why)
+                damaged += 1
+                continue
             if isinstance(value, Unreadable):
                 encoded = base64.b64encode(value.encoded).decode()
                 _line(file, {"key": key, "encoded": encoded})
@@ -75,7 +86,7 @@ def _write(
         objects += 1
         on_object(objects)
     _line(file, {"end": {"objects": objects, "values": values}})
-    return Carried(objects, values)
+    return Carried(objects, values, damaged=damaged)
 
 
 def _class(cls: StoredClass) -> dict[str, Any]:

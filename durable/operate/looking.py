@@ -20,11 +20,12 @@ from attrs import define, field, frozen
 
 from durable._engine.batch import Alarm, DueAlarm, ObjectRecord
 from durable._engine.catalog import ClassRecord
+from durable._engine.checksums import is_protected
 from durable._engine.codec import Codec, MsgpackCodec
 from durable._lmdb.backup import Measures, measure
 from durable._lmdb.environment import Environment
 from durable._lmdb.layout import Fields, object_of
-from durable._lmdb.snapshot import Row, View, view_of
+from durable._lmdb.snapshot import Damaged, Row, View, view_of
 from durable._model.clock import SystemClock
 from durable._model.errors import DurableError, StoreDamaged, UnknownClass
 from durable._model.ids import BASE_SIZE, IdFactory, ObjectId
@@ -77,10 +78,11 @@ class Found:
 
 @frozen
 class Unreadable:
-    """In the place of a value that cannot be decoded: its bytes, and why."""
+    """In the place of a value that cannot be decoded: its bytes as they are stored, and why."""
 
     encoded: bytes
     why: str
+    is_damaged: bool = False  # by its checksum; else another codec may understand it
 
 
 @frozen
@@ -254,7 +256,8 @@ class Store:
         end: str | None = None,
         limit: int | None = None,
     ) -> Iterator[tuple[str, bytes]]:
-        """The same with the values as they stand on the disk."""
+        """The same with the values as the codec wrote them; of one that is damaged there are the
+        bytes of the whole record."""
         lower = prefix if start is None else max(prefix, start, key=str.encode)
         for key, encoded in islice(self._records(found.number, lower, end), limit):
             if not key.startswith(prefix):
@@ -272,10 +275,12 @@ class Store:
                 lower = step[-1][0] + "\0"
 
     def _decode(self, encoded: bytes) -> Any:
+        if isinstance(encoded, Damaged):
+            return Unreadable(bytes(encoded), "its checksum does not fit", is_damaged=True)
         try:
             return self._codec.decode(encoded)
         except StoreDamaged as error:
-            return Unreadable(encoded, str(error))
+            return Unreadable(encoded, str(error), is_damaged=is_protected(encoded))
 
     def weigh(self, found: Found) -> Weight:
         """How many keys and bytes; reads all of them."""

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from durable._engine.batch import Alarm, ObjectRecord
+from durable._engine.catalog import ClassRecord
+from durable._engine.checksums import protect
 from durable._lmdb import layout
 from durable._lmdb.check import check
 from durable._lmdb.environment import Environment
@@ -19,6 +21,7 @@ from durable._lmdb.layout import (
     node_level,
     object_key,
     top_level,
+    write_class,
     write_class_number,
     write_number,
     write_object,
@@ -31,6 +34,14 @@ BASE = base_of("front page")
 STRANGER = bytes(16)
 PIECE = b"k" * 450
 Damage = Callable[[Any, Databases], Any]
+
+
+def put_object(txn: Any, databases: Databases, key: bytes, record: ObjectRecord) -> None:
+    txn.put(key, write_object(key, record), db=databases.objects)
+
+
+def put_record(txn: Any, key: bytes, value: bytes = VALUE) -> None:
+    txn.put(key, protect(key, value))
 
 
 @pytest.fixture
@@ -56,9 +67,11 @@ RECORD = ObjectRecord(1, 1, "front page", None)
 
 DAMAGES: list[tuple[str, Damage]] = [
     ("belong to no object", lambda t, d: t.put(top_level(9) + b"a", VALUE)),
-    ("no known format", lambda t, d: t.put(top_level(1) + b"a", b"\x07")),
-    ("no known format", lambda t, d: t.put(top_level(1) + b"a", b"")),
-    ("no UTF-8", lambda t, d: t.put(top_level(1) + b"\xff", VALUE)),
+    ("'a' is damaged", lambda t, d: t.put(top_level(1) + b"a", VALUE)),
+    ("'a' is damaged", lambda t, d: t.put(top_level(1) + b"a", b"")),
+    ("format byte 7", lambda t, d: put_record(t, top_level(1) + b"a", b"\x07")),
+    ("is empty, which no value is", lambda t, d: put_record(t, top_level(1) + b"a", b"")),
+    ("no UTF-8", lambda t, d: put_record(t, top_level(1) + b"\xff")),
     ("is no key of a record", lambda t, d: t.put(write_number(1) + b"\x05", VALUE)),
     ("longer than", lambda t, d: t.put(top_level(1) + b"a" * 460, VALUE)),
     ("node 1, which is empty", lambda t, d: t.delete(node_level(1, 2) + b"k" * 100)
@@ -74,30 +87,29 @@ DAMAGES: list[tuple[str, Damage]] = [
     ("the format is missing", lambda t, d: t.delete(layout.META_FORMAT, db=d.meta)),
     ("is no format", lambda t, d: t.put(layout.META_FORMAT, b"x", db=d.meta)),
     ("is not in the index", lambda t, d: t.delete(alarm_key(50, 1, BASE), db=d.alarms)),
-    ("the object says None", lambda t, d: t.put(object_key(1, BASE), write_object(RECORD),
-        db=d.objects)),
+    ("the object says None", lambda t, d: put_object(t, d, object_key(1, BASE), RECORD)),
     ("the object says Alarm", lambda t, d: t.put(alarm_key(51, 1, BASE), b"", db=d.alarms)),
     ("there is no such object", lambda t, d: t.put(alarm_key(51, 1, STRANGER), b"", db=d.alarms)),
     ("is no key of an alarm", lambda t, d: t.put(b"x", b"", db=d.alarms)),
     ("has a value", lambda t, d: t.put(alarm_key(50, 1, BASE), b"x", db=d.alarms)),
-    ("name of another object", lambda t, d: t.put(object_key(1, STRANGER),
-        write_object(ObjectRecord(5, 1, "front page", None)), db=d.objects)),
-    ("neither a key nor an alarm", lambda t, d: t.put(object_key(1, STRANGER),
-        write_object(ObjectRecord(5, 1, None, None)), db=d.objects)),
-    ("another object's too", lambda t, d: t.put(object_key(1, STRANGER),
-        write_object(ObjectRecord(1, 1, None, None)), db=d.objects)),
-    ("no number of an object", lambda t, d: t.put(object_key(1, STRANGER),
-        write_object(ObjectRecord(0, 1, None, None)), db=d.objects)),
-    ("there is no such class", lambda t, d: t.put(object_key(8, STRANGER),
-        write_object(ObjectRecord(5, 1, None, None)), db=d.objects)),
+    ("name of another object", lambda t, d: put_object(t, d, object_key(1, STRANGER),
+        ObjectRecord(5, 1, "front page", None))),
+    ("neither a key nor an alarm", lambda t, d: put_object(t, d, object_key(1, STRANGER),
+        ObjectRecord(5, 1, None, None))),
+    ("another object's too", lambda t, d: put_object(t, d, object_key(1, STRANGER),
+        ObjectRecord(1, 1, None, None))),
+    ("no number of an object", lambda t, d: put_object(t, d, object_key(1, STRANGER),
+        ObjectRecord(0, 1, None, None))),
+    ("there is no such class", lambda t, d: put_object(t, d, object_key(8, STRANGER),
+        ObjectRecord(5, 1, None, None))),
     ("is no record of an object", lambda t, d: t.put(object_key(1, BASE), b"\x93\x01\x02\x03",
         db=d.objects)),
-    ("is no MessagePack", lambda t, d: t.put(object_key(1, BASE), b"\xc1", db=d.objects)),
+    ("its checksum does not fit", lambda t, d: t.put(object_key(1, BASE), b"\xc1", db=d.objects)),
     ("is no key of an object", lambda t, d: t.put(b"x", b"", db=d.objects)),
     ("is garbage", lambda t, d: t.put(garbage_key(1), b"", db=d.garbage)),
     ("is no key of garbage", lambda t, d: t.put(b"\x00", b"", db=d.garbage)),
-    ("is used twice", lambda t, d: t.put(class_key(2), t.get(class_key(1), db=d.classes),
-        db=d.classes)),
+    ("is used twice", lambda t, d: t.put(class_key(2),
+        write_class(ClassRecord(2, "Counter", "Other")), db=d.classes)),
     ("is no record of a class", lambda t, d: t.put(class_key(1), b"\xc0", db=d.classes)),
 ]  # fmt: skip
 
@@ -112,8 +124,8 @@ def test_each_kind_of_damage_is_found(store: Environment, what: str, damage: Dam
 
 
 def test_a_codec_of_the_programs_own_is_no_damage(store: Environment) -> None:
-    """The format byte of values can be left unchecked."""
-    store._write(lambda txn: txn.put(top_level(1) + b"a", b"json"))
+    """How values are written can be left unchecked; whether they are whole is checked."""
+    store._write(lambda txn: put_record(txn, top_level(1) + b"a", b"json"))
 
     assert check(store)
     assert check(store, values=False) == []

@@ -43,7 +43,10 @@ def test_inline_reads_are_the_environments_own(store: Environment) -> None:
     assert reads.inline
     assert reads.get(place.number, "a") == VALUE
     assert reads.get_many(place.number, ["a", "c"]) == {"a": VALUE}
-    assert list(reads.scan(place.number, reverse=True)) == [("b", VALUE), ("a", VALUE)]
+    assert reads.scan_some(place.number, reverse=True, count_max=None) == (
+        [("b", VALUE), ("a", VALUE)],
+        True,
+    )
     reads.close()
 
 

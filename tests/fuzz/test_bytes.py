@@ -31,7 +31,7 @@ READERS: list[Callable[[bytes], Any]] = [
     layout.read_number,
     layout.read_record_key,
     layout.read_object_key,
-    layout.read_object,
+    lambda raw: layout.read_object(b"key", raw),
     layout.read_alarm_key,
     layout.read_class_number,
     lambda raw: layout.read_class(layout.class_key(1), raw),
@@ -55,13 +55,13 @@ def test_the_record_of_an_object_comes_back_or_is_malformed(
     record: ObjectRecord, change: st.DataObject
 ) -> None:
     """As it is, and with one byte of it changed."""
-    raw = layout.write_object(record)
-    assert layout.read_object(raw) == record
+    raw = layout.write_object(b"key", record)
+    assert layout.read_object(b"key", raw) == record
 
     place = change.draw(st.integers(0, len(raw) - 1))
     changed = raw[:place] + bytes([change.draw(st.integers(0, 255))]) + raw[place + 1 :]
     with contextlib.suppress(Malformed):
-        layout.read_object(changed)
+        layout.read_object(b"key", changed)
 
 
 @given(number=U32, key=TEXT, name=TEXT, script=st.none() | TEXT, is_deleted=st.booleans())

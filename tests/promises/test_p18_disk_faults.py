@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 import durable
 import durable.testing
+from durable import operate
 
 from .conftest import Start, Store
 
@@ -130,6 +132,37 @@ async def test_garbage_in_the_place_of_the_file_is_a_clear_error(tmp_path: Path)
     with pytest.raises(durable.StoreDamaged):
         async with store.open():
             raise AssertionError("opened")
+
+
+def rot(folder: Path, good: bytes, bad: bytes) -> None:
+    """Change bytes of the store's file, wherever they are in it."""
+    data = max(folder.iterdir(), key=lambda path: path.stat().st_size)
+    contents = data.read_bytes()
+    assert good in contents
+    data.write_bytes(contents.replace(good, bad))
+
+
+@pytest.mark.parametrize("reads", ["inline", "thread"])
+async def test_a_value_that_has_rotted_is_never_returned(tmp_path: Path, reads: Any) -> None:
+    """Reading it is an error that names the key; all else goes on, and the key can be put anew."""
+    store = Store(tmp_path / "store")
+    async with store.open() as runtime:
+        keeper = runtime.namespace(Keeper).get_by_name("site")
+        await keeper.keep("good", "kept")
+        await keeper.keep("bad", "a value of some length")
+    rot(store.folder, b"of some length", b"of some lengxh")
+
+    async with store.open(reads=reads) as runtime:
+        keeper = runtime.namespace(Keeper).get_by_name("site")
+        with pytest.raises(durable.StoreDamaged, match=r"'bad' is damaged"):
+            await keeper.all()
+        (problem,) = await anyio.to_thread.run_sync(operate.check, runtime)
+        assert "'site' of Keeper" in problem.where
+        assert "'bad'" in problem.what
+
+        await keeper.keep("bad", "whole")
+        assert await keeper.all() == {"bad": "whole", "good": "kept"}
+        assert await anyio.to_thread.run_sync(operate.check, runtime) == []
 
 
 async def test_a_reader_that_fails_is_told(

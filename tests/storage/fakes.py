@@ -6,7 +6,7 @@ apart from that; reads of the reader thread wait until they are finished.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Container, Generator, Iterable
 from typing import Any
 
 from attrs import define, field
@@ -113,16 +113,33 @@ class FakeDisk:
         stored = self.stored.get(number, {})
         return {key: stored[key] for key in keys if key in stored}
 
-    def scan(
-        self, number: int, lower: str, upper: str | None, *, reverse: bool, limit: int | None
-    ) -> Iterator[tuple[str, bytes]]:
+    def scan_some(
+        self,
+        number: int,
+        lower: str,
+        upper: str | None,
+        *,
+        reverse: bool,
+        count_max: int | None,
+        size_max: int | None = None,
+    ) -> tuple[list[tuple[str, bytes]], bool]:
         self.asked += 1
         pairs = [
             (key, value)
             for key, value in sorted(self.stored.get(number, {}).items(), reverse=reverse)
             if lower <= key and (upper is None or key < upper)
         ]
-        return iter(pairs[:limit])
+        return pairs[:count_max], count_max is None or len(pairs) <= count_max
+
+    def count_some(
+        self, number: int, lower: str, upper: str | None, without: Container[bytes], count_max: int
+    ) -> tuple[int, str | None]:
+        pairs, is_last = self.scan_some(number, lower, upper, reverse=False, count_max=count_max)
+        count = sum(key.encode() not in without for key, _ in pairs)
+        return count, None if is_last else pairs[-1][0] + "\0"
+
+    def count_present(self, number: int, keys: Iterable[str]) -> int:
+        return len(self.get_many(number, keys))
 
     def fetch(
         self,

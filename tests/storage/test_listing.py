@@ -28,7 +28,11 @@ def test_bounds_are_a_filter_over_utf8_order(
     ]
 
     span = bounds(
-        start=None if after else start, start_after=start if after else None, end=end, prefix=prefix
+        "list()",
+        start=None if after else start,
+        start_after=start if after else None,
+        end=end,
+        prefix=prefix,
     )
 
     found = [] if span is None else [key for key in sorted(keys) if _is_in(key, span)]
@@ -45,7 +49,7 @@ def test_what_follows_a_prefix_is_never_a_surrogate(prefix: str, after: str | No
 
 def test_start_and_start_after_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="both start and start_after"):
-        bounds(start="a", start_after="b", end=None, prefix=None)
+        bounds("list()", start="a", start_after="b", end=None, prefix=None)
 
 
 @pytest.mark.parametrize("limit", [0, -1])

@@ -200,7 +200,8 @@ def look(environment: Environment, class_number: int, base: bytes) -> State | No
         if record is None:
             return State()
         pairs = long_keys.scan(txn, record.number, b"", None, False)
-        found = {key.decode(): MsgpackCodec().decode(value) for key, value in pairs}
+        decode = MsgpackCodec().decode
+        found = {key.decode(): decode(stored[1:-4]) for key, stored in pairs}  # all protected
         due_us = None if record.alarm is None else record.alarm.scheduled_us
         if found.get("due") != due_us or found.get(PAIR[0]) != found.get(PAIR[1]):
             return None

@@ -1,0 +1,47 @@
+"""Formats: which one a store has, and how one of an older format becomes one of this.
+
+It does so in the first transaction that writes anything, and not by being opened. Its values stay
+as they are until they are written again; what is written has a checksum.
+"""
+
+from __future__ import annotations
+
+from attrs import define
+
+from . import layout
+from .lmdb_errors import damaged_value
+from .long_keys import Transaction
+from .write_transaction import Databases
+
+
+@define(eq=False)
+class Protection:
+    """Which values of an open store must have a checksum that fits."""
+
+    path: str
+    first: int | None = None  # those under the numbers from this one on; None: none need have one
+
+    def value(self, number: int, key: bytes, record: bytes) -> bytes:
+        """What a record is worth whose checksum does not fit: it is the value itself, if it may be
+        one of format 1. Raises StoreDamaged."""
+        if self.first is None or number < self.first:
+            # It may begin with the mark, which its codec knows. The library's own refuses it.
+            return record
+        raise damaged_value(self.path, number, key)
+
+
+def protected_from(txn: Transaction, databases: Databases) -> int | None:
+    """The first number all of whose values have checksums; None: no value need have one, since
+    nothing has been written in this format."""
+    raw = txn.get(layout.META_FORMAT, db=databases.meta)
+    if raw is None or layout.read_format(raw) < layout.FORMAT:
+        return None
+    first = txn.get(layout.META_PROTECTED_FROM, db=databases.meta)
+    return 0 if first is None else layout.read_number(first)
+
+
+def upgrade(txn: Transaction, databases: Databases, next_number: int) -> None:
+    """The store has this format from now on. No record is under *next_number* or above it."""
+    first = layout.write_number(next_number)
+    txn.put(layout.META_PROTECTED_FROM, first, db=databases.meta)
+    txn.put(layout.META_FORMAT, layout.write_format(layout.FORMAT), db=databases.meta)

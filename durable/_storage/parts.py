@@ -1,0 +1,185 @@
+"""Lists and counts, read in parts: however much there is, the event loop goes on meanwhile.
+
+Rule: what they say is as it was at the call. What was written before and the disk may not have yet
+is kept here and overrides it; what is written later leaves only when the reading has ended.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+from attrs import define, field
+
+from .cache import Cache, Known
+from .spans import Span
+
+if TYPE_CHECKING:
+    from durable._engine.engine import Reader
+
+R_co = TypeVar("R_co", covariant=True)
+
+# A part ends with so many keys, or with so many bytes of values.
+KEYS_PER_PART: Final = 1_000
+PART_SIZE_MAX: Final = 1 << 20
+KEYS_PER_COUNT: Final = 10_000
+# A longer list teaches the cache nothing: to take it in would hold up the loop, and to keep it
+# would cost all other objects their part of the cache.
+KEYS_LEARNED_MAX: Final = 20_000
+
+Pairs = list[tuple[str, bytes]]
+
+
+class Parts(Protocol[R_co]):
+    """An answer that is put together part by part."""
+
+    @property
+    def result(self) -> R_co:
+        """What there is so far."""
+
+    def read(self, reader: Reader, /) -> Any:
+        """Ask the disk for the next part; on any thread."""
+
+    def take(self, part: Any, /) -> bool:
+        """Take it in. Returns whether it was the last one."""
+
+
+@define(eq=False)
+class StoredList:
+    """A list of what the disk has, under what was written and may not be there yet."""
+
+    _cache: Cache
+    _decode: Callable[[bytes], Any]
+    _number: int
+    _span: Span
+    _reverse: bool
+    _limit: int | None
+    _learns: bool
+    result: dict[str, Any] = field(factory=dict, init=False)
+    _left: Span = field(init=False)
+    _dirty: dict[str, Known] = field(init=False)
+    _dirty_keys: list[str] = field(init=False)  # sorted
+    _deleted: int = field(init=False)  # so many of what the disk has are not there, at most
+    _epoch: int = field(init=False)
+    _stored: Pairs = field(factory=list, init=False)  # all of it, to be learned at the end
+
+    def __attrs_post_init__(self) -> None:
+        self._left = self._span
+        self._epoch = self._cache.epoch
+        self._dirty = self._cache.dirty_in(self._span)
+        self._dirty_keys = sorted(self._dirty)
+        self._deleted = sum([value is None for value in self._dirty.values()])
+
+    def read(self, reader: Reader) -> tuple[Pairs, bool]:
+        count_max = KEYS_PER_PART
+        if self._limit is not None:
+            count_max = min(count_max, self._limit - len(self.result) + self._deleted)
+        return reader.scan_some(
+            self._number, *self._left,
+            reverse=self._reverse, count_max=count_max, size_max=PART_SIZE_MAX,
+        )  # fmt: skip
+
+    def take(self, part: tuple[Pairs, bool]) -> bool:
+        stored, is_last = part
+        lower, upper = self._left
+        seen = self._left
+        if not is_last:
+            last = stored[-1][0]
+            seen = (last, upper) if self._reverse else (lower, last + "\0")
+            self._left = (lower, last) if self._reverse else (last + "\0", upper)
+        overriding = self._overriding(seen)
+        self._note(stored)
+        merged = merge(stored, overriding, self._reverse) if overriding else stored
+        if self._limit is not None:
+            merged = merged[: self._limit - len(self.result)]
+        decode = self._decode
+        self.result.update([(key, decode(value)) for key, value in merged])
+        is_done = is_last or len(self.result) == self._limit
+        if is_done and self._learns:
+            whole = (seen[0], self._span[1]) if self._reverse else (self._span[0], seen[1])
+            self._cache.learn_span(self._epoch, whole, self._stored, self._overriding(whole))
+        return is_done
+
+    def _overriding(self, span: Span) -> dict[str, Known]:
+        keys = self._dirty_keys
+        if not keys:
+            return {}
+        lower, upper = span
+        first = bisect_left(keys, lower)
+        last = len(keys) if upper is None else bisect_left(keys, upper)
+        return {key: self._dirty[key] for key in keys[first:last]}
+
+    def _note(self, stored: Pairs) -> None:
+        if not self._learns:
+            return
+        self._stored += stored
+        if len(self._stored) > KEYS_LEARNED_MAX:
+            self._learns = False
+            self._stored = []
+
+
+@define(eq=False)
+class KnownList:
+    """A list of what the cache has: nothing is read, but to decode it takes its time."""
+
+    _pairs: Pairs
+    _decode: Callable[[bytes], Any]
+    result: dict[str, Any] = field(factory=dict, init=False)
+    _taken: int = field(default=0, init=False)
+
+    def read(self, reader: Reader) -> None:
+        """Nothing."""
+
+    def take(self, part: None) -> bool:
+        decode = self._decode
+        first, size = self._taken, 0
+        while self._taken < len(self._pairs):
+            key, value = self._pairs[self._taken]
+            self.result[key] = decode(value)
+            self._taken += 1
+            size += len(value)
+            if self._taken - first == KEYS_PER_PART or size >= PART_SIZE_MAX:
+                break
+        return self._taken == len(self._pairs)
+
+
+@define(eq=False)
+class Count:
+    """How many keys there are in a span."""
+
+    _cache: Cache
+    _number: int
+    _span: Span
+    result: int = field(init=False)
+    _lower: str = field(init=False)
+    # These are counted already: as what they are and not as what the disk has of them.
+    _without: frozenset[bytes] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        dirty = self._cache.dirty_in(self._span)
+        self._lower = self._span[0]
+        self._without = frozenset(map(str.encode, dirty))
+        self.result = sum([value is not None for value in dirty.values()])
+
+    def read(self, reader: Reader) -> tuple[int, str | None]:
+        return reader.count_some(
+            self._number, self._lower, self._span[1], self._without, KEYS_PER_COUNT
+        )
+
+    def take(self, part: tuple[int, str | None]) -> bool:
+        count, following = part
+        self.result += count
+        if following is None:
+            return True
+        self._lower = following
+        return False
+
+
+def merge(stored: Pairs, overriding: Mapping[str, Known], reverse: bool) -> Pairs:
+    merged: dict[str, Known] = {**dict(stored), **overriding}
+    return [
+        (key, value)
+        for key in sorted(merged, reverse=reverse)
+        if (value := merged[key]) is not None
+    ]
