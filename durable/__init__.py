@@ -47,6 +47,7 @@ from durable._model.errors import (
 from durable._model.ids import ObjectId
 from durable._model.limits import Limits
 from durable._model.messages import Request, Response
+from durable._model.signal import Signal
 from durable._model.websocket import WebSocket
 from durable._runtime.env import Env
 from durable._runtime.namespace import Namespace, StoredObject
@@ -88,6 +89,7 @@ __all__ = [
     "RemoteFunction",
     "Request",
     "Response",
+    "Signal",
     "Runtime",
     "RuntimeClosed",
     "State",

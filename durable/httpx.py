@@ -116,12 +116,19 @@ def _request(request: Any) -> Request:
             body = request.content
         except _library(request).RequestNotRead:
             body = request.stream
-    return Request(str(request.url), method=request.method, headers=headers, body=body)
+    # To follow a redirect, or not to, is the client's business.
+    made = Request(str(request.url), method=request.method, headers=headers, redirect="manual")
+    made._set_content(body)
+    return made
 
 
 def _response(request: Any, response: Response) -> Any:
     library = _library(request)
-    headers = [(name.lower(), value) for name, value in response.headers.items()]
+    # As bytes, or the client would take them to be ASCII.
+    headers = [
+        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in response.headers.items()
+    ]
     body = _stream_class(library)(request, response.stream())
     return library.Response(response.status, headers=headers, stream=body)
 

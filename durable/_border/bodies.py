@@ -7,20 +7,32 @@ generator.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Generator
 from contextvars import copy_context
-from typing import Any
+from typing import Any, Protocol
 from weakref import ref
+
+from yarl import URL
 
 from durable._gates.answers import when_done
 from durable._gates.delivery import CURRENT
 from durable._model.errors import WebSocketClosed
-from durable._model.messages import Request, Response
+from durable._model.messages import REDIRECT_STATUSES, Redirect, Request, Response
 from durable._object.events import Event, itself
 from durable._object.host import Host
 from durable._object.services import Services
 
 from .streams import Channel, Stream, end_with
+
+REDIRECTS_MAX = 20
+"""How many redirects of one call are followed, as in Cloudflare's runtime."""
+
+
+class OneTime(enum.Enum):
+    """In the place of a body that cannot be sent again: it is a stream, and is not to be kept."""
+
+    STREAM = "stream"
 
 
 class Fetch(Event[Response]):
@@ -29,12 +41,20 @@ class Fetch(Event[Response]):
     Tasks that the handler has started know the call as long as they live. So it does not keep a web
     socket that its caller has taken: dropped by the caller, that one is gone. So it is if the
     caller has given up, and nobody awaits the answer when it comes.
+
+    A redirect is followed by the one who awaits the answer, so that a call costs nothing for it.
     """
 
-    __slots__ = ("awaiting", "request")
+    __slots__ = ("awaiting", "content", "followed", "hops", "redirect", "request", "stub")
 
     awaiting: int  # how many do; not set before the first
     request: Request
+    # For following a redirect: what it was sent by, and the body if that can be sent again.
+    stub: Fetches
+    content: bytes | OneTime | None
+    redirect: Redirect
+    hops: int  # redirects before this call; not set for the first one
+    followed: Fetch  # the call that it was redirected to; not set before
 
     def begin(self) -> Any:
         body = self.body
@@ -52,6 +72,8 @@ class Fetch(Event[Response]):
             answer: Any = yield from super().__await__()
         except BaseException:
             self.awaiting -= 1
+            if not self.awaiting and not self._is_done:
+                self.request.signal._abort()
             when_done(self, self._given_up)
             raise
         self.awaiting -= 1
@@ -59,6 +81,10 @@ class Fetch(Event[Response]):
         if response is None:
             raise WebSocketClosed("the answer was awaited before, and its socket dropped since")
         self._keep_weakly(response)
+        if response.status in REDIRECT_STATUSES and self.redirect != "manual":
+            followed = self._follow(response)
+            if followed is not None:
+                return (yield from followed.__await__())
         return response
 
     def _given_up(self) -> None:
@@ -69,6 +95,59 @@ class Fetch(Event[Response]):
         if response.websocket is not None:
             taken: Any = ref(response)
             self._value = taken
+
+    def _follow(self, response: Response) -> Fetch | None:
+        """The call that *response* redirects to; None if it does not say where."""
+        if self.redirect == "error":
+            raise TypeError(
+                f"{self.request!r} was answered with a redirect ({response.status}), and its "
+                f'redirect mode is "error"; give redirect="manual" to see the response'
+            )
+        location = response.headers.get("location")
+        if location is None:
+            return None
+        if not hasattr(self, "followed"):
+            hops = getattr(self, "hops", 0) + 1
+            if hops > REDIRECTS_MAX:
+                raise TypeError(f"Too many redirects: more than {REDIRECTS_MAX}, to {location} now")
+            request = redirected(self.request, self.content, response.status, location)
+            self.followed = self.stub._send_on(request, hops)
+        return self.followed
+
+
+class Fetches(Protocol):
+    """A stub, as far as following a redirect takes one."""
+
+    def _send_on(self, request: Request, hops: int) -> Fetch: ...
+
+
+def redirected(
+    request: Request, content: bytes | OneTime | None, status: int, location: str
+) -> Request:
+    """The request that follows a redirect of *request*, whose body was *content*."""
+    try:
+        url = request.url.join(URL(location))
+    except ValueError:
+        raise TypeError(
+            f"Invalid Location header; unable to follow redirect to {location!r}"
+        ) from None
+    if status != 303 and isinstance(content, OneTime):
+        raise TypeError(
+            "A request with a one-time-use body (it was initialized from a stream, not a buffer) "
+            "encountered a redirect requiring the body to be retransmitted. To avoid this error in "
+            "the future, construct this request from a buffer-like body initializer."
+        )
+    method = request.method
+    if (status == 303 and method != "HEAD") or (status in {301, 302} and method == "POST"):
+        method, content = "GET", None
+    made = Request(url, method=method, headers=request.headers)
+    if content is None:
+        made.headers.popall("content-length", None)
+    made._put(None if isinstance(content, OneTime) else content)
+    made._signal = request
+    if url.origin() != request.url.origin():
+        made.headers.popall("authorization", None)
+    return made
 
 
 def detach_body(message: Request | Response, services: Services, host: Host | None) -> None:
@@ -115,7 +194,8 @@ def export_response(host: Host, response: Any) -> Response:
             f"{host.cls.__name__}.fetch() must return a durable.Response, not "
             f"{type(response).__name__}"
         )
-    detach_body(response, host.services, host)
-    if response.websocket is not None:
-        response.websocket = response.websocket._hand_over()
-    return response
+    sent = response._handed_over()
+    detach_body(sent, host.services, host)
+    if sent.websocket is not None:
+        sent.websocket = sent.websocket._hand_over()
+    return sent

@@ -106,8 +106,9 @@ def _keep(services: Services, host: Host | None, leaf: Any) -> Any:
     if isinstance(leaf, ByReference | ObjectId):
         return leaf
     if isinstance(leaf, Request | Response):
-        detach_body(leaf, services, host)
-        return leaf
+        sent = Request(leaf) if isinstance(leaf, Request) else leaf._handed_over()
+        detach_body(sent, services, host)
+        return sent
     if callable(leaf) and not isinstance(leaf, type):
         return RemoteFunction(leaf, host, services)
     return REFUSED

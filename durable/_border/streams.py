@@ -92,11 +92,27 @@ class Channel:
     async def pump(
         self, items: AsyncIterator[Any], export: Callable[[Any], Any], event: Event[Any] | None
     ) -> None:
-        """Make each item that is asked for, until one side ends it. Runs where *items* belongs."""
+        """Make each item that is asked for, until one side ends it. Runs where *items* belongs.
+
+        One frame has the items and no other, so that they are buried with it.
+        """
         self._has_begun = True
         try:
             try:
-                await self._make(items, export, event)
+                while not self.is_closed:
+                    if not self._asked:
+                        self._idle = Later(self.loop)
+                        await self._idle
+                        continue
+                    self._maker = self.loop.own_task()
+                    try:
+                        item = export(await items.__anext__())
+                    except StopAsyncIteration:
+                        return
+                    finally:
+                        self._maker = None
+                    if self._asked:  # else it was closed while the item was made
+                        self._answer(self._asked.popleft(), item, event)
             finally:
                 close = getattr(items, "aclose", None)
                 if close is not None:
@@ -106,24 +122,6 @@ class Channel:
             # others: a generator may yield inside of scopes that it has opened itself.
             if not (self.is_closed and _is_cancellation(self.loop, error)):
                 raise
-
-    async def _make(
-        self, items: AsyncIterator[Any], export: Callable[[Any], Any], event: Event[Any] | None
-    ) -> None:
-        while not self.is_closed:
-            if not self._asked:
-                self._idle = Later(self.loop)
-                await self._idle
-                continue
-            self._maker = self.loop.own_task()
-            try:
-                item = export(await items.__anext__())
-            except StopAsyncIteration:
-                return
-            finally:
-                self._maker = None
-            if self._asked:  # else it was closed while the item was made
-                self._answer(self._asked.popleft(), item, event)
 
     def _answer(self, asked: Later[Any], item: Any, event: Event[Any] | None) -> None:
         if event is None:

@@ -41,6 +41,9 @@ class AsyncioLoop:
         # Made for this very question: None on another thread, and in a forked child.
         return asyncio._get_running_loop() is self._loop
 
+    def has_ended(self) -> bool:
+        return self._loop.is_closed()
+
     def spawn(
         self, body: Coroutine[Any, Any, None], name: str, context: Context | None = None
     ) -> asyncio.Task[None]:

@@ -39,6 +39,9 @@ class Loop(Protocol):
     def is_here(self) -> bool:
         """Whether the caller runs on this loop."""
 
+    def has_ended(self) -> bool:
+        """Whether the loop was closed, and will never run again. From any thread."""
+
     def spawn(
         self, body: Coroutine[Any, Any, None], name: str, context: Context | None = None
     ) -> Task:

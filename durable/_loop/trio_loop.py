@@ -89,6 +89,13 @@ class TrioLoop:
         except RuntimeError:
             return False
 
+    def has_ended(self) -> bool:
+        try:
+            self._token.run_sync_soon(int)  # of all that can be asked of a token, it alone says so
+        except trio.RunFinishedError:
+            return True
+        return False
+
     def spawn(
         self, body: Coroutine[Any, Any, None], name: str, context: Context | None = None
     ) -> TrioTask:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterable, AsyncIterator
-from typing import Any, Self, TypeAlias
+from typing import Any, NoReturn, Self, TypeAlias
+
+from .tee import tee
 
 BodyInit: TypeAlias = str | bytes | bytearray | memoryview | AsyncIterable[bytes] | None
 """What a body can be made of. A str is sent as UTF-8."""
@@ -15,6 +17,11 @@ BodyInit: TypeAlias = str | bytes | bytearray | memoryview | AsyncIterable[bytes
 TEXT_TYPE = "text/plain;charset=UTF-8"
 
 Bytes: TypeAlias = bytes  # for the class that has a method of this name
+
+USED = (
+    "Body has already been used. It can only be used once; clone() the message before the first "
+    "read, or keep what bytes() or text() returned"
+)
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -46,8 +53,16 @@ class Body:
         return content.removeprefix(_BOM).decode(errors="replace")
 
     async def json(self) -> Any:
-        """The whole body as JSON. Raises ValueError when it is none."""
-        return json.loads(await self.text())
+        """The whole body as JSON. Raises json.JSONDecodeError, a ValueError, when it is none."""
+        text = await self.text()
+        try:
+            return json.loads(text, parse_constant=_refuse_constant)
+        except json.JSONDecodeError as error:
+            raise _no_json(error.msg, text, error.pos) from None
+        except ValueError as error:  # NaN, or a number of more digits than Python takes
+            raise _no_json(str(error), text, 0) from None
+        except RecursionError:
+            raise _no_json("arrays and objects are nested too deeply", text, 0) from None
 
     def stream(self) -> AsyncIterator[Bytes]:
         """The body chunk by chunk, for `async for`. Counts as read from this call on."""
@@ -73,13 +88,37 @@ class Body:
         if content is None:
             if not self._used:
                 return b""
-            raise TypeError(
-                "Body has already been used. It can only be used once; keep what bytes() or text() "
-                "answered if you need it again"
-            )
+            raise TypeError(USED)
         self._used = True
         self._content = None
         return content
+
+    def _check_unused(self, message: str = USED) -> None:
+        """Raise TypeError if the body was read: the message cannot be sent."""
+        if self._used:
+            raise TypeError(message)
+
+    def _put(self, content: Bytes | AsyncIterable[Bytes] | None) -> None:
+        """Make *content* the body, not read yet."""
+        self._used = False
+        self._content = content
+
+    def _hand_over_body(self) -> Bytes | AsyncIterable[Bytes] | None:
+        """The content, for another message; this one's counts as read, if it has a body."""
+        content = self._content
+        if content is not None:
+            self._used = True
+            self._content = None
+        return content
+
+    def _tee(self) -> Bytes | AsyncIterable[Bytes] | None:
+        """The content for a clone, which is read on its own."""
+        self._check_unused()
+        content = self._content
+        if content is None or isinstance(content, bytes):
+            return content
+        self._content, other = tee(content)
+        return other
 
     def _set_content(self, body: BodyInit) -> str | None:
         """Make *body* the body; answers the content type that it suggests."""
@@ -106,6 +145,15 @@ class Body:
                 f"{type(body).__name__}"
             )
         return None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"JSON has no {name}")
+
+
+def _no_json(why: str, text: str, position: int) -> json.JSONDecodeError:
+    begins = f"it begins with {text[:40]!r}" if text else "it is empty"
+    return json.JSONDecodeError(f"the body is no JSON, {begins}: {why}", text, position)
 
 
 class _Chunks(AsyncIterator[bytes]):

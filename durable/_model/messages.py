@@ -8,23 +8,27 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, Self, TypeAlias
+from typing import Any, Literal, NoReturn, Self, TypeAlias
 
 from attrs import define
 from multidict import CIMultiDict
 from yarl import URL
 
 from .body import Body, BodyInit
+from .headers import Headers, HeadersInit
+from .signal import Signal
 from .websocket import WebSocket
 
-HeadersInit: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]] | None
-"""What headers can be made of. They are copied."""
+Redirect: TypeAlias = Literal["follow", "manual", "error"]
+"""What `stub.fetch` does with a response that sends it on: follow it, return it, or raise."""
 
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})
 _BODILESS_METHODS = frozenset({"GET", "HEAD"})
 _NULL_BODY_STATUSES = frozenset({101, 204, 205, 304})
-_REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
+REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
+_REDIRECTS = frozenset({"follow", "manual", "error"})
+
+_new = object.__new__
 
 # URLs of which we know without parsing that they are absolute and that yarl takes them.
 _is_plain_url = re.compile(
@@ -32,7 +36,6 @@ _is_plain_url = re.compile(
     re.ASCII,
 ).fullmatch
 _is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII).fullmatch
-_has_forbidden = re.compile(r"[\r\n\0]").search
 
 
 class _Message(Body):
@@ -45,7 +48,7 @@ class _Message(Body):
     def headers(self) -> CIMultiDict[str]:
         """The headers, compared without case. They are the message's own: changing them counts."""
         if self._headers is None:
-            self._headers = CIMultiDict()
+            self._headers = Headers()
             if self._content_type is not None:
                 self._headers["content-type"] = self._content_type
         return self._headers
@@ -54,37 +57,125 @@ class _Message(Body):
         self._content_type = content_type
         self._headers = None
         if headers is not None:
-            self._headers = _copied(headers)
+            self._headers = Headers(headers)
             if content_type is not None:
                 self._headers.setdefault("content-type", content_type)
+
+    def _give_all_to(self, other: _Message) -> None:
+        """Headers and body. Written out: every call of `fetch` does this."""
+        content = self._content
+        if self._used:
+            self._check_unused()
+        other._content = content
+        other._used = False
+        other._headers = self._headers
+        other._content_type = self._content_type
+        if content is not None:
+            self._used = True
+            self._content = None
+
+    def _copy_headers(self, copy: _Message) -> None:
+        copy._content_type = self._content_type
+        copy._headers = None if self._headers is None else self._headers.copy()
 
 
 @define(eq=False, init=False, repr=False)
 class Request(_Message):
     """A request to an object. The URL must be absolute; its host means nothing to an object.
 
+    Given another request in the place of the URL, it is that one with what else is given in the
+    place of its own; the other one's body counts as read then, unless *body* is given.
+    *redirect*: what `stub.fetch` does with a response that sends it on to another URL.
+
     Raises TypeError or ValueError for what no request can be.
     """
 
     method: str
+    redirect: Redirect
     _url: URL | str
+    # Made when it is asked for: until then, the request that this one was made of, whose caller is
+    # this one's too.
+    _signal: Signal | Request | None
 
     def __init__(
         self,
-        url: str | URL,
+        url: str | URL | Request,
         *,
-        method: str = "GET",
+        method: str | None = None,
         headers: HeadersInit = None,
         body: BodyInit = None,
+        redirect: Redirect | None = None,
     ) -> None:
-        self._url = url if type(url) is str and _is_plain_url(url) else _parsed(url)
-        self.method = method if method in _METHODS else _normalised(method)
+        if type(url) is str and _is_plain_url(url):
+            self._url = url
+        elif isinstance(url, Request):
+            self._make_of(url, method, headers, body, redirect)
+            return
+        else:
+            self._url = _parsed(url)
+        if method in _METHODS:
+            self.method = method
+        else:
+            self.method = "GET" if method is None else _normalised(method)
+        self.redirect = "follow" if redirect is None else _known_redirect(redirect)
+        self._signal = None
         if body is not None and self.method in _BODILESS_METHODS:
-            raise TypeError(
-                f"Request with a GET or HEAD method cannot have a body; give a method beside the "
-                f"body of {self._url}, such as method='POST'"
-            )
+            self._refuse_body()
         self._set_headers(headers, self._set_content(body))
+
+    def _make_of(
+        self,
+        other: Request,
+        method: str | None,
+        headers: HeadersInit,
+        body: BodyInit,
+        redirect: Redirect | None,
+    ) -> None:
+        self._url = other._url
+        self.method = other.method if method is None else _normalised(method)
+        self.redirect = other.redirect if redirect is None else _known_redirect(redirect)
+        self._signal = other
+        if body is None:
+            other._check_unused("Cannot reconstruct a Request with a used body.")
+        has_new_body = body is not None or (method is not None and other._content is not None)
+        if has_new_body and self.method in _BODILESS_METHODS:
+            self._refuse_body()
+        content_type = self._set_content(body)
+        if headers is None:
+            other._copy_headers(self)
+            if content_type is not None:
+                self.headers.setdefault("content-type", content_type)
+        else:
+            self._set_headers(headers, content_type)
+        if body is None:  # taken when nothing can fail any more
+            self._put(other._hand_over_body())
+
+    def _refuse_body(self) -> NoReturn:
+        raise TypeError(
+            f"Request with a GET or HEAD method cannot have a body; give a method beside the "
+            f"body of {self._url}, such as method='POST'"
+        )
+
+    @property
+    def signal(self) -> Signal:
+        """Set when the caller has gone, and nobody waits for the response any more."""
+        signal = self._signal
+        if not isinstance(signal, Signal):
+            signal = self._signal = Signal(None if signal is None else signal.signal)
+        return signal
+
+    def clone(self) -> Request:
+        """The same request once more, with a body that is read on its own.
+
+        What only one of the two has read of a streamed body is kept in memory for the other.
+        Raises TypeError if the body was read.
+        """
+        content = self._tee()
+        copy = Request(self._url, method=self.method, redirect=self.redirect)
+        self._copy_headers(copy)
+        copy._put(content)
+        copy._signal = self
+        return copy
 
     @property
     def url(self) -> URL:
@@ -118,6 +209,8 @@ class Response(_Message):
     ) -> None:
         if status != 200 or type(status) is not int or websocket is not None:
             _check_status(status, body, websocket)
+            if status in _NULL_BODY_STATUSES:
+                body = None
         self.status = status
         self.websocket = websocket
         self._set_headers(headers, self._set_content(body))
@@ -133,11 +226,33 @@ class Response(_Message):
     @classmethod
     def redirect(cls, url: str | URL, status: int = 302) -> Self:
         """A response that sends the caller on to *url*."""
-        if status not in _REDIRECT_STATUSES:
+        if status not in REDIRECT_STATUSES:
             raise ValueError(
                 f"{status!r} is not a redirect status code (301, 302, 303, 307 or 308)"
             )
         return cls(status=status, headers={"location": str(_parsed(url))})
+
+    def clone(self) -> Response:
+        """The same response once more, with a body that is read on its own.
+
+        What only one of the two has read of a streamed body is kept in memory for the other.
+        Raises TypeError if the body was read, or if the response brings a WebSocket.
+        """
+        if self.websocket is not None:
+            raise TypeError("Cannot clone a response to a WebSocket handshake.")
+        content = self._tee()
+        copy = Response(status=self.status)
+        self._copy_headers(copy)
+        copy._put(content)
+        return copy
+
+    def _handed_over(self) -> Response:
+        """The response for its receiver; this one's body counts as read. TypeError if it was."""
+        copy: Response = _new(Response)
+        self._give_all_to(copy)
+        copy.status = self.status
+        copy.websocket = self.websocket
+        return copy
 
     @property
     def ok(self) -> bool:
@@ -172,31 +287,6 @@ def _normalised(method: object) -> str:
     return upper if upper in _METHODS else method
 
 
-def _copied(headers: HeadersInit) -> CIMultiDict[str]:
-    copy: CIMultiDict[str] = CIMultiDict()
-    assert headers is not None
-    try:
-        pairs = [(name, value) for name, value in _pairs(headers)]
-    except (TypeError, ValueError):
-        raise TypeError(
-            f"headers must be a mapping or an iterable of pairs of str, not {headers!r}"
-        ) from None
-    for name, value in pairs:
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise TypeError(f"a header must be a name and a value of str, not {name!r}: {value!r}")
-        if not _is_token(name):
-            raise ValueError(f"{name!r} is not a valid header name")
-        value = value.strip(" \t\r\n")
-        if _has_forbidden(value):
-            raise ValueError(f"the value of header {name!r} has a line break or NUL in it")
-        copy.add(name, value)
-    return copy
-
-
-def _pairs(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
-    return headers.items() if isinstance(headers, Mapping) else headers
-
-
 def _check_status(status: object, body: object, websocket: WebSocket | None) -> None:
     if isinstance(status, bool) or not isinstance(status, int):
         raise TypeError(f"a status must be an int, not {status!r}")
@@ -211,8 +301,21 @@ def _check_status(status: object, body: object, websocket: WebSocket | None) -> 
             f"The status provided ({status}) is outside the range [200, 599]; only 101 is allowed "
             f"beside it, together with a websocket"
         )
-    if body is not None and status in _NULL_BODY_STATUSES:
+    if status in _NULL_BODY_STATUSES and not (body is None or _is_empty(body)):
         raise TypeError(
             f"Response with null body status (101, 204, 205, or 304) cannot have a body; {status} "
             f"was given"
         )
+
+
+def _is_empty(body: object) -> bool:
+    return isinstance(body, str | bytes | bytearray | memoryview) and not len(body)
+
+
+def _known_redirect(redirect: Redirect) -> Redirect:
+    if redirect not in _REDIRECTS:
+        raise TypeError(
+            f'Invalid redirect value, must be one of "follow", "manual" or "error", not '
+            f"{redirect!r}"
+        )
+    return redirect

@@ -6,6 +6,8 @@ then they are cancelled; what they wrote is committed either way.
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -55,6 +57,8 @@ CLEAN_UP_S_MAX = 1.0
 # up to so many rounds of the loop: what they write joins it.
 GATHER_ROUNDS_MAX = 4
 
+log = logging.getLogger("durable")
+
 
 @frozen
 class Options:
@@ -90,6 +94,7 @@ class OpenStore:
         # Batches that go to the committer together, in a round of the loop that is soon to come.
         self._gathered: list[Batch] = []
         self._rounds_left = 0
+        self._is_let_go = False
         self._limits = limits
         self._clock = clock
         backend = which_backend()
@@ -150,6 +155,7 @@ class OpenStore:
 
     async def start(self, programs: Sequence[Program]) -> Runtime:
         """Apply what migrations *programs* have, and run the last of them, others beside it."""
+        _open_stores.add(self)
         await self._loop.open()
         self._loop.spawn(self._timers.run(), "durable timers")
         try:
@@ -222,6 +228,35 @@ class OpenStore:
         self._starts.close()
         self._reads.close()
         self._environment.close()
+        _open_stores.discard(self)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether its event loop has ended, and nobody can close it any more."""
+        return self in _open_stores and self._loop.has_ended()
+
+    def let_go(self) -> None:
+        """Close what was left open: commit what was written, and give the folder free. Blocks."""
+        _open_stores.discard(self)
+        log.warning(
+            "the store %s was not closed before its event loop ended; what was written is "
+            "committed, and the folder is free. Leave `async with durable.open(...)`, or the "
+            "lifespan of the application (`with TestClient(app)` has one), before the loop ends",
+            self._path,
+        )
+        self._is_let_go = True
+        self._services.is_open = False
+        if self._desk is not None:
+            self._desk.close()
+        self._unwatch()
+        for host in self._directory:
+            host.finish_turns()
+        self._submit_gathered()
+        self._committer.stop()
+        with suppress(RuntimeError, KeyError):  # it may have gone with the loop
+            self._starts.close()
+        self._reads.close()
+        self._environment.close()
 
     def _unfinished(self) -> list[Later[Any]]:
         """The deliveries that run, and the work that objects have begun by wait_until."""
@@ -251,7 +286,7 @@ class OpenStore:
         # commit it alone, and fight the loop for the interpreter meanwhile.
         batch.is_open = True
         self._gathered.append(batch)
-        if len(self._gathered) == 1:
+        if len(self._gathered) == 1 and not self._is_let_go:
             self._rounds_left = GATHER_ROUNDS_MAX
             self._loop.call_soon(self._round_is_over)
 
@@ -269,7 +304,7 @@ class OpenStore:
             self._pass_on(batch)
 
     def _pass_on(self, batch: Batch) -> None:
-        if batch.alarm is not Unchanged.UNCHANGED:
+        if batch.alarm is not Unchanged.UNCHANGED and not self._is_let_go:
             self._alarms.submitting(batch)
         try:
             self._committer.submit(batch)
@@ -306,3 +341,16 @@ class OpenStore:
         """The committer has ended; let what it reported be heard."""
         while self._committer.waiting:
             await anyio.sleep(0)
+
+
+# The stores of this process that are open, of whatever loop and thread.
+_open_stores: set[OpenStore] = set()
+_letting_go = threading.Lock()
+
+
+def let_go_of_left() -> None:
+    """Close the stores of this process whose event loops have ended without closing them."""
+    with _letting_go:
+        for store in list(_open_stores):
+            if store.is_left:
+                store.let_go()

@@ -22,7 +22,7 @@ from durable._model.limits import Limits
 from durable._model.observer import Observer
 
 from .desk import wants_desk
-from .open_store import OpenStore, Options
+from .open_store import OpenStore, Options, let_go_of_left
 from .runtime import Runtime, two_of_one_name
 
 # While the store has another owner it is tried again after so long, which costs 0.1 ms each time.
@@ -76,6 +76,7 @@ class _Opening:
             raise RuntimeError("durable.open() gives one runtime; call it again for another")
         until = anyio.current_time() + self._wait_s
         while self._open is None:
+            let_go_of_left()
             try:
                 self._open = self._store_class(self._path, self._options)
             except (StoreInUse, BlockingIOError):
@@ -84,6 +85,11 @@ class _Opening:
                     raise
                 await anyio.sleep(min(left, TRY_AGAIN_S))
         return await self._open.start(self._programs)
+
+    @property
+    def _is_left(self) -> bool:
+        """Whether the event loop that opened the store has ended without closing it."""
+        return self._open is not None and self._open.is_left
 
     async def __aexit__(
         self,

@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from yarl import URL
 
-from durable._border.bodies import Fetch, detach_body, export_response
+from durable._border.bodies import Fetch, OneTime, detach_body, export_response
 from durable._border.by_reference import ByReference
 from durable._border.durable_object import HANDLERS, DurableObject, rpc_method
 from durable._border.rpc import copy_arguments, export_value, send
@@ -24,7 +24,7 @@ from durable._gates.answers import Answer
 from durable._gates.delivery import CURRENT
 from durable._model.errors import NoSuchMethod
 from durable._model.ids import ObjectId
-from durable._model.messages import Request, Response
+from durable._model.messages import Redirect, Request, Response
 from durable._object.events import Call, Event, itself
 from durable._object.host import Host, sender_host
 from durable._object.live import Phase
@@ -66,22 +66,40 @@ class Stub(ByReference, Generic[T]):
         method: str | None = None,
         headers: Mapping[str, str] | None = None,
         body: Body = None,
+        redirect: Redirect | None = None,
     ) -> Answer[Response]:
         """Send a request to the object's `fetch`, whatever its URL.
 
-        *request* is an absolute URL (else TypeError at the call), or a Request, with which the
-        other arguments do not go.
+        *request* is an absolute URL, or a Request, of which the other arguments replace parts; its
+        body counts as read then. A response that redirects is followed with a further request to
+        the same object, up to 20 times, before the caller gets it; with redirect="manual" the
+        caller gets it as it is, and with "error" a TypeError. The object itself sees a request
+        whose mode is "manual", so that what it hands on it does not follow.
+
+        Raises TypeError or ValueError, at the call, for what no request can be, and for one whose
+        body was read.
         """
-        if not isinstance(request, Request):
-            request = Request(request, method=method or "GET", headers=headers, body=body)
-        elif not (method is None and headers is None and body is None):
-            raise TypeError("fetch() takes a Request, or a URL with method, headers and body")
         host = self._reach()
+        sent = Request(request, method=method, headers=headers, body=body, redirect=redirect)
+        return self._send(host, sent)
+
+    def _send(self, host: Host, request: Request) -> Fetch:
         detach_body(request, host.services, sender_host())
         event = Fetch(host, itself, copy_context(), "fetch", CURRENT.get(), export_response)
+        event.stub = self
         event.request = request
+        content = request._content
+        event.content = content if content is None or type(content) is bytes else OneTime.STREAM
+        event.redirect = request.redirect
+        request.redirect = "manual"
         event.size = request._size
         send(event)
+        return event
+
+    def _send_on(self, request: Request, hops: int) -> Fetch:
+        """Follow a redirect."""
+        event = self._send(self._reach(), request)
+        event.hops = hops
         return event
 
     def __getattr__(self, name: str) -> Callable[..., Any]:

@@ -11,7 +11,8 @@ call stubs themselves, `request_of`, `response_of`, `starlette_response` and `fo
 
 from .application import Application, Entry, app
 from .frameworks import forward, request_of, response_of, starlette_response
-from .requests import BODY_SIZE_MAX, BodyTooLarge, ClientGone
+from .incoming import BodyTooLarge, ClientGone
+from .requests import BODY_SIZE_MAX
 
 __all__ = [
     "BODY_SIZE_MAX",

@@ -6,7 +6,7 @@ import logging
 import os
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeAlias
 
 import anyio
@@ -14,24 +14,20 @@ from attrs import define, field
 
 import durable
 from durable import DurableError, Request, Response, Runtime, RuntimeClosed
+from durable._border.bodies import detach_body
 
-from .requests import (
-    BODY_SIZE_MAX,
-    BadRequest,
-    BodyTooLarge,
-    ClientGone,
-    Incoming,
-    Receive,
-    Scope,
-    Send,
-    read_request,
-    upgrade_request,
-)
+from .incoming import BodyTooLarge, ClientGone, Incoming, Message, Receive, Scope, Send
+from .refusals import Refusals
+from .requests import BODY_SIZE_MAX, BadRequest, read_request, upgrade_request
 from .responses import send_response
 from .sockets import answer_upgrade, refuse
+from .stopping import OpenStreams
 from .watching import Watch
 
 log: logging.Logger = logging.getLogger("durable")
+
+# What a client is answered that is not there any more: it is for the log of a middleware alone.
+CLIENT_CLOSED_REQUEST = 499
 
 Entry: TypeAlias = Callable[[Request, Any], Awaitable[Response]]
 """What the application is made of: `async def fetch(request, env)`."""
@@ -82,6 +78,8 @@ class Application:
     # The first version of this, which has the store.
     _first: Application | None = field(default=None, init=False)
     _opening: anyio.Lock = field(factory=anyio.Lock, init=False)
+    _streams: OpenStreams = field(factory=OpenStreams, init=False)
+    _refusals: Refusals = field(factory=Refusals, init=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -100,6 +98,7 @@ class Application:
         """The open runtime; opens the store if that has not been done."""
         if self._first is not None:
             return await self._first.open()
+        self._leave_ended_loop()
         if self._runtime is None:
             async with self._opening:
                 if self._runtime is None:
@@ -117,6 +116,16 @@ class Application:
             self._runtime = await store.__aenter__()
         self._store = store
 
+    def _leave_ended_loop(self) -> None:
+        """Forget a store whose event loop has ended: a new one is opened, which lets it go.
+
+        Without a lifespan nobody closes it; Starlette's TestClient, outside of a `with`, has an
+        event loop for each request.
+        """
+        if self._store is not None and self._store._is_left:
+            self._store = self._runtime = None
+            self._streams, self._refusals = OpenStreams(), Refusals()
+
     def _succeed(self, before: Application) -> Runtime | None:
         """Be the next version of *before*, whose store is used, and closed by who has opened it.
 
@@ -128,6 +137,7 @@ class Application:
 
     async def aclose(self) -> None:
         """Close the store, if the application has opened it."""
+        self._refusals.tell()
         store, self._store = self._store, None
         if store is not None:
             self._runtime = None
@@ -163,16 +173,49 @@ class Application:
     # Requests
 
     async def _answer_http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_started = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal has_started
+            await send(message)
+            has_started = True
+
+        runtime = self._runtime
+        if runtime is not None and not runtime._services.loop.is_here():
+            self._leave_ended_loop()
         incoming = Incoming(receive, self._body_size_max)
         with Watch(incoming, self._runtime) as watch:
             try:
                 response = await self._respond(scope, incoming, watch)
-                is_head = scope["method"] == "HEAD"
                 # What fails from here on is half-way out. To end tells the client that it is not
                 # whole, and the server logs the error.
-                await send_response(response, send, is_head=is_head, kind="http.response")
+                await self._send(response, send_and_note, scope)
             except ClientGone:
                 pass
+        if incoming.is_gone and not has_started:
+            # Nobody hears it but a middleware, such as Starlette's, to which an application that
+            # has answered nothing is broken.
+            with suppress(Exception):
+                gone = Response(status=CLIENT_CLOSED_REQUEST)
+                await send_response(gone, send, is_head=False, kind="http.response")
+
+    async def _send(self, response: Response, send: Send, scope: Scope) -> None:
+        opened: anyio.CancelScope | None = None
+
+        def on_open(ending: anyio.CancelScope, is_of_events: bool) -> None:
+            nonlocal opened
+            opened = ending
+            assert self._runtime is not None
+            self._streams.add(ending, self._runtime, is_of_events=is_of_events)
+
+        is_head = scope["method"] == "HEAD"
+        try:
+            await send_response(
+                response, send, is_head=is_head, kind="http.response", on_open=on_open
+            )
+        finally:
+            if opened is not None:
+                self._streams.remove(opened)
 
     async def _respond(self, scope: Scope, incoming: Incoming, watch: Watch) -> Response:
         """The answer to a request, whatever happens."""
@@ -180,6 +223,7 @@ class Application:
             if self._runtime is None:
                 watch.begin(await self.open())
             request = await read_request(scope, incoming)
+            watch.tell(request)
             response = await self._call(request)
             if response.websocket is not None:
                 response.websocket._drop()
@@ -199,13 +243,18 @@ class Application:
         await answer_upgrade(response, scope, receive, send)
 
     async def _call(self, request: Request) -> Response:
-        runtime = self._runtime or await self.open()
+        runtime = self._runtime
+        if runtime is None or not runtime._services.loop.is_here():
+            runtime = await self.open()
         response: object = await self._entry(request, runtime.env)
         if not isinstance(response, Response):
             raise TypeError(
                 f"the entry function must answer with a durable.Response, not "
                 f"{type(response).__name__}"
             )
+        response._check_unused()
+        # What makes its chunks runs in a task of its own, which can end whatever scopes it is in.
+        detach_body(response, runtime._services, None)
         return response
 
     def _failure(self, error: Exception, scope: Scope) -> Response:
@@ -218,7 +267,7 @@ class Application:
             return Response("Content Too Large", status=413, headers={"connection": "close"})
         what = f"{scope.get('method', 'websocket')} {scope['path']}"
         if isinstance(error, DurableError) and error.overloaded:
-            log.warning("%s was refused: %s", what, error)
+            self._refusals.add(what, error, self._runtime)
             return Response("Service Unavailable", status=503, headers={"retry-after": "1"})
         log.error("%s failed", what, exc_info=error)
         text = (

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable
+from contextlib import suppress
+from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
+import anyio
+
 from durable import Request, Response
 
-from .requests import BODY_SIZE_MAX, Incoming, read_request, upgrade_request
-from .responses import raw_headers
+from .incoming import Incoming, Receive, Scope, Send
+from .requests import BODY_SIZE_MAX, read_request, upgrade_request
+from .responses import raw_headers, send_stream
 from .sockets import answer_upgrade
+from .stopping import LOOKED_AT_S, is_stopping
 
 if TYPE_CHECKING:
     from starlette.requests import Request as StarletteRequest
     from starlette.responses import Response as StarletteResponse
     from starlette.websockets import WebSocket as StarletteWebSocket
+
+
+# Where the scope of a request has what its client still has to say.
+_INCOMING = "durable.incoming"
 
 
 class Fetcher(Protocol):
@@ -26,7 +36,12 @@ class Fetcher(Protocol):
 
 async def request_of(request: StarletteRequest, *, body_size_max: int = BODY_SIZE_MAX) -> Request:
     """A Starlette request, not read yet, as ours; its body is streamed."""
-    return await read_request(request.scope, Incoming(request.receive, body_size_max))
+    scope = request.scope
+    # For the response: it has to know whether the client has gone, and may stream this body back.
+    incoming = scope[_INCOMING] = Incoming(request.receive, body_size_max)
+    ours = await read_request(scope, incoming)
+    incoming.on_gone = ours.signal._abort
+    return ours
 
 
 def starlette_response(response: Response) -> StarletteResponse:
@@ -34,8 +49,7 @@ def starlette_response(response: Response) -> StarletteResponse:
     made = import_module("starlette.responses")
     answer: StarletteResponse
     if response._take_stream() is not None:
-        answer = made.StreamingResponse(response.stream(), response.status)
-        answer.raw_headers = raw_headers(response)
+        answer = _streamed_class()(response)
     else:
         content = response._take()
         answer = made.Response(content, response.status)
@@ -43,6 +57,69 @@ def starlette_response(response: Response) -> StarletteResponse:
         headers = [pair for pair in raw_headers(response) if pair[0] != b"content-length"]
         answer.raw_headers = headers + length
     return answer
+
+
+@lru_cache
+def _streamed_class() -> Any:
+    """A class of Starlette's for a streamed body, which we send ourselves.
+
+    Starlette's own listens for the client with `receive`, and takes the chunks of the request's
+    body for itself that the response may be made of.
+    """
+    made = import_module("starlette.responses")
+
+    class Streamed(made.StreamingResponse):  # type: ignore[misc, name-defined]
+        def __init__(self, response: Response) -> None:
+            super().__init__(response.stream(), response.status)
+            self.raw_headers = raw_headers(response)
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            incoming = scope.get(_INCOMING)
+            if incoming is None:  # the framework has read the body, or nobody will
+                incoming = Incoming(receive, BODY_SIZE_MAX)
+                incoming.give_up()
+            await _send_while_there(self, scope, incoming, send)
+            if self.background is not None:
+                await self.background()
+
+    return Streamed
+
+
+async def _send_while_there(answer: Any, scope: Scope, incoming: Incoming, send: Send) -> None:
+    """Send *answer* as long as its client is there and the server goes on."""
+    failed: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+
+        async def end_with_client() -> None:
+            with suppress(Exception):  # a server that cannot say that has nobody to answer either
+                await incoming.wait_gone()
+                tasks.cancel_scope.cancel()
+
+        def on_open(ending: anyio.CancelScope, is_of_events: bool) -> None:
+            async def end_with_server() -> None:
+                while not is_stopping():
+                    await anyio.sleep(LOOKED_AT_S)
+                ending.cancel()
+
+            if is_of_events:
+                tasks.start_soon(end_with_server)
+
+        tasks.start_soon(end_with_client)
+        try:
+            await send_stream(
+                answer.body_iterator,
+                answer.status_code,
+                answer.raw_headers,
+                send,
+                is_head=scope["method"] == "HEAD",
+                kind="http.response",
+                on_open=on_open,
+            )
+        except Exception as error:  # raised below, in no group
+            failed = error
+        tasks.cancel_scope.cancel()
+    if failed is not None:
+        raise failed
 
 
 def response_of(response: StarletteResponse) -> Response:

@@ -7,20 +7,14 @@ is mounted at. A short body is read before the entry function is called, a long 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import AsyncIterator
 from urllib.parse import quote, unquote
 
-import anyio
-from attrs import define, field
 from yarl import URL
 
 from durable import Request
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+from .incoming import BodyTooLarge, Incoming, Scope
 
 BODY_SIZE_MAX = 104_857_600
 # Up to this size a body whose length is known is read at once: streaming it would cost more.
@@ -29,7 +23,9 @@ READ_AT_ONCE_MAX = 65_536
 CLIENT_HEADER = "cf-connecting-ip"
 """Where the entry function finds the address of the client. Set here, whatever the client says."""
 
+# A body of theirs is rare, and HTTP/2 does not say before its end that there is none.
 _BODILESS = frozenset({"GET", "HEAD"})
+_CLIENT_HEADER = CLIENT_HEADER.encode()
 _is_authority = re.compile(
     r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", re.ASCII
 ).fullmatch
@@ -40,56 +36,6 @@ class BadRequest(Exception):
     """What came is no request."""
 
 
-class BodyTooLarge(Exception):
-    """The body of the request has more bytes than the application takes."""
-
-    def __init__(self, size_max: int) -> None:
-        super().__init__(
-            f"the body of the request is larger than {size_max} bytes; send less, or give a larger "
-            f"body_size_max to durable.asgi.app()"
-        )
-
-
-class ClientGone(ConnectionError):
-    """The client went away before its request was read, or answered."""
-
-
-@define(eq=False)
-class Incoming:
-    """What the client still has to say: the rest of its body, and that it goes away."""
-
-    receive: Receive
-    size_max: int
-    is_complete: bool = False
-    _size: int = field(default=0, init=False)
-    _completed: anyio.Event = field(factory=anyio.Event, init=False)
-
-    def complete(self) -> None:
-        self.is_complete = True
-        self._completed.set()
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body. Raises BodyTooLarge and ClientGone."""
-        while not self.is_complete:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone("the client went away in the middle of its request")
-            chunk: bytes = message.get("body", b"")
-            self._size += len(chunk)
-            if self._size > self.size_max:
-                raise BodyTooLarge(self.size_max)
-            if not message.get("more_body", False):
-                self.complete()
-            if chunk:
-                yield chunk
-
-    async def wait_gone(self) -> None:
-        """Return when the client has gone away. Whoever reads the body is told in its place."""
-        await self._completed.wait()
-        while (await self.receive())["type"] != "http.disconnect":
-            pass
-
-
 async def read_request(scope: Scope, incoming: Incoming) -> Request:
     """The request of an HTTP scope. Raises BadRequest, BodyTooLarge and ClientGone."""
     headers = _headers(scope)
@@ -98,14 +44,17 @@ async def read_request(scope: Scope, incoming: Incoming) -> Request:
     if size is not None and size > incoming.size_max:
         raise BodyTooLarge(incoming.size_max)
     body: bytes | AsyncIterator[bytes] | None = None
-    if method in _BODILESS or size == 0 or (size is None and not _may_have_body(scope, headers)):
-        if size or not await _is_empty(incoming):
-            raise BadRequest(f"a {method} request has no body")
-    elif size is not None and size <= READ_AT_ONCE_MAX:
-        body = b"".join([chunk async for chunk in incoming.chunks()])
+    if size == 0 or (size is None and not _may_have_body(scope, headers)):
+        await _read_end(incoming)
+    elif method in _BODILESS or (size is not None and size <= READ_AT_ONCE_MAX):
+        body = b"".join([chunk async for chunk in incoming.body()])
     else:
-        body = incoming.chunks()
-    return _request(scope, method, headers, body)
+        body = incoming.body()
+    request = _request(scope, method, headers)
+    # Not through its constructor, to which no request of GET has a body. A client may send one, and
+    # the object then gets it.
+    request._put(body or None)
+    return request
 
 
 def upgrade_request(scope: Scope) -> Request:
@@ -117,12 +66,13 @@ def upgrade_request(scope: Scope) -> Request:
         headers.append(("upgrade", "websocket"))
     if scope.get("subprotocols") and "sec-websocket-protocol" not in known:
         headers.append(("sec-websocket-protocol", ", ".join(scope["subprotocols"])))
-    return _request(scope, "GET", headers, None)
+    return _request(scope, "GET", headers)
 
 
-def _request(scope: Scope, method: str, headers: list[tuple[str, str]], body: Any) -> Request:
+def _request(scope: Scope, method: str, headers: list[tuple[str, str]]) -> Request:
+    """Without its body. A redirect is for the client to follow, as in Cloudflare's runtime."""
     try:
-        return Request(_url(scope, headers), method=method, headers=headers, body=body)
+        return Request(_url(scope, headers), method=method, headers=headers, redirect="manual")
     except (TypeError, ValueError) as error:
         raise BadRequest(str(error)) from error
 
@@ -131,10 +81,11 @@ def _headers(scope: Scope) -> list[tuple[str, str]]:
     headers = [
         (name.decode("latin-1").lower(), value.decode("latin-1"))
         for name, value in scope["headers"]
+        # Nor is the client's word taken where the server knows no address: behind a unix socket.
+        if name.lower() != _CLIENT_HEADER
     ]
     client = scope.get("client")
-    if client is not None:
-        headers = [pair for pair in headers if pair[0] != CLIENT_HEADER]
+    if client is not None and client[0]:
         headers.append((CLIENT_HEADER, str(client[0])))
     return headers
 
@@ -155,11 +106,10 @@ def _may_have_body(scope: Scope, headers: list[tuple[str, str]]) -> bool:
     return any(name == "transfer-encoding" for name, _ in headers)
 
 
-async def _is_empty(incoming: Incoming) -> bool:
+async def _read_end(incoming: Incoming) -> None:
     """Take in the end of a body of which nothing is expected."""
-    async for _ in incoming.chunks():
-        return False
-    return True
+    async for _ in incoming.body():
+        raise BadRequest("a body came that the headers do not tell of")
 
 
 def _url(scope: Scope, headers: list[tuple[str, str]]) -> URL:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import anyio
 
 from durable import Response
 
-from .requests import Send
+from .incoming import Send
 
 _NO_CONTENT = frozenset({204, 304})
+# How a body is framed on its connection is for the server to say; a response that hands on what an
+# upstream answered may have these from there.
+_OF_THE_CONNECTION = frozenset({"transfer-encoding", "keep-alive", "proxy-connection"})
+# How long the end of a generator, whose client has gone, is waited for.
+CLOSE_S_MAX = 10.0
+
+
+class Ended(ConnectionError):
+    """A streamed body was broken off, since the server is to stop."""
 
 
 def raw_headers(response: Response) -> list[tuple[bytes, bytes]]:
@@ -18,14 +28,32 @@ def raw_headers(response: Response) -> list[tuple[bytes, bytes]]:
     return [
         (name.lower().encode("latin-1"), value.encode("latin-1"))
         for name, value in response.headers.items()
+        if name.lower() not in _OF_THE_CONNECTION
     ]
 
 
-async def send_response(response: Response, send: Send, *, is_head: bool, kind: str) -> None:
-    """Answer with *response*; *kind* is what ASGI's messages begin with."""
+Open = Callable[[anyio.CancelScope, bool], None]
+
+
+async def send_response(
+    response: Response,
+    send: Send,
+    *,
+    is_head: bool,
+    kind: str,
+    on_open: Open | None = None,
+) -> None:
+    """Answer with *response*; *kind* is what ASGI's messages begin with.
+
+    *on_open* is given the scope around the sending of a stream, and whether that is one of events:
+    who cancels the scope ends the stream.
+    """
     headers = raw_headers(response)
     if response._take_stream() is not None:
-        await _send_stream(response, headers, send, is_head, kind)
+        chunks = response.stream()
+        await send_stream(
+            chunks, response.status, headers, send, is_head=is_head, kind=kind, on_open=on_open
+        )
         return
     body = await response.bytes()
     if not (is_head and _has_length(headers)) and response.status not in _NO_CONTENT:
@@ -35,22 +63,44 @@ async def send_response(response: Response, send: Send, *, is_head: bool, kind: 
     await send(_body(kind, b"" if is_head else body, more=False))
 
 
-async def _send_stream(
-    response: Response, headers: list[tuple[bytes, bytes]], send: Send, is_head: bool, kind: str
+async def send_stream(
+    chunks: Any,
+    status: int,
+    headers: list[tuple[bytes, bytes]],
+    send: Send,
+    *,
+    is_head: bool,
+    kind: str,
+    on_open: Open | None,
 ) -> None:
-    chunks: Any = response.stream()
+    """Answer with a body that is streamed; *chunks* is closed at the end."""
+    is_of_events = _is_of_events(headers)
+    ending = anyio.CancelScope()
     try:
-        await send(_start(kind, response.status, headers))
+        await send(_start(kind, status, headers))
         if not is_head:
-            async for chunk in chunks:
-                if chunk:
-                    await send(_body(kind, chunk, more=True))
+            if on_open is not None:
+                on_open(ending, is_of_events)
+            with ending:
+                async for chunk in chunks:
+                    if chunk:
+                        await send(_body(kind, chunk, more=True))
+            if ending.cancelled_caught and not is_of_events:
+                raise Ended("the body was broken off: the server is to stop")
         await send(_body(kind, b"", more=False))
     finally:
         # Shielded: a client that has gone away has cancelled us, and the one who makes the chunks
         # is to hear of it.
-        with anyio.CancelScope(shield=True):
+        with anyio.move_on_after(CLOSE_S_MAX, shield=True):
             await chunks.aclose()
+
+
+def _is_of_events(headers: list[tuple[bytes, bytes]]) -> bool:
+    """Whether the client asks again where a stream like this ends."""
+    return any(
+        name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream")
+        for name, value in headers
+    )
 
 
 def _has_length(headers: list[tuple[bytes, bytes]]) -> bool:

@@ -7,7 +7,7 @@ import anyio
 from durable import Response, WebSocket, WebSocketClosed
 from durable._model.frames import DROPPED, NO_CODE
 
-from .requests import Receive, Scope, Send
+from .incoming import Receive, Scope, Send
 from .responses import raw_headers, send_response
 
 TOO_LARGE = 1009

@@ -11,11 +11,11 @@ from typing import Self
 
 import anyio
 
-from durable import Runtime
+from durable import Request, Runtime
 from durable._loop.loop import Task
 from durable._loop.timers import Timer
 
-from .requests import Incoming
+from .incoming import Incoming
 
 WATCHED_AFTER_S = 0.05
 
@@ -29,6 +29,7 @@ class Watch:
         self._scope = anyio.CancelScope()
         self._timer: Timer | None = None
         self._task: Task | None = None
+        incoming.on_gone = self._scope.cancel
 
     def __enter__(self) -> Self:
         self._scope.__enter__()
@@ -43,6 +44,17 @@ class Watch:
         if services.loop.is_here():
             self._timer = services.timers.call_later(WATCHED_AFTER_S, self._start)
 
+    def tell(self, request: Request) -> None:
+        """Tell *request* as well when the client has gone."""
+        # Not the request itself, whose body knows what is still to come.
+        signal, scope = request.signal, self._scope
+
+        def gone() -> None:
+            signal._abort()
+            scope.cancel()
+
+        self._incoming.on_gone = gone
+
     def _start(self) -> None:
         assert self._runtime is not None
         self._task = self._runtime._services.loop.spawn(self._run(), "durable.asgi watch")
@@ -55,8 +67,6 @@ class Watch:
             await self._incoming.wait_gone()
         except Exception:  # a server that cannot say that has nobody to answer either
             pass
-        else:
-            self._scope.cancel()
         finally:
             loop.ended(task)
 
@@ -66,6 +76,7 @@ class Watch:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool | None:
+        self._incoming.on_gone = None
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:

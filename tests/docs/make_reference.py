@@ -29,7 +29,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         *("Namespace", "StoredObject", "ObjectId", "Stub"),
         *("Answer", "Stream", "RemoteFunction"),
     ),
-    "Messages": ("Request", "Response"),
+    "Messages": ("Request", "Response", "Signal"),
     "Sockets": ("WebSocket", "WebSocketPair"),
     "Limits and time": ("Limits", "Clock", "SystemClock"),
 }

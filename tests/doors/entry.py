@@ -61,6 +61,8 @@ class Streamer(durable.DurableObject):
     """Answers with bodies that take their time."""
 
     ended = False
+    listeners = 0
+    signalled = "waiting"
 
     async def fetch(self, request: Request) -> Response:
         if request.url.path.endswith("/ended"):
@@ -69,6 +71,15 @@ class Streamer(durable.DurableObject):
             return Response(self.break_off())
         if request.url.path.endswith("/endless"):
             return Response(self.endless())
+        if request.url.path.endswith("/listeners"):
+            return Response(str(self.listeners))
+        if request.url.path.endswith("/quiet"):
+            return Response(self.quiet(), headers={"content-type": "text/event-stream"})
+        if request.url.path.endswith("/signal"):
+            return Response(self.signalled)
+        if request.url.path.endswith("/patient"):
+            await request.signal.wait()
+            self.signalled = "gone"
         return Response(self.upper(request))
 
     async def upper(self, request: Request) -> AsyncIterator[bytes]:
@@ -86,6 +97,15 @@ class Streamer(durable.DurableObject):
                 await anyio.sleep(0.01)
         finally:
             self.ended = True
+
+    async def quiet(self) -> AsyncIterator[bytes]:
+        """Events of a session in which nothing happens."""
+        self.listeners += 1
+        try:
+            yield b"data: hello\n\n"
+            await anyio.sleep_forever()
+        finally:
+            self.listeners -= 1
 
 
 async def fetch(request: Request, env: Any) -> Response:
@@ -147,10 +167,22 @@ async def lifespan(app: fastapi.FastAPI) -> AsyncIterator[None]:
     async with durable.open(STORE) as runtime:
         app.state.counters = runtime.namespace(Counter)
         app.state.rooms = runtime.namespace(Room)
+        app.state.streamers = runtime.namespace(Streamer)
         yield
 
 
 with_routes = fastapi.FastAPI(lifespan=lifespan)
+
+
+@with_routes.middleware("http")
+async def look_at(request: fastapi.Request, call_next: Any) -> Any:
+    """Whose Starlette wraps all that the routes receive and send."""
+    return await call_next(request)
+
+
+@with_routes.get("/ready")
+async def ready() -> str:
+    return "yes"
 
 
 @with_routes.post("/count/{name}")
@@ -163,6 +195,20 @@ async def count(request: fastapi.Request, name: str) -> int:
 async def to_room(request: fastapi.Request) -> fastapi.Response:
     stub = request.app.state.rooms.get_by_name("a")
     return durable.asgi.starlette_response(await stub.fetch(await durable.asgi.request_of(request)))
+
+
+@with_routes.api_route("/stream/{path:path}", methods=["GET", "POST"])
+async def to_streamer(request: fastapi.Request) -> fastapi.Response:
+    stub = request.app.state.streamers.get_by_name("a")
+    return durable.asgi.starlette_response(await stub.fetch(await durable.asgi.request_of(request)))
+
+
+@with_routes.post("/json/{path:path}")
+async def read_and_stream(request: fastapi.Request, path: str) -> fastapi.Response:
+    """The framework reads the body, and the object is asked for something else."""
+    await request.json()
+    stub = request.app.state.streamers.get_by_name("a")
+    return durable.asgi.starlette_response(await stub.fetch(f"https://streamer/{path}"))
 
 
 @with_routes.websocket("/room")

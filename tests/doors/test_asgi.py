@@ -19,7 +19,7 @@ import durable
 import durable.asgi
 from durable import Request, Response
 
-from .servers import COMMANDS, Server, serving
+from .servers import COMMANDS, START_S_MAX, Server, serving
 
 WAIT_S_MAX = 20.0
 
@@ -187,6 +187,70 @@ def test_a_client_that_goes_away_cancels_the_entry_function(client: httpx.Client
     wait_until(lambda: int(client.get("/cancelled").text) == before + 1)
 
 
+def post_without_end(server: Server, path: str, size: int) -> socket.socket:
+    """Send a request with a body of which *size* bytes come and the end does not."""
+    peer = socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S_MAX)
+    peer.sendall(f"POST {path} HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n".encode())
+    for _ in range(size // 50_000):
+        peer.sendall(b"c350\r\n" + bytes(50_000) + b"\r\n")
+    return peer
+
+
+def wait_for(peer: socket.socket, part: bytes) -> None:
+    got = b""
+    while part not in got:
+        got += (new := peer.recv(65_536))
+        assert new, got
+
+
+def test_a_client_that_goes_away_between_two_events_ends_the_stream(client: httpx.Client) -> None:
+    """At once: the generator waits for something that may not happen for hours."""
+    for _ in range(5):
+        with client.stream("GET", "/stream/quiet") as response:
+            assert next(response.iter_bytes()) == b"data: hello\n\n"
+
+    wait_until(lambda: client.get("/stream/listeners").text == "0")
+
+
+@pytest.mark.parametrize("size", [0, 50_000, 800_000])
+def test_a_client_that_goes_away_is_noticed_behind_a_body_that_nobody_reads(
+    server: Server, client: httpx.Client, size: int
+) -> None:
+    """The body is taken in for that, and thrown away."""
+    for _ in range(3):
+        with post_without_end(server, "/stream/quiet", size) as peer:
+            wait_for(peer, b"hello")
+
+    wait_until(lambda: client.get("/stream/listeners").text == "0")
+
+
+def test_a_handler_is_told_that_its_client_has_gone(client: httpx.Client) -> None:
+    """It is not cancelled; `request.signal` says so."""
+    with pytest.raises(httpx.ReadTimeout):
+        client.get("/stream/patient", timeout=0.3)
+
+    wait_until(lambda: client.get("/stream/signal").text == "gone")
+
+
+@pytest.mark.parametrize("app", ["alone", "with_routes"])
+@pytest.mark.parametrize("name", ["uvicorn", "hypercorn", "hypercorn-trio"])
+def test_a_server_that_is_told_to_stop_does_not_wait_for_events(
+    name: str, app: str, tmp_path: Path
+) -> None:
+    """The stream ends, whole, and the browser connects again, to the server that comes next."""
+    with serving(name, f"entry:{app}", tmp_path / "served") as server:
+        with httpx.stream("GET", server.url + "/stream/quiet", timeout=WAIT_S_MAX) as response:
+            chunks = response.iter_bytes()
+            assert next(chunks) == b"data: hello\n\n"
+            started = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            if name == "uvicorn":
+                assert list(chunks) == []
+            server.process.wait(timeout=START_S_MAX)
+        assert time.monotonic() - started < 8
+        assert "Traceback" not in server.log.read_text() or name != "uvicorn"
+
+
 # Web sockets
 
 
@@ -302,6 +366,31 @@ def test_routes_call_stubs(name: str, tmp_path: Path) -> None:
         with open_socket(server, "/room") as ws:
             ws.send("hi")
             assert ws.recv(WAIT_S_MAX) == "hi"
+
+
+@pytest.mark.parametrize("name", ["uvicorn", "hypercorn-trio"])
+def test_routes_stream_both_ways(name: str, tmp_path: Path) -> None:
+    """A response that is made of the request's body, and one whose client goes away."""
+    with serving(name, "entry:with_routes", tmp_path / "served") as server:
+        body = b"abc" * 100_000
+        sent = (body[start : start + 50_000] for start in range(0, len(body), 50_000))
+        response = httpx.post(server.url + "/stream/upper", content=sent, timeout=WAIT_S_MAX)
+        assert response.content == body.upper()
+        response = httpx.post(server.url + "/stream/upper", content=b"abc", timeout=WAIT_S_MAX)
+        assert response.content == b"ABC"
+
+        listeners = server.url + "/stream/listeners"
+        for method, path in (
+            ("GET", "/stream/quiet"),
+            ("POST", "/stream/quiet"),
+            ("POST", "/json/quiet"),
+        ):
+            json = {} if method == "POST" else None
+            with httpx.stream(method, server.url + path, json=json, timeout=WAIT_S_MAX) as quiet:
+                chunks = quiet.iter_bytes()
+                assert next(chunks) == b"data: hello\n\n"
+                assert httpx.get(listeners, timeout=WAIT_S_MAX).text == "1"
+            wait_until(lambda: httpx.get(listeners, timeout=WAIT_S_MAX).text == "0")
 
 
 # By hand, without a server
