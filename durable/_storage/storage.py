@@ -62,11 +62,16 @@ class Storage(Operations):
         self._kv: KeyValues | None = None
 
     def delete_all(
-        self, *, allow_concurrency: bool = False, allow_unconfirmed: bool = False
+        self,
+        *,
+        allow_concurrency: bool = False,
+        allow_unconfirmed: bool = False,
+        no_cache: bool = False,
     ) -> Answer[None]:
         """Delete every key, and the alarm. Not within a transaction: that raises DurableError.
 
-        Writes made before it in the same turn never happen; those made after it stay.
+        Writes made before it in the same turn never happen; those made after it stay. `no_cache` is
+        taken as by all writes; there is nothing to keep.
         """
         self._records.delete_all(allow_unconfirmed=allow_unconfirmed)
         return self._buffer.wait_room(None, holds=not allow_concurrency)
