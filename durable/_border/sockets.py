@@ -26,8 +26,9 @@ from attrs import define, field
 from durable._model.errors import DurableError, TooManyWebSockets
 from durable._model.frames import Close, size_of, utf8_size
 from durable._model.ids import ObjectId
+from durable._model.role import Role
 from durable._model.unread import UnreadTotal
-from durable._model.websocket import Role, WebSocket, count_all, cut
+from durable._model.websocket import WebSocket, count_all, cut
 from durable._object.events import Event
 from durable._object.host import Host
 from durable._object.live import LiveObject, Phase

@@ -22,7 +22,8 @@ from durable._loop.loop import which_backend
 from durable._loop.open_loop import make_loop
 from durable._model.frames import Close, Frame
 from durable._model.limits import Limits
-from durable._model.websocket import Role, WebSocket, join
+from durable._model.role import Role
+from durable._model.websocket import WebSocket, join
 from durable._object.host import Host, sender_host
 
 from .by_reference import ByReference
@@ -47,6 +48,7 @@ class ObjectSocket(WebSocket, ByReference):
 
     __slots__ = (
         "_attachment",
+        "_gate",
         "_held",
         "answered_at",
         "attachment_size_max",
@@ -58,6 +60,8 @@ class ObjectSocket(WebSocket, ByReference):
         super().__init__()
         self._held: deque[_Held] | None = None
         self._attachment: bytes | None = None
+        # Of the object that reads it itself; its replies wait for what the object wrote.
+        self._gate: InputGate[Any] | None = None
         self.attachment_size_max = _ATTACHMENT_SIZE_MAX
         # What the object that has accepted it for hibernation notes about it.
         self.tags: tuple[str, ...] = ()
@@ -69,6 +73,7 @@ class ObjectSocket(WebSocket, ByReference):
         super().accept()
         host = sender_host()
         if is_new and host is not None:
+            self._gate = host.gate
             host.keep_for(self)
 
     def serialize_attachment(self, value: Any) -> None:
@@ -96,6 +101,15 @@ class ObjectSocket(WebSocket, ByReference):
             self.say_ungated(frame, size)
         else:
             self._say_when_durable(self._hold(frame, size, sender.gate), sender.gate)
+
+    def _say_reply(self, frame: Close) -> None:
+        gate = self._gate
+        if gate is None:
+            self._say(frame, 0)
+        elif gate.output.is_open():
+            self.say_ungated(frame, 0)
+        else:
+            self._say_when_durable(self._hold(frame, 0, gate), gate)
 
     def _say_when_durable(self, held: _Held, gate: InputGate[Any]) -> None:
         gate.output.when_durable(gate.output.ticket(), partial(self._let_go, held))

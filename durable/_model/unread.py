@@ -12,6 +12,13 @@ from weakref import ref
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# Awaiting `send` waits while the other end has more than this unread: enough that one round trip
+# never leaves a fast reader without work, little enough that ten thousand slow ones fit in memory.
+UNREAD_BYTES_WAIT = 1_048_576
+# Nobody is made to await `send`, so a broadcast to a reader that has stopped would grow for ever.
+# Above this, the next message cuts the socket instead.
+UNREAD_BYTES_MAX = 16_777_216
+
 
 class Unread(ref[Any]):
     """The unread bytes of one end. A weak reference to it, so that it can outlive it: what an end
@@ -34,6 +41,13 @@ class Unread(ref[Any]):
         self.bytes += size
         if self.total is not None:
             self.total.bytes += size
+
+    def is_full(self) -> bool:
+        """Whether whoever awaits what it sends to this end has to wait."""
+        if self.bytes > UNREAD_BYTES_WAIT:
+            return True
+        total = self.total
+        return total is not None and self.bytes > 0 and total.is_crowded()
 
 
 class UnreadTotal:

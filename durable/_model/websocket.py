@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from contextvars import Context
-from enum import Enum
 from functools import partial
-from typing import Any, NoReturn, Self
+from typing import Any, ClassVar, NoReturn
 from weakref import ref
 
 import anyio
@@ -35,33 +35,10 @@ from .frames import (
     close_frame,
     size_of,
 )
-from .unread import Unread, UnreadTotal
+from .role import SENT_TOO_LATE, Role
+from .socket_waits import DONE, Reader, Sent
+from .unread import UNREAD_BYTES_MAX, Unread, UnreadTotal
 from .watch import Watch
-
-# Awaiting `send` waits while the other end has more than this unread: enough that one round trip
-# never leaves a fast reader without work, little enough that ten thousand slow ones fit in memory.
-UNREAD_BYTES_WAIT = 1_048_576
-# Nobody is made to await `send`, so a broadcast to a reader that has stopped would grow for ever.
-# Above this, the next message cuts the socket instead.
-UNREAD_BYTES_MAX = 16_777_216
-SENT_TOO_SOON = (
-    "You must call one of accept() or ctx.accept_websocket() on this WebSocket before sending "
-    "messages."
-)
-USED_IN_RESPONSE = "Can't accept() WebSocket that was already used in a response."
-HIBERNATES = "Can't accept() WebSocket after enabling hibernation."
-RESPONSE_TOO_LATE = (
-    "Can't return WebSocket in a Response after it was accepted; accept the other end of the pair"
-)
-
-
-class Role(Enum):
-    """Who reads what arrives at an end."""
-
-    NEW = "not accepted"
-    ACCEPTED = "accepted"
-    HIBERNATABLE = "hibernatable"
-    GIVEN = "used in a response"
 
 
 class SentAfterClose(WebSocketClosed, TypeError):
@@ -76,6 +53,12 @@ class WebSocket(ABC):
     is gone without one.
     """
 
+    # What `ready_state` may be, with the web's numbers.
+    CONNECTING: ClassVar[int] = 0
+    OPEN: ClassVar[int] = 1
+    CLOSING: ClassVar[int] = 2
+    CLOSED: ClassVar[int] = 3
+
     __slots__ = (
         "__weakref__",
         "_arrival",
@@ -86,6 +69,9 @@ class WebSocket(ABC):
         "_is_waited_for",
         "_on_arrival",
         "_peer",
+        "_reader",
+        "_reading",
+        "_replies",
         "_role",
         "_room",
         "_tell",
@@ -116,6 +102,11 @@ class WebSocket(ABC):
         # Set, and forgotten, when something arrives, and when the other end has read enough.
         self._arrival: anyio.Event | None = None
         self._room: anyio.Event | None = None
+        # The `async for` that goes on, and how many tasks wait for something to read.
+        self._reader: ref[Reader] | None = None
+        self._reading = 0
+        # Whether a close frame is answered when it has been heard; a door has the network do it.
+        self._replies = True
         # Told that something has arrived, in place of whoever reads.
         self._on_arrival: Callable[[WebSocket], None] | None = None
         # How many tasks wait at this end, and the other end while some wait at that one.
@@ -128,11 +119,10 @@ class WebSocket(ABC):
 
     def accept(self) -> None:
         """Begin to use this end; more than once does no harm."""
-        if self._role is Role.HIBERNATABLE:
-            raise TypeError(HIBERNATES)
-        if self._role is Role.GIVEN:
-            raise TypeError(USED_IN_RESPONSE)
+        self._role.check_can_be_accepted()
         self._role = Role.ACCEPTED
+        if self._has_close_frame():
+            self._hear_soon()
 
     def send(self, message: str | bytes) -> Awaitable[None]:
         """Send a message; it is on its way when this returns.
@@ -140,37 +130,49 @@ class WebSocket(ABC):
         Awaiting the answer waits while the peer has much unread. If nobody awaits, and more than
         16 MiB are unread, the socket is closed with 1013. What is sent to a peer that is gone is
         dropped. Raises TypeError for what no message can be and before the end is accepted,
-        ValueError for more than 32 MiB, WebSocketClosed after `close()`.
+        ValueError for more than 32 MiB and for a lone surrogate, WebSocketClosed after `close()`
+        and when the peer's close frame was answered.
         """
         if not isinstance(message, str | bytes):
             message = as_bytes(message)
         size = size_of(message)
-        self._check_used()
+        self._role.check_can_speak()
         if self._has_closed:
-            raise SentAfterClose("Can't call WebSocket send() after close().")
-        if self._is_lost or self._end is not None:
-            return _DONE
+            raise SentAfterClose(SENT_TOO_LATE if self._end is None else _closed_by_peer(self._end))
+        if self._is_lost:
+            return DONE
         if self._has_room_for(size):
             self._say(message, size)
-        return _Sent(self) if self._is_peer_full() else _DONE
+        return Sent(self._wait_room) if self._is_peer_full() else DONE
 
     def close(self, code: int | None = None, reason: str | None = None) -> Awaitable[None]:
         """Say that this end sends nothing more. What the peer sends is still read.
 
         Once is enough, and further calls do nothing. Raises ValueError for a code that may not be
-        sent and for a reason of more than 123 bytes, TypeError for a reason without a code.
+        sent and for a reason of more than 123 bytes or with a lone surrogate, TypeError for a
+        reason without a code.
         """
         frame = close_frame(code, reason)
-        self._check_used()
+        self._role.check_can_speak()
         if not self._has_closed and not self._is_lost:
             self._has_closed = True
             self._say(frame, 0)
-        return _DONE
+        return DONE
+
+    @property
+    def ready_state(self) -> int:
+        """`OPEN`; `CLOSING` when one side has closed; `CLOSED` when both have, or the peer is gone.
+
+        A broadcast sends to those that are open and so leaves out who is about to go.
+        """
+        if self._is_lost or (self._has_closed and self._end is not None):
+            return self.CLOSED
+        return self.CLOSING if self._has_closed or self._end is not None else self.OPEN
 
     @property
     def close_code(self) -> int | None:
         """The code that the peer has closed with: 1005 if it gave none, 1006 if it is gone without
-        a word; None while it has not, or that was not read yet."""
+        a word; None while it has not. Who reads the end learns it after the messages before it."""
         return None if self._end is None else self._end.code
 
     @property
@@ -178,8 +180,12 @@ class WebSocket(ABC):
         """The reason that the peer has closed with."""
         return None if self._end is None else self._end.reason
 
-    def __aiter__(self) -> Self:
-        return self
+    def __aiter__(self) -> AsyncIterator[str | bytes]:
+        reader = None if self._reader is None else self._reader()
+        if reader is None:
+            reader = Reader(self.__anext__)
+            self._reader = ref(reader, partial(_reader_is_gone, ref(self)))
+        return reader
 
     async def __anext__(self) -> str | bytes:
         if self._role is not Role.ACCEPTED:
@@ -191,13 +197,19 @@ class WebSocket(ABC):
             if self._inbox:
                 frame = self._take()
                 if not isinstance(frame, Close):
+                    if self._inbox and isinstance(self._inbox[0][0], Close):
+                        self._hear_soon()
                     return frame
                 self._hear_end(frame)
             if self._end is not None:
                 self._stop(self._end)
             if self._arrival is None:
                 self._arrival = anyio.Event()
-            await self._wait_for(self._arrival)
+            self._reading += 1
+            try:
+                await self._wait_for(self._arrival)
+            finally:
+                self._reading -= 1
 
     @abstractmethod
     def serialize_attachment(self, value: Any) -> None:
@@ -256,6 +268,8 @@ class WebSocket(ABC):
             self._arrival = None
         if self._on_arrival is not None:
             self._on_arrival(self)
+        if self._role is Role.ACCEPTED and isinstance(frame, Close):
+            self._hear_soon()
 
     def _take(self) -> Frame:
         """The oldest thing that has arrived."""
@@ -268,7 +282,7 @@ class WebSocket(ABC):
         unread.bytes -= size
         if unread.total is not None:
             unread.total.bytes -= size
-        if self._is_waited_for and not self._is_full():
+        if self._is_waited_for and not self._unread.is_full():
             self._is_waited_for = False
             peer = self._peer()
             if peer is not None:
@@ -287,22 +301,14 @@ class WebSocket(ABC):
 
     def _waits_for_room(self) -> bool:
         peer = self._peer()
-        if peer is None or not peer._is_full():
+        if peer is None or not peer._unread.is_full():
             return False
         peer._is_waited_for = True
         return True
 
     def _is_peer_full(self) -> bool:
         peer = self._peer()
-        return peer is not None and peer._is_full()
-
-    def _is_full(self) -> bool:
-        """Whether whoever awaits what it sends to this end has to wait."""
-        unread = self._unread
-        if unread.bytes > UNREAD_BYTES_WAIT:
-            return True
-        total = unread.total
-        return total is not None and unread.bytes > 0 and total.is_crowded()
+        return peer is not None and peer._unread.is_full()
 
     async def _wait_for(self, event: anyio.Event) -> None:
         """Wait for *event* of this end, which is not dropped meanwhile.
@@ -325,25 +331,52 @@ class WebSocket(ABC):
         if peer is None:
             self._hear_loss()
             return False
-        if self._tell is None:
-            self._tell = self._find_loop()
+        self._learn_loop()
         self._waits += 1
         peer._waited_for = self
         return True
 
+    def _learn_loop(self) -> None:
+        if self._tell is None:
+            with suppress(RuntimeError):  # no loop runs, so nobody waits here either
+                self._tell = self._find_loop()
+
     # The end
+
+    def _has_close_frame(self) -> bool:
+        return bool(self._inbox) and isinstance(self._inbox[-1][0], Close)
+
+    def _hear_soon(self) -> None:
+        """Hear the peer's last word without a reader, if nobody is about to read it.
+
+        A round later, so that what is said in the same breath, a reply to the last message above
+        all, still leaves.
+        """
+        self._learn_loop()
+        if self._tell is not None:
+            self._tell(partial(Context().run, self._hear_unread))
+
+    def _hear_unread(self) -> None:
+        is_read = self._reading or (self._reader is not None and self._reader() is not None)
+        if self._end is None and not is_read and self._has_close_frame():
+            frame, _ = self._inbox.pop()
+            assert isinstance(frame, Close)
+            self._hear_end(frame)
 
     def _hear_end(self, frame: Close) -> None:
         """The peer's last word has been taken."""
         self._end = frame
-        if frame.was_clean and not self._has_closed:
+        if frame.was_clean and self._replies:
             self._reply_close()
 
     def _reply_close(self) -> None:
         """Say the peer's close frame back, as the protocol wants it."""
         if self._end is not None and not self._has_closed and not self._is_lost:
             self._has_closed = True
-            self._say(Close(self._end.code, self._end.reason, True), 0)
+            self._say_reply(Close(self._end.code, self._end.reason, True))
+
+    def _say_reply(self, frame: Close) -> None:
+        self._say(frame, 0)
 
     def _stop(self, end: Close) -> NoReturn:
         if end.was_clean:
@@ -386,8 +419,7 @@ class WebSocket(ABC):
         if forget:
             self._forget_unread()
         self._make_room()
-        said_goodbye = bool(self._inbox) and isinstance(self._inbox[-1][0], Close)
-        if self._end is None and not said_goodbye:
+        if self._end is None and not self._has_close_frame():
             self._arrive(end, 0)
 
     def _forget_unread(self) -> None:
@@ -396,10 +428,7 @@ class WebSocket(ABC):
 
     def _hand_over(self) -> WebSocket:
         """Another object for this end, which leaves in a Response; this one is of no use then."""
-        if self._role is Role.GIVEN:
-            raise TypeError(USED_IN_RESPONSE)
-        if self._role is not Role.NEW:
-            raise TypeError(RESPONSE_TOO_LATE)
+        self._role.check_can_be_given()
         given = self.__class__()
         peer = self._peer()
         if peer is not None:
@@ -415,10 +444,6 @@ class WebSocket(ABC):
         given._was_given = True
         self._role = Role.GIVEN
         return given
-
-    def _check_used(self) -> None:
-        if self._role is Role.NEW or self._role is Role.GIVEN:
-            raise TypeError(SENT_TOO_SOON)
 
     def __repr__(self) -> str:
         if self._is_lost:
@@ -437,7 +462,7 @@ def cut(end: WebSocket) -> None:
         peer._cut_slow(end)
         return
     # Nothing more comes, but for what is there: of that it hears the end only.
-    last = end._inbox[-1] if end._inbox and isinstance(end._inbox[-1][0], Close) else None
+    last = end._inbox[-1] if end._has_close_frame() else None
     end._forget_unread()
     if last is not None:
         end._inbox.append(last)
@@ -451,29 +476,14 @@ def count_all(one: WebSocket, total: UnreadTotal) -> None:
         total.add(other._unread)
 
 
-class _Sent(Awaitable[None]):
-    """What `send` answers when the peer has much to read."""
-
-    __slots__ = ("_ws",)
-
-    def __init__(self, ws: WebSocket) -> None:
-        self._ws = ws
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        return self._ws._wait_room().__await__()
+def _reader_is_gone(of: ref[WebSocket], _: object) -> None:
+    ws = of()  # in any thread, as when an end is gone
+    if ws is not None and ws._tell is not None and ws._has_close_frame():
+        ws._hear_soon()
 
 
-class _Done(Awaitable[None]):
-    """What `send` answers otherwise: awaiting it never suspends."""
-
-    __slots__ = ()
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        return
-        yield
-
-
-_DONE = _Done()
+def _closed_by_peer(end: Close) -> str:
+    return f"{SENT_TOO_LATE} The peer has closed with {end.code}."
 
 
 def join(one: WebSocket, other: WebSocket) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import anyio
 
 from durable import Response, WebSocket, WebSocketClosed
@@ -11,6 +14,8 @@ from .incoming import Receive, Scope, Send
 from .responses import raw_headers, send_response
 
 TOO_LARGE = 1009
+# How long a client has to answer the close frame of the object.
+CLOSE_REPLY_S = 10.0
 _DENIAL = "websocket.http.response"
 
 
@@ -45,10 +50,16 @@ async def refuse(response: Response, scope: Scope, send: Send) -> None:
 
 
 async def _carry(ws: WebSocket, receive: Receive, send: Send) -> None:
+    """Each direction goes on until the network says that it is over: what a client has said before
+    its close frame is delivered, also when nothing can be sent to it any more, and what it says
+    before it answers the object's close frame."""
+    ws._replies = False  # for the client, which may have something to say before
     async with anyio.create_task_group() as tasks:
 
         async def bring_out() -> None:
-            await _bring_out(ws, send)
+            if await _bring_out(ws, send):
+                await anyio.sleep(CLOSE_REPLY_S)
+                ws._reply_close()  # servers differ in whether they tell of the client's answer
             tasks.cancel_scope.cancel()
 
         tasks.start_soon(bring_out)
@@ -71,7 +82,7 @@ async def _bring_in(ws: WebSocket, receive: Receive, send: Send) -> None:
         try:
             await ws.send(message["bytes"] if text is None else text)
         except WebSocketClosed:
-            continue  # our side has replied to a close frame that is on its way out
+            continue  # it was cut, as the object or the store ended
         except ValueError as error:
             ws._drop(error)
             await send({"type": "websocket.close", "code": TOO_LARGE, "reason": ""})
@@ -80,7 +91,10 @@ async def _bring_in(ws: WebSocket, receive: Receive, send: Send) -> None:
 
 def _close(ws: WebSocket, code: int, reason: str | None) -> None:
     """The client has closed, or is gone."""
-    if code == NO_CODE:
+    if code == DROPPED and ws.close_code is not None:
+        # The answer to the object's close frame; servers that do not wait for it know no code.
+        ws._reply_close()
+    elif code == NO_CODE:
         ws.close()
     elif code != DROPPED:
         try:
@@ -91,15 +105,32 @@ def _close(ws: WebSocket, code: int, reason: str | None) -> None:
         ws._drop()
 
 
-async def _bring_out(ws: WebSocket, send: Send) -> None:
-    """Hand on what the object says."""
+async def _bring_out(ws: WebSocket, send: Send) -> bool:
+    """Hand on what the object says. Returns whether it has closed; else the connection is lost."""
+    is_heard = True
     try:
         async for message in ws:
-            kind = "text" if isinstance(message, str) else "bytes"
-            await send({"type": "websocket.send", kind: message})
-        code = 1000 if ws.close_code == NO_CODE else ws.close_code
-        await send({"type": "websocket.close", "code": code, "reason": ws.close_reason or ""})
+            if is_heard:
+                kind = "text" if isinstance(message, str) else "bytes"
+                is_heard = await _sent({"type": "websocket.send", kind: message}, send)
     except WebSocketClosed:
-        pass  # to end without a close frame is how the client sees 1006
+        return False  # to end without a close frame is how the client sees 1006
+    if is_heard:
+        code = 1000 if ws.close_code == NO_CODE else ws.close_code
+        reason = ws.close_reason or ""
+        await _sent({"type": "websocket.close", "code": code, "reason": reason}, send)
+    return True
+
+
+async def _sent(message: dict[str, Any], send: Send) -> bool:
+    """Send *message*; False if the client is gone, as whoever receives hears in its turn."""
+    try:
+        await send(message)
     except OSError:
-        pass  # the client is gone, as whoever receives is about to hear
+        return False
+    except Exception as error:
+        starlette = sys.modules.get("starlette.websockets")
+        if starlette is None or not isinstance(error, starlette.WebSocketDisconnect):
+            raise
+        return False  # what Starlette makes of an OSError
+    return True

@@ -12,7 +12,7 @@ import durable
 from durable import Response, WebSocket, WebSocketPair
 from durable._border import sockets
 from durable._model import frames
-from durable._model import websocket as model
+from durable._model import unread as model
 from durable.testing import VirtualClock, abort_all, evict, is_live, settle
 
 
