@@ -284,10 +284,18 @@ class Network:
 
     async def serve(self) -> None:
         scope = {
-            **{"type": "websocket", "asgi": {"version": "3.0", "spec_version": "2.4"}},
-            **{"http_version": "1.1", "scheme": "ws", "path": "/", "raw_path": b"/"},
-            **{"query_string": b"", "root_path": "", "headers": [(b"host", b"h")]},
-            **{"client": ("127.0.0.1", 1), "server": ("h", 80), "subprotocols": []},
+            "type": "websocket",
+            "asgi": {"version": "3.0", "spec_version": "2.4"},
+            "http_version": "1.1",
+            "scheme": "ws",
+            "path": "/",
+            "raw_path": b"/",
+            "query_string": b"",
+            "root_path": "",
+            "headers": [(b"host", b"h")],
+            "client": ("127.0.0.1", 1),
+            "server": ("h", 80),
+            "subprotocols": [],
         }
         await self.app(scope, self.receiver.receive, self.send)
 
