@@ -87,7 +87,7 @@ def _of_store(statistics: Statistics) -> Iterator[Metric]:
     for key, (name, text) in _STORE_GAUGES.items():
         yield GaugeMetricFamily(name, text, value=getattr(statistics.store, key))
     yield CounterMetricFamily(
-        "durable_buried", "Coroutines that a reset has left suspended", value=statistics.buried
+        "durable_buried", "Coroutines that did not end after a reset", value=statistics.buried
     )
     yield GaugeMetricFamily(
         "durable_websockets", "Web sockets that objects have accepted", value=statistics.websockets

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, NoReturn, TypeVar
 
 from durable._gates.answers import Answer, Later
+from durable._gates.ending import Stopped
 from durable._model.ids import ObjectId
 from durable._model.websocket import WebSocket
 from durable._object.background import wait_until
@@ -72,9 +73,10 @@ class State:
     def abort(self, reason: str | None = None, *, retry_alarm: bool = True) -> NoReturn:
         """Reset the object now: writes of this turn are dropped, the memory is discarded.
 
-        Raises ObjectAborted here; calls in flight and later calls on old stubs get it too. No code
-        of the object is resumed after it. In `alarm()` it counts as a failure, after which the
-        alarm is retried; *retry_alarm* False gives that alarm up.
+        Calls in flight and later calls on old stubs get ObjectAborted. Here, and wherever code of
+        the object waits, something is raised that `except Exception` does not catch: the code may
+        clean up, while its storage, stubs and sockets refuse. In `alarm()` it counts as a failure,
+        after which the alarm is retried; *retry_alarm* False gives that alarm up.
         """
         raise self._host.abort(reason, retry_alarm=retry_alarm)
 
@@ -86,7 +88,10 @@ class State:
         an HTTP client. If a write fails the object is reset, and the code here does not go on.
         """
         host = self._host
-        host.gate.check()
+        try:
+            host.gate.check()
+        except Stopped as stopped:
+            return host.gate.refuse(stopped)
         answer: Later[None] = Later(host.services.loop)
         host.output.when_durable(host.output.ticket(), lambda: answer.resolve(None))
         return answer

@@ -73,6 +73,7 @@ def send(event: Event[Any]) -> None:
     if output.is_open():
         host.deliver(event)
     else:
+        sender.gate.check()
         output.when_durable(output.ticket(), partial(_deliver_late, event))
 
 
@@ -138,5 +139,6 @@ def call_outside(services: Services, body: Callable[[], Any], label: str) -> Ans
     if sender is None:
         start()
     else:
+        sender.gate.check()
         sender.gate.output.when_durable(sender.gate.output.ticket(), start)
     return answer

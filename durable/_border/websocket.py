@@ -99,6 +99,9 @@ class ObjectSocket(WebSocket, ByReference):
             host.services.loop.call_soon(partial(self._say_if_built, held, host))
         elif sender is None or sender.gate.output.is_open():
             self.say_ungated(frame, size)
+        elif sender.gate.broken is not None:
+            if not isinstance(frame, Close):  # which the library says too
+                sender.gate.check()
         else:
             self._say_when_durable(self._hold(frame, size, sender.gate), sender.gate)
 

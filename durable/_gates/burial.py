@@ -1,4 +1,4 @@
-"""Burial: what becomes of the suspended code of a broken object.
+"""Burial: what becomes of code of a broken object that does not end when it is told to.
 
 It is never to go on, and not to be closed either: Python closes a coroutine that nobody has any
 more by throwing GeneratorExit into it, and that would run the author's `finally` and `except`

@@ -5,13 +5,14 @@ coroutine: it passes on what the coroutine yields, and when the loop resumes it,
 input gate before it sends the value on. So any await of the author's is gated, whatever library it
 belongs to. The tasks that a delivery starts are driven in the same way (`gate_task`).
 
-Code of a broken object is never resumed: not even to be told so, since `except BaseException` would
-hear it and go on. Its coroutines are buried as they are, suspended.
+Code of a broken object is told so where it waits, and may clean up (`_unwind`, and `ending`). What
+has not ended then is never resumed: it is buried as it is, suspended.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import types
 import warnings
 from collections.abc import Callable, Coroutine, Generator
@@ -21,16 +22,19 @@ from typing import Any, Protocol, TypeVar, cast
 
 import anyio
 
-from durable._loop.sleeping import is_sleeping
+from durable._loop.sleeping import chain, is_sleeping
 
 from .answers import Later
 from .burial import bury
-from .entrant import Inside
+from .ending import CLEAN_UP_S_MAX, Stopped
+from .entrant import CURRENT_ENTRANT, Inside
 from .input_gate import InputGate
+
+log = logging.getLogger("durable")
 
 T = TypeVar("T")
 
-CURRENT: ContextVar[Delivery[Any] | None] = ContextVar("durable_delivery", default=None)
+CURRENT: ContextVar[Delivery[Any] | None] = CURRENT_ENTRANT
 """The delivery whose code runs; inherited by the tasks and callbacks that it starts."""
 
 
@@ -42,7 +46,7 @@ class Line(Protocol):
 
 
 class Buried(BaseException):
-    """The object broke while its code was suspended, which is where it stays."""
+    """The object is broken, and its code is not to run any more."""
 
 
 class Delivery(Later[T]):
@@ -139,6 +143,8 @@ def _drive(
         except StopIteration as stop:
             result: T = stop.value
             return result
+        if gate.broken is not None:
+            return (yield from _unwind(delivery, coro, send, throw, trap))
         inside = gate.inside
         if inside is not None:
             gate.inside = None
@@ -153,11 +159,8 @@ def _drive(
         try:
             value = yield trap
         except GeneratorExit:
-            # The loop is gone. A broken object's code is not run even to clean up.
-            if gate.broken is None:
-                coro.close()
-            else:
-                bury(coro, gate.loop)
+            # The loop is gone.
+            coro.close()
             raise
         except BaseException as raised:
             error = raised
@@ -167,9 +170,73 @@ def _drive(
             error = yield from _wait_turn(delivery, error, inside)
             delivery = delivery.home
         if gate.broken is not None:
-            bury(coro, gate.loop)
-            yield from gate.loop.bury().__await__()
+            return (yield from _unwind(delivery, coro, send, throw, _RESUMED, value, error))
+
+
+_RESUMED = object()  # in the place of a trap: the code waits no more
+
+
+def _unwind(
+    delivery: Delivery[Any],
+    coro: Coroutine[Any, Any, T],
+    send: Callable[[Any], Any],
+    throw: Callable[[BaseException], Any],
+    trap: Any,
+    value: Any = None,
+    error: BaseException | None = None,
+) -> Generator[Any, Any, T]:
+    """Run what is left of *coro*, whose object is broken: it is told so, and may clean up."""
+    loop, ending = delivery.gate.loop, delivery.gate.ending
+    task = loop.own_task()
+    while True:
+        if trap is not _RESUMED:
+            if delivery.line is not None:
+                delivery.line.hand_on(delivery)
+            if ending is not None and ending.is_to_stop(task):
+                ending.interrupt_soon(task)
+            try:
+                value = yield trap
+            except GeneratorExit:  # the loop is gone
+                bury(coro, loop)
+                raise
+            except BaseException as raised:
+                error = raised
+        loop.was_woken(task)
+        if ending is None or ending.is_over:
+            _log_buried(delivery, coro)
+            bury(coro, loop)
+            yield from loop.bury().__await__()
             raise Buried
+        if ending.is_to_stop(task) and (error is not None or loop.may_stop_at(coro)):
+            ending.tell(task)
+            stopped = Stopped(ending.reason)
+            if not isinstance(error, Stopped):
+                stopped.__context__ = error
+            error = stopped
+            del stopped
+        try:
+            if error is None:
+                trap = send(value)
+            else:
+                thrown, error = error, None
+                trap = throw(thrown)
+                del thrown
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+
+def _log_buried(delivery: Delivery[Any], coro: Any) -> None:
+    ending = delivery.gate.ending
+    where = [f"{code.co_qualname}()" for code, _ in chain(coro)]
+    log.warning(
+        "code of %s had not ended %g s after the reset, and will never go on: %s waits in %s; let "
+        "what is cancelled end",
+        "an evicted object" if ending is None else ending.label,
+        CLEAN_UP_S_MAX,
+        delivery.label,
+        " > ".join(where) or "code that cannot be looked into",
+    )
 
 
 drive = types.coroutine(_drive)
@@ -229,7 +296,11 @@ class _GatedTask:
 
     def __init__(self, delivery: Delivery[Any], coro: Coroutine[Any, Any, Any]) -> None:
         self._coro = coro
-        self._steps = _drive_task(delivery, coro)
+        gate = delivery.gate
+        # Of what the clean-up of a broken object starts; what it had started before does not begin.
+        is_clean_up = gate.broken is not None
+        depth = gate.depth_of(gate.loop.own_task()) + 1
+        self._steps = _drive_task(delivery, coro, depth, is_clean_up)
         next(self._steps)
         self.send = self._steps.send
         self.throw = self._steps.throw
@@ -255,7 +326,7 @@ def _drop_unbegun(coro: Coroutine[Any, Any, Any]) -> None:
 
 
 def _drive_task(
-    delivery: Delivery[Any], coro: Coroutine[Any, Any, Any]
+    delivery: Delivery[Any], coro: Coroutine[Any, Any, Any], depth: int, is_clean_up: bool
 ) -> Generator[Any, Any, Any]:
     gate = delivery.gate
     error: BaseException | None = None
@@ -268,18 +339,27 @@ def _drive_task(
         error = raised
     task = gate.loop.own_task()
     delivery = delivery.home
-    gate.task_begins(task, delivery)
+    gate.task_begins(task, delivery, depth)
     delivery.tasks += 1
     gate.child_started(delivery)
     try:
+        if is_clean_up and gate.ending is not None and not gate.ending.is_over:
+            gate.ending.tell(task)
+            return (
+                yield from _unwind(delivery, coro, coro.send, coro.throw, _RESUMED, None, error)
+            )
         if gate.broken is None and not gate.enter_nowait(delivery):
             error = yield from _wait_turn(delivery, error)
         if gate.broken is not None:
             _drop_unbegun(coro)
             raise Buried
         return (yield from _drive(delivery.home, coro, coro.send, coro.throw, error))
-    except Buried:
-        gate.loop.end_buried_task()
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException:
+        if gate.broken is None:
+            raise
+        gate.loop.end_quietly()
     finally:
         delivery = delivery.home
         delivery.tasks -= 1

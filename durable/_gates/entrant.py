@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from typing import Generic, Protocol, Self, TypeVar
+from contextvars import ContextVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from attrs import define
 
@@ -46,6 +47,9 @@ class Entrant(Protocol):
 
 
 E = TypeVar("E", bound=Entrant)
+
+CURRENT_ENTRANT: ContextVar[Any] = ContextVar("durable_delivery", default=None)
+"""The delivery whose code runs: `delivery.CURRENT`."""
 
 
 @define(eq=False, slots=True)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Generic
 
 from attrs import define, field
@@ -26,7 +27,9 @@ from attrs import define, field
 from durable._loop.loop import Loop, Waker
 from durable._model.errors import DurableError
 
-from .entrant import E, Inside, Waiter
+from .answers import Answer, Later
+from .ending import Ending, Stopped
+from .entrant import CURRENT_ENTRANT, E, Inside, Waiter
 from .output_gate import OutputGate
 
 # How many rounds of the loop a delivery with tasks of its own must be still before it counts as
@@ -35,6 +38,8 @@ QUIET_ROUNDS = 8
 # A delivery whose tasks wake each other, or are woken from outside, more often than that is never
 # still for so long. When it has been still for so many rounds in all, others get their chance too.
 QUIET_ROUNDS_IN_ALL = 20_000
+# Calls of the code of a broken object that raise; the answers of further ones do.
+REFUSALS_AT_ONCE_MAX = 100
 
 
 @define(eq=False, slots=True)
@@ -47,8 +52,9 @@ class InputGate(Generic[E]):
     seal: Callable[[], None] = field(repr=False)
     # Starts a task for a delivery that has been let in.
     start: Callable[[E], None] = field(repr=False)
-    # Why nothing is let in any more.
+    # Why nothing is let in any more; and the ending of its code, if it was reset.
     broken: DurableError | None = None
+    ending: Ending | None = None
 
     owner: E | None = None
     # What the task that is about to suspend waits for, if that is not on the outside.
@@ -56,6 +62,8 @@ class InputGate(Generic[E]):
     # The tasks that run code of this object, and whose they are, a delivery's first one first; None
     # rather than empty, which an idle object has room for a hundred times.
     _running: dict[Any, E] | None = None
+    # Of those that were started by others, how deep they stand under these.
+    _depths: dict[Any, int] | None = None
     # Of the deliveries that wait in line.
     queued_bytes: int = 0
 
@@ -78,9 +86,29 @@ class InputGate(Generic[E]):
     # Entering
 
     def check(self) -> None:
-        """Raise the reason if the object is broken."""
+        """If the object is broken raise the reason, or Stopped in its own code."""
         if self.broken is not None:
-            raise self.broken.again()
+            raise self.stopped()
+
+    def stopped(self) -> BaseException:
+        """What to raise in code that uses the object after it has broken."""
+        assert self.broken is not None
+        current = CURRENT_ENTRANT.get()
+        if self.ending is None or current is None or current.gate is not self:
+            return self.broken.again()
+        self.ending.tell(self.loop.own_task())
+        return Stopped(self.ending.reason)
+
+    def refuse(self, stopped: Stopped) -> Answer[Any]:
+        """Raise *stopped*, or answer with it in the next round: code that catches it again and
+        again, and never waits, would keep the loop for itself."""
+        assert self.ending is not None
+        self.ending.refusals += 1
+        if self.ending.refusals <= REFUSALS_AT_ONCE_MAX:
+            raise stopped
+        answer: Later[Any] = Later(self.loop)
+        self.loop.call_soon(partial(answer.fail, stopped))
+        return answer
 
     def enter_nowait(self, delivery: E) -> bool:
         """Let *delivery* in if it is in already, or if nobody is and nobody came before it."""
@@ -161,18 +189,33 @@ class InputGate(Generic[E]):
         """The tasks that run code of this object, which a reset cancels, and whose they are."""
         return self._running or {}
 
-    def task_begins(self, task: Any, delivery: E) -> None:
+    def task_begins(self, task: Any, delivery: E, depth: int = 0) -> None:
         """*task* runs code of *delivery* from now on."""
         if self._running is None:
             self._running = {task: delivery}
         else:
             self._running[task] = delivery
+        if depth:
+            if self._depths is None:
+                self._depths = {task: depth}
+            else:
+                self._depths[task] = depth
+
+    def depth_of(self, task: Any) -> int:
+        """Under how many of this object's tasks *task* was started."""
+        return self._depths.get(task, 0) if self._depths is not None else 0
 
     def task_ends(self, task: Any) -> None:
         """*task* has run what it had to run."""
-        if self._running is not None:
-            self._running.pop(task, None)
-            if not self._running:
+        running = self._running
+        if running is not None:
+            running.pop(task, None)
+            if self._depths is not None:
+                self._depths.pop(task, None)
+            if self.ending is not None:
+                self.ending.task_ended(task)
+            elif not running:
+                self._depths = None
                 self._running = None
 
     # Leaving
@@ -433,11 +476,14 @@ class InputGate(Generic[E]):
 
     # The end
 
-    def break_(self, reason: DurableError) -> list[E]:
+    def break_(self, reason: DurableError, label: str = "an object") -> list[E]:
         """Let nothing in any more. Wakes every task that waits, to find that it is not to go on;
-        answers the deliveries and sections that have not started."""
+        answers the deliveries and sections that have not started. `ending.begin` tells the code."""
         assert self.broken is None
         self.broken = reason
+        if self._running is None:
+            self._running = {}
+        self.ending = Ending(self.loop, self._running, self.depth_of, label, str(reason))
         waiters = [*(self._held_back or ()), *(self._waiting or ())]
         unstarted = [*(self._pending or ()), *(w.delivery for w in waiters if w.waker is None)]
         self._held_back = self._waiting = self._pending = None

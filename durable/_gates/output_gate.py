@@ -7,6 +7,7 @@ durable counter gets there. A thousand messages behind one commit go out in one 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Protocol
 
@@ -147,6 +148,7 @@ class OutputGate:
     def drop_waiting(self) -> None:
         """Forget what waits here: it is never sent."""
         self.is_closed = True
+        self._confirmed = sys.maxsize  # so it is never open again, and nobody asks more
         self._waiting = None
         self.on_first_write = None
 

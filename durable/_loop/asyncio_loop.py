@@ -34,6 +34,8 @@ class AsyncioLoop:
     _loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop, init=False)
     _tasks: set[asyncio.Task[None]] = field(factory=set, init=False)
     _depth: int = field(default=0, init=False)
+    # Tasks that `interrupt` has cancelled, and that do not know yet.
+    _interrupted: set[asyncio.Task[Any]] = field(factory=set, init=False)
     # In which of anyio's cancel scopes a task is.
     _anyio_states: Any = field(factory=_anyio_states, init=False)
 
@@ -80,6 +82,24 @@ class AsyncioLoop:
         with suppress(RuntimeError):  # the loop was closed under us: nobody is left to be told
             self._loop.call_soon_threadsafe(callback)
 
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        return self._loop.call_later(delay_s, callback, context=Context())
+
+    def interrupt(self, task: Any, make_error: Callable[[], BaseException]) -> bool:
+        if task is asyncio.current_task():
+            return False
+        if task.cancel():
+            self._interrupted.add(task)
+        return True
+
+    def was_woken(self, task: Any) -> None:
+        if task in self._interrupted:
+            self._interrupted.discard(task)
+            task.uncancel()  # else time-outs in the clean-up would not know their own
+
+    def may_stop_at(self, coro: Any) -> bool:
+        return True  # as a cancellation does, when it comes late
+
     def may_reuse(self, task: Any) -> bool:
         # Before Python 3.13 `uncancel` does not take back what the task has not been told yet.
         if task.cancelling() or task._must_cancel:
@@ -92,7 +112,7 @@ class AsyncioLoop:
 
     own_task = staticmethod(asyncio.current_task)
 
-    def end_buried_task(self) -> None:
+    def end_quietly(self) -> None:
         raise asyncio.CancelledError
 
     async def bury(self) -> None:

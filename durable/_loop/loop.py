@@ -31,6 +31,13 @@ class Task(Protocol):
         """Cancel what the task waits for, once."""
 
 
+class Waiting(Protocol):
+    """A call to come."""
+
+    def cancel(self) -> object:
+        """Take it back."""
+
+
 class Loop(Protocol):
     """One running event loop, and the tasks of one runtime in it."""
 
@@ -66,6 +73,20 @@ class Loop(Protocol):
     def call_soon_threadsafe(self, callback: Callable[[], object]) -> None:
         """Call back on the loop's thread. From any thread; dropped once the loop has ended."""
 
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> Waiting:
+        """Call back after so many seconds on the clock of the loop, whatever clock is used else."""
+
+    def interrupt(self, task: Any, make_error: Callable[[], BaseException]) -> bool:
+        """Wake *task*, of whoever's, if it waits and that can be: with an error of the backend's,
+        or with the one that *make_error* makes. Once: what it awaits afterwards is left alone."""
+
+    def was_woken(self, task: Any) -> None:
+        """*task* is the current one, and goes on: perhaps since it was interrupted."""
+
+    def may_stop_at(self, coro: Any) -> bool:
+        """Whether *coro* may get an error in place of what its wait has come to, so that nothing
+        which it was granted there is lost."""
+
     def may_reuse(self, task: Task) -> bool:
         """Whether *task*, at the end of its work, is fit to do more: no cancellation clings to it,
         and no cancel scope was left open in it."""
@@ -74,10 +95,11 @@ class Loop(Protocol):
         """Whether *error* is how the backend cancels a task."""
 
     def own_task(self) -> Any:
-        """The task that runs now; one that `spawn` started can be cancelled by it."""
+        """The task that runs now, None if there is none; one that `spawn` started can be cancelled
+        by it."""
 
-    def end_buried_task(self) -> None:
-        """End a task of the program's whose code was buried, so that nothing is made of it."""
+    def end_quietly(self) -> None:
+        """End a task of a broken object's code, so that nothing is made of how that has ended."""
 
     async def bury(self) -> None:
         """Make the current task fit to end although code that it ran stays suspended for good."""

@@ -27,7 +27,7 @@ def is_sleeping(coro: Any) -> bool:
     trio_sleep = getattr(sys.modules.get("trio"), "sleep", None)  # None while it is imported, too
     sleeps = {anyio.sleep.__code__, getattr(trio_sleep, "__code__", None)}
     before = ""
-    for code, module in _chain(coro):
+    for code, module in chain(coro):
         if code in sleeps:
             return True
         if code is asyncio.sleep.__code__:
@@ -46,7 +46,7 @@ def forget_timer(coro: Any) -> None:
                 value.cancel()
 
 
-def _chain(coro: Any) -> Iterator[tuple[CodeType, str]]:
+def chain(coro: Any) -> Iterator[tuple[CodeType, str]]:
     """The code that *coro* stands in, with its module, from the outermost call to the inmost."""
     while coro is not None:
         frame = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None)

@@ -13,14 +13,15 @@ from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, NoReturn
+from weakref import WeakKeyDictionary, ref
 
 import trio
 from attrs import define, field
 from outcome import Value
 
 from .loop import CROWD
+from .sleeping import chain
 from .trio_starts import own_start
 
 log = logging.getLogger("durable")
@@ -61,9 +62,11 @@ class TrioWaker:
 
 @define(eq=False)
 class TrioTask:
-    """A task of ours on Trio, and the scope by which it is cancelled."""
+    """A task on Trio; if it is one of ours, with the scope by which it is cancelled."""
 
     scope: trio.CancelScope = field(factory=trio.CancelScope)
+    # None before it begins. Weakly: the tables below have it by that very task.
+    task: ref[trio.lowlevel.Task] | None = None
 
     def cancel(self) -> None:
         self.scope.cancel()
@@ -144,11 +147,47 @@ class TrioLoop:
     def is_cancellation(self, error: BaseException) -> bool:
         return isinstance(error, trio.Cancelled)
 
-    def own_task(self) -> TrioTask:
-        task = trio.lowlevel.current_task()
-        return _own_tasks.get(task) or TrioTask()
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> TrioTask:
+        async def wait() -> None:
+            await trio.sleep(delay_s)
+            callback()
 
-    def end_buried_task(self) -> None:
+        return self.spawn(wait(), "durable clean-up", Context())
+
+    def interrupt(self, task: TrioTask, make_error: Callable[[], BaseException]) -> bool:
+        # As Trio delivers a KeyboardInterrupt. A cancel scope, once cancelled, would cancel all
+        # that the code awaits in its `finally`, too.
+        waiting: Any = None if task.task is None else task.task()
+        if waiting is None or waiting._abort_func is None:
+            return False
+
+        def raise_error() -> NoReturn:
+            raise make_error()
+
+        waiting._attempt_abort(raise_error)
+        return True
+
+    def was_woken(self, task: TrioTask) -> None:
+        """Nothing to do: Trio keeps no account of it."""
+
+    def may_stop_at(self, coro: Any) -> bool:
+        # Trio's own cancellation never comes in the place of a result. So a lock that was granted
+        # in this very round is to be taken, and given back by the code that has asked for it.
+        return any(code in _GRANTING_NOTHING for code, _ in chain(coro))
+
+    def own_task(self) -> TrioTask | None:
+        try:
+            current = trio.lowlevel.current_task()
+        except RuntimeError:
+            return None
+        task = _own_tasks.get(current)
+        if task is None:
+            task = _foreign_tasks.get(current)
+        if task is None:
+            task = _foreign_tasks[current] = TrioTask(task=ref(current))
+        return task
+
+    def end_quietly(self) -> None:
         """Nothing more to do: a Trio task that returns is no news to anybody."""
 
     async def bury(self) -> None:
@@ -197,11 +236,23 @@ class TrioLoop:
 
 # Of the tasks that `spawn` started, by the task that Trio knows.
 _own_tasks: WeakKeyDictionary[trio.lowlevel.Task, TrioTask] = WeakKeyDictionary()
+# Of the others, those that run code of objects.
+_foreign_tasks: WeakKeyDictionary[trio.lowlevel.Task, TrioTask] = WeakKeyDictionary()
+# A wait in one of these brings nothing that could be lost.
+_GRANTING_NOTHING = {
+    trio.sleep.__code__,
+    trio.sleep_until.__code__,
+    trio.sleep_forever.__code__,
+    trio.lowlevel.checkpoint.__code__,
+    trio.Event.wait.__code__,
+    TrioWaker.__await__.__code__,
+}
 
 
 async def _run_in_scope(task: TrioTask, body: Coroutine[Any, Any, None]) -> None:
     current = trio.lowlevel.current_task()
     _own_tasks[current] = task
+    task.task = ref(current)
     with task.scope:
         await body
         if _is_inside(current, task.scope):

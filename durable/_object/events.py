@@ -81,6 +81,8 @@ class Event(Delivery[T]):
 
     def end(self, value: Any, error: BaseException | None) -> Delivery[Any] | None:
         gate = self.gate
+        if gate.broken is not None:
+            return None  # whoever called was told why
         if error is None and self.export is not None:
             try:
                 value = self.export(self.host, value)
@@ -92,7 +94,7 @@ class Event(Delivery[T]):
         output = gate.output
         if output.is_open():
             self.answer(value, error)
-        elif not self._is_done:  # else the object broke, and whoever called was told why
+        elif not self._is_done:  # else the object has broken as the turn was sealed
             # Kept in the answer, where nobody looks yet. A busy store has thousands of these on
             # their way, and what each of them is made of the garbage collector walks over.
             self._error = error

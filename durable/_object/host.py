@@ -1,8 +1,8 @@
 """The host: keeper of one live object, from its first event until it is evicted or broken.
 
 A host lives once: STARTING, RUNNING, then EVICTED or BROKEN, after which the next event finds a new
-host. What a broken one leaves behind: its callers get the reason, its code is never resumed, what
-had left it goes on to the disk, and what had not is forgotten.
+host. What a broken one leaves behind: its callers get the reason, its code cleans up and can do
+nothing else, what had left it goes on to the disk, and what had not is forgotten.
 """
 
 from __future__ import annotations
@@ -384,7 +384,7 @@ class Host:
         if self.services.hooks is not None:
             self.services.hooks.evicted(self)
 
-    def abort(self, reason: str | None, *, retry_alarm: bool) -> ObjectAborted:
+    def abort(self, reason: str | None, *, retry_alarm: bool) -> BaseException:
         """Break the object at its own wish; answers what to raise."""
         delivery = CURRENT.get()
         while delivery is not None and delivery.parent is not None:
@@ -394,7 +394,7 @@ class Host:
         text = "Application called abort() to reset Durable Object." if reason is None else reason
         aborted = ObjectAborted(str(text))
         self.break_(aborted)
-        return aborted
+        return self.gate.stopped()
 
     def fail(self, error: BaseException) -> None:
         """Reset the object because of what its own code raised in a section or the constructor."""
@@ -414,7 +414,7 @@ class Host:
         if self.services.is_open:
             self.tally.broken += 1
             log.warning("%s was reset: %s", self.label, reason, extra=self.marks)
-        self.gate.break_(reason)
+        self.gate.break_(reason, self.label)
         self.output.drop_waiting()
         # Before anybody is told: whoever asks for the object because of it is to find a new host.
         self._gone()
@@ -424,8 +424,8 @@ class Host:
         self._open = None
         if self.services.hooks is not None:
             self.services.hooks.broke(self, reason, events)
-        for task in list(self.gate.running):
-            task.cancel()
+        assert self.gate.ending is not None
+        self.gate.ending.begin()
 
     def _gone(self) -> None:
         self.instance = None  # a stub may keep this host for long

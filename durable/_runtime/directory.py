@@ -1,7 +1,8 @@
 """The directory: which objects are live, and which of them are to go.
 
 At most one host of an id is in it. A host that broke with writes still on their way to the disk has
-a successor that waits for them, since it would read the disk too early.
+a successor that waits for them, since it would read the disk too early; and for what its code does
+to clean up behind itself.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from attrs import define, field
 
 from durable._border.durable_object import DurableObject
 from durable._engine.batch import Place
+from durable._gates.ending import Ending
 from durable._lmdb.environment import Environment
 from durable._model.ids import BASE_SIZE, ObjectId, name_to_keep
 from durable._object.host import Host
@@ -24,6 +26,16 @@ from durable._object.services import Services
 EVICTED_AT_ONCE = 1 / 20
 
 
+@define
+class _Unsettled:
+    """What an object's broken hosts have left behind."""
+
+    # How many things are to end yet.
+    count: int = 0
+    # What begins then.
+    begins: list[Callable[[], None]] = field(factory=list)
+
+
 @define(eq=False)
 class Directory:
     """Finds the host of an object, and makes it when there is none. Nothing here suspends."""
@@ -32,8 +44,10 @@ class Directory:
     environment: Environment
     host_class: type[Host] = Host
     _hosts: dict[bytes, Host] = field(factory=dict, init=False)
-    # Objects whose broken host left batches on their way, and what is to begin when those are in.
-    _unsettled: dict[bytes, list[Callable[[], None]]] = field(factory=dict, init=False)
+    # Objects whose broken hosts left something behind, and what is to begin after it.
+    _unsettled: dict[bytes, _Unsettled] = field(factory=dict, init=False)
+    # Those of hosts that broke, and whose code has not ended yet.
+    endings: set[Ending] = field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.services.on_gone.append(self._forget)
@@ -57,7 +71,7 @@ class Directory:
         if unsettled is not None:
             host.gate.hold()
             host.begins_later = []
-            unsettled.append(partial(self._open, host, class_number))
+            unsettled.begins.append(partial(self._open, host, class_number))
         self._watch_idle(host, self.services.limits.idle_s_max)
         return host
 
@@ -93,15 +107,34 @@ class Directory:
         if self._hosts.get(raw) is host:
             del self._hosts[raw]
         if host.output.in_flight:
-            self._unsettled.setdefault(raw, [])
-            self.services.when_answered(partial(self._settled, raw, host))
+            self._expect(raw)
+            self.services.when_answered(partial(self._answered, raw, host))
+        ending = host.gate.ending
+        if ending is not None and host.gate.running:
+            self._expect(raw)
+            self.endings.add(ending)
+            ending.when_over(partial(self._ended, raw, ending))
 
-    def _settled(self, raw: bytes, host: Host) -> None:
+    def _expect(self, raw: bytes) -> None:
+        self._unsettled.setdefault(raw, _Unsettled()).count += 1
+
+    def _answered(self, raw: bytes, host: Host) -> None:
         if host.shelf.buffer.is_leaving:  # and was not on its way when this was asked
-            self.services.when_answered(partial(self._settled, raw, host))
-            return
-        for begin in self._unsettled.pop(raw, ()):
-            begin()
+            self.services.when_answered(partial(self._answered, raw, host))
+        else:
+            self._settled(raw)
+
+    def _ended(self, raw: bytes, ending: Ending) -> None:
+        self.endings.discard(ending)
+        self._settled(raw)
+
+    def _settled(self, raw: bytes) -> None:
+        unsettled = self._unsettled[raw]
+        unsettled.count -= 1
+        if not unsettled.count:
+            del self._unsettled[raw]
+            for begin in unsettled.begins:
+                begin()
 
     # Who goes
 

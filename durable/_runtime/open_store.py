@@ -224,6 +224,8 @@ class OpenStore:
             host.break_(RuntimeClosed("the runtime was closed while the call was under way"))
         for sockets in self._sockets:
             sockets.disconnect_all()
+        while self._directory.endings:  # each for a bounded time
+            await anyio.sleep(0.001)
         await self._loop.close()
         self._starts.close()
         self._reads.close()

@@ -61,7 +61,7 @@ class Statistics:
     websockets: int
     cache_bytes: int
     batches_waiting: int
-    buried: int  # since the opening: coroutines that a reset has left suspended
+    buried: int  # since the opening: coroutines that did not end after a reset
     commits: CommitStatistics
     store: Measures
     classes: tuple[ClassStatistics, ...]

@@ -12,6 +12,7 @@ from typing import Any, overload
 
 from durable._engine.batch import Alarm
 from durable._gates.answers import Answer, Ready
+from durable._gates.ending import Stopped
 from durable._model.clock import Clock
 
 from .arguments import UNSET, alarm_time_us, to_datetime
@@ -69,14 +70,17 @@ class Operations:
             encoded = self._entries.get(key, UNKNOWN)  # type: ignore[arg-type]
         except TypeError:
             encoded = UNKNOWN
-        if encoded is not UNKNOWN:
-            if self._gate.broken is not None:
-                self._gate.check()
-            return Ready(default if encoded is None else self._decode(encoded))
-        records = self._records
-        return records.answer(
-            records.find(key, default, no_cache=no_cache), holds=not allow_concurrency
-        )
+        try:
+            if encoded is not UNKNOWN:
+                if self._gate.broken is not None:
+                    self._gate.check()
+                return Ready(default if encoded is None else self._decode(encoded))
+            records = self._records
+            return records.answer(
+                records.find(key, default, no_cache=no_cache), holds=not allow_concurrency
+            )
+        except Stopped as stopped:
+            return self._gate.refuse(stopped)
 
     def list(
         self,
@@ -172,7 +176,10 @@ class Operations:
         on their way to the disk: then awaiting it waits for room. To store what is stored already
         writes nothing.
         """
-        self._records.put(key, value, allow_unconfirmed=allow_unconfirmed, no_cache=no_cache)
+        try:
+            self._records.put(key, value, allow_unconfirmed=allow_unconfirmed, no_cache=no_cache)
+        except Stopped as stopped:
+            return self._gate.refuse(stopped)
         buffer = self._buffer
         if buffer.sealed_bytes > buffer.dirty_bytes_max:
             return buffer.wait_room(None, holds=not allow_concurrency)

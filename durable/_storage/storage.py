@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
 from durable._gates.answers import Answer
+from durable._gates.ending import Stopped
 from durable._model.clock import Clock
 
 from .kv import KeyValues
@@ -83,7 +84,10 @@ class Storage(Operations):
         committed when the turn ends. Within a transaction the writes of the transaction itself are
         not waited for, since they wait for its end.
         """
-        self._gate.check()
+        try:
+            self._gate.check()
+        except Stopped as stopped:
+            return self._gate.refuse(stopped)
         return self._buffer.wait_durable()
 
     # Transactions

@@ -82,7 +82,7 @@ async def refused(answer: Any) -> None:
 async def test_resets_leave_nothing_in_memory(
     runtime: durable.Runtime, clock: VirtualClock
 ) -> None:
-    """Thousands of them, each with a handler that waits, and none of its code has run."""
+    """Thousands of them, each with a handler that waits."""
 
     async def reset_often(times: int) -> int:
         for _ in range(times):
@@ -98,17 +98,16 @@ async def test_resets_leave_nothing_in_memory(
     after = await reset_often(4_000)
 
     assert after - before < 1_000
-    assert ran == []
-    assert runtime.statistics().buried == 4_100
+    assert len(ran) == 2 * 4_100
+    assert runtime.statistics().buried == 0
 
 
 @pytest.mark.borrows
 @pytest.mark.parametrize("method", ["outside", "in_tasks", "beside", "asleep", "items"])
-async def test_waiting_code_of_every_kind_is_buried(
+async def test_waiting_code_of_every_kind_ends(
     runtime: durable.Runtime, clock: VirtualClock, method: str
 ) -> None:
-    """Handlers, their tasks, `wait_until` and streams: freed without a line of them run, while the
-    successor lives, and nothing else takes harm."""
+    """Handlers, their tasks, `wait_until` and streams: freed, and nothing else takes harm."""
     waiting = runtime.namespace(Waiting)
 
     async def start_and_reset() -> None:
@@ -135,8 +134,8 @@ async def test_waiting_code_of_every_kind_is_buried(
     with anyio.fail_after(5):
         while alive() > 1:  # on Trio a task looks now and then whether those in it have ended
             await anyio.sleep(0.001)
-    assert ran == []
-    assert runtime.statistics().buried >= 1
+    assert ran[-1] == "finally"
+    assert runtime.statistics().buried == 0
 
 
 async def test_work_that_has_ended_is_not_kept(

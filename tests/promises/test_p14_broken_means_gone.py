@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -14,6 +15,7 @@ from .conftest import Start, Store
 
 DOORS: dict[str, anyio.Event] = {}
 LOG: list[Any] = []
+LOCKS: dict[str, anyio.Lock] = {}
 
 
 @pytest.fixture(autouse=True)
@@ -45,46 +47,80 @@ class Fragile(durable.DurableObject):
     async def abort_and_catch(self) -> None:
         try:
             self.ctx.abort("caught")
+        except Exception:
+            LOG.append("never")
         except BaseException:
             LOG.append("still in its turn")
         try:
             self.ctx.storage.put("after", 1)
-        except durable.ObjectAborted:
+        except BaseException:
             LOG.append("storage refuses")
         try:
-            await anyio.sleep(0)
-        finally:
-            LOG.append("never")
+            await self.other().count()
+        except BaseException:
+            LOG.append("stubs refuse")
+        await anyio.sleep(0)
+        LOG.append("cleaned up")
+
+    def other(self) -> durable.Stub[Fragile]:
+        return self.env.FRAGILE.get_by_name("other")
 
     async def wait(self) -> None:
         try:
             await DOORS["door"].wait()
             LOG.append("never")
-        except BaseException:
+        except Exception:
             LOG.append("never")
         finally:
-            LOG.append("never")
+            await anyio.sleep(0)
+            LOG.append("finally")
 
     async def wait_in_tasks(self) -> None:
         async def wait() -> None:
             try:
                 await DOORS["door"].wait()
-            finally:
                 LOG.append("never")
+            finally:
+                await anyio.sleep(0)
+                LOG.append("task")
 
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(wait)
                 tasks.start_soon(wait)
         finally:
-            LOG.append("never")
+            await anyio.sleep(0)
+            LOG.append("finally")
 
     async def wait_shielded(self) -> None:
         with anyio.CancelScope(shield=True):
             try:
-                await anyio.sleep(0.02)
-            finally:
+                await DOORS["door"].wait()
                 LOG.append("never")
+            finally:
+                await anyio.sleep(0)
+                LOG.append("finally")
+
+    async def in_a_section(self) -> None:
+        await self.ctx.block_concurrency_while(self.wait)
+
+    async def in_a_transaction(self) -> None:
+        await self.ctx.storage.transaction(lambda _: self.wait())
+
+    async def beside(self) -> None:
+        self.ctx.wait_until(self.wait())
+        await DOORS["door"].wait()
+
+    async def never_ends(self) -> None:
+        while True:
+            try:
+                await DOORS["door"].wait()
+            except BaseException:
+                LOG.append("told")
+
+    async def hold(self, lock: str) -> None:
+        async with LOCKS[lock]:
+            await DOORS["door"].wait()
 
     async def items(self) -> Any:
         try:
@@ -92,7 +128,7 @@ class Fragile(durable.DurableObject):
             await DOORS["door"].wait()
             yield 2
         finally:
-            LOG.append("never")
+            LOG.append("finally")
 
     async def call(self, other: durable.Stub[Fragile]) -> int:
         return await other.count()
@@ -105,6 +141,12 @@ class Fragile(durable.DurableObject):
 
     async def stored(self) -> dict[str, Any]:
         return await self.ctx.storage.list()
+
+
+@pytest.fixture
+async def runtime(store: Store) -> AsyncIterator[durable.Runtime]:
+    async with store.open(bindings={"FRAGILE": Fragile}) as runtime:
+        yield runtime
 
 
 @pytest.fixture
@@ -154,23 +196,77 @@ async def test_the_old_stub_stays_broken_and_a_new_one_works(
     assert await untouched.count() == 2
 
 
-@pytest.mark.parametrize("method", ["wait", "wait_in_tasks", "wait_shielded"])
-async def test_calls_in_flight_get_the_reason_and_no_code_is_resumed(
-    store: Store, objects: durable.Namespace[Fragile], start: Start[Any], method: str
+@pytest.mark.parametrize(
+    ("method", "cleaned"),
+    [
+        ("wait", ["finally"]),
+        ("wait_in_tasks", ["task", "task", "finally"]),
+        ("wait_shielded", ["finally"]),
+        ("in_a_section", ["finally"]),
+        ("in_a_transaction", ["finally"]),
+        ("beside", ["finally"]),
+    ],
+)
+async def test_calls_in_flight_get_the_reason_and_their_code_cleans_up_before_a_successor(
+    runtime: durable.Runtime,
+    store: Store,
+    objects: durable.Namespace[Fragile],
+    start: Start[Any],
+    method: str,
+    cleaned: list[str],
 ) -> None:
-    """Not even to be told so: no `except`, no `finally` runs."""
+    """What it awaits in its `finally` it gets, innermost tasks first; `except Exception` is not
+    for it."""
     stub = objects.get_by_name("a")
     call = start(getattr(stub, method)())
     await store.settle()
-    with pytest.raises(durable.ObjectAborted):
-        await stub.abort("gone")
+    await durable.testing.abort_all(runtime)
 
-    with pytest.raises(durable.ObjectAborted, match="gone"):
+    assert await objects.get_by_name("a").count() == 1
+    assert cleaned == LOG
+    with pytest.raises(durable.ObjectReset):
         await call.result()
     DOORS["door"].set()
-    await anyio.sleep(0.03)
     await store.settle()
-    assert LOG == ["before"]
+    assert cleaned == LOG
+
+
+async def test_code_that_does_not_end_keeps_its_successor_for_a_bounded_time(
+    runtime: durable.Runtime,
+    store: Store,
+    objects: durable.Namespace[Fragile],
+    start: Start[Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is told twice, and then never goes on; the log says where it waits."""
+    call = start(objects.get_by_name("a").never_ends())
+    await store.settle()
+    await durable.testing.abort_all(runtime)
+
+    with anyio.fail_after(10):
+        assert await objects.get_by_name("a").count() == 1
+    with pytest.raises(durable.ObjectReset):
+        await call.result()
+    DOORS["door"].set()
+    await anyio.sleep(0.01)
+    assert LOG == ["told", "told"]
+    assert any("Fragile.never_ends()" in record.getMessage() for record in caplog.records)
+
+
+async def test_what_objects_share_is_given_back(
+    runtime: durable.Runtime, store: Store, objects: durable.Namespace[Fragile], start: Start[Any]
+) -> None:
+    """A lock that a handler had, or was about to get."""
+    LOCKS["lock"] = anyio.Lock()
+    start(objects.get_by_name("a").hold("lock"))
+    await store.settle()
+    start(objects.get_by_name("a").hold("lock"))
+    await store.settle()
+    await durable.testing.abort_all(runtime)
+
+    with anyio.fail_after(5):
+        async with LOCKS["lock"]:
+            pass
 
 
 async def test_calls_in_the_queue_get_the_reason(
@@ -191,7 +287,7 @@ async def test_calls_in_the_queue_get_the_reason(
 async def test_a_stream_in_flight_gets_the_reason(
     store: Store, objects: durable.Namespace[Fragile], start: Start[Any]
 ) -> None:
-    """Its consumer is told, its generator is not."""
+    """Its consumer is told, and its generator ends."""
     stub = objects.get_by_name("a")
     stream = stub.items()
     assert await anext(stream) == 1
@@ -202,19 +298,21 @@ async def test_a_stream_in_flight_gets_the_reason(
 
     with pytest.raises(durable.ObjectAborted, match="gone"):
         await waiting.result()
-    assert "never" not in LOG
+    assert await objects.get_by_name("a").count() == 1
+    assert LOG == ["before", "finally"]
 
 
 async def test_an_aborting_turn_can_do_nothing_more(
     store: Store, objects: durable.Namespace[Fragile]
 ) -> None:
-    """It may catch what abort() raises, but storage refuses, and its next wait is its last."""
+    """It may catch what abort() raises, by its class, but storage and stubs refuse."""
     with pytest.raises(durable.ObjectAborted, match="caught"):
         await objects.get_by_name("a").abort_and_catch()
     await store.settle()
 
-    assert LOG == ["still in its turn", "storage refuses"]
     assert await objects.get_by_name("a").stored() == {}
+    assert LOG == ["still in its turn", "storage refuses", "stubs refuse", "cleaned up"]
+    assert await objects.get_by_name("other").count() == 1
 
 
 async def test_the_reason_of_another_object_is_not_one_s_own(
