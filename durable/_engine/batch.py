@@ -133,5 +133,12 @@ class Batch:
     created_us: int | None = None
 
     @property
+    def frees(self) -> bool:
+        """Whether it leaves no more stored than before, however full the disk is."""
+        return self.alarm in {None, UNCHANGED} and not any(
+            value is not None for value in self.puts.values()
+        )
+
+    @property
     def is_empty(self) -> bool:
         return not self.puts and not self.wipe and self.alarm is UNCHANGED

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol
@@ -150,7 +150,10 @@ class Committer:
                 self._faults.after_commit(group)
         except BaseException as cause:
             error = failure = _as_failure(cause)
+            stored = self._commit_what_frees(group) if isinstance(error, StoreFull) else ()
             for batch in group:
+                if batch in stored:
+                    continue
                 failures[batch] = error
                 if batch.place.failed is None:
                     batch.place.failed = error
@@ -158,6 +161,23 @@ class Committer:
             self._watch.ended(group, failure)
         self._answered.append((deque(taken), failures))
         self._wake()
+
+    def _commit_what_frees(self, group: list[Batch]) -> Collection[Batch]:
+        """The disk is full: commit those that only delete, without the others; returns them."""
+        kept_out: set[int] = set()  # what comes behind a lost batch of its object is lost, too
+        freeing: list[Batch] = []
+        for batch in group:
+            if batch.frees and id(batch.place) not in kept_out:
+                freeing.append(batch)
+            else:
+                kept_out.add(id(batch.place))
+        if not kept_out or not freeing:
+            return ()
+        try:
+            self._engine.commit(freeing)
+        except Exception:
+            return ()  # the first failure is what is told
+        return set(freeing)
 
     def _wake(self) -> None:
         # A loop that is closed has nobody left who waits.

@@ -22,7 +22,7 @@ from durable._engine.batch import Batch, DueAlarm, ObjectRecord
 from durable._engine.catalog import Catalog, ClassRecord, Weight
 from durable._engine.engine import Reader as Records
 from durable._model.clock import Clock
-from durable._model.errors import DurableError, RuntimeClosed, WrongLoop
+from durable._model.errors import DurableError, RuntimeClosed, StoreFull, WrongLoop
 
 from . import class_records, layout, lmdb_files, object_index
 from .create import lengthen, make_folder, unmake_folder
@@ -51,6 +51,7 @@ from .lmdb_files import (
 from .long_keys import Transaction
 from .ownership import Ownership, inspect_free
 from .reader import Reader, Scan
+from .spare import Spare
 from .upgrading import Protection, protected_from, upgrade
 from .write_transaction import Changes, Databases
 
@@ -84,6 +85,7 @@ class Environment:
     _folder_seen: tuple[int, int, int] = field(default=(0, 0, 0), init=False)
     _lock_file_seen: tuple[int, int] = field(default=(0, 0), init=False)
     _map_size: int = field(default=0, init=False)
+    _spare: Spare = field(init=False)
     _is_foreign: bool = field(default=False, init=False)  # in a child of the process it belongs to
     _page_size: int = field(default=0, init=False)
     _pages_filled: int = field(default=0, init=False)
@@ -147,6 +149,7 @@ class Environment:
         self._lock_file_seen = lock_file_of(self.path)
         self.protection = Protection(self.path)
         self.protection.first = self.read(protected_from)
+        self._spare = Spare(self.path)
         self._reader = self.new_reader()
         self.get = self._reader.get
         self.get_many = self._reader.get_many
@@ -259,7 +262,7 @@ class Environment:
             return changes
 
         try:
-            done = self._write(change, size)
+            done = self._write(change, size, lambda: all(batch.frees for batch in group))
         except BaseException:
             if changes is not None:
                 changes.take_back()
@@ -294,10 +297,13 @@ class Environment:
             self.has_garbage = freed == count_max
             return freed
 
-        return self._write(step)
+        return self._write(step, frees=lambda: True)
 
-    def _write(self, change: Callable[[Transaction], T], size: int = 0) -> T:
-        """Do *change* in one transaction, once more whenever the map was too small for it."""
+    def _write(
+        self, change: Callable[[Transaction], T], size: int = 0, frees: Callable[[], bool] = bool
+    ) -> T:
+        """Do *change* in one transaction, once more whenever the map was too small for it, or the
+        disk for one that *frees*."""
         self._check_usable()
         assert self._ownership is not None  # who only looks does not write
         with self._write_lock:
@@ -321,6 +327,8 @@ class Environment:
                 except lmdb.Error as error:
                     failure = not_written(self.path, errno_of(error), error, size)
                     self._recover()
+                    if isinstance(failure, StoreFull) and frees() and self._spare.give_back():
+                        continue
                     raise failure from error
 
     def _check_folder(self) -> None:
@@ -407,6 +415,9 @@ class Environment:
             self._pages_filled = pages
             # Perhaps it grew since somebody who only looked was killed, and still has old pages.
             self._lmdb.reader_check()
+            self._spare.keep()
+        elif self._spare.is_given_back:
+            self._spare.keep()
 
     # The end
 

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from durable._engine.committer import Committer
 from durable._lmdb.check import check
 from durable._model.errors import StoreFull
 
-from .kit import VALUE, batch_of, open_store, place_of, stored
+from .kit import VALUE, Loop, Outcomes, batch_of, open_store, place_of, stored
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,6 +68,73 @@ def test_a_disk_that_fills_up(small_disk: Path) -> None:
     assert stored(store, place)["new"] == VALUE
     store.close()
     assert check(small_disk / "store") == []
+
+
+def fill(disk: Path) -> None:
+    with (disk / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+        while True:
+            filler.write(bytes(512))
+
+
+@pytest.mark.parametrize("size", [10, 300, 3_000, 100_000])
+def test_what_only_deletes_succeeds_on_a_full_disk(small_disk: Path, size: int) -> None:
+    """Without a byte of room left: some was kept for it, which lasts until something is free."""
+    store = open_store(small_disk / "store")
+    place = place_of(store)
+    value = b"\x91" + bytes(size)
+    count = 0
+    with suppress(StoreFull):
+        while True:
+            store.commit([batch_of(store, place, {f"{count} {n}": value for n in range(10)})])
+            count += 1
+    fill(small_disk)
+
+    for n in range(min(count, 30)):
+        store.commit([batch_of(store, place, {f"{n} {key}": None for key in range(10)})])
+        store.refresh()  # as the loop does: who reads old pages keeps them
+    store.commit([batch_of(store, place, {"new": VALUE})])
+    assert not any(key.startswith("0 ") for key in stored(store, place))
+    store.commit([batch_of(store, place, wipe=True)])
+    while store.has_garbage:
+        store.collect_garbage()
+    store.close()
+    assert check(small_disk / "store") == []
+
+
+def test_deletes_do_not_share_the_fate_of_writes_beside_them(small_disk: Path) -> None:
+    """A group that the disk has no room for is committed without the batches that need it. One that
+    follows a lost batch of its object is lost too."""
+    store = open_store(small_disk / "store")
+    one, other = place_of(store, "one"), place_of(store, "other")
+    store.commit([batch_of(store, one, {"x": VALUE}), batch_of(store, other, {"x": VALUE})])
+    fill(small_disk)
+    outcomes, loop = Outcomes(), Loop()
+    committer = Committer(store, loop.call_soon_threadsafe)
+    large = b"\x91" + bytes(1_000_000)
+    for label, place, puts in [
+        ("a delete", one, {"x": None}),
+        ("a write", other, {"large": large}),
+        ("a delete behind it", other, {"x": None}),
+    ]:
+        committer.submit(batch_of(store, place, puts, label=label, outcomes=outcomes))
+    committer.start()
+    committer.stop()
+    loop.run()
+
+    assert outcomes.durable == ["a delete"]
+    assert outcomes.failed == ["a write", "a delete behind it"]
+    assert stored(store, place_of(store, "one")) == {}
+    assert stored(store, place_of(store, "other")) == {"x": VALUE}
+    store.close()
+
+
+def test_a_disk_with_room_has_no_file_that_keeps_some(tmp_path: Path) -> None:
+    """It is made when the disk gets full."""
+    store = open_store(tmp_path / "store")
+    store.commit([batch_of(store, place_of(store), {"x": VALUE})])
+
+    assert not (tmp_path / "store" / ".spare").exists()
+    store.close()
 
 
 def test_a_store_cannot_begin_on_a_full_disk(small_disk: Path) -> None:

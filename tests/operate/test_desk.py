@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from anyio import to_thread
 
@@ -85,3 +87,31 @@ async def test_a_path_may_be_longer_than_an_address(tmp_path: Path) -> None:
     async with durable.open(folder, bindings={"WORKERS": Worker}, operate=True):
         events = await to_thread.run_sync(operate.events, folder)
         assert await to_thread.run_sync(first, events, "Watching")
+
+
+async def test_a_read_only_folder_is_looked_at_through_the_socket(
+    watched: Watched, tmp_path: Path
+) -> None:
+    """The program hands out its folder, so LMDB's lock is had there: what is written is seen."""
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    async with watched.open(observer=None, operate=True) as runtime:
+        await runtime.env.WORKERS.get_by_name("a").put("x", 1)
+        bind = ["mount", "--bind", str(watched.folder), str(mount)]
+        if (await anyio.run_process(bind, check=False)).returncode:
+            pytest.skip("nothing can be mounted here")
+        try:
+            await anyio.run_process(["mount", "-o", "remount,bind,ro", str(mount)])
+            looker = await anyio.run_process([sys.executable, "-c", LOOKER, str(mount)])
+            assert looker.stdout.decode().splitlines() == ["['a']", "True"]
+        finally:
+            await anyio.run_process(["umount", "--lazy", str(mount)])
+
+
+LOOKER = """
+import os, sys
+from durable import operate
+with operate.look(sys.argv[1]) as store, store.one_moment():
+    print([found.name for found in store.objects()])
+    print(str(os.getpid()) in store._environment._lmdb.readers())
+"""
