@@ -160,6 +160,7 @@ def _finish(folder: str, size: int) -> None:
     lengthen(file, size)
     fd = os.open(file, os.O_RDWR | os.O_CLOEXEC)
     try:
+        os.fchmod(fd, 0o600)
         os.fsync(fd)
     finally:
         os.close(fd)

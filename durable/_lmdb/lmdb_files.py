@@ -38,10 +38,13 @@ _ENGINE: dict[str, Any] = {"lib_version": 0} if int(lmdb.__version__.split(".")[
 MAP_SIZE_MIN = 64 << 20
 GROWTH_SPARE = 16 << 20
 
-# Slots for readers of all processes: who makes the lock file decides. 64 bytes each.
-READERS_MAX = 126
+# Slots for readers of all processes: who makes the lock file decides. They take 64 bytes each, and
+# leave it smaller than the smallest store.
+READERS_MAX = 382
 
 FILE_MODE = 0o600
+
+_NUMBERS = {os.strerror(number): number for number in errno.errorcode}
 
 
 def open_owned(
@@ -89,6 +92,7 @@ def look_beside(folder: str) -> tuple[lmdb.Environment, Databases]:
 def _open_to_read(folder: str, place: str) -> tuple[lmdb.Environment, Databases]:
     handle = open_lmdb(place, readonly=True, map_size=0)
     try:
+        handle.reader_check()  # who finds all slots taken cannot open it, and so not clear them
         if not has_format(handle, folder):
             raise _no_store(folder)
         return handle, open_databases(handle, folder, is_new=False)
@@ -195,7 +199,10 @@ def errno_of(error: Exception) -> int:
         return errno.ENOSPC
     if isinstance(error, lmdb.ReadonlyError):
         return errno.EACCES
-    return max(getattr(error, "code", 0), 0)
+    code = getattr(error, "code", None)
+    if code is None:  # before lmdb 3 an error has only its words, with the system's at the end
+        code = _NUMBERS.get(str(error).rpartition(": ")[2], 0)
+    return max(int(code), 0)
 
 
 def begin_read(handle: lmdb.Environment, folder: str, db: Any = None) -> Any:

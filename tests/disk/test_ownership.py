@@ -292,6 +292,21 @@ except Exception as error:
     assert run(LOOKER, folder).endswith(" 1\n")
 
 
+def test_each_look_clears_those_that_were_killed(folder: Path) -> None:
+    """However many they are, beside a program that does nothing."""
+    killed = LOOKER + "txn = environment._lmdb.begin(); os.kill(os.getpid(), 9)"
+    environment = open_store(folder)
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", killed, str(folder)], cwd=ROOT, capture_output=True, check=False
+        )
+        assert done.returncode == -signal.SIGKILL
+    assert run(LOOKER, folder).endswith(" 1\n")
+
+    assert environment._lmdb.reader_check() == 0
+    environment.close()
+
+
 # Pids of containers
 
 
