@@ -30,6 +30,7 @@ from .folder import DATA_FILE, MAP_SIZE_MAX, Found
 from .layout import Malformed
 from .lmdb_errors import (
     at_its_limit,
+    lock_replaced,
     no_address_space,
     not_read,
     not_reopened,
@@ -456,6 +457,8 @@ class Environment:
         self._check_usable()
         if not self._is_reopened:
             raise not_reopened(self.path, None)
+        if self._ownership is None and self._lock_file_seen != lock_file_of(self.path):
+            raise lock_replaced(self.path)
         txn: Transaction = begin_read(self._lmdb, self.path, db=self._databases.records)
         return txn
 

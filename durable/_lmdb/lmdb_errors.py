@@ -40,6 +40,14 @@ def too_many_readers(path: str, count: int) -> DurableError:
     )
 
 
+def lock_replaced(path: str) -> DurableError:
+    return DurableError(
+        f"the lock file of the store {path!r} was taken away while it was looked at, so that its "
+        f"owner does not know of it any more; look again",
+        retryable=True,
+    )
+
+
 def pid_taken(path: str) -> BlockingIOError:
     why = (
         f"a process of another container has the pid {os.getpid()} too, and is at this store, and "

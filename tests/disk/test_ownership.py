@@ -16,7 +16,7 @@ import pytest
 
 from durable._lmdb.check import check
 from durable._lmdb.environment import Environment
-from durable._model.errors import CommitFailed, StoreDamaged, StoreInUse
+from durable._model.errors import CommitFailed, DurableError, StoreDamaged, StoreInUse
 
 from .kit import VALUE, Clock, batch_of, open_store, place_of, stored
 
@@ -256,6 +256,18 @@ def test_a_lock_file_that_is_taken_away_is_made_anew(folder: Path, owned: Enviro
         assert looker.stdout.readline() == f"{looker.pid} 1\n"
         assert str(looker.pid) in owned._lmdb.readers()
         looker.kill()
+
+
+def test_a_looker_whose_lock_file_is_taken_away_reads_no_more(folder: Path) -> None:
+    """The owner does not see its lock, and would write over what is read."""
+    environment = Environment.open_to_read(folder, clock=Clock())
+    assert len(environment.classes()) == 1
+    environment.refresh()
+    (folder / "lock.mdb").unlink()
+
+    with pytest.raises(DurableError, match="look again"):
+        environment.classes()
+    environment.close()
 
 
 # Readers

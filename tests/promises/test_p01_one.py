@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -226,3 +227,44 @@ async def test_a_runtime_is_refused_in_a_forked_child(runtime: durable.Runtime) 
 
     _, status = os.waitpid(child, 0)  # noqa: ASYNC222
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+SECOND = """
+import sys, anyio, durable
+
+async def main():
+    try:
+        async with durable.open(sys.argv[1]):
+            print("opened")
+    except durable.StoreInUse as error:
+        print(error.pid)
+
+anyio.run(main)
+"""
+
+
+async def test_an_owner_whose_file_is_taken_away_is_still_the_only_one(
+    store: Store, runtime: durable.Runtime
+) -> None:
+    """A cleaner removes what looks like a stale lock: nobody gets in, and the owner goes on."""
+    actor = runtime.namespace(Actor).get_by_name("a")
+    (store.folder / "owner").unlink()
+
+    second = await anyio.run_process([sys.executable, "-c", SECOND, str(store.folder)])
+    assert second.stdout.decode() == f"{os.getpid()}\n"
+    await actor.set_alarm()
+    assert (store.folder / "owner").exists()
+
+
+async def test_nothing_is_confirmed_in_a_folder_that_was_replaced(store: Store) -> None:
+    """The next start would not find it."""
+    async with store.open() as runtime:
+        actors = runtime.namespace(Actor)
+        await actors.get_by_name("a").set_alarm()
+        shutil.copytree(store.folder, store.folder.with_name("backup"))
+        store.folder.rename(store.folder.with_name("before"))
+        store.folder.with_name("backup").rename(store.folder)
+
+        for name in ("a", "b"):
+            with pytest.raises(durable.CommitFailed, match="replaced"):
+                await actors.get_by_name(name).set_alarm()
