@@ -23,7 +23,7 @@ from durable._object.events import Event, itself
 from durable._object.host import Host
 from durable._object.services import Services
 
-from .streams import Channel, Stream, end_with
+from .streams import Channel, Stream, Streaming, end_with
 
 REDIRECTS_MAX = 20
 """How many redirects of one call are followed, as in Cloudflare's runtime."""
@@ -166,7 +166,8 @@ def detach_body(message: Request | Response, services: Services, host: Host | No
     def run() -> Any:
         return channel.pump(aiter(chunks), _unchanged, event)
 
-    event: Event[None] = Event(host, run, context, "body", CURRENT.get())
+    event = Streaming(host, run, context, "body", CURRENT.get())
+    event.channel = channel
     event.is_waited_for = False
     end_with(channel, event)
     host.deliver(event)

@@ -18,6 +18,7 @@ from durable._model.errors import RuntimeClosed
 from durable._model.ids import ObjectId
 from durable._model.messages import Request, Response
 from durable._model.values import ATOMS, REFUSED, copy_value
+from durable._object.deadlocks import section_awaits
 from durable._object.events import Event
 from durable._object.host import Host, sender_host
 from durable._object.live import Phase
@@ -69,6 +70,8 @@ def send(event: Event[Any]) -> None:
             event.fail(RuntimeClosed())
         return
     host.tally.subrequests += 1
+    if sender.is_section:
+        section_awaits(sender, event)
     output = sender.gate.output
     if output.is_open():
         host.deliver(event)

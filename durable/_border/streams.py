@@ -10,13 +10,15 @@ GeneratorExit; while it makes an item, what it waits for is cancelled, once.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, Generic, TypeVar
 
 from attrs import define, field
 
 from durable._gates.answers import Answer, Later, Ready, when_done
+from durable._gates.delivery import CURRENT, Delivery
 from durable._loop.loop import Loop, Task
+from durable._object.deadlocks import section_awaits
 from durable._object.events import Event
 
 from .by_reference import ByReference
@@ -24,12 +26,42 @@ from .by_reference import ByReference
 T = TypeVar("T")
 
 
+class _Item(Later[T]):
+    """One item that was asked for."""
+
+    __slots__ = ("asker",)
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__(loop)
+        self.asker: Delivery[Any] | None = None
+
+
+class Streaming(Event[None]):
+    """The delivery of a generator: what is awaited of it are its items."""
+
+    __slots__ = ("channel",)
+
+    channel: Channel
+
+    def awaited(self) -> Iterator[tuple[Delivery[Any], Later[Any]]]:
+        channel = self.channel
+        if not channel.asked and not channel.is_closed:
+            if channel.coming is None:
+                channel.coming = _Item(channel.loop)
+            yield self, channel.coming
+        for item in channel.asked:
+            if item.asker is not None:
+                yield item.asker, item
+
+
 @define(eq=False)
 class Channel:
     """What a generator and its consumer share: the items asked for, and how it ended."""
 
     loop: Loop
-    _asked: deque[Later[Any]] = field(factory=deque, init=False)
+    asked: deque[_Item[Any]] = field(factory=deque, init=False)
+    # The next one, if it is to be known when that is awaited.
+    coming: _Item[Any] | None = field(default=None, init=False)
     # Items that are made, and wait to be heard.
     _leaving: set[Later[Any]] = field(factory=set, init=False)
     # Where the generator waits to be asked.
@@ -44,12 +76,16 @@ class Channel:
 
     def ask(self) -> Later[Any]:
         """One more item, please."""
-        item: Later[Any] = Later(self.loop)
+        item = _Item[Any](self.loop) if self.coming is None else self.coming
+        self.coming = None
+        item.asker = CURRENT.get()
         if self._end is not None:
             item.fail(_raised_anew(self._end))
         else:
-            self._asked.append(item)
+            self.asked.append(item)
             self.stir()
+            if item.asker is not None and item.asker.is_section:
+                section_awaits(item.asker, item)
         return item
 
     def stir(self) -> None:
@@ -84,10 +120,10 @@ class Channel:
         """No more items will come: those that were asked for, and later ones, get *end*."""
         if self._end is None:
             self._end = end
-            for item in [*self._leaving, *self._asked]:
+            for item in [*self._leaving, *self.asked]:
                 item.fail(_raised_anew(end))
             self._leaving.clear()
-            self._asked.clear()
+            self.asked.clear()
 
     async def pump(
         self, items: AsyncIterator[Any], export: Callable[[Any], Any], event: Event[Any] | None
@@ -100,7 +136,7 @@ class Channel:
         try:
             try:
                 while not self.is_closed:
-                    if not self._asked:
+                    if not self.asked:
                         self._idle = Later(self.loop)
                         await self._idle
                         continue
@@ -111,8 +147,8 @@ class Channel:
                         return
                     finally:
                         self._maker = None
-                    if self._asked:  # else it was closed while the item was made
-                        self._answer(self._asked.popleft(), item, event)
+                    if self.asked:  # else it was closed while the item was made
+                        self._answer(self.asked.popleft(), item, event)
             finally:
                 close = getattr(items, "aclose", None)
                 if close is not None:

@@ -178,6 +178,42 @@ async def wait_done(answer: Later[Any]) -> None:
     await waker
 
 
+def when_awaited(answer: Later[Any], callback: Callable[[], None]) -> None:
+    """Call back, once, when code begins to await *answer*, or a callback is to be told of it."""
+    waiting = answer._waiting
+    if not isinstance(waiting, _Announcing):
+        if not isinstance(waiting, list):
+            waiting = [] if waiting is None else [waiting]
+        answer._waiting = waiting = _Announcing(waiting)
+    waiting.callbacks.append(callback)
+
+
+def wakers_of(answer: Later[Any]) -> list[Waker]:
+    """Those of the tasks that await *answer* now."""
+    waiting = answer._waiting
+    every = waiting if isinstance(waiting, list) else [] if waiting is None else [waiting]
+    return [waker for waker in every if not (isinstance(waker, _Callback) or waker.done())]
+
+
+class _Announcing(list["Waker"]):
+    """What waits for an answer, and is to be told when more does.
+
+    In the place of a plain list, so that an answer which nobody asks about pays nothing.
+    """
+
+    __slots__ = ("callbacks",)
+
+    def __init__(self, waiting: list[Waker]) -> None:
+        super().__init__(waiting)
+        self.callbacks: list[Callable[[], None]] = []
+
+    def append(self, waker: Waker) -> None:
+        super().append(waker)
+        callbacks, self.callbacks = self.callbacks, []
+        for callback in callbacks:
+            callback()
+
+
 class _Callback:
     """Takes the place of a waiting task."""
 

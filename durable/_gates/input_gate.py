@@ -18,7 +18,7 @@ then read the state, decide, and act, knowing that nobody else moved in between.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, Generic
 
@@ -29,7 +29,7 @@ from durable._model.errors import DurableError
 
 from .answers import Answer, Later
 from .ending import Ending, Stopped
-from .entrant import CURRENT_ENTRANT, E, Inside, Waiter
+from .entrant import CURRENT_ENTRANT, E, Inside, Waiter, bequeath, new_one, next_section
 from .output_gate import OutputGate
 
 # How many rounds of the loop a delivery with tasks of its own must be still before it counts as
@@ -166,6 +166,14 @@ class InputGate(Generic[E]):
         else:
             self._watch()
         return waiter
+
+    def forget(self, delivery: E) -> None:
+        """Take *delivery* out of the line, if it waits there for its first step."""
+        waiter = new_one(self._waiting or (), delivery)
+        if waiter is not None and self._waiting is not None:
+            self._waiting.remove(waiter)
+            self._waiting = self._waiting or None
+            self.queued_bytes -= delivery.size
 
     @property
     def queued(self) -> int:
@@ -398,15 +406,14 @@ class InputGate(Generic[E]):
         """The critical sections that run or are to start."""
         return (*(self._sections or ()), *(self._pending or ()))
 
+    @property
+    def running_sections(self) -> Collection[E]:
+        """The critical sections that run, innermost last."""
+        return self._sections or ()
+
     def _next_section(self) -> E | None:
-        """The section to start: the oldest, or while one runs the oldest that was started in it."""
-        for section in self._pending or ():
-            outer = section.parent
-            while self._sections and outer is not None and outer is not self._sections[-1]:
-                outer = outer.parent
-            if not self._sections or outer is not None:
-                return section
-        return None
+        """The section to start, if any may."""
+        return next_section(self._pending or (), self._sections or ())
 
     def _end_section(self, section: E, awaiting: E | None) -> E | None:
         assert self._sections is not None
@@ -430,14 +437,7 @@ class InputGate(Generic[E]):
     def _bequeath(self, section: E) -> None:
         """*section* is over: the tasks that it has left running are those of the code around it."""
         section.is_section = False
-        heir = section.parent
-        if heir is not None and heir.gate is self:
-            heir = section.heir = heir.home
-            heir.tasks += section.tasks
-            section.tasks = 0
-            running = self._running or {}
-            for task in [task for task, delivery in running.items() if delivery is section]:
-                running[task] = heir
+        bequeath(section, self._running or {})
         # Some may have come back while the storage holds the gate: their place is at the end.
         held_back, self._held_back = self._held_back, None
         if held_back:

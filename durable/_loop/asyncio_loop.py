@@ -12,7 +12,7 @@ from typing import Any
 
 from attrs import define, field
 
-from .loop import CROWD
+from .loop import CROWD, Waker
 
 # Where Python can, a task's first step is taken at once, inside of its starter's.
 EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
@@ -25,6 +25,15 @@ EAGER_DEPTH_MAX = 12
 def _anyio_states() -> Any:
     # Private, so it may go; then the scopes that an author leaves open are not seen.
     return getattr(importlib.import_module("anyio._backends._asyncio"), "_task_states", {})
+
+
+def _closed_over(callback: Any) -> list[Any]:
+    cells = getattr(callback, "__closure__", None) or ()
+    found = [*getattr(callback, "args", ())]
+    for cell in cells:
+        with suppress(ValueError):  # an empty one
+            found.append(cell.cell_contents)
+    return [each for each in found if isinstance(each, asyncio.Future)]
 
 
 @define(eq=False)
@@ -111,6 +120,33 @@ class AsyncioLoop:
         return isinstance(error, asyncio.CancelledError)
 
     own_task = staticmethod(asyncio.current_task)
+
+    def task_at(self, waker: Waker) -> Any:
+        for callback, _ in getattr(waker, "_callbacks", None) or ():
+            task = getattr(callback, "__self__", None)
+            if isinstance(task, asyncio.Task):
+                return task
+        return None
+
+    def is_awaited_by(self, task: Any, other: Any) -> bool:
+        waits_for = getattr(other, "_fut_waiter", None)
+        if waits_for is task or task in getattr(waits_for, "_children", ()):  # of a gather
+            return True
+        for callback, _ in getattr(task, "_callbacks", None) or ():
+            group = getattr(callback, "__self__", None)
+            if isinstance(group, asyncio.TaskGroup) and getattr(group, "_parent_task", 0) is other:
+                return True
+            # asyncio's wait, wait_for and shield have it among what their callbacks close over.
+            if waits_for is not None and waits_for in _closed_over(callback):
+                return True
+        state = self._anyio_states.get(task)
+        scope = None if state is None else state.cancel_scope
+        while scope is not None:
+            host = getattr(scope, "_host_task", None)
+            if host is not task:
+                return host is other
+            scope = getattr(scope, "_parent_scope", None)
+        return False
 
     def end_quietly(self) -> None:
         raise asyncio.CancelledError

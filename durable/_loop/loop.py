@@ -98,6 +98,13 @@ class Loop(Protocol):
         """The task that runs now, None if there is none; one that `spawn` started can be cancelled
         by it."""
 
+    def task_at(self, waker: Waker) -> Any:
+        """The task that waits at *waker*, as `own_task` gives it there; None if not known."""
+
+    def is_awaited_by(self, task: Any, other: Any) -> bool:
+        """Whether *other* cannot go on, or not end, before *task* has ended, as far as is known:
+        it awaits it, by itself or among others, or has it in a task group or a nursery."""
+
     def end_quietly(self) -> None:
         """End a task of a broken object's code, so that nothing is made of how that has ended."""
 

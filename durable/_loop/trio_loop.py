@@ -180,12 +180,17 @@ class TrioLoop:
             current = trio.lowlevel.current_task()
         except RuntimeError:
             return None
-        task = _own_tasks.get(current)
-        if task is None:
-            task = _foreign_tasks.get(current)
-        if task is None:
-            task = _foreign_tasks[current] = TrioTask(task=ref(current))
-        return task
+        return _handle_of(current)
+
+    def task_at(self, waker: Any) -> TrioTask | None:
+        task = waker._task
+        return None if task is None else _handle_of(task)
+
+    def is_awaited_by(self, task: TrioTask, other: TrioTask) -> bool:
+        child = None if task.task is None else task.task()
+        if child is None or child.parent_nursery is None:
+            return False
+        return _handle_of(child.parent_nursery.parent_task) is other
 
     def end_quietly(self) -> None:
         """Nothing more to do: a Trio task that returns is no news to anybody."""
@@ -238,6 +243,17 @@ class TrioLoop:
 _own_tasks: WeakKeyDictionary[trio.lowlevel.Task, TrioTask] = WeakKeyDictionary()
 # Of the others, those that run code of objects.
 _foreign_tasks: WeakKeyDictionary[trio.lowlevel.Task, TrioTask] = WeakKeyDictionary()
+
+
+def _handle_of(current: trio.lowlevel.Task) -> TrioTask:
+    task = _own_tasks.get(current)
+    if task is None:
+        task = _foreign_tasks.get(current)
+    if task is None:
+        task = _foreign_tasks[current] = TrioTask(task=ref(current))
+    return task
+
+
 # A wait in one of these brings nothing that could be lost.
 _GRANTING_NOTHING = {
     trio.sleep.__code__,

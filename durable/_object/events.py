@@ -6,10 +6,11 @@ wrote before it is on disk.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
+from durable._gates.answers import Later
 from durable._gates.delivery import Delivery
 from durable._model.errors import DurableError, ObjectReset
 
@@ -74,6 +75,11 @@ class Event(Delivery[T]):
         """Be for *host*, since the one that it was for has left memory before it came."""
         self.host = host
         self.gate = host.gate
+
+    def awaited(self) -> Iterator[tuple[Delivery[Any], Later[Any]]]:
+        """What code of objects may await of it, and which code does if any."""
+        if self.caller is not None:
+            yield self.caller, self
 
     def watch(self, watched: Callable[[Callable[[], Any]], Callable[[], Any]]) -> None:
         """Put what *watched* makes of the body in its place."""
@@ -179,12 +185,3 @@ def event_of(delivery: Delivery[Any] | None) -> Event[Any] | None:
     while delivery is not None and not isinstance(delivery, Event):
         delivery = delivery.parent
     return delivery
-
-
-def chain_of(caller: Delivery[Any] | None) -> list[Delivery[Any]]:
-    """The deliveries that wait for the one that *caller* makes, from the nearest on."""
-    chain = []
-    while caller is not None:
-        chain.append(caller)
-        caller = caller.caller if isinstance(caller, Event) else caller.parent
-    return chain

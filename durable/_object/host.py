@@ -22,7 +22,6 @@ from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
 from durable._loop.timers import Timer
 from durable._model.errors import (
-    Deadlock,
     DurableError,
     InternalError,
     NoSuchMethod,
@@ -36,7 +35,8 @@ from durable._model.messages import Request
 from durable._model.websocket import WebSocket
 from durable._storage.shelf import Shelf
 
-from .events import Event, chain_of, size_of
+from . import deadlocks
+from .events import Event, size_of
 from .live import Phase
 from .reasons import COMMIT_TOO_LONG, TOO_LONG, TOO_MANY, TOO_MUCH, reset_by
 from .services import Services
@@ -176,6 +176,13 @@ class Host:
             return
         event.came_s = self.services.clock.steady()
         gate.queue(event)
+        if event.caller is not None and gate.sections:
+            deadlocks.is_kept_out(event)
+
+    def give_up(self, event: Event[Any], error: DurableError) -> None:
+        """Answer *event*, which could never be served, with *error*; it leaves the line."""
+        self.gate.forget(event)
+        event.answer(None, error)
 
     def event_ended(self, event: Event[Any], error: BaseException | None) -> None:
         """*event* has its answer, which is *error* if that is not None."""
@@ -216,7 +223,7 @@ class Host:
         oldest = self._oldest_queued()
         if oldest is not None and self._has_waited(oldest, limits.queued_s_max):
             return ObjectOverloaded(TOO_LONG)
-        return self._deadlock(event) if gate.sections else None
+        return None
 
     def _has_waited(self, event: Event[Any], most_s: float) -> bool:
         """Whether *event* has waited longer than *most_s*, while the process could run."""
@@ -228,18 +235,6 @@ class Host:
     def _oldest_queued(self) -> Event[Any] | None:
         oldest = self.gate.oldest_new
         return oldest if isinstance(oldest, Event) else None
-
-    def _deadlock(self, event: Event[Any]) -> Deadlock | None:
-        """Whether a section of this object waits, through others, for this very event."""
-        chain = chain_of(event.caller)
-        for place, delivery in enumerate(chain):
-            if delivery.gate is self.gate and delivery in self.gate.sections:
-                hosts = [d.host for d in reversed(chain[:place]) if isinstance(d, Event)]
-                around = [self, *hosts, self]
-                return Deadlock(
-                    tuple(str(host.id) for host in around), tuple(host.label for host in around)
-                )
-        return None
 
     # Fetch
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Collection
 from typing import Any, Protocol
 
 from durable._engine.batch import Place
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
+from durable._model.errors import DurableError
 from durable._model.ids import ObjectId
 
 from .tally import Tally
@@ -43,6 +45,9 @@ class LiveObject(Protocol):
 
     def deliver(self, event: Any) -> None: ...
     def handle_fetch(self, request: Any) -> Any: ...
+    def give_up(self, event: Any, error: DurableError) -> None: ...
+    @property
+    def open(self) -> Collection[Any]: ...
     def event_ended(self, event: Any, error: BaseException | None) -> None: ...
     def untie(self) -> None: ...
     @property

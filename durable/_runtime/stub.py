@@ -19,13 +19,13 @@ from durable._border.bodies import Fetch, OneTime, detach_body, export_response
 from durable._border.by_reference import ByReference
 from durable._border.durable_object import HANDLERS, DurableObject, rpc_method
 from durable._border.rpc import copy_arguments, export_value, send
-from durable._border.streams import Channel, Stream, end_with
+from durable._border.streams import Channel, Stream, Streaming, end_with
 from durable._gates.answers import Answer
 from durable._gates.delivery import CURRENT
 from durable._model.errors import NoSuchMethod
 from durable._model.ids import ObjectId
 from durable._model.messages import Redirect, Request, Response
-from durable._object.events import Call, Event, itself
+from durable._object.events import Call, itself
 from durable._object.host import Host, sender_host
 from durable._object.live import Phase
 
@@ -140,7 +140,8 @@ class Stub(ByReference, Generic[T]):
             items = getattr(event.host.instance, name)(*args, **kwargs)
             return channel.pump(items, partial(export_value, cast("Host", event.host)), event)
 
-        event: Event[None] = Event(host, run, copy_context(), name, CURRENT.get())
+        event = Streaming(host, run, copy_context(), name, CURRENT.get())
+        event.channel = channel
         event.is_waited_for = False
         end_with(channel, event)
         send(event)

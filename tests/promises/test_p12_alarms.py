@@ -115,6 +115,35 @@ async def test_a_deleted_alarm_does_not_ring(store: Store, ringer: durable.Stub[
     assert RINGS == []
 
 
+@pytest.mark.parametrize("how", ["moved", "deleted"])
+async def test_an_alarm_that_changed_before_its_handler_began_does_not_run(
+    store: Store, ringer: durable.Stub[Ringer], how: str, start: Start[Any]
+) -> None:
+    """It fell due while a section had the object shut, and was on its way."""
+
+    async def change(_: Any, ctx: durable.State) -> None:
+        async def section() -> None:
+            await DOORS["section"].wait()
+            if how == "moved":
+                ctx.storage.set_alarm(dt.timedelta(seconds=60))
+            else:
+                ctx.storage.delete_alarm()
+
+        await ctx.block_concurrency_while(section)
+
+    DOORS["section"] = anyio.Event()
+    await ringer.set(5)
+    call = start(durable.testing.run_in_object(ringer, change))
+    await store.clock.advance(10)
+    DOORS["section"].set()
+    await call.result()
+    await store.clock.advance(10)
+    assert RINGS == []
+
+    await store.clock.advance(60)
+    assert times() == ([70.0] if how == "moved" else [])
+
+
 async def test_a_time_that_has_passed_is_now(store: Store, ringer: durable.Stub[Ringer]) -> None:
     """It rings at once, and is said to be set for now."""
     await durable.testing.run_in_object(ringer, lambda _, ctx: ctx.storage.set_alarm(5))
