@@ -119,7 +119,8 @@ async def main(folder: str, seed: int, rounds: int) -> None:
         for n in range(rounds):
             kind, code, is_anew = FAULTS[n % len(FAULTS)]
             chosen = account.random
-            skip = 0 if kind in {"map", "open"} else chosen.randint(0, 3)
+            # The first time at once, so that each has failed.
+            skip = 0 if kind in {"map", "open"} or n < len(FAULTS) else chosen.randint(0, 3)
             disk.fail(kind, skip, chosen.choice([1, 1, 1, 2, 1_000]), code, is_anew)
             for _ in range(3):
                 names = chosen.sample(NAMES, 3)
