@@ -65,10 +65,11 @@ class Bench:
     output: OutputGate = field(factory=OutputGate)
     let_in: list[str] = field(factory=list)
     sealed: int = 0
+    gate_class: type[InputGate[Any]] = InputGate
     gate: InputGate = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.gate = InputGate(self.loop, self.output, self._seal, self._start)  # type: ignore[arg-type]
+        self.gate = self.gate_class(self.loop, self.output, self._seal, self._start)  # type: ignore[arg-type]
 
     def _seal(self) -> None:
         self.sealed += 1

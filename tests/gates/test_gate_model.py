@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from attrs import define, field
-from hypothesis import given, settings
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 from durable._gates.delivery import Delivery
+from durable._gates.input_gate import InputGate
 
 from .fakes import Bench
 
@@ -193,6 +195,7 @@ class Play:
         self.bench.gate.release()
 
 
+FIND = (Phase.generate,)
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("arrive")),
@@ -212,7 +215,53 @@ STEPS = st.lists(
 @settings(max_examples=200)
 def test_the_gate_lets_in_whom_the_reference_lets_in(steps: list[tuple[Any, ...]]) -> None:
     """At every moment, and nobody twice."""
-    play = Play()
+    run(Play(), steps)
+
+
+class Overtaking(InputGate[Any]):
+    """After a section all of its delivery goes on, before those who came earlier."""
+
+    def leave(self, delivery: Any, awaiting: Any = None) -> Any:
+        if not delivery.is_section or awaiting is not None or not delivery.parent.tasks:
+            return super().leave(delivery, awaiting)
+        super().leave(delivery, delivery.parent)
+        if self.owner is delivery.parent:
+            self._give_back(delivery.parent)
+        return None
+
+
+class NobodyFirst(InputGate[Any]):
+    """The code that awaits a section takes its turn as others do."""
+
+    def leave(self, delivery: Any, awaiting: Any = None) -> Any:
+        return super().leave(delivery)
+
+
+class Clinging(InputGate[Any]):
+    """A section stays one when its function has ended, while a read is under way."""
+
+    def leave(self, delivery: Any, awaiting: Any = None) -> Any:
+        if delivery.is_section and self._holds:
+            delivery.has_left = True
+            return None
+        return super().leave(delivery, awaiting)
+
+
+@pytest.mark.parametrize("gate_class", [Overtaking, NobodyFirst, Clinging])
+def test_the_reference_tells_a_gate_that_breaks_a_rule(gate_class: type[InputGate[Any]]) -> None:
+    """Of what comes after a section."""
+
+    def is_told(steps: list[tuple[Any, ...]]) -> bool:
+        try:
+            run(Play(Bench(gate_class=gate_class)), steps)
+        except AssertionError:
+            return True
+        return False
+
+    find(STEPS, is_told, settings=settings(max_examples=5_000, database=None, phases=[*FIND]))
+
+
+def run(play: Play, steps: list[tuple[Any, ...]]) -> None:
     for name, *arguments in steps:
         before, let_in = play.running, len(play.bench.let_in)
         getattr(play, name)(*arguments)
