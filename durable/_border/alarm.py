@@ -8,7 +8,6 @@ count is stored with the alarm, in the same batch as what the handler wrote.
 from __future__ import annotations
 
 import inspect
-import logging
 import random
 from collections.abc import Callable
 from contextvars import Context
@@ -22,11 +21,10 @@ from durable._engine.batch import Alarm
 from durable._gates.delivery import Delivery
 from durable._loop.timers import Timer
 from durable._model.errors import ObjectReset
+from durable._model.log import log
 from durable._object.events import Event
 from durable._object.host import Host
 from durable._storage.arguments import to_datetime
-
-log = logging.getLogger("durable")
 
 BACKOFF_START_S = 2
 BACKOFF_MAX = 9  # doublings
@@ -104,6 +102,10 @@ class AlarmEvent(Event[Any]):
         if self.host.gate.broken is None and value is not CANCELLED:
             self._settle(error)
         return super().end(None, None)
+
+    @property
+    def is_awaited(self) -> bool:
+        return False  # what its handler raises is logged
 
     def _settle(self, error: BaseException | None) -> None:
         """Delete the alarm, or set it again, in the turn that ends; unless the handler set it."""

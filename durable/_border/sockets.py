@@ -12,7 +12,6 @@ begins, and that has a bound of its own.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextvars import copy_context
@@ -26,6 +25,7 @@ from attrs import define, field
 from durable._model.errors import DurableError, TooManyWebSockets
 from durable._model.frames import Close, size_of, utf8_size
 from durable._model.ids import ObjectId
+from durable._model.log import log
 from durable._model.role import Role
 from durable._model.unread import UnreadTotal
 from durable._model.websocket import WebSocket, count_all, cut
@@ -36,8 +36,6 @@ from durable._object.services import Services
 
 from .first_step import run_first_step
 from .websocket import ObjectSocket
-
-log = logging.getLogger("durable")
 
 IN_LINE_MAX = 64
 LEAVING_MIN = 64

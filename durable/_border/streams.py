@@ -108,7 +108,7 @@ class Channel:
 
     def ended(self, error: BaseException | None) -> None:
         """The generator has ended, with *error* if that is not None."""
-        self.finish(error or StopAsyncIteration())
+        self.finish(StopAsyncIteration() if error is None else error)
         if self._over is None:
             return
         if error is None:

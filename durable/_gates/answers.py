@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
+from durable._loop.loop import INTERRUPTS
+from durable._model.log import log
+
 if TYPE_CHECKING:
     from durable._loop.loop import Loop, Waker
 
@@ -53,6 +56,9 @@ class Answer(_Awaitable[T]):
             raise error[0] from None
         try:
             return steps.throw(*error)
+        except BaseException:
+            del self._steps  # as above
+            raise
         finally:
             # The traceback holds this frame, which holds the answer and the error.
             del self, error
@@ -62,6 +68,7 @@ class Answer(_Awaitable[T]):
             steps = self._steps
         except AttributeError:
             return
+        del self._steps
         steps.close()
 
 
@@ -127,6 +134,12 @@ class Later(Answer[T]):
             if not waker.done():
                 waker.set_result(None)
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a task waits for it, which is to get the error if it fails."""
+        waiting = self._waiting if isinstance(self._waiting, list) else (self._waiting,)
+        return any(waker is not None and type(waker) is not _Callback for waker in waiting)
+
     def _add(self, waker: Waker) -> None:
         if self._waiting is None:
             self._waiting = waker
@@ -156,6 +169,8 @@ class Later(Answer[T]):
 
     def _raise(self) -> NoReturn:
         assert self._error is not None
+        if isinstance(self._error, INTERRUPTS):
+            self._loop.withdraw(self._error)
         try:
             raise self._error
         finally:
@@ -228,7 +243,10 @@ class _Callback:
 
     def set_result(self, result: None, /) -> None:
         self._is_done = True
-        self._callback()
+        try:
+            self._callback()
+        except Exception:  # no matter of those who wait for the answer too
+            log.exception("what was to be done after an answer has failed: %r", self._callback)
 
     def __await__(self) -> NoReturn:
         raise AssertionError("a callback is not awaited")

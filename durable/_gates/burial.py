@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import logging
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -31,8 +30,7 @@ from weakref import WeakKeyDictionary
 from durable._loop.cpython import BORROWS
 from durable._loop.loop import Loop
 from durable._loop.sleeping import forget_timer
-
-log = logging.getLogger("durable")
+from durable._model.log import log
 
 # From so many on that are kept for good, they are no accident any more.
 KEPT_WARNING = 1_000

@@ -21,7 +21,7 @@ from typing import Any
 from attrs import define, field
 
 from durable._loop.cpython import BORROWS
-from durable._loop.loop import Loop, Task
+from durable._loop.loop import INTERRUPTS, Loop, Task
 
 from .delivery import CURRENT, Buried, Delivery, drive
 
@@ -86,7 +86,16 @@ class Crew:
         self.spawn(delivery, row)
 
     def spawn(self, delivery: Delivery[Any], row: Row) -> None:
-        row.task = self.loop.spawn(self._serve(delivery, row), delivery.label, delivery.context)
+        body = self._serve(delivery, row)
+        try:
+            row.task = self.loop.spawn(body, delivery.label, delivery.context)
+        except Exception as error:  # the gate has let them in, so that nothing else would end them
+            body.close()
+            if self._coming is row:
+                self._coming = None
+            delivery.fault(error)
+            while row.deliveries:
+                row.take().fault(error)
 
     async def _serve(self, delivery: Delivery[Any], all_of_them: Row) -> None:
         """The body of a task."""
@@ -125,12 +134,19 @@ class Crew:
                         return
                     except BaseException as raised:  # the author's, for whoever called
                         error = raised
+                        if isinstance(raised, INTERRUPTS) and not delivery.is_awaited:
+                            loop.raise_in_program(raised)
                     finally:
                         delivery.tasks -= 1
                         gate.task_ends(task)
                     if delivery.line is None:
                         row = None  # it has waited, and others are served by another task
-                    following = delivery.end(value, error)
+                    try:
+                        following = delivery.end(value, error)
+                    except BaseException as failure:  # a fault of ours, which is not to spread
+                        if isinstance(failure, INTERRUPTS):
+                            loop.raise_in_program(failure)
+                        delivery.fault(failure)
                     # The delivery is in it: who drops the answer then drops what came with it.
                     del delivery.context
                     value = error = None

@@ -46,7 +46,7 @@ class _Awaiter:
 class Section(Delivery[T]):
     """A delivery that keeps the gate until its function has ended."""
 
-    __slots__ = ("_awaiters", "heir", "on_failed", "timer")
+    __slots__ = ("_awaiters", "heir", "on_failed", "resets", "timer")
 
     def __init__(
         self,
@@ -54,12 +54,18 @@ class Section(Delivery[T]):
         body: Callable[[], Any],
         context: Context,
         parent: Delivery[Any] | None,
+        on_failed: Callable[[BaseException], None] | None = None,
+        *,
+        resets: bool = False,
     ) -> None:
         super().__init__(gate, body, context, "critical section", parent)
         self._awaiters: list[_Awaiter] = []
         self.heir: Delivery[Any] | None = None
         self.timer: Timer | None = None
-        self.on_failed: Callable[[BaseException], None] | None = None
+        # Resets the object.
+        self.on_failed = on_failed
+        # Whether what the function raises does.
+        self.resets = resets
 
     def __await__(self) -> Generator[Any, Any, T]:
         if not self._is_done:
@@ -85,7 +91,7 @@ class Section(Delivery[T]):
     def end(self, value: Any, error: BaseException | None) -> Delivery[Any] | None:
         if self.timer is not None:
             self.timer.cancel()
-        if error is not None and self.on_failed is not None:
+        if error is not None and self.resets and self.on_failed is not None:
             # Before the gate is left. Whoever awaits the section is code of this object, and is
             # not resumed any more.
             self.on_failed(error)
@@ -110,6 +116,14 @@ class Section(Delivery[T]):
                     gate.hold()
         return following
 
+    @property
+    def is_awaited(self) -> bool:
+        return not self.resets and super().is_awaited
+
+    def fault(self, error: BaseException) -> None:
+        if self.on_failed is not None:
+            self.on_failed(error)
+
 
 @define(eq=False, slots=True)
 class Sections:
@@ -133,8 +147,9 @@ class Sections:
         parent = None if parent is None or parent.gate is not self.gate else parent.home
         if _depth(parent) >= self.limits.critical_section_depth_max:
             raise DurableError(TOO_DEEP)
-        section: Section[T] = Section(self.gate, fn, copy_context(), parent)
-        section.on_failed = self.on_failed if resets else None
+        section: Section[T] = Section(
+            self.gate, fn, copy_context(), parent, self.on_failed, resets=resets
+        )
 
         def begin() -> Awaitable[T]:
             section.timer = self.timers.call_later(

@@ -118,6 +118,10 @@ class Delivery(Later[T]):
             self.resolve(value)
         return following
 
+    def fault(self, error: BaseException) -> None:
+        """A step of the library that was to bring the delivery on has failed: the object breaks."""
+        self.fail(error)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.label}>"
 

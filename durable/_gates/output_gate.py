@@ -13,6 +13,8 @@ from typing import Protocol
 
 from attrs import define, field, frozen
 
+from durable._model.log import log
+
 
 class Held(Protocol):
     """A message that waits to leave."""
@@ -99,7 +101,10 @@ class OutputGate:
         for message in waiting if self._waiting is None else waiting[:count]:
             if self.is_closed:
                 return  # what was let out before has broken the object
-            message.let_out()
+            try:
+                message.let_out()
+            except Exception:  # no matter of the messages behind it
+                log.exception("a message could not leave an object: %r", message)
 
     def ticket(self) -> int:
         """What a message that leaves now has to wait for."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
+import anyio
 from attrs import define, field
 
-from .loop import CROWD, Waker
+from durable._model.log import log
+
+from .loop import BEGINS_ANEW_S, CROWD, INTERRUPTS, Waker
 
 # Where Python can, a task's first step is taken at once, inside of its starter's.
 EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
@@ -20,6 +24,23 @@ EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) els
 # An eagerly started task runs inside its starter's frame. A chain of objects that call each other
 # would nest as deep as it is long, so from this depth on tasks start in the next round.
 EAGER_DEPTH_MAX = 12
+
+
+class _Task(asyncio.Task[None]):
+    """A task that takes its first step whatever happens: what it is to serve was let in already.
+
+    One that is cancelled before it would not even begin, and its object would wait for it for ever.
+    """
+
+    __slots__ = ()
+
+    def cancel(self, msg: Any = None) -> bool:
+        coro: Any = self.get_coro()
+        if inspect.getcoroutinestate(coro) != inspect.CORO_CREATED:
+            return super().cancel(msg)
+        # The step was asked for before, so it comes before.
+        self.get_loop().call_soon(super().cancel, msg)
+        return True
 
 
 def _anyio_states() -> Any:
@@ -45,6 +66,10 @@ class AsyncioLoop:
     _depth: int = field(default=0, init=False)
     # Tasks that `interrupt` has cancelled, and that do not know yet.
     _interrupted: set[asyncio.Task[Any]] = field(factory=set, init=False)
+    _is_closing: bool = field(default=False, init=False)
+    # Interrupts that the program has not heard of.
+    _interrupts: list[BaseException] = field(factory=list, init=False)
+    _keeps_interrupts: bool = field(default=False, init=False)
     # In which of anyio's cancel scopes a task is.
     _anyio_states: Any = field(factory=_anyio_states, init=False)
 
@@ -62,17 +87,39 @@ class AsyncioLoop:
         if EAGER and self._depth < EAGER_DEPTH_MAX:
             self._depth += 1
             try:
-                task = asyncio.Task(body, loop=self._loop, name=name, context=context, **EAGER)
+                task = _Task(body, loop=self._loop, name=name, context=context, **EAGER)
             finally:
                 self._depth -= 1
             if task.done():
                 return task
         else:
-            task = asyncio.Task(body, loop=self._loop, name=name, context=context)
+            task = _Task(body, loop=self._loop, name=name, context=context)
         # The loop itself keeps only a weak reference. No done callback, which would cost a round of
         # the loop for each task: the body says `ended` as its last word.
         self._tasks.add(task)
         return task
+
+    def keep_running(self, body: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        self.spawn(self._keep(body, name), name)
+
+    async def _keep(self, body: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        try:
+            await body()
+        except asyncio.CancelledError:
+            pass  # `close` has, or else a program that cancels all tasks
+        except INTERRUPTS as error:
+            self.raise_in_program(error)
+        except Exception:
+            log.exception("the task %r failed, and begins anew", name)
+        finally:
+            self.ended(asyncio.current_task())
+        if not self._is_closing:
+            # Not at once: a loop that ends cancels its tasks, and then there is to be no other.
+            self._loop.call_later(BEGINS_ANEW_S, self._begin_anew, body, name)
+
+    def _begin_anew(self, body: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        if not self._is_closing:
+            self.keep_running(body, name)
 
     @property
     def is_crowded(self) -> bool:
@@ -148,6 +195,23 @@ class AsyncioLoop:
             scope = getattr(scope, "_parent_scope", None)
         return False
 
+    def raise_in_program(self, error: BaseException) -> None:
+        self._interrupts.append(error)
+        # A caller who is awake already has its step in the next round.
+        self._loop.call_soon(self._loop.call_soon, self._raise, error)
+
+    def withdraw(self, error: BaseException) -> None:
+        self._interrupts = [other for other in self._interrupts if other is not error]
+
+    def keep_interrupts(self) -> BaseException | None:
+        self._keeps_interrupts = True
+        return self._interrupts[0] if self._interrupts else None
+
+    def _raise(self, error: BaseException) -> None:
+        if not self._keeps_interrupts and any(other is error for other in self._interrupts):
+            self.withdraw(error)
+            raise error  # out of a callback of the loop, which passes it to whoever runs that
+
     def end_quietly(self) -> None:
         raise asyncio.CancelledError
 
@@ -159,10 +223,26 @@ class AsyncioLoop:
         while state is not None and getattr(state.cancel_scope, "_host_task", None) is task:
             state.cancel_scope.__exit__(None, None, None)
 
+    async def finish(self, body: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.Task(body, loop=self._loop, name="durable closes")
+        # A program that cancels all tasks, as a loop does that ends, is not to find this one.
+        asyncio._unregister_task(task)
+        cancelled: asyncio.CancelledError | None = None
+        with anyio.CancelScope(shield=True):
+            while not task.done():
+                try:
+                    await asyncio.wait([task])
+                except asyncio.CancelledError as error:
+                    cancelled = error
+        task.result()
+        if cancelled is not None:
+            raise cancelled
+
     async def open(self) -> None:
         """Nothing to prepare: the set of tasks is all there is."""
 
     async def close(self) -> None:
+        self._is_closing = True
         while tasks := [task for task in self._tasks if not task.done()]:
             for task in tasks:
                 task.cancel()

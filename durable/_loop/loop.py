@@ -14,6 +14,10 @@ from typing import Any, Protocol
 
 # From so many tasks on a loop counts as crowded.
 CROWD = 8
+# A task that is to run as long as its loop begins anew so long after it was ended.
+BEGINS_ANEW_S = 0.05
+# What ends a program, and not only the code that it was raised in.
+INTERRUPTS = (KeyboardInterrupt, SystemExit)
 
 
 class Waker(Protocol):
@@ -57,6 +61,10 @@ class Loop(Protocol):
         The body must not raise, and says `ended` as its last word. `task_starts` leaves it.
         """
 
+    def keep_running(self, body: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        """Run `body()` in a task until the loop is closed. It begins anew if it was cancelled, by
+        a program that cancels all tasks perhaps, or if it has failed, which is logged."""
+
     @property
     def is_crowded(self) -> bool:
         """Whether so many of these tasks are under way that others will soon do what one does."""
@@ -93,6 +101,19 @@ class Loop(Protocol):
 
     def is_cancellation(self, error: BaseException) -> bool:
         """Whether *error* is how the backend cancels a task."""
+
+    def raise_in_program(self, error: BaseException) -> None:
+        """Let *error*, one of INTERRUPTS that was raised in code of an object, reach the program in
+        a round or two; unless it is withdrawn, since a caller has got it meanwhile."""
+
+    def withdraw(self, error: BaseException) -> None:
+        """A caller has got *error*."""
+
+    def keep_interrupts(self) -> BaseException | None:
+        """Let no interrupt reach the program from now on; returns the first that has not."""
+
+    async def finish(self, body: Coroutine[Any, Any, None]) -> None:
+        """Run *body* to its end, however often the current task is cancelled meanwhile."""
 
     def own_task(self) -> Any:
         """The task that runs now, None if there is none; one that `spawn` started can be cancelled

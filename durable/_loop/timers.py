@@ -21,6 +21,7 @@ import anyio
 from attrs import define, field
 
 from durable._model.clock import Clock, ToldClock
+from durable._model.log import log
 
 CANCELLED_MIN = 1_000
 # The clocks are looked at this often. What the machine's owner does to them is heard of so late.
@@ -113,7 +114,7 @@ class Timers:
             timer = heapq.heappop(self._heap)[2]
             callback, timer.callback = timer.callback, None
             assert callback is not None
-            callback()
+            _call(callback)
 
     def _clear_out(self) -> None:
         self._heap = [entry for entry in self._heap if entry[2].callback is not None]
@@ -136,7 +137,7 @@ class Timers:
 
     def _tell_set(self) -> None:
         for tell in list(self._when_set):
-            tell()
+            _call(tell)
 
     def _wakes_at_s(self) -> float:
         due_s = self.next_due_s()
@@ -145,18 +146,28 @@ class Timers:
         return min(due_s, self.now_s() + BEAT_S)
 
     async def run(self) -> None:
-        """Serve the timers until cancelled."""
+        """Serve the timers until cancelled; may then be run again."""
         while True:
             if not self._is_told:
                 self._look_for_a_pause()
                 self._look_at_the_wall_clock()
             self._sleeps_until = math.inf  # the task is awake
             self.run_due()
-            with anyio.CancelScope() as self._sleep:
-                self._sleeps_until = self._wakes_at_s()
-                if math.isinf(self._sleeps_until):
-                    await anyio.sleep_forever()
-                else:
-                    # Not below zero: time has passed since we looked for what is due.
-                    await self.clock.sleep(max(0.0, self._sleeps_until - self.now_s()))
-            self._sleep = None
+            try:
+                with anyio.CancelScope() as self._sleep:
+                    self._sleeps_until = self._wakes_at_s()
+                    if math.isinf(self._sleeps_until):
+                        await anyio.sleep_forever()
+                    else:
+                        # Not below zero: time has passed since we looked for what is due.
+                        await self.clock.sleep(max(0.0, self._sleeps_until - self.now_s()))
+            finally:
+                self._sleep = None
+
+
+def _call(callback: Callable[[], None]) -> None:
+    """Call back: what one timer's callback raises is no matter of the other timers."""
+    try:
+        callback()
+    except Exception:
+        log.exception("a timer's callback failed: %r", callback)

@@ -6,7 +6,6 @@ so an exception of the body leaves `durable.open` as it is, in no group.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine, Generator
@@ -20,11 +19,14 @@ import trio
 from attrs import define, field
 from outcome import Value
 
-from .loop import CROWD
+from durable._model.log import log
+
+from .loop import BEGINS_ANEW_S, CROWD, INTERRUPTS
 from .sleeping import chain
 from .trio_starts import own_start
 
-log = logging.getLogger("durable")
+# How often it is seen whether the program's task has come to a wait, to raise an interrupt there.
+LOOKS_EVERY_S = 0.01
 
 
 @define(eq=False)
@@ -64,6 +66,7 @@ class TrioWaker:
 class TrioTask:
     """A task on Trio; if it is one of ours, with the scope by which it is cancelled."""
 
+    loop: TrioLoop | None = None
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     # None before it begins. Weakly: the tables below have it by that very task.
     task: ref[trio.lowlevel.Task] | None = None
@@ -84,6 +87,11 @@ class TrioLoop:
     _rounds: trio.lowlevel.Task | None = field(default=None, init=False)
     _rounds_asleep: bool = field(default=False, init=False)
     _soon: list[Callable[[], None]] = field(factory=list, init=False)
+    # The task of the program's that an interrupt is raised in.
+    _opener: trio.lowlevel.Task | None = field(default=None, init=False)
+    # Interrupts that the program has not heard of.
+    _interrupts: list[BaseException] = field(factory=list, init=False)
+    _keeps_interrupts: bool = field(default=False, init=False)
 
     def is_here(self) -> bool:
         try:
@@ -103,7 +111,7 @@ class TrioLoop:
         self, body: Coroutine[Any, Any, None], name: str, context: Context | None = None
     ) -> TrioTask:
         assert self._nursery is not None
-        task = TrioTask()
+        task = TrioTask(self)
         start = self._nursery.start_soon
         own_start.append(task)
         try:
@@ -114,6 +122,19 @@ class TrioLoop:
         finally:
             own_start.pop()
         return task
+
+    def keep_running(self, body: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        self.spawn(self._keep(body, name), name)
+
+    async def _keep(self, body: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        while True:
+            try:
+                await body()
+            except INTERRUPTS as error:
+                self.raise_in_program(error)
+            except Exception:
+                log.exception("the task %r failed, and begins anew", name)
+            await trio.sleep(BEGINS_ANEW_S)
 
     @property
     def is_crowded(self) -> bool:
@@ -134,7 +155,16 @@ class TrioLoop:
 
     def call_soon_threadsafe(self, callback: Callable[[], object]) -> None:
         with suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(callback)
+            self._token.run_sync_soon(self._call, callback)
+
+    def _call(self, callback: Callable[[], object]) -> None:
+        """Call back; Trio would end the program for an error."""
+        try:
+            callback()
+        except INTERRUPTS as error:
+            self.raise_in_program(error)
+        except Exception:
+            log.exception("a step of the runtime failed")
 
     def may_reuse(self, task: Any) -> bool:
         scope: trio.CancelScope = task.scope
@@ -146,6 +176,43 @@ class TrioLoop:
 
     def is_cancellation(self, error: BaseException) -> bool:
         return isinstance(error, trio.Cancelled)
+
+    def raise_in_program(self, error: BaseException) -> None:
+        self._interrupts.append(error)
+        # A caller who is awake already has its step in the next round.
+        self.call_soon(lambda: self.call_soon(lambda: self._raise(error)))
+
+    def withdraw(self, error: BaseException) -> None:
+        self._interrupts = [other for other in self._interrupts if other is not error]
+
+    def keep_interrupts(self) -> BaseException | None:
+        self._keeps_interrupts = True
+        return self._interrupts[0] if self._interrupts else None
+
+    def _raise(self, error: BaseException) -> None:
+        if self._is_to_be_raised(error) and self._nursery is not None:
+            self._nursery.start_soon(self._raise_in_opener, error)
+
+    def _is_to_be_raised(self, error: BaseException) -> bool:
+        return not self._keeps_interrupts and any(other is error for other in self._interrupts)
+
+    async def _raise_in_opener(self, error: BaseException) -> None:
+        """Raise *error* where the task waits that opened the runtime: as Trio does with Ctrl-C in
+        its main task, since what is raised in a task of ours would be a fault of Trio's."""
+
+        def reraise() -> NoReturn:
+            self.withdraw(error)
+            raise error
+
+        opener: Any = self._opener
+        while self._is_to_be_raised(error):
+            if opener._abort_func is not None:  # else it does not wait, or has ended
+                opener._attempt_abort(reraise)
+            await trio.sleep(LOOKS_EVERY_S)
+
+    async def finish(self, body: Coroutine[Any, Any, None]) -> None:
+        with trio.CancelScope(shield=True):
+            await body
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> TrioTask:
         async def wait() -> None:
@@ -199,6 +266,7 @@ class TrioLoop:
         await _leave_all()
 
     async def open(self) -> None:
+        self._opener = trio.lowlevel.current_task()
         started = trio.Event()
         trio.lowlevel.spawn_system_task(self._own_tasks, started, name="durable")
         # Shielded: it takes two rounds, and a loop that is half open could not be closed.
@@ -236,7 +304,7 @@ class TrioLoop:
                 await trio.lowlevel.wait_task_rescheduled(abort)
             soon, self._soon = self._soon, []
             for callback in soon:
-                callback()
+                self._call(callback)
 
 
 # Of the tasks that `spawn` started, by the task that Trio knows.
@@ -270,7 +338,13 @@ async def _run_in_scope(task: TrioTask, body: Coroutine[Any, Any, None]) -> None
     _own_tasks[current] = task
     task.task = ref(current)
     with task.scope:
-        await body
+        try:
+            await body
+        except INTERRUPTS as error:  # Ctrl-C in code of the library
+            assert task.loop is not None
+            task.loop.raise_in_program(error)
+        except Exception:
+            log.exception("the task %r failed", current.name)
         if _is_inside(current, task.scope):
             log.error(
                 "the code that %s() ran has ended inside of a cancel scope or a nursery that it "

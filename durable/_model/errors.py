@@ -7,6 +7,7 @@ attributes too. Texts that Cloudflare's runtime has are kept, so that they can b
 from __future__ import annotations
 
 import os
+from typing import Self
 
 
 class DurableError(Exception):
@@ -43,13 +44,47 @@ class DurableError(Exception):
             self.object_id = object_id
 
     def again(self) -> DurableError:
-        """A copy to raise for one more caller, so that no two callers share one traceback."""
+        """A copy to raise for one more caller, so that no two callers share one traceback.
+
+        A class of an author's may refuse to be copied: then it is an ObjectReset that has this
+        error as its cause.
+        """
+        try:
+            return self.copied()
+        except Exception:
+            return ObjectReset.because_of(self)
+
+    def copied(self) -> Self:
+        """A copy; raises what its class does, if that refuses."""
         copy = self.__class__.__new__(self.__class__)
-        copy.args = self.args
+        fill(copy, arguments_of(self))
         copy.__dict__.update(self.__dict__)
+        copy.object_id = self.object_id
         copy.__cause__ = self.__cause__
         copy.__suppress_context__ = self.__suppress_context__
         return copy
+
+
+def fill(error: BaseException, args: tuple[object, ...]) -> None:
+    """Give *error*, which was made without arguments, those that `arguments_of` has found. Its
+    built-in base takes them, which may have fields of its own; no code of an author's runs."""
+    base = next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins")
+    base.__init__(error, *args)  # type: ignore[misc]
+
+
+def arguments_of(error: BaseException) -> tuple[object, ...]:
+    """What to make an equal error with."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return (error.errno, error.strerror, error.filename, None, error.filename2)
+    return error.args
+
+
+def text_of(error: BaseException) -> str:
+    """The text of *error*, also where its class fails to make one."""
+    try:
+        return str(error)
+    except Exception:
+        return f"{type(error).__name__}, whose text could not be made"
 
 
 # The store
@@ -150,6 +185,14 @@ class ObjectReset(DurableError):
     """The object was discarded from memory while the call was under way, or before it came."""
 
     reset = True
+
+    @classmethod
+    def because_of(cls, error: BaseException) -> ObjectReset:
+        """A reset that has the text of *error*, and *error* as its cause."""
+        text = text_of(error)
+        reason = cls(text if text else f"{type(error).__name__} in the code of an object")
+        reason.__cause__ = error
+        return reason
 
 
 class ObjectAborted(ObjectReset):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable
 from contextvars import copy_context
 from types import CoroutineType
 
 from durable._gates.answers import Later
 from durable._gates.delivery import gate_task
+from durable._loop.loop import INTERRUPTS
+from durable._model.log import log
 
 from .live import LiveObject
-
-log = logging.getLogger("durable")
 
 
 def wait_until(host: LiveObject, awaitable: Awaitable[object]) -> None:
@@ -37,7 +36,9 @@ async def _run(host: LiveObject, work: Awaitable[object], done: Later[None]) -> 
     services = host.services
     try:
         await work
-    except BaseException as error:  # nobody waits for it, so this is where it ends
+    except BaseException as error:  # nothing waits for it, so this is where it ends
+        if isinstance(error, INTERRUPTS):
+            services.loop.raise_in_program(error)
         if host.gate.broken is None:
             log.error("wait_until() of %s failed", host.label, exc_info=error, extra=host.marks)
     finally:

@@ -15,6 +15,7 @@ from durable._gates.delivery import Delivery
 from durable._model.errors import DurableError, ObjectReset
 
 from .live import LiveObject
+from .reasons import fault
 
 if TYPE_CHECKING:
     from durable._gates.delivery import Line
@@ -92,7 +93,7 @@ class Event(Delivery[T]):
         if error is None and self.export is not None:
             try:
                 value = self.export(self.host, value)
-            except Exception as refused:
+            except BaseException as refused:
                 error = refused
         if error is not None and gate.loop.is_cancellation(error):
             error = _cancelled(error, self)
@@ -112,6 +113,10 @@ class Event(Delivery[T]):
 
     def blame(self, *, gives_up: bool = False) -> None:
         """Its object breaks by its own doing, in this event or for it."""
+
+    def fault(self, error: BaseException) -> None:
+        self.host.break_(fault(error))
+        self.fail(fault(error))  # if the host had broken before, or had not counted it yet
 
     def let_out(self) -> None:
         error = self._error

@@ -7,7 +7,6 @@ nothing else, what had left it goes on to the disk, and what had not is forgotte
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection
 from contextvars import copy_context
 from typing import Any, ClassVar, cast
@@ -20,6 +19,7 @@ from durable._gates.critical_section import Sections
 from durable._gates.delivery import CURRENT
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
+from durable._loop.loop import INTERRUPTS
 from durable._loop.timers import Timer
 from durable._model.errors import (
     DurableError,
@@ -31,6 +31,7 @@ from durable._model.errors import (
     WrongLoop,
 )
 from durable._model.ids import ObjectId, name_to_keep
+from durable._model.log import log
 from durable._model.messages import Request
 from durable._model.websocket import WebSocket
 from durable._storage.shelf import Shelf
@@ -41,8 +42,6 @@ from .live import Phase
 from .reasons import COMMIT_TOO_LONG, TOO_LONG, TOO_MANY, TOO_MUCH, reset_by
 from .services import Services
 from .tally import Tally
-
-log = logging.getLogger("durable")
 
 
 @define(eq=False, slots=True, init=False, repr=False)
@@ -267,6 +266,8 @@ class Host:
         try:
             self.services.construct(self)
         except BaseException as error:
+            if isinstance(error, INTERRUPTS):
+                self.services.loop.raise_in_program(error)
             self.fail(error)
             return
         finally:
@@ -432,7 +433,10 @@ class Host:
             self.services.latest = None
         self.shelf.discard()
         for tell in self.services.on_gone:
-            tell(self)
+            try:
+                tell(self)
+            except Exception:  # those who wait for this object are still to be told
+                log.exception("the end of %s could not be told", self.label)
 
     @property
     def marks(self) -> dict[str, str | None]:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from durable._model.errors import DurableError, ObjectReset
+from typing import Any
+
+from durable._model.errors import (
+    DurableError,
+    InternalError,
+    ObjectReset,
+    arguments_of,
+    fill,
+    text_of,
+)
 
 _OVERLOADED = "Durable Object is overloaded. "
 TOO_MANY = _OVERLOADED + "Too many requests queued."
@@ -17,18 +26,39 @@ def reset_by(error: BaseException) -> DurableError:
     """The reason of a reset that *error*, raised by the object's own code, has caused.
 
     It has the text and, where that can be, the type of the error: an `except` for either finds it.
+    Where the type cannot be made anew, as that of an ExceptionGroup or of a frozen attrs class, it
+    is an ObjectReset. The error is its cause in any case.
     """
+    try:
+        reason = _like(error)
+        # Each caller gets a copy, and its text is told and logged: see now whether that will do.
+        is_alike = str(reason.copied()) == (str(error) or str(reason))
+    except Exception:
+        is_alike = False
+    return reason if is_alike else ObjectReset.because_of(error)
+
+
+def _like(error: BaseException) -> DurableError:
     if isinstance(error, DurableError) and error.reset:
         return error
-    kind: type[DurableError] = ObjectReset
-    if isinstance(error, Exception):
-        try:
-            kind = type(type(error).__name__, (ObjectReset, type(error)), {"__module__": __name__})
-        except TypeError:  # bases that do not go together
-            kind = ObjectReset
-    reason = kind.__new__(kind)
-    reason.args = error.args or (f"{type(error).__name__} in an object's critical section",)
+    # A coroutine cannot raise what ends an iteration.
+    if not isinstance(error, Exception) or isinstance(error, StopIteration | StopAsyncIteration):
+        return ObjectReset.because_of(error)
+    kind: Any = type(type(error).__name__, (ObjectReset, type(error)), {"__module__": __name__})
+    reason: DurableError = kind.__new__(kind)
+    fill(reason, arguments_of(error) or (f"{type(error).__name__} in the code of an object",))
     reason.__dict__.update(getattr(error, "__dict__", {}))
     reason.reset = True
+    reason.__cause__ = error
+    return reason
+
+
+def fault(error: BaseException) -> InternalError:
+    """The reason of a reset after a step of the library itself has failed."""
+    reason = InternalError(
+        f"a step of the runtime failed, and the object was reset: {type(error).__name__}: "
+        f"{text_of(error)}",
+        reset=True,
+    )
     reason.__cause__ = error
     return reason

@@ -8,7 +8,6 @@ at least once, and at most once at a time.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
@@ -23,12 +22,11 @@ from durable._gates.delivery import CURRENT
 from durable._lmdb.environment import Environment
 from durable._loop.timers import Timer
 from durable._model.errors import DurableError
+from durable._model.log import log
 from durable._object.host import Host
 from durable._object.services import Services
 
 from .class_table import ClassTable
-
-log = logging.getLogger("durable")
 
 # So many ring at a time: enough for the commits to be shared, few enough for others to be heard.
 RINGING_MAX = 256
@@ -124,7 +122,7 @@ class Alarms:
             self._timer = self.services.timers.call_later(delay_s, self._look)
 
     def _look(self) -> None:
-        """Ring what is due, as far as there is room, and see when to look again."""
+        """Ring what is due, and see when to look again."""
         self._is_asked = False
         if self._is_closed or not self.services.is_open:
             return
@@ -132,6 +130,9 @@ class Alarms:
             next_us = self._ring_due()
         except DurableError as error:  # of the disk: no object is to blame, and alarms go on
             log.error("alarms are looked at again in %g s, since: %s", READ_AGAIN_S, error)
+            next_us = int((self.services.clock.now() + READ_AGAIN_S) * 1_000_000)
+        except Exception:  # a fault of ours
+            log.exception("alarms are looked at again in %g s", READ_AGAIN_S)
             next_us = int((self.services.clock.now() + READ_AGAIN_S) * 1_000_000)
         self._look_at(next_us)
 
@@ -148,7 +149,7 @@ class Alarms:
                 break
             if len(self._ringing) >= RINGING_MAX:
                 break  # the end of one of them makes us look again
-            if not self._ring(due):
+            if not self._try_to_ring(due):
                 # What its object has done to it may not come to be, if that breaks.
                 again_s.append(steady_s + LOOK_AGAIN_S)
         if again_s:
@@ -165,6 +166,15 @@ class Alarms:
                 after = due
                 if due.class_number in self.classes:
                     yield due
+
+    def _try_to_ring(self, due: DueAlarm) -> bool:
+        """Ring an alarm; what goes wrong with one object is no matter of the others' alarms."""
+        try:
+            return self._ring(due)
+        except Exception:
+            log.exception("an alarm of an object cannot be run; it is tried again")
+            self._put_off((due.class_number, due.base))
+            return True
 
     def _ring(self, due: DueAlarm) -> bool:
         """Ring an alarm that is due. False: its object says that it has none, or not yet."""
@@ -219,7 +229,11 @@ class Alarms:
         if event.error is None:
             self._uncounted.pop(key, None)
         elif not self._is_closed and self.services.is_open:
-            self._broke(key, event)
+            try:
+                self._broke(key, event)
+            except Exception:
+                log.exception("the failure of an alarm could not be stored; it is run again")
+                self._put_off(key)
         self.ask()
 
     def _broke(self, key: Key, event: AlarmEvent) -> None:
@@ -229,6 +243,10 @@ class Alarms:
             host = self.classes[key[0]].host_of_base(key[1])
             host.when_open(lambda: host.shelf.amend_alarm(event.alarm, event.retry()))
             return
+        self._put_off(key)
+
+    def _put_off(self, key: Key) -> None:
+        """The alarm failed for no fault of its object's: not again before some time has passed."""
         failures = self._uncounted.get(key, (0, 0.0))[0]
         not_before_s = self.services.clock.steady() + backoff_s(failures)
         self._uncounted[key] = (failures + 1, not_before_s)

@@ -10,7 +10,6 @@ empty line means nothing; it finds out whether the other side is still there.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import queue
 import socket
@@ -24,14 +23,13 @@ import attrs
 
 from durable._control import control_socket
 from durable._model.clock import Clock
+from durable._model.log import log
 from durable._model.observer import Event
 
 from .busiest import Busiest
 
 if TYPE_CHECKING:
     from .runtime import Runtime
-
-log = logging.getLogger("durable")
 
 T = TypeVar("T")
 

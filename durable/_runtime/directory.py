@@ -24,6 +24,8 @@ from durable._object.services import Services
 # When there are too many live objects, this part of them goes at once: finding the least recently
 # used ones is a pass over all, and is not to be made for each new object.
 EVICTED_AT_ONCE = 1 / 20
+# Where all objects were busy, idle ones are looked for again after so long, if one more is made.
+ROOM_LOOKED_FOR_S = 1.0
 
 
 @define
@@ -44,6 +46,9 @@ class Directory:
     environment: Environment
     host_class: type[Host] = Host
     _hosts: dict[bytes, Host] = field(factory=dict, init=False)
+    # With so many, or at that time of the steady clock, another look for idle objects is due.
+    _room_wanted_at: int = field(default=0, init=False)
+    _room_wanted_s: float = field(default=0.0, init=False)
     # Objects whose broken hosts left something behind, and what is to begin after it.
     _unsettled: dict[bytes, _Unsettled] = field(factory=dict, init=False)
     # Those of hosts that broke, and whose code has not ended yet.
@@ -61,7 +66,7 @@ class Directory:
                 host.learn_name(object_id.name)
             return host
         if len(self._hosts) >= self.services.limits.live_objects_max:
-            self._make_room()
+            self._make_room_if_due()
         place = self._place(object_id, class_number)
         host = self.host_class(object_id, cls, self.services, place)
         self._hosts[object_id.raw] = host
@@ -155,6 +160,18 @@ class Directory:
             self._watch_idle(host, left_s)
         else:
             host.evict()
+
+    def _make_room_if_due(self) -> None:
+        """Look for idle objects, though not for each new object: where all are busy, the next pass
+        over them is due when there are more by a part of them, or some time has passed."""
+        now_s = self.services.clock.steady()
+        if len(self._hosts) < self._room_wanted_at and now_s < self._room_wanted_s:
+            return
+        self._make_room()
+        is_full = len(self._hosts) >= self.services.limits.live_objects_max
+        step = max(1, int(len(self._hosts) * EVICTED_AT_ONCE)) if is_full else 0
+        self._room_wanted_at = len(self._hosts) + step
+        self._room_wanted_s = now_s + ROOM_LOOKED_FOR_S
 
     def _make_room(self) -> None:
         """Evict the least recently used of the idle objects."""

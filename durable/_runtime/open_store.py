@@ -157,14 +157,13 @@ class OpenStore:
         """Apply what migrations *programs* have, and run the last of them, others beside it."""
         _open_stores.add(self)
         await self._loop.open()
-        self._loop.spawn(self._timers.run(), "durable timers")
+        self._loop.keep_running(self._timers.run, "durable timers")
         try:
             settled = settle(self._environment.catalog(), programs)
             if settled.after != settled.before:
                 self._environment.change_classes(settled.before, settled.after)
         except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self.stop()
+            await self.close()
             raise
         # Not before: it looks for garbage when it starts, and a deleted class leaves some.
         self._committer.start()
@@ -199,6 +198,15 @@ class OpenStore:
                 if record.script == program.script:
                     self._services.envs[record.number] = env
         return runtime
+
+    async def close(self) -> None:
+        """Stop, however often the caller is cancelled meanwhile: that must not cost what objects
+        wrote. Raises an interrupt that was raised in code of an object and not yet heard of."""
+        self._loop.keep_interrupts()
+        await self._loop.finish(self.stop())
+        interrupt = self._loop.keep_interrupts()
+        if interrupt is not None:
+            raise interrupt
 
     async def stop(self) -> None:
         """Let deliveries end, then cancel them; commit what they wrote; leave nothing behind."""

@@ -98,9 +98,7 @@ class _Opening:
         traceback: TracebackType | None,
     ) -> None:
         assert self._open is not None
-        # Shielded: a body that was cancelled must not cost what objects wrote.
-        with anyio.CancelScope(shield=True):
-            await self._open.stop()
+        await self._open.close()
 
 
 class open(_Opening):

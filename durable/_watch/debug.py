@@ -8,7 +8,6 @@ Nothing else changes; without it nobody watches.
 
 from __future__ import annotations
 
-import logging
 import sys
 import warnings
 from collections.abc import Callable, Generator, Iterable
@@ -22,6 +21,7 @@ from durable._engine.batch import Place
 from durable._gates.delivery import CURRENT, Delivery
 from durable._gates.input_gate import InputGate
 from durable._model.clock import SystemClock
+from durable._model.log import log
 from durable._object.events import Event
 from durable._object.host import Host
 from durable._object.services import Services
@@ -32,8 +32,6 @@ from durable._storage.transaction import Transaction
 from durable._storage.write_buffer import Layer
 
 from .shared_globals import SharedGlobals, Step
-
-log = logging.getLogger("durable")
 
 # A step of a handler that takes longer than this keeps everybody else in the loop waiting.
 BLOCKING_S_MAX = 0.05

@@ -5,7 +5,6 @@ Rule: what is observed behaves as if it were not. What an observer raises is log
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import count
@@ -18,7 +17,8 @@ from durable._border.alarm import CANCELLED, AlarmEvent
 from durable._border.durable_object import HANDLERS
 from durable._gates.delivery import Delivery
 from durable._model.clock import Clock
-from durable._model.errors import DurableError, ObjectOverloaded
+from durable._model.errors import DurableError, ObjectOverloaded, text_of
+from durable._model.log import log
 from durable._model.observer import (
     SLOW_TURN_S_MIN,
     AlarmRang,
@@ -39,8 +39,6 @@ from durable._storage.arguments import to_datetime
 
 if TYPE_CHECKING:
     from durable._engine.batch import Alarm
-
-log = logging.getLogger("durable")
 
 
 @define(eq=False, slots=True)
@@ -71,7 +69,9 @@ class Observers:
         for observer in self.observers:
             try:
                 observer(event)
-            except Exception:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:
                 log.exception("the observer %r failed on %s", observer, type(event).__name__)
 
     def add(self, observer: Observer, hosts: Iterable[Host]) -> None:
@@ -140,7 +140,9 @@ class Observers:
 
     def broke(self, host: Host, reason: DurableError, events: list[Event[Any]]) -> None:
         if host.services.is_open:
-            self.tell(ObjectBroken(error=type(reason).__name__, reason=str(reason), **_who(host)))
+            self.tell(
+                ObjectBroken(error=type(reason).__name__, reason=text_of(reason), **_who(host))
+            )
         for event in events:
             self.ended(host, event, event.error)
 
@@ -184,7 +186,8 @@ class Observers:
         now_s = self.clock.steady()
         began_s = now_s if course.began_s is None else course.began_s
         ended_s = now_s if course.ended_s is None else course.ended_s
-        error = error or course.error
+        if error is None:
+            error = course.error
         self.tell(
             DeliveryEnded(
                 number=course.number,
@@ -196,7 +199,7 @@ class Observers:
                 duration_s=max(0.0, ended_s - began_s),
                 commit_wait_s=max(0.0, now_s - ended_s),
                 outcome=_outcome(course, error),
-                error=None if error is None else f"{type(error).__name__}: {error}",
+                error=None if error is None else f"{type(error).__name__}: {text_of(error)}",
                 **_who(host),
             )
         )

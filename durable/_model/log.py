@@ -1,0 +1,50 @@
+"""The library's log: the logger "durable".
+
+Rule: to log never fails. The filters and handlers of a logger are code of the program, and what
+they raise must not tear a step of the library in the middle.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from contextlib import suppress
+from typing import Any
+
+_LEVELS_UP = 3  # from `Logger.log` to whoever called a function of `Log`
+
+
+class Log:
+    """As much of a `logging.Logger` as the library needs."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def warning(self, text: str, *args: object, **options: Any) -> None:
+        self._say(logging.WARNING, text, args, options)
+
+    def error(self, text: str, *args: object, **options: Any) -> None:
+        self._say(logging.ERROR, text, args, options)
+
+    def exception(self, text: str, *args: object, **options: Any) -> None:
+        """An error, with the traceback of the exception that is handled."""
+        self._say(logging.ERROR, text, args, {"exc_info": True, **options})
+
+    def _say(
+        self, level: int, text: str, args: tuple[object, ...], options: dict[str, Any]
+    ) -> None:
+        error = options.get("exc_info")
+        if isinstance(error, BaseException):
+            # `logging` asks an error by itself whether it is true, which is its author's code.
+            options["exc_info"] = type(error), error, error.__traceback__
+        try:
+            self._logger.log(level, text, *args, stacklevel=_LEVELS_UP, **options)
+        except Exception:
+            # As `logging` itself does with the faults of its handlers.
+            with suppress(Exception):
+                print("a filter or handler of the logger 'durable' failed:", file=sys.stderr)
+                traceback.print_exc()
+
+
+log = Log("durable")
