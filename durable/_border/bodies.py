@@ -24,6 +24,7 @@ from durable._object.host import Host
 from durable._object.services import Services
 
 from .streams import Channel, Stream, Streaming, end_with
+from .websocket import end_of
 
 REDIRECTS_MAX = 20
 """How many redirects of one call are followed, as in Cloudflare's runtime."""
@@ -198,5 +199,5 @@ def export_response(host: Host, response: Any) -> Response:
     sent = response._handed_over()
     detach_body(sent, host.services, host)
     if sent.websocket is not None:
-        sent.websocket = sent.websocket._hand_over()
+        sent.websocket = end_of(sent.websocket)._hand_over()
     return sent

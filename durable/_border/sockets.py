@@ -26,16 +26,17 @@ from durable._model.errors import DurableError, TooManyWebSockets
 from durable._model.frames import Close, size_of, utf8_size
 from durable._model.ids import ObjectId
 from durable._model.log import log
-from durable._model.role import Role
-from durable._model.unread import UnreadTotal
-from durable._model.websocket import WebSocket, count_all, cut
+from durable._model.websocket import WebSocket
 from durable._object.events import Event
 from durable._object.host import Host
 from durable._object.live import LiveObject, Phase
 from durable._object.services import Services
 
 from .first_step import run_first_step
-from .websocket import ObjectSocket
+from .role import Role
+from .socket_end import End, count_all, cut
+from .unread import UnreadTotal
+from .websocket import ObjectSocket, end_of
 
 IN_LINE_MAX = 64
 LEAVING_MIN = 64
@@ -66,12 +67,12 @@ class Sockets:
     # What is answered without waking anybody: a text, and the text to answer it with.
     auto_response: tuple[str, str] | None = None
     # In the order in which they were accepted.
-    _hibernatable: dict[WebSocket, None] = field(factory=dict, init=False)
-    _by_tag: dict[str, dict[WebSocket, None]] = field(factory=dict, init=False)
+    _hibernatable: dict[End, None] = field(factory=dict, init=False)
+    _by_tag: dict[str, dict[End, None]] = field(factory=dict, init=False)
     # Those that the object reads itself, and that keep it in memory as long as it has them.
-    _classic: dict[ref[WebSocket], LiveObject] = field(factory=dict, init=False)
+    _classic: dict[ref[End], LiveObject] = field(factory=dict, init=False)
     # Those whose peer has said goodbye, and has perhaps no reply yet.
-    _leaving: list[ref[WebSocket]] = field(factory=list, init=False)
+    _leaving: list[ref[End]] = field(factory=list, init=False)
     # When they are so many, those that have gone since are taken out.
     _leaving_max: int = field(default=LEAVING_MIN, init=False)
     # Sockets that have something to read and nothing in the object's line.
@@ -117,7 +118,7 @@ class Sockets:
             _checked_text("Response", response, size_max),
         )
 
-    def keep_for(self, host: LiveObject, ws: WebSocket) -> None:
+    def keep_for(self, host: LiveObject, ws: End) -> None:
         """The object reads *ws* itself, and stays in memory until the peer has closed it, or its
         code has dropped it."""
         self._classic[ref(ws, self._dropped_classic)] = host
@@ -134,24 +135,24 @@ class Sockets:
         """Whether code of the object reads sockets itself, and so ends when they do."""
         return bool(self._classic)
 
-    def _arrived_classic(self, ws: WebSocket) -> None:
+    def _arrived_classic(self, ws: End) -> None:
         if isinstance(ws._inbox[-1][0], Close):
             ws._on_arrival = None
             self._untie(ref(ws))
             self._leaves(ws)
 
-    def _dropped_classic(self, which: ref[WebSocket]) -> None:
+    def _dropped_classic(self, which: ref[End]) -> None:
         # As when an end is gone: in any thread, in the middle of anything.
         self.services.loop.call_soon_threadsafe(partial(self._untie, which))
 
-    def _untie(self, which: ref[WebSocket]) -> None:
+    def _untie(self, which: ref[End]) -> None:
         host = self._classic.pop(which, None)
         if host is not None:
             host.untie()
 
     # What arrives
 
-    def _arrived(self, ws: WebSocket) -> None:
+    def _arrived(self, ws: End) -> None:
         assert isinstance(ws, ObjectSocket)
         if not ws.is_lined:
             ws.is_lined = True
@@ -237,7 +238,7 @@ class Sockets:
         ws._reply_close()
         self._leaves(ws)
 
-    def _leaves(self, ws: WebSocket) -> None:
+    def _leaves(self, ws: End) -> None:
         """The reply to *ws* may be held back for long, and a reset must still be heard there."""
         self._leaving.append(ref(ws))
         if len(self._leaving) > self._leaving_max:
@@ -327,7 +328,7 @@ class SocketTable:
     def __attrs_post_init__(self) -> None:
         self.unread = UnreadTotal(self.services.limits.websocket_unread_bytes_max, cut)
         self.services.share(self)
-        self.services.keep_socket = lambda host, ws: self.of(host).keep_for(host, ws)
+        self.services.keep_socket = lambda host, ws: self.of(host).keep_for(host, end_of(ws))
         self.services.on_gone.append(self._host_gone)
 
     def of(self, host: LiveObject) -> Sockets:
@@ -402,7 +403,7 @@ def answered_at(ws: WebSocket) -> datetime | None:
     return ws.answered_at
 
 
-def _is_leaving(ws: WebSocket | None) -> bool:
+def _is_leaving(ws: End | None) -> bool:
     """Whether the last word of this side is still to come, or on its way."""
     if ws is None or ws._is_lost:
         return False

@@ -22,11 +22,12 @@ from durable._loop.loop import which_backend
 from durable._loop.open_loop import make_loop
 from durable._model.frames import Close, Frame
 from durable._model.limits import Limits
-from durable._model.role import Role
-from durable._model.websocket import WebSocket, join
+from durable._model.websocket import WebSocket
 from durable._object.host import Host, sender_host
 
 from .by_reference import ByReference
+from .role import Role
+from .socket_end import End, join
 
 _CODEC = MsgpackCodec()
 # Of a socket that no object has accepted yet, whose limits would be known.
@@ -43,7 +44,7 @@ class _Held:
     may_leave: bool = False
 
 
-class ObjectSocket(WebSocket, ByReference):
+class ObjectSocket(End, ByReference):
     """An end as `WebSocketPair` makes it."""
 
     __slots__ = (
@@ -164,6 +165,13 @@ class ObjectSocket(WebSocket, ByReference):
         if held and peer is not None:
             peer._took(sum(each.size for each in held))
         super()._lose(end, forget=forget)
+
+
+def end_of(ws: WebSocket) -> ObjectSocket:
+    """The end that *ws* is, as the library knows it."""
+    if not isinstance(ws, ObjectSocket):
+        raise TypeError(f"{ws!r} is not an end of a WebSocketPair")
+    return ws
 
 
 class WebSocketPair(tuple[WebSocket, WebSocket]):

@@ -15,6 +15,7 @@ from attrs import define, field
 import durable
 from durable import DurableError, Request, Response, Runtime, RuntimeClosed
 from durable._border.bodies import detach_body
+from durable._border.websocket import end_of
 
 from .incoming import BodyTooLarge, ClientGone, Incoming, Message, Receive, Scope, Send
 from .refusals import Refusals
@@ -226,7 +227,7 @@ class Application:
             watch.tell(request)
             response = await self._call(request)
             if response.websocket is not None:
-                response.websocket._drop()
+                end_of(response.websocket)._drop()
                 return Response("Upgrade Required", status=426, headers={"upgrade": "websocket"})
         except Exception as error:
             return self._failure(error, scope)

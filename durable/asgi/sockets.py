@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 
 from durable import Response, WebSocket, WebSocketClosed
+from durable._border.websocket import end_of
 from durable._model.frames import DROPPED, NO_CODE
 
 from .incoming import Receive, Scope, Send
@@ -38,7 +39,7 @@ async def answer_upgrade(response: Response, scope: Scope, receive: Receive, sen
         ws.accept()
         await _carry(ws, receive, send)
     finally:
-        ws._drop()  # unless it was closed properly
+        end_of(ws)._drop()  # unless it was closed properly
 
 
 async def refuse(response: Response, scope: Scope, send: Send) -> None:
@@ -53,13 +54,15 @@ async def _carry(ws: WebSocket, receive: Receive, send: Send) -> None:
     """Each direction goes on until the network says that it is over: what a client has said before
     its close frame is delivered, also when nothing can be sent to it any more, and what it says
     before it answers the object's close frame."""
-    ws._replies = False  # for the client, which may have something to say before
+    end_of(ws)._replies = False  # for the client, which may have something to say before
     async with anyio.create_task_group() as tasks:
 
         async def bring_out() -> None:
             if await _bring_out(ws, send):
                 await anyio.sleep(CLOSE_REPLY_S)
-                ws._reply_close()  # servers differ in whether they tell of the client's answer
+                end_of(
+                    ws
+                )._reply_close()  # servers differ in whether they tell of the client's answer
             tasks.cancel_scope.cancel()
 
         tasks.start_soon(bring_out)
@@ -84,7 +87,7 @@ async def _bring_in(ws: WebSocket, receive: Receive, send: Send) -> None:
         except WebSocketClosed:
             continue  # it was cut, as the object or the store ended
         except ValueError as error:
-            ws._drop(error)
+            end_of(ws)._drop(error)
             await send({"type": "websocket.close", "code": TOO_LARGE, "reason": ""})
             return
 
@@ -93,16 +96,16 @@ def _close(ws: WebSocket, code: int, reason: str | None) -> None:
     """The client has closed, or is gone."""
     if code == DROPPED and ws.close_code is not None:
         # The answer to the object's close frame; servers that do not wait for it know no code.
-        ws._reply_close()
+        end_of(ws)._reply_close()
     elif code == NO_CODE:
         ws.close()
     elif code != DROPPED:
         try:
             ws.close(code, reason or "")
         except ValueError:  # no code that anybody may send
-            ws._drop()
+            end_of(ws)._drop()
     else:
-        ws._drop()
+        end_of(ws)._drop()
 
 
 async def _bring_out(ws: WebSocket, send: Send) -> bool:

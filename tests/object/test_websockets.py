@@ -11,8 +11,8 @@ import pytest
 import durable
 from durable import Response, WebSocket, WebSocketPair
 from durable._border import sockets
+from durable._border import unread as model
 from durable._model import frames
-from durable._model import unread as model
 from durable.testing import VirtualClock, abort_all, evict, is_live, settle
 
 

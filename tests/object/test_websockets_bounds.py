@@ -11,8 +11,8 @@ import pytest
 
 import durable
 from durable import Response, WebSocket, WebSocketPair
+from durable._border.unread import UNREAD_BYTES_MAX, UNREAD_BYTES_WAIT
 from durable._model.frames import MESSAGE_OVERHEAD
-from durable._model.unread import UNREAD_BYTES_MAX, UNREAD_BYTES_WAIT
 from durable.testing import VirtualClock, run_in_object
 
 heard: list[Any] = []

@@ -16,7 +16,7 @@ import pytest
 
 import durable
 from durable import Response, WebSocket, WebSocketPair
-from durable._model.unread import UNREAD_BYTES_WAIT
+from durable._border.unread import UNREAD_BYTES_WAIT
 from durable.testing import VirtualClock, evict, is_live
 
 LOST = (1006, "WebSocket disconnected without sending Close frame.", False)

@@ -10,6 +10,7 @@ from anyio.abc import TaskGroup
 from attrs import define, field
 
 import durable
+from durable._border.websocket import end_of
 from durable._model.websocket import WebSocket
 
 from .connections import DROPPED, NO_CODE, PING, Connection, End
@@ -113,10 +114,10 @@ class Clients:
         self.history.tick(f"drops socket {client.connection.number}")
         if self.history.chance.random() < 0.7:
             self._ends(client, End(DROPPED, DROPPED_TEXT, False))
-            client.ws._drop()
+            end_of(client.ws)._drop()
         else:
             self._ends(client, End(None, "the line is dead", False))
-            client.ws._drop(ConnectionError("the line is dead"))
+            end_of(client.ws)._drop(ConnectionError("the line is dead"))
 
     def _choose(self) -> Client | None:
         """A socket that this side has not ended, nor heard the end of."""
@@ -163,7 +164,8 @@ class Clients:
             pass
         if client in self._clients:
             self._clients.remove(client)
-        was_clean = ws._end is not None and ws._end.was_clean
+        end = end_of(ws)._end
+        was_clean = end is not None and end.was_clean
         self.history.hears(connection, End(ws.close_code, ws.close_reason or "", was_clean))
 
     def _take(self, client: Client, message: str | bytes) -> None:
