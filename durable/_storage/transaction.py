@@ -19,6 +19,7 @@ from .records import Records
 from .write_buffer import CANNOT_DELETE_ALL, DONE, Layer, Phase, WriteBuffer
 
 T = TypeVar("T")
+C = TypeVar("C", bound="Transaction")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -53,6 +54,24 @@ def while_it_runs(call: F) -> F:
     return cast("F", checked)
 
 
+def checked_calls(*names: str) -> Callable[[type[C]], type[C]]:
+    """A class decorator: the calls of the base class with these *names*, each `while_it_runs`.
+
+    Their types are those of the base class; assignments in the body would hide them from some type
+    checkers.
+    """
+
+    def decorate(cls: type[C]) -> type[C]:
+        for name in names:
+            setattr(cls, name, while_it_runs(getattr(cls, name)))
+        return cls
+
+    return decorate
+
+
+@checked_calls(
+    "get", "list", "count", "put", "delete", "get_alarm", "set_alarm", "delete_alarm"
+)  # fmt: skip
 class Transaction(Operations):
     """A transaction that runs. Its calls are those of `ctx.storage`, with the same promises.
 
@@ -73,15 +92,6 @@ class Transaction(Operations):
     ) -> None:
         super().__init__(records, clock, may_set_alarm)
         self._layer = layer
-
-    get = while_it_runs(Operations.get)
-    list = while_it_runs(Operations.list)
-    count = while_it_runs(Operations.count)
-    put = while_it_runs(Operations.put)
-    delete = while_it_runs(Operations.delete)
-    get_alarm = while_it_runs(Operations.get_alarm)
-    set_alarm = while_it_runs(Operations.set_alarm)
-    delete_alarm = while_it_runs(Operations.delete_alarm)
 
     def delete_all(self) -> NoReturn:
         """Raises DurableError: a transaction cannot delete everything."""
