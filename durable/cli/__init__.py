@@ -16,7 +16,7 @@ from contextlib import suppress
 from durable._model.errors import DurableError
 
 from . import checking, demo
-from .checking import printable
+from .plain_text import say
 
 Run = Callable[[list[str]], int]
 
@@ -77,7 +77,7 @@ def _drop_output() -> None:
 
 def _say(*lines: str) -> None:
     for line in lines:
-        print(printable(line), file=sys.stderr)
+        say(line, err=True)
 
 
 def _run_without_extras(arguments: list[str]) -> int:

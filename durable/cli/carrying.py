@@ -17,7 +17,7 @@ from durable import operate
 from durable._lmdb.create import sync_folder
 from durable.operate import Existing, Found
 
-from .checking import printable
+from .plain_text import say
 from .printing import progress, size, utf8_stdout
 
 LOOK_S = 0.2
@@ -38,32 +38,32 @@ def export(folder: str, cls: str | None, name_or_id: str | None, output: str, fo
     program writes, so give it a file, not a slow reader.
     """
     with operate.look(folder) as store, _named(output), _open_output(output, force) as file:
-        with progress("exporting") as say:
+        with progress("exporting") as tell:
             carried = operate.export(
                 store,
                 file,
                 cls=cls,
                 name_or_id=name_or_id,
-                on_object=_now_and_then(say),
+                on_object=_now_and_then(tell),
                 on_damaged=_say_damaged,
             )
             file.flush()
     left_out = f", {carried.damaged:,} damaged ones left out" if carried.damaged else ""
     if output != "-" or carried.damaged:
         what = f"{carried.objects:,} objects with {carried.values:,} values{left_out}"
-        click.echo(what, err=True)
+        say(what, err=True)
     return 1 if carried.damaged else 0
 
 
 def _say_damaged(found: Found, key: str, why: str) -> None:
     which = str(found.id) if found.name is None else repr(found.name)
     what = f"the value of the key {key!r} of the object {which} of {found.cls.label}: {why}"
-    click.echo(printable(f"left out: {what}"), err=True)
+    say(f"left out: {what}", err=True)
 
 
-def _now_and_then(say: Callable[[str], None]) -> Callable[[int], None]:
+def _now_and_then(tell: Callable[[str], None]) -> Callable[[int], None]:
     """Says how many objects were carried, each thousand of them."""
-    return lambda count: say(f"{count:,} objects") if count % 1_000 == 0 else None
+    return lambda count: tell(f"{count:,} objects") if count % 1_000 == 0 else None
 
 
 @contextmanager
@@ -131,17 +131,17 @@ def import_(folder: str, file: str, cls: str | None, name: str | None, existing:
     FILE is read and checked as a whole before anything is written. Then each object is written
     whole: after an interruption do it again with --existing skip.
     """
-    with progress("importing") as say:
+    with progress("importing") as tell:
         carried = operate.import_file(
             folder,
             file,
             cls=cls,
             name=name,
             existing=existing,
-            on_object=_now_and_then(say),
+            on_object=_now_and_then(tell),
         )
     skipped = f", {carried.skipped:,} skipped" if carried.skipped else ""
-    click.echo(f"{carried.objects:,} objects with {carried.values:,} values{skipped}", err=True)
+    say(f"{carried.objects:,} objects with {carried.values:,} values{skipped}", err=True)
 
 
 @click.command()
@@ -165,12 +165,12 @@ def copy(folder: str, target: str, compact: bool) -> None:
     thread = threading.Thread(target=work, daemon=True)
     part = operate.part_of(target)
     try:
-        with progress("copying") as say:
+        with progress("copying") as tell:
             thread.start()
             while thread.is_alive():
                 thread.join(LOOK_S)
                 with suppress(OSError):
-                    say(size(sum(entry.stat().st_size for entry in os.scandir(part))))
+                    tell(size(sum(entry.stat().st_size for entry in os.scandir(part))))
     except KeyboardInterrupt:
         shutil.rmtree(part, ignore_errors=True)
         raise

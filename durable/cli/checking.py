@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 
 from durable import operate
+from durable.operate.json_lines import json_line
+
+from .plain_text import say
 
 
 def check(folder: str, *, other_codec: bool, is_json: bool) -> int:
@@ -13,17 +16,12 @@ def check(folder: str, *, other_codec: bool, is_json: bool) -> int:
     problems = operate.check(folder, values=not other_codec)
     for problem in problems:
         if is_json:
-            print(json.dumps({"where": problem.where, "what": problem.what}, ensure_ascii=False))
+            sys.stdout.write(json_line({"where": problem.where, "what": problem.what}))
         else:
-            print(printable(str(problem)))
+            say(str(problem))
     if not problems and not is_json:
-        print("nothing is wrong")
+        say("nothing is wrong")
     return 1 if problems else 0
-
-
-def printable(text: str) -> str:
-    """*text* without anything that a terminal would take for a command."""
-    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 import click
 from click.shell_completion import shell_complete
@@ -11,6 +10,7 @@ from click.shell_completion import shell_complete
 from .carrying import copy, export, import_
 from .looking import alarms, check, ls, show, stats
 from .migrating import migrate
+from .plain_text import say
 from .serving import serve
 from .watching import tail, top
 
@@ -60,13 +60,13 @@ def run(arguments: list[str]) -> int:
     except click.UsageError as error:
         hint = "" if error.ctx is None else f"; see {error.ctx.command_path} --help"
         message = error.format_message().removesuffix(".")
-        print(f"durable: {message}{hint}", file=sys.stderr)
+        say(f"durable: {message}{hint}", err=True)
         if error.ctx is None or error.ctx.command is commands:
-            print(f"commands: {', '.join(commands.commands)}", file=sys.stderr)
+            say(f"commands: {', '.join(commands.commands)}", err=True)
         raise SystemExit(2) from None
     except click.Abort:
         return 130
     except click.ClickException as error:
-        print(f"durable: {error.format_message()}", file=sys.stderr)
+        say(f"durable: {error.format_message()}", err=True)
         return 1
     return status if isinstance(status, int) else 0

@@ -11,6 +11,8 @@ import anyio
 
 import durable
 
+from .plain_text import say
+
 FOLDER = "durable-demo"
 CALLERS = 50
 
@@ -60,24 +62,24 @@ async def _demo(folder: str, crash: bool) -> None:
         counter = runtime.namespace(Counter).get_by_name("front page")
         await _show_what_survived(folder, counter)
         response = await counter.fetch("https://counter/increment")
-        _say(f"fetch() answered {await response.text()}")
-        _say(f"increment(5) answered {await counter.increment(5)}")
+        say(f"fetch() answered {await response.text()}")
+        say(f"increment(5) answered {await counter.increment(5)}")
         counted = await _count_at_once(counter)
-        _say(f"{CALLERS} callers at once, no lock: the last was answered {counted}")
+        say(f"{CALLERS} callers at once, no lock: the last was answered {counted}")
         if crash:
-            _say("Each answer came after its write was on disk. This process kills itself now.")
+            say("Each answer came after its write was on disk. This process kills itself now.")
             os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
-    _say("Each answer came after its write was on disk. Run it again: it counts on.")
+    say("Each answer came after its write was on disk. Run it again: it counts on.")
 
 
 async def _show_what_survived(folder: str, counter: durable.Stub[Counter]) -> None:
     runs, value, last = await counter.begin_run(datetime.now(UTC))
     if last is None:
-        _say(f"The folder {folder} is a new store; the counter 'front page' begins at 0.")
+        say(f"The folder {folder} is a new store; the counter 'front page' begins at 0.")
         return
     times = "once" if runs == 1 else f"{runs} times"
-    _say(f"The folder {folder} was used {times}, last at {last:%Y-%m-%d %H:%M:%S} UTC.")
-    _say(f"The counter 'front page' was left at {value}.")
+    say(f"The folder {folder} was used {times}, last at {last:%Y-%m-%d %H:%M:%S} UTC.")
+    say(f"The counter 'front page' was left at {value}.")
 
 
 async def _count_at_once(counter: durable.Stub[Counter]) -> int:
@@ -91,7 +93,3 @@ async def _count_at_once(counter: durable.Stub[Counter]) -> int:
         for _ in range(CALLERS):
             tasks.start_soon(call)
     return max(answers)
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)

@@ -10,15 +10,15 @@ import click
 
 from durable import operate
 from durable.operate import Found, Store, Unreadable
+from durable.operate.json_lines import json_line
 from durable.operate.listing import Step, listing
 
 from . import checking
-from .checking import printable
 from .object_lines import object_lines
+from .plain_text import say
 from .printing import (
     as_json,
     in_steps,
-    json_line,
     moment,
     print_json,
     print_now,
@@ -138,8 +138,8 @@ def show(
                 ("next alarm", moment(found.alarm.due if found.alarm else None)),
             ]
         )
-        click.echo()
-        rows = ((printable(key), _value(value)) for key, value in items)
+        say("")
+        rows = ((key, _value(value)) for key, value in items)
         print_table(("key", "value"), in_steps(rows), nothing="there are no such keys")
 
 

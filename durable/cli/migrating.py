@@ -6,6 +6,7 @@ import click
 
 from durable._runtime.pending import pending_migrations
 
+from .plain_text import say
 from .printing import as_json, print_json, progress
 
 
@@ -27,26 +28,26 @@ def migrate(
     """Apply the migrations of FILE that its store has not seen."""
     pending = pending_migrations(file, environment=environment, old_tag=old_tag)
     if pending.is_empty:
-        click.echo(f"the store {pending.path} is up to date", err=is_json)
+        say(f"the store {pending.path} is up to date", err=is_json)
         return 0
     if is_json:
         for facts in pending.facts():
             print_json(facts)
     else:
         for line in pending.words():
-            click.echo(line)
+            say(line)
     if dry_run:
         return 0
     if pending.deletes and not yes:
-        click.echo("This deletes for good:", err=True)
+        say("This deletes for good:", err=True)
         for line in pending.deleted():
-            click.echo(f"  {line}", err=True)
+            say(f"  {line}", err=True)
         if not _confirms():
-            click.echo("nothing was changed", err=True)
+            say("nothing was changed", err=True)
             return 1
-    with progress("freeing") as say:
-        pending.apply(on_freed=lambda count: say(f"{count:,} records"))
-    click.echo("done", err=is_json)
+    with progress("freeing") as tell:
+        pending.apply(on_freed=lambda count: tell(f"{count:,} records"))
+    say("done", err=is_json)
     return 0
 
 

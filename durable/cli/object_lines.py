@@ -11,6 +11,7 @@ from functools import lru_cache
 from json.encoder import encode_basestring
 
 from durable._engine.batch import Alarm
+from durable.operate.json_lines import escaped
 from durable.operate.listing import Step
 
 SECONDS_KEPT = 10_000
@@ -20,10 +21,10 @@ def object_lines(step: Step) -> str:
     """A line for each object; keys and bytes if they were weighed."""
     cls, with_proof = step.cls, step.ids.with_proof
     script = json.dumps(cls.script, ensure_ascii=False)
-    head = f'{{"class": {encode_basestring(cls.name)}, "script": {script}, "id": "'
+    head = escaped(f'{{"class": {encode_basestring(cls.name)}, "script": {script}, "id": "')
     lines = []
     for base, (_, created_us, name, *alarm), weight in step.rows:
-        name_text = "null" if name is None else encode_basestring(name)
+        name_text = "null" if name is None else escaped(encode_basestring(name))
         alarm_text = _alarm(Alarm(*alarm)) if alarm else "null"
         end = "" if weight is None else f', "keys": {weight[0]}, "bytes": {weight[1]}'
         lines.append(

@@ -6,7 +6,6 @@ Rule: rows are printed as they come, so a long list takes no more memory than a 
 from __future__ import annotations
 
 import io
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .checking import printable
+from durable.operate.json_lines import json_line
+
+from .plain_text import printable, say
 
 # Rows of one table; those of the next ones stand under the same columns.
 ROWS_PER_TABLE = 200
@@ -40,10 +41,6 @@ def as_json(command: Decorated) -> Decorated:
 def console(*, stderr: bool = False) -> Console:
     made = Console(stderr=stderr, highlight=False, soft_wrap=False)
     return made if made.is_terminal else Console(stderr=stderr, highlight=False, width=WIDTH)
-
-
-def json_line(what: Mapping[str, Any]) -> str:
-    return json.dumps(what, ensure_ascii=False, default=str) + "\n"
 
 
 def utf8_stdout() -> TextIO:
@@ -68,57 +65,62 @@ def print_table(
     columns: Sequence[str], steps: Iterable[Sequence[Sequence[str]]], *, nothing: str
 ) -> None:
     """The rows of all *steps* under *columns*, each step when it comes; *nothing* is said on stderr
-    if there are none. The columns are as wide as those of the first step need."""
-    steps = (step for step in steps if step)
-    first = next(steps, None)
+    if there are none. The columns are as wide as those of the first step need; where a later step
+    needs more, they are wider from there on."""
+    printed = ([[printable(cell) for cell in row] for row in step] for step in steps if step)
+    first = next(printed, None)
     if first is None:
-        click.echo(nothing, err=True)
+        say(nothing, err=True)
         return
     screen = console()
-    widths = [max(map(len, column)) for column in zip(columns, *first, strict=True)]
-    if not screen.is_terminal:
-        for step in chain([[columns]], [first], steps):
-            print_now("".join([_plain(row, widths) for row in step]))
-        return
-    if _can_fold(columns, widths, screen.width):
-        screen.print(_table(columns, [], widths, show_header=True))
-    else:
-        screen.print(Text(_plain(columns, widths), style="bold"), end="", soft_wrap=True)
-    for step in chain([first], steps):
+    widths = _widths(first, [cell_len(column) for column in columns])
+    _print_rows(screen, [columns], widths, style="bold")
+    for step in chain([first], printed):
+        widths = _widths(step, widths)
         for rows in in_steps(iter(step)):
-            # To lay out a row that fits as it is takes a hundred times as long as to print it.
-            fits = sum(widths) + 2 * len(widths) <= screen.width and all(
-                _fits(row, widths) for row in rows
-            )
-            if not fits and all(_can_fold(row, widths, screen.width) for row in rows):
-                screen.print(_table(columns, rows, widths, show_header=False))
-            else:
-                print_now("".join([_plain(row, widths) for row in rows]))
+            _print_rows(screen, rows, widths)
 
 
-def _can_fold(row: Sequence[str], widths: Sequence[int], screen_width: int) -> bool:
-    """Whether all columns have room for what they must; else the terminal breaks the line, where
-    folding would lose columns."""
-    needed = sum(
-        min(max(cell_len(cell), width), FOLDED_WIDTH)
-        for cell, width in zip(row, widths, strict=True)
-    )
-    return needed + 2 * len(widths) <= screen_width
+def _widths(rows: Sequence[Sequence[str]], at_least: Sequence[int]) -> list[int]:
+    return [
+        max(width, *map(cell_len, column))
+        for width, column in zip(at_least, zip(*rows, strict=True), strict=True)
+    ]
 
 
-def _table(
-    columns: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    widths: Sequence[int],
-    *,
-    show_header: bool,
-) -> Table:
-    table = Table(box=None, show_header=show_header, header_style="bold", pad_edge=False)
-    for column, width in zip(columns, widths, strict=True):
-        table.add_column(column, min_width=min(width, FOLDED_WIDTH), overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
+def _print_rows(
+    screen: Console, rows: Sequence[Sequence[str]], widths: Sequence[int], style: str = ""
+) -> None:
+    # To lay out rows that fit as they are takes a hundred times as long as to print them.
+    folded = _fold(widths, screen.width) if screen.is_terminal else None
+    if folded is not None:
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        for width in folded:
+            table.add_column(width=width, overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(cell, style=style) for cell in row))
+        screen.print(table)
+        return
+    lines = "".join([_plain(row, widths) for row in rows])
+    if style:
+        screen.print(Text(lines, style=style), end="", soft_wrap=True)
+    else:
+        print_now(lines)
+
+
+def _fold(widths: Sequence[int], screen_width: int) -> list[int] | None:
+    """The widths with which columns that are too wide for the screen are folded. None: they need
+    not be, or there is no room for them: then the terminal breaks the lines, where folding would
+    lose columns."""
+    folded = list(widths)
+    excess = sum(folded) + 2 * len(folded) - screen_width
+    if excess <= 0:
+        return None
+    for index in sorted(range(len(folded)), key=folded.__getitem__, reverse=True):
+        cut = min(excess, max(0, folded[index] - FOLDED_WIDTH))
+        folded[index] -= cut
+        excess -= cut
+    return None if excess > 0 else folded
 
 
 def in_steps(rows: Iterator[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
@@ -126,14 +128,8 @@ def in_steps(rows: Iterator[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
         yield step
 
 
-def _fits(row: Sequence[str], widths: Sequence[int]) -> bool:
-    return all(
-        len(cell) <= width and cell.isascii() for cell, width in zip(row, widths, strict=True)
-    )
-
-
 def _plain(row: Sequence[str], widths: Sequence[int]) -> str:
-    cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+    cells = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
     return "  ".join(cells).rstrip() + "\n"
 
 
@@ -142,12 +138,12 @@ def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for name, value in pairs:
-        table.add_row(name, Text(value))
+        table.add_row(name, Text(printable(value)))
     console().print(table)
 
 
 def shown(name: str | None) -> str:
-    return "-" if name is None else printable(name)
+    return "-" if name is None else name
 
 
 def moment(time: datetime | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -15,9 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from durable import operate
+from durable.operate.json_lines import json_line
 
-from .checking import printable
-from .printing import as_json, console, duration, size
+from .plain_text import printable, say
+from .printing import as_json, console, duration, print_now, size
 
 # What every line of `tail` begins with, and what only programs want to know.
 _SHOWN_APART = {"event", "time", "class_name", "name", "object_id", "number", "caller"}
@@ -40,9 +40,12 @@ def tail(
 ) -> None:
     """What happens in the program that has the store in FOLDER open, as it happens."""
     told = operate.events(folder)
-    click.echo(f"watching {folder}; Ctrl-C ends it", err=True)
+    say(f"watching {folder}; Ctrl-C ends it", err=True)
     for event in islice(_chosen(told, cls, name, events), count):
-        click.echo(json.dumps(event, ensure_ascii=False) if is_json else _line(event))
+        if is_json:
+            print_now(json_line(event))
+        else:
+            say(_line(event))
 
 
 def _chosen(
@@ -70,11 +73,11 @@ def _line(event: dict[str, Any]) -> str:
     if "object_id" in event:
         name = event["name"]
         who = event["object_id"] if name is None else repr(name)
-        parts.append(f"{event['class_name']}({printable(who)})")
+        parts.append(f"{event['class_name']}({who})")
     for key, value in event.items():
         if key in _SHOWN_APART or value is None or value == 0:
             continue
-        text = duration(value) if key.endswith("_s") else printable(str(value))
+        text = duration(value) if key.endswith("_s") else str(value)
         parts.append(f"{key.removesuffix('_s')}={text}")
     return " ".join(parts)
 
@@ -90,7 +93,7 @@ def top(folder: str, rows: int, count: int | None, is_json: bool) -> None:
     reports = islice(operate.tops(folder), 1, None if count is None else count + 1)
     if is_json:
         for report in reports:
-            click.echo(json.dumps(report, ensure_ascii=False))
+            print_now(json_line(report))
         return
     screen = console()
     if not screen.is_terminal:
@@ -104,7 +107,7 @@ def top(folder: str, rows: int, count: int | None, is_json: bool) -> None:
 
 def _screen(report: dict[str, Any], rows: int) -> Group:
     if report.get("stuck"):
-        return Group(Text(f"process {report['pid']}: its event loop is stuck", style="bold red"))
+        return Group(Text(f"process {report['pid']:d}: its event loop is stuck", style="bold red"))
     return Group(Text(_summary(report)), Text(""), _busiest(report, rows))
 
 
@@ -112,7 +115,7 @@ def _summary(report: dict[str, Any]) -> str:
     now, period_s = report["statistics"], report["period_s"] or 1.0
     fsync = report["fsync_s"]
     return (
-        f"process {report['pid']}: {report['deliveries'] / period_s:,.0f} deliveries/s, "
+        f"process {report['pid']:d}: {report['deliveries'] / period_s:,.0f} deliveries/s, "
         f"{now['open_deliveries']:,} open, {now['queued_deliveries']:,} queued, "
         f"{now['live_objects']:,} live objects, {now['websockets']:,} websockets, "
         f"cache {size(now['cache_bytes'])}\n"
@@ -132,7 +135,7 @@ def _busiest(report: dict[str, Any], rows: int) -> Table:
         count = each["deliveries"]
         name = each["object_id"] if each["name"] is None else repr(each["name"])
         table.add_row(
-            Text(f"{each['class_name']}({printable(name)})"),
+            Text(printable(f"{each['class_name']}({name})")),
             f"{count / period_s:,.0f}",
             f"{each['errors']:,}",
             f"{each['queue']:,}",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, TextIO
 
 from attrs import frozen
 
+from .json_lines import json_line
 from .json_values import to_json
 from .looking import Found, Store, StoredAlarm, StoredClass, Unreadable
 
@@ -115,4 +115,4 @@ def _time(time: datetime) -> str:
 
 
 def _line(file: TextIO, what: dict[str, Any]) -> None:
-    file.write(json.dumps(what, ensure_ascii=False, separators=(",", ":")) + "\n")
+    file.write(json_line(what, separators=(",", ":")))

@@ -73,7 +73,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "stuff").mkdir()
     (tmp_path / "stuff" / "mine").write_text("mine", encoding="utf-8")
     (tmp_path / "file").write_text("mine", encoding="utf-8")
-    (tmp_path / "killed.part").mkdir()
     assert main(["export", "store", "-o", "good.jsonl"]) == 0
     whole = (tmp_path / "good.jsonl").read_bytes()
     (tmp_path / "cut.jsonl").write_bytes(whole[: whole.rindex(b'{"end"')])
@@ -111,7 +110,6 @@ REFUSED: list[tuple[str, list[str]]] = [
     ("a copy is made only where nothing is", ["copy", "store", "store"]),
     ("a copy is made only where nothing is", ["copy", "store", "stuff"]),
     ("a copy is made only where nothing is", ["copy", "store", "file"]),
-    ("or was killed", ["copy", "store", "killed"]),
     ("one that is there", ["copy", "store", "nowhere/new"]),
     ("No such file", ["import", "new", "nothing"]),
     ("Is a directory", ["import", "new", "empty"]),
