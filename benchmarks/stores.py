@@ -14,7 +14,7 @@ from pathlib import Path
 
 import durable
 import durable._lmdb
-from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks, Place
+from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks, ObjectHandle
 from durable._engine.codec import MsgpackCodec
 from durable._lmdb.environment import Environment
 from durable._model.ids import BASE_SIZE, IdFactory
@@ -45,7 +45,7 @@ def build(
     def batch(number: int) -> Batch:
         base = ids.from_name(name_of(number)).raw[:BASE_SIZE]
         return Batch(
-            place=Place(
+            handle=ObjectHandle(
                 record.number, base, environment.next_number(), name_of(number), None, None
             ),
             wipe=False,

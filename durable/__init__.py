@@ -15,7 +15,7 @@ from durable._border.streams import Stream
 from durable._border.websocket import WebSocketPair
 from durable._deploy.migrations import Migration
 from durable._engine.codec import Codec
-from durable._gates.answers import Answer
+from durable._gates.futures import Answer
 from durable._model.clock import Clock, SystemClock
 from durable._model.errors import (
     CommitFailed,

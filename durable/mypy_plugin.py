@@ -36,7 +36,7 @@ from durable._border.durable_object import HANDLERS
 
 STUB = "durable._runtime.stub.Stub"
 BASE = "durable._border.durable_object.DurableObject"
-ANSWER = ("durable._gates.answers", "Answer")
+ANSWER = ("durable._gates.futures", "Answer")
 STREAM = ("durable._border.streams", "Stream")
 ASYNC_ITERATORS = frozenset(
     {"typing.AsyncGenerator", "typing.AsyncIterator", "typing.AsyncIterable"}

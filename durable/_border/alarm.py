@@ -1,4 +1,4 @@
-"""One ringing of an object's alarm: the event, and what its outcome makes of the alarm.
+"""One ringing of an object's alarm: the invocation, and what its outcome makes of the alarm.
 
 Retries as in Cloudflare's runtime: 2, 4, 8 ... s after a failure, plus up to a quarter, and at most
 `Limits.alarm_retries_max` of them; a failure that is none of the object's code is not counted. The
@@ -22,8 +22,8 @@ from durable._gates.delivery import Delivery
 from durable._loop.timers import Timer
 from durable._model.errors import ObjectReset
 from durable._model.log import log
-from durable._object.events import Event
-from durable._object.host import Host
+from durable._object.activation import Activation
+from durable._object.invocation import Invocation
 from durable._storage.arguments import to_datetime
 
 BACKOFF_START_S = 2
@@ -55,15 +55,15 @@ def backoff_s(doublings: int) -> float:
     return delay_s + random.randint(0, int(delay_s * JITTER * 1000)) / 1000
 
 
-class AlarmEvent(Event[Any]):
+class AlarmInvocation(Invocation[Any]):
     """The delivery of one alarm."""
 
     __slots__ = ("alarm", "is_forced", "is_given_up", "is_own_fault", "timer")
 
-    host: Host
+    activation: Activation
 
-    def __init__(self, host: Host, alarm: Alarm, context: Context) -> None:
-        super().__init__(host, self._ring, context, "alarm", None)
+    def __init__(self, activation: Activation, alarm: Alarm, context: Context) -> None:
+        super().__init__(activation, self._ring, context, "alarm", None)
         self.alarm = alarm
         self.timer: Timer | None = None
         # By the test kit: whatever time it is.
@@ -75,17 +75,17 @@ class AlarmEvent(Event[Any]):
 
     def _ring(self) -> Any:
         """Run the handler, if the alarm is still the object's and its time has come."""
-        host = self.host
-        services = host.services
-        stored = host.shelf.alarm
+        activation = self.activation
+        services = activation.services
+        stored = activation.storage.alarm
         is_early = stored is not None and stored.due_us > services.clock.now() * 1_000_000
         if stored is None or (is_early and not self.is_forced):
             return CANCELLED
         self.alarm = stored
-        host.shelf.begin_alarm()
+        activation.storage.begin_alarm()
         self.timer = services.timers.call_later(services.limits.alarm_s_max, self._took_too_long)
         info = AlarmInfo(to_datetime(stored.scheduled_us), stored.retry_count)
-        handler = host.instance.alarm
+        handler = activation.instance.alarm
         return handler(info) if _takes_argument(handler) else handler()
 
     def blame(self, *, gives_up: bool = False) -> None:
@@ -94,12 +94,12 @@ class AlarmEvent(Event[Any]):
 
     def _took_too_long(self) -> None:
         self.is_own_fault = True
-        self.host.break_(ObjectReset(TOOK_TOO_LONG, overloaded=True))
+        self.activation.break_(ObjectReset(TOOK_TOO_LONG, overloaded=True))
 
     def end(self, value: Any, error: BaseException | None) -> Delivery[Any] | None:
         if self.timer is not None:
             self.timer.cancel()
-        if self.host.gate.broken is None and value is not CANCELLED:
+        if self.activation.gate.broken is None and value is not CANCELLED:
             self._settle(error)
         return super().end(None, None)
 
@@ -109,27 +109,27 @@ class AlarmEvent(Event[Any]):
 
     def _settle(self, error: BaseException | None) -> None:
         """Delete the alarm, or set it again, in the turn that ends; unless the handler set it."""
-        tally = self.host.tally
-        tally.alarms += 1
-        tally.errors += error is not None
-        shelf = self.host.shelf
+        counters = self.activation.counters
+        counters.alarms += 1
+        counters.errors += error is not None
+        storage = self.activation.storage
         if error is None:
-            shelf.end_alarm(success=True)
+            storage.end_alarm(success=True)
             return
         retry = self.retry()
-        still_ours = shelf.end_alarm(success=retry is None, retry=retry)
+        still_ours = storage.end_alarm(success=retry is None, retry=retry)
         what = "it is not retried" if retry is None or not still_ours else "it is retried"
         log.error(
             "alarm() of %s failed; %s",
-            self.host.label,
+            self.activation.label,
             what,
             exc_info=error,
-            extra=self.host.marks,
+            extra=self.activation.marks,
         )
 
     def retry(self) -> Alarm | None:
         """The alarm to store after a failure of the object's own; None if this was the last."""
-        limits, clock = self.host.services.limits, self.host.services.clock
+        limits, clock = self.activation.services.limits, self.activation.services.clock
         if self.is_given_up or self.alarm.retry_count >= limits.alarm_retries_max:
             return None
         due_s = clock.now() + backoff_s(self.alarm.backoff)

@@ -15,12 +15,12 @@ from weakref import ref
 
 from yarl import URL
 
-from durable._gates.answers import when_done
 from durable._gates.delivery import CURRENT
+from durable._gates.futures import when_done
 from durable._model.errors import WebSocketClosed
 from durable._model.messages import REDIRECT_STATUSES, Redirect, Request, Response
-from durable._object.events import Event, itself
-from durable._object.host import Host
+from durable._object.activation import Activation
+from durable._object.invocation import Invocation, itself
 from durable._object.services import Services
 
 from .streams import Channel, Stream, Streaming, end_with
@@ -36,7 +36,7 @@ class OneTime(enum.Enum):
     STREAM = "stream"
 
 
-class Fetch(Event[Response]):
+class FetchCall(Invocation[Response]):
     """A call of `fetch`, and its answer.
 
     Tasks that the handler has started know the call as long as they live. So it does not keep a web
@@ -55,14 +55,14 @@ class Fetch(Event[Response]):
     content: bytes | OneTime | None
     redirect: Redirect
     hops: int  # redirects before this call; not set for the first one
-    followed: Fetch  # the call that it was redirected to; not set before
+    followed: FetchCall  # the call that it was redirected to; not set before
 
     def begin(self) -> Any:
         body = self.body
         return self._fetch() if body is itself else body()
 
     def _fetch(self) -> Any:
-        return self.host.handle_fetch(self.request)
+        return self.activation.handle_fetch(self.request)
 
     def watch(self, watched: Callable[[Callable[[], Any]], Callable[[], Any]]) -> None:
         self.body = watched(self._fetch if self.body is itself else self.body)
@@ -97,7 +97,7 @@ class Fetch(Event[Response]):
             taken: Any = ref(response)
             self._value = taken
 
-    def _follow(self, response: Response) -> Fetch | None:
+    def _follow(self, response: Response) -> FetchCall | None:
         """The call that *response* redirects to; None if it does not say where."""
         if self.redirect == "error":
             raise TypeError(
@@ -119,7 +119,7 @@ class Fetch(Event[Response]):
 class Fetches(Protocol):
     """A stub, as far as following a redirect takes one."""
 
-    def _send_on(self, request: Request, hops: int) -> Fetch: ...
+    def _send_on(self, request: Request, hops: int) -> FetchCall: ...
 
 
 def redirected(
@@ -151,27 +151,29 @@ def redirected(
     return made
 
 
-def detach_body(message: Request | Response, services: Services, host: Host | None) -> None:
-    """Let the body of *message*, made by *host* or by the program, be read by somebody else."""
+def detach_body(
+    message: Request | Response, services: Services, activation: Activation | None
+) -> None:
+    """Let the body of *message*, which *activation* or the program made, be read outside of it."""
     chunks = message._take_stream()
     if chunks is None or isinstance(chunks, Stream):
         return
     channel = Channel(services.loop)
     message._set_stream(Stream[bytes](channel))
     context = copy_context()
-    if host is None:
+    if activation is None:
         context.run(CURRENT.set, None)
         services.loop.spawn(_pump(channel, aiter(chunks), services), "body", context)
         return
 
     def run() -> Any:
-        return channel.pump(aiter(chunks), _unchanged, event)
+        return channel.pump(aiter(chunks), _unchanged, invocation)
 
-    event = Streaming(host, run, context, "body", CURRENT.get())
-    event.channel = channel
-    event.is_waited_for = False
-    end_with(channel, event)
-    host.deliver(event)
+    invocation = Streaming(activation, run, context, "body", CURRENT.get())
+    invocation.channel = channel
+    invocation.is_waited_for = False
+    end_with(channel, invocation)
+    activation.deliver(invocation)
 
 
 async def _pump(channel: Channel, chunks: Any, services: Services) -> None:
@@ -189,15 +191,15 @@ def _unchanged(chunk: Any) -> Any:
     return chunk
 
 
-def export_response(host: Host, response: Any) -> Response:
+def export_response(activation: Activation, response: Any) -> Response:
     """What an object's `fetch` has answered, as it leaves the object."""
     if not isinstance(response, Response):
         raise TypeError(
-            f"{host.cls.__name__}.fetch() must return a durable.Response, not "
+            f"{activation.cls.__name__}.fetch() must return a durable.Response, not "
             f"{type(response).__name__}"
         )
     sent = response._handed_over()
-    detach_body(sent, host.services, host)
+    detach_body(sent, activation.services, activation)
     if sent.websocket is not None:
         sent.websocket = end_of(sent.websocket)._hand_over()
     return sent

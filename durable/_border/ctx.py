@@ -6,12 +6,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar
 
-from durable._gates.answers import Answer, Later
 from durable._gates.ending import Stopped
+from durable._gates.futures import Answer, PendingAnswer
 from durable._model.ids import ObjectId
 from durable._model.websocket import WebSocket
+from durable._object.activation import Activation
 from durable._object.background import wait_until
-from durable._object.host import Host
 from durable._storage.storage import Storage
 
 from .sockets import answered_at, sockets_of, tags_of
@@ -22,29 +22,29 @@ T = TypeVar("T")
 class State:
     """What an object can ask about itself, and do to itself."""
 
-    __slots__ = ("_host", "__weakref__")
+    __slots__ = ("_activation", "__weakref__")
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, activation: Activation) -> None:
+        self._activation = activation
 
     @property
     def id(self) -> ObjectId:
         """Which object this is. Its `name` is the one it was ever addressed by, up to 1,024 bytes
         of UTF-8, however it was reached this time; None if there is none."""
-        host = self._host
-        name = host.place.name
-        return host.id if host.id.name == name else ObjectId(host.id.raw, name)
+        activation = self._activation
+        name = activation.handle.name
+        return activation.id if activation.id.name == name else ObjectId(activation.id.raw, name)
 
     @property
     def storage(self) -> Storage:
         """What the object remembers when it is not in memory."""
-        return self._host.shelf.storage
+        return self._activation.storage.storage
 
     @property
     def env(self) -> Any:
         """The bindings and variables, as the constructor gets them."""
-        services = self._host.services
-        return services.envs.get(self._host.place.class_number, services.env)
+        services = self._activation.services
+        return services.envs.get(self._activation.handle.class_number, services.env)
 
     def block_concurrency_while(self, async_fn: Callable[[], Awaitable[T]]) -> Answer[T]:
         """Run `async_fn()` alone: from this call on nothing else is delivered until it has ended.
@@ -60,7 +60,7 @@ class State:
                 f"block_concurrency_while() takes an async function, not {async_fn!r}; give it "
                 f"the function itself, without calling it"
             )
-        return self._host.sections.run(async_fn, resets=True)
+        return self._activation.sections.run(async_fn, resets=True)
 
     def wait_until(self, awaitable: Awaitable[object]) -> None:
         """Run *awaitable* to its end beside the event; the object stays in memory meanwhile.
@@ -68,7 +68,7 @@ class State:
         If it raises, that is logged and has no other effect. Closing the runtime gives it
         `Limits.shutdown_s_max` seconds to end, unless the object reads web sockets itself.
         """
-        wait_until(self._host, awaitable)
+        wait_until(self._activation, awaitable)
 
     def abort(self, reason: str | None = None, *, retry_alarm: bool = True) -> NoReturn:
         """Reset the object now: writes of this turn are dropped, the memory is discarded.
@@ -78,7 +78,7 @@ class State:
         clean up, while its storage, stubs and sockets refuse. In `alarm()` it counts as a failure,
         after which the alarm is retried; *retry_alarm* False gives that alarm up.
         """
-        raise self._host.abort(reason, retry_alarm=retry_alarm)
+        raise self._activation.abort(reason, retry_alarm=retry_alarm)
 
     def confirmed(self) -> Answer[None]:
         """An answer that comes when every write made so far, but for those with
@@ -87,13 +87,13 @@ class State:
         Await it before telling the world anything by a way that the runtime does not see, such as
         an HTTP client. If a write fails the object is reset, and the code here does not go on.
         """
-        host = self._host
+        activation = self._activation
         try:
-            host.gate.check()
+            activation.gate.check()
         except Stopped as stopped:
-            return host.gate.refuse(stopped)
-        answer: Later[None] = Later(host.services.loop)
-        host.output.when_durable(host.output.ticket(), lambda: answer.resolve(None))
+            return activation.gate.refuse(stopped)
+        answer: PendingAnswer[None] = PendingAnswer(activation.services.loop)
+        activation.output.when_durable(activation.output.seqno(), lambda: answer.resolve(None))
         return answer
 
     def accept_websocket(self, ws: WebSocket, tags: Iterable[str] = ()) -> None:
@@ -103,12 +103,12 @@ class State:
         Raises DurableError if the socket or its pair is in use already, ValueError for too many or
         too long tags, TooManyWebSockets.
         """
-        self._host.gate.check()
-        sockets_of(self._host).accept(ws, tags)
+        self._activation.gate.check()
+        sockets_of(self._activation).accept(ws, tags)
 
     def get_websockets(self, tag: str | None = None) -> list[WebSocket]:
         """The accepted sockets, the last one first; with *tag* those that have it, in order."""
-        return sockets_of(self._host).all(tag)
+        return sockets_of(self._activation).all(tag)
 
     def get_tags(self, ws: WebSocket) -> list[str]:
         """The tags that *ws* was accepted with, also after it has closed."""
@@ -119,16 +119,16 @@ class State:
     ) -> None:
         """Answer each message that is exactly *request* with *response*, without waking the object
         or waiting for its writes; None clears it. ValueError if one is too long."""
-        self._host.gate.check()
-        sockets_of(self._host).set_auto_response(request, response)
+        self._activation.gate.check()
+        sockets_of(self._activation).set_auto_response(request, response)
 
     def get_websocket_auto_response(self) -> tuple[str, str] | None:
         """The request and the response that are set, or None."""
-        return sockets_of(self._host).auto_response
+        return sockets_of(self._activation).auto_response
 
     def get_websocket_auto_response_timestamp(self, ws: WebSocket) -> datetime | None:
         """When *ws* was last sent the auto-response, in UTC; None if it never was."""
         return answered_at(ws)
 
     def __repr__(self) -> str:
-        return f"<State of {self._host.label}>"
+        return f"<State of {self._activation.label}>"

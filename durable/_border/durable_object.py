@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from durable._object.host import Host
+from durable._object.activation import Activation
 
 from .ctx import State
 
@@ -27,10 +27,10 @@ class DurableObject:
         self.env = env
 
 
-def construct(host: Host) -> None:
-    """Make the author's object that *host* keeps."""
-    host.state = State(host)
-    host.instance = host.cls(host.state, host.state.env)
+def construct(activation: Activation) -> None:
+    """Make the author's object that *activation* keeps."""
+    activation.state = State(activation)
+    activation.instance = activation.cls(activation.state, activation.state.env)
 
 
 HANDLERS = frozenset({"fetch", "alarm", "websocket_message", "websocket_close", "websocket_error"})

@@ -12,15 +12,15 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any
 
-from durable._gates.answers import Answer, Later
 from durable._gates.delivery import CURRENT
+from durable._gates.futures import Answer, PendingAnswer
 from durable._model.errors import RuntimeClosed
 from durable._model.ids import ObjectId
 from durable._model.messages import Request, Response
 from durable._model.values import ATOMS, REFUSED, copy_value
+from durable._object.activation import Activation, sending_activation
 from durable._object.deadlocks import section_awaits
-from durable._object.events import Event
-from durable._object.host import Host, sender_host
+from durable._object.invocation import Invocation
 from durable._object.live import Phase
 from durable._object.services import Services
 
@@ -31,96 +31,102 @@ from .by_reference import ByReference
 class RemoteFunction(ByReference):
     """A callable of somebody else's: `await function(...)` runs it there, arguments by value."""
 
-    __slots__ = ("_fn", "_host", "_services")
+    __slots__ = ("_fn", "_activation", "_services")
 
-    def __init__(self, fn: Callable[..., Any], host: Host | None, services: Services) -> None:
+    def __init__(
+        self, fn: Callable[..., Any], activation: Activation | None, services: Services
+    ) -> None:
         self._fn = fn
-        self._host = host
+        self._activation = activation
         self._services = services
-        if host is not None:
-            host.ties += 1
+        if activation is not None:
+            activation.pins += 1
 
     def __call__(self, *args: Any, **kwargs: Any) -> Answer[Any]:
         services = self._services
         args, kwargs = copy_arguments(services, args, kwargs)
         body = partial(self._fn, *args, **kwargs)
         label = getattr(self._fn, "__qualname__", "function")
-        host = self._host
-        if host is None:
+        activation = self._activation
+        if activation is None:
             return call_outside(services, body, label)
-        event: Event[Any] = Event(host, body, copy_context(), label, CURRENT.get(), export_value)
-        send(event)
-        return event
+        invocation: Invocation[Any] = Invocation(
+            activation, body, copy_context(), label, CURRENT.get(), export_value
+        )
+        send(invocation)
+        return invocation
 
     def __del__(self) -> None:
-        if self._host is not None:
-            self._host.untie()
+        if self._activation is not None:
+            self._activation.unpin()
 
     def __repr__(self) -> str:
         return f"<remote function {getattr(self._fn, '__qualname__', self._fn)!s}>"
 
 
-def send(event: Event[Any]) -> None:
-    """Deliver *event*; if an object's code sends it, when what that wrote before is on disk."""
-    sender, host = event.caller, event.host
+def send(invocation: Invocation[Any]) -> None:
+    """Deliver *invocation*; one sent by an object leaves when that object's writes are on disk."""
+    sender, activation = invocation.caller, invocation.activation
     if sender is None:
-        if host.services.is_open:
-            host.deliver(event)
+        if activation.services.is_open:
+            activation.deliver(invocation)
         else:
-            event.fail(RuntimeClosed())
+            invocation.fail(RuntimeClosed())
         return
-    host.tally.subrequests += 1
+    activation.counters.subrequests += 1
     if sender.is_section:
-        section_awaits(sender, event)
+        section_awaits(sender, invocation)
     output = sender.gate.output
     if output.is_open():
-        host.deliver(event)
+        activation.deliver(invocation)
     else:
         sender.gate.check()
-        output.when_durable(output.ticket(), partial(_deliver_late, event))
+        output.when_durable(output.seqno(), partial(_deliver_late, invocation))
 
 
-def _deliver_late(event: Event[Any]) -> None:
-    host = event.host
-    if host.phase is Phase.EVICTED:
+def _deliver_late(invocation: Invocation[Any]) -> None:
+    activation = invocation.activation
+    if activation.phase is Phase.EVICTED:
         # While it was idle, as far as it knew. Eviction is not to be seen.
-        host = host.services.host_of(host.id, host.cls, host.place.class_number)
-        event.move(host)
-    host.deliver(event)
+        activation = activation.services.activation_of(
+            activation.id, activation.cls, activation.handle.class_number
+        )
+        invocation.move(activation)
+    activation.deliver(invocation)
 
 
 def copy_arguments(
     services: Services, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of a call as the callee gets them; UnstorableValue if they cannot be sent."""
-    keep = partial(_keep, services, sender_host())
+    keep = partial(_keep, services, sending_activation())
     copied = copy_value(args, keep) if args else args
     return copied, (copy_value(kwargs, keep) if kwargs else kwargs)
 
 
-def export_value(host: Host, value: Any) -> Any:
+def export_value(activation: Activation, value: Any) -> Any:
     """What a method answers, as the caller gets it."""
     if type(value) in ATOMS:
         return value
-    return copy_value(value, partial(_keep, host.services, host))
+    return copy_value(value, partial(_keep, activation.services, activation))
 
 
-def _keep(services: Services, host: Host | None, leaf: Any) -> Any:
+def _keep(services: Services, activation: Activation | None, leaf: Any) -> Any:
     """What stands for *leaf* on the other side."""
     if isinstance(leaf, ByReference | ObjectId):
         return leaf
     if isinstance(leaf, Request | Response):
         sent = Request(leaf) if isinstance(leaf, Request) else leaf._handed_over()
-        detach_body(sent, services, host)
+        detach_body(sent, services, activation)
         return sent
     if callable(leaf) and not isinstance(leaf, type):
-        return RemoteFunction(leaf, host, services)
+        return RemoteFunction(leaf, activation, services)
     return REFUSED
 
 
 def call_outside(services: Services, body: Callable[[], Any], label: str) -> Answer[Any]:
     """Run a function of the program's, which has no gate, for an object that was given it."""
-    answer: Later[Any] = Later(services.loop)
+    answer: PendingAnswer[Any] = PendingAnswer(services.loop)
 
     async def run() -> None:
         try:
@@ -143,5 +149,5 @@ def call_outside(services: Services, body: Callable[[], Any], label: str) -> Ans
         start()
     else:
         sender.gate.check()
-        sender.gate.output.when_durable(sender.gate.output.ticket(), start)
+        sender.gate.output.when_durable(sender.gate.output.seqno(), start)
     return answer

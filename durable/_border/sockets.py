@@ -1,6 +1,7 @@
-"""The web sockets of one object: those it has accepted, and the events that their messages become.
+"""The web sockets of one object: those it has accepted, and the invocations that their messages
+become.
 
-What is known of them here outlives the object's host: an object that is evicted leaves its
+What is known of them here outlives the object's activation: an object that is evicted leaves its
 hibernatable sockets open, and the next message builds it anew. A reset disconnects them all.
 
 A socket has at most one message in its object's line, and the sockets of an object have few at a
@@ -27,8 +28,8 @@ from durable._model.frames import Close, size_of, utf8_size
 from durable._model.ids import ObjectId
 from durable._model.log import log
 from durable._model.websocket import WebSocket
-from durable._object.events import Event
-from durable._object.host import Host
+from durable._object.activation import Activation
+from durable._object.invocation import Invocation
 from durable._object.live import LiveObject, Phase
 from durable._object.services import Services
 
@@ -118,11 +119,11 @@ class Sockets:
             _checked_text("Response", response, size_max),
         )
 
-    def keep_for(self, host: LiveObject, ws: End) -> None:
+    def keep_for(self, activation: LiveObject, ws: End) -> None:
         """The object reads *ws* itself, and stays in memory until the peer has closed it, or its
         code has dropped it."""
-        self._classic[ref(ws, self._dropped_classic)] = host
-        host.ties += 1
+        self._classic[ref(ws, self._dropped_classic)] = activation
+        activation.pins += 1
         count_all(ws, self.services.find(SocketTable).unread)
         ws._tell = self.services.loop.call_soon_threadsafe
         ws._look_for_peer()
@@ -146,9 +147,9 @@ class Sockets:
         self.services.loop.call_soon_threadsafe(partial(self._untie, which))
 
     def _untie(self, which: ref[End]) -> None:
-        host = self._classic.pop(which, None)
-        if host is not None:
-            host.untie()
+        activation = self._classic.pop(which, None)
+        if activation is not None:
+            activation.unpin()
 
     # What arrives
 
@@ -160,19 +161,19 @@ class Sockets:
             self._fill_line()
 
     def _fill_line(self) -> None:
-        """Make events of what waits, as far as there is room for them."""
+        """Make invocations of what waits, as far as there is room for them."""
         while self._lined and self._in_line < IN_LINE_MAX and self.services.is_open:
             ws = self._lined.popleft()
             ws.is_lined = False
             while ws._inbox:
-                event = self._event_of(ws)
-                if event is not None:
+                invocation = self._invocation_of(ws)
+                if invocation is not None:
                     ws.is_lined = True
                     self._in_line += 1
-                    event.host.deliver(event)
+                    invocation.activation.deliver(invocation)
                     break
 
-    def _event_of(self, ws: ObjectSocket) -> SocketEvent | None:
+    def _invocation_of(self, ws: ObjectSocket) -> SocketInvocation | None:
         """What the next thing that *ws* has heard is to the object; None if it is nothing."""
         frame, size = ws._inbox.popleft()
         if isinstance(frame, Close):
@@ -186,7 +187,7 @@ class Sockets:
             return None
         return self._make_event(ws, "websocket_message", frame, unread=size)
 
-    def _event_of_end(self, ws: ObjectSocket, frame: Close) -> SocketEvent | None:
+    def _event_of_end(self, ws: ObjectSocket, frame: Close) -> SocketInvocation | None:
         ws._end = frame
         name = "websocket_close" if frame.error is None else "websocket_error"
         if not hasattr(self.cls, name):
@@ -203,27 +204,29 @@ class Sockets:
         if ws._has_room_for(size):
             ws.say_ungated(text, size)
 
-    def _make_event(self, ws: ObjectSocket, name: str, *args: Any, unread: int = 0) -> SocketEvent:
-        host = self.services.host_of(self.object_id, self.cls, self.class_number)
+    def _make_event(
+        self, ws: ObjectSocket, name: str, *args: Any, unread: int = 0
+    ) -> SocketInvocation:
+        activation = self.services.activation_of(self.object_id, self.cls, self.class_number)
 
         def run() -> Any:
-            handle = partial(getattr(host.instance, name), ws, *args)
+            handle = partial(getattr(activation.instance, name), ws, *args)
             return run_first_step(handle, came_in)
 
         def came_in() -> None:
             if name != "websocket_message":
                 self._goodbye(ws)
-            self._came_in(event)
+            self._came_in(invocation)
 
-        event = SocketEvent(host, run, copy_context(), name, None)
-        event.sockets, event.ws, event.unread = self, ws, unread
-        event.is_in_line = True
-        return event
+        invocation = SocketInvocation(activation, run, copy_context(), name, None)
+        invocation.sockets, invocation.ws, invocation.unread = self, ws, unread
+        invocation.is_in_line = True
+        return invocation
 
-    def _came_in(self, event: SocketEvent) -> None:
-        """*event* is in the object, and waits or has ended: the next one is in line."""
-        self._leaves_line(event)
-        ws = event.ws
+    def _came_in(self, invocation: SocketInvocation) -> None:
+        """*invocation* is in the object, and waits or has ended: the next one is in line."""
+        self._leaves_line(invocation)
+        ws = invocation.ws
         # Not if it has ended, or that first step has broken the object: nobody hears the rest.
         ws.is_lined = bool(ws._inbox) and ws in self._hibernatable
         if ws.is_lined:
@@ -257,16 +260,16 @@ class Sockets:
             if not tagged:
                 del self._by_tag[tag]
 
-    def _leaves_line(self, event: SocketEvent) -> None:
-        if event.is_in_line:
-            event.is_in_line = False
+    def _leaves_line(self, invocation: SocketInvocation) -> None:
+        if invocation.is_in_line:
+            invocation.is_in_line = False
             self._in_line -= 1
-            event.ws._took(event.unread)
+            invocation.ws._took(invocation.unread)
 
-    def refused(self, event: SocketEvent) -> None:
-        """*event* did not get into the object, or not to its end: it was reset."""
-        self._leaves_line(event)
-        ws = event.ws
+    def refused(self, invocation: SocketInvocation) -> None:
+        """*invocation* did not get into the object, or not to its end: it was reset."""
+        self._leaves_line(invocation)
+        ws = invocation.ws
         ws.is_lined = False
         if ws in self._hibernatable:
             self._forget(ws)
@@ -328,28 +331,30 @@ class SocketTable:
     def __attrs_post_init__(self) -> None:
         self.unread = UnreadTotal(self.services.limits.websocket_unread_bytes_max, cut)
         self.services.share(self)
-        self.services.keep_socket = lambda host, ws: self.of(host).keep_for(host, end_of(ws))
+        self.services.keep_socket = lambda activation, ws: self.of(activation).keep_for(
+            activation, end_of(ws)
+        )
         self.services.on_gone.append(self._host_gone)
 
-    def of(self, host: LiveObject) -> Sockets:
+    def of(self, activation: LiveObject) -> Sockets:
         """Those of one object."""
-        raw = host.id.raw
+        raw = activation.id.raw
         if raw not in self.of_objects:
             self.of_objects[raw] = Sockets(
-                host.id, host.cls, host.place.class_number, self.services
+                activation.id, activation.cls, activation.handle.class_number, self.services
             )
         return self.of_objects[raw]
 
-    def _host_gone(self, host: LiveObject) -> None:
-        sockets = self.of_objects.get(host.id.raw)
+    def _host_gone(self, activation: LiveObject) -> None:
+        sockets = self.of_objects.get(activation.id.raw)
         if sockets is not None:
-            sockets.host_gone(is_broken=host.phase is Phase.BROKEN)
+            sockets.host_gone(is_broken=activation.phase is Phase.BROKEN)
 
     def __iter__(self) -> Iterator[Sockets]:
         return iter(list(self.of_objects.values()))
 
 
-class SocketEvent(Event[None]):
+class SocketInvocation(Invocation[None]):
     """The delivery of one thing that arrived at a web socket. Nobody waits for its answer."""
 
     __slots__ = ("is_in_line", "sockets", "unread", "ws")
@@ -366,9 +371,15 @@ class SocketEvent(Event[None]):
     def answer(self, value: Any, error: BaseException | None) -> None:
         # An object that was reset has said so already.
         if error is not None and not self.is_done:
-            self.host.tally.errors += 1
-            host = self.host
-            log.error("%s() of %s failed", self.label, host.label, exc_info=error, extra=host.marks)
+            self.activation.counters.errors += 1
+            activation = self.activation
+            log.error(
+                "%s() of %s failed",
+                self.label,
+                activation.label,
+                exc_info=error,
+                extra=activation.marks,
+            )
         super().answer(None, None)
 
     def fail(self, error: BaseException) -> None:
@@ -378,9 +389,9 @@ class SocketEvent(Event[None]):
             self.sockets.refused(self)
 
 
-def sockets_of(host: Host) -> Sockets:
-    """The sockets of the object that *host* keeps."""
-    return host.services.find(SocketTable).of(host)
+def sockets_of(activation: Activation) -> Sockets:
+    """The sockets of the object that *activation* keeps."""
+    return activation.services.find(SocketTable).of(activation)
 
 
 def tags_of(ws: WebSocket) -> list[str]:

@@ -15,18 +15,18 @@ from typing import Any, Generic, TypeVar
 
 from attrs import define, field
 
-from durable._gates.answers import Answer, Later, Ready, when_done
 from durable._gates.delivery import CURRENT, Delivery
+from durable._gates.futures import Answer, PendingAnswer, ReadyAnswer, when_done
 from durable._loop.loop import Loop, Task
 from durable._object.deadlocks import section_awaits
-from durable._object.events import Event
+from durable._object.invocation import Invocation
 
 from .by_reference import ByReference
 
 T = TypeVar("T")
 
 
-class _Item(Later[T]):
+class _Item(PendingAnswer[T]):
     """One item that was asked for."""
 
     __slots__ = ("asker",)
@@ -36,14 +36,14 @@ class _Item(Later[T]):
         self.asker: Delivery[Any] | None = None
 
 
-class Streaming(Event[None]):
+class Streaming(Invocation[None]):
     """The delivery of a generator: what is awaited of it are its items."""
 
     __slots__ = ("channel",)
 
     channel: Channel
 
-    def awaited(self) -> Iterator[tuple[Delivery[Any], Later[Any]]]:
+    def awaited(self) -> Iterator[tuple[Delivery[Any], PendingAnswer[Any]]]:
         channel = self.channel
         if not channel.asked and not channel.is_closed:
             if channel.coming is None:
@@ -63,18 +63,18 @@ class Channel:
     # The next one, if it is to be known when that is awaited.
     coming: _Item[Any] | None = field(default=None, init=False)
     # Items that are made, and wait to be heard.
-    _leaving: set[Later[Any]] = field(factory=set, init=False)
+    _leaving: set[PendingAnswer[Any]] = field(factory=set, init=False)
     # Where the generator waits to be asked.
-    _idle: Later[None] | None = field(default=None, init=False)
+    _idle: PendingAnswer[None] | None = field(default=None, init=False)
     # The task in which the generator makes an item.
     _maker: Task | None = field(default=None, init=False)
     _has_begun: bool = field(default=False, init=False)
     is_closed: bool = field(default=False, init=False)
     _end: BaseException | None = field(default=None, init=False)
     # Of a generator that was closed: that it has ended.
-    _over: Later[None] | None = field(default=None, init=False)
+    _over: PendingAnswer[None] | None = field(default=None, init=False)
 
-    def ask(self) -> Later[Any]:
+    def ask(self) -> PendingAnswer[Any]:
         """One more item, please."""
         item = _Item[Any](self.loop) if self.coming is None else self.coming
         self.coming = None
@@ -99,12 +99,12 @@ class Channel:
         if not self.is_closed:
             self.is_closed = True
             if self._has_begun and self._end is None:
-                self._over = Later(self.loop)
+                self._over = PendingAnswer(self.loop)
             self.finish(StopAsyncIteration())
             self.stir()
             if self._maker is not None:
                 self._maker.cancel()
-        return Ready(None) if self._over is None else self._over
+        return ReadyAnswer(None) if self._over is None else self._over
 
     def ended(self, error: BaseException | None) -> None:
         """The generator has ended, with *error* if that is not None."""
@@ -126,7 +126,10 @@ class Channel:
             self.asked.clear()
 
     async def pump(
-        self, items: AsyncIterator[Any], export: Callable[[Any], Any], event: Event[Any] | None
+        self,
+        items: AsyncIterator[Any],
+        export: Callable[[Any], Any],
+        invocation: Invocation[Any] | None,
     ) -> None:
         """Make each item that is asked for, until one side ends it. Runs where *items* belongs.
 
@@ -137,7 +140,7 @@ class Channel:
             try:
                 while not self.is_closed:
                     if not self.asked:
-                        self._idle = Later(self.loop)
+                        self._idle = PendingAnswer(self.loop)
                         await self._idle
                         continue
                     self._maker = self.loop.own_task()
@@ -148,7 +151,7 @@ class Channel:
                     finally:
                         self._maker = None
                     if self.asked:  # else it was closed while the item was made
-                        self._answer(self.asked.popleft(), item, event)
+                        self._answer(self.asked.popleft(), item, invocation)
             finally:
                 close = getattr(items, "aclose", None)
                 if close is not None:
@@ -159,8 +162,10 @@ class Channel:
             if not (self.is_closed and _is_cancellation(self.loop, error)):
                 raise
 
-    def _answer(self, asked: Later[Any], item: Any, event: Event[Any] | None) -> None:
-        if event is None:
+    def _answer(
+        self, asked: PendingAnswer[Any], item: Any, invocation: Invocation[Any] | None
+    ) -> None:
+        if invocation is None:
             asked.resolve(item)
         else:
             self._leaving.add(asked)
@@ -169,8 +174,8 @@ class Channel:
                 self._leaving.discard(asked)
                 asked.resolve(item)
 
-            output = event.gate.output
-            output.when_durable(output.ticket(), heard)
+            output = invocation.gate.output
+            output.when_durable(output.seqno(), heard)
 
 
 def _raised_anew(end: BaseException) -> BaseException:
@@ -232,7 +237,7 @@ class _Next(Answer[T]):
 
     def __init__(self, stream: Stream[T]) -> None:
         self._stream = stream
-        self._item: Later[T] = stream._channel.ask()
+        self._item: PendingAnswer[T] = stream._channel.ask()
 
     @property
     def is_done(self) -> bool:
@@ -251,6 +256,6 @@ class _Next(Answer[T]):
             del self, item
 
 
-def end_with(channel: Channel, event: Event[Any]) -> None:
+def end_with(channel: Channel, invocation: Invocation[Any]) -> None:
     """Let the stream end as the delivery of its generator does."""
-    when_done(event, lambda: channel.ended(event.error))
+    when_done(invocation, lambda: channel.ended(invocation.error))

@@ -23,7 +23,7 @@ from durable._loop.open_loop import make_loop
 from durable._model.frames import Close, Frame
 from durable._model.limits import Limits
 from durable._model.websocket import WebSocket
-from durable._object.host import Host, sender_host
+from durable._object.activation import Activation, sending_activation
 
 from .by_reference import ByReference
 from .role import Role
@@ -72,10 +72,10 @@ class ObjectSocket(End, ByReference):
     def accept(self) -> None:
         is_new = self._role is Role.NEW
         super().accept()
-        host = sender_host()
-        if is_new and host is not None:
-            self._gate = host.gate
-            host.keep_for(self)
+        activation = sending_activation()
+        if is_new and activation is not None:
+            self._gate = activation.gate
+            activation.keep_for(self)
 
     def serialize_attachment(self, value: Any) -> None:
         encoded = _CODEC.encode(value)
@@ -94,10 +94,10 @@ class ObjectSocket(End, ByReference):
 
     def _say(self, frame: Frame, size: int) -> None:
         sender = CURRENT.get()
-        host = sender_host()
-        if host is not None and host.shelf.constructing:
-            held = self._hold(frame, size, host.gate)
-            host.services.loop.call_soon(partial(self._say_if_built, held, host))
+        activation = sending_activation()
+        if activation is not None and activation.storage.constructing:
+            held = self._hold(frame, size, activation.gate)
+            activation.services.loop.call_soon(partial(self._say_if_built, held, activation))
         elif sender is None or sender.gate.output.is_open():
             self.say_ungated(frame, size)
         elif sender.gate.broken is not None:
@@ -116,12 +116,12 @@ class ObjectSocket(End, ByReference):
             self._say_when_durable(self._hold(frame, 0, gate), gate)
 
     def _say_when_durable(self, held: _Held, gate: InputGate[Any]) -> None:
-        gate.output.when_durable(gate.output.ticket(), partial(self._let_go, held))
+        gate.output.when_durable(gate.output.seqno(), partial(self._let_go, held))
 
-    def _say_if_built(self, held: _Held, host: Host) -> None:
+    def _say_if_built(self, held: _Held, activation: Activation) -> None:
         """The constructor, which does not suspend, has ended; if it failed it has said nothing."""
-        if host.gate.broken is None:
-            self._say_when_durable(held, host.gate)
+        if activation.gate.broken is None:
+            self._say_when_durable(held, activation.gate)
         else:
             self._flush()
 

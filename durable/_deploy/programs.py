@@ -1,7 +1,7 @@
 """Programs: what is to run on a store, and which classes of the store its bindings lead to.
 
-Rule: all of it is settled by functions of what the store knows, before anything is written; so an
-open that is refused has changed nothing.
+Rule: all of it is deployment by functions of what the store knows, before anything is written;
+so an open that is refused has changed nothing.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Program:
 
 
 @frozen
-class Settled:
+class Deployment:
     """What the store is to know, and what is to run."""
 
     plan: Plan
@@ -62,13 +62,13 @@ def plan_of(catalog: Catalog, programs: Sequence[Program]) -> Plan:
     return plan_migrations(catalog, scripts, [n for p in programs for n in p.bindings.values()])
 
 
-def settle(catalog: Catalog, programs: Sequence[Program]) -> Settled:
+def resolve(catalog: Catalog, programs: Sequence[Program]) -> Deployment:
     """See what *programs*, the one that is opened last, make of a store that knows *catalog*.
 
     Raises MigrationConflict, and InvalidConfig or UnknownClass if Python lacks a class.
     """
     plan = plan_of(catalog, programs)
-    settled = Settled(plan, plan.after)
+    deployment = Deployment(plan, plan.after)
     owners = {program.script: program for program in programs}
     classes = {
         record.number: (record, owners[record.script].classes[record.name])
@@ -90,7 +90,7 @@ def settle(catalog: Catalog, programs: Sequence[Program]) -> Settled:
             classes[record.number] = (record, cls)
             numbers[name] = record.number
         bindings[program.script] = numbers
-    return evolve(settled, after=after, classes=classes, bindings=bindings)
+    return evolve(deployment, after=after, classes=classes, bindings=bindings)
 
 
 def _find(catalog: Catalog, program: Program, naming: Naming) -> ClassRecord | None:

@@ -1,13 +1,13 @@
 """What is handed down to the disk: batches, and the places that they are about.
 
-Which thread writes which field of a `Place`:
+Which thread writes which field of a `ObjectHandle`:
 
 - The loop's thread writes `number` (before it submits the batch that needs the new one, and after
   all batches under the old one are durable) and `name`. The committer's thread only reads them.
 - The committer's thread writes `record` and `created_us`. The loop may read `created_us` once a
   batch was reported durable, and never looks at `record`.
 - `failed` is set once, by either; who finds it set leaves it.
-- `class_number` and `base` never change; `alarm` is the one that the place was found with.
+- `class_number` and `base` never change; `alarm` is the one that the handle was found with.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ UNREAD: Final = Unread.UNREAD
 
 
 @define(eq=False, slots=True, weakref_slot=False)
-class Place:
-    """One object's place on the disk, as its live host knows it."""
+class ObjectHandle:
+    """One object's place on the disk, as its live activation knows it."""
 
     class_number: int
     base: bytes  # 16 bytes
@@ -118,7 +118,7 @@ class Batch:
     First the wipe, then the puts and deletes; an alarm of None deletes it.
     """
 
-    place: Place
+    handle: ObjectHandle
     wipe: bool  # everything that was stored before goes; `place.number` is a new one already
     puts: dict[str, bytes | None]  # None deletes
     alarm: Alarm | Unchanged | None

@@ -26,7 +26,7 @@ def protect(key: bytes, value: bytes) -> bytes:
     return marked + crc32(marked, crc32(key)).to_bytes(4, "little")
 
 
-def is_whole(key: bytes, record: bytes) -> bool:
+def is_complete(key: bytes, record: bytes) -> bool:
     """Whether *record* is what `protect` made for *key*: then `record[1:-4]` is the value."""
     return crc32(record, crc32(key)) == WHOLE
 

@@ -136,8 +136,8 @@ class Committer:
                 self._engine.has_garbage = False
 
     def _commit(self, taken: list[Batch]) -> None:
-        # Outcomes are written down here: until the loop hears of them, more places may fail.
-        failures = {b: b.place.failed for b in taken if b.place.failed is not None}
+        # Outcomes are written down here: until the loop hears of them, more handles may fail.
+        failures = {b: b.handle.failed for b in taken if b.handle.failed is not None}
         group = [b for b in taken if b not in failures] if failures else taken
         failure: DurableError | None = None
         if self._watch is not None:
@@ -155,8 +155,8 @@ class Committer:
                 if batch in stored:
                     continue
                 failures[batch] = error
-                if batch.place.failed is None:
-                    batch.place.failed = error
+                if batch.handle.failed is None:
+                    batch.handle.failed = error
         if self._watch is not None:
             self._watch.ended(group, failure)
         self._answered.append((deque(taken), failures))
@@ -167,10 +167,10 @@ class Committer:
         kept_out: set[int] = set()  # what comes behind a lost batch of its object is lost, too
         freeing: list[Batch] = []
         for batch in group:
-            if batch.frees and id(batch.place) not in kept_out:
+            if batch.frees and id(batch.handle) not in kept_out:
                 freeing.append(batch)
             else:
-                kept_out.add(id(batch.place))
+                kept_out.add(id(batch.handle))
         if not kept_out or not freeing:
             return ()
         try:

@@ -18,9 +18,9 @@ from durable._loop.timers import Timer, Timers
 from durable._model.errors import DurableError, ObjectReset
 from durable._model.limits import Limits
 
-from .answers import Answer
 from .delivery import CURRENT, Delivery
 from .entrant import Inside
+from .futures import Answer
 from .input_gate import InputGate
 
 T = TypeVar("T")
@@ -109,9 +109,9 @@ class Section(Delivery[T]):
         awaiters = [a for a in self._awaiters if a.delivery is not None and not a.waker.done()]
         first = awaiters[0].delivery if awaiters else None
         following: Delivery[Any] | None = gate.leave(self, first)
-        if first is not None and gate.owner is first.home and gate.broken is None:
+        if first is not None and gate.holder is first.home and gate.broken is None:
             for awaiter in awaiters:
-                if awaiter.delivery is not None and awaiter.delivery.home is gate.owner:
+                if awaiter.delivery is not None and awaiter.delivery.home is gate.holder:
                     awaiter.holds = True
                     gate.hold()
         return following

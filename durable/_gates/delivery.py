@@ -24,10 +24,10 @@ import anyio
 
 from durable._loop.sleeping import chain, is_sleeping
 
-from .answers import Later
 from .burial import bury
 from .ending import CLEAN_UP_S_MAX, Stopped
 from .entrant import CURRENT_ENTRANT, Inside
+from .futures import PendingAnswer
 from .input_gate import InputGate
 
 log = logging.getLogger("durable")
@@ -41,7 +41,7 @@ CURRENT: ContextVar[Delivery[Any] | None] = CURRENT_ENTRANT
 class Line(Protocol):
     """Deliveries that wait for the task that serves another one."""
 
-    def hand_on(self, delivery: Delivery[Any]) -> None:
+    def hand_off(self, delivery: Delivery[Any]) -> None:
         """*delivery* is suspended: let another task serve the others."""
 
 
@@ -49,7 +49,7 @@ class Buried(BaseException):
     """The object is broken, and its code is not to run any more."""
 
 
-class Delivery(Later[T]):
+class Delivery(PendingAnswer[T]):
     """One event on its way through one object, and the answer that its sender waits for."""
 
     __slots__ = (
@@ -159,7 +159,7 @@ def _drive(
             is_bare = trap is None or isinstance(trap, type)
             gate.suspended(delivery, is_bare=is_bare and not is_sleeping(coro))
         if delivery.line is not None:
-            delivery.line.hand_on(delivery)
+            delivery.line.hand_off(delivery)
         try:
             value = yield trap
         except GeneratorExit:
@@ -195,7 +195,7 @@ def _unwind(
     while True:
         if trap is not _RESUMED:
             if delivery.line is not None:
-                delivery.line.hand_on(delivery)
+                delivery.line.hand_off(delivery)
             if ending is not None and ending.is_to_stop(task):
                 ending.interrupt_soon(task)
             try:

@@ -1,7 +1,7 @@
 """The input gate: one turn at a time, and none while the object waits on its own storage.
 
 The gate is owned by a delivery, and every task of that delivery passes freely; all others wait, and
-are let in one by one in the order in which they came. The owner gives the gate up when it waits on
+are let in one by one in the order in which they came. The holder gives the gate up when it waits on
 the outside. Whether it does is known at once for a delivery with one task: it is suspended, and not
 on storage. A delivery that has started tasks (`gather`, a task group) may be waiting for its own
 tasks instead, which is the inside; it has given up the gate when nothing of it has stirred for a
@@ -27,9 +27,9 @@ from attrs import define, field
 from durable._loop.loop import Loop, Waker
 from durable._model.errors import DurableError
 
-from .answers import Answer, Later
 from .ending import Ending, Stopped
 from .entrant import CURRENT_ENTRANT, E, Inside, Waiter, bequeath, new_one, next_section
+from .futures import Answer, PendingAnswer
 from .output_gate import OutputGate
 
 # How many rounds of the loop a delivery with tasks of its own must be still before it counts as
@@ -56,7 +56,7 @@ class InputGate(Generic[E]):
     broken: DurableError | None = None
     ending: Ending | None = None
 
-    owner: E | None = None
+    holder: E | None = None
     # What the task that is about to suspend waits for, if that is not on the outside.
     inside: Inside | None = None
     # The tasks that run code of this object, and whose they are, a delivery's first one first; None
@@ -69,7 +69,7 @@ class InputGate(Generic[E]):
 
     _holds: int = 0
     _waiting: deque[Waiter[E]] | None = None
-    # Tasks of the owner whose wait on the outside has ended while the storage holds the gate.
+    # Tasks of the holder whose wait on the outside has ended while the storage holds the gate.
     _held_back: list[Waiter[E]] | None = None
     # Critical sections that run, innermost last, and those that are to start, in order.
     _sections: list[E] | None = None
@@ -77,7 +77,7 @@ class InputGate(Generic[E]):
     # An inner section has ended, and tasks of the one around it may stand in line.
     _has_own_in_line: bool = False
     _steps: int = 0
-    # Rounds in which the owner was seen to be still, since it has owned the gate.
+    # Rounds in which the holder was seen to be still, since it has owned the gate.
     _quiet_in_all: int = 0
     _is_watching: bool = False
     # Called when a task waits to be let on; what it answers is called when it is.
@@ -106,17 +106,17 @@ class InputGate(Generic[E]):
         self.ending.refusals += 1
         if self.ending.refusals <= REFUSALS_AT_ONCE_MAX:
             raise stopped
-        answer: Later[Any] = Later(self.loop)
+        answer: PendingAnswer[Any] = PendingAnswer(self.loop)
         self.loop.call_soon(partial(answer.fail, stopped))
         return answer
 
     def enter_nowait(self, delivery: E) -> bool:
         """Let *delivery* in if it is in already, or if nobody is and nobody came before it."""
-        owner = self.owner
-        if owner is delivery:
+        holder = self.holder
+        if holder is delivery:
             return True
-        if owner is None and not (self._waiting or self._pending or self._sections or self._holds):
-            self.owner = delivery
+        if holder is None and not (self._waiting or self._pending or self._sections or self._holds):
+            self.holder = delivery
             self._quiet_in_all = 0
             delivery.fanned_out = False
             return True
@@ -130,7 +130,7 @@ class InputGate(Generic[E]):
         if self._waiting is None:
             self._waiting = deque()
         self._waiting.append(waiter)
-        if self.owner is None:
+        if self.holder is None:
             self._start(self._hand_over())
         else:
             self._watch()
@@ -141,13 +141,13 @@ class InputGate(Generic[E]):
 
         While the gate is held only a task goes on that waited for what holds it.
         """
-        if self.owner is delivery:
+        if self.holder is delivery:
             return from_inside or not self._holds
         return self.enter_nowait(delivery)
 
     def queue_resumption(self, delivery: E, waker: Waker, *, is_first: bool = False) -> Waiter[E]:
         """The place in line of a task that `resume_nowait` did not let on."""
-        if self.owner is not delivery:
+        if self.holder is not delivery:
             return self._queue_first(delivery, waker) if is_first else self.queue(delivery, waker)
         waiter = Waiter(delivery, waker)
         if self._held_back is None:
@@ -161,7 +161,7 @@ class InputGate(Generic[E]):
         if self._waiting is None:
             self._waiting = deque()
         self._waiting.insert(sum(other.is_first for other in self._waiting), waiter)
-        if self.owner is None:
+        if self.holder is None:
             self._start(self._hand_over())
         else:
             self._watch()
@@ -235,14 +235,14 @@ class InputGate(Generic[E]):
         that is free or a task group without a task. That is no wait on the outside; nor is it a
         sign of life, so code that does nothing else gives up the gate.
         """
-        if self.owner is not delivery:
+        if self.holder is not delivery:
             return
         if not is_bare:
             self._steps += 1
         if self._holds:
             return
         if delivery.tasks == 1 and not delivery.fanned_out and not is_bare:
-            self._owner_is_outside(delivery)
+            self._holder_is_outside(delivery)
         else:
             self._watch()
 
@@ -255,7 +255,7 @@ class InputGate(Generic[E]):
         """A task that *delivery* had started has ended; what waits for it will stir."""
         self._steps += 1
         delivery.fanned_out = True
-        if self.owner is delivery:
+        if self.holder is delivery:
             if not delivery.tasks and delivery.has_left and not self._holds:
                 self._start(self._end_turn())
             else:
@@ -274,9 +274,9 @@ class InputGate(Generic[E]):
             return self._end_section(delivery, awaiting)
         if self.output.has_unsealed and not self._sections:
             self.seal()
-        if self._holds and self.owner is delivery:
+        if self._holds and self.holder is delivery:
             return None  # a read that nobody waits for; `release` will see that we have left
-        return self._end_turn() if self.owner is delivery else None
+        return self._end_turn() if self.holder is delivery else None
 
     def hold(self) -> None:
         """The object waits on its storage: let nobody in until `release`."""
@@ -291,19 +291,19 @@ class InputGate(Generic[E]):
         held_back, self._held_back = self._held_back, None
         for waiter in held_back or ():
             waiter.let_in()
-        owner = self.owner
-        if owner is None:
+        holder = self.holder
+        if holder is None:
             self._start(self._end_turn())
-        elif owner.has_left and not owner.tasks:
-            self._start(self.leave(owner))
+        elif holder.has_left and not holder.tasks:
+            self._start(self.leave(holder))
         else:
             # Its task may be about to step or long suspended elsewhere: whether it stirs will tell.
-            owner.fanned_out = True
+            holder.fanned_out = True
             self._watch()
 
-    def _owner_is_outside(self, owner: E) -> None:
-        """The owner waits on the outside: its turn is over."""
-        if not owner.is_section:
+    def _holder_is_outside(self, holder: E) -> None:
+        """The holder waits on the outside: its turn is over."""
+        if not holder.is_section:
             self._start(self._end_turn())
             return
         # A section keeps the gate, but what it wrote may be what it waits for.
@@ -312,12 +312,12 @@ class InputGate(Generic[E]):
         if self._next_section() is not None or self._is_first_one_next:
             self._start(self._hand_over())
         elif self._has_own_in_line:
-            self._give_back(owner)
+            self._give_back(holder)
 
     def _end_turn(self) -> E | None:
         if self.output.has_unsealed:
             self.seal()
-        self.owner = None
+        self.holder = None
         return self._hand_over()
 
     def _hand_over(self) -> E | None:
@@ -367,7 +367,7 @@ class InputGate(Generic[E]):
             self.start(delivery)
 
     def _own(self, delivery: E) -> None:
-        self.owner = delivery
+        self.holder = delivery
         self._quiet_in_all = 0
         delivery.fanned_out = False
         self._steps += 1
@@ -396,7 +396,7 @@ class InputGate(Generic[E]):
         if self._pending is None:
             self._pending = deque()
         self._pending.append(section)
-        if self.owner is None:
+        if self.holder is None:
             self._start(self._hand_over())
         else:
             self._watch()
@@ -424,7 +424,7 @@ class InputGate(Generic[E]):
             self.seal()
         if not was_innermost or self.broken is not None:
             return None
-        self.owner = None
+        self.holder = None
         if awaiting is not None:
             awaiting = awaiting.home  # perhaps a task of the section itself has awaited it
         if awaiting is None or (self._sections and self._sections[-1] is not awaiting):
@@ -448,22 +448,22 @@ class InputGate(Generic[E]):
     # Being still
 
     def _watch(self) -> None:
-        """See whether the owner stays still, if anybody wants to know."""
+        """See whether the holder stays still, if anybody wants to know."""
         if not self._is_watching and self.is_wanted:
             self._is_watching = True
             self._look_again(self._steps, 0)
 
     @property
     def is_wanted(self) -> bool:
-        """Whether it matters to anybody that the owner gives up the gate."""
+        """Whether it matters to anybody that the holder gives up the gate."""
         return bool(self._waiting or self._pending or self.output.has_unsealed)
 
     def _look_again(self, steps: int, quiet: int) -> None:
         self.loop.call_soon(lambda: self._round(steps, quiet))
 
     def _round(self, steps: int, quiet: int) -> None:
-        owner = self.owner
-        if owner is None or self._holds or self.broken is not None or not self.is_wanted:
+        holder = self.holder
+        if holder is None or self._holds or self.broken is not None or not self.is_wanted:
             self._is_watching = False
         elif self._steps != steps:
             self._look_again(self._steps, 0)
@@ -472,7 +472,7 @@ class InputGate(Generic[E]):
             self._look_again(steps, quiet + 1)
         else:
             self._is_watching = False
-            self._owner_is_outside(owner)
+            self._holder_is_outside(holder)
 
     # The end
 
@@ -495,4 +495,4 @@ class InputGate(Generic[E]):
         if self.broken is not None:
             return f"<InputGate broken: {self.broken}>"
         held = f", held x{self._holds}" if self._holds else ""
-        return f"<InputGate of {self.owner}{held}, {self.queued} waiting>"
+        return f"<InputGate of {self.holder}{held}, {self.queued} waiting>"

@@ -1,7 +1,7 @@
 """The output gate: nothing that an object says is heard before what it rests on is on disk.
 
 Batches become durable in the order they were sealed, so two counters say it all. A message that is
-to leave takes a ticket, the number of the last batch that it must wait for, and is let out when the
+to leave takes a seqno, the number of the last batch that it must wait for, and is let out when the
 durable counter gets there. A thousand messages behind one commit go out in one pass.
 """
 
@@ -20,7 +20,7 @@ class Held(Protocol):
     """A message that waits to leave."""
 
     @property
-    def ticket(self) -> int:
+    def seqno(self) -> int:
         """The batch that it waits for."""
 
     def let_out(self) -> None:
@@ -31,7 +31,7 @@ class Held(Protocol):
 class _Release:
     """A message that is a function."""
 
-    ticket: int
+    seqno: int
     let_out: Callable[[], None]
 
 
@@ -47,7 +47,7 @@ class OutputGate:
     has_unsealed: bool = False
     # The object broke: nothing leaves any more.
     is_closed: bool = False
-    # A ticket was given out for the batch that the turn under way will be.
+    # A seqno was given out for the batch that the turn under way will be.
     _is_promised: bool = False
     # A list, since there are few as a rule, and an empty deque is ten times as large.
     _waiting: list[Held] | None = None
@@ -76,7 +76,7 @@ class OutputGate:
     def join_nowait(self) -> bool:
         """Let the turn's writes be part of the last batch, which has not left yet.
 
-        Not if somebody holds a ticket for a batch of their own: it would never come.
+        Not if somebody holds a seqno for a batch of their own: it would never come.
         """
         if self._is_promised:
             return False
@@ -93,7 +93,7 @@ class OutputGate:
             return
         count = 0
         for message in waiting:
-            if message.ticket > number:
+            if message.seqno > number:
                 break
             count += 1
         # None where there is nobody: an idle object has no use for an empty list.
@@ -106,13 +106,13 @@ class OutputGate:
             except Exception:  # no matter of the messages behind it
                 log.exception("a message could not leave an object: %r", message)
 
-    def ticket(self) -> int:
+    def seqno(self) -> int:
         """What a message that leaves now has to wait for."""
         if self._confirmed > self._sealed:
             self._is_promised = True
         return self._confirmed
 
-    def ticket_of_all(self) -> int:
+    def seqno_of_all(self) -> int:
         """The same for every write so far, `allow_unconfirmed` ones too."""
         if self.has_unsealed:
             self._is_promised = True
@@ -122,31 +122,31 @@ class OutputGate:
         """Whether a message made now may leave at once."""
         return self._confirmed <= self._durable
 
-    def is_durable(self, ticket: int) -> bool:
-        return ticket <= self._durable
+    def is_durable(self, seqno: int) -> bool:
+        return seqno <= self._durable
 
     @property
     def in_flight(self) -> int:
         """How many batches are sealed and not yet durable."""
         return self._sealed - self._durable
 
-    def when_durable(self, ticket: int, release: Callable[[], None]) -> None:
-        """Call *release* when *ticket* is on disk: at once, or later on the loop's thread."""
-        self.hold(_Release(ticket, release))
+    def when_durable(self, seqno: int, release: Callable[[], None]) -> None:
+        """Call *release* when *seqno* is on disk: at once, or later on the loop's thread."""
+        self.hold(_Release(seqno, release))
 
     def hold(self, message: Held) -> None:
-        """Let *message* out when its ticket is on disk: at once, or later on the loop's thread."""
-        ticket = message.ticket
-        if ticket <= self._durable:
+        """Let *message* out when its seqno is on disk: at once, or later on the loop's thread."""
+        seqno = message.seqno
+        if seqno <= self._durable:
             message.let_out()
             return
         waiting = self._waiting
         if waiting is None:
             self._waiting = [message]
             return
-        # Tickets rise, but for those of `ticket_of_all`, which may be ahead of the next ones.
+        # Tickets rise, but for those of `seqno_of_all`, which may be ahead of the next ones.
         place = len(waiting)
-        while place and waiting[place - 1].ticket > ticket:
+        while place and waiting[place - 1].seqno > seqno:
             place -= 1
         waiting.insert(place, message)
 

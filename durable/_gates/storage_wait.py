@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, TypeVar
 
-from .answers import Later
 from .entrant import Inside
+from .futures import PendingAnswer
 from .input_gate import InputGate
 
 T = TypeVar("T")
 
 
-class StorageWait(Later[T]):
+class StorageWait(PendingAnswer[T]):
     """An answer of the storage that is not there yet.
 
     With *holds* the object's input gate is held from now until the answer has come and, if a task

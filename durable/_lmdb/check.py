@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 
 from durable._engine.batch import ObjectRecord
 from durable._engine.catalog import ClassRecord
-from durable._engine.checksums import is_whole
+from durable._engine.checksums import is_complete
 from durable._engine.codec import Codec, MsgpackCodec
 from durable._model.clock import SystemClock
 from durable._model.errors import StoreDamaged
@@ -366,7 +366,7 @@ class _Tree:
         if not self.marks or self.marks & GARBAGE:
             return  # nobody reads it
         check, value = self.check, record
-        if is_whole(layout.identity(self.number, key), record):
+        if is_complete(layout.identity(self.number, key), record):
             value = record[1:-4]
         elif check.protected_from is not None and self.number >= check.protected_from:
             self.say(f"the value of the key {_short(key)} is damaged: its checksum does not fit")

@@ -18,7 +18,7 @@ from attrs import frozen
 
 from durable._engine.batch import Alarm, DueAlarm, ObjectRecord
 from durable._engine.catalog import ClassRecord, Naming
-from durable._engine.checksums import is_protected, is_whole, protect
+from durable._engine.checksums import is_complete, is_protected, protect
 
 FORMAT: Final = 2
 
@@ -188,7 +188,7 @@ def object_of(fields: Fields) -> ObjectRecord:
 
 def read_object_fields(key: bytes, raw: bytes) -> Fields:
     # A listing reads a million of these, and a match statement would take most of its time.
-    fields = _unpack(raw[1:-4] if is_whole(key, raw) else _unprotected(raw))
+    fields = _unpack(raw[1:-4] if is_complete(key, raw) else _unprotected(raw))
     if (
         type(fields) is not list
         or len(fields) not in {3, 7}
@@ -245,7 +245,7 @@ def write_class(record: ClassRecord) -> bytes:
 
 
 def read_class(key: bytes, raw: bytes) -> ClassRecord:
-    match _unpack(raw[1:-4] if is_whole(key, raw) else _unprotected(raw)):
+    match _unpack(raw[1:-4] if is_complete(key, raw) else _unprotected(raw)):
         case [str(unique_key), str(name), str() | None as script]:
             return ClassRecord(read_class_number(key), unique_key, name, script)
         case [str(unique_key), str(name), str() | None as script, bool(is_deleted), list(pairs)]:

@@ -74,7 +74,7 @@ class Reader:
             self._refuse(error)
         if record is None:
             return None
-        # is_whole() and what it allows, without the call.
+        # is_complete() and what it allows, without the call.
         if crc32(record, crc32(whose)) == WHOLE:
             return record[1:-4]
         return self._unprotected(number, encoded, record)

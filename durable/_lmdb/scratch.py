@@ -151,25 +151,25 @@ class ScratchEnvironment(Environment):
                 self._apply(batch, now_us)
 
     def _apply(self, batch: Batch, now_us: int) -> None:
-        place = batch.place
-        key = (place.class_number, place.base)
+        handle = batch.handle
+        key = (handle.class_number, handle.base)
         record = self.find(*key)
         if batch.wipe and record is not None:
-            record = ObjectRecord(place.number, now_us, record.name, record.alarm)
+            record = ObjectRecord(handle.number, now_us, record.name, record.alarm)
         if record is None:
-            record = ObjectRecord(place.number, now_us, place.name, None)
+            record = ObjectRecord(handle.number, now_us, handle.name, None)
         if batch.alarm is not UNCHANGED:
             assert batch.alarm is None or isinstance(batch.alarm, Alarm)
             record = evolve(record, alarm=batch.alarm)
         if batch.puts:
             self._records.setdefault(record.number, {}).update(batch.puts)
         if record.name is None:
-            record = evolve(record, name=place.name)
+            record = evolve(record, name=handle.name)
         is_there = record.alarm is not None or any(self.scan(record.number, limit=1))
         self._objects[key] = record if is_there else None
         if batch.alarm is not UNCHANGED:
             self._alarms_set.add(key)
-        place.created_us = record.created_us
+        handle.created_us = record.created_us
 
     def change_classes(self, before: Catalog, after: Catalog) -> None:
         assert before == self.catalog()

@@ -15,7 +15,7 @@ from attrs import define, field
 
 from durable._engine.batch import DueAlarm, ObjectRecord
 from durable._engine.catalog import Catalog
-from durable._engine.checksums import is_whole, value_size
+from durable._engine.checksums import is_complete, value_size
 from durable._model.errors import DurableError, StoreDamaged
 
 from . import class_records, layout, long_keys, object_index
@@ -115,7 +115,7 @@ class View:
         return self.read(_scan, number, lower, upper, self._value)
 
     def _value(self, number: int, key: bytes, record: bytes) -> bytes:
-        if is_whole(layout.identity(number, key), record):
+        if is_complete(layout.identity(number, key), record):
             return record[1:-4]
         try:
             return self.environment.protection.value(number, key, record)

@@ -16,8 +16,8 @@ from durable._engine.batch import (
     UNREAD,
     Alarm,
     Batch,
+    ObjectHandle,
     ObjectRecord,
-    Place,
     Unchanged,
     Unread,
 )
@@ -54,39 +54,39 @@ class Databases:
 
 @define(eq=False)
 class Changes:
-    """The changes of one group. What it did to the places can be taken back."""
+    """The changes of one group. What it did to the handles can be taken back."""
 
     txn: Transaction
     databases: Databases
     now_us: int
     number_max: int = 0  # the highest number that has records now
     makes_garbage: bool = False
-    _before: list[tuple[Place, Any]] = field(factory=list)
-    _diminished: dict[Place, None] = field(factory=dict)
+    _before: list[tuple[ObjectHandle, Any]] = field(factory=list)
+    _diminished: dict[ObjectHandle, None] = field(factory=dict)
 
     def apply(self, group: Sequence[Batch]) -> None:
         put = self.txn.put
         for batch in group:
-            place = batch.place
-            known = place.record
+            handle = batch.handle
+            known = handle.record
             # Most batches change nothing of their object's record, and must cost little more than
             # the puts: they pass here.
             if (
                 batch.alarm is not UNCHANGED
                 or batch.wipe
                 or not isinstance(known, ObjectRecord)
-                or (known.name is None and place.name is not None)
+                or (known.name is None and handle.name is not None)
             ):
                 if batch.is_empty:
                     continue
                 self._change_record(batch)
-            number = place.number
+            number = handle.number
             level = top_level(number)
             for key, value in batch.puts.items():
                 encoded = key.encode()
                 if value is None:
                     long_keys.remove(self.txn, number, encoded)
-                    self._diminished[place] = None
+                    self._diminished[handle] = None
                     continue
                 whose = level + encoded
                 record = protect(whose, value)
@@ -94,11 +94,11 @@ class Changes:
                     put(whose, record)
                 else:
                     long_keys.put(self.txn, number, encoded, record)
-        for place in self._diminished:
-            self._forget_if_empty(place)
+        for handle in self._diminished:
+            self._forget_if_empty(handle)
 
     def take_back(self) -> None:
-        """The transaction was not committed: the places are as before it."""
+        """The transaction was not committed: the handles are as before it."""
         for place, record in reversed(self._before):
             place.record = record
         self._before.clear()
@@ -107,46 +107,46 @@ class Changes:
         self.txn.put(META_NEXT_NUMBER, write_number(next_number), db=self.databases.meta)
 
     def _change_record(self, batch: Batch) -> None:
-        place = batch.place
-        before = self._record_of(place)
+        handle = batch.handle
+        before = self._record_of(handle)
         record = before
         created_us = self.now_us if batch.created_us is None else batch.created_us
         if batch.wipe and record is not None:
-            assert place.number != record.number  # a wipe needs a new number
+            assert handle.number != record.number  # a wipe needs a new number
             self._throw_away(record.number)
-            record = ObjectRecord(place.number, created_us, record.name, record.alarm)
+            record = ObjectRecord(handle.number, created_us, record.name, record.alarm)
         alarm = batch.alarm
         if record is None:
             writes = isinstance(alarm, Alarm) or any(v is not None for v in batch.puts.values())
             if not writes:
                 return
-            record = ObjectRecord(place.number, created_us, place.name, None)
-        assert record.number == place.number > 0  # numbers are given out before batches leave
+            record = ObjectRecord(handle.number, created_us, handle.name, None)
+        assert record.number == handle.number > 0  # numbers are given out before batches leave
         if not isinstance(alarm, Unchanged) and alarm != record.alarm:
             record = ObjectRecord(record.number, record.created_us, record.name, alarm)
-        if record.name is None and place.name is not None:
-            record = evolve(record, name=place.name)
+        if record.name is None and handle.name is not None:
+            record = evolve(record, name=handle.name)
         if batch.wipe or alarm is None:
-            self._diminished[place] = None
+            self._diminished[handle] = None
         if record != before:
-            self._write(place, before, record)
+            self._write(handle, before, record)
 
-    def _record_of(self, place: Place) -> ObjectRecord | None:
-        """The object's record; asks the disk the first time that it is about this place."""
-        record = place.record
+    def _record_of(self, handle: ObjectHandle) -> ObjectRecord | None:
+        """The object's record; asks the disk the first time that it is about this handle."""
+        record = handle.record
         if record is UNREAD:
-            key = object_key(place.class_number, place.base)
+            key = object_key(handle.class_number, handle.base)
             raw = self.txn.get(key, db=self.databases.objects)
             record = None if raw is None else read_object(key, raw)
-            self._set(place, record)
+            self._set(handle, record)
         assert not isinstance(record, Unread)
         return record
 
     def _write(
-        self, place: Place, before: ObjectRecord | None, record: ObjectRecord | None
+        self, handle: ObjectHandle, before: ObjectRecord | None, record: ObjectRecord | None
     ) -> None:
         """The object's record is *record* now, in both of the databases that show it."""
-        key = object_key(place.class_number, place.base)
+        key = object_key(handle.class_number, handle.base)
         if record is None:
             self.txn.delete(key, db=self.databases.objects)
         else:
@@ -158,37 +158,37 @@ class Changes:
         if alarm != alarm_before:
             if alarm_before is not None:
                 self.txn.delete(
-                    alarm_key(alarm_before.due_us, place.class_number, place.base),
+                    alarm_key(alarm_before.due_us, handle.class_number, handle.base),
                     db=self.databases.alarms,
                 )
             if alarm is not None:
                 self.txn.put(
-                    alarm_key(alarm.due_us, place.class_number, place.base),
+                    alarm_key(alarm.due_us, handle.class_number, handle.base),
                     NOTHING,
                     db=self.databases.alarms,
                 )
-        self._set(place, record)
+        self._set(handle, record)
 
-    def _set(self, place: Place, record: ObjectRecord | None) -> None:
-        self._before.append((place, place.record))
-        place.record = record
+    def _set(self, handle: ObjectHandle, record: ObjectRecord | None) -> None:
+        self._before.append((handle, handle.record))
+        handle.record = record
 
     def _throw_away(self, number: int) -> None:
         if long_keys.has_any(self.txn, write_number(number)):
             self.txn.put(garbage_key(number), NOTHING, db=self.databases.garbage)
             self.makes_garbage = True
 
-    def _forget_if_empty(self, place: Place) -> None:
-        record = self._record_of(place)
+    def _forget_if_empty(self, handle: ObjectHandle) -> None:
+        record = self._record_of(handle)
         if (
             record is not None
             and record.alarm is None
             and not long_keys.has_any(self.txn, write_number(record.number))
         ):
-            self._write(place, record, None)
+            self._write(handle, record, None)
 
     def settle(self) -> None:
-        """The transaction was committed: what the loop may see of the places is written."""
+        """The transaction was committed: what the loop may see of the handles is written."""
         for place, _ in self._before:
             record = place.record
             if isinstance(record, ObjectRecord):

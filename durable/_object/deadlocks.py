@@ -1,8 +1,8 @@
 """Deadlocks: calls that could never be delivered, since what keeps them out waits for them.
 
-A critical section keeps every other event of its object out. If it waits, through calls of other
-objects and their sections, for one of these events, nothing of this ring could ever go on; each
-call in it that a section keeps out gets `Deadlock`.
+A critical section keeps every other invocation of its object out. If it waits, through calls of
+other objects and their sections, for one of these invocations, nothing of this ring could ever go
+on; each call in it that a section keeps out gets `Deadlock`.
 
 Rule: what counts is what is awaited, now, by code whose end depends on it. So this looks when a
 call is kept out by a section, and again when code begins to await what the ring lacked.
@@ -15,19 +15,19 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from durable._gates.answers import Later, wakers_of, when_awaited
 from durable._gates.delivery import Delivery
+from durable._gates.futures import PendingAnswer, wakers_of, when_awaited
 from durable._model.errors import Deadlock
 
-from .events import Event, event_of
+from .invocation import Invocation, event_of
 
 
-def is_kept_out(event: Event[Any]) -> None:
-    """A section keeps *event* out, which code of an object has sent: may that be for ever?"""
-    event.gate.loop.call_soon(partial(_look, event))
+def is_kept_out(invocation: Invocation[Any]) -> None:
+    """A section keeps *invocation* out, which code of an object has sent: may that be for ever?"""
+    invocation.gate.loop.call_soon(partial(_look, invocation))
 
 
-def section_awaits(section: Delivery[Any], answer: Later[Any]) -> None:
+def section_awaits(section: Delivery[Any], answer: PendingAnswer[Any]) -> None:
     """Once code of *section* awaits *answer*, which comes from elsewhere, see whom it keeps out."""
     loop = section.gate.loop
     when_awaited(answer, lambda: loop.call_soon(partial(_look_at_all, section)))
@@ -36,77 +36,90 @@ def section_awaits(section: Delivery[Any], answer: Later[Any]) -> None:
 def _look_at_all(section: Delivery[Any]) -> None:
     around = event_of(section)
     if section.is_section and around is not None:
-        for event in list(around.host.open):
-            if event.caller is not None:
-                _look(event)
+        for invocation in list(around.activation.open):
+            if invocation.caller is not None:
+                _look(invocation)
 
 
-def _look(event: Event[Any]) -> None:
-    """Answer the calls of the ring that *event* closes, if it closes one."""
-    if _may_go_on(event):
+def _look(invocation: Invocation[Any]) -> None:
+    """Answer the calls of the ring that *invocation* closes, if it closes one."""
+    if _may_go_on(invocation):
         return
-    ring = _ring(event)
+    ring = _ring(invocation)
     for place, (each, is_out) in enumerate(ring):
         if is_out:
             others = [*ring[place + 1 :], *ring[:place]]
-            around = [each.host, *(other.host for other, _ in reversed(others)), each.host]
+            around = [
+                each.activation,
+                *(other.activation for other, _ in reversed(others)),
+                each.activation,
+            ]
             deadlock = Deadlock(
-                tuple(str(host.id) for host in around), tuple(host.label for host in around)
+                tuple(str(activation.id) for activation in around),
+                tuple(activation.label for activation in around),
             )
-            deadlock.object_id = str(each.host.id)
-            each.host.give_up(each, deadlock)
+            deadlock.object_id = str(each.activation.id)
+            each.activation.give_up(each, deadlock)
 
 
-def _may_go_on(event: Event[Any]) -> bool:
-    gate = event.gate
-    return event.is_done or event.has_left or gate.broken is not None or not gate.running_sections
+def _may_go_on(invocation: Invocation[Any]) -> bool:
+    gate = invocation.gate
+    return (
+        invocation.is_done
+        or invocation.has_left
+        or gate.broken is not None
+        or not gate.running_sections
+    )
 
 
-def _ring(closing: Event[Any]) -> list[tuple[Event[Any], bool]]:
-    """The events that wait for *closing*, from it to one that it waits for, each with whether a
-    section keeps it out; empty if there is no such ring."""
+def _ring(closing: Invocation[Any]) -> list[tuple[Invocation[Any], bool]]:
+    """The invocations that wait for *closing*, from it to one that it waits for, each with
+    whether a section keeps it out; empty if there is no such ring."""
     again = partial(is_kept_out, closing)
     sections = closing.gate.running_sections
-    # By each event that waits: the one before, and whether it waits for that one's section.
-    before: dict[Event[Any], tuple[Event[Any] | None, bool]] = {closing: (None, True)}
+    # By each invocation that waits: the one before, and whether it waits for that one's section.
+    before: dict[Invocation[Any], tuple[Invocation[Any] | None, bool]] = {closing: (None, True)}
     to_do = deque([closing])
     while to_do:
-        event = to_do.popleft()
-        for delivery in _depending(event, again):
+        invocation = to_do.popleft()
+        for delivery in _depending(invocation, again):
             if delivery in sections:
-                return _way_back(before, event)
+                return _way_back(before, invocation)
             for waits in _kept_out_by(delivery) if delivery.is_section else (delivery,):
                 if waits not in before and not waits.has_left:
-                    before[waits] = (event, delivery.is_section)
+                    before[waits] = (invocation, delivery.is_section)
                     to_do.append(waits)
     return []
 
 
 def _way_back(
-    before: dict[Event[Any], tuple[Event[Any] | None, bool]], last: Event[Any]
-) -> list[tuple[Event[Any], bool]]:
-    ring: list[tuple[Event[Any], bool]] = []
-    event: Event[Any] | None = last
-    while event is not None:
-        previous, is_out = before[event]
-        ring.append((event, is_out))
-        event = previous
+    before: dict[Invocation[Any], tuple[Invocation[Any] | None, bool]], last: Invocation[Any]
+) -> list[tuple[Invocation[Any], bool]]:
+    ring: list[tuple[Invocation[Any], bool]] = []
+    invocation: Invocation[Any] | None = last
+    while invocation is not None:
+        previous, is_out = before[invocation]
+        ring.append((invocation, is_out))
+        invocation = previous
     return ring[::-1]
 
 
-def _kept_out_by(section: Delivery[Any]) -> Iterator[Event[Any]]:
-    """The events of the object that cannot go on before *section* has ended."""
+def _kept_out_by(section: Delivery[Any]) -> Iterator[Invocation[Any]]:
+    """The invocations of the object that cannot go on before *section* has ended."""
     around = event_of(section)
     if around is not None:
-        yield from (event for event in around.host.open if event.caller is not None)
+        yield from (
+            invocation for invocation in around.activation.open if invocation.caller is not None
+        )
 
 
-def _depending(event: Event[Any], again: Callable[[], None]) -> Iterator[Any]:
-    """The deliveries that cannot end before *event* has its answer; `again()` once there are more.
+def _depending(invocation: Invocation[Any], again: Callable[[], None]) -> Iterator[Any]:
+    """The deliveries that cannot end before *invocation* has its answer; `again()` once there are
+    more.
 
     Events and running sections, that is.
     """
-    for asker, answer in event.awaited():
+    for asker, answer in invocation.awaited():
         wakers = wakers_of(answer)
         if not wakers:
             when_awaited(answer, again)

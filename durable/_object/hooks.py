@@ -1,4 +1,5 @@
-"""What the hosts of one runtime tell, and to whom: the interface of an observer of hosts."""
+"""What the activations of one runtime tell, and to whom: the interface of an observer of
+activations."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from typing import Any, Protocol
 
 from durable._model.errors import DurableError
 
-from .events import Event
+from .invocation import Invocation
 from .live import LiveObject
 
 
@@ -16,23 +17,27 @@ class Hooks(Protocol):
     `Services.hooks` is None while nothing observes: what a call pays for it is this one comparison.
     """
 
-    def watch(self, host: LiveObject) -> None:
-        """*host* lives, and is to be told of."""
+    def watch(self, activation: LiveObject) -> None:
+        """*activation* lives, and is to be told of."""
 
-    def came(self, host: LiveObject, event: Event[Any]) -> None:
-        """*event* is for *host*, and has no place in line yet."""
+    def came(self, activation: LiveObject, invocation: Invocation[Any]) -> None:
+        """*invocation* is for *activation*, and has no place in line yet."""
 
-    def refused(self, host: LiveObject, event: Event[Any]) -> None:
+    def refused(self, activation: LiveObject, invocation: Invocation[Any]) -> None:
         """It was not let in; it has its answer."""
 
-    def ended(self, host: LiveObject, event: Event[Any], error: BaseException | None) -> None:
+    def ended(
+        self, activation: LiveObject, invocation: Invocation[Any], error: BaseException | None
+    ) -> None:
         """It has its answer, which is *error* if that is not None."""
 
-    def woken(self, host: LiveObject, duration_s: float) -> None:
+    def woken(self, activation: LiveObject, duration_s: float) -> None:
         """The constructor has run, and took so long."""
 
-    def broke(self, host: LiveObject, reason: DurableError, events: list[Event[Any]]) -> None:
-        """*host* was reset; *events* were under way, and have *reason* as their answer."""
+    def broke(
+        self, activation: LiveObject, reason: DurableError, invocations: list[Invocation[Any]]
+    ) -> None:
+        """*activation* was reset; *invocations* were under way, and end with *reason*."""
 
-    def evicted(self, host: LiveObject) -> None:
-        """*host* has left the memory."""
+    def evicted(self, activation: LiveObject) -> None:
+        """*activation* has left the memory."""

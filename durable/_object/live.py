@@ -1,4 +1,5 @@
-"""A live object, as those below its host see it: who delivers to it, and who is told of its end."""
+"""A live object, as those below its activation see it: who delivers to it, and who is told of its
+end."""
 
 from __future__ import annotations
 
@@ -6,13 +7,13 @@ import enum
 from collections.abc import Collection
 from typing import Any, Protocol
 
-from durable._engine.batch import Place
+from durable._engine.batch import ObjectHandle
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
 from durable._model.errors import DurableError
 from durable._model.ids import ObjectId
 
-from .tally import Tally
+from .counters import Counters
 
 
 class Phase(enum.Enum):
@@ -30,17 +31,17 @@ class Phase(enum.Enum):
 
 
 class LiveObject(Protocol):
-    """What an event knows of the object that it is for: implemented by `Host`."""
+    """What an event knows of the object that it is for: implemented by `Activation`."""
 
     id: ObjectId
     gate: InputGate[Any]
     output: OutputGate
-    place: Place
-    tally: Tally
+    handle: ObjectHandle
+    counters: Counters
     instance: Any
     phase: Phase
     cls: type
-    ties: int
+    pins: int
     services: Any  # `Services`, which knows of live objects
 
     def deliver(self, event: Any) -> None: ...
@@ -48,8 +49,8 @@ class LiveObject(Protocol):
     def give_up(self, event: Any, error: DurableError) -> None: ...
     @property
     def open(self) -> Collection[Any]: ...
-    def event_ended(self, event: Any, error: BaseException | None) -> None: ...
-    def untie(self) -> None: ...
+    def invocation_ended(self, event: Any, error: BaseException | None) -> None: ...
+    def unpin(self) -> None: ...
     def break_(self, reason: DurableError) -> None: ...
     @property
     def label(self) -> str: ...

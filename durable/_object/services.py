@@ -10,8 +10,8 @@ from attrs import define, field
 from durable._engine.batch import Batch
 from durable._engine.codec import Codec
 from durable._engine.read_thread import Reads
-from durable._gates.answers import Later
 from durable._gates.delivery import Delivery
+from durable._gates.futures import PendingAnswer
 from durable._loop.loop import Loop
 from durable._loop.timers import Timers
 from durable._model.clock import Clock
@@ -20,16 +20,16 @@ from durable._model.limits import Limits
 from durable._model.websocket import WebSocket
 from durable._storage.cache_budget import CacheBudget
 
+from .counters import Counters
 from .hooks import Hooks
 from .live import LiveObject
-from .tally import Tally
 
 T = TypeVar("T")
 
 
 @define(eq=False)
 class Services:
-    """The loop, the disk and the limits, as every host knows them."""
+    """The loop, the disk and the limits, as every activation knows them."""
 
     loop: Loop
     timers: Timers
@@ -39,7 +39,7 @@ class Services:
     reads: Reads
     submit: Callable[[Batch], None]
     next_number: Callable[[], int]
-    # Has a delivery served that was let in: of the crew.
+    # Has a delivery served that was let in: of the executor.
     start: Callable[[Delivery[Any]], None]
     # Calls back when all batches submitted so far are on disk or have failed.
     when_answered: Callable[[Callable[[], None]], None]
@@ -49,7 +49,7 @@ class Services:
     envs: dict[int, Any] = field(factory=dict)
     # Told what happens to the objects; None while nothing observes.
     hooks: Hooks | None = None
-    # The host that was called last.
+    # The activation that was called last.
     latest: LiveObject | None = None
     # Makes the instance of an object, and what it gets as `ctx`.
     construct: Callable[[Any], None] = field(init=False)
@@ -59,14 +59,14 @@ class Services:
     on_gone: list[Callable[[Any], None]] = field(factory=list, init=False)
     # What those above share, by kind: nothing here needs to know them.
     _shared: dict[type, object] = field(factory=dict, init=False)
-    # The one host of an object, made if there is none; set by the directory.
-    host_of: Callable[[ObjectId, type[Any], int], LiveObject] = field(init=False)
-    # Rings the alarm of a host now; set by the scheduler, for the test kit.
+    # The one activation of an object, made if there is none; set by the directory.
+    activation_of: Callable[[ObjectId, type[Any], int], LiveObject] = field(init=False)
+    # Rings the alarm of a activation now; set by the scheduler, for the test kit.
     ring_now: Callable[[Any], Awaitable[bool]] = field(init=False)
     # What objects have begun by wait_until, and which of them did; closing gives it time to end.
-    works: dict[Later[None], bytes] = field(factory=dict, init=False)
+    works: dict[PendingAnswer[None], bytes] = field(factory=dict, init=False)
     # What the objects of each class have done, by the class's number.
-    tallies: dict[int, Tally] = field(factory=dict, init=False)
+    counters_of_all: dict[int, Counters] = field(factory=dict, init=False)
     # False from the moment the runtime begins to close.
     is_open: bool = True
 
@@ -78,9 +78,9 @@ class Services:
         """What was shared of this kind."""
         return cast("T", self._shared[kind])
 
-    def tally_of(self, class_number: int, cls: type) -> Tally:
+    def counters_of(self, class_number: int, cls: type) -> Counters:
         """The counters of a class."""
-        tally = self.tallies.get(class_number)
-        if tally is None:
-            tally = self.tallies[class_number] = Tally(cls.__name__)
-        return tally
+        counters = self.counters_of_all.get(class_number)
+        if counters is None:
+            counters = self.counters_of_all[class_number] = Counters(cls.__name__)
+        return counters

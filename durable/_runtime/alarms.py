@@ -15,15 +15,15 @@ from functools import partial
 
 from attrs import define, field
 
-from durable._border.alarm import AlarmEvent, backoff_s
+from durable._border.alarm import AlarmInvocation, backoff_s
 from durable._engine.batch import Alarm, Batch, DueAlarm, Origin
-from durable._gates.answers import wait_done, when_done
 from durable._gates.delivery import CURRENT
+from durable._gates.futures import wait_done, when_done
 from durable._lmdb.environment import Environment
 from durable._loop.timers import Timer
 from durable._model.errors import DurableError
 from durable._model.log import log
-from durable._object.host import Host
+from durable._object.activation import Activation
 from durable._object.services import Services
 
 from .class_table import ClassTable
@@ -68,7 +68,7 @@ class Alarms:
     services: Services
     environment: Environment
     classes: ClassTable
-    _ringing: dict[Key, AlarmEvent] = field(factory=dict, init=False)
+    _ringing: dict[Key, AlarmInvocation] = field(factory=dict, init=False)
     # Alarms that failed for no fault of their object's: how often in a row, and not before when.
     _uncounted: dict[Key, tuple[int, float]] = field(factory=dict, init=False)
     _forget_clock: Callable[[], None] | None = field(default=None, init=False)
@@ -183,47 +183,49 @@ class Alarms:
         if key in self._ringing or (failures and not_before_s > self.services.clock.steady()):
             return True
         entry = self.classes[due.class_number]
-        host = entry.host_of_base(due.base)
-        alarm = host.shelf.alarm
+        activation = entry.activation_of_base(due.base)
+        alarm = activation.storage.alarm
         if alarm is None or self._delay_s(alarm.due_us) > 0:
             return False  # it was just deleted or put off; the index will hear of it
         if hasattr(entry.cls, "alarm"):
-            self._start(key, host, alarm)
+            self._start(key, activation, alarm)
         else:
-            self._drop(host, alarm)
+            self._drop(activation, alarm)
         return True
 
-    def _drop(self, host: Host, alarm: Alarm) -> None:
+    def _drop(self, activation: Activation, alarm: Alarm) -> None:
         log.warning(
             "Attempted to run a scheduled alarm without a handler, did you remember to define an "
             "alarm() method? The alarm of %s was deleted",
-            host.label,
+            activation.label,
         )
-        host.shelf.amend_alarm(alarm, None)
+        activation.storage.amend_alarm(alarm, None)
 
-    async def ring_now(self, host: Host) -> bool:
-        """Ring the alarm of *host* whatever its time; answers whether there was one."""
-        alarm = host.shelf.alarm
+    async def ring_now(self, activation: Activation) -> bool:
+        """Ring the alarm of *activation* whatever its time; answers whether there was one."""
+        alarm = activation.storage.alarm
         if alarm is None:
             return False
-        key = (host.place.class_number, host.place.base)
+        key = (activation.handle.class_number, activation.handle.base)
         event = self._ringing.get(key)
         if event is None:
-            event = self._start(key, host, alarm, is_forced=True)
+            event = self._start(key, activation, alarm, is_forced=True)
         await wait_done(event)
         return True
 
-    def _start(self, key: Key, host: Host, alarm: Alarm, *, is_forced: bool = False) -> AlarmEvent:
+    def _start(
+        self, key: Key, activation: Activation, alarm: Alarm, *, is_forced: bool = False
+    ) -> AlarmInvocation:
         context = copy_context()
         context.run(CURRENT.set, None)
-        event = AlarmEvent(host, alarm, context)
+        event = AlarmInvocation(activation, alarm, context)
         event.is_forced = is_forced
         self._ringing[key] = event
         when_done(event, partial(self._ended, key, event))
-        host.deliver(event)
+        activation.deliver(event)
         return event
 
-    def _ended(self, key: Key, event: AlarmEvent) -> None:
+    def _ended(self, key: Key, event: AlarmInvocation) -> None:
         """The ringing is over, and what follows from it is stored; or its object broke."""
         del self._ringing[key]
         if event.error is None:
@@ -236,12 +238,12 @@ class Alarms:
                 self._put_off(key)
         self.ask()
 
-    def _broke(self, key: Key, event: AlarmEvent) -> None:
+    def _broke(self, key: Key, event: AlarmInvocation) -> None:
         if event.is_own_fault:
             # The count is stored by a new incarnation, since the old one writes no more.
             self._uncounted.pop(key, None)
-            host = self.classes[key[0]].host_of_base(key[1])
-            host.when_open(lambda: host.shelf.amend_alarm(event.alarm, event.retry()))
+            activation = self.classes[key[0]].activation_of_base(key[1])
+            activation.when_open(lambda: activation.storage.amend_alarm(event.alarm, event.retry()))
             return
         self._put_off(key)
 

@@ -16,7 +16,7 @@ from durable._engine.catalog import ClassRecord
 from durable._gates.delivery import CURRENT
 from durable._model.errors import RuntimeClosed, WrongLoop
 from durable._model.ids import IdFactory, ObjectId
-from durable._object.host import Host
+from durable._object.activation import Activation
 
 from .directory import Directory
 
@@ -35,13 +35,13 @@ class ClassEntry(Generic[T]):
     def __attrs_post_init__(self) -> None:
         self.ids = IdFactory(self.record.unique_key)
 
-    def host_of(self, object_id: ObjectId) -> Host:
-        """The host of one of its objects."""
-        return self.directory.host_of(object_id, self.cls, self.record.number)
+    def activation_of(self, object_id: ObjectId) -> Activation:
+        """The activation of one of its objects."""
+        return self.directory.activation_of(object_id, self.cls, self.record.number)
 
-    def host_of_base(self, base: bytes) -> Host:
-        """The host of an object that the store knows by its base."""
-        return self.host_of(self.ids.from_base(base))
+    def activation_of_base(self, base: bytes) -> Activation:
+        """The activation of an object that the store knows by its base."""
+        return self.activation_of(self.ids.from_base(base))
 
     def check_open(self) -> None:
         """Raise if calls cannot be made now, or from here."""

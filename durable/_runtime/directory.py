@@ -1,8 +1,8 @@
 """The directory: which objects are live, and which of them are to go.
 
-At most one host of an id is in it. A host that broke with writes still on their way to the disk has
-a successor that waits for them, since it would read the disk too early; and for what its code does
-to clean up behind itself.
+At most one activation of an id is in it. A activation that broke with writes still on their way
+to the disk has a successor that waits for them, since it would read the disk too early; and for
+what its code does to clean up behind itself.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from functools import partial
 from attrs import define, field
 
 from durable._border.durable_object import DurableObject
-from durable._engine.batch import Place
+from durable._engine.batch import ObjectHandle
 from durable._gates.ending import Ending
 from durable._lmdb.environment import Environment
 from durable._model.ids import BASE_SIZE, ObjectId, name_to_keep
-from durable._object.host import Host
+from durable._object.activation import Activation
 from durable._object.services import Services
 
 # When there are too many live objects, this part of them goes at once: finding the least recently
@@ -30,7 +30,7 @@ ROOM_LOOKED_FOR_S = 1.0
 
 @define
 class _Unsettled:
-    """What an object's broken hosts have left behind."""
+    """What an object's broken activations have left behind."""
 
     # How many things are to end yet.
     count: int = 0
@@ -40,82 +40,86 @@ class _Unsettled:
 
 @define(eq=False)
 class Directory:
-    """Finds the host of an object, and makes it when there is none. Nothing here suspends."""
+    """Finds the activation of an object, and makes it when there is none. Nothing here suspends."""
 
     services: Services
     environment: Environment
-    host_class: type[Host] = Host
-    _hosts: dict[bytes, Host] = field(factory=dict, init=False)
+    activation_class: type[Activation] = Activation
+    _activations: dict[bytes, Activation] = field(factory=dict, init=False)
     # With so many, or at that time of the steady clock, another look for idle objects is due.
     _room_wanted_at: int = field(default=0, init=False)
     _room_wanted_s: float = field(default=0.0, init=False)
-    # Objects whose broken hosts left something behind, and what is to begin after it.
+    # Objects whose broken activations left something behind, and what is to begin after it.
     _unsettled: dict[bytes, _Unsettled] = field(factory=dict, init=False)
-    # Those of hosts that broke, and whose code has not ended yet.
+    # Those of activations that broke, and whose code has not ended yet.
     endings: set[Ending] = field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.services.on_gone.append(self._forget)
-        self.services.host_of = self.host_of
+        self.services.activation_of = self.activation_of
 
-    def host_of(self, object_id: ObjectId, cls: type[DurableObject], class_number: int) -> Host:
-        """The one host of *object_id*."""
-        host = self._hosts.get(object_id.raw)
-        if host is not None:
+    def activation_of(
+        self, object_id: ObjectId, cls: type[DurableObject], class_number: int
+    ) -> Activation:
+        """The one activation of *object_id*."""
+        activation = self._activations.get(object_id.raw)
+        if activation is not None:
             if object_id.name is not None:
-                host.learn_name(object_id.name)
-            return host
-        if len(self._hosts) >= self.services.limits.live_objects_max:
+                activation.learn_name(object_id.name)
+            return activation
+        if len(self._activations) >= self.services.limits.live_objects_max:
             self._make_room_if_due()
-        place = self._place(object_id, class_number)
-        host = self.host_class(object_id, cls, self.services, place)
-        self._hosts[object_id.raw] = host
+        handle = self._handle(object_id, class_number)
+        activation = self.activation_class(object_id, cls, self.services, handle)
+        self._activations[object_id.raw] = activation
         if self.services.hooks is not None:
-            self.services.hooks.watch(host)
+            self.services.hooks.watch(activation)
         unsettled = self._unsettled.get(object_id.raw)
         if unsettled is not None:
-            host.gate.hold()
-            host.begins_later = []
-            unsettled.begins.append(partial(self._open, host, class_number))
-        self._watch_idle(host, self.services.limits.idle_s_max)
-        return host
+            activation.gate.hold()
+            activation.begins_later = []
+            unsettled.begins.append(partial(self._open, activation, class_number))
+        self._watch_idle(activation, self.services.limits.idle_s_max)
+        return activation
 
-    def live(self, object_id: ObjectId) -> Host | None:
-        """The host of *object_id*, if it is in memory."""
-        return self._hosts.get(object_id.raw)
+    def live(self, object_id: ObjectId) -> Activation | None:
+        """The activation of *object_id*, if it is in memory."""
+        return self._activations.get(object_id.raw)
 
-    def __iter__(self) -> Iterator[Host]:
-        return iter(list(self._hosts.values()))
+    def __iter__(self) -> Iterator[Activation]:
+        return iter(list(self._activations.values()))
 
     def __len__(self) -> int:
-        return len(self._hosts)
+        return len(self._activations)
 
-    def _place(self, object_id: ObjectId, class_number: int) -> Place:
+    def _handle(self, object_id: ObjectId, class_number: int) -> ObjectHandle:
         base = object_id.raw[:BASE_SIZE]
         record = self.environment.find(class_number, base)
         name = name_to_keep(object_id.name)
         if record is None:
-            return Place(class_number, base, 0, name, None, None)
+            return ObjectHandle(class_number, base, 0, name, None, None)
         if record.name is not None:
             name = record.name
-        return Place(class_number, base, record.number, name, record.created_us, record.alarm)
+        return ObjectHandle(
+            class_number, base, record.number, name, record.created_us, record.alarm
+        )
 
-    def _open(self, host: Host, class_number: int) -> None:
-        """What was on its way when the host was made has come to its end: begin."""
-        if host.phase.is_over:
+    def _open(self, activation: Activation, class_number: int) -> None:
+        """What was on its way when the activation was made has come to its end: begin."""
+        if activation.phase.is_over:
             return  # it broke, or was evicted, before it began
-        host.begin_at(self._place(host.id, class_number))
-        host.gate.release()
+        activation.begin_at(self._handle(activation.id, class_number))
+        activation.gate.release()
 
-    def _forget(self, host: Host) -> None:
-        raw = host.id.raw
-        if self._hosts.get(raw) is host:
-            del self._hosts[raw]
-        if host.output.in_flight:
+    def _forget(self, activation: Activation) -> None:
+        raw = activation.id.raw
+        if self._activations.get(raw) is activation:
+            del self._activations[raw]
+        if activation.output.in_flight:
             self._expect(raw)
-            self.services.when_answered(partial(self._answered, raw, host))
-        ending = host.gate.ending
-        if ending is not None and host.gate.running:
+            self.services.when_answered(partial(self._answered, raw, activation))
+        ending = activation.gate.ending
+        if ending is not None and activation.gate.running:
             self._expect(raw)
             self.endings.add(ending)
             ending.when_over(partial(self._ended, raw, ending))
@@ -123,9 +127,9 @@ class Directory:
     def _expect(self, raw: bytes) -> None:
         self._unsettled.setdefault(raw, _Unsettled()).count += 1
 
-    def _answered(self, raw: bytes, host: Host) -> None:
-        if host.shelf.buffer.is_leaving:  # and was not on its way when this was asked
-            self.services.when_answered(partial(self._answered, raw, host))
+    def _answered(self, raw: bytes, activation: Activation) -> None:
+        if activation.storage.buffer.is_leaving:  # and was not on its way when this was asked
+            self.services.when_answered(partial(self._answered, raw, activation))
         else:
             self._settled(raw)
 
@@ -143,39 +147,41 @@ class Directory:
 
     # Who goes
 
-    def _watch_idle(self, host: Host, delay_s: float) -> None:
-        host.idle_timer = self.services.timers.call_later(
-            delay_s, partial(self._evict_if_idle, host)
+    def _watch_idle(self, activation: Activation, delay_s: float) -> None:
+        activation.idle_timer = self.services.timers.call_later(
+            delay_s, partial(self._evict_if_idle, activation)
         )
 
-    def _evict_if_idle(self, host: Host) -> None:
-        if host.phase.is_over:
+    def _evict_if_idle(self, activation: Activation) -> None:
+        if activation.phase.is_over:
             return
         limit_s = self.services.limits.idle_s_max
-        if not host.is_idle:
-            self._watch_idle(host, limit_s)
+        if not activation.is_idle:
+            self._watch_idle(activation, limit_s)
             return
-        left_s = host.idle_since_s + limit_s - self.services.clock.steady()
+        left_s = activation.idle_since_s + limit_s - self.services.clock.steady()
         if left_s > 0:
-            self._watch_idle(host, left_s)
+            self._watch_idle(activation, left_s)
         else:
-            host.evict()
+            activation.evict()
 
     def _make_room_if_due(self) -> None:
         """Look for idle objects, though not for each new object: where all are busy, the next pass
         over them is due when there are more by a part of them, or some time has passed."""
         now_s = self.services.clock.steady()
-        if len(self._hosts) < self._room_wanted_at and now_s < self._room_wanted_s:
+        if len(self._activations) < self._room_wanted_at and now_s < self._room_wanted_s:
             return
         self._make_room()
-        is_full = len(self._hosts) >= self.services.limits.live_objects_max
-        step = max(1, int(len(self._hosts) * EVICTED_AT_ONCE)) if is_full else 0
-        self._room_wanted_at = len(self._hosts) + step
+        is_full = len(self._activations) >= self.services.limits.live_objects_max
+        step = max(1, int(len(self._activations) * EVICTED_AT_ONCE)) if is_full else 0
+        self._room_wanted_at = len(self._activations) + step
         self._room_wanted_s = now_s + ROOM_LOOKED_FOR_S
 
     def _make_room(self) -> None:
         """Evict the least recently used of the idle objects."""
-        idle = [host for host in self._hosts.values() if host.is_idle]
-        count = max(1, int(len(self._hosts) * EVICTED_AT_ONCE))
-        for host in heapq.nsmallest(count, idle, key=lambda host: host.idle_since_s):
-            host.evict()
+        idle = [activation for activation in self._activations.values() if activation.is_idle]
+        count = max(1, int(len(self._activations) * EVICTED_AT_ONCE))
+        for activation in heapq.nsmallest(
+            count, idle, key=lambda activation: activation.idle_since_s
+        ):
+            activation.evict()

@@ -19,14 +19,14 @@ from attrs import frozen
 
 from durable._border.durable_object import construct
 from durable._border.sockets import SocketTable
-from durable._deploy.programs import Program, Settled, settle
-from durable._engine.batch import Batch, Callbacks, Place, Unchanged
+from durable._deploy.programs import Deployment, Program, resolve
+from durable._engine.batch import Batch, Callbacks, ObjectHandle, Unchanged
 from durable._engine.codec import Codec
 from durable._engine.committer import Committer
 from durable._engine.read_thread import Reads
-from durable._gates.answers import Later, wait_done
-from durable._gates.crew import Crew
 from durable._gates.delivery import gate_task
+from durable._gates.executor import Executor
+from durable._gates.futures import PendingAnswer, wait_done
 from durable._lmdb.environment import Environment
 from durable._lmdb.scratch import ScratchEnvironment
 from durable._loop import task_starts
@@ -37,16 +37,16 @@ from durable._model.clock import Clock
 from durable._model.errors import RuntimeClosed
 from durable._model.limits import Limits
 from durable._model.observer import Observer
-from durable._object.host import Host
+from durable._object.activation import Activation
 from durable._object.services import Services
 from durable._storage.cache_budget import CacheBudget
-from durable._watch.debug import WatchedHost
+from durable._watch.debug import WatchedActivation
 from durable._watch.observed import Observers
 
 from .alarms import Alarms
 from .class_table import ClassTable
 from .commits import Commits
-from .desk import Desk
+from .control_server import ControlServer
 from .directory import Directory
 from .env import Env
 from .runtime import Runtime
@@ -90,7 +90,7 @@ class OpenStore:
         self._path = path
         self._faults = faults
         self._operate = options.operate
-        self._desk: Desk | None = None
+        self._control_server: ControlServer | None = None
         # Batches that go to the committer together, in a round of the loop that is soon to come.
         self._gathered: list[Batch] = []
         self._rounds_left = 0
@@ -104,7 +104,7 @@ class OpenStore:
             else Environment.open(path, clock=clock)
         )
         self._loop: Loop = make_loop(backend)
-        self._crew = Crew(self._loop)
+        self._executor = Executor(self._loop)
         self._timers = Timers(clock)
         self._observers = Observers(clock)
         self._commits = Commits(
@@ -135,7 +135,7 @@ class OpenStore:
             reads=self._reads,
             submit=self._submit,
             next_number=self._environment.next_number,
-            start=self._crew.start,
+            start=self._executor.start,
             when_answered=self._when_answered,
             budget=CacheBudget(limits.cache_bytes_max),
         )
@@ -144,8 +144,8 @@ class OpenStore:
         self._services.construct = construct
         if options.observer is not None:
             self._observers.add(options.observer, ())
-        host_class = WatchedHost if options.debug else Host
-        self._directory = Directory(self._services, self._environment, host_class)
+        activation_class = WatchedActivation if options.debug else Activation
+        self._directory = Directory(self._services, self._environment, activation_class)
         # After the directory, which forgets an object before its sockets are told.
         self._sockets = SocketTable(self._services)
         self._classes = ClassTable()
@@ -159,17 +159,17 @@ class OpenStore:
         await self._loop.open()
         self._loop.keep_running(self._timers.run, "durable timers")
         try:
-            settled = settle(self._environment.catalog(), programs)
-            if settled.after != settled.before:
-                self._environment.change_classes(settled.before, settled.after)
+            deployment = resolve(self._environment.catalog(), programs)
+            if deployment.after != deployment.before:
+                self._environment.change_classes(deployment.before, deployment.after)
         except BaseException:
             await self.close()
             raise
         # Not before: it looks for garbage when it starts, and a deleted class leaves some.
         self._committer.start()
-        return self._runtime(programs, settled)
+        return self._runtime(programs, deployment)
 
-    def _runtime(self, programs: Sequence[Program], settled: Settled) -> Runtime:
+    def _runtime(self, programs: Sequence[Program], deployment: Deployment) -> Runtime:
         opened = programs[-1]
         runtime = Runtime(
             self._path,
@@ -183,18 +183,20 @@ class OpenStore:
             self._commits,
         )
         if self._operate:
-            self._desk = Desk(self._path, runtime, self._clock, self._loop.call_soon_threadsafe)
+            self._control_server = ControlServer(
+                self._path, runtime, self._clock, self._loop.call_soon_threadsafe
+            )
         namespace_of = {
             number: runtime.add_class(record, cls)
-            for number, (record, cls) in settled.classes.items()
+            for number, (record, cls) in deployment.classes.items()
         }
         for program in programs:
             namespaces = {
                 name: namespace_of[number]
-                for name, number in settled.bindings[program.script].items()
+                for name, number in deployment.bindings[program.script].items()
             }
             env = self._services.env = Env({**namespaces, **program.vars})
-            for record, _ in settled.classes.values():
+            for record, _ in deployment.classes.values():
                 if record.script == program.script:
                     self._services.envs[record.number] = env
         return runtime
@@ -210,12 +212,12 @@ class OpenStore:
 
     async def stop(self) -> None:
         """Let deliveries end, then cancel them; commit what they wrote; leave nothing behind."""
-        if self._desk is not None:
-            self._desk.close()
+        if self._control_server is not None:
+            self._control_server.close()
         self._services.is_open = False
-        for host in self._directory:
-            if isinstance(host, WatchedHost):
-                host.tell_unawaited()
+        for activation in self._directory:
+            if isinstance(activation, WatchedActivation):
+                activation.tell_unawaited()
         self._alarms.close()
         self._unwatch()
         with anyio.move_on_after(self._limits.shutdown_s_max):
@@ -223,13 +225,13 @@ class OpenStore:
                 for answer in unfinished:
                     await wait_done(answer)
         await self._cancel_what_runs()
-        for host in self._directory:
-            host.finish_turns()
+        for activation in self._directory:
+            activation.finish_turns()
         self._submit_gathered()
         await anyio.to_thread.run_sync(self._committer.stop)
         await self._wait_reported()
-        for host in self._directory:
-            host.break_(RuntimeClosed("the runtime was closed while the call was under way"))
+        for activation in self._directory:
+            activation.break_(RuntimeClosed("the runtime was closed while the call was under way"))
         for sockets in self._sockets:
             sockets.disconnect_all()
         while self._directory.endings:  # each for a bounded time
@@ -256,11 +258,11 @@ class OpenStore:
         )
         self._is_let_go = True
         self._services.is_open = False
-        if self._desk is not None:
-            self._desk.close()
+        if self._control_server is not None:
+            self._control_server.close()
         self._unwatch()
-        for host in self._directory:
-            host.finish_turns()
+        for activation in self._directory:
+            activation.finish_turns()
         self._submit_gathered()
         self._committer.stop()
         with suppress(RuntimeError, KeyError):  # it may have gone with the loop
@@ -268,9 +270,14 @@ class OpenStore:
         self._reads.close()
         self._environment.close()
 
-    def _unfinished(self) -> list[Later[Any]]:
+    def _unfinished(self) -> list[PendingAnswer[Any]]:
         """The deliveries that run, and the work that objects have begun by wait_until."""
-        events = [event for host in self._directory for event in host.open if event.is_waited_for]
+        events = [
+            event
+            for activation in self._directory
+            for event in activation.open
+            if event.is_waited_for
+        ]
         sockets = self._sockets.of_objects
         # Work that reads sockets ends with them, and they end with the runtime.
         reading = {raw for raw, of_object in sockets.items() if of_object.are_read}
@@ -278,18 +285,20 @@ class OpenStore:
         return [*events, *works]
 
     async def _cancel_what_runs(self) -> None:
-        tasks = {task for host in self._directory for task in host.gate.running}
+        tasks = {task for activation in self._directory for task in activation.gate.running}
         if not tasks:
             return
         for task in tasks:
             task.cancel()
         with anyio.move_on_after(CLEAN_UP_S_MAX):
-            while any(tasks.intersection(host.gate.running) for host in self._directory):
+            while any(
+                tasks.intersection(activation.gate.running) for activation in self._directory
+            ):
                 await anyio.sleep(0.001)
 
     def _submit(self, batch: Batch) -> None:
         is_first = not (self._gathered or self._committer.waiting)
-        if is_first and not batch.more_follows and not self._crew.is_busy:
+        if is_first and not batch.more_follows and not self._executor.is_busy:
             self._pass_on(batch)
             return
         # More is written in this round, or was. The committer, woken for this one batch, would
@@ -332,13 +341,13 @@ class OpenStore:
 
     def _when_answered(self, callback: Any) -> None:
         """An empty batch comes back when all before it have."""
-        place = Place(0, b"", 0, None, None, None)
+        handle = ObjectHandle(0, b"", 0, None, None, None)
         self._submit_gathered()
         # Once the committer is stopped no successor begins any more, and nobody is to be told.
         with suppress(RuntimeClosed):
             self._committer.submit(
                 Batch(
-                    place=place,
+                    handle=handle,
                     wipe=False,
                     puts={},
                     alarm=Unchanged.UNCHANGED,

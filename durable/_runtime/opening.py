@@ -21,7 +21,7 @@ from durable._model.errors import StoreInUse
 from durable._model.limits import Limits
 from durable._model.observer import Observer
 
-from .desk import wants_desk
+from .control_server import wants_control_socket
 from .open_store import OpenStore, Options, let_go_of_left
 from .runtime import Runtime, two_of_one_name
 
@@ -64,7 +64,7 @@ class _Opening:
             reads,
             observer=observer,
             # The socket in the folder is the owner's.
-            operate=not scratch and (wants_desk() if operate is None else operate),
+            operate=not scratch and (wants_control_socket() if operate is None else operate),
             scratch=scratch,
             debug=debug,
         )

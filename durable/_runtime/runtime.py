@@ -95,9 +95,9 @@ class Runtime:
         """How many wait for each of the objects that have a queue, with the names of class and
         object; not for users."""
         return {
-            str(host.id): (host.gate.queued, host.cls.__name__, host.name)
-            for host in self._directory
-            if host.gate.queued
+            str(activation.id): (activation.gate.queued, activation.cls.__name__, activation.name)
+            for activation in self._directory
+            if activation.gate.queued
         }
 
     def classes(self) -> list[type[DurableObject]]:
@@ -159,9 +159,9 @@ class Runtime:
         self._namespaces[new] = self._namespaces.pop(old)
         for entry in replaced:
             entry.cls = new
-        for host in self._directory:
-            if host.cls is old:
-                host.break_(ObjectReset(CODE_UPDATED))
+        for activation in self._directory:
+            if activation.cls is old:
+                activation.break_(ObjectReset(CODE_UPDATED))
         for sockets in self._services.find(SocketTable):
             if sockets.cls is old:  # of an object that is not in memory
                 sockets.disconnect_all()

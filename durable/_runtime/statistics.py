@@ -14,7 +14,7 @@ from attrs import frozen
 from durable._border.sockets import SocketTable
 from durable._gates.burial import buried_in
 from durable._lmdb.backup import Measures
-from durable._object.host import Host
+from durable._object.activation import Activation
 from durable._object.services import Services
 
 from .commits import Commits
@@ -69,7 +69,7 @@ class Statistics:
 
 def statistics_of(
     services: Services,
-    hosts: Iterable[Host],
+    activations: Iterable[Activation],
     commits: Commits,
     batches_waiting: int,
     store: Measures,
@@ -77,11 +77,11 @@ def statistics_of(
     live: Counter[int] = Counter()
     opened: Counter[int] = Counter()
     queued: Counter[int] = Counter()
-    for host in hosts:
-        number = host.place.class_number
+    for activation in activations:
+        number = activation.handle.class_number
         live[number] += 1
-        opened[number] += len(host.open)
-        queued[number] += host.gate.queued
+        opened[number] += len(activation.open)
+        queued[number] += activation.gate.queued
     return Statistics(
         live_objects=live.total(),
         open_deliveries=opened.total(),
@@ -96,19 +96,19 @@ def statistics_of(
         store=store,
         classes=tuple(
             ClassStatistics(
-                class_name=tally.class_name,
+                class_name=counters.class_name,
                 live_objects=live[number],
                 open_deliveries=opened[number],
                 queued_deliveries=queued[number],
-                deliveries=tally.deliveries,
-                subrequests=tally.subrequests,
-                errors=tally.errors,
-                overloaded=tally.overloaded,
-                alarms=tally.alarms,
-                woken=tally.woken,
-                evicted=tally.evicted,
-                broken=tally.broken,
+                deliveries=counters.deliveries,
+                subrequests=counters.subrequests,
+                errors=counters.errors,
+                overloaded=counters.overloaded,
+                alarms=counters.alarms,
+                woken=counters.woken,
+                evicted=counters.evicted,
+                broken=counters.broken,
             )
-            for number, tally in sorted(services.tallies.copy().items())
+            for number, counters in sorted(services.counters_of_all.copy().items())
         ),
     )

@@ -15,18 +15,18 @@ from typing import Any, Generic, TypeVar, cast
 
 from yarl import URL
 
-from durable._border.bodies import Fetch, OneTime, detach_body, export_response
+from durable._border.bodies import FetchCall, OneTime, detach_body, export_response
 from durable._border.by_reference import ByReference
 from durable._border.durable_object import HANDLERS, DurableObject, rpc_method
 from durable._border.rpc import copy_arguments, export_value, send
 from durable._border.streams import Channel, Stream, Streaming, end_with
-from durable._gates.answers import Answer
 from durable._gates.delivery import CURRENT
+from durable._gates.futures import Answer
 from durable._model.errors import NoSuchMethod
 from durable._model.ids import ObjectId
 from durable._model.messages import Redirect, Request, Response
-from durable._object.events import Call, itself
-from durable._object.host import Host, sender_host
+from durable._object.activation import Activation, sending_activation
+from durable._object.invocation import MethodCall, itself
 from durable._object.live import Phase
 
 from .class_table import ClassEntry
@@ -45,13 +45,13 @@ class Stub(ByReference, Generic[T]):
     is no public method raises NoSuchMethod at once.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_entry", "_host", "id")
+    __slots__ = ("__dict__", "__weakref__", "_entry", "_activation", "id")
 
     id: ObjectId
 
     def __init__(self, entry: ClassEntry[T], object_id: ObjectId) -> None:
         self._entry = entry
-        self._host: Host | None = None
+        self._activation: Activation | None = None
         self.id = object_id
 
     @property
@@ -79,28 +79,32 @@ class Stub(ByReference, Generic[T]):
         Raises TypeError or ValueError, at the call, for what no request can be, and for one whose
         body was read.
         """
-        host = self._reach()
+        activation = self._reach()
         sent = Request(request, method=method, headers=headers, body=body, redirect=redirect)
-        return self._send(host, sent)
+        return self._send(activation, sent)
 
-    def _send(self, host: Host, request: Request) -> Fetch:
-        detach_body(request, host.services, sender_host())
-        event = Fetch(host, itself, copy_context(), "fetch", CURRENT.get(), export_response)
-        event.stub = self
-        event.request = request
+    def _send(self, activation: Activation, request: Request) -> FetchCall:
+        detach_body(request, activation.services, sending_activation())
+        invocation = FetchCall(
+            activation, itself, copy_context(), "fetch", CURRENT.get(), export_response
+        )
+        invocation.stub = self
+        invocation.request = request
         content = request._content
-        event.content = content if content is None or type(content) is bytes else OneTime.STREAM
-        event.redirect = request.redirect
+        invocation.content = (
+            content if content is None or type(content) is bytes else OneTime.STREAM
+        )
+        invocation.redirect = request.redirect
         request.redirect = "manual"
-        event.size = request._size
-        send(event)
-        return event
+        invocation.size = request._size
+        send(invocation)
+        return invocation
 
-    def _send_on(self, request: Request, hops: int) -> Fetch:
+    def _send_on(self, request: Request, hops: int) -> FetchCall:
         """Follow a redirect."""
-        event = self._send(self._reach(), request)
-        event.hops = hops
-        return event
+        invocation = self._send(self._reach(), request)
+        invocation.hops = hops
+        return invocation
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         cls = self._entry.cls
@@ -114,46 +118,50 @@ class Stub(ByReference, Generic[T]):
         return method
 
     def _call(self, name: str, /, *args: Any, **kwargs: Any) -> Answer[Any]:
-        host = self._host
+        activation = self._activation
         if (
-            host is None
-            or host.phase is Phase.EVICTED
-            or not host.services.is_open
-            or not host.services.loop.is_here()
+            activation is None
+            or activation.phase is Phase.EVICTED
+            or not activation.services.is_open
+            or not activation.services.loop.is_here()
         ):
-            host = self._reach()
+            activation = self._reach()
         if args or kwargs:
-            args, kwargs = copy_arguments(host.services, args, kwargs)
-        # Not Call[Any](...): typing would be a tenth of the call.
-        event: Call[Any] = Call(host, itself, copy_context(), name, CURRENT.get(), export_value)
+            args, kwargs = copy_arguments(activation.services, args, kwargs)
+        # Not MethodCall[Any](...): typing would be a tenth of the call.
+        invocation: MethodCall[Any] = MethodCall(
+            activation, itself, copy_context(), name, CURRENT.get(), export_value
+        )
         if args or kwargs:
-            event.payload = (args, kwargs)
-        send(event)
-        return event
+            invocation.payload = (args, kwargs)
+        send(invocation)
+        return invocation
 
     def _stream(self, name: str, /, *args: Any, **kwargs: Any) -> Stream[Any]:
-        host = self._reach()
-        args, kwargs = copy_arguments(host.services, args, kwargs)
-        channel = Channel(host.services.loop)
+        activation = self._reach()
+        args, kwargs = copy_arguments(activation.services, args, kwargs)
+        channel = Channel(activation.services.loop)
 
         def run() -> Any:
-            items = getattr(event.host.instance, name)(*args, **kwargs)
-            return channel.pump(items, partial(export_value, cast("Host", event.host)), event)
+            items = getattr(invocation.activation.instance, name)(*args, **kwargs)
+            return channel.pump(
+                items, partial(export_value, cast("Activation", invocation.activation)), invocation
+            )
 
-        event = Streaming(host, run, copy_context(), name, CURRENT.get())
-        event.channel = channel
-        event.is_waited_for = False
-        end_with(channel, event)
-        send(event)
+        invocation = Streaming(activation, run, copy_context(), name, CURRENT.get())
+        invocation.channel = channel
+        invocation.is_waited_for = False
+        end_with(channel, invocation)
+        send(invocation)
         return Stream(channel)
 
-    def _reach(self) -> Host:
-        """The host to call: the one reached before, unless it was evicted."""
+    def _reach(self) -> Activation:
+        """The activation to call: the one reached before, unless it was evicted."""
         self._entry.check_open()
-        host = self._host
-        if host is None or host.phase is Phase.EVICTED:
-            host = self._host = self._entry.host_of(self.id)
-        return host
+        activation = self._activation
+        if activation is None or activation.phase is Phase.EVICTED:
+            activation = self._activation = self._entry.activation_of(self.id)
+        return activation
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Stub) and self.id == other.id

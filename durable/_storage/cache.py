@@ -1,8 +1,8 @@
 """The cache of one object: encoded values by key, and what is known about the rest.
 
 An entry is bytes, or None for a key that is known to be absent. A key with no entry is absent too
-if it lies in a known span, else nothing is known about it. Entries that are not yet durable are
-dirty: they override what the disk says and are never given up.
+if it lies in a known key_range, else nothing is known about it. Entries that are not yet durable
+are dirty: they override what the disk says and are never given up.
 
 Rule: what the cache says is the truth at this moment. It may forget, it may not be wrong.
 """
@@ -17,11 +17,11 @@ from typing import Final, Literal
 from attrs import define, field
 
 from .cache_budget import CacheBudget
-from .spans import (
+from .key_ranges import (
     EVERYTHING,
     NOTHING,
-    Span,
-    Spans,
+    KeyRange,
+    KeyRanges,
     lowest,
     span_below,
     span_of,
@@ -29,7 +29,7 @@ from .spans import (
     without_keys,
 )
 
-ENTRY_SIZE: Final = 120  # bytes that an entry or a span takes beside its key and value
+ENTRY_SIZE: Final = 120  # bytes that an entry or a key_range takes beside its key and value
 UNSEALED: Final = 1 << 62  # the batch number of a write that has none yet
 _FEW = 8
 
@@ -50,10 +50,10 @@ class Cache:
     """What one object has in memory of what it remembers. Nothing here suspends or reads."""
 
     budget: CacheBudget
-    spans: Spans
+    key_ranges: KeyRanges
     # The disk holds nothing of this object, and nothing is on its way there: whatever has no entry
     # is absent, and there is nothing to ask.
-    is_whole: bool
+    is_complete: bool
     entries: dict[str, Known] = field(factory=dict, init=False)
     # Of each dirty key, the batch in which its last write is.
     dirty: dict[str, int] | None = field(default=None, init=False)
@@ -69,23 +69,23 @@ class Cache:
     def lookup(self, key: str) -> Known | Literal[Unknown.UNKNOWN]:
         # Not by an exception: those cost more than the rest of a miss.
         value = self.entries.get(key, UNKNOWN)
-        if value is UNKNOWN and self.spans and span_of(self.spans, key) is not None:
+        if value is UNKNOWN and self.key_ranges and span_of(self.key_ranges, key) is not None:
             return None
         return value
 
     def select(
-        self, span: Span, *, reverse: bool, limit: int | None
+        self, key_range: KeyRange, *, reverse: bool, limit: int | None
     ) -> list[tuple[str, bytes]] | None:
-        """What is stored in *span*, in order, cut at *limit*; None: not all of it is known."""
-        lower, upper = span
-        known = span_below(self.spans, upper) if reverse else span_of(self.spans, lower)
+        """What is stored in *key_range*, in order, cut at *limit*; None: not all of it is known."""
+        lower, upper = key_range
+        known = span_below(self.key_ranges, upper) if reverse else span_of(self.key_ranges, lower)
         if known is None:
             return None
         if reverse:
             lower = max(lower, known[0])
         else:
             upper = lowest(upper, known[1])
-        is_all = (lower, upper) == span
+        is_all = (lower, upper) == key_range
         if limit is None and not is_all:
             return None
         found: list[tuple[str, bytes]] = []
@@ -97,11 +97,11 @@ class Cache:
                     return found
         return found if is_all else None
 
-    def dirty_in(self, span: Span) -> dict[str, Known]:
-        """What must override the disk's answer for *span*."""
+    def dirty_in(self, key_range: KeyRange) -> dict[str, Known]:
+        """What must override the disk's answer for *key_range*."""
         if self.dirty is None:
             return {}
-        lower, upper = span
+        lower, upper = key_range
         entries = self.entries
         if upper is None:
             return {key: entries[key] for key in self.dirty if lower <= key}
@@ -114,13 +114,13 @@ class Cache:
         mark = None if self.dirty is None else self.dirty.get(key)
         return self.lookup(key), mark
 
-    def write(self, key: str, value: Known, *, passing: bool) -> None:
-        """The object wrote; with *passing* the entry goes once it is durable."""
+    def write(self, key: str, value: Known, *, no_cache: bool) -> None:
+        """The object wrote; with *no_cache* the entry goes once it is durable."""
         dirty = self.dirty
         if dirty is None:
             dirty = self.dirty = {}
         dirty[key] = UNSEALED
-        if passing:
+        if no_cache:
             if self._passing is None:
                 self._passing = set()
             self._passing.add(key)
@@ -147,7 +147,8 @@ class Cache:
             if not self.dirty:
                 self.dirty = None
         if value is UNKNOWN:
-            # A span may have been learned meanwhile that holds only because the key had an entry.
+            # A key_range may have been learned meanwhile that holds only because the key had an
+            # entry.
             self.forget([key])
         else:
             self._set(key, value)
@@ -161,17 +162,17 @@ class Cache:
 
     def durable(self, keys: Iterable[str], number: int) -> None:
         """Batch *number* is on disk: those of its *keys* not written again since are clean."""
-        dirty, passing = self.dirty, self._passing
+        dirty, no_cache = self.dirty, self._passing
         if dirty is None:
             return
         needless: list[str] | None = None
         for key in keys:
             if dirty.get(key) == number:
                 del dirty[key]
-                if passing is not None and key in passing:
-                    passing.discard(key)
+                if no_cache is not None and key in no_cache:
+                    no_cache.discard(key)
                     self.forget([key])
-                elif self.entries[key] is None and span_of(self.spans, key) is not None:
+                elif self.entries[key] is None and span_of(self.key_ranges, key) is not None:
                     needless = needless or []
                     needless.append(key)
         if needless is not None:
@@ -184,7 +185,7 @@ class Cache:
         """Everything is deleted: nothing is stored, and that is known."""
         self._drop()
         self._set_spans(EVERYTHING)
-        self.is_whole = True
+        self.is_complete = True
 
     # Learning from the disk
 
@@ -204,11 +205,12 @@ class Cache:
     def learn_span(
         self,
         epoch: int,
-        span: Span,
+        key_range: KeyRange,
         found: list[tuple[str, bytes]],
         overridden: Mapping[str, Known],
     ) -> None:
-        """Take in that *found* is all the disk had in *span*; *overridden* keys were dirty then."""
+        """Take in that *found* is all the disk had in *key_range*; *overridden* keys were dirty
+        then."""
         if epoch != self.epoch:
             return
         new = [
@@ -217,10 +219,11 @@ class Cache:
             if key not in self.entries and key not in overridden
         ]
         # A dirty key that has been undone, or was clean and given up, meanwhile: nothing is known
-        # about it, so the span cannot be either. The span comes before the entries: those may be
-        # too much for the budget and be given up at once, which cuts them out of the span.
+        # about it, so the key_range cannot be either. The key_range comes before the entries: those
+        # may be too much for the budget and be given up at once, which cuts them out of the
+        # key_range.
         if all(self.lookup(key) is not UNKNOWN for key in overridden):
-            self._set_spans(with_span(self.spans, span))
+            self._set_spans(with_span(self.key_ranges, key_range))
         self._add(new)
 
     # Forgetting
@@ -228,8 +231,8 @@ class Cache:
     def forget(self, keys: list[str]) -> None:
         """Know nothing about *keys* any more."""
         self._remove(keys)
-        if self.spans and not self.is_whole:
-            self._set_spans(without_keys(self.spans, sorted(keys), self._sorted()))
+        if self.key_ranges and not self.is_complete:
+            self._set_spans(without_keys(self.key_ranges, sorted(keys), self._sorted()))
 
     def evict(self, size: int) -> None:
         """Give up *size* bytes of clean entries, oldest first; all of them if there is less."""
@@ -244,21 +247,21 @@ class Cache:
                 freed += _size(key, value)
         if gone:
             self.forget(gone)
-        if freed < size and not self.is_whole:
+        if freed < size and not self.is_complete:
             self._set_spans(NOTHING)
 
     def discard(self) -> None:
         """The object leaves memory."""
         self._drop()
         self._set_spans(NOTHING)
-        self.is_whole = False
+        self.is_complete = False
         self.budget.leave(self)
 
     def _drop(self) -> None:
         self.epoch += 1
         self.entries.clear()
         self.dirty = self._order = self._passing = None
-        self.spans = NOTHING
+        self.key_ranges = NOTHING
         self._charge(-self.size)
 
     # The entries, their order and their size
@@ -308,10 +311,10 @@ class Cache:
         places = range(last - 1, first - 1, -1) if reverse else range(first, last)
         return map(order.__getitem__, places)
 
-    def _set_spans(self, spans: Spans) -> None:
+    def _set_spans(self, key_ranges: KeyRanges) -> None:
         # The first one is free: most caches have none or one, and are worth no account.
-        size = max(len(spans) - 1, 0) - max(len(self.spans) - 1, 0)
-        self.spans = spans
+        size = max(len(key_ranges) - 1, 0) - max(len(self.key_ranges) - 1, 0)
+        self.key_ranges = key_ranges
         self._charge(size * ENTRY_SIZE)
 
     def _charge(self, size: int) -> None:
@@ -323,7 +326,9 @@ class Cache:
 
     def __repr__(self) -> str:
         dirty = len(self.dirty) if self.dirty else 0
-        return f"<Cache {len(self.entries)} entries, {dirty} dirty, {len(self.spans)} spans>"
+        return (
+            f"<Cache {len(self.entries)} entries, {dirty} dirty, {len(self.key_ranges)} key_ranges>"
+        )
 
 
 def _size(key: str, value: Known) -> int:

@@ -7,7 +7,7 @@ Python orders valid str, by code point.
 from __future__ import annotations
 
 from .arguments import check_text
-from .spans import Span
+from .key_ranges import KeyRange
 
 _CODE_POINT_MAX = 0x10FFFF
 _SURROGATES = range(0xD800, 0xE000)
@@ -20,7 +20,7 @@ def bounds(
     start_after: str | None,
     end: str | None,
     prefix: str | None,
-) -> Span | None:
+) -> KeyRange | None:
     """The keys asked for, as lower <= key < upper; None: there can be none.
 
     `start` is inclusive, `start_after` and `end` are exclusive, in either direction of the list.
@@ -45,7 +45,7 @@ def bounds(
     return None if upper is not None and upper <= lower else (lower, upper)
 
 
-def _within_prefix(lower: str, upper: str | None, prefix: str) -> Span | None:
+def _within_prefix(lower: str, upper: str | None, prefix: str) -> KeyRange | None:
     if lower < prefix:
         lower = prefix
     elif not lower.startswith(prefix):

@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from typing import Any, overload
 
 from durable._engine.batch import Alarm
-from durable._gates.answers import Answer, Ready
 from durable._gates.ending import Stopped
+from durable._gates.futures import Answer, ReadyAnswer
 from durable._model.clock import Clock
 
 from .arguments import UNSET, alarm_time_us, to_datetime
@@ -74,7 +74,7 @@ class Operations:
             if encoded is not UNKNOWN:
                 if self._gate.broken is not None:
                     self._gate.check()
-                return Ready(default if encoded is None else self._decode(encoded))
+                return ReadyAnswer(default if encoded is None else self._decode(encoded))
             records = self._records
             return records.answer(
                 records.find(key, default, no_cache=no_cache), holds=not allow_concurrency
@@ -228,8 +228,8 @@ class Operations:
     def get_alarm(self, *, allow_concurrency: bool = False) -> Answer[datetime | None]:
         """When the alarm is set for, in UTC; None if it is not, or while its handler runs."""
         self._gate.check()
-        alarm = None if self._buffer.rings else self._buffer.alarm
-        return Ready(None if alarm is None else to_datetime(alarm.scheduled_us))
+        alarm = None if self._buffer.alarm_runs else self._buffer.alarm
+        return ReadyAnswer(None if alarm is None else to_datetime(alarm.scheduled_us))
 
     def set_alarm(
         self,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from attrs import define, field
 
 from .cache import Cache, Known
-from .spans import Span
+from .key_ranges import KeyRange
 
 if TYPE_CHECKING:
     from durable._engine.engine import Reader
@@ -52,12 +52,12 @@ class StoredList:
     _cache: Cache
     _decode: Callable[[bytes], Any]
     _number: int
-    _span: Span
+    _span: KeyRange
     _reverse: bool
     _limit: int | None
     _learns: bool
     result: dict[str, Any] = field(factory=dict, init=False)
-    _left: Span = field(init=False)
+    _left: KeyRange = field(init=False)
     _dirty: dict[str, Known] = field(init=False)
     _dirty_keys: list[str] = field(init=False)  # sorted
     _deleted: int = field(init=False)  # so many of what the disk has are not there, at most
@@ -101,11 +101,11 @@ class StoredList:
             self._cache.learn_span(self._epoch, whole, self._stored, self._overriding(whole))
         return is_done
 
-    def _overriding(self, span: Span) -> dict[str, Known]:
+    def _overriding(self, key_range: KeyRange) -> dict[str, Known]:
         keys = self._dirty_keys
         if not keys:
             return {}
-        lower, upper = span
+        lower, upper = key_range
         first = bisect_left(keys, lower)
         last = len(keys) if upper is None else bisect_left(keys, upper)
         return {key: self._dirty[key] for key in keys[first:last]}
@@ -146,11 +146,11 @@ class KnownList:
 
 @define(eq=False)
 class Count:
-    """How many keys there are in a span."""
+    """How many keys there are in a key_range."""
 
     _cache: Cache
     _number: int
-    _span: Span
+    _span: KeyRange
     result: int = field(init=False)
     _lower: str = field(init=False)
     # These are counted already: as what they are and not as what the disk has of them.

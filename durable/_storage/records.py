@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from attrs import define, field
 
-from durable._gates.answers import Answer, Ready
+from durable._gates.futures import Answer, ReadyAnswer
 from durable._gates.input_gate import InputGate
 from durable._gates.storage_wait import StorageWait
 from durable._model.errors import DurableError, ValueTooLarge
@@ -132,14 +132,14 @@ class Records:
         no_cache: bool,
     ) -> dict[str, Any] | Parts[dict[str, Any]]:
         self.gate.check()
-        span = bounds("list()", start=start, start_after=start_after, end=end, prefix=prefix)
+        key_range = bounds("list()", start=start, start_after=start_after, end=end, prefix=prefix)
         limit = check_limit(limit)
-        if span is None:
+        if key_range is None:
             return {}
-        known = self.cache.select(span, reverse=reverse, limit=limit)
+        known = self.cache.select(key_range, reverse=reverse, limit=limit)
         if known is None:
             return StoredList(
-                self.cache, self.decode, self._number, span, reverse, limit, not no_cache
+                self.cache, self.decode, self._number, key_range, reverse, limit, not no_cache
             )
         if len(known) > KEYS_PER_PART:
             return KnownList(known, self.decode)
@@ -150,11 +150,11 @@ class Records:
         self, *, start: str | None, start_after: str | None, end: str | None, prefix: str | None
     ) -> int | Parts[int]:
         self.gate.check()
-        span = bounds("count()", start=start, start_after=start_after, end=end, prefix=prefix)
-        if span is None:
+        key_range = bounds("count()", start=start, start_after=start_after, end=end, prefix=prefix)
+        if key_range is None:
             return 0
-        known = self.cache.select(span, reverse=False, limit=None)
-        return Count(self.cache, self._number, span) if known is None else len(known)
+        known = self.cache.select(key_range, reverse=False, limit=None)
+        return Count(self.cache, self._number, key_range) if known is None else len(known)
 
     # Writing
 
@@ -190,15 +190,15 @@ class Records:
             raise ValueTooLarge(key, len(encoded), self.limits.value_size_max)
         return encoded
 
-    def _write(self, key: str, value: Known, confirmed: bool, passing: bool) -> None:
+    def _write(self, key: str, value: Known, confirmed: bool, no_cache: bool) -> None:
         cache = self.cache
         if (
             value == cache.entries.get(key, UNKNOWN)
             and (cache.dirty is None or key not in cache.dirty)
-            and not passing
+            and not no_cache
         ):
             return  # it is what the disk has
-        self.buffer.write(key, value, confirmed=confirmed, passing=passing)
+        self.buffer.write(key, value, confirmed=confirmed, no_cache=no_cache)
 
     def delete(
         self, key: str | Iterable[str], *, allow_unconfirmed: bool, no_cache: bool
@@ -215,7 +215,7 @@ class Records:
             return single > 0
         return self._delete(self._check_keys(key, "delete()"), not allow_unconfirmed, no_cache)
 
-    def _delete(self, keys: Iterable[str], confirmed: bool, passing: bool) -> int | Miss[int]:
+    def _delete(self, keys: Iterable[str], confirmed: bool, no_cache: bool) -> int | Miss[int]:
         count = 0
         unknown: list[str] = []
         for key in keys:
@@ -227,7 +227,7 @@ class Records:
                 unknown.append(key)
             else:
                 count += 1
-            self.buffer.write(key, None, confirmed=confirmed, passing=passing)
+            self.buffer.write(key, None, confirmed=confirmed, no_cache=no_cache)
         if not unknown:
             return count
         number = self._number
@@ -245,9 +245,9 @@ class Records:
 
     def answer(self, found: T | Miss[T], *, holds: bool) -> Answer[T]:
         if not isinstance(found, Miss):
-            return Ready(found)
+            return ReadyAnswer(found)
         if self.reads.inline:
-            return Ready(self.now(found))
+            return ReadyAnswer(self.now(found))
         take = found.take
         wait: StorageWait[T] = StorageWait(self.gate, holds=holds)
         read = self.buffer.begin_read()
@@ -272,10 +272,10 @@ class Records:
     def answer_parts(self, found: T | Parts[T], *, holds: bool) -> Answer[T]:
         """Of a list or a count: one that takes a single part is read as everything else is."""
         if not isinstance(found, IN_PARTS):
-            return Ready(cast("T", found))
+            return ReadyAnswer(cast("T", found))
         parts = cast("Parts[T]", found)
         if self.reads.inline and parts.take(parts.read(self.reads)):
-            return Ready(parts.result)
+            return ReadyAnswer(parts.result)
         wait: StorageWait[T] = StorageWait(self.gate, holds=holds)
         read = self.buffer.begin_read()
 
@@ -320,7 +320,7 @@ class Records:
     @property
     def _number(self) -> int:
         """The number that the object's records have on the disk; it has some, or had."""
-        number = self.buffer.place.number
+        number = self.buffer.handle.number
         assert number
-        assert not self.cache.is_whole
+        assert not self.cache.is_complete
         return number

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeVar
 
-from durable._gates.answers import Answer
 from durable._gates.ending import Stopped
+from durable._gates.futures import Answer
 from durable._model.clock import Clock
 
 from .kv import KeyValues

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any, NoReturn, TypeVar, cast
 
-from durable._gates.answers import Answer
+from durable._gates.futures import Answer
 from durable._model.clock import Clock
 from durable._model.errors import DurableError, TransactionOver
 

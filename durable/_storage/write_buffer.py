@@ -18,8 +18,8 @@ from typing import Any, Final, TypeVar
 
 from attrs import define, field
 
-from durable._engine.batch import Alarm, Batch, Place, Unchanged
-from durable._gates.answers import Answer, Ready
+from durable._engine.batch import Alarm, Batch, ObjectHandle, Unchanged
+from durable._gates.futures import Answer, ReadyAnswer
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
 from durable._gates.storage_wait import StorageWait
@@ -31,7 +31,7 @@ UNCHANGED: Final = Unchanged.UNCHANGED
 CANNOT_DELETE_ALL: Final = (
     "Cannot call delete_all() within a transaction. Delete the keys one by one, or call it outside"
 )
-DONE: Final[Ready[None]] = Ready(None)
+DONE: Final[ReadyAnswer[None]] = ReadyAnswer(None)
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class Layer:
     """The writes of one transaction that runs, and what was there before them."""
 
     alarm_before: Alarm | None
-    rings_before: bool
+    alarm_runs_before: bool
     puts: dict[str, Known] = field(factory=dict, init=False)
     befores: dict[str, Before] = field(factory=dict, init=False)
     alarm: AlarmChange = field(default=UNCHANGED, init=False)
@@ -68,7 +68,7 @@ class Layer:
 class WriteBuffer:
     """The writes of one object between the call and the disk. Nothing here suspends."""
 
-    place: Place
+    handle: ObjectHandle
     cache: Cache
     gate: InputGate[Any]
     output: OutputGate
@@ -79,7 +79,7 @@ class WriteBuffer:
 
     # The alarm as the object sees it; it rings while its handler runs, and is then not to be seen.
     alarm: Alarm | None = field(init=False)
-    rings: bool = field(default=False, init=False)
+    alarm_runs: bool = field(default=False, init=False)
 
     # The turn under way
     _puts: dict[str, Known] | None = field(default=None, init=False)
@@ -108,11 +108,11 @@ class WriteBuffer:
     _waiting_durable: list[tuple[int, StorageWait[None]]] | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.alarm = self.place.alarm
+        self.alarm = self.handle.alarm
 
     # Writing
 
-    def write(self, key: str, value: Known, *, confirmed: bool, passing: bool) -> None:
+    def write(self, key: str, value: Known, *, confirmed: bool, no_cache: bool) -> None:
         if self.layers:
             layer = self.layers[-1]
             if key not in layer.befores:
@@ -126,12 +126,12 @@ class WriteBuffer:
                 self._puts = {key: value}
             else:
                 self._puts[key] = value
-        self.cache.write(key, value, passing=passing)
+        self.cache.write(key, value, no_cache=no_cache)
 
     def write_alarm(self, alarm: Alarm | None, *, confirmed: bool) -> None:
         """The object's alarm is *alarm* from now on; whatever rings is not its alarm any more."""
         self.alarm = alarm
-        self.rings = False
+        self.alarm_runs = False
         if self.layers:
             self.layers[-1].alarm = alarm
             self.layers[-1].note(confirmed)
@@ -168,7 +168,7 @@ class WriteBuffer:
         if not self.layers:
             self.seal()
             self.layers = []
-        layer = Layer(self.alarm, self.rings)
+        layer = Layer(self.alarm, self.alarm_runs)
         self.layers.append(layer)
         return layer
 
@@ -203,7 +203,7 @@ class WriteBuffer:
             if not self.is_closed:
                 for key, before in top.befores.items():
                     self.cache.restore(key, before, self.durable)
-            self.alarm, self.rings = top.alarm_before, top.rings_before
+            self.alarm, self.alarm_runs = top.alarm_before, top.alarm_runs_before
         if not self.layers:
             self.layers = None
 
@@ -241,7 +241,7 @@ class WriteBuffer:
             self.cache.sealed(puts, last.number)
             return
         self.sealed = number = self.output.seal()
-        batch = Batch(self.place, wipe, puts, alarm, self, size, number)
+        batch = Batch(self.handle, wipe, puts, alarm, self, size, number)
         self.cache.sealed(puts, number)
         if self._deferred is None and self._may_leave(batch, self._last_read):
             self._send(batch)
@@ -265,9 +265,9 @@ class WriteBuffer:
         return not batch.wipe or self.durable == batch.number - 1
 
     def _send(self, batch: Batch) -> None:
-        if batch.wipe or not self.place.number:
-            self.place.number = self._next_number()
-        self.cache.is_whole = self._is_wiped or self._is_wipe_deferred()
+        if batch.wipe or not self.handle.number:
+            self.handle.number = self._next_number()
+        self.cache.is_complete = self._is_wiped or self._is_wipe_deferred()
         self._last = batch
         batch.more_follows = self.gate.queued > 0
         self._submit(batch)
@@ -326,7 +326,7 @@ class WriteBuffer:
     def wait_room(self, value: T, *, holds: bool) -> Answer[T]:
         """Answers *value*: at once if there is room for more writes, else as soon as there is."""
         if self.has_room or self.is_closed:
-            return Ready(value)
+            return ReadyAnswer(value)
         wait: StorageWait[T] = StorageWait(self.gate, holds=holds)
         if self._waiting_room is None:
             self._waiting_room = []
@@ -335,7 +335,7 @@ class WriteBuffer:
 
     def wait_durable(self) -> Answer[None]:
         """Comes when all that was written so far, outside of a running transaction, is durable."""
-        number = self.output.ticket_of_all()
+        number = self.output.seqno_of_all()
         if number <= self.durable:
             return DONE
         wait: StorageWait[None] = StorageWait(self.gate, holds=False)

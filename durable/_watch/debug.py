@@ -1,9 +1,9 @@
 """Debug mode: what a developer's own objects do wrong, told while it happens.
 
-`durable.open(..., debug=True)` makes hosts of this kind. Told are: a value that was read before a
-wait on the outside and is written after it, a step of a handler that held up the loop, a global
-that two objects' code has changed, and a call that nobody waited for when the runtime closed.
-Nothing else changes; without it nobody watches.
+`durable.open(..., debug=True)` makes activations of this kind. Told are: a value that was read
+before a wait on the outside and is written after it, a step of a handler that held up the loop,
+a global that two objects' code has changed, and a call that nobody waited for when the runtime
+closed. Nothing else changes; without it nobody watches.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from weakref import WeakKeyDictionary
 
 from attrs import define, field
 
-from durable._engine.batch import Place
+from durable._engine.batch import ObjectHandle
 from durable._gates.delivery import CURRENT, Delivery
 from durable._gates.input_gate import InputGate
 from durable._model.clock import SystemClock
 from durable._model.log import log
-from durable._object.events import Event
-from durable._object.host import Host
+from durable._object.activation import Activation
+from durable._object.invocation import Invocation
 from durable._object.services import Services
 from durable._storage.kv import KeyValues
-from durable._storage.shelf import Shelf
+from durable._storage.object_storage import ObjectStorage
 from durable._storage.storage import Storage
 from durable._storage.transaction import Transaction
 from durable._storage.write_buffer import Layer
@@ -170,8 +170,8 @@ class WatchedKeyValues(KeyValues):
         self._reads.writes(key)
 
 
-class WatchedHost(Host):
-    """A host that looks at what its object does."""
+class WatchedActivation(Activation):
+    """A activation that looks at what its object does."""
 
     __slots__ = ("sites",)
 
@@ -179,16 +179,16 @@ class WatchedHost(Host):
 
     def __init__(self, *args: Any) -> None:
         # Where the calls were made that are not yet answered.
-        self.sites: dict[Event[Any], Site] = {}
+        self.sites: dict[Invocation[Any], Site] = {}
         super().__init__(*args)
 
-    def _make_shelf(self, place: Place) -> Shelf:
-        shelf = super()._make_shelf(place)
+    def _make_storage(self, handle: ObjectHandle) -> ObjectStorage:
+        storage = super()._make_storage(handle)
         assert isinstance(self.gate, WatchedGate)
-        shelf.storage = WatchedStorage(shelf.storage, Reads(self.gate, lambda: self.label))
-        return shelf
+        storage.storage = WatchedStorage(storage.storage, Reads(self.gate, lambda: self.label))
+        return storage
 
-    def deliver(self, event: Event[Any]) -> None:
+    def deliver(self, event: Invocation[Any]) -> None:
         self.sites[event] = _site()
         what = f"{event.label}() of {self.label}"
         event.watch(lambda body: partial(_run_watched, body, what, self.new_step))
@@ -208,9 +208,9 @@ class WatchedHost(Host):
         except RuntimeWarning as error:  # which somebody wants to be an error
             self.fail(error)
 
-    def event_ended(self, event: Event[Any], error: BaseException | None) -> None:
+    def invocation_ended(self, event: Invocation[Any], error: BaseException | None) -> None:
         self.sites.pop(event, None)
-        super().event_ended(event, error)
+        super().invocation_ended(event, error)
 
     def tell_unawaited(self) -> None:
         """The runtime closes: tell of the calls that run and that nobody waits for."""

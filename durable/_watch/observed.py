@@ -1,4 +1,4 @@
-"""Observers: told what happens to objects, by the hooks of their hosts.
+"""Observers: told what happens to objects, by the hooks of their activations.
 
 Rule: what is observed behaves as if it were not. What an observer raises is logged, no more.
 """
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from durable._border.alarm import CANCELLED, AlarmEvent
+from durable._border.alarm import CANCELLED, AlarmInvocation
 from durable._border.durable_object import HANDLERS
 from durable._gates.delivery import Delivery
 from durable._model.clock import Clock
@@ -33,8 +33,8 @@ from durable._model.observer import (
     TurnTookLong,
 )
 from durable._model.observer import Event as Told
-from durable._object.events import Event, event_of
-from durable._object.host import Host
+from durable._object.activation import Activation
+from durable._object.invocation import Invocation, event_of
 from durable._storage.arguments import to_datetime
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 @define(eq=False, slots=True)
-class Course:
+class Timing:
     """How far one delivery has come. Times are of the steady clock."""
 
     number: int
@@ -59,10 +59,10 @@ class Observers:
     """Those who observe one runtime, and the deliveries that they have seen come."""
 
     clock: Clock
-    # Puts the hooks of the hosts in, and takes them out.
+    # Puts the hooks of the activations in, and takes them out.
     install: Callable[[Observers | None], None] = field(default=lambda hooks: None)
     observers: tuple[Observer, ...] = ()
-    courses: dict[Event[Any], Course] = field(factory=dict, init=False)
+    timings: dict[Invocation[Any], Timing] = field(factory=dict, init=False)
     numbers: count[int] = field(factory=lambda: count(1), init=False)
 
     def tell(self, event: Told) -> None:
@@ -74,8 +74,8 @@ class Observers:
             except BaseException:
                 log.exception("the observer %r failed on %s", observer, type(event).__name__)
 
-    def add(self, observer: Observer, hosts: Iterable[Host]) -> None:
-        """Tell *observer* what happens from now on; *hosts* are those that live."""
+    def add(self, observer: Observer, activations: Iterable[Activation]) -> None:
+        """Tell *observer* what happens from now on; *activations* are those that live."""
         if not callable(observer):
             raise TypeError(
                 f"an observer is a callable that takes one event, not {observer!r}; "
@@ -83,81 +83,85 @@ class Observers:
             )
         self.observers = (*self.observers, observer)
         self.install(self)
-        for host in hosts:
-            self.watch(host)
+        for activation in activations:
+            self.watch(activation)
 
-    def remove(self, observer: Observer, hosts: Iterable[Host]) -> None:
+    def remove(self, observer: Observer, activations: Iterable[Activation]) -> None:
         """Tell *observer* nothing more."""
         self.observers = tuple(other for other in self.observers if other is not observer)
         if not self.observers:
-            self.courses.clear()
+            self.timings.clear()
             self.install(None)
-            for host in hosts:
-                host.gate.on_wait = None
+            for activation in activations:
+                activation.gate.on_wait = None
 
-    def watch(self, host: Host) -> None:
-        """Be told of what waits for the gate of *host*, too."""
-        host.gate.on_wait = partial(self.waits, host)
+    def watch(self, activation: Activation) -> None:
+        """Be told of what waits for the gate of *activation*, too."""
+        activation.gate.on_wait = partial(self.waits, activation)
 
     # Hooks
 
-    def came(self, host: Host, event: Event[Any]) -> None:
+    def came(self, activation: Activation, event: Invocation[Any]) -> None:
         caller = _caller(event)
-        course = Course(next(self.numbers), caller, self.clock.steady())
-        self.courses[event] = course
-        event.watch(partial(_Watched, self, host, event, course))
+        timing = Timing(next(self.numbers), caller, self.clock.steady())
+        self.timings[event] = timing
+        event.watch(partial(_Watched, self, activation, event, timing))
         came = DeliveryCame(
-            number=course.number,
+            number=timing.number,
             kind=kind_of(event),
             method=event.label,
             caller=caller,
-            **_who(host),
+            **_who(activation),
         )
         try:
             event.context.run(self.tell, came)
         except RuntimeError:  # code that runs in this very context has made the delivery
             self.tell(came)
 
-    def refused(self, host: Host, event: Event[Any]) -> None:
-        if event not in self.courses:
+    def refused(self, activation: Activation, event: Invocation[Any]) -> None:
+        if event not in self.timings:
             return
         if isinstance(event.error, ObjectOverloaded):
             self.tell(
                 Overloaded(
                     method=event.label,
-                    queued=host.gate.queued,
+                    queued=activation.gate.queued,
                     reason=str(event.error),
-                    **_who(host),
+                    **_who(activation),
                 )
             )
-        self.ended(host, event, event.error)
+        self.ended(activation, event, event.error)
 
-    def woken(self, host: Host, duration_s: float) -> None:
-        self.tell(ObjectWoken(duration_s=duration_s, **_who(host)))
+    def woken(self, activation: Activation, duration_s: float) -> None:
+        self.tell(ObjectWoken(duration_s=duration_s, **_who(activation)))
 
-    def evicted(self, host: Host) -> None:
-        self.tell(ObjectEvicted(**_who(host)))
+    def evicted(self, activation: Activation) -> None:
+        self.tell(ObjectEvicted(**_who(activation)))
 
-    def broke(self, host: Host, reason: DurableError, events: list[Event[Any]]) -> None:
-        if host.services.is_open:
+    def broke(
+        self, activation: Activation, reason: DurableError, events: list[Invocation[Any]]
+    ) -> None:
+        if activation.services.is_open:
             self.tell(
-                ObjectBroken(error=type(reason).__name__, reason=text_of(reason), **_who(host))
+                ObjectBroken(
+                    error=type(reason).__name__, reason=text_of(reason), **_who(activation)
+                )
             )
         for event in events:
-            self.ended(host, event, event.error)
+            self.ended(activation, event, event.error)
 
-    def waits(self, host: Host, delivery: Delivery[Any]) -> Callable[[], None]:
+    def waits(self, activation: Activation, delivery: Delivery[Any]) -> Callable[[], None]:
         """A task of *delivery* waits for the gate; answers what to call when it goes on."""
         began_s = self.clock.steady()
-        course = self._course(delivery)
+        timing = self._course(delivery)
 
         def goes_on() -> None:
-            if course is not None:
-                course.gate_wait_s += self.clock.steady() - began_s
+            if timing is not None:
+                timing.gate_wait_s += self.clock.steady() - began_s
 
         return goes_on
 
-    def rings(self, host: Host, alarm: Alarm) -> None:
+    def rings(self, activation: Activation, alarm: Alarm) -> None:
         """The handler of *alarm* begins."""
         late_s = self.clock.now() - alarm.due_us / 1_000_000
         self.tell(
@@ -165,73 +169,75 @@ class Observers:
                 scheduled_time=to_datetime(alarm.scheduled_us),
                 late_s=max(0.0, late_s),
                 retry_count=alarm.retry_count,
-                **_who(host),
+                **_who(activation),
             )
         )
 
-    def took(self, host: Host, event: Event[Any], duration_s: float) -> None:
+    def took(self, activation: Activation, event: Invocation[Any], duration_s: float) -> None:
         """Code of *event* had the loop to itself for so long."""
         if duration_s >= SLOW_TURN_S_MIN and self.observers:
-            self.tell(TurnTookLong(method=event.label, duration_s=duration_s, **_who(host)))
+            self.tell(TurnTookLong(method=event.label, duration_s=duration_s, **_who(activation)))
 
-    def _course(self, delivery: Delivery[Any]) -> Course | None:
+    def _course(self, delivery: Delivery[Any]) -> Timing | None:
         """That of the event which *delivery*, a critical section perhaps, belongs to."""
         event = event_of(delivery)
-        return None if event is None else self.courses.get(event)
+        return None if event is None else self.timings.get(event)
 
-    def ended(self, host: Host, event: Event[Any], error: BaseException | None) -> None:
-        course = self.courses.pop(event, None)
-        if course is None:
+    def ended(
+        self, activation: Activation, event: Invocation[Any], error: BaseException | None
+    ) -> None:
+        timing = self.timings.pop(event, None)
+        if timing is None:
             return  # it came before anybody observed, or was told of already
         now_s = self.clock.steady()
-        began_s = now_s if course.began_s is None else course.began_s
-        ended_s = now_s if course.ended_s is None else course.ended_s
+        began_s = now_s if timing.began_s is None else timing.began_s
+        ended_s = now_s if timing.ended_s is None else timing.ended_s
         if error is None:
-            error = course.error
+            error = timing.error
         self.tell(
             DeliveryEnded(
-                number=course.number,
+                number=timing.number,
                 kind=kind_of(event),
                 method=event.label,
-                caller=course.caller,
-                queued_s=began_s - course.came_s,
-                gate_wait_s=course.gate_wait_s,
+                caller=timing.caller,
+                queued_s=began_s - timing.came_s,
+                gate_wait_s=timing.gate_wait_s,
                 duration_s=max(0.0, ended_s - began_s),
                 commit_wait_s=max(0.0, now_s - ended_s),
-                outcome=_outcome(course, error),
+                outcome=_outcome(timing, error),
                 error=None if error is None else f"{type(error).__name__}: {text_of(error)}",
-                **_who(host),
+                **_who(activation),
             )
         )
 
 
-def _who(host: Host) -> dict[str, Any]:
+def _who(activation: Activation) -> dict[str, Any]:
     return {
-        "class_name": host.cls.__name__,
-        "object_id": str(host.id),
-        "name": host.place.name if host.id.name is None else host.id.name,
+        "class_name": activation.cls.__name__,
+        "object_id": str(activation.id),
+        "name": activation.handle.name if activation.id.name is None else activation.id.name,
     }
 
 
-def kind_of(event: Event[Any]) -> str:
+def kind_of(event: Invocation[Any]) -> str:
     """What sort of delivery *event* is."""
     return event.label if event.label in HANDLERS else "rpc"
 
 
-def _caller(event: Event[Any]) -> str | None:
+def _caller(event: Invocation[Any]) -> str | None:
     caller = event_of(event.caller)
-    return None if caller is None else str(caller.host.id)
+    return None if caller is None else str(caller.activation.id)
 
 
-def _outcome(course: Course, error: BaseException | None) -> Outcome:
+def _outcome(timing: Timing, error: BaseException | None) -> Outcome:
     if error is None:
         return Outcome.OK
-    if course.error is not None and course.error is error:
+    if timing.error is not None and timing.error is error:
         return Outcome.ERROR
     if isinstance(error, DurableError):
         if error.reset:
             return Outcome.RESET
-        if course.began_s is None:
+        if timing.began_s is None:
             return Outcome.OVERLOADED if error.overloaded else Outcome.REFUSED
     return Outcome.ERROR
 
@@ -239,50 +245,50 @@ def _outcome(course: Course, error: BaseException | None) -> Outcome:
 class _Watched:
     """The body of a delivery, which says when it begins."""
 
-    __slots__ = ("_body", "_course", "_event", "_host", "_observers")
+    __slots__ = ("_body", "_course", "_event", "_activation", "_observers")
 
     def __init__(
         self,
         observers: Observers,
-        host: Host,
-        event: Event[Any],
-        course: Course,
+        activation: Activation,
+        event: Invocation[Any],
+        timing: Timing,
         body: Callable[[], Any],
     ) -> None:
         self._observers = observers
-        self._host = host
+        self._activation = activation
         self._event = event
-        self._course = course
+        self._course = timing
         self._body = body
 
     def __call__(self) -> Any:
-        course, clock = self._course, self._host.services.clock
-        course.began_s = began_s = clock.steady()
+        timing, clock = self._course, self._activation.services.clock
+        timing.began_s = began_s = clock.steady()
         try:
             value = self._body()
         except BaseException as error:
-            course.error = error
+            timing.error = error
             raise
         finally:
-            course.ended_s = clock.steady()
-            self._took(course.ended_s - began_s)
-        if isinstance(self._event, AlarmEvent):
+            timing.ended_s = clock.steady()
+            self._took(timing.ended_s - began_s)
+        if isinstance(self._event, AlarmInvocation):
             if value is CANCELLED:
                 return value
             self._rings(self._event.alarm)
         if not hasattr(value, "__await__"):
             return value
-        course.ended_s = None
+        timing.ended_s = None
         coro = value if type(value) is CoroutineType else _await(value)
-        return _TimedSteps(coro, course, clock.steady, self._took)
+        return _TimedSteps(coro, timing, clock.steady, self._took)
 
     def _took(self, duration_s: float) -> None:
         if duration_s >= SLOW_TURN_S_MIN:
-            self._observers.took(self._host, self._event, duration_s)
+            self._observers.took(self._activation, self._event, duration_s)
 
     def _rings(self, alarm: Alarm) -> None:
         if self._observers.observers:
-            self._observers.rings(self._host, alarm)
+            self._observers.rings(self._activation, alarm)
 
 
 async def _await(value: Any) -> Any:
@@ -301,12 +307,12 @@ class _TimedSteps:
     def __init__(
         self,
         coro: Any,
-        course: Course,
+        timing: Timing,
         steady: Callable[[], float],
         took: Callable[[float], None],
     ) -> None:
         self.cr_await = coro
-        self._course = course
+        self._course = timing
         self._steady = steady
         self._took = took
 

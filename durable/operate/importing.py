@@ -17,7 +17,7 @@ from typing import BinaryIO
 from attrs import define, field
 
 from durable._deploy.planning import check_usable
-from durable._engine.batch import Batch, Callbacks, Place
+from durable._engine.batch import Batch, Callbacks, ObjectHandle
 from durable._engine.catalog import Catalog, ClassRecord, Naming
 from durable._engine.codec import Codec, MsgpackCodec
 from durable._lmdb.environment import Environment
@@ -216,9 +216,9 @@ class _Carrying:
         if is_there and self.existing is Existing.SKIP:
             return None
         number = self.environment.next_number()
-        place = Place(target.record.number, base, number, name_to_keep(name), None, None)
+        handle = ObjectHandle(target.record.number, base, number, name_to_keep(name), None, None)
         return Batch(
-            place=place,
+            handle=handle,
             wipe=is_there,
             puts=dict(found.encoded),
             alarm=found.alarm,

@@ -14,8 +14,8 @@ from durable._border.sockets import sockets_of
 from durable._gates.delivery import CURRENT
 from durable._model.errors import DurableError, ObjectReset
 from durable._model.ids import ObjectId
-from durable._object.events import Event
-from durable._object.host import Host
+from durable._object.activation import Activation
+from durable._object.invocation import Invocation
 from durable._runtime.namespace import Namespace
 from durable._runtime.runtime import Runtime
 from durable._runtime.stub import Stub
@@ -29,20 +29,21 @@ async def run_in_object(stub: Stub[T], fn: Callable[[T, State], Awaitable[R]]) -
 @overload
 async def run_in_object(stub: Stub[T], fn: Callable[[T, State], R]) -> R: ...
 async def run_in_object(stub: Stub[T], fn: Callable[[T, State], R | Awaitable[R]]) -> R:
-    """Run `fn(instance, ctx)` as an event of the object, gates and all; answers what it returns.
+    """Run `fn(instance, ctx)` as an invocation of the object, gates and all; answers what it
+    returns.
 
     The result is handed over as it is, not copied.
     """
     _check_stub(stub, "run_in_object")
-    host = stub._reach()
+    activation = stub._reach()
 
     def body() -> Any:
-        assert host.instance is not None
-        return fn(host.instance, host.state)
+        assert activation.instance is not None
+        return fn(activation.instance, activation.state)
 
-    event = Event[R](host, body, copy_context(), "run_in_object", CURRENT.get())
-    host.deliver(event)
-    return await event
+    invocation = Invocation[R](activation, body, copy_context(), "run_in_object", CURRENT.get())
+    activation.deliver(invocation)
+    return await invocation
 
 
 async def evict(stub: Stub[Any], websockets: Literal["hibernate", "close"] = "hibernate") -> None:
@@ -52,8 +53,8 @@ async def evict(stub: Stub[Any], websockets: Literal["hibernate", "close"] = "hi
     memory, or not idle within 30 s.
     """
     _check_websockets(websockets)
-    host = _live(stub)
-    await _evict(host, websockets)
+    activation = _live(stub)
+    await _evict(activation, websockets)
 
 
 def _check_websockets(websockets: str) -> None:
@@ -61,16 +62,16 @@ def _check_websockets(websockets: str) -> None:
         raise TypeError('websockets must be "hibernate" or "close"')
 
 
-async def _evict(host: Host, websockets: str) -> None:
+async def _evict(activation: Activation, websockets: str) -> None:
     with anyio.move_on_after(30):
-        while not host.phase.is_over:
-            if host.is_idle:
+        while not activation.phase.is_over:
+            if activation.is_idle:
                 if websockets == "close":
-                    sockets_of(host).close_all()
-                host.evict()
+                    sockets_of(activation).close_all()
+                activation.evict()
                 return
             await anyio.sleep(0.001)  # not 0: `wait_all_tasks_blocked` is to see that we wait
-    if not host.phase.is_over:
+    if not activation.phase.is_over:
         raise DurableError(
             "Timed out waiting to evict Durable Object: it still has active references."
         )
@@ -81,14 +82,14 @@ async def evict_all(
 ) -> None:
     """Take every object out of memory, each once it is idle."""
     _check_websockets(websockets)
-    for host in runtime._directory:
-        await _evict(host, websockets)
+    for activation in runtime._directory:
+        await _evict(activation, websockets)
 
 
 async def abort_all(runtime: Runtime) -> None:
     """Reset every live object: their old stubs get ObjectReset."""
-    for host in runtime._directory:
-        host.break_(ObjectReset("Application called abortAllDurableObjects()."))
+    for activation in runtime._directory:
+        activation.break_(ObjectReset("Application called abortAllDurableObjects()."))
 
 
 async def run_alarm(stub: Stub[Any]) -> bool:
@@ -104,15 +105,15 @@ async def run_alarm(stub: Stub[Any]) -> bool:
 async def reset(runtime: Runtime) -> None:
     """Delete every object of every class that the runtime has: live ones are reset, their old stubs
     get ObjectReset; what was stored is gone, alarms too."""
-    for host in runtime._directory:
-        host.break_(ObjectReset("Application called deleteAllDurableObjects()."))
+    for activation in runtime._directory:
+        activation.break_(ObjectReset("Application called deleteAllDurableObjects()."))
     # What they had on its way to the disk is to be there before it is looked for.
     answered = anyio.Event()
     runtime._services.when_answered(answered.set)
     await answered.wait()
     for namespace in list(runtime._classes):
         async for stored in Namespace(namespace).objects():
-            storage = namespace.host_of(stored.id).shelf.storage
+            storage = namespace.activation_of(stored.id).storage.storage
             storage.delete_all()
             await storage.sync()
 
@@ -128,12 +129,12 @@ def is_live(stub: Stub[Any]) -> bool:
     return stub._entry.directory.live(stub.id) is not None
 
 
-def _live(stub: Stub[Any]) -> Host:
+def _live(stub: Stub[Any]) -> Activation:
     _check_stub(stub, "evict")
-    host = stub._entry.directory.live(stub.id)
-    if host is None:
+    activation = stub._entry.directory.live(stub.id)
+    if activation is None:
         raise DurableError("Cannot evict Durable Object: it is not currently running.")
-    return host
+    return activation
 
 
 def _check_stub(stub: object, used: str) -> None:

@@ -65,8 +65,8 @@ def _read(folder: Path, acknowledged: list[int]) -> list[int]:
     environment = open_store(folder)
     found = []
     for n in range(OBJECTS):
-        place = place_of(environment, f"n{n}")
-        records = stored(environment, place)
+        handle = place_of(environment, f"n{n}")
+        records = stored(environment, handle)
         if not records:
             assert acknowledged[n] == 0
             found.append(0)
@@ -75,7 +75,7 @@ def _read(folder: Path, acknowledged: list[int]) -> list[int]:
         assert len(set(records.values())) == 1, "half a batch"
         number = int.from_bytes(records["a"][1:9], "big")
         assert number >= acknowledged[n], "an acknowledged batch is lost"
-        assert place.alarm == Alarm(number, number)
+        assert handle.alarm == Alarm(number, number)
         found.append(number)
     environment.close()
     return found

@@ -12,7 +12,7 @@ import pytest
 
 from durable._deploy.migrations import Migration
 from durable._deploy.planning import Script, plan_migrations
-from durable._engine.batch import Alarm, Batch, Callbacks, Place
+from durable._engine.batch import Alarm, Batch, Callbacks, ObjectHandle
 from durable._engine.catalog import Catalog, ClassRecord
 from durable._lmdb.check import check
 from durable._lmdb.environment import Environment
@@ -89,7 +89,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def batch_of(number: int, class_number: int, index: int) -> Batch:
     return Batch(
-        place=Place(class_number, index.to_bytes(16, "big"), number, None, None, None),
+        handle=ObjectHandle(class_number, index.to_bytes(16, "big"), number, None, None, None),
         wipe=False,
         puts={"value": b"x", "k" * 1_000: b"long key"},
         alarm=Alarm(10**15, 10**15),

@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import define, field
 
-from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks, Place, Unchanged
+from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks, ObjectHandle, Unchanged
 from durable._engine.catalog import ClassRecord
 from durable._lmdb.environment import Environment
 from durable._model.errors import DurableError
@@ -87,18 +87,20 @@ def base_of(name: str) -> bytes:
     return IDS.from_name(name).raw[:BASE_SIZE]
 
 
-def place_of(environment: Environment, name: str = "front page") -> Place:
-    """The place of an object as a host that has just been made knows it."""
+def place_of(environment: Environment, name: str = "front page") -> ObjectHandle:
+    """The place of an object as a activation that has just been made knows it."""
     number = class_of(environment, "Counter").number
     record = environment.find(number, base_of(name))
     if record is None:
-        return Place(number, base_of(name), 0, name, None, None)
-    return Place(number, base_of(name), record.number, record.name, record.created_us, record.alarm)
+        return ObjectHandle(number, base_of(name), 0, name, None, None)
+    return ObjectHandle(
+        number, base_of(name), record.number, record.name, record.created_us, record.alarm
+    )
 
 
 def batch_of(
     environment: Environment,
-    place: Place,
+    handle: ObjectHandle,
     puts: dict[str, bytes | None] | None = None,
     *,
     wipe: bool = False,
@@ -107,11 +109,11 @@ def batch_of(
     outcomes: Outcomes | None = None,
 ) -> Batch:
     """A batch as a write buffer sends it: a number is given out before it leaves."""
-    if wipe or not place.number:
-        place.number = environment.next_number()
+    if wipe or not handle.number:
+        handle.number = environment.next_number()
     told = (outcomes or Outcomes()).told
     return Batch(
-        place=place,
+        handle=handle,
         wipe=wipe,
         puts=puts or {},
         alarm=alarm,
@@ -122,8 +124,8 @@ def batch_of(
     )
 
 
-def stored(environment: Environment, place: Place) -> dict[str, bytes]:
-    """What the object has on the disk, as a host that has just been made would see it."""
+def stored(environment: Environment, handle: ObjectHandle) -> dict[str, bytes]:
+    """What the object has on the disk, as a activation that has just been made would see it."""
     environment.refresh()
-    record = environment.find(place.class_number, place.base)
+    record = environment.find(handle.class_number, handle.base)
     return {} if record is None else dict(environment.scan(record.number))

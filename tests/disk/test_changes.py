@@ -59,7 +59,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory):
 def test_the_store_is_a_dict_of_objects(
     environment: Environment, groups: list, wakes: bool
 ) -> None:
-    """Whatever is written together, and whether or not hosts live on between the groups."""
+    """Whatever is written together, and whether or not activations live on between the groups."""
     places = {name: place_of(environment, name) for name in NAMES}
     environment.commit(
         [batch_of(environment, place, wipe=True, alarm=None) for place in places.values()]

@@ -48,10 +48,10 @@ def put_record(txn: Any, key: bytes, value: bytes = VALUE) -> None:
 def store(tmp_path: Path):
     """A store of one object, with a short key, one on a node, and an alarm; its number is 1."""
     environment = open_store(tmp_path / "store")
-    place = place_of(environment)
+    handle = place_of(environment)
     puts = {"a": VALUE, "k" * 1_000: VALUE}
-    environment.commit([batch_of(environment, place, puts, alarm=Alarm(50, 40))])
-    assert place.number == 1
+    environment.commit([batch_of(environment, handle, puts, alarm=Alarm(50, 40))])
+    assert handle.number == 1
     assert check(environment) == []
     yield environment
     environment.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from durable._engine.checksums import OVERHEAD, is_whole, protect
+from durable._engine.checksums import OVERHEAD, is_complete, protect
 from durable._engine.codec import decode, encode
 from durable._lmdb import layout
 from durable._lmdb.check import check
@@ -110,12 +110,12 @@ def test_a_long_key_that_leads_astray_gives_no_value(store: Environment) -> None
 
 def test_what_is_damaged_can_be_deleted_and_written_over(store: Environment) -> None:
     """And the object's other keys are read as ever."""
-    place = place_of(store, "one")
+    handle = place_of(store, "one")
     change(store, lambda txn: [txn.put(record_key(key), b"rot") for key in KEYS])
     assert store.get(1, "b") == encode("one")
     assert store.in_line.count_present(1, ["a", "b", "c"]) == 2
 
-    store.commit([batch_of(store, place, {"a": encode(1), LONG: None})])
+    store.commit([batch_of(store, handle, {"a": encode(1), LONG: None})])
     store.refresh()
 
     assert store.get(1, "a") == encode(1)
@@ -143,9 +143,9 @@ def test_the_record_of_an_object_is_protected_too(store: Environment) -> None:
 def make_old(folder: Path) -> None:
     """What version 1 of the format had: the same, and no checksums."""
     environment = open_store(folder)
-    place = place_of(environment, "old")
+    handle = place_of(environment, "old")
     puts = {key: encode(key) for key in ("a", "b", LONG)}
-    environment.commit([batch_of(environment, place, puts)])
+    environment.commit([batch_of(environment, handle, puts)])
 
     def strip(txn: Any) -> None:
         databases = environment._databases
@@ -187,8 +187,8 @@ def test_an_older_store_becomes_one_of_this_format_with_the_first_write(
     old: Environment, tmp_path: Path
 ) -> None:
     """What is written has checksums, what is not stays; that survives the next open."""
-    place = place_of(old, "old")
-    old.commit([batch_of(old, place, {"b": encode("new"), "c": encode("new")})])
+    handle = place_of(old, "old")
+    old.commit([batch_of(old, handle, {"b": encode("new"), "c": encode("new")})])
     old.commit([batch_of(old, place_of(old, "young"), {"a": VALUE})])
     old.close()
     with_both = open_store(tmp_path / "old")
@@ -252,5 +252,5 @@ def test_a_checksum_is_of_the_key_and_the_value() -> None:
 
     assert record[:-4] == b"\xc1value"
     assert int.from_bytes(record[-4:], "little") == zlib.crc32(b"key" + b"\xc1value")
-    assert is_whole(b"key", record)
-    assert not is_whole(b"kez", record)
+    assert is_complete(b"key", record)
+    assert not is_complete(b"kez", record)

@@ -12,7 +12,7 @@ from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from durable._engine.batch import Batch, Callbacks, Place
+from durable._engine.batch import Batch, Callbacks, ObjectHandle
 from durable._engine.committer import Committer
 from durable._lmdb.check import check
 from durable._lmdb.environment import Environment
@@ -92,17 +92,17 @@ def test_stop_commits_what_waits(store: Environment) -> None:
     """Closing loses nothing; after it nothing more is taken."""
     loop, outcomes = Loop(), Outcomes()
     committer = Committer(store, loop.call_soon_threadsafe)
-    place = place_of(store)
+    handle = place_of(store)
     for n in range(10):
-        committer.submit(batch_of(store, place, {f"{n}": VALUE}, label="x", outcomes=outcomes))
+        committer.submit(batch_of(store, handle, {f"{n}": VALUE}, label="x", outcomes=outcomes))
     committer.start()
     committer.stop()
     committer.stop()
     loop.run()
 
-    assert len(outcomes.durable) == len(stored(store, place)) == 10
+    assert len(outcomes.durable) == len(stored(store, handle)) == 10
     with pytest.raises(RuntimeClosed):
-        committer.submit(batch_of(store, place, {"a": VALUE}))
+        committer.submit(batch_of(store, handle, {"a": VALUE}))
     assert committer.waiting == 0
 
 
@@ -144,16 +144,16 @@ def test_a_durable_batch_is_told_so_though_its_object_fails_later(store: Environ
     """What became of a batch is settled when its group is."""
     committer, faults, loop = held_committer(store, errors=[None, OSError(errno.EIO, "broken")])
     outcomes = Outcomes()
-    place = place_of(store)
-    committer.submit(batch_of(store, place, {"a": VALUE}, label="1", outcomes=outcomes))
+    handle = place_of(store)
+    committer.submit(batch_of(store, handle, {"a": VALUE}, label="1", outcomes=outcomes))
     faults.arrived.acquire()
-    committer.submit(batch_of(store, place, {"b": VALUE}, label="2", outcomes=outcomes))
+    committer.submit(batch_of(store, handle, {"b": VALUE}, label="2", outcomes=outcomes))
     faults.gate.release(2)
     committer.stop()
     loop.run()
 
     assert (outcomes.durable, outcomes.failed) == (["1"], ["2"])
-    assert stored(store, place) == {"a": VALUE}
+    assert stored(store, handle) == {"a": VALUE}
 
 
 def test_an_error_after_the_commit_fails_it_none_the_less(store: Environment) -> None:
@@ -172,15 +172,15 @@ def test_an_object_that_the_loop_gave_up_writes_no_more(store: Environment) -> N
     """A place that has failed drops its batches, whoever marked it."""
     loop, outcomes = Loop(), Outcomes()
     committer = Committer(store, loop.call_soon_threadsafe)
-    place = place_of(store)
-    committer.submit(batch_of(store, place, {"a": VALUE}, label="1", outcomes=outcomes))
-    place.failed = CommitFailed("given up")
+    handle = place_of(store)
+    committer.submit(batch_of(store, handle, {"a": VALUE}, label="1", outcomes=outcomes))
+    handle.failed = CommitFailed("given up")
     committer.start()
     committer.stop()
     loop.run()
 
-    assert outcomes.told == [("1", place.failed)]
-    assert stored(store, place) == {}
+    assert outcomes.told == [("1", handle.failed)]
+    assert stored(store, handle) == {}
 
 
 def test_an_empty_batch_comes_back_in_its_turn(store: Environment) -> None:
@@ -188,10 +188,10 @@ def test_an_empty_batch_comes_back_in_its_turn(store: Environment) -> None:
     loop, outcomes = Loop(), Outcomes()
     committer = Committer(store, loop.call_soon_threadsafe)
     before = store._lmdb.info()["last_txnid"]
-    place = place_of(store)
+    handle = place_of(store)
     store.commit([])
-    empty = batch_of(store, place, label="empty", outcomes=outcomes)
-    empty.place = type(place)(0, b"", 0, None, None, None)
+    empty = batch_of(store, handle, label="empty", outcomes=outcomes)
+    empty.handle = type(handle)(0, b"", 0, None, None, None)
     committer.submit(empty)
     committer.start()
     committer.stop()
@@ -204,12 +204,12 @@ def test_an_empty_batch_comes_back_in_its_turn(store: Environment) -> None:
 def test_a_closed_loop_is_no_error(store: Environment) -> None:
     """Nobody hears of it, but what was submitted is stored, and the thread ends."""
     committer = Committer(store, Loop(is_closed=True).call_soon_threadsafe)
-    place = place_of(store)
-    committer.submit(batch_of(store, place, {"a": VALUE}))
+    handle = place_of(store)
+    committer.submit(batch_of(store, handle, {"a": VALUE}))
     committer.start()
     committer.stop()
 
-    assert stored(store, place) == {"a": VALUE}
+    assert stored(store, handle) == {"a": VALUE}
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, ValueError])
@@ -219,16 +219,16 @@ def test_a_callback_that_raises_keeps_nobody_from_being_told(
     """An interrupt in the midst of the reports loses none of them, and passes on."""
     loop, outcomes = Loop(), Outcomes()
     committer = Committer(store, loop.call_soon_threadsafe)
-    place = place_of(store)
+    handle = place_of(store)
 
     def interrupt() -> None:
         raise kind
 
-    committer.submit(batch_of(store, place, {"a": VALUE}, label="1", outcomes=outcomes))
-    bad = batch_of(store, place, {"b": VALUE})
+    committer.submit(batch_of(store, handle, {"a": VALUE}, label="1", outcomes=outcomes))
+    bad = batch_of(store, handle, {"b": VALUE})
     bad.origin = Callbacks(interrupt, print)
     committer.submit(bad)
-    committer.submit(batch_of(store, place, {"c": VALUE}, label="3", outcomes=outcomes))
+    committer.submit(batch_of(store, handle, {"c": VALUE}, label="3", outcomes=outcomes))
     committer.start()
     committer.stop()
 
@@ -243,8 +243,8 @@ def test_garbage_is_freed_when_there_is_nothing_else_to_do(
     store: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The thread cleans up between groups, and while nobody asks for anything."""
-    place = place_of(store)
-    store.commit([batch_of(store, place, {f"{n}": VALUE for n in range(100)})])
+    handle = place_of(store)
+    store.commit([batch_of(store, handle, {f"{n}": VALUE for n in range(100)})])
     freed = threading.Event()
     collect = Environment.collect_garbage
 
@@ -257,7 +257,7 @@ def test_garbage_is_freed_when_there_is_nothing_else_to_do(
     monkeypatch.setattr(Environment, "collect_garbage", collect_and_tell)
     committer = Committer(store, Loop().call_soon_threadsafe)
     committer.start()
-    committer.submit(batch_of(store, place, {"new": VALUE}, wipe=True))
+    committer.submit(batch_of(store, handle, {"new": VALUE}, wipe=True))
 
     assert freed.wait(10)
     committer.stop()
@@ -270,10 +270,10 @@ def test_a_large_group_is_cut(store: Environment, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("durable._engine.committer.GROUP_SIZE_MAX", 100)
     loop, faults, outcomes = Loop(), Faults(), Outcomes()
     committer = Committer(store, loop.call_soon_threadsafe, faults=faults)
-    place = place_of(store)
+    handle = place_of(store)
     for n in range(5):
         puts: dict[str, bytes | None] = {f"{n}": b"\x91" + bytes(50)}
-        committer.submit(batch_of(store, place, puts, label=str(n), outcomes=outcomes))
+        committer.submit(batch_of(store, handle, puts, label=str(n), outcomes=outcomes))
     committer.start()
     committer.stop()
     loop.run()
@@ -315,7 +315,7 @@ def test_the_committer_is_a_list_of_groups(
 
     for group, fails in groups:
         # The committer is busy with a batch of nothing while the group gathers.
-        submit(Place(0, b"", 1, None, None, None), {}, Outcomes())
+        submit(ObjectHandle(0, b"", 1, None, None, None), {}, Outcomes())
         faults.arrived.acquire()
         for name, puts in group:
             submit(places[name], dict(puts), outcomes)

@@ -37,107 +37,107 @@ def reopened(environment: Environment) -> Environment:
 
 def test_what_was_committed_is_found_after_a_reopen(store: Environment) -> None:
     """A commit is durable, and so is what it says of the object."""
-    place = place_of(store)
-    store.commit([batch_of(store, place, {"a": VALUE, "b": b"\x91b"}, alarm=Alarm(7, 5, 1, 2))])
+    handle = place_of(store)
+    store.commit([batch_of(store, handle, {"a": VALUE, "b": b"\x91b"}, alarm=Alarm(7, 5, 1, 2))])
 
     store = reopened(store)
-    record = store.find(place.class_number, place.base)
-    assert record == ObjectRecord(place.number, 1_000_000_000, "front page", Alarm(7, 5, 1, 2))
-    assert stored(store, place) == {"a": VALUE, "b": b"\x91b"}
-    assert store.get(place.number, "b") == b"\x91b"
-    assert store.get_many(place.number, ["b", "c"]) == {"b": b"\x91b"}
+    record = store.find(handle.class_number, handle.base)
+    assert record == ObjectRecord(handle.number, 1_000_000_000, "front page", Alarm(7, 5, 1, 2))
+    assert stored(store, handle) == {"a": VALUE, "b": b"\x91b"}
+    assert store.get(handle.number, "b") == b"\x91b"
+    assert store.get_many(handle.number, ["b", "c"]) == {"b": b"\x91b"}
     store.close()
 
 
 def test_a_read_sees_what_was_committed_before_the_refresh(store: Environment) -> None:
     """Reads are of one snapshot until they are refreshed."""
-    place = place_of(store)
-    store.commit([batch_of(store, place, {"a": VALUE})])
+    handle = place_of(store)
+    store.commit([batch_of(store, handle, {"a": VALUE})])
     store.refresh()
-    before = store.get(place.number, "b")
-    store.commit([batch_of(store, place, {"b": VALUE})])
+    before = store.get(handle.number, "b")
+    store.commit([batch_of(store, handle, {"b": VALUE})])
 
     assert before is None
-    assert store.get(place.number, "b") is None
+    assert store.get(handle.number, "b") is None
     store.refresh()
-    assert store.get(place.number, "b") == VALUE
+    assert store.get(handle.number, "b") == VALUE
 
 
 def test_an_object_is_known_from_its_first_write_to_its_last_delete(store: Environment) -> None:
     """The store knows the objects that have a key or an alarm, and no others."""
-    place = place_of(store)
-    store.commit([batch_of(store, place, {"gone": None})])
+    handle = place_of(store)
+    store.commit([batch_of(store, handle, {"gone": None})])
     store.refresh()
-    assert store.find(place.class_number, place.base) is None
+    assert store.find(handle.class_number, handle.base) is None
 
-    store.commit([batch_of(store, place, {"a": VALUE})])
+    store.commit([batch_of(store, handle, {"a": VALUE})])
     store.refresh()
-    assert store.find(place.class_number, place.base) is not None
+    assert store.find(handle.class_number, handle.base) is not None
 
-    store.commit([batch_of(store, place, {"a": None}, alarm=Alarm(5, 5))])
+    store.commit([batch_of(store, handle, {"a": None}, alarm=Alarm(5, 5))])
     store.refresh()
-    assert store.find(place.class_number, place.base) is not None
+    assert store.find(handle.class_number, handle.base) is not None
 
-    store.commit([batch_of(store, place, alarm=None)])
+    store.commit([batch_of(store, handle, alarm=None)])
     store.refresh()
-    assert store.find(place.class_number, place.base) is None
+    assert store.find(handle.class_number, handle.base) is None
     assert store.alarms(count_max=5) == []
 
-    store.commit([batch_of(store, place, {"a": VALUE})])
-    assert stored(store, place) == {"a": VALUE}
+    store.commit([batch_of(store, handle, {"a": VALUE})])
+    assert stored(store, handle) == {"a": VALUE}
 
 
 def test_a_wipe_takes_everything_and_what_comes_after_it_stays(store: Environment) -> None:
     """A wipe comes before the puts of its batch, and leaves no alarm that the batch drops."""
-    place = place_of(store)
-    store.commit([batch_of(store, place, {"a": VALUE, "k" * 2_000: VALUE}, alarm=Alarm(5, 5))])
-    old = place.number
-    store.commit([batch_of(store, place, {"b": VALUE}, wipe=True, alarm=None)])
+    handle = place_of(store)
+    store.commit([batch_of(store, handle, {"a": VALUE, "k" * 2_000: VALUE}, alarm=Alarm(5, 5))])
+    old = handle.number
+    store.commit([batch_of(store, handle, {"b": VALUE}, wipe=True, alarm=None)])
 
-    assert stored(store, place) == {"b": VALUE}
-    assert place.number != old
+    assert stored(store, handle) == {"b": VALUE}
+    assert handle.number != old
     assert store.alarms(count_max=1) == []
 
 
 def test_a_wipe_with_nothing_after_it_forgets_the_object(store: Environment) -> None:
     """An object without a key or an alarm is not known."""
-    place = place_of(store)
-    store.commit([batch_of(store, place, {"a": VALUE})])
-    store.commit([batch_of(store, place, wipe=True, alarm=None)])
+    handle = place_of(store)
+    store.commit([batch_of(store, handle, {"a": VALUE})])
+    store.commit([batch_of(store, handle, wipe=True, alarm=None)])
 
     store.refresh()
-    assert store.find(place.class_number, place.base) is None
+    assert store.find(handle.class_number, handle.base) is None
 
 
 def test_a_wipe_of_nothing_is_nothing(store: Environment) -> None:
     """There is no garbage where there was nothing."""
-    place = place_of(store)
-    store.commit([batch_of(store, place, wipe=True, alarm=None)])
+    handle = place_of(store)
+    store.commit([batch_of(store, handle, wipe=True, alarm=None)])
 
     assert not store.has_garbage
 
 
 def test_garbage_goes_in_bounded_steps(store: Environment) -> None:
     """Each step frees so many records at most, and the last one says that it was the last."""
-    place = place_of(store)
-    store.commit([batch_of(store, place, {f"{n}": VALUE for n in range(10)})])
-    store.commit([batch_of(store, place, {"new": VALUE}, wipe=True)])
+    handle = place_of(store)
+    store.commit([batch_of(store, handle, {f"{n}": VALUE for n in range(10)})])
+    store.commit([batch_of(store, handle, {"new": VALUE}, wipe=True)])
     store = reopened(store)
     assert store.has_garbage
 
     assert [store.collect_garbage(4) for _ in range(3)] == [4, 4, 2]
     assert not store.has_garbage
-    assert stored(store, place) == {"new": VALUE}
+    assert stored(store, handle) == {"new": VALUE}
     assert check(store) == []
     store.close()
 
 
 def test_a_number_is_never_used_again(store: Environment) -> None:
     """A number that has had records is not given out after a reopen."""
-    place = place_of(store)
-    store.commit([batch_of(store, place, {"a": VALUE})])
-    store.commit([batch_of(store, place, wipe=True, alarm=None)])
-    last = place.number
+    handle = place_of(store)
+    store.commit([batch_of(store, handle, {"a": VALUE})])
+    store.commit([batch_of(store, handle, wipe=True, alarm=None)])
+    last = handle.number
 
     store = reopened(store)
     assert store.next_number() > last
@@ -146,16 +146,16 @@ def test_a_number_is_never_used_again(store: Environment) -> None:
 
 def test_a_name_that_is_learned_later_is_kept(store: Environment) -> None:
     """The next write of an object brings its name to the disk."""
-    place = place_of(store)
-    place.name = None
-    store.commit([batch_of(store, place, {"a": VALUE})])
+    handle = place_of(store)
+    handle.name = None
+    store.commit([batch_of(store, handle, {"a": VALUE})])
     store.refresh()
-    assert store.find(place.class_number, place.base).name is None  # type: ignore[union-attr]
+    assert store.find(handle.class_number, handle.base).name is None  # type: ignore[union-attr]
 
-    place.name = "front page"
-    store.commit([batch_of(store, place, {"a": VALUE})])
+    handle.name = "front page"
+    store.commit([batch_of(store, handle, {"a": VALUE})])
     store.refresh()
-    assert store.find(place.class_number, place.base).name == "front page"  # type: ignore[union-attr]
+    assert store.find(handle.class_number, handle.base).name == "front page"  # type: ignore[union-attr]
 
 
 def test_objects_are_listed_by_base_in_steps(store: Environment) -> None:
@@ -203,16 +203,16 @@ def test_a_class_keeps_its_number(store: Environment) -> None:
 def test_the_map_grows_by_itself(tmp_path: Path) -> None:
     """A group that does not fit into the map is committed when the map has grown."""
     store = open_store(tmp_path / "store")
-    place = place_of(store)
+    handle = place_of(store)
     value = b"\x91" + bytes(2**20)
-    store.commit([batch_of(store, place, {f"{n}": value for n in range(40)})])
+    store.commit([batch_of(store, handle, {f"{n}": value for n in range(40)})])
     store.refresh()
-    assert store.get(place.number, "0") == value  # a reader is open while it grows
-    store.commit([batch_of(store, place, {f"{n}": value for n in range(40, 140)})])
+    assert store.get(handle.number, "0") == value  # a reader is open while it grows
+    store.commit([batch_of(store, handle, {f"{n}": value for n in range(40, 140)})])
 
     store.refresh()
     assert store._lmdb.info()["map_size"] >= 140 * 2**20
-    assert len(list(store.scan(place.number))) == 140
+    assert len(list(store.scan(handle.number))) == 140
     assert check(store) == []
     store.close()
 
@@ -220,14 +220,14 @@ def test_the_map_grows_by_itself(tmp_path: Path) -> None:
 def test_a_map_at_its_limit_says_so_and_goes_on(tmp_path: Path) -> None:
     """What does not fit is StoreFull; what was stored is there, and what fits still goes in."""
     store = open_store(tmp_path / "store", map_size_max=4 << 20)
-    place = place_of(store)
-    store.commit([batch_of(store, place, {"a": VALUE})])
+    handle = place_of(store)
+    store.commit([batch_of(store, handle, {"a": VALUE})])
     with pytest.raises(StoreFull, match="limit of 4,194,304 bytes"):
-        store.commit([batch_of(store, place, {"b": b"\x91" + bytes(5 << 20)})])
+        store.commit([batch_of(store, handle, {"b": b"\x91" + bytes(5 << 20)})])
 
-    assert stored(store, place) == {"a": VALUE}
-    store.commit([batch_of(store, place, {"c": VALUE})])
-    assert stored(store, place) == {"a": VALUE, "c": VALUE}
+    assert stored(store, handle) == {"a": VALUE}
+    store.commit([batch_of(store, handle, {"c": VALUE})])
+    assert stored(store, handle) == {"a": VALUE, "c": VALUE}
     assert check(store) == []
     store.close()
 
@@ -237,7 +237,7 @@ def test_a_bad_page_met_by_a_write_is_damage(
     store: Environment, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
 ) -> None:
     """Trying again would not help, and nothing of the commit is stored."""
-    place = place_of(store)
+    handle = place_of(store)
     apply = Changes.apply
 
     def meet_bad_page(self: Changes, group: Sequence[Batch]) -> None:
@@ -247,21 +247,21 @@ def test_a_bad_page_met_by_a_write_is_damage(
     with monkeypatch.context() as patch:
         patch.setattr(Changes, "apply", meet_bad_page)
         with pytest.raises(StoreDamaged, match="durable check"):
-            store.commit([batch_of(store, place, {"a": VALUE})])
+            store.commit([batch_of(store, handle, {"a": VALUE})])
 
-    assert stored(store, place) == {}
-    store.commit([batch_of(store, place, {"b": VALUE})])
-    assert stored(store, place) == {"b": VALUE}
+    assert stored(store, handle) == {}
+    store.commit([batch_of(store, handle, {"b": VALUE})])
+    assert stored(store, handle) == {"b": VALUE}
 
 
 def test_reader_slots_do_not_leak(store: Environment) -> None:
     """However many reads and refreshes: one slot for each thread that reads."""
-    place = place_of(store)
-    store.commit([batch_of(store, place, {"a": VALUE})])
+    handle = place_of(store)
+    store.commit([batch_of(store, handle, {"a": VALUE})])
     for _ in range(2_000):
         store.refresh()
-        store.get(place.number, "a")
-        store.find(place.class_number, place.base)
+        store.get(handle.number, "a")
+        store.find(handle.class_number, handle.base)
         store.read(lambda txn, databases: None)
 
     assert store._lmdb.info()["num_readers"] <= 4
@@ -283,14 +283,14 @@ def test_opens_do_not_leak(tmp_path: Path) -> None:
 def test_after_a_close_every_call_says_so(tmp_path: Path) -> None:
     """A closed store is a clear error."""
     store = open_store(tmp_path / "store")
-    place = place_of(store)
+    handle = place_of(store)
     store.close()
     store.close()
 
     for call in (
         lambda: store.get(1, "a"),
         lambda: store.find(1, bytes(16)),
-        lambda: store.commit([batch_of(store, place, {"a": VALUE})]),
+        lambda: store.commit([batch_of(store, handle, {"a": VALUE})]),
         store.classes,
     ):
         with pytest.raises(RuntimeClosed, match="is closed"):
@@ -309,11 +309,11 @@ with look(sys.argv[1]) as store, store.one_moment():
 
 def test_who_was_killed_while_it_looked_keeps_no_old_pages(store: Environment) -> None:
     """The file grows by what is written while somebody looks, and not for ever after."""
-    place = place_of(store)
+    handle = place_of(store)
     data = Path(store.path) / "data.mdb"
 
     def write() -> None:
-        store.commit([batch_of(store, place, {"a": b"\xc6" + bytes(100_000)})])
+        store.commit([batch_of(store, handle, {"a": b"\xc6" + bytes(100_000)})])
         store.refresh()
 
     write()
@@ -327,19 +327,19 @@ def test_who_was_killed_while_it_looked_keeps_no_old_pages(store: Environment) -
         write()
 
     assert data.stat().st_size < before + 10 * 100_000
-    store.commit([batch_of(store, place, {"a": VALUE})])
+    store.commit([batch_of(store, handle, {"a": VALUE})])
 
 
 def test_created_is_the_time_of_the_first_write(tmp_path: Path) -> None:
     """An object is created by the write that makes it known, and by that of its next life."""
     clock = Clock(1.0)
     store = open_store(tmp_path / "store", clock=clock)
-    place = place_of(store)
+    handle = place_of(store)
     for clock.now_s, puts in zip(
         itertools.count(1.0), [{"a": VALUE}, {"b": VALUE}, {"a": None, "b": None}, {"a": VALUE}]
     ):
-        store.commit([batch_of(store, place, puts)])
+        store.commit([batch_of(store, handle, puts)])
         if clock.now_s < 3.0:
-            assert place.created_us == 1_000_000
-    assert place.created_us == 4_000_000
+            assert handle.created_us == 1_000_000
+    assert handle.created_us == 4_000_000
     store.close()

@@ -40,32 +40,32 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_fills_up(small_disk: Path) -> None:
     """What was committed stays, what was refused is not there, and deletes make room."""
     store = open_store(small_disk / "store")
-    place = place_of(store)
+    handle = place_of(store)
     value = b"\x91" + bytes(100_000)
     expected: dict[str, bytes] = {}
     error: StoreFull | None = None
     while error is None:
         key = f"{len(expected)}"
         try:
-            store.commit([batch_of(store, place, {key: value})])
+            store.commit([batch_of(store, handle, {key: value})])
             expected[key] = value
         except StoreFull as full:
             error = full
 
     assert "the disk has no room for the store" in str(error)
     assert len(expected) > 10
-    assert stored(store, place) == expected
+    assert stored(store, handle) == expected
     assert check(store) == []
     store.close()
     assert check(small_disk / "store") == []
 
     (small_disk / "store" / "filler").touch()
     store = open_store(small_disk / "store")
-    place = place_of(store)
-    assert stored(store, place) == expected
-    store.commit([batch_of(store, place, dict.fromkeys(list(expected)[:10]))])
-    store.commit([batch_of(store, place, {"new": VALUE})])
-    assert stored(store, place)["new"] == VALUE
+    handle = place_of(store)
+    assert stored(store, handle) == expected
+    store.commit([batch_of(store, handle, dict.fromkeys(list(expected)[:10]))])
+    store.commit([batch_of(store, handle, {"new": VALUE})])
+    assert stored(store, handle)["new"] == VALUE
     store.close()
     assert check(small_disk / "store") == []
 
@@ -80,21 +80,21 @@ def fill(disk: Path) -> None:
 def test_what_only_deletes_succeeds_on_a_full_disk(small_disk: Path, size: int) -> None:
     """Without a byte of room left: some was kept for it, which lasts until something is free."""
     store = open_store(small_disk / "store")
-    place = place_of(store)
+    handle = place_of(store)
     value = b"\x91" + bytes(size)
     count = 0
     with suppress(StoreFull):
         while True:
-            store.commit([batch_of(store, place, {f"{count} {n}": value for n in range(10)})])
+            store.commit([batch_of(store, handle, {f"{count} {n}": value for n in range(10)})])
             count += 1
     fill(small_disk)
 
     for n in range(min(count, 30)):
-        store.commit([batch_of(store, place, {f"{n} {key}": None for key in range(10)})])
+        store.commit([batch_of(store, handle, {f"{n} {key}": None for key in range(10)})])
         store.refresh()  # as the loop does: who reads old pages keeps them
-    store.commit([batch_of(store, place, {"new": VALUE})])
-    assert not any(key.startswith("0 ") for key in stored(store, place))
-    store.commit([batch_of(store, place, wipe=True)])
+    store.commit([batch_of(store, handle, {"new": VALUE})])
+    assert not any(key.startswith("0 ") for key in stored(store, handle))
+    store.commit([batch_of(store, handle, wipe=True)])
     while store.has_garbage:
         store.collect_garbage()
     store.close()

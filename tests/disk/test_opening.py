@@ -151,14 +151,14 @@ def test_a_store_can_be_looked_at_beside_its_owner(
 def test_a_forked_child_cannot_use_the_store(folder: Path) -> None:
     """Every use is a clear error, and the parent's store is none the worse."""
     environment = open_store(folder)
-    place = place_of(environment)
-    environment.get(place.number, "1")
-    batch = batch_of(environment, place, {"child": VALUE})
+    handle = place_of(environment)
+    environment.get(handle.number, "1")
+    batch = batch_of(environment, handle, {"child": VALUE})
 
     def in_child() -> int:
         calls = (
-            lambda: environment.get(place.number, "1"),
-            lambda: list(environment.scan(place.number)),
+            lambda: environment.get(handle.number, "1"),
+            lambda: list(environment.scan(handle.number)),
             lambda: environment.find(1, bytes(16)),
             lambda: environment.commit([batch]),
             environment.classes,
@@ -173,8 +173,8 @@ def test_a_forked_child_cannot_use_the_store(folder: Path) -> None:
         return 0 if refused == len(calls) else 1
 
     assert _status_of(in_child) == 0
-    environment.commit([batch_of(environment, place, {"parent": VALUE})])
-    assert "child" not in stored(environment, place)
+    environment.commit([batch_of(environment, handle, {"parent": VALUE})])
+    assert "child" not in stored(environment, handle)
     with pytest.raises(StoreInUse):
         open_store(folder)
     environment.close()

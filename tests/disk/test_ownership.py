@@ -289,7 +289,7 @@ except Exception as error:
     os.kill(os.getpid(), signal.SIGKILL)
 """
     environment = open_store(folder)
-    place = place_of(environment)
+    handle = place_of(environment)
     environment.refresh()
     for _ in range(2):
         done = subprocess.run(
@@ -298,7 +298,7 @@ except Exception as error:
         )  # fmt: skip
         assert done.returncode == -signal.SIGKILL
         assert done.stdout.startswith("ReadersFullError")
-        assert set(stored(environment, place)) == {"first"}
+        assert set(stored(environment, handle)) == {"first"}
         environment.refresh()
     environment.close()
     assert run(LOOKER, folder).endswith(" 1\n")

@@ -35,15 +35,15 @@ def store(tmp_path: Path):
 
 def test_inline_reads_are_the_environments_own(store: Environment) -> None:
     """There is nothing between a miss and the disk."""
-    place = place_of(store)
-    store.commit([batch_of(store, place, {"a": VALUE, "b": VALUE})])
+    handle = place_of(store)
+    store.commit([batch_of(store, handle, {"a": VALUE, "b": VALUE})])
     store.refresh()
     reads = Reads(store, Loop().call_soon_threadsafe)
 
     assert reads.inline
-    assert reads.get(place.number, "a") == VALUE
-    assert reads.get_many(place.number, ["a", "c"]) == {"a": VALUE}
-    assert reads.scan_some(place.number, reverse=True, count_max=None) == (
+    assert reads.get(handle.number, "a") == VALUE
+    assert reads.get_many(handle.number, ["a", "c"]) == {"a": VALUE}
+    assert reads.scan_some(handle.number, reverse=True, count_max=None) == (
         [("b", VALUE), ("a", VALUE)],
         True,
     )
@@ -54,12 +54,12 @@ def test_the_thread_answers_in_order_and_sees_what_was_reported(store: Environme
     """Requests that wait are read together; each sees every commit before it was made."""
     loop, faults = Loop(), Faults()
     reads = Reads(store, loop.call_soon_threadsafe, inline=False, faults=faults)
-    place = place_of(store)
+    handle = place_of(store)
     found: list[object] = []
     for n in range(5):
-        store.commit([batch_of(store, place, {"n": b"\x01%d" % n})])
+        store.commit([batch_of(store, handle, {"n": b"\x01%d" % n})])
         store.refresh()
-        reads.fetch(lambda reader: reader.get(place.number, "n"), found.append, found.append)
+        reads.fetch(lambda reader: reader.get(handle.number, "n"), found.append, found.append)
     faults.let_go.set()
     reads.close()
     loop.run()
@@ -128,18 +128,18 @@ def test_the_map_grows_while_a_thread_reads(store: Environment) -> None:
     """Growing waits for a read under way, and the next read begins anew."""
     loop, found = Loop(), []
     reads = Reads(store, loop.call_soon_threadsafe, inline=False)
-    place = place_of(store)
+    handle = place_of(store)
     value = b"\x01" + bytes(1 << 20)
 
     def on_failed(error: DurableError) -> None:
         found.append(error)
 
     for n in range(100):
-        store.commit([batch_of(store, place, {f"{n}": value})])
+        store.commit([batch_of(store, handle, {f"{n}": value})])
         store.refresh()
         key = f"{n}"
-        reads.fetch(lambda reader, key=key: reader.get(place.number, key), found.append, on_failed)
-        assert store.get(place.number, key) == value
+        reads.fetch(lambda reader, key=key: reader.get(handle.number, key), found.append, on_failed)
+        assert store.get(handle.number, key) == value
     reads.close()
     loop.run()
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 import durable
 from durable import testing
-from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks, Place
+from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks, ObjectHandle
 from durable._engine.catalog import Catalog, ClassRecord
 from durable._lmdb.environment import Environment
 from durable._lmdb.scratch import ScratchEnvironment
@@ -215,7 +215,7 @@ def write(environment: Environment, turns: Any) -> None:
         environment.commit(
             [
                 Batch(
-                    place=Place(1, raw, number, None, None, None),
+                    handle=ObjectHandle(1, raw, number, None, None, None),
                     wipe=wipe,
                     puts=puts,
                     alarm=alarm,

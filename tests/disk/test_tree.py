@@ -46,11 +46,11 @@ def test_a_scan_is_that_of_a_sorted_dict(
     environment: Environment, groups, bounds, is_wiped: bool
 ) -> None:
     """Bounds, direction and limit are exact, however long keys and bounds are."""
-    place = place_of(environment, "any")
-    environment.commit([batch_of(environment, place, wipe=True, alarm=None)])
+    handle = place_of(environment, "any")
+    environment.commit([batch_of(environment, handle, wipe=True, alarm=None)])
     expected: dict[str, bytes] = {}
     for puts in groups:
-        environment.commit([batch_of(environment, place, dict(puts), wipe=is_wiped)])
+        environment.commit([batch_of(environment, handle, dict(puts), wipe=is_wiped)])
         if is_wiped:
             expected.clear()
         for key, value in puts.items():
@@ -66,26 +66,26 @@ def test_a_scan_is_that_of_a_sorted_dict(
             for key in sorted(expected, key=str.encode, reverse=reverse)
             if lower <= key and (upper is None or key < upper)
         ]
-        found = environment.scan(place.number, lower, upper, reverse=reverse, limit=limit)
+        found = environment.scan(handle.number, lower, upper, reverse=reverse, limit=limit)
         assert list(found) == pairs[:limit]
     for key in {lower for lower, *_ in bounds} | set(expected):
-        assert environment.get(place.number, key) == expected.get(key)
-    assert stored(environment, place) == expected
+        assert environment.get(handle.number, key) == expected.get(key)
+    assert stored(environment, handle) == expected
     assert check(environment) == []
 
 
 def test_a_key_of_the_greatest_length_and_its_prefixes(tmp_path: Path) -> None:
     """2,048 bytes, and every length below, stand beside each other."""
     environment = open_store(tmp_path / "store")
-    place = place_of(environment)
+    handle = place_of(environment)
     keys = ["k" * length for length in range(2_049)]
-    environment.commit([batch_of(environment, place, dict.fromkeys(keys, VALUE))])
+    environment.commit([batch_of(environment, handle, dict.fromkeys(keys, VALUE))])
 
-    assert list(stored(environment, place)) == keys
+    assert list(stored(environment, handle)) == keys
     assert check(environment) == []
 
-    environment.commit([batch_of(environment, place, dict.fromkeys(keys[1:]))])
-    assert stored(environment, place) == {"": VALUE}
+    environment.commit([batch_of(environment, handle, dict.fromkeys(keys[1:]))])
+    assert stored(environment, handle) == {"": VALUE}
     assert check(environment) == []
     environment.close()
     assert check(tmp_path / "store") == []

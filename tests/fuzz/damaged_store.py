@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks, Place
+from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks, ObjectHandle
 from durable._engine.codec import decode, encode
 from durable._lmdb import check as checks
 from durable._lmdb.environment import Environment
@@ -37,17 +37,17 @@ def make(folder: Path) -> Contents:
         pairs["large"] = bytes(9_000)
         pairs["long " + "k" * 900] = {"deep": [each]}
         name = f"thing {each}"
-        place = Place(number, _base(name), environment.next_number(), name, None, None)
+        handle = ObjectHandle(number, _base(name), environment.next_number(), name, None, None)
         alarm = Alarm(10**15, 10**15) if each % 3 == 0 else UNCHANGED
-        environment.commit([_batch(place, pairs, alarm)])
+        environment.commit([_batch(handle, pairs, alarm)])
         contents[name] = pairs
     environment.close()
     return contents
 
 
-def _batch(place: Place, pairs: dict[str, Any], alarm: Any = UNCHANGED) -> Batch:
+def _batch(handle: ObjectHandle, pairs: dict[str, Any], alarm: Any = UNCHANGED) -> Batch:
     puts: dict[str, bytes | None] = {key: encode(value) for key, value in pairs.items()}
-    return Batch(place, False, puts, alarm, Callbacks(_nothing, _failed), 0)
+    return Batch(handle, False, puts, alarm, Callbacks(_nothing, _failed), 0)
 
 
 def _base(name: str) -> bytes:
@@ -86,8 +86,8 @@ def use(folder: Path) -> Contents:
         base = _base("new")
         found = environment.find(number, base)
         own = found.number if found is not None else environment.next_number()
-        place = Place(number, base, own, "new", None, None)
-        environment.commit([_batch(place, {"key": "value"})])
+        handle = ObjectHandle(number, base, own, "new", None, None)
+        environment.commit([_batch(handle, {"key": "value"})])
         environment.refresh()
         read_all(environment)
         return contents

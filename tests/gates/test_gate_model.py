@@ -23,7 +23,7 @@ from .fakes import Bench
 class Reference:
     """Owner, line, holds and sections: whose turn it is, and whether it runs."""
 
-    owner: str | None = None
+    holder: str | None = None
     runs: bool = False
     line: list[str] = field(factory=list)
     holds: int = 0
@@ -33,21 +33,21 @@ class Reference:
 
     def next(self) -> None:
         """The turn is over: whose is the next?"""
-        self.owner, self.runs = None, False
+        self.holder, self.runs = None, False
         if self.holds:
             return
         section = self.next_section()
         if section is not None:
             self.pending.remove(section)
             self.sections.append(section)
-            self.owner, self.runs = section, True
+            self.holder, self.runs = section, True
         elif self.sections:
-            self.owner = self.sections[-1]
-            self.runs = self.owner in self.line
+            self.holder = self.sections[-1]
+            self.runs = self.holder in self.line
             if self.runs:
-                self.line.remove(self.owner)
+                self.line.remove(self.holder)
         elif self.line:
-            self.owner, self.runs = self.line.pop(0), True
+            self.holder, self.runs = self.line.pop(0), True
 
     def next_section(self) -> str | None:
         """The oldest that may start: any, or within a section one that was opened in it."""
@@ -75,12 +75,12 @@ class Play:
     @property
     def running(self) -> Delivery[Any] | None:
         reference = self.reference
-        return self.deliveries[reference.owner] if reference.owner and reference.runs else None
+        return self.deliveries[reference.holder] if reference.holder and reference.runs else None
 
     def arrive(self) -> None:
         name = f"d{len(self.deliveries)}"
         self.reference.line.append(name)
-        if self.reference.owner is None:
+        if self.reference.holder is None:
             self.reference.next()
         self.deliveries[name] = self.bench.arrive(name)
 
@@ -91,7 +91,7 @@ class Play:
             return
         name = waiting[which % len(waiting)]
         reference = self.reference
-        if reference.owner == name:
+        if reference.holder == name:
             if reference.holds:
                 self.waits[name] = "held back"
             else:
@@ -100,7 +100,7 @@ class Play:
         else:
             del self.waits[name]
             reference.line.append(name)
-            if reference.owner is None:
+            if reference.holder is None:
                 reference.next()
         self.bench.resume(self.deliveries[name])
 
@@ -114,9 +114,9 @@ class Play:
             self._is_outside(running.label)
         self.bench.wait_outside(running)
 
-    def _is_outside(self, owner: str) -> None:
+    def _is_outside(self, holder: str) -> None:
         """A section keeps the gate, unless one within it is to start."""
-        if owner not in self.reference.sections or self.reference.next_section() is not None:
+        if holder not in self.reference.sections or self.reference.next_section() is not None:
             self.reference.next()
 
     def read(self, is_awaited: bool) -> None:
@@ -137,20 +137,20 @@ class Play:
         reader = self.reads.pop(which % len(self.reads))
         reference = self.reference
         reference.holds -= 1
-        owner = reference.owner
+        holder = reference.holder
         if reader:
             del self.waits[reader]
             reference.runs = True
             # The task goes on before the gate is told that the read has ended.
             self.bench.resume(self.deliveries[reader], from_inside=True)
         elif not reference.holds:
-            if owner is None or owner in self.ended:
+            if holder is None or holder in self.ended:
                 reference.next()
-            elif self.waits[owner] == "held back":
-                del self.waits[owner]
+            elif self.waits[holder] == "held back":
+                del self.waits[holder]
                 reference.runs = True
-            elif self.waits[owner] == "outside":
-                self._is_outside(owner)
+            elif self.waits[holder] == "outside":
+                self._is_outside(holder)
         self.bench.gate.release()
 
     def open_section(self, is_awaited: bool) -> None:
@@ -187,7 +187,7 @@ class Play:
             return
         # The code that awaits a section comes before all others, though reads hold the gate.
         del self.waits[parent]
-        reference.owner, reference.runs = parent, True
+        reference.holder, reference.runs = parent, True
         awaiting = self.deliveries[parent]
         self.bench.leave(running, awaiting)
         self.bench.gate.hold()
@@ -225,7 +225,7 @@ class Overtaking(InputGate[Any]):
         if not delivery.is_section or awaiting is not None or not delivery.parent.tasks:
             return super().leave(delivery, awaiting)
         super().leave(delivery, delivery.parent)
-        if self.owner is delivery.parent:
+        if self.holder is delivery.parent:
             self._give_back(delivery.parent)
         return None
 

@@ -121,7 +121,7 @@ def test_nobody_watches_while_nobody_waits(bench: Bench) -> None:
 
 
 def test_a_hold_lets_only_the_storage_s_own_task_on(bench: Bench) -> None:
-    """Not even another task of the owner."""
+    """Not even another task of the holder."""
     a = bench.arrive("a")
     bench.gate.hold()
     bench.arrive("b")
@@ -189,7 +189,7 @@ def test_what_a_section_left_running_is_its_heir_s(bench: Bench) -> None:
 
     bench.leave(a)
     bench.resume(section)  # a task of it, with what it waited for
-    assert bench.gate.owner is a
+    assert bench.gate.holder is a
     bench.arrive("b")
     bench.wait_outside(section.home)
     bench.loop.run()
@@ -224,4 +224,4 @@ def test_a_broken_gate_lets_nobody_in_and_wakes_all_who_wait(bench: Bench) -> No
     with pytest.raises(ObjectReset, match="gone"):
         bench.gate.check()
     assert "broken" in repr(bench.gate)
-    assert b is bench.gate.owner
+    assert b is bench.gate.holder

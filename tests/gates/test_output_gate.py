@@ -11,7 +11,7 @@ from durable._gates.output_gate import OutputGate
 def test_a_gate_that_saw_no_write_is_open() -> None:
     """A message leaves at once."""
     gate, heard = OutputGate(), list[str]()
-    gate.when_durable(gate.ticket(), lambda: heard.append("a"))
+    gate.when_durable(gate.seqno(), lambda: heard.append("a"))
 
     assert gate.is_open()
     assert heard == ["a"]
@@ -21,10 +21,10 @@ def test_a_message_waits_for_the_writes_before_it_only() -> None:
     """Also for those that are not sealed yet."""
     gate, heard = OutputGate(), list[str]()
     gate.note_write()
-    gate.when_durable(gate.ticket(), lambda: heard.append("a"))
+    gate.when_durable(gate.seqno(), lambda: heard.append("a"))
     gate.seal()
     gate.note_write()
-    gate.when_durable(gate.ticket(), lambda: heard.append("b"))
+    gate.when_durable(gate.seqno(), lambda: heard.append("b"))
     gate.seal()
     assert heard == []
 
@@ -36,11 +36,11 @@ def test_a_message_waits_for_the_writes_before_it_only() -> None:
 
 
 def test_an_unconfirmed_write_holds_nothing_back_but_is_waited_for_by_sync() -> None:
-    """`ticket_of_all` counts it."""
+    """`seqno_of_all` counts it."""
     gate, heard = OutputGate(), list[str]()
     gate.note_write(confirmed=False)
-    gate.when_durable(gate.ticket(), lambda: heard.append("message"))
-    gate.when_durable(gate.ticket_of_all(), lambda: heard.append("sync"))
+    gate.when_durable(gate.seqno(), lambda: heard.append("message"))
+    gate.when_durable(gate.seqno_of_all(), lambda: heard.append("sync"))
     assert heard == ["message"]
 
     gate.durable(gate.seal())
@@ -63,8 +63,8 @@ def test_what_waits_at_a_broken_gate_is_never_sent() -> None:
     """It is forgotten, also by one that breaks the gate while it is let out."""
     gate, heard = OutputGate(), list[str]()
     gate.note_write()
-    gate.when_durable(gate.ticket(), gate.drop_waiting)
-    gate.when_durable(gate.ticket(), lambda: heard.append("never"))
+    gate.when_durable(gate.seqno(), gate.drop_waiting)
+    gate.when_durable(gate.seqno(), lambda: heard.append("never"))
     gate.durable(gate.seal())
 
     assert heard == []
@@ -107,8 +107,8 @@ def test_the_counters_are_a_list_of_writes(steps: list[str]) -> None:
                 if batch and (any(batch) or step == "sync")
             }
             expected.append((number, held))
-            ticket = gate.ticket() if step == "say" else gate.ticket_of_all()
-            gate.when_durable(ticket, lambda number=number: heard.append(number))  # type: ignore[misc]
+            seqno = gate.seqno() if step == "say" else gate.seqno_of_all()
+            gate.when_durable(seqno, lambda number=number: heard.append(number))  # type: ignore[misc]
         durable = sealed - len(batches)
         assert set(heard) == {n for n, held in expected if all(b <= durable for b in held)}
         assert gate.in_flight == len(batches)

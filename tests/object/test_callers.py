@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 import durable
-from durable._object.events import Event
+from durable._object.invocation import Invocation
 
 
 class Beat(durable.DurableObject):
@@ -21,7 +21,7 @@ class Beat(durable.DurableObject):
     async def beat(self, left: int) -> None:
         if left % 100 == 0:
             gc.collect()
-            alive = sum(isinstance(each, Event) for each in gc.get_objects())
+            alive = sum(isinstance(each, Invocation) for each in gc.get_objects())
             Beat.most = max(Beat.most, alive)
         if left == 0:
             Beat.done.set()

@@ -144,7 +144,7 @@ async def test_a_task_runs_one_delivery_at_a_time(runtime: durable.Runtime) -> N
 
 
 async def test_an_object_that_aborts_takes_no_other_along(runtime: durable.Runtime) -> None:
-    """Its task is cancelled; those in the row behind it are served by another."""
+    """Its task is cancelled; those in the run_queue behind it are served by another."""
     stubs = workers(runtime)
     calls = [stub.give_up() if n % 5 == 2 else stub.add() for n, stub in enumerate(stubs)]
 

@@ -15,7 +15,7 @@ import pytest
 
 import durable
 import durable.testing
-from durable._object.host import Host
+from durable._object.activation import Activation
 
 
 @attrs.frozen
@@ -396,14 +396,14 @@ async def test_busy_objects_above_the_limit_are_not_all_looked_at_for_each_new_o
 ) -> None:
     """A pass over them is made for a part of them, or after some time."""
     looks = 0
-    is_idle = Host.is_idle.fget  # type: ignore[attr-defined]
+    is_idle = Activation.is_idle.fget  # type: ignore[attr-defined]
 
-    def counted(host: Host) -> bool:
+    def counted(activation: Activation) -> bool:
         nonlocal looks
         looks += 1
-        return bool(is_idle(host))
+        return bool(is_idle(activation))
 
-    monkeypatch.setattr(Host, "is_idle", property(counted))
+    monkeypatch.setattr(Activation, "is_idle", property(counted))
     clock = durable.testing.VirtualClock()
     limits = durable.Limits(live_objects_max=100, shutdown_s_max=0.01)
     async with durable.testing.open(tmp_path / "store", limits=limits, clock=clock) as runtime:

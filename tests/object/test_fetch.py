@@ -222,7 +222,7 @@ async def test_a_streamed_body_is_not_sent_again(site: Stub[Site]) -> None:
 
 
 async def test_credentials_stay_at_their_origin(site: Stub[Site]) -> None:
-    """As the standard says; hosts mean nothing to an object, but they may to its author."""
+    """As the standard says; activations mean nothing to an object, but they may to its author."""
     for location, kept in (("/there", "secret"), ("https://other/", None)):
         response = await site.fetch(
             f"https://site/to?location={location}", headers={"authorization": "secret"}

@@ -26,7 +26,8 @@ class Counter(durable.DurableObject):
 async def test_calls_in_line_share_batches_and_each_write_is_kept(
     runtime: durable.Runtime,
 ) -> None:
-    """Two hundred turns in a row are a few batches; the answers are those of two hundred turns."""
+    """Two hundred turns in a run_queue are a few batches; the answers are those of two hundred
+    turns."""
     stub = runtime.namespace(Counter).get_by_name("hot")
     answers: list[int] = []
 

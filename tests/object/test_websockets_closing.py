@@ -292,7 +292,7 @@ class Network:
             "raw_path": b"/",
             "query_string": b"",
             "root_path": "",
-            "headers": [(b"host", b"h")],
+            "headers": [(b"activation", b"h")],
             "client": ("127.0.0.1", 1),
             "server": ("h", 80),
             "subprotocols": [],

@@ -240,7 +240,7 @@ async def test_what_is_sent_waits_for_what_it_rests_on(
 async def test_what_was_sent_before_a_write_does_not_wait_for_it(
     runtime: durable.Runtime, faults: Faults
 ) -> None:
-    """The ticket is taken at the call."""
+    """The seqno is taken at the call."""
     stub = room(runtime)
     ws = await join(stub)
 

@@ -12,7 +12,7 @@ import pytest
 import durable
 import durable.testing
 from durable import operate
-from durable._engine.batch import UNCHANGED, Batch, Place
+from durable._engine.batch import UNCHANGED, Batch, ObjectHandle
 from durable._lmdb.environment import Environment
 from durable._model.clock import SystemClock
 
@@ -89,7 +89,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
         environment.commit(
             [
                 Batch(
-                    Place(record.number, n.to_bytes(16), new_number(), None, None, None),
+                    ObjectHandle(record.number, n.to_bytes(16), new_number(), None, None, None),
                     False, {"k": b"\x01\x01"}, UNCHANGED, nothing, 3,
                 )
                 for n in range(step, step + 10_000)

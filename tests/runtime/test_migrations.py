@@ -15,7 +15,7 @@ import durable
 import durable.testing
 from durable import Migration, MigrationConflict
 from durable._deploy.planning import Kind, Plan, Script, plan_migrations
-from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks, Place
+from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks, ObjectHandle
 from durable._engine.catalog import Catalog, ClassRecord
 from durable._lmdb.environment import Environment
 from durable._model.clock import SystemClock
@@ -621,9 +621,9 @@ def fill(path: Path, counts: dict[int, int]) -> None:
 
 
 def batch_of(number: int, class_number: int, index: int) -> Batch:
-    place = Place(class_number, index.to_bytes(16, "big"), number, None, None, None)
+    handle = ObjectHandle(class_number, index.to_bytes(16, "big"), number, None, None, None)
     return Batch(
-        place=place,
+        handle=handle,
         wipe=False,
         puts={"value": b"x"},
         alarm=UNCHANGED if index % 2 else Alarm(10**15 + index, 10**15 + index),

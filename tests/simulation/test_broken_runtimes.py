@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from durable._border.alarm import AlarmEvent
+from durable._border.alarm import AlarmInvocation
 from durable._border.sockets import Sockets, sockets_of
 from durable._border.websocket import ObjectSocket
 from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks
@@ -19,7 +19,7 @@ from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
 from durable._lmdb.environment import Environment
 from durable._model.frames import Close
-from durable._object.host import Host
+from durable._object.activation import Activation
 from durable._runtime.directory import Directory
 from durable._storage.cache import Known
 from durable._storage.write_buffer import WriteBuffer
@@ -40,7 +40,7 @@ def no_output_gate(patch: pytest.MonkeyPatch) -> None:
 def opened_too_early(patch: pytest.MonkeyPatch) -> None:
     """Every answer waits for the batch before the one that it rests on."""
     patch.setattr(OutputGate, "is_open", lambda self: self._confirmed - 1 <= self._durable)
-    patch.setattr(OutputGate, "ticket", lambda self: self._confirmed - 1)
+    patch.setattr(OutputGate, "seqno", lambda self: self._confirmed - 1)
 
 
 def half_batches(patch: pytest.MonkeyPatch) -> None:
@@ -82,7 +82,7 @@ def alarms_lost_on_the_way_to_the_disk(patch: pytest.MonkeyPatch) -> None:
 
 
 def alarms_lost_when_they_fail(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(AlarmEvent, "retry", lambda self: None)
+    patch.setattr(AlarmInvocation, "retry", lambda self: None)
 
 
 def no_input_gate(patch: pytest.MonkeyPatch) -> None:
@@ -111,11 +111,11 @@ def failed_commits_that_nobody_is_told_of(patch: pytest.MonkeyPatch) -> None:
 
 def successors_that_do_not_wait(patch: pytest.MonkeyPatch) -> None:
     """A new instance reads the disk while batches of the old one are on their way."""
-    hosts = Directory._forget
+    activations = Directory._forget
 
-    def forget(self: Directory, host: Host) -> None:
-        hosts(self, host)
-        self._unsettled.pop(host.id.raw, None)
+    def forget(self: Directory, activation: Activation) -> None:
+        activations(self, activation)
+        self._unsettled.pop(activation.id.raw, None)
 
     patch.setattr(Directory, "_forget", forget)
 
@@ -152,16 +152,16 @@ def socket_messages_that_come_twice(patch: pytest.MonkeyPatch) -> None:
 def _on_hibernation(
     patch: pytest.MonkeyPatch, change: Callable[[Sockets, ObjectSocket], object]
 ) -> None:
-    evict = Host.evict
+    evict = Activation.evict
 
-    def evict_and_change(self: Host) -> None:
+    def evict_and_change(self: Activation) -> None:
         evict(self)
         sockets = sockets_of(self)
         for ws in sockets.all(None):
             assert isinstance(ws, ObjectSocket)
             change(sockets, ws)
 
-    patch.setattr(Host, "evict", evict_and_change)
+    patch.setattr(Activation, "evict", evict_and_change)
 
 
 def messages_lost_while_an_object_hibernates(patch: pytest.MonkeyPatch) -> None:

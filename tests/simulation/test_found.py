@@ -16,7 +16,7 @@ import durable
 import durable.testing
 from durable._storage.cache import Cache
 from durable._storage.cache_budget import CacheBudget
-from durable._storage.spans import NOTHING
+from durable._storage.key_ranges import NOTHING
 from durable.testing import Faults, VirtualClock
 from durable.testing.simulation.disk import UnsureFaults
 

@@ -11,14 +11,14 @@ from typing import Any
 
 from attrs import define, field
 
-from durable._engine.batch import Alarm, Batch, Place, Unchanged
+from durable._engine.batch import Alarm, Batch, ObjectHandle, Unchanged
 from durable._engine.codec import MsgpackCodec
-from durable._gates.answers import Answer, Later
+from durable._gates.futures import Answer, PendingAnswer
 from durable._gates.output_gate import OutputGate
 from durable._model.errors import DurableError
 from durable._model.limits import Limits
 from durable._storage.cache_budget import CacheBudget
-from durable._storage.shelf import Shelf
+from durable._storage.object_storage import ObjectStorage
 from durable._storage.storage import Storage
 
 
@@ -161,7 +161,7 @@ class FakeDisk:
         batch.is_open = False
         if batch.wipe:
             self.stored.pop(self.number, None)
-        self.number = batch.place.number
+        self.number = batch.handle.number
         stored = self.stored.setdefault(self.number, {})
         for key, value in batch.puts.items():
             if value is None:
@@ -216,12 +216,12 @@ class Kit:
     output: OutputGate
     clock: FakeClock
     budget: CacheBudget
-    shelf: Shelf
+    object_storage: ObjectStorage
     failed: list[DurableError]
 
     @property
     def storage(self) -> Storage:
-        return self.shelf.storage
+        return self.object_storage.storage
 
 
 def make_kit(
@@ -237,7 +237,7 @@ def make_kit(
     budget = budget or CacheBudget(limits.cache_bytes_max)
     gate, output, clock = FakeGate(), OutputGate(), clock or FakeClock()
     failed: list[DurableError] = []
-    place = Place(
+    handle = ObjectHandle(
         class_number=1,
         base=bytes(16),
         number=disk.number,
@@ -254,13 +254,13 @@ def make_kit(
         assert not resets
 
         def begin() -> Awaitable[Any]:
-            shelf.seal()  # the turn of the call has ended
+            object_storage.seal()  # the turn of the call has ended
             return fn()
 
         return Section(begin)
 
-    shelf = Shelf(
-        place=place,
+    object_storage = ObjectStorage(
+        handle=handle,
         reads=disk,  # type: ignore[arg-type]
         submit=disk.submit,
         next_number=disk.next_number,
@@ -274,7 +274,7 @@ def make_kit(
         has_alarm_handler=has_alarm_handler,
         on_failed=on_failed,
     )
-    return Kit(disk, gate, output, clock, budget, shelf, failed)
+    return Kit(disk, gate, output, clock, budget, object_storage, failed)
 
 
 def stored_kit(values: dict[str, Any], **options: Any) -> Kit:
@@ -282,7 +282,7 @@ def stored_kit(values: dict[str, Any], **options: Any) -> Kit:
     kit = make_kit(FakeDisk(inline=options.pop("inline", True)))
     if values:
         kit.storage.put(values)
-        kit.shelf.seal()
+        kit.object_storage.seal()
         kit.disk.settle()
     kit.disk.asked = 0
     return make_kit(kit.disk, **options)
@@ -290,7 +290,7 @@ def stored_kit(values: dict[str, Any], **options: Any) -> Kit:
 
 def value_of(answer: Answer[Any]) -> Any:
     """What an answer holds that is there already."""
-    if isinstance(answer, Later):
+    if isinstance(answer, PendingAnswer):
         assert answer.is_done, "the answer has not come"
     return run(answer)
 

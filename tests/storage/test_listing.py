@@ -1,4 +1,4 @@
-"""The bounds of `list()` against a filter over a sorted list, and spans against sets of keys."""
+"""The bounds of `list()` against a filter over a sorted list, key ranges against sets of keys."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from durable._storage.key_ranges import KeyRanges, span_of, with_span, without_keys
 from durable._storage.listing import after_prefix, bounds, check_limit
-from durable._storage.spans import Spans, span_of, with_span, without_keys
 
 texts = st.text(st.sampled_from("\0ab\ud7ff\ue000\U0010ffff"), max_size=4)
 maybe = st.one_of(st.none(), texts)
@@ -27,7 +27,7 @@ def test_bounds_are_a_filter_over_utf8_order(
         and key.encode().startswith((prefix or "").encode())
     ]
 
-    span = bounds(
+    key_range = bounds(
         "list()",
         start=None if after else start,
         start_after=start if after else None,
@@ -35,7 +35,7 @@ def test_bounds_are_a_filter_over_utf8_order(
         prefix=prefix,
     )
 
-    found = [] if span is None else [key for key in sorted(keys) if _is_in(key, span)]
+    found = [] if key_range is None else [key for key in sorted(keys) if _is_in(key, key_range)]
     assert found == expected
 
 
@@ -68,14 +68,16 @@ def test_a_limit_that_is_no_int_is_a_type_error(limit: int) -> None:
 def test_spans_joined_hold_what_each_of_them_holds(
     added: list[tuple[str, str | None]], keys: list[str]
 ) -> None:
-    spans: Spans = ()
-    real = [span for span in added if span[1] is None or span[0] < span[1]]
-    for span in real:
-        spans = with_span(spans, span)
+    key_ranges: KeyRanges = ()
+    real = [key_range for key_range in added if key_range[1] is None or key_range[0] < key_range[1]]
+    for key_range in real:
+        key_ranges = with_span(key_ranges, key_range)
 
     for key in keys:
-        assert (span_of(spans, key) is not None) == any(_is_in(key, span) for span in real)
-    assert list(spans) == sorted(spans, key=lambda span: span[0])
+        assert (span_of(key_ranges, key) is not None) == any(
+            _is_in(key, key_range) for key_range in real
+        )
+    assert list(key_ranges) == sorted(key_ranges, key=lambda key_range: key_range[0])
 
 
 @given(st.sets(texts, min_size=1, max_size=8), st.data())
@@ -83,12 +85,12 @@ def test_spans_without_a_key_still_hold_the_others(keys: set[str], data: st.Data
     gone = sorted(data.draw(st.sets(st.sampled_from(sorted(keys)))))
     kept = sorted(keys - set(gone))
 
-    spans = without_keys((("", None),), gone, kept)
+    key_ranges = without_keys((("", None),), gone, kept)
 
-    assert all(span_of(spans, key) is None for key in gone)
-    assert all(span_of(spans, key) is not None for key in kept)
-    assert len(spans) <= max(len(kept), 1)
+    assert all(span_of(key_ranges, key) is None for key in gone)
+    assert all(span_of(key_ranges, key) is not None for key in kept)
+    assert len(key_ranges) <= max(len(kept), 1)
 
 
-def _is_in(key: str, span: tuple[str, str | None]) -> bool:
-    return span[0] <= key and (span[1] is None or key < span[1])
+def _is_in(key: str, key_range: tuple[str, str | None]) -> bool:
+    return key_range[0] <= key and (key_range[1] is None or key < key_range[1])

@@ -16,10 +16,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from durable._gates.answers import Answer, Later
+from durable._gates.futures import Answer, PendingAnswer
 from durable._model.errors import CommitFailed, DurableError, StoreDamaged
 from durable._storage.cache import ENTRY_SIZE, UNKNOWN
-from durable._storage.spans import span_of
+from durable._storage.key_ranges import span_of
 from durable._storage.transaction import Transaction
 
 from .fakes import FakeDisk, Kit, make_kit, run
@@ -52,14 +52,14 @@ class StorageIsADict(RuleBasedStateMachine):
         self.alarm: int | None = None
         self.sealed: list[tuple[dict[str, Any], int | None]] = [({}, None)]
         self.committed = 0
-        self.expected: list[tuple[Later[Any], Any]] = []
+        self.expected: list[tuple[PendingAnswer[Any], Any]] = []
         # Of each transaction that runs: its coroutine, txn, and what was before it.
         self.running: list[tuple[Any, Transaction, dict[str, Any], int | None]] = []
 
     # Reads
 
     def check(self, answer: Answer[Any], expected: Any) -> None:
-        if isinstance(answer, Later) and not answer.is_done:
+        if isinstance(answer, PendingAnswer) and not answer.is_done:
             self.expected.append((answer, expected))
         else:
             assert repr(run(answer)) == repr(expected)
@@ -202,7 +202,7 @@ class StorageIsADict(RuleBasedStateMachine):
     def seal(self) -> None:
         buffer = self.kit.storage._buffer
         before, has_written = buffer.sealed, buffer._has_written and not buffer.layers
-        self.kit.shelf.seal()
+        self.kit.object_storage.seal()
         self.sealed_since(before, has_written)
 
     def sealed_since(self, before: int, has_written: bool) -> None:
@@ -278,7 +278,7 @@ class StorageIsADict(RuleBasedStateMachine):
 
     def start_anew(self) -> None:
         is_wiped = self.kit.storage._buffer._is_wiped
-        self.kit.shelf.discard()
+        self.kit.object_storage.discard()
         while self.disk.waiting:  # a delete_all(), and what is sealed before it
             self.commit()
             self.disk.report()
@@ -327,18 +327,18 @@ class StorageIsADict(RuleBasedStateMachine):
         size = sum(
             ENTRY_SIZE + len(key) + len(value or b"") for key, value in cache.entries.items()
         )
-        size += ENTRY_SIZE * max(0, len(cache.spans) - 1)
+        size += ENTRY_SIZE * max(0, len(cache.key_ranges) - 1)
         assert cache.size == self.kit.budget.size == size
 
     @invariant()
     def check_spans(self) -> None:
-        spans = self.kit.storage._records.cache.spans
-        for (_, upper), (lower, _) in pairwise(spans):
+        key_ranges = self.kit.storage._records.cache.key_ranges
+        for (_, upper), (lower, _) in pairwise(key_ranges):
             assert upper is not None
             assert upper < lower
         for key in KEYS:
-            inside = any(low <= key and (high is None or key < high) for low, high in spans)
-            assert (span_of(spans, key) is not None) == inside
+            inside = any(low <= key and (high is None or key < high) for low, high in key_ranges)
+            assert (span_of(key_ranges, key) is not None) == inside
 
     @invariant()
     def check_alarm(self) -> None:

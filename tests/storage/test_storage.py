@@ -45,7 +45,7 @@ def test_an_answer_awaited_late_says_what_was_so_at_the_call(kit: Kit) -> None:
     one, all_of_it = kit.storage.get("a"), kit.storage.list()
     kit.storage.put("a", 9)
     kit.storage.delete("b")
-    kit.shelf.seal()
+    kit.object_storage.seal()
 
     assert not kit.disk.waiting  # the batch is kept from reads that began before it
     while kit.disk.reading:
@@ -116,7 +116,7 @@ def test_bad_arguments_raise_at_the_call_and_write_nothing(
     with pytest.raises(error):
         call(kit.storage)
 
-    kit.shelf.seal()
+    kit.object_storage.seal()
     assert not kit.disk.waiting
     assert value_of(kit.storage.list()) == {}
 
@@ -135,12 +135,12 @@ def test_what_a_turn_writes_is_one_batch_with_its_alarm(kit: Kit) -> None:
     kit.storage.set_alarm(timedelta(seconds=5))
     kit.storage.delete("b")
     kit.storage.put("c", 3)
-    kit.shelf.seal()
+    kit.object_storage.seal()
 
     (batch,) = kit.disk.waiting
     assert list(batch.puts) == ["a", "c"]
     assert isinstance(batch.alarm, Alarm)
-    assert batch.place.number == 1
+    assert batch.handle.number == 1
 
 
 def test_turns_join_a_batch_that_has_not_left(kit: Kit) -> None:
@@ -150,7 +150,7 @@ def test_turns_join_a_batch_that_has_not_left(kit: Kit) -> None:
         kit.storage.put("n", n)
         kit.storage.put(f"n{n}", n)
         kit.storage.set_alarm(2_000_000 + n)
-        kit.shelf.seal()
+        kit.object_storage.seal()
 
     [batch] = kit.disk.waiting
     assert batch.puts == {"n": b"\x91\x02", "n0": b"\x91\x00", "n1": b"\x91\x01", "n2": b"\x91\x02"}
@@ -158,7 +158,7 @@ def test_turns_join_a_batch_that_has_not_left(kit: Kit) -> None:
     assert batch.alarm.scheduled_us == 2_000_002_000_000
     kit.disk.commit()
     kit.storage.put("n", 9)
-    kit.shelf.seal()
+    kit.object_storage.seal()
     assert len(kit.disk.waiting) == 1
     kit.disk.settle()
     assert kit.storage._buffer.sealed_bytes == 0
@@ -169,10 +169,10 @@ def test_a_turn_that_somebody_waits_for_makes_a_batch_of_its_own(kit: Kit) -> No
     """Its number was told, so it has to come."""
     kit.disk.gathers = True
     kit.storage.put("n", 1)
-    kit.shelf.seal()
+    kit.object_storage.seal()
     kit.storage.put("n", 2)
     synced = kit.storage.sync()
-    kit.shelf.seal()
+    kit.object_storage.seal()
 
     assert [batch.puts for batch in kit.disk.waiting] == [{"n": b"\x91\x01"}, {"n": b"\x91\x02"}]
     kit.disk.commit()
@@ -184,7 +184,7 @@ def test_a_turn_that_somebody_waits_for_makes_a_batch_of_its_own(kit: Kit) -> No
 
 def test_a_turn_that_wrote_nothing_makes_no_batch(kit: Kit) -> None:
     kit.storage.get("a")
-    kit.shelf.seal()
+    kit.object_storage.seal()
 
     assert not kit.disk.waiting
 
@@ -194,10 +194,10 @@ def test_storing_what_is_stored_writes_nothing_but_a_write_on_its_way_is_confirm
 ) -> None:
     """An equal confirmed write upgrades an unconfirmed one that is not durable yet."""
     kit.storage.put("a", 1, allow_unconfirmed=True)
-    assert kit.output.ticket() == 0
+    assert kit.output.seqno() == 0
     kit.storage.put("a", 1)
-    assert kit.output.ticket() == 1
-    kit.shelf.seal()
+    assert kit.output.seqno() == 1
+    kit.object_storage.seal()
     kit.disk.settle()
 
     kit.storage.put("a", 1)
@@ -210,7 +210,7 @@ def test_delete_all_drops_earlier_writes_of_its_turn_and_keeps_later_ones() -> N
     kit.storage.set_alarm(timedelta(1))
     kit.storage.delete_all()
     kit.storage.put("c", 3)
-    kit.shelf.seal()
+    kit.object_storage.seal()
     kit.disk.settle()
 
     assert value_of(kit.storage.list()) == {"c": 3}
@@ -244,7 +244,7 @@ def test_no_cache_keeps_nothing() -> None:
         assert value_of(kit.storage.get("a", no_cache=True)) == 1
     assert kit.disk.asked == 2
     kit.storage.put("b", 2, no_cache=True)
-    kit.shelf.seal()
+    kit.object_storage.seal()
     kit.disk.settle()
 
     assert "b" not in kit.storage._records.cache.entries
@@ -255,12 +255,12 @@ def test_no_cache_keeps_nothing() -> None:
 
 def test_too_much_on_its_way_makes_writers_wait_until_there_is_room() -> None:
     kit = make_kit(limits=SMALL)
-    assert kit.shelf.buffer.has_room
+    assert kit.object_storage.buffer.has_room
     kit.storage.put("a", "x" * 20)
-    kit.shelf.seal()
+    kit.object_storage.seal()
     answers = [kit.storage.put("b", 1), kit.storage.delete("a"), kit.storage.delete_alarm()]
     assert kit.gate.holds == 3
-    assert not kit.shelf.buffer.has_room
+    assert not kit.object_storage.buffer.has_room
 
     kit.disk.settle()
 
@@ -272,9 +272,9 @@ def test_sync_waits_for_what_was_written_before_it_and_holds_no_gate(kit: Kit) -
     value_of(kit.storage.sync())
     kit.storage.put("a", 1, allow_unconfirmed=True)
     answer: Any = kit.storage.sync()
-    kit.shelf.seal()
+    kit.object_storage.seal()
     kit.storage.put("b", 1)
-    kit.shelf.seal()
+    kit.object_storage.seal()
     assert not answer.is_done
 
     kit.disk.commit()
@@ -318,9 +318,9 @@ def test_kv_takes_every_option_of_the_call_of_the_same_name(kit: Kit) -> None:
 def test_a_failed_commit_is_told_once_and_later_calls_raise_its_reason() -> None:
     kit = make_kit(limits=SMALL)
     kit.storage.put("a", "x" * 20)
-    kit.shelf.seal()
+    kit.object_storage.seal()
     kit.storage.put("b", 1)
-    kit.shelf.seal()
+    kit.object_storage.seal()
     waits: list[Any] = [kit.storage.put("c", 1), kit.storage.sync()]
     kit.disk.fail(CommitFailed("no fsync"))
 
@@ -343,7 +343,7 @@ def test_a_discarded_object_gives_its_share_back() -> None:
     kit.storage.put("a", 1)
     assert budget.size > 0
     kit.gate.broken = ObjectReset("gone")
-    kit.shelf.discard()
+    kit.object_storage.discard()
 
     assert budget.size == 0
 
@@ -352,11 +352,11 @@ def test_the_objects_called_longest_ago_give_way_first() -> None:
     budget = CacheBudget(3_000)
     kits = [make_kit(budget=budget) for _ in range(3)]
     for kit in kits:
-        kit.shelf.touch()
+        kit.object_storage.touch()
         kit.storage.put("a", "x" * 700)
-        kit.shelf.seal()
+        kit.object_storage.seal()
         kit.disk.settle()
-    kits[0].shelf.touch()
+    kits[0].object_storage.touch()
     kits[2].storage.put("b", "x" * 700)
 
     assert [len(kit.storage._records.cache.entries) for kit in kits] == [1, 0, 2]
@@ -411,30 +411,30 @@ def test_a_class_without_a_handler_sets_an_alarm_only_in_its_constructor() -> No
     kit = make_kit(has_alarm_handler=False)
     with pytest.raises(TypeError, match=r"must have an alarm\(\) handler"):
         kit.storage.set_alarm(2_000_000)
-    kit.shelf.constructing = True
+    kit.object_storage.constructing = True
     kit.storage.set_alarm(2_000_000)
 
 
 def test_an_alarm_is_not_seen_while_it_rings_and_is_deleted_when_that_went_well(kit: Kit) -> None:
     kit.storage.set_alarm(2_000_000)
-    kit.shelf.seal()
-    kit.shelf.begin_alarm()
+    kit.object_storage.seal()
+    kit.object_storage.begin_alarm()
     assert value_of(kit.storage.get_alarm()) is None
-    assert kit.shelf.end_alarm(False)
+    assert kit.object_storage.end_alarm(False)
     assert value_of(kit.storage.get_alarm()) is not None
-    kit.shelf.begin_alarm()
-    assert kit.shelf.end_alarm(True)
-    kit.shelf.seal()
+    kit.object_storage.begin_alarm()
+    assert kit.object_storage.end_alarm(True)
+    kit.object_storage.seal()
     kit.disk.settle()
     assert kit.disk.alarm is None
 
 
 def test_an_alarm_set_while_another_rings_stays(kit: Kit) -> None:
     kit.storage.set_alarm(2_000_000)
-    kit.shelf.begin_alarm()
+    kit.object_storage.begin_alarm()
     kit.storage.set_alarm(3_000_000)
 
-    assert not kit.shelf.end_alarm(True)
+    assert not kit.object_storage.end_alarm(True)
     assert value_of(kit.storage.get_alarm()).timestamp() == 3_000_000
 
 
@@ -445,14 +445,14 @@ def test_a_transaction_is_kept_whole_and_nothing_of_it_is_sealed_before(kit: Kit
     async def closure(txn: Transaction) -> str:
         txn.put("a", 1)
         kit.storage.kv.put("b", 2)
-        kit.shelf.seal()
+        kit.object_storage.seal()
         assert not kit.disk.waiting
-        assert kit.output.ticket() == 0
+        assert kit.output.seqno() == 0
         assert await txn.get("b") == 2
         return "done"
 
     assert run(kit.storage.transaction(closure)) == "done"
-    kit.shelf.seal()
+    kit.object_storage.seal()
     assert list(kit.disk.waiting[0].puts) == ["a", "b"]
 
 

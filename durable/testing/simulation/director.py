@@ -19,7 +19,7 @@ from attrs import define, field
 import durable
 from durable._border.sockets import sockets_of
 from durable._lmdb.check import check
-from durable._object.host import Host
+from durable._object.activation import Activation
 from durable.testing.clock import VirtualClock
 
 from . import power
@@ -161,11 +161,11 @@ class Life:
     def _namespace(self) -> durable.Namespace[Subject]:
         return self._runtime.namespace(Subject)
 
-    def _host(self, name: str) -> Host | None:
+    def _activation(self, name: str) -> Activation | None:
         return self._runtime._directory.live(self._namespace.id_from_name(name))
 
     def _is_live(self, name: str) -> bool:
-        return self._host(name) is not None
+        return self._activation(name) is not None
 
     def _commit(self) -> None:
         self._store.committer.commit(self.history.chance.choice([1, 2, 1_000]))
@@ -202,12 +202,14 @@ class Life:
         self.faults.is_unsure = True
 
     def _evict(self, *, closes_sockets: bool = False) -> None:
-        idle = [name for name in NAMES if (host := self._host(name)) and host.is_idle]
+        idle = [
+            name for name in NAMES if (activation := self._activation(name)) and activation.is_idle
+        ]
         if not idle:
             return
         name = self.history.chance.choice(idle)
-        host = self._host(name)
-        assert host is not None
+        activation = self._activation(name)
+        assert activation is not None
         self.history.count("evictions")
         self.history.tick(f"evicts {name}")
         listed = self.history.listed(name)
@@ -218,16 +220,16 @@ class Life:
                     end = End(1001, "the object was evicted", True)
                     self.history.says(connection, end, 0)
                 connection.is_gone = True
-            sockets_of(host).close_all()
-        host.evict()
+            sockets_of(activation).close_all()
+        activation.evict()
 
     def _evict_and_close(self) -> None:
         self._evict(closes_sockets=True)
 
     def _abort_all(self) -> None:
         self.history.tick("aborts all objects")
-        for host in self._runtime._directory:
-            host.break_(durable.ObjectReset("all objects are aborted"))
+        for activation in self._runtime._directory:
+            activation.break_(durable.ObjectReset("all objects are aborted"))
 
     def _jump(self) -> None:
         self._move(self.history.chance.choice([0.001, 0.5, 2.0, 6.0]))
@@ -310,7 +312,7 @@ class Life:
         for rounds in range(ROUNDS_MAX):
             await anyio.lowlevel.checkpoint()
             # A call that nobody waits for any more is carried out all the same.
-            is_carried_out = any(host.open for host in self._runtime._directory)
+            is_carried_out = any(activation.open for activation in self._runtime._directory)
             is_busy = self._open_calls or is_carried_out or self._store.committer.waiting
             quiet = 0 if is_busy else quiet + 1
             if quiet > 40:

@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 from attrs import define, field
 
 from durable._model.errors import InternalError, RuntimeClosed
-from durable._object.host import Host
+from durable._object.activation import Activation
 from durable._object.live import Phase
 
 from .connections import Connection, End
@@ -38,7 +38,7 @@ class History:
     _time: int = 0
     _open: dict[int, Operation] = field(factory=dict)
     _newest: dict[str, object] = field(factory=dict)
-    _hosts: dict[str, Host] = field(factory=dict)
+    _activations: dict[str, Activation] = field(factory=dict)
     # The last number of each object that somebody may rely on, once its maker is heard.
     _confirmed: dict[str, int] = field(factory=dict)
     # The last number of each object that somebody has heard.
@@ -73,7 +73,7 @@ class History:
     def begin_life(self) -> None:
         self.is_live = True
         self._newest.clear()
-        self._hosts.clear()
+        self._activations.clear()
         self._arrived.clear()
         self.connections.clear()
         self._accepted.clear()
@@ -85,8 +85,8 @@ class History:
             operation.over = over
         self._open.clear()
         for name in self._confirmed:
-            host = self._hosts.get(name)
-            loss = Loss.NOTHING if host is None else _loss_with(host)
+            activation = self._activations.get(name)
+            loss = Loss.NOTHING if activation is None else _loss_with(activation)
             self._lost[name] = Loss.ALL if by_power_failure else loss
         self.is_live = False
 
@@ -144,11 +144,11 @@ class History:
 
     # Inside
 
-    def born(self, name: str, instance: object, host: Host) -> None:
+    def born(self, name: str, instance: object, activation: Activation) -> None:
         """A new instance begins with what the disk has, where no batch of its predecessor's is on
         its way any more."""
         self._newest[name] = instance
-        predecessor, self._hosts[name] = self._hosts.get(name), host
+        predecessor, self._activations[name] = self._activations.get(name), activation
         if predecessor is not None and predecessor.phase is Phase.BROKEN:
             for connection in self.connections_of(name):
                 connection.is_gone = True
@@ -243,8 +243,10 @@ class History:
         return connection
 
     def _count_troubles(self) -> int:
-        tallies = {host.tally for host in self._hosts.values()}  # one a class
-        return sum(tally.broken + tally.overloaded for tally in tallies)
+        counters_of_all = {
+            activation.counters for activation in self._activations.values()
+        }  # one a class
+        return sum(counters.broken + counters.overloaded for counters in counters_of_all)
 
     def accepted(self, connection: Connection, end: Any) -> None:
         """The object keeps its end of a socket."""
@@ -289,9 +291,11 @@ class History:
                 connection.judge()
 
 
-def _loss_with(host: Host) -> Loss:
-    """What may be gone with the memory of *host*."""
-    if host.place.failed is not None:
+def _loss_with(activation: Activation) -> Loss:
+    """What may be gone with the memory of *activation*."""
+    if activation.handle.failed is not None:
         return Loss.ALL
-    was_reset = host.phase is Phase.BROKEN and not isinstance(host.gate.broken, RuntimeClosed)
+    was_reset = activation.phase is Phase.BROKEN and not isinstance(
+        activation.gate.broken, RuntimeClosed
+    )
     return Loss.UNSENT if was_reset else Loss.NOTHING

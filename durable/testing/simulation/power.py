@@ -63,9 +63,9 @@ def _torn(before: bytes, written: bytes, page_size: int, chance: Random) -> byte
             continue
         if chance.random() >= how_many:
             continue
-        is_whole = chance.random() < 0.5
+        is_complete = chance.random() < 0.5
         for sector in range(page, page + page_size, SECTOR):
-            if is_whole or chance.random() < 0.5:
+            if is_complete or chance.random() < 0.5:
                 image[sector : sector + SECTOR] = written[sector : sector + SECTOR]
     # Sectors behind the end that the file has come to are not there.
     return bytes(image[:size])

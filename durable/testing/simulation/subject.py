@@ -31,7 +31,7 @@ class Subject(Listening):
 
     def __init__(self, ctx: ObjectState, env: Any) -> None:
         super().__init__(ctx, env)
-        self.history.born(self.name, self, ctx._host)
+        self.history.born(self.name, self, ctx._activation)
         self._listen()
         if self.chance.random() < 0.3:
             ctx.block_concurrency_while(self._prepare)

@@ -1,7 +1,7 @@
-"""The shelf: the storage of one object as its host handles it.
+"""The storage: the storage of one object as its activation handles it.
 
-The object's code sees `Shelf.storage`, and nothing of the rest: when its turns are sealed, who
-rings its alarm, and what becomes of its memory.
+The object's code sees `ObjectStorage.storage`, and nothing of the rest: when its turns are
+sealed, who rings its alarm, and what becomes of its memory.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from durable._engine.batch import Alarm, Batch, Place
+from durable._engine.batch import Alarm, Batch, ObjectHandle
 from durable._engine.codec import Codec
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
@@ -19,8 +19,8 @@ from durable._model.limits import Limits
 
 from .cache import Cache
 from .cache_budget import CacheBudget
+from .key_ranges import EVERYTHING, NOTHING
 from .records import Records
-from .spans import EVERYTHING, NOTHING
 from .storage import RunSection, Storage
 from .write_buffer import WriteBuffer
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from durable._engine.read_thread import Reads
 
 
-class Shelf:
+class ObjectStorage:
     """What one object remembers: its cache, its write buffer, and the storage made of them."""
 
     __slots__ = (
@@ -47,7 +47,7 @@ class Shelf:
     def __init__(
         self,
         *,
-        place: Place,
+        handle: ObjectHandle,
         reads: Reads,
         submit: Callable[[Batch], None],
         next_number: Callable[[], int],
@@ -61,7 +61,7 @@ class Shelf:
         has_alarm_handler: bool,
         on_failed: Callable[[DurableError], None],
     ) -> None:
-        is_new = not place.number
+        is_new = not handle.number
         self.gate: InputGate[Any] = gate
         self.clock: Clock = clock
         self.run_section: RunSection = run_section
@@ -69,13 +69,13 @@ class Shelf:
         cache = Cache(budget, EVERYTHING if is_new else NOTHING, is_new)
         self.cache: Cache = cache
         self.buffer: WriteBuffer = WriteBuffer(
-            place, cache, gate, output, submit, next_number, on_failed, limits.dirty_bytes_max
+            handle, cache, gate, output, submit, next_number, on_failed, limits.dirty_bytes_max
         )
         self.records: Records = Records(
             cache, self.buffer, gate, reads, limits, codec.encode, codec.decode
         )
         self.has_alarm_handler: bool = has_alarm_handler
-        # The host sets it while the object's constructor runs.
+        # The activation sets it while the object's constructor runs.
         self.constructing: bool = False
         self.storage: Storage = Storage(
             self.records, clock, lambda: self.may_set_alarm, run_section
@@ -107,7 +107,7 @@ class Shelf:
     def begin_alarm(self) -> None:
         """The handler starts: from now on the alarm is not to be seen, unless one is set anew."""
         assert self.buffer.alarm is not None
-        self.buffer.rings = True
+        self.buffer.alarm_runs = True
 
     def end_alarm(self, success: bool, retry: Alarm | None = None) -> bool:
         """The handler has ended. Answers whether the alarm that rang was still the object's.
@@ -116,17 +116,17 @@ class Shelf:
         that is stored in its place. An alarm that the handler set or deleted stays as it is.
         """
         buffer = self.buffer
-        if not buffer.rings:
+        if not buffer.alarm_runs:
             return False
-        buffer.rings = False
+        buffer.alarm_runs = False
         if success or retry is not None:
             buffer.write_alarm(None if success else retry, confirmed=True)
         return True
 
     def amend_alarm(self, expected: Alarm, alarm: Alarm | None) -> None:
         """Store *alarm* in place of *expected*, outside of any turn; not if it is another one."""
-        if self.buffer.alarm == expected and not self.buffer.rings:
+        if self.buffer.alarm == expected and not self.buffer.alarm_runs:
             self.buffer.write_alarm(alarm, confirmed=True)
 
     def __repr__(self) -> str:
-        return f"<Shelf {self.cache!r} {self.buffer!r}>"
+        return f"<ObjectStorage {self.cache!r} {self.buffer!r}>"

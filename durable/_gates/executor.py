@@ -1,4 +1,4 @@
-"""The crew: the tasks that serve deliveries.
+"""The executor: the tasks that serve deliveries.
 
 A task costs more than most deliveries do. So one that is on its way to its first step takes along
 all deliveries that are let in until then, and serves them in that order; and at the end of one it
@@ -32,34 +32,35 @@ _rising = itertools.count()
 
 
 @define(eq=False)
-class Row:
+class RunQueue:
     """Deliveries that one task is to serve, each of another object."""
 
-    crew: Crew = field(repr=False)
+    executor: Executor = field(repr=False)
     task: Task | None = field(default=None, repr=False)
     deliveries: deque[Delivery[Any]] = field(factory=deque)
 
-    def hand_on(self, delivery: Delivery[Any]) -> None:
+    def hand_off(self, delivery: Delivery[Any]) -> None:
         """*delivery*, which the task serves, waits: each of the others gets a task of its own.
 
-        It is likely that they wait too. In a row, each would begin a round after the one before.
+        It is likely that they wait too. In a run_queue, each would begin a round after the one
+        before.
         """
         delivery.line = None
         while self.deliveries:
-            self.crew.spawn(self.take(), Row(self.crew))
+            self.executor.spawn(self.take(), RunQueue(self.executor))
 
     def take(self) -> Delivery[Any]:
-        self.crew.in_line -= 1
+        self.executor.in_line -= 1
         return self.deliveries.popleft()
 
 
 @define(eq=False)
-class Crew:
+class Executor:
     """Starts what the gates have let in. Its `start` never suspends."""
 
     loop: Loop
     # What the task that was started last takes along until its first step.
-    _coming: Row | None = field(default=None, init=False)
+    _coming: RunQueue | None = field(default=None, init=False)
     # How many stand in rows: they are served in this round of the loop, or in the next.
     in_line: int = field(default=0, init=False)
 
@@ -70,40 +71,42 @@ class Crew:
 
     def start(self, delivery: Delivery[Any]) -> None:
         """Have *delivery*, which was let in, served by a task."""
-        row = self._coming
-        if row is None:
-            self.send(delivery, Row(self))
+        run_queue = self._coming
+        if run_queue is None:
+            self.send(delivery, RunQueue(self))
             return
         self.in_line += 1
-        row.deliveries.append(delivery)
+        run_queue.deliveries.append(delivery)
         # No task yet: a finalizer calls, run by the collector while the task is being made.
-        if row.task is not None and not self.loop.may_reuse(row.task):  # cancelled by somebody
-            self.send(row.take(), row)
+        if run_queue.task is not None and not self.loop.may_reuse(
+            run_queue.task
+        ):  # cancelled by somebody
+            self.send(run_queue.take(), run_queue)
 
-    def send(self, delivery: Delivery[Any], row: Row) -> None:
-        """Start a task for *delivery* and those in *row*, which more may join on its way."""
-        self._coming, row.task = row, None
-        self.spawn(delivery, row)
+    def send(self, delivery: Delivery[Any], run_queue: RunQueue) -> None:
+        """Start a task for *delivery* and those in *run_queue*, which more may join on its way."""
+        self._coming, run_queue.task = run_queue, None
+        self.spawn(delivery, run_queue)
 
-    def spawn(self, delivery: Delivery[Any], row: Row) -> None:
-        body = self._serve(delivery, row)
+    def spawn(self, delivery: Delivery[Any], run_queue: RunQueue) -> None:
+        body = self._serve(delivery, run_queue)
         try:
-            row.task = self.loop.spawn(body, delivery.label, delivery.context)
+            run_queue.task = self.loop.spawn(body, delivery.label, delivery.context)
         except Exception as error:  # the gate has let them in, so that nothing else would end them
             body.close()
-            if self._coming is row:
+            if self._coming is run_queue:
                 self._coming = None
             delivery.fault(error)
-            while row.deliveries:
-                row.take().fault(error)
+            while run_queue.deliveries:
+                run_queue.take().fault(error)
 
-    async def _serve(self, delivery: Delivery[Any], all_of_them: Row) -> None:
+    async def _serve(self, delivery: Delivery[Any], all_of_them: RunQueue) -> None:
         """The body of a task."""
         if self._coming is all_of_them:
             self._coming = None
         loop = self.loop
         task = loop.own_task()
-        row: Row | None = all_of_them
+        run_queue: RunQueue | None = all_of_them
         in_a_row = 0
         known = _known(task, all_of_them)
         run: Callable[..., Any] | None = None
@@ -111,10 +114,10 @@ class Crew:
             while True:
                 gate = delivery.gate
                 following: Delivery[Any] | None = None
-                if row is not None and not row.deliveries:
-                    row = None
+                if run_queue is not None and not run_queue.deliveries:
+                    run_queue = None
                 if gate.broken is None:  # else it broke before this; whoever called was told
-                    delivery.line = row
+                    delivery.line = run_queue
                     gate.task_begins(task, delivery)
                     delivery.tasks = 1
                     value: Any = None
@@ -140,7 +143,7 @@ class Crew:
                         delivery.tasks -= 1
                         gate.task_ends(task)
                     if delivery.line is None:
-                        row = None  # it has waited, and others are served by another task
+                        run_queue = None  # it has waited, and others are served by another task
                     try:
                         following = delivery.end(value, error)
                     except BaseException as failure:  # a fault of ours, which is not to spread
@@ -150,7 +153,7 @@ class Crew:
                     # The delivery is in it: who drops the answer then drops what came with it.
                     del delivery.context
                     value = error = None
-                if following is None and row is None:
+                if following is None and run_queue is None:
                     return
                 is_fit = loop.may_reuse(task) and _known(task, all_of_them) <= known
                 if following is not None:
@@ -159,23 +162,23 @@ class Crew:
                         delivery, run = following, following.context.run
                         continue
                     gate.start(following)
-                if row is None:
+                if run_queue is None:
                     return
-                delivery, in_a_row = row.take(), 0
+                delivery, in_a_row = run_queue.take(), 0
                 if not is_fit:
-                    self.send(delivery, row)
+                    self.send(delivery, run_queue)
                     return
                 run = delivery.context.run
         finally:
             loop.ended(task)
 
 
-def _known(task: Task, row: Row) -> int:
-    """To how many *task* is known, but for its row: that has it from the first step on, or only
-    after it if tasks are eager. Where that cannot be asked, to ever more."""
+def _known(task: Task, run_queue: RunQueue) -> int:
+    """To how many *task* is known, but for its run_queue: that has it from the first step on, or
+    only after it if tasks are eager. Where that cannot be asked, to ever more."""
     if not BORROWS:
         return next(_rising)
-    return sys.getrefcount(task) - (row.task is not None)
+    return sys.getrefcount(task) - (run_queue.task is not None)
 
 
 def _begin_in(

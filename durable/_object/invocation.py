@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
-from durable._gates.answers import Later
 from durable._gates.delivery import Delivery
+from durable._gates.futures import PendingAnswer
 from durable._model.errors import DurableError, ObjectReset
 
 from .live import LiveObject
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Event(Delivery[T]):
+class Invocation(Delivery[T]):
     """A delivery that came from outside."""
 
-    __slots__ = ("came_s", "caller", "export", "host", "is_waited_for", "payload", "ticket")
+    __slots__ = ("came_s", "caller", "export", "activation", "is_waited_for", "payload", "seqno")
 
     # Whether a full queue refuses it; not what is bounded where it comes from.
     is_refusable: ClassVar[bool] = True
 
     def __init__(
         self,
-        host: LiveObject,
+        activation: LiveObject,
         body: Callable[[], Any],
         context: Context,
         label: str,
@@ -42,7 +42,7 @@ class Event(Delivery[T]):
         export: Callable[[Any, Any], Any] | None = None,
     ) -> None:
         # Written out, and not left to the bases: every call makes one of these.
-        gate = host.gate
+        gate = activation.gate
         self.gate: InputGate[Any] = gate
         self._loop = gate.loop
         self._is_done = False
@@ -57,7 +57,7 @@ class Event(Delivery[T]):
         self.is_section = False
         self.has_left = False
         self.line: Line | None = None
-        self.host: LiveObject = host
+        self.activation: LiveObject = activation
         # The delivery, of another object or this one, whose code made the call; None once that has
         # its answer: an object that goes on by calling itself would else keep all its past.
         self.caller: Delivery[Any] | None = caller
@@ -70,14 +70,14 @@ class Event(Delivery[T]):
         self.payload: Any = None
         self.came_s: float = 0.0
         # The batch that its answer waits for.
-        self.ticket: int = 0
+        self.seqno: int = 0
 
-    def move(self, host: LiveObject) -> None:
-        """Be for *host*, since the one that it was for has left memory before it came."""
-        self.host = host
-        self.gate = host.gate
+    def move(self, activation: LiveObject) -> None:
+        """Be for *activation*, since the one that it was for has left memory before it came."""
+        self.activation = activation
+        self.gate = activation.gate
 
-    def awaited(self) -> Iterator[tuple[Delivery[Any], Later[Any]]]:
+    def awaited(self) -> Iterator[tuple[Delivery[Any], PendingAnswer[Any]]]:
         """What code of objects may await of it, and which code does if any."""
         if self.caller is not None:
             yield self.caller, self
@@ -92,7 +92,7 @@ class Event(Delivery[T]):
             return None  # whoever called was told why
         if error is None and self.export is not None:
             try:
-                value = self.export(self.host, value)
+                value = self.export(self.activation, value)
             except BaseException as refused:
                 error = refused
         if error is not None and gate.loop.is_cancellation(error):
@@ -107,16 +107,16 @@ class Event(Delivery[T]):
             self._error = error
             if error is None:
                 self._value = value
-            self.ticket = output.ticket()
+            self.seqno = output.seqno()
             output.hold(self)
         return following
 
     def blame(self, *, gives_up: bool = False) -> None:
-        """Its object breaks by its own doing, in this event or for it."""
+        """Its object breaks by its own doing, in this invocation or for it."""
 
     def fault(self, error: BaseException) -> None:
-        self.host.break_(fault(error))
-        self.fail(fault(error))  # if the host had broken before, or had not counted it yet
+        self.activation.break_(fault(error))
+        self.fail(fault(error))  # if the activation had broken before, or had not counted it yet
 
     def let_out(self) -> None:
         error = self._error
@@ -124,12 +124,12 @@ class Event(Delivery[T]):
 
     def answer(self, value: Any, error: BaseException | None) -> None:
         """Let the answer be heard, and be done."""
-        self.host.event_ended(self, error)
+        self.activation.invocation_ended(self, error)
         if error is None:
             self.caller = None
             self.resolve(value)
         else:
-            self.host.tally.errors += 1
+            self.activation.counters.errors += 1
             self.fail(error)
 
     def fail(self, error: BaseException) -> None:
@@ -142,7 +142,7 @@ def itself() -> NoReturn:
     raise AssertionError("a call is its own body")
 
 
-class Call(Event[T]):
+class MethodCall(Invocation[T]):
     """The call of a method: the label is its name, the payload its arguments, if there are any."""
 
     __slots__ = ()
@@ -152,7 +152,7 @@ class Call(Event[T]):
         return self._call() if body is itself else body()
 
     def _call(self) -> Any:
-        method = getattr(self.host.instance, self.label)
+        method = getattr(self.activation.instance, self.label)
         if self.payload is None:
             return method()
         args, kwargs = self.payload
@@ -162,12 +162,12 @@ class Call(Event[T]):
         self.body = watched(self._call if self.body is itself else self.body)
 
 
-def _cancelled(error: BaseException, event: Event[Any]) -> DurableError:
+def _cancelled(error: BaseException, invocation: Invocation[Any]) -> DurableError:
     """A cancellation belongs to the task that it was raised in, and is not for the caller's."""
     cancelled = ObjectReset(
-        f"{event.label}() of {event.host.label} was cancelled before it had an answer, "
-        f"by its own code or because the runtime closes",
-        object_id=str(event.host.id),
+        f"{invocation.label}() of {invocation.activation.label} was cancelled before it had an "
+        f"answer, by its own code or because the runtime closes",
+        object_id=str(invocation.activation.id),
     )
     cancelled.reset = False
     cancelled.__cause__ = error
@@ -185,8 +185,8 @@ def size_of(value: Any) -> int:
     return 8
 
 
-def event_of(delivery: Delivery[Any] | None) -> Event[Any] | None:
-    """The event that *delivery*, a critical section perhaps, belongs to."""
-    while delivery is not None and not isinstance(delivery, Event):
+def event_of(delivery: Delivery[Any] | None) -> Invocation[Any] | None:
+    """The invocation that *delivery*, a critical section perhaps, belongs to."""
+    while delivery is not None and not isinstance(delivery, Invocation):
         delivery = delivery.parent
     return delivery

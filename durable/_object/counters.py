@@ -10,7 +10,7 @@ from attrs import define
 
 
 @define(eq=False, slots=True, weakref_slot=False)
-class Tally:
+class Counters:
     """The counters of one class."""
 
     class_name: str

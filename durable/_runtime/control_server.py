@@ -42,7 +42,7 @@ BEAT_S = 1.0
 LOOP_S_MAX = 2.0
 
 
-def wants_desk() -> bool:
+def wants_control_socket() -> bool:
     """Whether the environment of the process asks for one."""
     return os.environ.get("DURABLE_OPERATE", "") not in {"", "0"}
 
@@ -51,7 +51,7 @@ class LoopStuck(Exception):
     """The loop has not come round for `LOOP_S_MAX`."""
 
 
-class Desk:
+class ControlServer:
     """Listens from its making until it is closed. If it cannot, it says so in the log."""
 
     def __init__(

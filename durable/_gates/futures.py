@@ -72,7 +72,7 @@ class Answer(_Awaitable[T]):
         steps.close()
 
 
-class Ready(Answer[T]):
+class ReadyAnswer(Answer[T]):
     """An answer that is there already; awaiting it never suspends."""
 
     __slots__ = ("_value",)
@@ -88,7 +88,7 @@ class Ready(Answer[T]):
         return f"<answer {self._value!r}>"
 
 
-class Later(Answer[T]):
+class PendingAnswer(Answer[T]):
     """An answer that comes: `resolve` or `fail` it once; those who wait for it are woken."""
 
     __slots__ = ("_error", "_is_done", "_loop", "_value", "_waiting")
@@ -178,7 +178,7 @@ class Later(Answer[T]):
             del self
 
 
-def when_done(answer: Later[T], callback: Callable[[], None]) -> None:
+def when_done(answer: PendingAnswer[T], callback: Callable[[], None]) -> None:
     """Call back when the answer has come, on the loop's thread."""
     if answer._is_done:
         callback()
@@ -186,14 +186,14 @@ def when_done(answer: Later[T], callback: Callable[[], None]) -> None:
         answer._add(_Callback(callback))
 
 
-async def wait_done(answer: Later[Any]) -> None:
+async def wait_done(answer: PendingAnswer[Any]) -> None:
     """Return when the answer has come, whatever it is: an error is not raised."""
     waker = answer._loop.waker()
     when_done(answer, lambda: None if waker.done() else waker.set_result(None))
     await waker
 
 
-def when_awaited(answer: Later[Any], callback: Callable[[], None]) -> None:
+def when_awaited(answer: PendingAnswer[Any], callback: Callable[[], None]) -> None:
     """Call back, once, when code begins to await *answer*, or a callback is to be told of it."""
     waiting = answer._waiting
     if not isinstance(waiting, _Announcing):
@@ -203,7 +203,7 @@ def when_awaited(answer: Later[Any], callback: Callable[[], None]) -> None:
     waiting.callbacks.append(callback)
 
 
-def wakers_of(answer: Later[Any]) -> list[Waker]:
+def wakers_of(answer: PendingAnswer[Any]) -> list[Waker]:
     """Those of the tasks that await *answer* now."""
     waiting = answer._waiting
     every = waiting if isinstance(waiting, list) else [] if waiting is None else [waiting]
