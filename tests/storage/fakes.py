@@ -129,7 +129,14 @@ class FakeDisk:
             for key, value in sorted(self.stored.get(number, {}).items(), reverse=reverse)
             if lower <= key and (upper is None or key < upper)
         ]
-        return pairs[:count_max], count_max is None or len(pairs) <= count_max
+        found: list[tuple[str, bytes]] = []
+        size = 0
+        for key, value in pairs:
+            if len(found) == count_max or (size_max is not None and size >= size_max):
+                return found, False
+            found.append((key, value))
+            size += len(value)
+        return found, True
 
     def count_some(
         self, number: int, lower: str, upper: str | None, without: Container[bytes], count_max: int

@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from durable._gates.futures import Answer, PendingAnswer
 from durable._model.errors import CommitFailed, DurableError, StoreDamaged
+from durable._storage import parts, records
 from durable._storage.cache import ENTRY_SIZE, UNKNOWN
 from durable._storage.key_ranges import span_of
 from durable._storage.transaction import Transaction
@@ -55,8 +56,21 @@ class StorageIsADict(RuleBasedStateMachine):
         self.expected: list[tuple[PendingAnswer[Any], Any]] = []
         # Of each transaction that runs: its coroutine, txn, and what was before it.
         self.running: list[tuple[Any, Transaction, dict[str, Any], int | None]] = []
+        self.patch = pytest.MonkeyPatch()
+
+    def teardown(self) -> None:
+        self.patch.undo()
 
     # Reads
+
+    @rule(count=st.sampled_from([1, 2, 3, 1_000]), size=st.sampled_from([1, 8, 1 << 20]))
+    def choose_parts(self, count: int, size: int) -> None:
+        """Lists and counts are read in parts of this size from now on."""
+        for module in (parts, records):
+            self.patch.setattr(module, "KEYS_PER_PART", count)
+        self.patch.setattr(parts, "KEYS_PER_COUNT", count)
+        self.patch.setattr(parts, "PART_SIZE_MAX", size)
+        self.patch.setattr(parts, "KEYS_LEARNED_MAX", 4 * count)
 
     def check(self, answer: Answer[Any], expected: Any) -> None:
         if isinstance(answer, PendingAnswer) and not answer.is_done:
@@ -105,6 +119,18 @@ class StorageIsADict(RuleBasedStateMachine):
             start=start, end=end, prefix=prefix, reverse=reverse, limit=limit, no_cache=no_cache
         )
         self.check(answer, expected)
+
+    @rule(start=bounds, end=bounds, prefix=bounds, sync=flags)
+    def count(self, start: str | None, end: str | None, prefix: str | None, sync: bool) -> None:
+        expected = sum(
+            key >= (start or "") and (end is None or key < end) and key.startswith(prefix or "")
+            for key in self.model
+        )
+        storage = self.kit.storage
+        if sync:
+            assert storage.kv.count(start=start, end=end, prefix=prefix) == expected
+        else:
+            self.check(storage.count(start=start, end=end, prefix=prefix), expected)
 
     # Writes
 
@@ -392,6 +418,19 @@ def random_step(machine: StorageIsADict, chance: Random) -> None:
                 chance.random() < 0.2,
             ),
         ),
+        (
+            3,
+            lambda: machine.count(
+                chance.choice(bound) if flag else None,
+                chance.choice(bound) if chance.random() < 0.5 else None,
+                chance.choice(bound) if chance.random() < 0.3 else None,
+                chance.random() < 0.3,
+            ),
+        ),
+        (
+            0.5,
+            lambda: machine.choose_parts(chance.choice([1, 2, 3, 99]), chance.choice([1, 8, 99])),
+        ),
         (0.3, machine.delete_all),
         (1, lambda: machine.set_alarm(chance.randrange(1_000_001, 1_000_004))),
         (0.5, machine.delete_alarm),
@@ -419,10 +458,13 @@ def random_step(machine: StorageIsADict, chance: Random) -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_storage_is_a_dict_through_long_and_busy_runs(seed: int) -> None:
+def test_storage_is_a_dict_through_long_and_busy_runs(
+    seed: int, request: pytest.FixtureRequest
+) -> None:
     """The same rules by plain chance, for long: reads, batches and rollbacks overlap."""
     chance = Random(seed)
     machine = StorageIsADict()
+    request.addfinalizer(machine.teardown)
     for _ in range(STEPS):
         random_step(machine, chance)
         machine.check_answers()
