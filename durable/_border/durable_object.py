@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from durable._model.declared import said_by
 from durable._object.activation import Activation
 
 from .ctx import State
@@ -57,7 +58,9 @@ OF_THE_STUB = ("id", "name")
 
 
 def check_methods(cls: type) -> None:
-    """TypeError if *cls* has a public method that a stub could not call."""
+    """TypeError if *cls* has a public method that no stub could call, or `values` that are none."""
+    for _ in said_by(cls):
+        pass
     for name in OF_THE_STUB:
         if rpc_method(cls, name) is not None:
             raise TypeError(

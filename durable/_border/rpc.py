@@ -1,8 +1,9 @@
 """What goes in and out of an object: values by copy, a few things by reference.
 
-Stubs, ids, requests, responses and web sockets are handed over as they are. A callable is handed
-over as a `RemoteFunction`: awaiting a call of it runs it where it came from, and if that is an
-object, through its gate.
+Plain values are copied by type; what is not plain by the codec of the program, if it has its own,
+else as its class says. Stubs, ids, requests, responses and web sockets are handed over as they are.
+A callable is handed over as a `RemoteFunction`: awaiting a call of it runs it where it came from,
+and if that is an object, through its gate.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any
 
+from durable._engine.codec import MsgpackCodec
 from durable._gates.delivery import CURRENT
 from durable._gates.futures import Answer, PendingAnswer
 from durable._model.errors import RuntimeClosed
 from durable._model.ids import ObjectId
 from durable._model.messages import Request, Response
-from durable._model.values import ATOMS, REFUSED, copy_value
+from durable._model.values import ATOMS, copy_value
 from durable._object.activation import Activation, sending_activation
 from durable._object.deadlocks import section_awaits
 from durable._object.invocation import Invocation
@@ -121,7 +123,9 @@ def _keep(services: Services, activation: Activation | None, leaf: Any) -> Any:
         return sent
     if callable(leaf) and not isinstance(leaf, type):
         return RemoteFunction(leaf, activation, services)
-    return REFUSED
+    codec = services.codec
+    # The library's own copies an instance as its class says, which is what None is for.
+    return None if type(codec) is MsgpackCodec else codec.decode(codec.encode(leaf))
 
 
 def call_outside(services: Services, body: Callable[[], Any], label: str) -> Answer[Any]:

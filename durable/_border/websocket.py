@@ -15,7 +15,7 @@ from typing import Any
 
 from attrs import define
 
-from durable._engine.codec import MsgpackCodec
+from durable._engine.codec import Codec, MsgpackCodec
 from durable._gates.delivery import CURRENT
 from durable._gates.input_gate import InputGate
 from durable._loop.loop import which_backend
@@ -29,6 +29,7 @@ from .by_reference import ByReference
 from .role import Role
 from .socket_end import End, join
 
+# Of an attachment that no object has made.
 _CODEC = MsgpackCodec()
 # Of a socket that no object has accepted yet, whose limits would be known.
 _ATTACHMENT_SIZE_MAX = Limits().attachment_size_max
@@ -60,7 +61,8 @@ class ObjectSocket(End, ByReference):
     def __init__(self) -> None:
         super().__init__()
         self._held: deque[_Held] | None = None
-        self._attachment: bytes | None = None
+        # With the codec of the object that made it.
+        self._attachment: tuple[Codec, bytes] | None = None
         # Of the object that reads it itself; its replies wait for what the object wrote.
         self._gate: InputGate[Any] | None = None
         self.attachment_size_max = _ATTACHMENT_SIZE_MAX
@@ -78,16 +80,21 @@ class ObjectSocket(End, ByReference):
             activation.keep_for(self)
 
     def serialize_attachment(self, value: Any) -> None:
-        encoded = _CODEC.encode(value)
+        activation = sending_activation()
+        codec = _CODEC if activation is None else activation.services.codec_of(activation.cls)
+        encoded = codec.encode(value)
         if len(encoded) > self.attachment_size_max:
             raise ValueError(
                 f"A WebSocket 'attachment' cannot be larger than {self.attachment_size_max} bytes. "
                 f"'attachment' was {len(encoded)} bytes."
             )
-        self._attachment = encoded
+        self._attachment = codec, encoded
 
     def deserialize_attachment(self) -> Any:
-        return None if self._attachment is None else _CODEC.decode(self._attachment)
+        if self._attachment is None:
+            return None
+        codec, encoded = self._attachment
+        return codec.decode(encoded)
 
     def _find_loop(self) -> Callable[[Callable[[], object]], None]:
         return make_loop(which_backend()).call_soon_threadsafe

@@ -24,8 +24,19 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import ormsgpack
 from ormsgpack import Ext, packb, unpackb
 
-from durable._model.errors import StoreDamaged, UnstorableValue
-from durable._model.values import ATOMS, CONTAINERS, DEPTH_MAX, LEAVES, copy_value, has_plain_zone
+from durable._model.declared import Declared, Make
+from durable._model.errors import DurableError, StoreDamaged, UnreadableValue, UnstorableValue
+from durable._model.instances import Apart, Content, StoredInstance, shape_of
+from durable._model.values import (
+    ATOMS,
+    CONTAINERS,
+    DEPTH_MAX,
+    LEAVES,
+    Keep,
+    Refusal,
+    copy_value,
+    has_plain_zone,
+)
 
 from .checksums import MARK
 
@@ -43,42 +54,77 @@ class Codec(Protocol):
         """A fresh value each time. Raises StoreDamaged for what `encode` cannot have written."""
 
 
-def encode(value: Any, /) -> bytes:
-    """The bytes of *value*. Raises UnstorableValue, saying where in the value."""
-    kind = type(value)
-    if (
-        kind in _SCALARS
-        # The next line is _is_plain for the dict that most values are, without the call.
-        or (kind is dict and _LOOKED_INTO.isdisjoint(map(type, value.values())))
-        or (kind in CONTAINERS and _is_plain(value, kind, DEPTH_MAX))
-    ):
-        try:
-            return packb([value], _extend, _OPTIONS)
-        except TypeError:
-            pass  # found out below: a value to refuse, or a dict whose keys need spelling out
-    copy_value(value)  # raises if anything in it is not storable
-    try:
-        return packb([_spelled_out(value)], _extend, _OPTIONS_ANY_KEYS)
-    except TypeError as error:
-        raise UnstorableValue(f"the value cannot be encoded: {error}") from error
-
-
-def decode(encoded: bytes, /) -> Any:
-    """The value of *encoded*. Raises StoreDamaged for bytes that `encode` cannot have written."""
-    try:
-        if encoded[0] == FORMAT_MSGPACK:
-            return unpackb(encoded, ext_hook=_read_ext, option=_ANY_KEYS)[0]
-    except (ValueError, IndexError, RecursionError, OverflowError):
-        pass
-    raise StoreDamaged(_why_unreadable(encoded))
-
-
 class MsgpackCodec:
-    """The codec of the library: MessagePack with extension types."""
+    """The codec of the library: MessagePack with extension types.
+
+    With *declared* the instances of the classes that it has are stored and made again; without, an
+    instance is read as a `StoredInstance`, and only such a one is written.
+    """
+
+    __slots__ = ("decode", "encode")
 
     # Plain functions: a method costs a third of a small value's encoding.
-    encode: staticmethod[[Any], bytes] = staticmethod(encode)
-    decode: staticmethod[[bytes], Any] = staticmethod(decode)
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes], Any]
+
+    def __init__(self, declared: Declared | None = None) -> None:
+        self.encode = _encoder(_take_stored if declared is None else declared.take)
+        make: Make = StoredInstance if declared is None else declared.make
+        self.decode = _decoder(make)
+
+
+def codec_of(codec: Codec, cls: type) -> Codec:
+    """What the objects of *cls* use where *codec* was given to the runtime."""
+    return MsgpackCodec(Declared(cls)) if type(codec) is MsgpackCodec else codec
+
+
+def _encoder(take: Keep) -> Callable[[Any], bytes]:
+    def encode(value: Any, /) -> bytes:
+        """The bytes of *value*. Raises UnstorableValue, saying where in the value."""
+        kind = type(value)
+        if (
+            kind in _SCALARS
+            # The next line is _is_plain for the dict that most values are, without the call.
+            or (kind is dict and _LOOKED_INTO.isdisjoint(map(type, value.values())))
+            or (kind in CONTAINERS and _is_plain(value, kind, DEPTH_MAX))
+        ):
+            try:
+                return packb([value], _extend, _OPTIONS)
+            except TypeError:
+                pass  # found out below: what is not plain, or a dict whose keys need spelling out
+        tree = copy_value(value, take)  # raises if anything in it is not storable
+        try:
+            return packb([_spelled_out(tree)], _extend, _OPTIONS_ANY_KEYS)
+        except TypeError as error:
+            raise UnstorableValue(f"the value cannot be encoded: {error}") from error
+
+    return encode
+
+
+def _decoder(make: Make) -> Callable[[bytes], Any]:
+    read_ext = _ext_reader(DEPTH_MAX, make, None)
+
+    def decode(encoded: bytes, /) -> Any:
+        """The value of *encoded*. Raises StoreDamaged for bytes that `encode` cannot have written,
+        UnreadableValue for an instance whose class has changed or is not declared."""
+        try:
+            if encoded[0] == FORMAT_MSGPACK:
+                return unpackb(encoded, ext_hook=read_ext, option=_ANY_KEYS)[0]
+        except (ValueError, IndexError, RecursionError, OverflowError):
+            pass
+        raise _why_unreadable(encoded, make)
+
+    return decode
+
+
+def _take_stored(leaf: Any) -> object | None:
+    """Without declared classes: what an export has of an instance is written as it was."""
+    if type(leaf) is StoredInstance:
+        if not isinstance(leaf.content, dict):
+            return leaf
+        return Apart(leaf.content, lambda parts: StoredInstance(leaf.name, parts, leaf.unset))
+    cls: type = type(leaf)
+    return None if shape_of(cls) is None else Refusal()
 
 
 _SCALARS = ATOMS | LEAVES
@@ -122,7 +168,7 @@ def _spelled_out(value: Any) -> Any:
     """*value*, known to be storable, with every dict in it made such that packb keeps its keys."""
     kind = type(value)
     if kind not in CONTAINERS:
-        return value
+        return _EXT_WRITERS[kind](value) if kind in _EXT_WRITERS else value
     if kind is not dict:
         items = [_spelled_out(item) for item in value]
         return items if kind is list else Ext(_CONTAINER_EXTS[kind], _pack_spelled(items))
@@ -153,6 +199,8 @@ _EXT_TIME = 8  # _TIME, then the zone
 _EXT_TIMEDELTA = 9  # _TIMEDELTA
 _EXT_DECIMAL = 10  # its text
 _EXT_UUID = 11  # its 16 bytes
+_EXT_BYTEARRAY = 12  # its bytes
+_EXT_INSTANCE = 13  # an array: the name of its class, its content, the names of unset fields if any
 
 _CONTAINER_EXTS: dict[type, int] = {tuple: _EXT_TUPLE, set: _EXT_SET, frozenset: _EXT_FROZENSET}
 
@@ -229,8 +277,30 @@ _WRITERS: dict[type, Callable[[Any], Ext]] = {
 }
 
 
-def _ext_reader(depth: int, causes: list[Exception] | None) -> Callable[[int, bytes], Any]:
-    """What unpackb asks about extension types, *depth* levels of which may still follow.
+def _write_instance(value: StoredInstance) -> Ext:
+    content = value.content
+    # The field names are str, so its map needs no spelling out; the fields may.
+    fields = (
+        {name: _spelled_out(part) for name, part in content.items()}
+        if isinstance(content, dict)
+        else content
+    )
+    unset = [list(value.unset)] if value.unset else []
+    return Ext(_EXT_INSTANCE, _pack_spelled([value.name, fields, *unset]))
+
+
+# What is never on the fast way.
+_EXT_WRITERS: dict[type, Callable[[Any], Ext]] = {
+    bytearray: lambda value: Ext(_EXT_BYTEARRAY, bytes(value)),
+    StoredInstance: _write_instance,
+}
+
+
+def _ext_reader(
+    depth: int, make: Make, causes: list[Exception] | None
+) -> Callable[[int, bytes], Any]:
+    """What unpackb asks about extension types, *depth* levels of which may still follow; *make*
+    gives an instance by the name of its class.
 
     unpackb swallows the exceptions of what it asks, so they are noted in *causes*.
     """
@@ -240,13 +310,14 @@ def _ext_reader(depth: int, causes: list[Exception] | None) -> Callable[[int, by
             read_leaf = _LEAF_READERS.get(code)
             if read_leaf is not None:
                 return read_leaf(payload)
-            make = _CONTAINER_READERS.get(code)
-            if make is None:
+            read_items = _CONTAINER_READERS.get(code)
+            if read_items is None and code != _EXT_INSTANCE:
                 raise ValueError(f"extension type {code} is unknown")
             if not depth:
                 raise ValueError(f"it is nested more than {DEPTH_MAX} deep")
-            reader = _ext_reader(depth - 1, causes)
-            return make(unpackb(payload, ext_hook=reader, option=_ANY_KEYS))
+            reader = _ext_reader(depth - 1, make, causes)
+            items = unpackb(payload, ext_hook=reader, option=_ANY_KEYS)
+            return make(*_instance_parts(items)) if read_items is None else read_items(items)
         except Exception as error:
             if causes is not None:
                 causes.append(error)
@@ -255,13 +326,23 @@ def _ext_reader(depth: int, causes: list[Exception] | None) -> Callable[[int, by
     return read
 
 
-_read_ext = _ext_reader(DEPTH_MAX, None)
+def _instance_parts(items: Any) -> tuple[str, Content, tuple[str, ...]]:
+    name, content, *unset = items
+    if not isinstance(name, str) or not isinstance(content, dict | str | list):
+        raise ValueError("what should be an instance is none")
+    return name, content, tuple(unset[0]) if unset else ()
 
 
-def _read_datetime(payload: bytes) -> datetime:
+# The types are kept with the functions: libraries that freeze the clock put subclasses of them in
+# the place of the names of a module.
+def _read_datetime(payload: bytes, exact: type[datetime] = datetime) -> datetime:
     year, month, day, hour, minute, second, us, fold = _DATETIME.unpack_from(payload)
     zone = _read_zone(payload[_DATETIME.size :])
-    return datetime(year, month, day, hour, minute, second, us, zone, fold=fold)
+    return exact(year, month, day, hour, minute, second, us, zone, fold=fold)
+
+
+def _read_date(payload: bytes, exact: type[date] = date) -> date:
+    return exact(*_DATE.unpack(payload))
 
 
 def _read_time(payload: bytes) -> time:
@@ -293,11 +374,12 @@ def _read_pairs(parts: list[Any]) -> dict[Any, Any]:
 _LEAF_READERS: dict[int, Callable[[bytes], Any]] = {
     _EXT_INT: lambda payload: int.from_bytes(payload, "big", signed=True),
     _EXT_DATETIME: _read_datetime,
-    _EXT_DATE: lambda payload: date(*_DATE.unpack(payload)),
+    _EXT_DATE: _read_date,
     _EXT_TIME: _read_time,
     _EXT_TIMEDELTA: _read_timedelta,
     _EXT_DECIMAL: lambda payload: Decimal(payload.decode()),
     _EXT_UUID: lambda payload: UUID(bytes=payload),
+    _EXT_BYTEARRAY: bytearray,
 }
 
 _CONTAINER_READERS: dict[int, Callable[[Any], Any]] = {
@@ -308,7 +390,18 @@ _CONTAINER_READERS: dict[int, Callable[[Any], Any]] = {
 }
 
 
-def _why_unreadable(encoded: bytes) -> str:
+def _why_unreadable(encoded: bytes, make: Make) -> DurableError:
+    causes: list[Exception] = []
+    try:
+        unpackb(encoded, ext_hook=_ext_reader(DEPTH_MAX, make, causes), option=_ANY_KEYS)
+    except Exception as error:
+        causes.append(error)
+    if causes and isinstance(causes[0], UnreadableValue):
+        return causes[0]
+    return StoreDamaged(_why_damaged(encoded, causes))
+
+
+def _why_damaged(encoded: bytes, causes: list[Exception]) -> str:
     if not encoded:
         return "a stored value is empty, which no value is; run `durable check` on the folder"
     if encoded[:1] == MARK:
@@ -318,11 +411,6 @@ def _why_unreadable(encoded: bytes) -> str:
             f"a stored value has the format byte {encoded[0]}, and this version of durable knows "
             f"only {FORMAT_MSGPACK}; it was written by another codec or by a later version"
         )
-    causes: list[Exception] = []
-    try:
-        unpackb(encoded, ext_hook=_ext_reader(DEPTH_MAX, causes), option=_ANY_KEYS)
-    except Exception as error:
-        causes.append(error)
     if isinstance(causes[0], ZoneInfoNotFoundError):
         return (
             f"a stored value is in a time zone that this machine does not know: {causes[0]}; "
@@ -332,3 +420,7 @@ def _why_unreadable(encoded: bytes) -> str:
         f"a stored value of {len(encoded):,} bytes cannot be decoded: {causes[0]}; run `durable "
         f"check` on the folder"
     )
+
+
+_PLAIN = MsgpackCodec()
+encode, decode = _PLAIN.encode, _PLAIN.decode

@@ -297,10 +297,17 @@ class UnstorableValue(DurableError, TypeError):
     def __init__(self, why: str, where: str = "") -> None:
         place = f" (at {where})" if where else ""
         super().__init__(
-            f"{why}{place}; values are made of None, bool, int, float, str, bytes, list, tuple, "
-            f"dict, set, frozenset, datetime, date, time, timedelta, Decimal and UUID"
+            f"{why}{place}; values are made of None, bool, int, float, str, bytes, bytearray, "
+            f"list, tuple, dict, set, frozenset, datetime, date, time, timedelta, Decimal and "
+            f"UUID, and of the dataclasses, attrs classes, NamedTuples, enums and pydantic models "
+            f"that the object class declares"
         )
         self.where = where
+
+
+class UnreadableValue(DurableError, ValueError):
+    """A stored value is of a class that the object class does not declare, or that has changed so
+    that it cannot be made of what is stored. What is stored stays as it is."""
 
 
 class TransactionOver(DurableError):

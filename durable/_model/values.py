@@ -1,7 +1,8 @@
 """The values that can be stored, sent and attached: which they are, and how one is copied.
 
-Rule: exact types only. An instance of a subclass may carry what its base cannot hold, so it is
-refused at the call, with its place in the value, and never quietly flattened.
+Rule: plain types are told by `type()` alone, and cost no more than that. What is of none of them is
+looked at last: an instance of an author's class is copied field by field, and one of a subclass of
+a plain type becomes what it is a subclass of. What is left is refused, with its place in the value.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ import reprlib
 from collections.abc import Callable, Hashable, Iterable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from enum import Enum
 from itertools import chain
 from types import NoneType
 from typing import Any, Final, TypeAlias, TypeVar, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from attrs import frozen
+
 from .errors import UnstorableValue
+from .instances import Apart, take_apart
+from .plain import as_plain
 
 T = TypeVar("T")
 
@@ -28,7 +32,7 @@ ATOMS: Final[frozenset[type]] = frozenset(
 # Immutable, and good unless they hold a lone surrogate or a foreign time zone.
 LEAVES: Final[frozenset[type]] = frozenset({str, datetime, time})
 CONTAINERS: Final[frozenset[type]] = frozenset({list, tuple, dict, set, frozenset})
-STORABLE: Final[frozenset[type]] = ATOMS | LEAVES | CONTAINERS
+STORABLE: Final[frozenset[type]] = ATOMS | LEAVES | CONTAINERS | {bytearray}
 
 _are_atoms = ATOMS.issuperset
 
@@ -37,12 +41,12 @@ DEPTH_MAX: Final = 100  # containers inside one another
 _WHERE_SIZE_MAX = 120  # characters of a place in an error
 
 
-class _Refusal(Enum):
-    REFUSED = "refused"
+@frozen
+class Refusal:
+    """What a `keep` returns for a leaf that it does not take, and that nobody else is to."""
 
+    why: str = ""
 
-REFUSED: Final = _Refusal.REFUSED
-"""What a `keep` answers for a leaf that it does not take either; None says the same."""
 
 Keep: TypeAlias = Callable[[Any], object | None]
 
@@ -50,8 +54,10 @@ Keep: TypeAlias = Callable[[Any], object | None]
 def copy_value(value: T, keep: Keep | None = None) -> T:
     """A copy that shares nothing with *value* that could change.
 
-    A leaf of a type that is not storable is given to *keep*, whose answer is put in its place.
-    Raises UnstorableValue, saying where, when there is no *keep* or it answers REFUSED or None.
+    A leaf of a type that is not plain is given to *keep*, and what that returns is put in its
+    place; an `Apart` is copied part by part and put together. Where it returns None, or there is no
+    *keep*, the leaf is copied as its class says. Raises UnstorableValue, saying where, if that says
+    nothing, and for a `Refusal`.
     """
     kind = type(value)
     # The second is for the arguments of a call, which are seldom more than a few numbers.
@@ -94,14 +100,26 @@ class _Refused(Exception):
         self.first = self.culprit = culprit
         self._steps: list[str] = []
 
-    def climb(self, holder: object) -> _Refused:
+    def climb(self, holder: object, step: str | None = None) -> _Refused:
         if holder is self.first:
-            self.why = f"a {type(holder).__name__} that contains itself cannot be stored or sent"
-            self._steps.clear()
+            self._is_cycle(holder)
         else:
-            self._steps.append(_step(holder, self.culprit))
+            self._steps.append(_step(holder, self.culprit) if step is None else step)
         self.culprit = holder
         return self
+
+    def stood_for(self, plain: object, leaf: object) -> _Refused:
+        """What was looked into as *plain* is *leaf* itself."""
+        if self.first is plain:
+            self.first = leaf
+        elif self.first is leaf:
+            self._is_cycle(leaf)
+        self.culprit = leaf
+        return self
+
+    def _is_cycle(self, holder: object) -> None:
+        self.why = f"a {type(holder).__name__} that contains itself cannot be stored or sent"
+        self._steps.clear()
 
     def where(self) -> str:
         path = "value" + "".join(reversed(self._steps))
@@ -131,7 +149,7 @@ def _copy(value: Any, keep: Keep | None, depth: int) -> Any:
             f"stored or sent, only in one of zoneinfo or a fixed offset"
         )
         raise _Refused(why, value)
-    return _kept(value, keep)
+    return _kept(value, keep, depth)
 
 
 def _copy_container(value: Any, kind: type, keep: Keep | None, depth: int) -> Any:
@@ -154,18 +172,37 @@ def _copy_container(value: Any, kind: type, keep: Keep | None, depth: int) -> An
     return copies if kind is list else kind(copies)
 
 
-def _kept(leaf: object, keep: Keep | None) -> object:
+def _kept(leaf: Any, keep: Keep | None, depth: int) -> Any:
     kept = keep(leaf) if keep is not None else None
-    if kept is None or kept is REFUSED:
-        raise _Refused(f"{_described(leaf)} cannot be stored or sent", leaf)
-    return kept
+    if kept is None:
+        kept = take_apart(leaf)
+    if kept is None:
+        plain = as_plain(leaf)
+        if plain is None:
+            raise _Refused(f"{_described(leaf)} cannot be stored or sent", leaf)
+        try:
+            return _copy(plain, keep, depth) if type(plain) is not bytearray else plain
+        except _Refused as refused:
+            raise refused.stood_for(plain, leaf) from None
+    if type(kept) is Refusal:
+        raise _Refused(kept.why or f"{_described(leaf)} cannot be stored or sent", leaf)
+    return _put_together(leaf, kept, keep, depth) if type(kept) is Apart else kept
+
+
+def _put_together(leaf: object, apart: Apart, keep: Keep | None, depth: int) -> Any:
+    if not depth:
+        raise _Refused(f"containers nested more than {DEPTH_MAX} deep are refused", leaf)
+    parts = {}
+    for name, part in apart.parts.items():
+        try:
+            parts[name] = _copy(part, keep, depth - 1)
+        except _Refused as refused:
+            raise refused.climb(leaf, f".{name}") from None
+    return apart.together(parts)
 
 
 def _described(leaf: object) -> str:
-    kind = type(leaf)
-    base = next((base for base in kind.__mro__[1:] if base in STORABLE), None)
-    of = f", a subclass of {base.__name__}," if base is not None else ""
-    return f"an instance of {_name(kind)}{of}"
+    return f"an instance of {_name(type(leaf))}"
 
 
 def _name(kind: type) -> str:

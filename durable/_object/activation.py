@@ -109,7 +109,7 @@ class Activation:
             next_number=services.next_number,
             gate=self.gate,
             output=self.output,
-            codec=services.codec,
+            codec=services.codec_of(self.cls),
             limits=services.limits,
             clock=services.clock,
             budget=services.budget,

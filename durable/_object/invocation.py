@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 from durable._gates.delivery import Delivery
 from durable._gates.futures import PendingAnswer
 from durable._model.errors import DurableError, ObjectReset
+from durable._model.instances import Apart, take_apart
 
 from .live import LiveObject
 from .reasons import fault
@@ -176,13 +177,14 @@ def _cancelled(error: BaseException, invocation: Invocation[Any]) -> DurableErro
 
 def size_of(value: Any) -> int:
     """About how many bytes of payload *value* has: of its text and bytes, however deep they are."""
-    if isinstance(value, str | bytes):
+    if isinstance(value, str | bytes | bytearray):
         return len(value)
     if isinstance(value, dict):
         return sum(size_of(key) + size_of(item) for key, item in value.items())
     if isinstance(value, list | tuple | set | frozenset):
         return sum(map(size_of, value))
-    return 8
+    parts = take_apart(value)
+    return sum(map(size_of, parts.parts.values())) if isinstance(parts, Apart) else 8
 
 
 def event_of(delivery: Delivery[Any] | None) -> Invocation[Any] | None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 from attrs import define, field
 
 from durable._engine.batch import Batch
-from durable._engine.codec import Codec
+from durable._engine.codec import Codec, codec_of
 from durable._engine.read_thread import Reads
 from durable._gates.delivery import Delivery
 from durable._gates.futures import PendingAnswer
@@ -57,6 +57,7 @@ class Services:
     keep_socket: Callable[[Any, WebSocket], None] = field(init=False)
     # Told when an object has left memory, so that the next call makes it anew.
     on_gone: list[Callable[[Any], None]] = field(factory=list, init=False)
+    _codecs: dict[type, Codec] = field(factory=dict, init=False)
     # What those above share, by kind: nothing here needs to know them.
     _shared: dict[type, object] = field(factory=dict, init=False)
     # The one activation of an object, made if there is none; set by the directory.
@@ -69,6 +70,13 @@ class Services:
     counters_of_all: dict[int, Counters] = field(factory=dict, init=False)
     # False from the moment the runtime begins to close.
     is_open: bool = True
+
+    def codec_of(self, cls: type) -> Codec:
+        """The codec of what objects of *cls* store."""
+        codec = self._codecs.get(cls)
+        if codec is None:
+            codec = self._codecs[cls] = codec_of(self.codec, cls)
+        return codec
 
     def share(self, shared: object) -> None:
         """Let whoever knows its kind find *shared*."""

@@ -18,6 +18,7 @@ from durable._lmdb.backup import Measures
 from durable._lmdb.check import Problem
 from durable._lmdb.check import check as check_store
 from durable._lmdb.snapshot import MomentLost
+from durable._model.instances import StoredInstance
 from durable._runtime.runtime import Runtime
 
 from .copying import copy, part_of
@@ -66,6 +67,7 @@ __all__ = [
     "Store",
     "StoredAlarm",
     "StoredClass",
+    "StoredInstance",
     "UnknownObject",
     "Unreadable",
     "Weight",

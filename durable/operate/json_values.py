@@ -17,6 +17,8 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from durable._model.instances import StoredInstance
+
 # Beyond these, programs that read numbers as doubles lose digits.
 INT_EXACT_MAX = 2**53 - 1
 
@@ -102,7 +104,45 @@ def _read_time(text: str, written: dict[str, Any]) -> time:
     return moment.replace(tzinfo=_zone(moment, written), fold=written.get("fold", 0))
 
 
+def _write_instance(value: StoredInstance) -> dict[str, Any]:
+    match value.content:
+        case str() as member:
+            return {"$enum": member, "class": value.name}
+        case list() as members:
+            return {"$flags": members, "class": value.name}
+        case dict() as fields:
+            # Pairs, since a field may have any name.
+            parts = [[name, to_json(part)] for name, part in fields.items()]
+            written: dict[str, Any] = {"$instance": parts, "class": value.name}
+            if value.unset:
+                written["unset"] = list(value.unset)
+            return written
+
+
+def _read_instance(content: Any, written: dict[str, Any]) -> StoredInstance:
+    name, unset = written["class"], written.get("unset", [])
+    fields = {field: from_json(part) for field, part in content}
+    texts = [name, *fields, *unset]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("the names of a class and its fields are strings")
+    return StoredInstance(name, fields, tuple(unset))
+
+
+def _read_member(content: Any, written: dict[str, Any]) -> StoredInstance:
+    if not isinstance(content, str) or not isinstance(written["class"], str):
+        raise ValueError("the names of an enum and its members are strings")
+    return StoredInstance(written["class"], content)
+
+
+def _read_flags(content: Any, written: dict[str, Any]) -> StoredInstance:
+    if not isinstance(written["class"], str) or not all(type(x) in {str, int} for x in content):
+        raise ValueError("flags are the names of members, and a number for those that have none")
+    return StoredInstance(written["class"], list(content))
+
+
 _WRITERS: dict[type, Callable[[Any], Any]] = {
+    StoredInstance: _write_instance,
+    bytearray: lambda value: {"$bytearray": base64.b64encode(value).decode()},
     bytes: lambda value: {"$bytes": base64.b64encode(value).decode()},
     tuple: _items("$tuple"),
     set: _items("$set"),
@@ -120,6 +160,10 @@ _READERS: dict[str, Callable[[Any, dict[str, Any]], Any]] = {
     "$float": lambda text, _: float(text),
     "$dict": lambda pairs, _: {from_json(key): from_json(item) for key, item in pairs},
     "$bytes": lambda text, _: base64.b64decode(text, validate=True),
+    "$bytearray": lambda text, _: bytearray(base64.b64decode(text, validate=True)),
+    "$instance": _read_instance,
+    "$enum": _read_member,
+    "$flags": _read_flags,
     "$tuple": lambda items, _: tuple(from_json(item) for item in items),
     "$set": lambda items, _: {from_json(item) for item in items},
     "$frozenset": lambda items, _: frozenset(from_json(item) for item in items),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import enum
 import io
 import json
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -23,7 +25,7 @@ import durable
 from durable import operate
 from durable._engine.codec import decode, encode
 from durable._model.errors import StoreFull
-from durable.operate import importing
+from durable.operate import StoredInstance, importing
 
 pytestmark = pytest.mark.backends("asyncio")
 
@@ -359,6 +361,66 @@ def test_a_value_that_cannot_be_decoded_is_carried_as_it_is(tmp_path: Path) -> N
             assert dict(store.encoded(found)) == {"k": b"!1"}
 
 
+class Status(enum.Enum):
+    OPEN = 1
+
+
+@dataclass
+class Order:
+    item: str
+    status: Status
+
+
+class Orders(durable.DurableObject):
+    values: ClassVar = [Order]
+
+    async def put(self, order: Order) -> None:
+        self.ctx.storage.put("order", order)
+
+    async def get(self) -> Any:
+        return await self.ctx.storage.get("order")
+
+
+def test_instances_are_carried_without_their_classes(tmp_path: Path) -> None:
+    """They are shown by the names of their classes and fields, and are themselves in the end."""
+
+    async def main(folder: Path, put: bool) -> Any:
+        async with durable.open(folder, bindings={"ORDERS": Orders}) as runtime:
+            stub = runtime.namespace(Orders).get_by_name("a")
+            if put:
+                await stub.put(Order("pear", Status.OPEN))
+            return await stub.get()
+
+    anyio.run(main, tmp_path / "source", True)
+    with operate.look(tmp_path / "source") as store:
+        (found,) = store.objects()
+        (order,) = dict(store.items(found)).values()
+    file = tmp_path / "objects.jsonl"
+    file.write_text(exported(tmp_path / "source"), encoding="utf-8")
+    operate.import_file(tmp_path / "other", file)
+
+    assert repr(order) == "Order(item='pear', status=Status.OPEN)"
+    assert anyio.run(main, tmp_path / "other", False) == Order("pear", Status.OPEN)
+    assert operate.check(tmp_path / "other") == []
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        '{"$instance": [["a", 1]]}',
+        '{"$instance": [[1, 1]], "class": "A"}',
+        '{"$instance": 1, "class": "A"}',
+        '{"$enum": 1, "class": "A"}',
+        '{"$enum": "A"}',
+        '{"$flags": [null], "class": "A"}',
+    ],
+)
+def test_an_instance_that_is_not_right_is_refused(written: str) -> None:
+    """It could not be what was stored."""
+    with pytest.raises(operate.NotInFormat):
+        operate.from_json(json.loads(written))
+
+
 # Values
 
 ZONES = st.sampled_from(
@@ -385,6 +447,7 @@ VALUES = st.recursive(
         | st.frozensets(KEYS, max_size=4)
         | st.dictionaries(KEYS, inner, max_size=4)
         | st.dictionaries(st.sampled_from(["$int", "$", "a", ""]), inner, max_size=3)
+        | st.builds(StoredInstance, st.text(), st.dictionaries(st.text(), inner, max_size=3))
     ),
     max_leaves=12,
 )
@@ -428,6 +491,13 @@ KNOWN: list[tuple[Any, str]] = [
     (timedelta(days=-1, microseconds=7), '{"$timedelta": [-1, 0, 7]}'),
     (Decimal("1.20"), '{"$decimal": "1.20"}'),
     (UUID(int=1), '{"$uuid": "00000000-0000-0000-0000-000000000001"}'),
+    (bytearray(b"\x00\xff"), '{"$bytearray": "AP8="}'),
+    (
+        StoredInstance("Order", {"class": (1,)}, ("note",)),
+        '{"$instance": [["class", {"$tuple": [1]}]], "class": "Order", "unset": ["note"]}',
+    ),
+    (StoredInstance("Status", "OPEN"), '{"$enum": "OPEN", "class": "Status"}'),
+    (StoredInstance("Right", ["READ", 8]), '{"$flags": ["READ", 8], "class": "Right"}'),
 ]
 
 
