@@ -8,6 +8,7 @@ from typing import Any, NoReturn, TypeVar
 
 from durable._gates.ending import Stopped
 from durable._gates.futures import Answer, PendingAnswer
+from durable._model.errors import WrongLoop
 from durable._model.ids import ObjectId
 from durable._model.websocket import WebSocket
 from durable._object.activation import Activation
@@ -78,6 +79,8 @@ class State:
         clean up, while its storage, stubs and sockets refuse. In `alarm()` it counts as a failure,
         after which the alarm is retried; *retry_alarm* False gives that alarm up.
         """
+        if not self._activation.services.loop.is_here():
+            raise WrongLoop(repr(self))
         raise self._activation.abort(reason, retry_alarm=retry_alarm)
 
     def confirmed(self) -> Answer[None]:

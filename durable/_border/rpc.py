@@ -16,7 +16,7 @@ from typing import Any
 from durable._engine.codec import MsgpackCodec
 from durable._gates.delivery import CURRENT
 from durable._gates.futures import Answer, PendingAnswer
-from durable._model.errors import RuntimeClosed
+from durable._model.errors import RuntimeClosed, WrongLoop
 from durable._model.ids import ObjectId
 from durable._model.messages import Request, Response
 from durable._model.values import ATOMS, copy_value
@@ -46,6 +46,8 @@ class RemoteFunction(ByReference):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Answer[Any]:
         services = self._services
+        if not services.loop.is_here():
+            raise WrongLoop(repr(self))
         args, kwargs = copy_arguments(services, args, kwargs)
         body = partial(self._fn, *args, **kwargs)
         label = getattr(self._fn, "__qualname__", "function")
@@ -60,7 +62,11 @@ class RemoteFunction(ByReference):
 
     def __del__(self) -> None:
         if self._activation is not None:
-            self._activation.unpin()
+            loop = self._services.loop
+            if loop.is_here():
+                self._activation.unpin()
+            else:  # the last reference was another thread's
+                loop.call_soon_threadsafe(self._activation.unpin)
 
     def __repr__(self) -> str:
         return f"<remote function {getattr(self._fn, '__qualname__', self._fn)!s}>"

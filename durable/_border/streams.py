@@ -18,6 +18,7 @@ from attrs import define, field
 from durable._gates.delivery import CURRENT, Delivery
 from durable._gates.futures import Answer, PendingAnswer, ReadyAnswer, when_done
 from durable._loop.loop import Loop, Task
+from durable._model.errors import WrongLoop
 from durable._object.deadlocks import section_awaits
 from durable._object.invocation import Invocation
 
@@ -204,7 +205,12 @@ class Stream(AsyncIterator[T], ByReference, Generic[T]):
         self._channel = channel
 
     def __anext__(self) -> Answer[T]:
+        self._check_here()
         return _Next(self)
+
+    def _check_here(self) -> None:
+        if not self._channel.loop.is_here():
+            raise WrongLoop(repr(self))
 
     def aclose(self) -> Answer[None]:
         """End the generator, in a turn of its object: at its `yield` it gets GeneratorExit; while
@@ -212,6 +218,7 @@ class Stream(AsyncIterator[T], ByReference, Generic[T]):
 
         Awaited, it waits until the generator has ended, and raises what that raises.
         """
+        self._check_here()
         return self._channel.close()
 
     def _leave(self) -> None:

@@ -8,9 +8,10 @@ before it that do.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from functools import partial
+from threading import get_ident
 from typing import Any
 
 from attrs import define
@@ -20,6 +21,7 @@ from durable._gates.delivery import CURRENT
 from durable._gates.input_gate import InputGate
 from durable._loop.loop import which_backend
 from durable._loop.open_loop import make_loop
+from durable._model.errors import WrongLoop
 from durable._model.frames import Close, Frame
 from durable._model.limits import Limits
 from durable._model.websocket import WebSocket
@@ -52,6 +54,7 @@ class ObjectSocket(End, ByReference):
         "_attachment",
         "_gate",
         "_held",
+        "_thread",
         "answered_at",
         "attachment_size_max",
         "is_lined",
@@ -61,6 +64,8 @@ class ObjectSocket(End, ByReference):
     def __init__(self) -> None:
         super().__init__()
         self._held: deque[_Held] | None = None
+        # A socket belongs to the thread that it was made in.
+        self._thread = get_ident()
         # With the codec of the object that made it.
         self._attachment: tuple[Codec, bytes] | None = None
         # Of the object that reads it itself; its replies wait for what the object wrote.
@@ -71,7 +76,20 @@ class ObjectSocket(End, ByReference):
         self.answered_at: datetime | None = None
         self.is_lined = False
 
+    def _check_here(self) -> None:
+        if get_ident() != self._thread:
+            raise WrongLoop(repr(self))
+
+    def send(self, message: str | bytes) -> Awaitable[None]:
+        self._check_here()
+        return super().send(message)
+
+    def close(self, code: int | None = None, reason: str | None = None) -> Awaitable[None]:
+        self._check_here()
+        return super().close(code, reason)
+
     def accept(self) -> None:
+        self._check_here()
         is_new = self._role is Role.NEW
         super().accept()
         activation = sending_activation()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from durable._loop.loop import INTERRUPTS
+from durable._model.errors import WrongLoop
 from durable._model.log import log
 
 if TYPE_CHECKING:
@@ -160,8 +161,10 @@ class PendingAnswer(Answer[T]):
             self._add(waker)
             try:
                 yield from waker.__await__()
-            except BaseException:
+            except BaseException as error:
                 self._drop(waker)
+                if isinstance(error, RuntimeError | TypeError) and not self._loop.is_here():
+                    raise WrongLoop("the answer") from None  # the other loop cannot wait for it
                 raise
         if self._error is not None:
             self._raise()

@@ -20,12 +20,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
+from threading import get_ident
 from typing import Any, Generic
 
 from attrs import define, field
 
 from durable._loop.loop import Loop, Waker
-from durable._model.errors import DurableError
+from durable._model.errors import DurableError, WrongLoop
 
 from .ending import Ending, Stopped
 from .entrant import CURRENT_ENTRANT, E, Inside, Waiter, bequeath, new_one, next_section
@@ -50,8 +51,7 @@ class InputGate(Generic[E]):
     output: OutputGate
     # Makes a batch of what the turn wrote.
     seal: Callable[[], None] = field(repr=False)
-    # Starts a task for a delivery that has been let in.
-    start: Callable[[E], None] = field(repr=False)
+    start: Callable[[E], None] = field(repr=False)  # a task for a delivery that was let in
     # Why nothing is let in any more; and the ending of its code, if it was reset.
     broken: DurableError | None = None
     ending: Ending | None = None
@@ -86,7 +86,9 @@ class InputGate(Generic[E]):
     # Entering
 
     def check(self) -> None:
-        """If the object is broken raise the reason, or Stopped in its own code."""
+        """Raise WrongLoop in another thread; the reason if broken, or Stopped in its own code."""
+        if get_ident() != self.loop.thread:
+            raise WrongLoop("the object")
         if self.broken is not None:
             raise self.stopped()
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
+from threading import get_ident
 from typing import Any
 
 import anyio
@@ -60,6 +61,7 @@ def _closed_over(callback: Any) -> list[Any]:
 @define(eq=False)
 class AsyncioLoop:
     name = "asyncio"
+    thread: int = field(factory=get_ident, init=False)
 
     _loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop, init=False)
     _tasks: set[asyncio.Task[None]] = field(factory=set, init=False)

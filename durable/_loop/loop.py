@@ -46,6 +46,8 @@ class Loop(Protocol):
     """One running event loop, and the tasks of one runtime in it."""
 
     name: str
+    # Of the loop, as `threading.get_ident` numbers it.
+    thread: int
 
     def is_here(self) -> bool:
         """Whether the caller runs on this loop."""

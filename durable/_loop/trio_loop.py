@@ -34,6 +34,7 @@ class TrioWaker:
     """One wait of one Trio task."""
 
     _shield: bool
+    _thread: int
     _task: trio.lowlevel.Task | None = None
     _done: bool = False
 
@@ -50,6 +51,8 @@ class TrioWaker:
     def __await__(self) -> Generator[Any, Any, None]:
         if self._done:
             return
+        if threading.get_ident() != self._thread:
+            raise RuntimeError("another thread than the loop's cannot wait for it")
         self._task = trio.lowlevel.current_task()
 
         def abort(_: object) -> trio.lowlevel.Abort:
@@ -80,7 +83,7 @@ class TrioLoop:
     name = "trio"
 
     _token: trio.lowlevel.TrioToken = field(factory=trio.lowlevel.current_trio_token, init=False)
-    _thread: int = field(factory=threading.get_ident, init=False)
+    thread: int = field(factory=threading.get_ident, init=False)
     _pid: int = field(factory=os.getpid, init=False)
     _nursery: trio.Nursery | None = field(default=None, init=False)
     _closed: trio.Event = field(factory=trio.Event, init=False)
@@ -144,7 +147,7 @@ class TrioLoop:
         """Nothing to do: the nursery knows."""
 
     def waker(self, *, shield: bool = False) -> TrioWaker:
-        return TrioWaker(shield)
+        return TrioWaker(shield, self.thread)
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         self._soon.append(callback)

@@ -7,6 +7,7 @@ call blocks the event loop as long as the disk takes, a few microseconds for wha
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from threading import get_ident
 from typing import Any, overload
 
 from .arguments import UNSET
@@ -57,7 +58,7 @@ class KeyValues:
             encoded = records.cache.entries[key]  # type: ignore[index]
         except (KeyError, TypeError):
             return records.now(records.find(key, default, no_cache=no_cache))
-        if records.gate.broken is not None:
+        if records.gate.broken is not None or get_ident() != records.gate.loop.thread:
             records.gate.check()
         return default if encoded is None else records.decode(encoded)
 

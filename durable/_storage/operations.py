@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from threading import get_ident
 from typing import Any, overload
 
 from durable._engine.batch import Alarm
@@ -24,7 +25,16 @@ from .write_buffer import DONE
 class Operations:
     """Reads and writes of one object's records, and of its alarm."""
 
-    __slots__ = ("_buffer", "_clock", "_decode", "_entries", "_gate", "_may_set_alarm", "_records")
+    __slots__ = (
+        "_buffer",
+        "_clock",
+        "_decode",
+        "_entries",
+        "_gate",
+        "_may_set_alarm",
+        "_records",
+        "_thread",
+    )
 
     def __init__(self, records: Records, clock: Clock, may_set_alarm: Callable[[], bool]) -> None:
         self._records = records
@@ -32,6 +42,7 @@ class Operations:
         self._may_set_alarm = may_set_alarm
         self._buffer = records.buffer
         self._gate = records.gate
+        self._thread = records.gate.loop.thread
         # What a hit needs, without a detour.
         self._entries = records.cache.entries
         self._decode = records.decode
@@ -72,7 +83,7 @@ class Operations:
             encoded = UNKNOWN
         try:
             if encoded is not UNKNOWN:
-                if self._gate.broken is not None:
+                if self._gate.broken is not None or get_ident() != self._thread:
                     self._gate.check()
                 return ReadyAnswer(default if encoded is None else self._decode(encoded))
             records = self._records

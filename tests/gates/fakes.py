@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
+from threading import get_ident
 from typing import Any
 
 from attrs import define, field
@@ -20,6 +21,7 @@ class HandLoop:
     """Only `call_soon`, as far as the gates need a loop; a round is run when the test says so."""
 
     soon: deque[Callable[[], None]] = field(factory=deque)
+    thread: int = field(factory=get_ident)
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         self.soon.append(callback)

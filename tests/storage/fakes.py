@@ -7,6 +7,7 @@ apart from that; reads of the reader thread wait until they are finished.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Container, Generator, Iterable
+from threading import get_ident
 from typing import Any
 
 from attrs import define, field
@@ -24,6 +25,9 @@ from durable._storage.storage import Storage
 
 class FakeLoop:
     """Nothing waits in these tests: they look at answers, and finish them by hand."""
+
+    def __init__(self) -> None:
+        self.thread = get_ident()
 
 
 @define(eq=False)
