@@ -46,7 +46,7 @@ def build(
         base = ids.from_name(name_of(number)).raw[:BASE_SIZE]
         return Batch(
             handle=ObjectHandle(
-                record.number, base, environment.next_number(), name_of(number), None, None
+                record.number, base, environment.next_keyspace(), name_of(number), None, None
             ),
             wipe=False,
             puts={"value": value},

@@ -2,7 +2,7 @@
 
 Which thread writes which field of a `ObjectHandle`:
 
-- The loop's thread writes `number` (before it submits the batch that needs the new one, and after
+- The loop's thread writes `keyspace` (before it submits the batch that needs the new one, and after
   all batches under the old one are durable) and `name`. The committer's thread only reads them.
 - The committer's thread writes `record` and `created_us`. The loop may read `created_us` once a
   batch was reported durable, and never looks at `record`.
@@ -47,7 +47,7 @@ class Alarm:
 class ObjectRecord:
     """What the store knows of an object without waking it."""
 
-    number: int  # its records sort under it
+    keyspace: int  # its records sort under it
     created_us: int
     name: str | None
     alarm: Alarm | None
@@ -77,7 +77,7 @@ class ObjectHandle:
 
     class_number: int
     base: bytes  # 16 bytes
-    number: int  # the object's records sort under it; 0: it has none yet
+    keyspace: int  # the object's records sort under it; 0: it has none yet
     name: str | None
     created_us: int | None
     alarm: Alarm | None
@@ -119,12 +119,12 @@ class Batch:
     """
 
     handle: ObjectHandle
-    wipe: bool  # everything that was stored before goes; `place.number` is a new one already
+    wipe: bool  # everything that was stored before goes; `handle.keyspace` is a new one already
     puts: dict[str, bytes | None]  # None deletes
     alarm: Alarm | Unchanged | None
     origin: Origin = field(repr=False)
     size: int  # bytes of keys and values, about
-    number: int = 0  # which of its object's it is; for its origin
+    seqno: int = 0  # which of its object's it is; for its origin
     # Until it goes to the committer more turns of its object may be added to it.
     is_open: bool = False
     # Deliveries wait in line at its object, so more is written there before the loop gets a round.

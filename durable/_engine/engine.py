@@ -1,6 +1,6 @@
 """What a store is, whoever keeps it: the calls that everything above asks of an engine.
 
-An engine keeps records under numbers, objects under their class and base, alarms in the order of
+An engine keeps records under keyspaces, objects under their class and base, alarms in the order of
 their times, and a catalog of classes. Everything above it works with values only: batches go down,
 records and encoded values come up.
 
@@ -22,18 +22,18 @@ class Reader(Protocol):
     """Reads the records of objects, for one thread at a time. No value that is damaged is given:
     StoreDamaged is raised in its place."""
 
-    def get(self, number: int, key: str, /) -> bytes | None:
-        """The encoded value of *key* under *number*; None if there is none."""
+    def get(self, keyspace: int, key: str, /) -> bytes | None:
+        """The encoded value of *key* under *keyspace*; None if there is none."""
 
-    def get_many(self, number: int, keys: Iterable[str], /) -> dict[str, bytes]:
+    def get_many(self, keyspace: int, keys: Iterable[str], /) -> dict[str, bytes]:
         """The encoded values of those of *keys* that are there."""
 
-    def count_present(self, number: int, keys: Iterable[str], /) -> int:
+    def count_present(self, keyspace: int, keys: Iterable[str], /) -> int:
         """How many of the keys are there, whatever their values are worth."""
 
     def scan_some(
         self,
-        number: int,
+        keyspace: int,
         lower: str = "",
         upper: str | None = None,
         *,
@@ -46,7 +46,12 @@ class Reader(Protocol):
         *size_max* bytes; and whether there are no more."""
 
     def count_some(
-        self, number: int, lower: str, upper: str | None, without: Container[bytes], count_max: int
+        self,
+        keyspace: int,
+        lower: str,
+        upper: str | None,
+        without: Container[bytes],
+        count_max: int,
     ) -> tuple[int, str | None]:
         """How many of up to *count_max* keys from *lower* on are not *without*, and the key to go
         on from; None: there are no more."""
@@ -106,8 +111,8 @@ class Engine(Protocol):
 
     # Writing
 
-    def next_number(self) -> int:
-        """A number that no object has had. Commits that use it remember that it was given out."""
+    def next_keyspace(self) -> int:
+        """A keyspace that no object has had. Commits that use it remember that it was given out."""
 
     def commit(self, group: Sequence[Batch]) -> None:
         """Make every batch of *group* durable in one transaction.

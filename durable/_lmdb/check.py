@@ -211,7 +211,7 @@ class _Check:
             self._say(where, f"it is called {name!r}, which is the name of another object")
 
     def _check_number(self, where: str, record: ObjectRecord) -> None:
-        number = record.number
+        number = record.keyspace
         if number <= 0:
             self._say(where, f"{number} is no number of an object")
         elif self.numbers.of(number) & GARBAGE:
@@ -252,9 +252,9 @@ class _Check:
             record = self._read("records", layout.read_record_key, key)
             if record is None:
                 continue
-            if tree is None or tree.number != record.number:
+            if tree is None or tree.keyspace != record.keyspace:
                 self._finish(tree)
-                tree = _Tree(self, record.number, self.numbers.of(record.number))
+                tree = _Tree(self, record.keyspace, self.numbers.of(record.keyspace))
             tree.add(record, value)
         self._finish(tree)
         if next(self.numbers.having(SILENT), None) is not None:
@@ -264,7 +264,7 @@ class _Check:
         """Say which objects no records were found of."""
         for key, raw in self._pairs(self.databases.objects):
             try:
-                number = layout.read_object(key, raw).number
+                number = layout.read_object(key, raw).keyspace
                 where = self._label(*layout.read_object_key(key))
             except Malformed:
                 continue  # was said before
@@ -274,7 +274,7 @@ class _Check:
     def _finish(self, tree: _Tree | None) -> None:
         if tree is None:
             return
-        self.numbers.remove(tree.number, SILENT)
+        self.numbers.remove(tree.keyspace, SILENT)
         if not tree.marks:
             tree.say("its records belong to no object, and are no garbage")
         # What garbage has lost already is no problem.
@@ -291,7 +291,7 @@ class _Check:
                 where = self._label(*layout.read_object_key(key), record.name)
             except Malformed:
                 continue  # was said before
-            for what in self.hurt.pop(record.number, ()):
+            for what in self.hurt.pop(record.keyspace, ()):
                 self._say(where, what)
         for number, whats in self.hurt.items():
             for what in whats:
@@ -305,7 +305,7 @@ class _Check:
         else:
             self._read("meta", layout.read_format, raw)
         used = max(chain([self._last_number()], self.numbers.having(ALARMED | GARBAGE)))
-        self._check_counter(layout.META_NEXT_NUMBER, layout.read_number, used)
+        self._check_counter(layout.META_NEXT_KEYSPACE, layout.read_number, used)
         last_class = max(self.classes, default=0)
         self._check_counter(layout.META_NEXT_CLASS, layout.read_class_number, last_class)
 
@@ -325,7 +325,7 @@ class _Tree:
     """The records under one number, as they pass by."""
 
     check: _Check
-    number: int
+    keyspace: int
     marks: int  # what the number is
     # What the key of a record on a node continues, by node; the nodes that have records.
     before: dict[int, tuple[int | None, bytes]] = field(factory=dict, init=False)
@@ -334,7 +334,7 @@ class _Tree:
     late: list[tuple[int, bytes, bytes]] = field(factory=list, init=False)
 
     def say(self, what: str) -> None:
-        self.check.hurt.setdefault(self.number, []).append(what)
+        self.check.hurt.setdefault(self.keyspace, []).append(what)
 
     def add(self, key: RecordKey, value: bytes) -> None:
         if key.node is not None:
@@ -366,9 +366,9 @@ class _Tree:
         if not self.marks or self.marks & GARBAGE:
             return  # nobody reads it
         check, value = self.check, record
-        if is_complete(layout.identity(self.number, key), record):
+        if is_complete(layout.identity(self.keyspace, key), record):
             value = record[1:-4]
-        elif check.protected_from is not None and self.number >= check.protected_from:
+        elif check.protected_from is not None and self.keyspace >= check.protected_from:
             self.say(f"the value of the key {_short(key)} is damaged: its checksum does not fit")
             return
         if check.decode is not None:

@@ -61,8 +61,8 @@ def collect_some(txn: Transaction, databases: Databases, count_max: int) -> int:
         if layout.is_garbage_class(key):
             freed = _discard_objects(txn, databases, layout.read_garbage_class_key(key), room)
         else:
-            number = layout.read_garbage_key(key)
-            freed = long_keys.remove_some(txn, layout.write_number(number), room)
+            keyspace = layout.read_garbage_key(key)
+            freed = long_keys.remove_some(txn, layout.write_number(keyspace), room)
         count += freed
         if freed < room:
             txn.delete(key, db=databases.garbage)
@@ -83,8 +83,8 @@ def _discard_objects(
         if record.alarm is not None:
             alarm = layout.alarm_key(record.alarm.due_us, class_number, base)
             txn.delete(alarm, db=databases.alarms)
-        if long_keys.has_any(txn, layout.write_number(record.number)):
-            txn.put(layout.garbage_key(record.number), NOTHING, db=databases.garbage)
+        if long_keys.has_any(txn, layout.write_number(record.keyspace)):
+            txn.put(layout.garbage_key(record.keyspace), NOTHING, db=databases.garbage)
         cursor.delete()
         count += 1
         is_there = bool(cursor.key())  # a delete goes on to the next one
@@ -100,6 +100,6 @@ def weigh(txn: Transaction, databases: Databases, class_number: int) -> Weight:
         record = layout.read_object(object_key, raw)
         objects += 1
         alarms += record.alarm is not None
-        for key, stored in long_keys.scan(txn, record.number, b"", None, False):
+        for key, stored in long_keys.scan(txn, record.keyspace, b"", None, False):
             size += len(key) + value_size(stored)
     return Weight(objects, alarms, size)

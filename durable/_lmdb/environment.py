@@ -76,8 +76,8 @@ class Environment:
     _map_size_max: int
     has_garbage: bool = field(default=False, init=False)
     protection: Protection = field(init=False)
-    _numbers: count[int] = field(factory=count, init=False)
-    _next_number_saved: int = field(default=1, init=False)
+    _keyspaces: count[int] = field(factory=count, init=False)
+    _next_keyspace_saved: int = field(default=1, init=False)
     _write_lock: threading.Lock = field(factory=threading.Lock, init=False)
     _is_open: bool = field(default=True, init=False)
     # LMDB has given up, or its lock file was taken away: the next commit opens it anew.
@@ -157,9 +157,9 @@ class Environment:
         self.scan = self._reader.scan
         self.in_line = self._reader
         meta, garbage = self._databases.meta, self._databases.garbage
-        raw = self._reader.read(lambda txn: txn.get(layout.META_NEXT_NUMBER, db=meta))
-        self._next_number_saved = 1 if raw is None else layout.read_number(raw)
-        self._numbers = count(self._next_number_saved)
+        raw = self._reader.read(lambda txn: txn.get(layout.META_NEXT_KEYSPACE, db=meta))
+        self._next_keyspace_saved = 1 if raw is None else layout.read_number(raw)
+        self._keyspaces = count(self._next_keyspace_saved)
         self.has_garbage = self._reader.read(lambda txn: txn.cursor(db=garbage).first())
         self._reader.release()
         _open_environments.add(self)
@@ -238,9 +238,9 @@ class Environment:
 
     # Writing
 
-    def next_number(self) -> int:
-        """A number that no object has had. Commits that use it remember that it was given out."""
-        return next(self._numbers)
+    def next_keyspace(self) -> int:
+        """A keyspace that no object has had. Commits that use it remember that it was given out."""
+        return next(self._keyspaces)
 
     def commit(self, group: Sequence[Batch]) -> None:
         """Make every batch of *group* durable in one transaction. Blocks on fsync.
@@ -258,8 +258,8 @@ class Environment:
                 changes.take_back()  # of a try that found the map full
             changes = Changes(txn, self._databases, now_us)
             changes.apply(group)
-            if changes.number_max >= self._next_number_saved:
-                changes.save_next_number(changes.number_max + 1)
+            if changes.keyspace_max >= self._next_keyspace_saved:
+                changes.save_next_keyspace(changes.keyspace_max + 1)
             return changes
 
         try:
@@ -269,7 +269,7 @@ class Environment:
                 changes.take_back()
             raise
         done.settle()
-        self._next_number_saved = max(self._next_number_saved, done.number_max + 1)
+        self._next_keyspace_saved = max(self._next_keyspace_saved, done.keyspace_max + 1)
         self.has_garbage |= done.makes_garbage
 
     def change_classes(self, before: Catalog, after: Catalog) -> None:
@@ -315,10 +315,10 @@ class Environment:
                 try:
                     with self._lmdb.begin(write=True, db=self._databases.records) as txn:
                         if self.protection.first is None:
-                            upgrade(txn, self._databases, self._next_number_saved)
+                            upgrade(txn, self._databases, self._next_keyspace_saved)
                         result = change(txn)
                     if self.protection.first is None:
-                        self.protection.first = self._next_number_saved
+                        self.protection.first = self._next_keyspace_saved
                     self._fill_file()
                     return result
                 except lmdb.MapFullError as error:

@@ -1,6 +1,6 @@
 """The layout: every key and record of the file as bytes. docs/file-format.md says it in words.
 
-An object has a number, and everything of it is one contiguous range under that number. LMDB's keys
+An object has a keyspace, a number under which everything of it is one contiguous range. LMDB's keys
 end at 511 bytes and ours at 2,048, so the records of an object form levels. A key of up to `PIECE`
 bytes stands on its level as it is. A longer one is cut: its first `PIECE` bytes and one byte more
 are a *pointer*, which holds the number of a *node*, and the rest of the key stands on that node's
@@ -33,11 +33,11 @@ DATABASES: Final = (META, CLASSES, OBJECTS, RECORDS, ALARMS, GARBAGE)
 
 # The keys of meta
 META_FORMAT: Final = b"format"
-META_NEXT_NUMBER: Final = b"next number"
+META_NEXT_KEYSPACE: Final = b"next number"
 META_NEXT_CLASS: Final = b"next class"
 META_TAGS: Final = b"tags"
 META_TAGS_OF: Final = b"tags of "
-# The first number all of whose values have checksums; 0 if it is missing. Format 1 had none.
+# The first keyspace all of whose values have checksums; 0 if it is missing. Format 1 had none.
 META_PROTECTED_FROM: Final = b"protected from"
 
 PIECE: Final = 450  # bytes of a key on one level
@@ -84,24 +84,24 @@ def read_format(raw: bytes) -> int:
 # Records: keys
 
 
-def top_level(number: int) -> bytes:
+def top_level(keyspace: int) -> bytes:
     """What the short keys of an object begin with."""
-    return (number << 8).to_bytes(9, "big")
+    return (keyspace << 8).to_bytes(9, "big")
 
 
-def identity(number: int, key: bytes) -> bytes:
+def identity(keyspace: int, key: bytes) -> bytes:
     """What the checksum of a value begins with: whose it is, and under which key, of any length. A
     short key stands in the file just so."""
-    return top_level(number) + key
+    return top_level(keyspace) + key
 
 
-def node_level(number: int, node: int) -> bytes:
-    return (number << 8 | 1).to_bytes(9, "big") + node.to_bytes(NUMBER_SIZE, "big")
+def node_level(keyspace: int, node: int) -> bytes:
+    return (keyspace << 8 | 1).to_bytes(9, "big") + node.to_bytes(NUMBER_SIZE, "big")
 
 
-def nodes_of(number: int) -> bytes:
+def nodes_of(keyspace: int) -> bytes:
     """What the keys of all nodes of an object begin with."""
-    return (number << 8 | 1).to_bytes(9, "big")
+    return (keyspace << 8 | 1).to_bytes(9, "big")
 
 
 def past(prefix: bytes) -> bytes:
@@ -114,7 +114,7 @@ def past(prefix: bytes) -> bytes:
 class RecordKey:
     """A key of the records database, taken apart."""
 
-    number: int
+    keyspace: int
     node: int | None  # None: on the top level
     rest: bytes  # of the object's key; of a pointer without its last byte
     is_pointer: bool
@@ -122,13 +122,13 @@ class RecordKey:
     @property
     def level(self) -> bytes:
         if self.node is None:
-            return top_level(self.number)
-        return node_level(self.number, self.node)
+            return top_level(self.keyspace)
+        return node_level(self.keyspace, self.node)
 
 
 def read_record_key(raw: bytes) -> RecordKey:
     tag = raw[NUMBER_SIZE : NUMBER_SIZE + 1]
-    number = int.from_bytes(raw[:NUMBER_SIZE], "big")
+    keyspace = int.from_bytes(raw[:NUMBER_SIZE], "big")
     if tag == b"\x00":
         node, rest = None, raw[NUMBER_SIZE + 1 :]
     elif tag == b"\x01" and len(raw) > 2 * NUMBER_SIZE + 1:
@@ -139,7 +139,7 @@ def read_record_key(raw: bytes) -> RecordKey:
     is_pointer = len(rest) == POINTER_REST_SIZE and rest.endswith(POINTER_END)
     if len(rest) > PIECE and not is_pointer:
         raise Malformed(f"{raw.hex()} is longer than the key of a record may be")
-    return RecordKey(number, node, rest[:PIECE], is_pointer)
+    return RecordKey(keyspace, node, rest[:PIECE], is_pointer)
 
 
 # Objects
@@ -161,8 +161,8 @@ def read_object_key(raw: bytes) -> tuple[int, bytes]:
 
 
 Fields = list[Any]
-"""The record of an object as it is stored: its number, when it was created, its name, and the four
-numbers of its alarm if it has one."""
+"""The record of an object as it is stored: its keyspace, when it was created, its name, and the
+four numbers of its alarm if it has one."""
 
 
 def write_object(key: bytes, record: ObjectRecord) -> bytes:
@@ -171,7 +171,7 @@ def write_object(key: bytes, record: ObjectRecord) -> bytes:
 
 def fields_of(record: ObjectRecord) -> Fields:
     alarm = record.alarm
-    fields: Fields = [record.number, record.created_us, record.name]
+    fields: Fields = [record.keyspace, record.created_us, record.name]
     if alarm is not None:
         fields += [alarm.due_us, alarm.scheduled_us, alarm.retry_count, alarm.backoff]
     return fields
@@ -182,8 +182,8 @@ def read_object(key: bytes, raw: bytes) -> ObjectRecord:
 
 
 def object_of(fields: Fields) -> ObjectRecord:
-    number, created_us, name, *alarm = fields
-    return ObjectRecord(number, created_us, name, Alarm(*alarm) if alarm else None)
+    keyspace, created_us, name, *alarm = fields
+    return ObjectRecord(keyspace, created_us, name, Alarm(*alarm) if alarm else None)
 
 
 def read_object_fields(key: bytes, raw: bytes) -> Fields:
@@ -287,14 +287,14 @@ def read_tags(raw: bytes) -> tuple[str, ...]:
     raise Malformed(f"{raw[:80].hex()} is no list of tags")
 
 
-# Garbage: a kind, and what it is about: the records under a number, or the objects of a class.
+# Garbage: a kind, and what it is about: the records of a keyspace, or the objects of a class.
 
 _GARBAGE_RECORDS = b"\x00"
 _GARBAGE_CLASS = b"\x01"
 
 
-def garbage_key(number: int) -> bytes:
-    return _GARBAGE_RECORDS + write_number(number)
+def garbage_key(keyspace: int) -> bytes:
+    return _GARBAGE_RECORDS + write_number(keyspace)
 
 
 def garbage_class_key(class_number: int) -> bytes:

@@ -58,20 +58,20 @@ class Transaction(Protocol):
     def abort(self) -> None: ...
 
 
-def find(txn: Transaction, number: int, key: bytes) -> bytes | None:
+def find(txn: Transaction, keyspace: int, key: bytes) -> bytes | None:
     """The value of *key*, of any length."""
-    level = top_level(number)
+    level = top_level(keyspace)
     while len(key) > PIECE:
         node = txn.get(level + key[:PIECE] + POINTER_END)
         if node is None:
             return None
-        level = node_level(number, read_number(node))
+        level = node_level(keyspace, read_number(node))
         key = key[PIECE:]
     return txn.get(level + key)
 
 
-def put(txn: Transaction, number: int, key: bytes, value: bytes) -> None:
-    level = top_level(number)
+def put(txn: Transaction, keyspace: int, key: bytes, value: bytes) -> None:
+    level = top_level(keyspace)
     new_node = 0
     while len(key) > PIECE:
         pointer = level + key[:PIECE] + POINTER_END
@@ -80,23 +80,23 @@ def put(txn: Transaction, number: int, key: bytes, value: bytes) -> None:
             node = read_number(found)
         else:
             # A node that was made just now is the last one, though nothing stands on it yet.
-            node = new_node = new_node + 1 if new_node else _last_node(txn, number) + 1
+            node = new_node = new_node + 1 if new_node else _last_node(txn, keyspace) + 1
             txn.put(pointer, write_number(node))
-        level = node_level(number, node)
+        level = node_level(keyspace, node)
         key = key[PIECE:]
     txn.put(level + key, value)
 
 
-def remove(txn: Transaction, number: int, key: bytes) -> None:
+def remove(txn: Transaction, keyspace: int, key: bytes) -> None:
     """*key* is not there any more, if it was."""
-    level = top_level(number)
+    level = top_level(keyspace)
     way: list[tuple[bytes, bytes]] = []
     while len(key) > PIECE:
         pointer = level + key[:PIECE] + POINTER_END
         node = txn.get(pointer)
         if node is None:
             return
-        level = node_level(number, read_number(node))
+        level = node_level(keyspace, read_number(node))
         way.append((pointer, level))
         key = key[PIECE:]
     if txn.delete(level + key):
@@ -126,23 +126,23 @@ def remove_some(txn: Transaction, prefix: bytes, count_max: int) -> int:
 
 
 def scan(
-    txn: Transaction, number: int, lower: bytes, upper: bytes | None, reverse: bool
+    txn: Transaction, keyspace: int, lower: bytes, upper: bytes | None, reverse: bool
 ) -> Iterator[tuple[bytes, bytes]]:
     """The keys from *lower*, *upper* excluded, and their values, in order."""
-    yield from _Scan(txn, number, reverse).level(top_level(number), b"", lower, upper)
+    yield from _Scan(txn, keyspace, reverse).level(top_level(keyspace), b"", lower, upper)
 
 
-def keys(txn: Transaction, number: int, lower: bytes, upper: bytes | None) -> Iterator[bytes]:
+def keys(txn: Transaction, keyspace: int, lower: bytes, upper: bytes | None) -> Iterator[bytes]:
     """The same keys, without a look at their values."""
-    scan = _Scan(txn, number, reverse=False, values=False)
-    for key, _ in scan.level(top_level(number), b"", lower, upper):
+    scan = _Scan(txn, keyspace, reverse=False, values=False)
+    for key, _ in scan.level(top_level(keyspace), b"", lower, upper):
         yield key
 
 
 @define(eq=False)
 class _Scan:
     txn: Transaction
-    number: int
+    keyspace: int
     reverse: bool
     values: bool = True
 
@@ -170,9 +170,9 @@ class _Scan:
                 continue
             piece, node = key[size:-1], read_number(value if self.values else cursor.value())
             if node in way:
-                raise Malformed(f"node {node} of object {self.number} is inside of itself")
+                raise Malformed(f"node {node} of keyspace {self.keyspace} is inside of itself")
             yield from self.level(
-                node_level(self.number, node),
+                node_level(self.keyspace, node),
                 before + piece,
                 lower[PIECE:] if lower.startswith(piece) else b"",
                 upper[PIECE:] if upper is not None and upper.startswith(piece) else None,
@@ -214,9 +214,9 @@ def _keys_between(cursor: Cursor, start: bytes, stop: bytes) -> Iterator[tuple[b
             yield key, b""
 
 
-def _last_node(txn: Transaction, number: int) -> int:
+def _last_node(txn: Transaction, keyspace: int) -> int:
     """The highest number of a node of the object; 0 if it has none."""
-    prefix = nodes_of(number)
+    prefix = nodes_of(keyspace)
     cursor = txn.cursor()
     there = cursor.prev() if cursor.set_range(past(prefix)) else cursor.last()
     if not there or not cursor.key().startswith(prefix):

@@ -37,7 +37,7 @@ class Scan(Protocol):
 
     def __call__(
         self,
-        number: int,
+        keyspace: int,
         lower: str = "",
         upper: str | None = None,
         *,
@@ -54,22 +54,22 @@ class Reader:
     _begin: Callable[[], Transaction]
     _refuse: Callable[[Exception], NoReturn]  # raises what an error means to those above
     _drop: Callable[[Reader], None]  # the engine need not know of it any more
-    # What a record is worth whose checksum does not fit: the number, the key and the record.
+    # What a record is worth whose checksum does not fit: the keyspace, the key and the record.
     _unprotected: Callable[[int, bytes, bytes], bytes]
     _txn: Transaction | None = field(default=None, init=False)
     # Growing the map takes the locks of all readers.
     lock: threading.Lock = field(factory=threading.Lock, init=False)
 
-    def get(self, number: int, key: str) -> bytes | None:
+    def get(self, keyspace: int, key: str) -> bytes | None:
         encoded = key.encode()
-        whose = top_level(number) + encoded
+        whose = top_level(keyspace) + encoded
         try:
             with self.lock:
                 txn = self._txn or self._renew()
                 if len(encoded) <= PIECE:
                     record = txn.get(whose)
                 else:
-                    record = long_keys.find(txn, number, encoded)
+                    record = long_keys.find(txn, keyspace, encoded)
         except Exception as error:
             self._refuse(error)
         if record is None:
@@ -77,9 +77,9 @@ class Reader:
         # is_complete() and what it allows, without the call.
         if crc32(record, crc32(whose)) == WHOLE:
             return record[1:-4]
-        return self._unprotected(number, encoded, record)
+        return self._unprotected(keyspace, encoded, record)
 
-    def get_many(self, number: int, keys: Iterable[str]) -> dict[str, bytes]:
+    def get_many(self, keyspace: int, keys: Iterable[str]) -> dict[str, bytes]:
         """The values of those that are there."""
         found = {}
         try:
@@ -87,26 +87,26 @@ class Reader:
                 txn = self._txn or self._renew()
                 for key in keys:
                     encoded = key.encode()
-                    record = long_keys.find(txn, number, encoded)
+                    record = long_keys.find(txn, keyspace, encoded)
                     if record is not None:
-                        found[key] = self._value(number, encoded, record)
+                        found[key] = self._value(keyspace, encoded, record)
         except Exception as error:
             self._refuse(error)
         return found
 
-    def count_present(self, number: int, keys: Iterable[str]) -> int:
+    def count_present(self, keyspace: int, keys: Iterable[str]) -> int:
         """How many of the keys are there, whatever their values are worth."""
         try:
             with self.lock:
                 txn = self._txn or self._renew()
-                found = [long_keys.find(txn, number, key.encode()) for key in keys]
+                found = [long_keys.find(txn, keyspace, key.encode()) for key in keys]
         except Exception as error:
             self._refuse(error)
         return len(found) - found.count(None)
 
     def scan(
         self,
-        number: int,
+        keyspace: int,
         lower: str = "",
         upper: str | None = None,
         *,
@@ -114,11 +114,11 @@ class Reader:
         limit: int | None = None,
     ) -> Iterator[tuple[str, bytes]]:
         """The keys from *lower*, *upper* excluded, in UTF-8 order; read at the call."""
-        return iter(self.scan_some(number, lower, upper, reverse=reverse, count_max=limit)[0])
+        return iter(self.scan_some(keyspace, lower, upper, reverse=reverse, count_max=limit)[0])
 
     def scan_some(
         self,
-        number: int,
+        keyspace: int,
         lower: str = "",
         upper: str | None = None,
         *,
@@ -134,10 +134,10 @@ class Reader:
         try:
             with self.lock:
                 txn = self._txn or self._renew()
-                for key, record in long_keys.scan(txn, number, lower.encode(), until, reverse):
+                for key, record in long_keys.scan(txn, keyspace, lower.encode(), until, reverse):
                     if len(found) == count_max or (room is not None and room <= 0):
                         return found, False
-                    value = self._value(number, key, record)
+                    value = self._value(keyspace, key, record)
                     found.append((key.decode(), value))
                     if room is not None:
                         room -= len(value)
@@ -146,7 +146,12 @@ class Reader:
         return found, True
 
     def count_some(
-        self, number: int, lower: str, upper: str | None, without: Container[bytes], count_max: int
+        self,
+        keyspace: int,
+        lower: str,
+        upper: str | None,
+        without: Container[bytes],
+        count_max: int,
     ) -> tuple[int, str | None]:
         """How many of up to *count_max* keys from *lower* on are not *without*, and the key to go
         on from; None: there are no more."""
@@ -154,17 +159,17 @@ class Reader:
         try:
             with self.lock:
                 txn = self._txn or self._renew()
-                keys = long_keys.keys(txn, number, lower.encode(), until)
+                keys = long_keys.keys(txn, keyspace, lower.encode(), until)
                 some = list(islice(keys, count_max))
                 count = sum([key not in without for key in some]) if without else len(some)
                 return count, some[-1].decode() + "\0" if len(some) == count_max else None
         except Exception as error:
             self._refuse(error)
 
-    def _value(self, number: int, key: bytes, record: bytes) -> bytes:
-        if crc32(record, crc32(identity(number, key))) == WHOLE:
+    def _value(self, keyspace: int, key: bytes, record: bytes) -> bytes:
+        if crc32(record, crc32(identity(keyspace, key))) == WHOLE:
             return record[1:-4]
-        return self._unprotected(number, key, record)
+        return self._unprotected(keyspace, key, record)
 
     def read(self, look: Callable[[Transaction], T]) -> T:
         """What *look* finds. The map cannot grow meanwhile."""

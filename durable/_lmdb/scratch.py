@@ -21,10 +21,10 @@ from .environment import Environment
 from .reader import Scan
 
 # Far above those that the owner gives out meanwhile.
-FIRST_NUMBER = 1 << 62
+FIRST_KEYSPACE = 1 << 62
 
 ObjectKey = tuple[int, bytes]
-"""Class number and base of an object."""
+"""Class keyspace and base of an object."""
 
 
 @define(eq=False, repr=False)
@@ -41,7 +41,7 @@ class ScratchEnvironment(Environment):
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
-        self._numbers = count(FIRST_NUMBER)
+        self._keyspaces = count(FIRST_KEYSPACE)
         self.has_garbage = False
         self._get_below, self._scan_below = self.get, self.scan
         self.get, self.get_many, self.scan = self._get, self._get_many, self._scan
@@ -49,30 +49,30 @@ class ScratchEnvironment(Environment):
 
     # Reading
 
-    def _get(self, number: int, key: str) -> bytes | None:
-        above = self._records.get(number)
+    def _get(self, keyspace: int, key: str) -> bytes | None:
+        above = self._records.get(keyspace)
         if above is not None and key in above:
             return above[key]
-        return self._get_below(number, key)
+        return self._get_below(keyspace, key)
 
-    def _get_many(self, number: int, keys: Iterable[str]) -> dict[str, bytes]:
-        found = ((key, self._get(number, key)) for key in keys)
+    def _get_many(self, keyspace: int, keys: Iterable[str]) -> dict[str, bytes]:
+        found = ((key, self._get(keyspace, key)) for key in keys)
         return {key: value for key, value in found if value is not None}
 
     def _scan(
         self,
-        number: int,
+        keyspace: int,
         lower: str = "",
         upper: str | None = None,
         *,
         reverse: bool = False,
         limit: int | None = None,
     ) -> Iterator[tuple[str, bytes]]:
-        above = dict(self._records.get(number, ()))  # a copy: the committer may come by
+        above = dict(self._records.get(keyspace, ()))  # a copy: the committer may come by
         if not above:
-            return self._scan_below(number, lower, upper, reverse=reverse, limit=limit)
+            return self._scan_below(keyspace, lower, upper, reverse=reverse, limit=limit)
         first, end = lower.encode(), None if upper is None else upper.encode()
-        merged: dict[str, bytes | None] = dict(self._scan_below(number, lower, upper))
+        merged: dict[str, bytes | None] = dict(self._scan_below(keyspace, lower, upper))
         for key, value in above.items():
             encoded = key.encode()
             if first <= encoded and (end is None or encoded < end):
@@ -82,7 +82,7 @@ class ScratchEnvironment(Environment):
 
     def scan_some(
         self,
-        number: int,
+        keyspace: int,
         lower: str = "",
         upper: str | None = None,
         *,
@@ -92,18 +92,23 @@ class ScratchEnvironment(Environment):
     ) -> tuple[list[tuple[str, bytes]], bool]:
         # The size is left out of account: what lies above is in memory already.
         limit = None if count_max is None else count_max + 1
-        found = list(self._scan(number, lower, upper, reverse=reverse, limit=limit))
+        found = list(self._scan(keyspace, lower, upper, reverse=reverse, limit=limit))
         return found[:count_max], limit is None or len(found) < limit
 
     def count_some(
-        self, number: int, lower: str, upper: str | None, without: Container[bytes], count_max: int
+        self,
+        keyspace: int,
+        lower: str,
+        upper: str | None,
+        without: Container[bytes],
+        count_max: int,
     ) -> tuple[int, str | None]:
-        found = [key for key, _ in self._scan(number, lower, upper, limit=count_max)]
+        found = [key for key, _ in self._scan(keyspace, lower, upper, limit=count_max)]
         count = sum([key.encode() not in without for key in found])
         return count, found[-1] + "\0" if len(found) == count_max else None
 
-    def count_present(self, number: int, keys: Iterable[str]) -> int:
-        return len(self._get_many(number, keys))
+    def count_present(self, keyspace: int, keys: Iterable[str]) -> int:
+        return len(self._get_many(keyspace, keys))
 
     def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
         key = (class_number, base)
@@ -155,17 +160,17 @@ class ScratchEnvironment(Environment):
         key = (handle.class_number, handle.base)
         record = self.find(*key)
         if batch.wipe and record is not None:
-            record = ObjectRecord(handle.number, now_us, record.name, record.alarm)
+            record = ObjectRecord(handle.keyspace, now_us, record.name, record.alarm)
         if record is None:
-            record = ObjectRecord(handle.number, now_us, handle.name, None)
+            record = ObjectRecord(handle.keyspace, now_us, handle.name, None)
         if batch.alarm is not UNCHANGED:
             assert batch.alarm is None or isinstance(batch.alarm, Alarm)
             record = evolve(record, alarm=batch.alarm)
         if batch.puts:
-            self._records.setdefault(record.number, {}).update(batch.puts)
+            self._records.setdefault(record.keyspace, {}).update(batch.puts)
         if record.name is None:
             record = evolve(record, name=handle.name)
-        is_there = record.alarm is not None or any(self.scan(record.number, limit=1))
+        is_there = record.alarm is not None or any(self.scan(record.keyspace, limit=1))
         self._objects[key] = record if is_there else None
         if batch.alarm is not UNCHANGED:
             self._alarms_set.add(key)

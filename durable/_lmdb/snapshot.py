@@ -106,19 +106,19 @@ class View:
         return self.read(_weighed if weigh else _rows, class_number, after, count_max)
 
     def scan(
-        self, number: int, lower: str, upper: str | None
+        self, keyspace: int, lower: str, upper: str | None
     ) -> tuple[list[tuple[str, bytes]], bool]:
         """Some keys of an object from *lower* on, their encoded values, and whether that is all.
 
         A value that is damaged is a `Damaged`.
         """
-        return self.read(_scan, number, lower, upper, self._value)
+        return self.read(_scan, keyspace, lower, upper, self._value)
 
-    def _value(self, number: int, key: bytes, record: bytes) -> bytes:
-        if is_complete(layout.identity(number, key), record):
+    def _value(self, keyspace: int, key: bytes, record: bytes) -> bytes:
+        if is_complete(layout.identity(keyspace, key), record):
             return record[1:-4]
         try:
-            return self.environment.protection.value(number, key, record)
+            return self.environment.protection.value(keyspace, key, record)
         except StoreDamaged:
             return Damaged(record)
 
@@ -149,9 +149,9 @@ class ScratchView(View):
         return [(base, layout.fields_of(record), None) for base, record in found]
 
     def scan(
-        self, number: int, lower: str, upper: str | None
+        self, keyspace: int, lower: str, upper: str | None
     ) -> tuple[list[tuple[str, bytes]], bool]:
-        return _step_of(self.environment.scan(number, lower, upper))
+        return _step_of(self.environment.scan(keyspace, lower, upper))
 
     def alarmed(
         self, after: DueAlarm | None, count_max: int
@@ -201,12 +201,12 @@ def _weighed(
     cursor = txn.cursor()
     left = RECORDS_PER_STEP
     # In the order in which they lie in the file, which takes less time than that of the bases.
-    for number in sorted([fields[0] for _, fields, _ in found]):
-        weight = _weigh(cursor, number, min(left, RECORDS_OF_ONE))
+    for keyspace in sorted([fields[0] for _, fields, _ in found]):
+        weight = _weigh(cursor, keyspace, min(left, RECORDS_OF_ONE))
         if weight is None:
             left = max(0, left - RECORDS_OF_ONE)
         else:
-            weights[number] = weight
+            weights[keyspace] = weight
             left -= weight[0]
     return [(base, fields, weights.get(fields[0])) for base, fields, _ in found]
 
@@ -214,9 +214,9 @@ def _weighed(
 _POINTER_SIZE = len(layout.top_level(1)) + layout.POINTER_REST_SIZE
 
 
-def _weigh(cursor: Cursor, number: int, count_max: int) -> Weight | None:
+def _weigh(cursor: Cursor, keyspace: int, count_max: int) -> Weight | None:
     """None for an object that has more keys than that, or long ones."""
-    level = layout.top_level(number)
+    level = layout.top_level(keyspace)
     keys = size = 0
     is_there = cursor.set_range(level)
     while is_there:
@@ -234,14 +234,14 @@ def _weigh(cursor: Cursor, number: int, count_max: int) -> Weight | None:
 def _scan(
     txn: Transaction,
     databases: Databases,
-    number: int,
+    keyspace: int,
     lower: str,
     upper: str | None,
     value_of: Callable[[int, bytes, bytes], bytes],
 ) -> tuple[list[tuple[str, bytes]], bool]:
     until = None if upper is None else upper.encode()
-    pairs = long_keys.scan(txn, number, lower.encode(), until, False)
-    return _step_of((key.decode(), value_of(number, key, record)) for key, record in pairs)
+    pairs = long_keys.scan(txn, keyspace, lower.encode(), until, False)
+    return _step_of((key.decode(), value_of(keyspace, key, record)) for key, record in pairs)
 
 
 def _step_of(pairs: Iterable[tuple[str, bytes]]) -> tuple[list[tuple[str, bytes]], bool]:

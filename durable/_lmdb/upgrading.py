@@ -19,19 +19,19 @@ class Protection:
     """Which values of an open store must have a checksum that fits."""
 
     path: str
-    first: int | None = None  # those under the numbers from this one on; None: none need have one
+    first: int | None = None  # those under the keyspaces from this one on; None: none need have one
 
-    def value(self, number: int, key: bytes, record: bytes) -> bytes:
+    def value(self, keyspace: int, key: bytes, record: bytes) -> bytes:
         """What a record is worth whose checksum does not fit: it is the value itself, if it may be
         one of format 1. Raises StoreDamaged."""
-        if self.first is None or number < self.first:
+        if self.first is None or keyspace < self.first:
             # It may begin with the mark, which its codec knows. The library's own refuses it.
             return record
-        raise damaged_value(self.path, number, key)
+        raise damaged_value(self.path, keyspace, key)
 
 
 def protected_from(txn: Transaction, databases: Databases) -> int | None:
-    """The first number all of whose values have checksums; None: no value need have one, since
+    """The first keyspace all of whose values have checksums; None: no value need have one, since
     nothing has been written in this format."""
     raw = txn.get(layout.META_FORMAT, db=databases.meta)
     if raw is None or layout.read_format(raw) < layout.FORMAT:
@@ -40,8 +40,8 @@ def protected_from(txn: Transaction, databases: Databases) -> int | None:
     return 0 if first is None else layout.read_number(first)
 
 
-def upgrade(txn: Transaction, databases: Databases, next_number: int) -> None:
-    """The store has this format from now on. No record is under *next_number* or above it."""
-    first = layout.write_number(next_number)
+def upgrade(txn: Transaction, databases: Databases, next_keyspace: int) -> None:
+    """The store has this format from now on. No record is under *next_keyspace* or above it."""
+    first = layout.write_number(next_keyspace)
     txn.put(layout.META_PROTECTED_FROM, first, db=databases.meta)
     txn.put(layout.META_FORMAT, layout.write_format(layout.FORMAT), db=databases.meta)

@@ -25,7 +25,7 @@ from durable._engine.checksums import protect
 
 from . import long_keys
 from .layout import (
-    META_NEXT_NUMBER,
+    META_NEXT_KEYSPACE,
     PIECE,
     alarm_key,
     garbage_key,
@@ -59,7 +59,7 @@ class Changes:
     txn: Transaction
     databases: Databases
     now_us: int
-    number_max: int = 0  # the highest number that has records now
+    keyspace_max: int = 0  # the highest keyspace that has records now
     makes_garbage: bool = False
     _before: list[tuple[ObjectHandle, Any]] = field(factory=list)
     _diminished: dict[ObjectHandle, None] = field(factory=dict)
@@ -80,12 +80,12 @@ class Changes:
                 if batch.is_empty:
                     continue
                 self._change_record(batch)
-            number = handle.number
-            level = top_level(number)
+            keyspace = handle.keyspace
+            level = top_level(keyspace)
             for key, value in batch.puts.items():
                 encoded = key.encode()
                 if value is None:
-                    long_keys.remove(self.txn, number, encoded)
+                    long_keys.remove(self.txn, keyspace, encoded)
                     self._diminished[handle] = None
                     continue
                 whose = level + encoded
@@ -93,7 +93,7 @@ class Changes:
                 if len(encoded) <= PIECE:
                     put(whose, record)
                 else:
-                    long_keys.put(self.txn, number, encoded, record)
+                    long_keys.put(self.txn, keyspace, encoded, record)
         for handle in self._diminished:
             self._forget_if_empty(handle)
 
@@ -103,8 +103,8 @@ class Changes:
             place.record = record
         self._before.clear()
 
-    def save_next_number(self, next_number: int) -> None:
-        self.txn.put(META_NEXT_NUMBER, write_number(next_number), db=self.databases.meta)
+    def save_next_keyspace(self, next_keyspace: int) -> None:
+        self.txn.put(META_NEXT_KEYSPACE, write_number(next_keyspace), db=self.databases.meta)
 
     def _change_record(self, batch: Batch) -> None:
         handle = batch.handle
@@ -112,18 +112,18 @@ class Changes:
         record = before
         created_us = self.now_us if batch.created_us is None else batch.created_us
         if batch.wipe and record is not None:
-            assert handle.number != record.number  # a wipe needs a new number
-            self._throw_away(record.number)
-            record = ObjectRecord(handle.number, created_us, record.name, record.alarm)
+            assert handle.keyspace != record.keyspace  # a wipe needs a new keyspace
+            self._throw_away(record.keyspace)
+            record = ObjectRecord(handle.keyspace, created_us, record.name, record.alarm)
         alarm = batch.alarm
         if record is None:
             writes = isinstance(alarm, Alarm) or any(v is not None for v in batch.puts.values())
             if not writes:
                 return
-            record = ObjectRecord(handle.number, created_us, handle.name, None)
-        assert record.number == handle.number > 0  # numbers are given out before batches leave
+            record = ObjectRecord(handle.keyspace, created_us, handle.name, None)
+        assert record.keyspace == handle.keyspace > 0  # given out before batches leave
         if not isinstance(alarm, Unchanged) and alarm != record.alarm:
-            record = ObjectRecord(record.number, record.created_us, record.name, alarm)
+            record = ObjectRecord(record.keyspace, record.created_us, record.name, alarm)
         if record.name is None and handle.name is not None:
             record = evolve(record, name=handle.name)
         if batch.wipe or alarm is None:
@@ -151,8 +151,8 @@ class Changes:
             self.txn.delete(key, db=self.databases.objects)
         else:
             self.txn.put(key, write_object(key, record), db=self.databases.objects)
-            if before is None or before.number != record.number:
-                self.number_max = max(self.number_max, record.number)
+            if before is None or before.keyspace != record.keyspace:
+                self.keyspace_max = max(self.keyspace_max, record.keyspace)
         alarm_before = None if before is None else before.alarm
         alarm = None if record is None else record.alarm
         if alarm != alarm_before:
@@ -173,9 +173,9 @@ class Changes:
         self._before.append((handle, handle.record))
         handle.record = record
 
-    def _throw_away(self, number: int) -> None:
-        if long_keys.has_any(self.txn, write_number(number)):
-            self.txn.put(garbage_key(number), NOTHING, db=self.databases.garbage)
+    def _throw_away(self, keyspace: int) -> None:
+        if long_keys.has_any(self.txn, write_number(keyspace)):
+            self.txn.put(garbage_key(keyspace), NOTHING, db=self.databases.garbage)
             self.makes_garbage = True
 
     def _forget_if_empty(self, handle: ObjectHandle) -> None:
@@ -183,7 +183,7 @@ class Changes:
         if (
             record is not None
             and record.alarm is None
-            and not long_keys.has_any(self.txn, write_number(record.number))
+            and not long_keys.has_any(self.txn, write_number(record.keyspace))
         ):
             self._write(handle, record, None)
 

@@ -106,7 +106,7 @@ class Activation:
             handle=handle,
             reads=services.reads,
             submit=services.submit,
-            next_number=services.next_number,
+            next_keyspace=services.next_keyspace,
             gate=self.gate,
             output=self.output,
             codec=services.codec_of(self.cls),

@@ -38,7 +38,7 @@ class Services:
     codec: Codec
     reads: Reads
     submit: Callable[[Batch], None]
-    next_number: Callable[[], int]
+    next_keyspace: Callable[[], int]
     # Has a delivery served that was let in: of the executor.
     start: Callable[[Delivery[Any]], None]
     # Calls back when all batches submitted so far are on disk or have failed.

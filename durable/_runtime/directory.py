@@ -101,7 +101,7 @@ class Directory:
         if record.name is not None:
             name = record.name
         return ObjectHandle(
-            class_number, base, record.number, name, record.created_us, record.alarm
+            class_number, base, record.keyspace, name, record.created_us, record.alarm
         )
 
     def _open(self, activation: Activation, class_number: int) -> None:

@@ -134,7 +134,7 @@ class OpenStore:
             codec=options.codec,
             reads=self._reads,
             submit=self._submit,
-            next_number=self._environment.next_number,
+            next_keyspace=self._environment.next_keyspace,
             start=self._executor.start,
             when_answered=self._when_answered,
             budget=CacheBudget(limits.cache_bytes_max),

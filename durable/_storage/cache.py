@@ -30,7 +30,7 @@ from .key_ranges import (
 )
 
 ENTRY_SIZE: Final = 120  # bytes that an entry or a key_range takes beside its key and value
-UNSEALED: Final = 1 << 62  # the batch number of a write that has none yet
+UNSEALED: Final = 1 << 62  # the seqno of a write that has none yet
 _FEW = 8
 
 
@@ -153,21 +153,21 @@ class Cache:
         else:
             self._set(key, value)
 
-    def sealed(self, keys: Iterable[str], number: int) -> None:
-        """The writes of *keys* are batch *number* now."""
+    def sealed(self, keys: Iterable[str], seqno: int) -> None:
+        """The writes of *keys* are batch *seqno* now."""
         dirty = self.dirty
         if dirty is not None:
             for key in keys:
-                dirty[key] = number
+                dirty[key] = seqno
 
-    def durable(self, keys: Iterable[str], number: int) -> None:
-        """Batch *number* is on disk: those of its *keys* not written again since are clean."""
+    def durable(self, keys: Iterable[str], seqno: int) -> None:
+        """Batch *seqno* is on disk: those of its *keys* not written again since are clean."""
         dirty, no_cache = self.dirty, self._passing
         if dirty is None:
             return
         needless: list[str] | None = None
         for key in keys:
-            if dirty.get(key) == number:
+            if dirty.get(key) == seqno:
                 del dirty[key]
                 if no_cache is not None and key in no_cache:
                     no_cache.discard(key)

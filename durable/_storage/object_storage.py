@@ -50,7 +50,7 @@ class ObjectStorage:
         handle: ObjectHandle,
         reads: Reads,
         submit: Callable[[Batch], None],
-        next_number: Callable[[], int],
+        next_keyspace: Callable[[], int],
         gate: InputGate[Any],
         output: OutputGate,
         codec: Codec,
@@ -61,7 +61,7 @@ class ObjectStorage:
         has_alarm_handler: bool,
         on_failed: Callable[[DurableError], None],
     ) -> None:
-        is_new = not handle.number
+        is_new = not handle.keyspace
         self.gate: InputGate[Any] = gate
         self.clock: Clock = clock
         self.run_section: RunSection = run_section
@@ -69,7 +69,7 @@ class ObjectStorage:
         cache = Cache(budget, EVERYTHING if is_new else NOTHING, is_new)
         self.cache: Cache = cache
         self.buffer: WriteBuffer = WriteBuffer(
-            handle, cache, gate, output, submit, next_number, on_failed, limits.dirty_bytes_max
+            handle, cache, gate, output, submit, next_keyspace, on_failed, limits.dirty_bytes_max
         )
         self.records: Records = Records(
             cache, self.buffer, gate, reads, limits, codec.encode, codec.decode

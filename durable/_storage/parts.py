@@ -51,7 +51,7 @@ class StoredList:
 
     _cache: Cache
     _decode: Callable[[bytes], Any]
-    _number: int
+    _keyspace: int
     _span: KeyRange
     _reverse: bool
     _limit: int | None
@@ -76,7 +76,7 @@ class StoredList:
         if self._limit is not None:
             count_max = min(count_max, self._limit - len(self.result) + self._deleted)
         return reader.scan_some(
-            self._number, *self._left,
+            self._keyspace, *self._left,
             reverse=self._reverse, count_max=count_max, size_max=PART_SIZE_MAX,
         )  # fmt: skip
 
@@ -149,7 +149,7 @@ class Count:
     """How many keys there are in a key_range."""
 
     _cache: Cache
-    _number: int
+    _keyspace: int
     _span: KeyRange
     result: int = field(init=False)
     _lower: str = field(init=False)
@@ -164,7 +164,7 @@ class Count:
 
     def read(self, reader: Reader) -> tuple[int, str | None]:
         return reader.count_some(
-            self._number, self._lower, self._span[1], self._without, KEYS_PER_COUNT
+            self._keyspace, self._lower, self._span[1], self._without, KEYS_PER_COUNT
         )
 
     def take(self, part: tuple[int, str | None]) -> bool:

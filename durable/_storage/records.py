@@ -75,10 +75,10 @@ class Records:
         value = cache.lookup(key)
         if value is not UNKNOWN:
             return default if value is None else decode(value)
-        number = self._number
+        keyspace = self._keyspace
         if reads.inline:
             # The common way, with nothing made on it that the answer does not need.
-            value = reads.get(number, key)
+            value = reads.get(keyspace, key)
             if not no_cache:
                 cache.learn_one(key, value)
             return default if value is None else decode(value)
@@ -89,7 +89,7 @@ class Records:
                 cache.learn(epoch, ((key, value),))
             return default if value is None else decode(value)
 
-        return Miss(lambda reader: reader.get(number, key), take)
+        return Miss(lambda reader: reader.get(keyspace, key), take)
 
     def _find_many(
         self, keys: Iterable[str], no_cache: bool
@@ -110,7 +110,7 @@ class Records:
 
         if not missing:
             return decoded()
-        number, epoch = self._number, cache.epoch
+        keyspace, epoch = self._keyspace, cache.epoch
 
         def take(stored: Mapping[str, bytes]) -> dict[str, Any]:
             if not no_cache:
@@ -118,7 +118,7 @@ class Records:
             found.update(stored)
             return decoded()
 
-        return Miss(lambda reader: reader.get_many(number, missing), take)
+        return Miss(lambda reader: reader.get_many(keyspace, missing), take)
 
     def find_list(
         self,
@@ -139,7 +139,7 @@ class Records:
         known = self.cache.select(key_range, reverse=reverse, limit=limit)
         if known is None:
             return StoredList(
-                self.cache, self.decode, self._number, key_range, reverse, limit, not no_cache
+                self.cache, self.decode, self._keyspace, key_range, reverse, limit, not no_cache
             )
         if len(known) > KEYS_PER_PART:
             return KnownList(known, self.decode)
@@ -154,7 +154,7 @@ class Records:
         if key_range is None:
             return 0
         known = self.cache.select(key_range, reverse=False, limit=None)
-        return Count(self.cache, self._number, key_range) if known is None else len(known)
+        return Count(self.cache, self._keyspace, key_range) if known is None else len(known)
 
     # Writing
 
@@ -230,9 +230,9 @@ class Records:
             self.buffer.write(key, None, confirmed=confirmed, no_cache=no_cache)
         if not unknown:
             return count
-        number = self._number
+        keyspace = self._keyspace
         return Miss(
-            lambda reader: reader.count_present(number, unknown), lambda stored: count + stored
+            lambda reader: reader.count_present(keyspace, unknown), lambda stored: count + stored
         )
 
     def delete_all(self, *, allow_unconfirmed: bool) -> None:
@@ -318,9 +318,9 @@ class Records:
         return check_keys(keys, call, self.limits.key_size_max, self.limits.keys_per_call_max)
 
     @property
-    def _number(self) -> int:
-        """The number that the object's records have on the disk; it has some, or had."""
-        number = self.buffer.handle.number
-        assert number
+    def _keyspace(self) -> int:
+        """The keyspace of the object's records; it has some, or had."""
+        keyspace = self.buffer.handle.keyspace
+        assert keyspace
         assert not self.cache.is_complete
-        return number
+        return keyspace

@@ -73,7 +73,7 @@ class WriteBuffer:
     gate: InputGate[Any]
     output: OutputGate
     _submit: Callable[[Batch], None] = field(repr=False)
-    _next_number: Callable[[], int] = field(repr=False)
+    _next_keyspace: Callable[[], int] = field(repr=False)
     _on_failed: Callable[[DurableError], None] = field(repr=False)
     dirty_bytes_max: int
 
@@ -238,11 +238,11 @@ class WriteBuffer:
             if alarm is not UNCHANGED:
                 last.alarm = alarm
             last.more_follows = self.gate.queued > 0
-            self.cache.sealed(puts, last.number)
+            self.cache.sealed(puts, last.seqno)
             return
-        self.sealed = number = self.output.seal()
-        batch = Batch(self.handle, wipe, puts, alarm, self, size, number)
-        self.cache.sealed(puts, number)
+        self.sealed = seqno = self.output.seal()
+        batch = Batch(self.handle, wipe, puts, alarm, self, size, seqno)
+        self.cache.sealed(puts, seqno)
         if self._deferred is None and self._may_leave(batch, self._last_read):
             self._send(batch)
         else:
@@ -260,13 +260,13 @@ class WriteBuffer:
     def _may_leave(self, batch: Batch, last_read: int) -> bool:
         if self._reading and next(iter(self._reading)) <= last_read and not self.is_closed:
             return False
-        # A wipe gives the object a new number, and the committer looks at the number: so none of
-        # the old number's batches may be on its way.
-        return not batch.wipe or self.durable == batch.number - 1
+        # A wipe gives the object a new keyspace, and the committer looks at the handle: so none of
+        # the old one's batches may be on its way.
+        return not batch.wipe or self.durable == batch.seqno - 1
 
     def _send(self, batch: Batch) -> None:
-        if batch.wipe or not self.handle.number:
-            self.handle.number = self._next_number()
+        if batch.wipe or not self.handle.keyspace:
+            self.handle.keyspace = self._next_keyspace()
         self.cache.is_complete = self._is_wiped or self._is_wipe_deferred()
         self._last = batch
         batch.more_follows = self.gate.queued > 0
@@ -284,19 +284,19 @@ class WriteBuffer:
 
     def batch_durable(self, batch: Batch) -> None:
         """A batch of this object is on the disk."""
-        self.durable = number = batch.number
+        self.durable = seqno = batch.seqno
         self.sealed_bytes -= batch.size
         if batch is self._last:
             self._last = None
-        self.cache.durable(batch.puts, number)
+        self.cache.durable(batch.puts, seqno)
         if self._deferred is not None:
             self._send_deferred()
-        self.output.durable(number)
+        self.output.durable(seqno)
         if self._waiting_room is not None and self.has_room:
             waiting, self._waiting_room = self._waiting_room, None
             for wait, value in waiting:
                 wait.finish(value)
-        while self._waiting_durable and self._waiting_durable[0][0] <= number:
+        while self._waiting_durable and self._waiting_durable[0][0] <= seqno:
             self._waiting_durable.pop(0)[1].finish(None)
 
     # Reads that take a while
@@ -335,13 +335,13 @@ class WriteBuffer:
 
     def wait_durable(self) -> Answer[None]:
         """Comes when all that was written so far, outside of a running transaction, is durable."""
-        number = self.output.seqno_of_all()
-        if number <= self.durable:
+        seqno = self.output.seqno_of_all()
+        if seqno <= self.durable:
             return DONE
         wait: StorageWait[None] = StorageWait(self.gate, holds=False)
         if self._waiting_durable is None:
             self._waiting_durable = []
-        self._waiting_durable.append((number, wait))
+        self._waiting_durable.append((seqno, wait))
         return wait
 
     # The end
@@ -380,7 +380,7 @@ class WriteBuffer:
         while self._deferred and not self._deferred[-1][0].wipe:
             del self._deferred[-1]
         if self._deferred:
-            self._kept = self._deferred[-1][0].number
+            self._kept = self._deferred[-1][0].seqno
             self._send_deferred()  # reads of a closed buffer hold nothing up
         else:
             self._deferred = None

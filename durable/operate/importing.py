@@ -215,7 +215,7 @@ class _Carrying:
         is_there = self._is_there(target, base)
         if is_there and self.existing is Existing.SKIP:
             return None
-        number = self.environment.next_number()
+        number = self.environment.next_keyspace()
         handle = ObjectHandle(target.record.number, base, number, name_to_keep(name), None, None)
         return Batch(
             handle=handle,

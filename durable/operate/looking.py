@@ -334,7 +334,7 @@ def found_of(cls: StoredClass, ids: IdFactory, base: bytes, record: ObjectRecord
         record.name,
         _time(record.created_us),
         None if record.alarm is None else _alarm(record.alarm),
-        record.number,
+        record.keyspace,
     )
 
 

@@ -46,7 +46,7 @@ def main(folder: Path, point: str, seed: int) -> None:
     chance = random.Random(seed)
     environment = open_store(folder)
     places = [place_of(environment, f"n{n}") for n in range(OBJECTS)]
-    counts = [_count_of(environment, place.number) for place in places]
+    counts = [_count_of(environment, place.keyspace) for place in places]
     calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
     committer = Committer(environment, calls.put, faults=Killer(point, chance.randint(1, 40)))
     committer.start()

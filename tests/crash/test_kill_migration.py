@@ -78,7 +78,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment.change_classes(Catalog(), catalog)
     environment.commit(
         [
-            batch_of(environment.next_number(), class_number, index)
+            batch_of(environment.next_keyspace(), class_number, index)
             for class_number in (1, 2)
             for index in range(OBJECTS)
         ]

@@ -94,7 +94,7 @@ def place_of(environment: Environment, name: str = "front page") -> ObjectHandle
     if record is None:
         return ObjectHandle(number, base_of(name), 0, name, None, None)
     return ObjectHandle(
-        number, base_of(name), record.number, record.name, record.created_us, record.alarm
+        number, base_of(name), record.keyspace, record.name, record.created_us, record.alarm
     )
 
 
@@ -109,8 +109,8 @@ def batch_of(
     outcomes: Outcomes | None = None,
 ) -> Batch:
     """A batch as a write buffer sends it: a number is given out before it leaves."""
-    if wipe or not handle.number:
-        handle.number = environment.next_number()
+    if wipe or not handle.keyspace:
+        handle.keyspace = environment.next_keyspace()
     told = (outcomes or Outcomes()).told
     return Batch(
         handle=handle,
@@ -128,4 +128,4 @@ def stored(environment: Environment, handle: ObjectHandle) -> dict[str, bytes]:
     """What the object has on the disk, as a activation that has just been made would see it."""
     environment.refresh()
     record = environment.find(handle.class_number, handle.base)
-    return {} if record is None else dict(environment.scan(record.number))
+    return {} if record is None else dict(environment.scan(record.keyspace))

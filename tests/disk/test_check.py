@@ -51,7 +51,7 @@ def store(tmp_path: Path):
     handle = place_of(environment)
     puts = {"a": VALUE, "k" * 1_000: VALUE}
     environment.commit([batch_of(environment, handle, puts, alarm=Alarm(50, 40))])
-    assert handle.number == 1
+    assert handle.keyspace == 1
     assert check(environment) == []
     yield environment
     environment.close()
@@ -82,7 +82,7 @@ DAMAGES: list[tuple[str, Damage]] = [
     ("two pointers lead", lambda t, d: t.put(top_level(1) + b"j" * 450 + b"\x01", write_number(2))),
     ("a number takes", lambda t, d: t.put(top_level(1) + b"j" * 450 + b"\x01", b"\x01")),
     ("is no key of a record", lambda t, d: t.put(node_level(1, 1), VALUE)),
-    ("next number is", lambda t, d: t.put(layout.META_NEXT_NUMBER, write_number(1), db=d.meta)),
+    ("next number is", lambda t, d: t.put(layout.META_NEXT_KEYSPACE, write_number(1), db=d.meta)),
     ("next class is", lambda t, d: t.put(layout.META_NEXT_CLASS, write_class_number(1), db=d.meta)),
     ("the format is missing", lambda t, d: t.delete(layout.META_FORMAT, db=d.meta)),
     ("is no format", lambda t, d: t.put(layout.META_FORMAT, b"x", db=d.meta)),

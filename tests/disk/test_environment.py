@@ -42,10 +42,10 @@ def test_what_was_committed_is_found_after_a_reopen(store: Environment) -> None:
 
     store = reopened(store)
     record = store.find(handle.class_number, handle.base)
-    assert record == ObjectRecord(handle.number, 1_000_000_000, "front page", Alarm(7, 5, 1, 2))
+    assert record == ObjectRecord(handle.keyspace, 1_000_000_000, "front page", Alarm(7, 5, 1, 2))
     assert stored(store, handle) == {"a": VALUE, "b": b"\x91b"}
-    assert store.get(handle.number, "b") == b"\x91b"
-    assert store.get_many(handle.number, ["b", "c"]) == {"b": b"\x91b"}
+    assert store.get(handle.keyspace, "b") == b"\x91b"
+    assert store.get_many(handle.keyspace, ["b", "c"]) == {"b": b"\x91b"}
     store.close()
 
 
@@ -54,13 +54,13 @@ def test_a_read_sees_what_was_committed_before_the_refresh(store: Environment) -
     handle = place_of(store)
     store.commit([batch_of(store, handle, {"a": VALUE})])
     store.refresh()
-    before = store.get(handle.number, "b")
+    before = store.get(handle.keyspace, "b")
     store.commit([batch_of(store, handle, {"b": VALUE})])
 
     assert before is None
-    assert store.get(handle.number, "b") is None
+    assert store.get(handle.keyspace, "b") is None
     store.refresh()
-    assert store.get(handle.number, "b") == VALUE
+    assert store.get(handle.keyspace, "b") == VALUE
 
 
 def test_an_object_is_known_from_its_first_write_to_its_last_delete(store: Environment) -> None:
@@ -91,11 +91,11 @@ def test_a_wipe_takes_everything_and_what_comes_after_it_stays(store: Environmen
     """A wipe comes before the puts of its batch, and leaves no alarm that the batch drops."""
     handle = place_of(store)
     store.commit([batch_of(store, handle, {"a": VALUE, "k" * 2_000: VALUE}, alarm=Alarm(5, 5))])
-    old = handle.number
+    old = handle.keyspace
     store.commit([batch_of(store, handle, {"b": VALUE}, wipe=True, alarm=None)])
 
     assert stored(store, handle) == {"b": VALUE}
-    assert handle.number != old
+    assert handle.keyspace != old
     assert store.alarms(count_max=1) == []
 
 
@@ -137,10 +137,10 @@ def test_a_number_is_never_used_again(store: Environment) -> None:
     handle = place_of(store)
     store.commit([batch_of(store, handle, {"a": VALUE})])
     store.commit([batch_of(store, handle, wipe=True, alarm=None)])
-    last = handle.number
+    last = handle.keyspace
 
     store = reopened(store)
-    assert store.next_number() > last
+    assert store.next_keyspace() > last
     store.close()
 
 
@@ -207,12 +207,12 @@ def test_the_map_grows_by_itself(tmp_path: Path) -> None:
     value = b"\x91" + bytes(2**20)
     store.commit([batch_of(store, handle, {f"{n}": value for n in range(40)})])
     store.refresh()
-    assert store.get(handle.number, "0") == value  # a reader is open while it grows
+    assert store.get(handle.keyspace, "0") == value  # a reader is open while it grows
     store.commit([batch_of(store, handle, {f"{n}": value for n in range(40, 140)})])
 
     store.refresh()
     assert store._lmdb.info()["map_size"] >= 140 * 2**20
-    assert len(list(store.scan(handle.number))) == 140
+    assert len(list(store.scan(handle.keyspace))) == 140
     assert check(store) == []
     store.close()
 
@@ -260,7 +260,7 @@ def test_reader_slots_do_not_leak(store: Environment) -> None:
     store.commit([batch_of(store, handle, {"a": VALUE})])
     for _ in range(2_000):
         store.refresh()
-        store.get(handle.number, "a")
+        store.get(handle.keyspace, "a")
         store.find(handle.class_number, handle.base)
         store.read(lambda txn, databases: None)
 

@@ -152,13 +152,13 @@ def test_a_forked_child_cannot_use_the_store(folder: Path) -> None:
     """Every use is a clear error, and the parent's store is none the worse."""
     environment = open_store(folder)
     handle = place_of(environment)
-    environment.get(handle.number, "1")
+    environment.get(handle.keyspace, "1")
     batch = batch_of(environment, handle, {"child": VALUE})
 
     def in_child() -> int:
         calls = (
-            lambda: environment.get(handle.number, "1"),
-            lambda: list(environment.scan(handle.number)),
+            lambda: environment.get(handle.keyspace, "1"),
+            lambda: list(environment.scan(handle.keyspace)),
             lambda: environment.find(1, bytes(16)),
             lambda: environment.commit([batch]),
             environment.classes,

@@ -41,9 +41,9 @@ def test_inline_reads_are_the_environments_own(store: Environment) -> None:
     reads = Reads(store, Loop().call_soon_threadsafe)
 
     assert reads.inline
-    assert reads.get(handle.number, "a") == VALUE
-    assert reads.get_many(handle.number, ["a", "c"]) == {"a": VALUE}
-    assert reads.scan_some(handle.number, reverse=True, count_max=None) == (
+    assert reads.get(handle.keyspace, "a") == VALUE
+    assert reads.get_many(handle.keyspace, ["a", "c"]) == {"a": VALUE}
+    assert reads.scan_some(handle.keyspace, reverse=True, count_max=None) == (
         [("b", VALUE), ("a", VALUE)],
         True,
     )
@@ -59,7 +59,7 @@ def test_the_thread_answers_in_order_and_sees_what_was_reported(store: Environme
     for n in range(5):
         store.commit([batch_of(store, handle, {"n": b"\x01%d" % n})])
         store.refresh()
-        reads.fetch(lambda reader: reader.get(handle.number, "n"), found.append, found.append)
+        reads.fetch(lambda reader: reader.get(handle.keyspace, "n"), found.append, found.append)
     faults.let_go.set()
     reads.close()
     loop.run()
@@ -138,8 +138,8 @@ def test_the_map_grows_while_a_thread_reads(store: Environment) -> None:
         store.commit([batch_of(store, handle, {f"{n}": value})])
         store.refresh()
         key = f"{n}"
-        reads.fetch(lambda reader, key=key: reader.get(handle.number, key), found.append, on_failed)
-        assert store.get(handle.number, key) == value
+        reads.fetch(lambda r, key=key: r.get(handle.keyspace, key), found.append, on_failed)
+        assert store.get(handle.keyspace, key) == value
     reads.close()
     loop.run()
 

@@ -211,7 +211,7 @@ def write(environment: Environment, turns: Any) -> None:
     for base, wipe, puts, alarm in turns:
         raw = bytes([base]) * 16
         record = environment.find(1, raw)
-        number = record.number if record is not None and not wipe else environment.next_number()
+        number = record.keyspace if record is not None and not wipe else environment.next_keyspace()
         environment.commit(
             [
                 Batch(
@@ -232,11 +232,11 @@ def contents(environment: Environment) -> Any:
     after = None
     while page := environment.objects(1, after=after, count_max=1):
         [(after, record)] = page
-        pairs = list(environment.scan(record.number, "a", "\uffff", reverse=True))
-        whole = list(environment.scan(record.number))
-        many = environment.get_many(record.number, ["", "a", "zz"])
-        first = list(environment.scan(record.number, limit=1))
-        kept = evolve(record, number=0, created_us=0)
-        objects[after] = (kept, pairs, whole, many, first, environment.get(record.number, "a"))
+        pairs = list(environment.scan(record.keyspace, "a", "\uffff", reverse=True))
+        whole = list(environment.scan(record.keyspace))
+        many = environment.get_many(record.keyspace, ["", "a", "zz"])
+        first = list(environment.scan(record.keyspace, limit=1))
+        kept = evolve(record, keyspace=0, created_us=0)
+        objects[after] = (kept, pairs, whole, many, first, environment.get(record.keyspace, "a"))
     assert environment.objects(1, count_max=100) == environment.objects(1, count_max=3)
     return objects

@@ -66,10 +66,10 @@ def test_a_scan_is_that_of_a_sorted_dict(
             for key in sorted(expected, key=str.encode, reverse=reverse)
             if lower <= key and (upper is None or key < upper)
         ]
-        found = environment.scan(handle.number, lower, upper, reverse=reverse, limit=limit)
+        found = environment.scan(handle.keyspace, lower, upper, reverse=reverse, limit=limit)
         assert list(found) == pairs[:limit]
     for key in {lower for lower, *_ in bounds} | set(expected):
-        assert environment.get(handle.number, key) == expected.get(key)
+        assert environment.get(handle.keyspace, key) == expected.get(key)
     assert stored(environment, handle) == expected
     assert check(environment) == []
 
@@ -102,5 +102,5 @@ def test_other_objects_are_not_seen(tmp_path: Path) -> None:
 
     assert stored(environment, places[1]) == {}
     assert len(stored(environment, places[0])) == len(stored(environment, places[2])) == 3
-    assert len(list(environment.scan(places[0].number, reverse=True))) == 3
+    assert len(list(environment.scan(places[0].keyspace, reverse=True))) == 3
     environment.close()

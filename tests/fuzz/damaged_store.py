@@ -37,7 +37,7 @@ def make(folder: Path) -> Contents:
         pairs["large"] = bytes(9_000)
         pairs["long " + "k" * 900] = {"deep": [each]}
         name = f"thing {each}"
-        handle = ObjectHandle(number, _base(name), environment.next_number(), name, None, None)
+        handle = ObjectHandle(number, _base(name), environment.next_keyspace(), name, None, None)
         alarm = Alarm(10**15, 10**15) if each % 3 == 0 else UNCHANGED
         environment.commit([_batch(handle, pairs, alarm)])
         contents[name] = pairs
@@ -68,9 +68,9 @@ def read_all(environment: Environment) -> Contents:
     environment.alarms(count_max=1_000)
     for record in environment.classes():
         for _, thing in environment.objects(record.number, after=None, count_max=1_000):
-            found = {key: decode(raw) for key, raw in environment.scan(thing.number)}
-            environment.get(thing.number, "key 3")
-            environment.get_many(thing.number, ["large", "long " + "k" * 900])
+            found = {key: decode(raw) for key, raw in environment.scan(thing.keyspace)}
+            environment.get(thing.keyspace, "key 3")
+            environment.get_many(thing.keyspace, ["large", "long " + "k" * 900])
             contents[str(thing.name)] = found
     return contents
 
@@ -85,7 +85,7 @@ def use(folder: Path) -> Contents:
         number = record.number
         base = _base("new")
         found = environment.find(number, base)
-        own = found.number if found is not None else environment.next_number()
+        own = found.keyspace if found is not None else environment.next_keyspace()
         handle = ObjectHandle(number, base, own, "new", None, None)
         environment.commit([_batch(handle, {"key": "value"})])
         environment.refresh()

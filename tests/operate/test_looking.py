@@ -83,7 +83,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     catalog = environment.catalog()
     record = catalog.new_class((None, "Worker"))
     environment.change_classes(catalog, catalog.replacing(record))
-    new_number = environment.next_number
+    new_number = environment.next_keyspace
     nothing: Any = lambda *_: None  # noqa: E731
     for step in range(0, MANY, 10_000):
         environment.commit(

@@ -611,7 +611,7 @@ def fill(path: Path, counts: dict[int, int]) -> None:
         environment.change_classes(Catalog(), catalog)
         environment.commit(
             [
-                batch_of(environment.next_number(), class_number, index)
+                batch_of(environment.next_keyspace(), class_number, index)
                 for class_number, count in counts.items()
                 for index in range(count)
             ]

@@ -93,7 +93,7 @@ class FakeDisk:
 
     inline: bool = True
     stored: dict[int, dict[str, bytes]] = field(factory=dict)
-    number: int = 0  # under which the one object's records are now
+    keyspace: int = 0  # under which the one object's records are now
     alarm: Alarm | None = None
     waiting: list[Batch] = field(factory=list)
     unreported: list[Batch] = field(factory=list)
@@ -102,7 +102,7 @@ class FakeDisk:
     gathers: bool = False  # batches that wait may be joined by more turns
     _last_number: int = 0
 
-    def next_number(self) -> int:
+    def next_keyspace(self) -> int:
         self._last_number += 1
         return self._last_number
 
@@ -171,9 +171,9 @@ class FakeDisk:
         batch = self.waiting.pop(0)
         batch.is_open = False
         if batch.wipe:
-            self.stored.pop(self.number, None)
-        self.number = batch.handle.number
-        stored = self.stored.setdefault(self.number, {})
+            self.stored.pop(self.keyspace, None)
+        self.keyspace = batch.handle.keyspace
+        stored = self.stored.setdefault(self.keyspace, {})
         for key, value in batch.puts.items():
             if value is None:
                 stored.pop(key, None)
@@ -251,7 +251,7 @@ def make_kit(
     handle = ObjectHandle(
         class_number=1,
         base=bytes(16),
-        number=disk.number,
+        keyspace=disk.keyspace,
         name=None,
         created_us=None,
         alarm=disk.alarm,
@@ -274,7 +274,7 @@ def make_kit(
         handle=handle,
         reads=disk,  # type: ignore[arg-type]
         submit=disk.submit,
-        next_number=disk.next_number,
+        next_keyspace=disk.next_keyspace,
         gate=gate,  # type: ignore[arg-type]
         output=output,
         codec=MsgpackCodec(),

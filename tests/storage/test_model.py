@@ -374,7 +374,7 @@ class StorageIsADict(RuleBasedStateMachine):
     @invariant()
     def check_disk(self) -> None:
         model, alarm = self.sealed[self.committed]
-        stored = self.disk.stored.get(self.disk.number, {})
+        stored = self.disk.stored.get(self.disk.keyspace, {})
         decode = self.kit.storage._decode
         assert {key: repr(decode(value)) for key, value in stored.items()} == {
             key: repr(value) for key, value in model.items()

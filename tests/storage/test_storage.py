@@ -140,7 +140,7 @@ def test_what_a_turn_writes_is_one_batch_with_its_alarm(kit: Kit) -> None:
     (batch,) = kit.disk.waiting
     assert list(batch.puts) == ["a", "c"]
     assert isinstance(batch.alarm, Alarm)
-    assert batch.handle.number == 1
+    assert batch.handle.keyspace == 1
 
 
 def test_turns_join_a_batch_that_has_not_left(kit: Kit) -> None:
@@ -215,7 +215,7 @@ def test_delete_all_drops_earlier_writes_of_its_turn_and_keeps_later_ones() -> N
 
     assert value_of(kit.storage.list()) == {"c": 3}
     assert value_of(kit.storage.get_alarm()) is None
-    assert list(kit.disk.stored[kit.disk.number]) == ["c"]
+    assert list(kit.disk.stored[kit.disk.keyspace]) == ["c"]
     assert kit.disk.asked == 0
 
 

@@ -199,7 +199,7 @@ def look(environment: Environment, class_number: int, base: bytes) -> State | No
         record = object_index.find(txn, databases, class_number, base)
         if record is None:
             return State()
-        pairs = long_keys.scan(txn, record.number, b"", None, False)
+        pairs = long_keys.scan(txn, record.keyspace, b"", None, False)
         decode = MsgpackCodec().decode
         found = {key.decode(): decode(stored[1:-4]) for key, stored in pairs}  # all protected
         due_us = None if record.alarm is None else record.alarm.scheduled_us
