@@ -139,14 +139,14 @@ def last_words(patch: pytest.MonkeyPatch) -> None:
 
 def socket_messages_that_come_twice(patch: pytest.MonkeyPatch) -> None:
     """Some of those that a client has sent."""
-    event_of, counter = Sockets._event_of, count(1)
+    event_of, counter = Sockets._invocation_of, count(1)
 
     def event_and_again(self: Sockets, ws: ObjectSocket) -> Any:
         if isinstance(ws._inbox[0][0], str) and not next(counter) % 7:
             ws._inbox.appendleft(ws._inbox[0])
         return event_of(self, ws)
 
-    patch.setattr(Sockets, "_event_of", event_and_again)
+    patch.setattr(Sockets, "_invocation_of", event_and_again)
 
 
 def _on_hibernation(
