@@ -15,14 +15,16 @@ from typing import Any, ClassVar
 
 import anyio
 import anyio.to_thread
+import attrs
 from attrs import frozen
 
 from durable._border.durable_object import construct
 from durable._border.sockets import SocketTable
+from durable._control.server import ControlServer
 from durable._deploy.programs import Deployment, Program, resolve
-from durable._engine.batch import Batch, Callbacks, ObjectHandle, Unchanged
 from durable._engine.codec import Codec
 from durable._engine.committer import Committer
+from durable._engine.group_commit import GroupCommit
 from durable._engine.read_thread import Reads
 from durable._gates.delivery import gate_task
 from durable._gates.executor import Executor
@@ -46,16 +48,12 @@ from durable._watch.observed import Observers
 from .alarms import Alarms
 from .class_table import ClassTable
 from .commits import Commits
-from .control_server import ControlServer
 from .directory import Directory
 from .env import Env
 from .runtime import Runtime
 
 # After the grace time, what has been cancelled gets this long to clean up behind itself.
 CLEAN_UP_S_MAX = 1.0
-# While deliveries wait in line at an object that writes, its batch is kept from the committer for
-# up to so many rounds of the loop: what they write joins it.
-GATHER_ROUNDS_MAX = 4
 
 log = logging.getLogger("durable")
 
@@ -91,10 +89,6 @@ class OpenStore:
         self._faults = faults
         self._operate = options.operate
         self._control_server: ControlServer | None = None
-        # Batches that go to the committer together, in a round of the loop that is soon to come.
-        self._gathered: list[Batch] = []
-        self._rounds_left = 0
-        self._is_let_go = False
         self._limits = limits
         self._clock = clock
         backend = which_backend()
@@ -119,6 +113,7 @@ class OpenStore:
             faults=faults,
             watch=self._commits,
         )
+        self._group_commit = GroupCommit(self._committer, self._executor, self._loop.call_soon)
         self._reads = self.reads_class(
             self._environment,
             self._loop.call_soon_threadsafe,
@@ -133,10 +128,10 @@ class OpenStore:
             limits=limits,
             codec=options.codec,
             reads=self._reads,
-            submit=self._submit,
+            submit=self._group_commit.submit,
             next_keyspace=self._environment.next_keyspace,
             start=self._executor.start,
-            when_answered=self._when_answered,
+            when_answered=self._group_commit.when_answered,
             budget=CacheBudget(limits.cache_bytes_max),
         )
         self._services.share(self._observers)
@@ -150,6 +145,7 @@ class OpenStore:
         self._sockets = SocketTable(self._services)
         self._classes = ClassTable()
         self._alarms = Alarms(self._services, self._environment, self._classes)
+        self._group_commit.on_alarm = self._alarms.submitting
         self._unwatch = clock.watch(self._is_busy)
         self._starts = task_starts.watch(backend, gate_task)
 
@@ -184,7 +180,12 @@ class OpenStore:
         )
         if self._operate:
             self._control_server = ControlServer(
-                self._path, runtime, self._clock, self._loop.call_soon_threadsafe
+                self._path,
+                self._clock,
+                self._loop.call_soon_threadsafe,
+                observe=runtime.observe,
+                statistics=lambda: attrs.asdict(runtime.statistics()),
+                queue_lengths=runtime.queue_lengths,
             )
         namespace_of = {
             number: runtime.add_class(record, cls)
@@ -227,7 +228,7 @@ class OpenStore:
         await self._cancel_what_runs()
         for activation in self._directory:
             activation.finish_turns()
-        self._submit_gathered()
+        self._group_commit.flush()
         await anyio.to_thread.run_sync(self._committer.stop)
         await self._wait_reported()
         for activation in self._directory:
@@ -256,14 +257,14 @@ class OpenStore:
             "lifespan of the application (`with TestClient(app)` has one), before the loop ends",
             self._path,
         )
-        self._is_let_go = True
+        self._group_commit.lose_loop()
         self._services.is_open = False
         if self._control_server is not None:
             self._control_server.close()
         self._unwatch()
         for activation in self._directory:
             activation.finish_turns()
-        self._submit_gathered()
+        self._group_commit.flush()
         self._committer.stop()
         with suppress(RuntimeError, KeyError):  # it may have gone with the loop
             self._starts.close()
@@ -296,65 +297,12 @@ class OpenStore:
             ):
                 await anyio.sleep(0.001)
 
-    def _submit(self, batch: Batch) -> None:
-        is_first = not (self._gathered or self._committer.waiting)
-        if is_first and not batch.more_follows and not self._executor.is_busy:
-            self._pass_on(batch)
-            return
-        # More is written in this round, or was. The committer, woken for this one batch, would
-        # commit it alone, and fight the loop for the interpreter meanwhile.
-        batch.is_open = True
-        self._gathered.append(batch)
-        if len(self._gathered) == 1 and not self._is_let_go:
-            self._rounds_left = GATHER_ROUNDS_MAX
-            self._loop.call_soon(self._round_is_over)
-
-    def _round_is_over(self) -> None:
-        self._rounds_left -= 1
-        if self._rounds_left and any(batch.more_follows for batch in self._gathered):
-            self._loop.call_soon(self._round_is_over)
-        else:
-            self._submit_gathered()
-
-    def _submit_gathered(self) -> None:
-        gathered, self._gathered = self._gathered, []
-        for batch in gathered:
-            batch.is_open = False
-            self._pass_on(batch)
-
-    def _pass_on(self, batch: Batch) -> None:
-        if batch.alarm is not Unchanged.UNCHANGED and not self._is_let_go:
-            self._alarms.submitting(batch)
-        try:
-            self._committer.submit(batch)
-        except RuntimeClosed as closed:
-            # The grace time is over, and here is code that goes on writing, cancelled or not.
-            batch.origin.batch_failed(batch, closed)
-
     def _is_busy(self) -> bool:
         """Whether threads are at work, in a way that a test need not end."""
         faults = self._faults
-        waiting = self._committer.waiting + len(self._gathered)
-        return (waiting > 0 and not (faults and faults.is_commit_stuck)) or (
+        return (self._group_commit.waiting > 0 and not (faults and faults.is_commit_stuck)) or (
             self._reads.waiting > 0 and not (faults and faults.is_read_stuck)
         )
-
-    def _when_answered(self, callback: Any) -> None:
-        """An empty batch comes back when all before it have."""
-        handle = ObjectHandle(0, b"", 0, None, None, None)
-        self._submit_gathered()
-        # Once the committer is stopped no successor begins any more, and nobody is to be told.
-        with suppress(RuntimeClosed):
-            self._committer.submit(
-                Batch(
-                    handle=handle,
-                    wipe=False,
-                    puts={},
-                    alarm=Unchanged.UNCHANGED,
-                    origin=Callbacks(callback, lambda error: callback()),
-                    size=0,
-                )
-            )
 
     async def _wait_reported(self) -> None:
         """The committer has ended; let what it reported be heard."""

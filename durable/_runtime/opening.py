@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import anyio
 
 from durable._border.durable_object import DurableObject, check_methods
+from durable._control.server import wants_control_socket
 from durable._deploy.config import read_config
 from durable._deploy.loading import load_programs, store_folder
 from durable._deploy.migrations import Migration
@@ -21,7 +22,6 @@ from durable._model.errors import StoreInUse
 from durable._model.limits import Limits
 from durable._model.observer import Observer
 
-from .control_server import wants_control_socket
 from .open_store import OpenStore, Options, let_go_of_left
 from .runtime import Runtime, two_of_one_name
 

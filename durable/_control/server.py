@@ -1,10 +1,10 @@
-"""The desk: where `durable tail` and `durable top` ask a running program what it is doing.
+"""The control server: tells `durable tail` and `durable top` what a running program is doing.
 
-It works in threads of its own, so that it can answer while the loop is stuck and say so, and it
-observes the runtime only while somebody is there. One line of JSON is asked and lines of JSON are
-answered: `{"want": "events"}`, `{"want": "top"}` or `{"want": "statistics"}`. To `{"want":
-"folder"}` the answer is the folder itself, for those that cannot lock it where they see it. An
-empty line means nothing; it finds out whether the other side is still there.
+It works in threads of its own, so that it can answer while the event loop is stuck, and say so. It
+observes the objects only while a client is connected. A request is one line of JSON, a response
+lines of JSON: `{"want": "events"}`, `{"want": "top"}` or `{"want": "statistics"}`. The response to
+`{"want": "folder"}` is the folder itself, as an open file, for a process that cannot lock it where
+it is mounted there. An empty line is a heartbeat, which shows whether the client is still there.
 """
 
 from __future__ import annotations
@@ -17,23 +17,20 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
-from durable._control import control_socket
 from durable._model.clock import Clock
 from durable._model.log import log
-from durable._model.observer import Event
+from durable._model.observer import Event, Observer
 
-from .busiest import Busiest
-
-if TYPE_CHECKING:
-    from .runtime import Runtime
+from . import control_socket
+from .busiest import Busiest, QueueLength
 
 T = TypeVar("T")
 
-VISITORS_MAX = 8
+CLIENTS_MAX = 8
 EVENTS_WAITING_MAX = 10_000
 REQUEST_SIZE_MAX = 4_096
 REQUEST_S_MAX = 5.0
@@ -48,26 +45,30 @@ def wants_control_socket() -> bool:
 
 
 class LoopStuck(Exception):
-    """The loop has not come round for `LOOP_S_MAX`."""
+    """The event loop has run nothing for `LOOP_S_MAX`."""
 
 
 class ControlServer:
-    """Listens from its making until it is closed. If it cannot, it says so in the log."""
+    """Listens from its making until it is closed; a failure to listen is logged."""
 
     def __init__(
         self,
         store: str,
-        runtime: Runtime,
         clock: Clock,
         call_soon_threadsafe: Callable[[Callable[[], None]], object],
+        *,
+        observe: Callable[[Observer], Callable[[], None]],
+        statistics: Callable[[], Mapping[str, Any]],
+        queue_lengths: Callable[[], Mapping[str, QueueLength]],
     ) -> None:
         self._store = store
-        self._runtime = runtime
         self._clock = clock
         self._call_soon_threadsafe = call_soon_threadsafe
-        self._visitors: set[socket.socket] = set()
+        # Called on the loop's thread.
+        self._observe, self._statistics, self._queue_lengths = observe, statistics, queue_lengths
+        self._clients: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._is_closed = False
+        self._closed = threading.Event()
         try:
             self._listener: socket.socket | None = control_socket.listen(store)
         except OSError as error:
@@ -77,11 +78,11 @@ class ControlServer:
         self._start(self._listen, self._listener)
 
     def close(self) -> None:
-        """Send everybody away."""
+        """Disconnect all clients."""
         with self._lock:
-            self._is_closed = True
-            visitors = list(self._visitors)
-        for connection in (self._listener, *visitors):
+            self._closed.set()
+            clients = list(self._clients)
+        for connection in (self._listener, *clients):
             if connection is not None:
                 with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
@@ -92,25 +93,26 @@ class ControlServer:
     # In threads
 
     def _start(self, body: Callable[[socket.socket], None], connection: socket.socket) -> None:
-        # Daemons, because nobody who looks on may keep the program from its end.
-        threading.Thread(target=body, args=(connection,), name="durable desk", daemon=True).start()
+        # Daemons, because no client may keep the program from ending.
+        name = "durable control"
+        threading.Thread(target=body, args=(connection,), name=name, daemon=True).start()
 
     def _listen(self, listener: socket.socket) -> None:
-        while not self._is_closed:
+        while not self._closed.is_set():
             try:
                 connection, _ = listener.accept()
             except OSError:
                 return
             with self._lock:
-                is_welcome = not self._is_closed and len(self._visitors) < VISITORS_MAX
-                if is_welcome:
-                    self._visitors.add(connection)
-            if is_welcome:
-                self._start(self._visit, connection)
+                is_accepted = not self._closed.is_set() and len(self._clients) < CLIENTS_MAX
+                if is_accepted:
+                    self._clients.add(connection)
+            if is_accepted:
+                self._start(self._serve, connection)
             else:
                 connection.close()
 
-    def _visit(self, connection: socket.socket) -> None:
+    def _serve(self, connection: socket.socket) -> None:
         try:
             with connection:
                 connection.settimeout(REQUEST_S_MAX)
@@ -119,12 +121,12 @@ class ControlServer:
                 connection.settimeout(SEND_S_MAX)
                 self._answer(connection, asked)
         except (OSError, ValueError, LoopStuck):
-            pass  # gone, or no visitor of ours
+            pass  # the client has gone, or is none of ours
         except Exception:
-            log.exception("a visitor's wish could not be fulfilled")
+            log.exception("a control request failed")
         finally:
             with self._lock:
-                self._visitors.discard(connection)
+                self._clients.discard(connection)
 
     def _answer(self, connection: socket.socket, asked: Any) -> None:
         want = asked.get("want") if isinstance(asked, dict) else None
@@ -135,9 +137,9 @@ class ControlServer:
         elif want == "top":
             self._send_top(connection)
         elif want == "statistics":
-            _send(connection, self._on_loop(lambda: attrs.asdict(self._runtime.statistics())))
+            _send(connection, self._on_loop(self._statistics))
         else:
-            _send(connection, {"error": f"there is no such wish: {want!r}"})
+            _send(connection, {"error": f"unknown request {want!r}"})
 
     def _send_events(self, connection: socket.socket) -> None:
         waiting: queue.Queue[tuple[float, Event]] = queue.Queue(EVENTS_WAITING_MAX)
@@ -148,13 +150,13 @@ class ControlServer:
             try:
                 waiting.put_nowait((self._clock.now(), event))
             except queue.Full:
-                dropped += 1  # the loop waits for nobody
+                dropped += 1  # the loop does not wait for a slow client
 
-        end = self._on_loop(lambda: self._runtime.observe(observe))
+        end = self._on_loop(lambda: self._observe(observe))
         try:
             _send(connection, {"event": "Watching", "pid": os.getpid()})
             told = 0
-            while not self._is_closed:
+            while not self._closed.is_set():
                 try:
                     time_s, event = waiting.get(timeout=BEAT_S)
                 except queue.Empty:
@@ -169,21 +171,23 @@ class ControlServer:
 
     def _send_top(self, connection: socket.socket) -> None:
         busiest = Busiest(self._clock)
-        end = self._on_loop(lambda: self._runtime.observe(busiest))
-        # Waited on only so that a desk that closes ends it.
-        pause = threading.Event()
+        end = self._on_loop(lambda: self._observe(busiest))
+
+        def report() -> dict[str, Any]:
+            return busiest.report(self._statistics(), self._queue_lengths())
+
         try:
-            while not self._is_closed:
+            while not self._closed.is_set():
                 try:
-                    _send(connection, self._on_loop(lambda: busiest.report(self._runtime)))
+                    _send(connection, self._on_loop(report))
                 except LoopStuck:
                     _send(connection, {"pid": os.getpid(), "stuck": True})
-                pause.wait(BEAT_S)
+                self._closed.wait(BEAT_S)
         finally:
             self._call_soon_threadsafe(end)
 
     def _on_loop(self, ask: Callable[[], T]) -> T:
-        """What *ask* answers on the loop's thread. Raises LoopStuck."""
+        """Returns what *ask* returns on the loop's thread. Raises LoopStuck."""
         done = threading.Event()
         answers: list[T] = []
         errors: list[Exception] = []

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import attrs
 from attrs import define, field
@@ -11,12 +12,12 @@ from attrs import define, field
 from durable._model.clock import Clock
 from durable._model.observer import CommitEnded, DeliveryEnded, Event, Outcome
 
-if TYPE_CHECKING:
-    from .runtime import Runtime
-
 SHOWN_MAX = 50
 # Objects and commits that are kept apart between two reports; the rest is only counted.
 KEPT_MAX = 100_000
+
+QueueLength = tuple[int, str, str | None]
+"""How many deliveries wait for an object, and the names of its class and of the object."""
 
 
 @define(eq=False)
@@ -64,13 +65,17 @@ class Busiest:
         doings.duration_s += event.duration_s
         doings.commit_wait_s += event.commit_wait_s
 
-    def report(self, runtime: Runtime) -> dict[str, Any]:
-        """What happened since the last report, for JSON. Times of objects are sums, in seconds."""
+    def report(
+        self, statistics: Mapping[str, Any], queues: Mapping[str, QueueLength]
+    ) -> dict[str, Any]:
+        """What happened since the last report, for JSON. Times of objects are sums, in seconds.
+
+        *queues*: the objects that have a queue at this moment, by id.
+        """
         now_s = self._clock.steady()
         doings, self._doings = self._doings, {}
         fsyncs, self._fsyncs = sorted(self._fsyncs), []
         period_s, self._since_s = now_s - self._since_s, now_s
-        queues = runtime.queue_lengths()
         busiest = sorted(
             {*doings, *queues},
             key=lambda raw: (
@@ -85,7 +90,7 @@ class Busiest:
             "deliveries": sum(each.deliveries for each in doings.values()),
             "commits": len(fsyncs),
             "fsync_s": {part: _part(fsyncs, part) for part in (50, 99, 100)},
-            "statistics": attrs.asdict(runtime.statistics()),
+            "statistics": statistics,
             "objects": [
                 {
                     "object_id": raw,

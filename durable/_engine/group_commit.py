@@ -1,0 +1,113 @@
+"""Group commit, the loop's half: which batches go to the committer together.
+
+A batch that is alone goes at once. One that more is likely to follow, in this round of the loop or
+in the next few, is kept open: the turns that follow may join it, and the batches of other objects
+leave with it, as one transaction with one sync. How long a batch may be kept is a number of rounds.
+
+Rule: batches leave in the order in which they came, and nothing here suspends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, Protocol
+
+from attrs import define, field
+
+from durable._model.errors import RuntimeClosed
+
+from .batch import UNCHANGED, Batch, Callbacks, ObjectHandle
+from .committer import Committer
+
+# While deliveries wait in line at an object that writes, its batch is kept from the committer for
+# up to so many rounds of the loop: what they write joins it.
+GATHER_ROUNDS_MAX: Final = 4
+
+
+class Workers(Protocol):
+    """What runs the code of objects."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether other code of objects runs in this round of the loop, or in the next."""
+
+
+@define(eq=False, repr=False)
+class GroupCommit:
+    """Takes each batch that an object makes, and gives it to the committer when it should go."""
+
+    _committer: Committer
+    _workers: Workers
+    _call_soon: Callable[[Callable[[], None]], object]
+    # Told of a batch that changes an alarm, before it leaves.
+    on_alarm: Callable[[Batch], None] | None = field(default=None, init=False)
+    # They leave together, in a round of the loop that is soon to come.
+    _gathered: list[Batch] = field(factory=list, init=False)
+    _rounds_left: int = field(default=0, init=False)
+    _has_loop: bool = field(default=True, init=False)
+
+    @property
+    def waiting(self) -> int:
+        """How many batches are not yet reported durable, or failed."""
+        return self._committer.waiting + len(self._gathered)
+
+    def submit(self, batch: Batch) -> None:
+        """Commit *batch* after all that were submitted before, and call one of its callbacks."""
+        is_first = not (self._gathered or self._committer.waiting)
+        if is_first and not batch.more_follows and not self._workers.is_busy:
+            self._send(batch)
+            return
+        # More is written in this round, or was. The committer, woken for this one batch, would
+        # commit it alone, and compete with the loop for the interpreter meanwhile.
+        batch.is_open = True
+        self._gathered.append(batch)
+        if len(self._gathered) == 1 and self._has_loop:
+            self._rounds_left = GATHER_ROUNDS_MAX
+            self._call_soon(self._end_round)
+
+    def flush(self) -> None:
+        """Give the committer all that was gathered."""
+        gathered, self._gathered = self._gathered, []
+        for batch in gathered:
+            batch.is_open = False
+            self._send(batch)
+
+    def when_answered(self, callback: Callable[[], object]) -> None:
+        """Call *callback* when each batch submitted so far is durable or has failed; never once
+        the committer is stopped."""
+        self.flush()
+        marker = Batch(
+            handle=ObjectHandle(0, b"", 0, None, None, None),
+            wipe=False,
+            puts={},
+            alarm=UNCHANGED,
+            origin=Callbacks(callback, lambda error: callback()),
+            size=0,
+        )
+        with suppress(RuntimeClosed):
+            self._committer.submit(marker)
+
+    def lose_loop(self) -> None:
+        """The event loop has ended: what is submitted from now on waits for `flush`."""
+        self._has_loop = False
+        self.on_alarm = None
+
+    def _end_round(self) -> None:
+        self._rounds_left -= 1
+        if self._rounds_left and any(batch.more_follows for batch in self._gathered):
+            self._call_soon(self._end_round)
+        else:
+            self.flush()
+
+    def _send(self, batch: Batch) -> None:
+        if batch.alarm is not UNCHANGED and self.on_alarm is not None:
+            self.on_alarm(batch)
+        try:
+            self._committer.submit(batch)
+        except RuntimeClosed as closed:
+            # The time to close is over, and code of the object goes on writing, cancelled or not.
+            batch.origin.batch_failed(batch, closed)
+
+    def __repr__(self) -> str:
+        return f"<GroupCommit {len(self._gathered)} batches gathered>"
