@@ -116,6 +116,7 @@ class Activation:
             run_section=self.sections.run,
             has_alarm_handler=hasattr(self.cls, "alarm"),
             on_failed=self._commit_failed,
+            on_damaged=self.fail,
         )
 
     def _commit_failed(self, reason: DurableError) -> None:
@@ -400,7 +401,8 @@ class Activation:
         return self.gate.stopped()
 
     def fail(self, error: BaseException) -> None:
-        """Reset the object because of what its own code raised in a section or the constructor."""
+        """Reset the object because of what its own code raised in a section or the constructor, or
+        of a damaged value that it has read."""
         if self.phase is Phase.RUNNING:
             for invocation in self.open:
                 if invocation.tasks:

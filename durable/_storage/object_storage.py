@@ -60,6 +60,7 @@ class ObjectStorage:
         run_section: RunSection,
         has_alarm_handler: bool,
         on_failed: Callable[[DurableError], None],
+        on_damaged: Callable[[BaseException], None],
     ) -> None:
         is_new = not handle.keyspace
         self.gate: InputGate[Any] = gate
@@ -72,7 +73,7 @@ class ObjectStorage:
             handle, cache, gate, output, submit, next_keyspace, on_failed, limits.dirty_bytes_max
         )
         self.records: Records = Records(
-            cache, self.buffer, gate, reads, limits, codec.encode, codec.decode
+            cache, self.buffer, gate, reads, limits, codec.encode, codec.decode, on_damaged
         )
         self.has_alarm_handler: bool = has_alarm_handler
         # The activation sets it while the object's constructor runs.

@@ -16,7 +16,7 @@ from attrs import define, field
 from durable._gates.futures import Answer, ReadyAnswer
 from durable._gates.input_gate import InputGate
 from durable._gates.storage_wait import StorageWait
-from durable._model.errors import DurableError, ValueTooLarge
+from durable._model.errors import DurableError, StoreDamaged, ValueTooLarge
 from durable._model.limits import Limits
 
 from .arguments import HOW_TO_PUT, UNSET, Unset, check_key, check_keys, check_pairs
@@ -56,19 +56,24 @@ class Records:
     limits: Limits = field(repr=False)
     encode: Callable[[Any], bytes] = field(repr=False)
     decode: Callable[[bytes], Any] = field(repr=False)
+    # Resets the object: it has asked for a value that is damaged.
+    on_damaged: Callable[[BaseException], None] = field(repr=False)
 
     # Reading
 
     def find(self, key: str | Iterable[str], default: Any, *, no_cache: bool) -> Any | Miss[Any]:
         self.gate.check()
-        if isinstance(key, str):
-            return self._find_one(check_key(key, self.limits.key_size_max), default, no_cache)
-        if default is not None:
-            raise TypeError(
-                "get() takes a default only with a single key; keys that are missing "
-                "are left out of the dict that get([...]) answers"
-            )
-        return self._find_many(self._check_keys(key, "get()"), no_cache)
+        try:
+            if isinstance(key, str):
+                return self._find_one(check_key(key, self.limits.key_size_max), default, no_cache)
+            if default is not None:
+                raise TypeError(
+                    "get() takes a default only with a single key; keys that are missing "
+                    "are left out of the dict that get([...]) answers"
+                )
+            return self._find_many(self._check_keys(key, "get()"), no_cache)
+        except StoreDamaged as error:
+            raise self.damaged(error) from error
 
     def _find_one(self, key: str, default: Any, no_cache: bool) -> Any | Miss[Any]:
         cache, decode, reads = self.cache, self.decode, self.reads
@@ -144,7 +149,10 @@ class Records:
         if len(known) > KEYS_PER_PART:
             return KnownList(known, self.decode)
         decode = self.decode
-        return {key: decode(value) for key, value in known}
+        try:
+            return {key: decode(value) for key, value in known}
+        except StoreDamaged as error:
+            raise self.damaged(error) from error
 
     def count(
         self, *, start: str | None, start_after: str | None, end: str | None, prefix: str | None
@@ -256,15 +264,13 @@ class Records:
             try:
                 value = take(stored)
             except Exception as error:
-                self.buffer.end_read(read)
-                wait.fail(error)
+                on_failed(error)
             else:
                 self.buffer.end_read(read)
                 wait.finish(value)
 
-        def on_failed(error: DurableError) -> None:
-            self.buffer.end_read(read)
-            wait.fail(error)
+        def on_failed(error: Exception) -> None:
+            self._read_failed(read, wait, error)
 
         self.reads.fetch(found.read, on_done, on_failed)
         return wait
@@ -274,8 +280,11 @@ class Records:
         if not isinstance(found, IN_PARTS):
             return ReadyAnswer(cast("T", found))
         parts = cast("Parts[T]", found)
-        if self.reads.inline and parts.take(parts.read(self.reads)):
-            return ReadyAnswer(parts.result)
+        try:
+            if self.reads.inline and parts.take(parts.read(self.reads)):
+                return ReadyAnswer(parts.result)
+        except StoreDamaged as error:
+            raise self.damaged(error) from error
         wait: StorageWait[T] = StorageWait(self.gate, holds=holds)
         read = self.buffer.begin_read()
 
@@ -286,33 +295,50 @@ class Records:
                     self.gate.check()  # of an object that broke meanwhile nothing more is read
                     self.reads.fetch(parts.read, on_done, on_failed)
             except Exception as error:
-                self.buffer.end_read(read)
-                wait.fail(error)
+                on_failed(error)
             else:
                 if is_done:
                     self.buffer.end_read(read)
                     wait.finish(parts.result)
 
-        def on_failed(error: DurableError) -> None:
-            self.buffer.end_read(read)
-            wait.fail(error)
+        def on_failed(error: Exception) -> None:
+            self._read_failed(read, wait, error)
 
         self.reads.fetch(parts.read, on_done, on_failed)
         return wait
 
     def now(self, found: T | Miss[T]) -> T:
-        if isinstance(found, Miss):
+        if not isinstance(found, Miss):
+            return found
+        try:
             return cast("T", found.take(found.read(self.reads)))
-        return found
+        except StoreDamaged as error:
+            raise self.damaged(error) from error
 
     def all_now(self, found: T | Parts[T]) -> T:
         """A list or a count, with all of its parts."""
         if not isinstance(found, IN_PARTS):
             return cast("T", found)
         parts = cast("Parts[T]", found)
-        while not parts.take(parts.read(self.reads)):
-            pass
+        try:
+            while not parts.take(parts.read(self.reads)):
+                pass
+        except StoreDamaged as error:
+            raise self.damaged(error) from error
         return parts.result
+
+    def _read_failed(self, read: int, wait: StorageWait[Any], error: Exception) -> None:
+        """A read that was awaited: only one of a damaged value is more than an error of its own."""
+        self.buffer.end_read(read)
+        if isinstance(error, StoreDamaged):
+            self.on_damaged(error)
+        wait.fail(error)
+
+    def damaged(self, error: StoreDamaged) -> BaseException:
+        """A value that was asked for is damaged: the object is reset, so that nothing is built on
+        what is left. Returns what to raise in its code."""
+        self.on_damaged(error)
+        return self.gate.stopped()
 
     def _check_keys(self, keys: Iterable[str], call: str) -> Iterable[str]:
         return check_keys(keys, call, self.limits.key_size_max, self.limits.keys_per_call_max)

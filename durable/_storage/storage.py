@@ -43,7 +43,8 @@ class Storage(Operations):
     **Errors** are raised at the call, before anything is written: KeyTooLarge, ValueTooLarge,
     TooManyKeys, UnstorableValue; TypeError for what is of the wrong type, ValueError for what is
     out of range or no valid Unicode; the reason once the object is broken (ObjectReset,
-    ObjectAborted). A write that fails later resets the object: no code of it sees that (P9).
+    ObjectAborted). A write that fails later resets the object, and so does the reading of a value
+    that is damaged on the disk: no code of it sees that (P9, P18).
 
         count = await self.ctx.storage.get("count", 0) + 1
         self.ctx.storage.put("count", count)          # acts here; awaiting is optional

@@ -1,8 +1,10 @@
-"""P18: a full disk, a failed fsync, a full map, a bad page: a clear error, nothing confirmed."""
+"""P18: a full disk, a failed fsync, a full map, a damaged value: an error, nothing confirmed."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -160,9 +162,107 @@ async def test_a_value_that_has_rotted_is_never_returned(tmp_path: Path, reads: 
         assert "'site' of Keeper" in problem.where
         assert "'bad'" in problem.what
 
+        keeper = runtime.namespace(Keeper).get_by_name("site")
         await keeper.keep("bad", "whole")
         assert await keeper.all() == {"bad": "whole", "good": "kept"}
         assert await anyio.to_thread.run_sync(operate.check, runtime) == []
+
+
+class Reader(durable.DurableObject):
+    """Reads what may be damaged, and goes on after errors."""
+
+    counted = 0
+
+    async def keep(self, **values: Any) -> None:
+        self.ctx.storage.put(values)
+
+    async def read(self, how: str) -> str:
+        self.counted += 1
+        self.ctx.storage.put("before", how)
+        try:
+            await HOW[how](self.ctx.storage)
+        except Exception:
+            self.ctx.storage.put("after", how)
+            return "went on"
+        return "saw nothing"
+
+    async def count_reads(self) -> int:
+        return self.counted
+
+    async def good(self) -> dict[str, Any]:
+        return await self.ctx.storage.get(["after", "before", "good"])
+
+    async def repair(self) -> bool:
+        return await self.ctx.storage.delete("bad")
+
+    async def alarm_in(self, seconds: float) -> None:
+        self.ctx.storage.set_alarm(timedelta(seconds=seconds))
+
+    async def alarm(self) -> None:
+        await self.ctx.storage.get("bad")
+
+
+async def in_transaction(storage: durable.Storage) -> None:
+    await storage.transaction(lambda txn: txn.get("bad"))
+
+
+async def in_line(read: Callable[[], object]) -> None:
+    read()
+
+
+HOW: dict[str, Callable[[durable.Storage], Awaitable[object]]] = {
+    "get": lambda storage: storage.get("bad"),
+    "get with a default": lambda storage: storage.get("bad", "nothing"),
+    "get many": lambda storage: storage.get(["bad", "good"]),
+    "list": lambda storage: storage.list(),
+    "list reversed": lambda storage: storage.list(reverse=True, no_cache=True),
+    "transaction": in_transaction,
+    "kv.get": lambda storage: in_line(lambda: storage.kv.get("bad")),
+    "kv.get many": lambda storage: in_line(lambda: storage.kv.get(["good", "bad"])),
+    "kv.list": lambda storage: in_line(storage.kv.list),
+}
+
+
+@pytest.fixture
+async def rotten(tmp_path: Path) -> Store:
+    """A store with a damaged value."""
+    store = Store(tmp_path / "rotten")
+    async with store.open() as runtime:
+        reader = runtime.namespace(Reader).get_by_name("site")
+        await reader.keep(good="kept", bad="a value of some length")
+    rot(store.folder, b"of some length", b"of some lengxh")
+    return store
+
+
+@pytest.mark.parametrize("reads", ["inline", "thread"])
+@pytest.mark.parametrize("how", HOW)
+async def test_reading_a_damaged_value_resets_the_object(
+    how: str, reads: Any, rotten: Store
+) -> None:
+    """Its code goes on with nothing in its place, nothing of the turn is stored, its memory goes;
+    the next call finds a new instance, for which all the rest is there."""
+    async with rotten.open(reads=reads) as runtime:
+        readers = runtime.namespace(Reader)
+        with pytest.raises(durable.StoreDamaged, match=r"'bad' is damaged") as caught:
+            await readers.get_by_name("site").read(how)
+        assert caught.value.reset
+        assert caught.value.object_id == str(readers.id_from_name("site"))
+
+        assert await readers.get_by_name("site").count_reads() == 0
+        assert await readers.get_by_name("site").good() == {"good": "kept"}
+
+        assert await readers.get_by_name("site").repair() is True
+        assert await readers.get_by_name("site").read(how) == "saw nothing"
+
+
+async def test_an_alarm_that_reads_a_damaged_value_has_failed(rotten: Store) -> None:
+    """It is retried as after any other error of its own, and given up in the end."""
+    async with rotten.open() as runtime:
+        reader = runtime.namespace(Reader).get_by_name("site")
+        await reader.alarm_in(1)
+        await rotten.clock.advance(3_600)
+
+        assert [found.has_alarm async for found in runtime.namespace(Reader).objects()] == [False]
 
 
 async def test_a_reader_that_fails_is_told(

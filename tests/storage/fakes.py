@@ -42,7 +42,11 @@ class FakeGate:
 
     def check(self) -> None:
         if self.broken is not None:
-            raise self.broken.again()
+            raise self.stopped()
+
+    def stopped(self) -> BaseException:
+        assert self.broken is not None
+        return self.broken.again()
 
     def hold(self) -> None:
         self.holds += 1
@@ -261,6 +265,10 @@ def make_kit(
         failed.append(error)
         gate.broken = error
 
+    def on_damaged(error: BaseException) -> None:
+        assert isinstance(error, DurableError)
+        on_failed(error)
+
     def run_section(fn: Callable[[], Awaitable[Any]], /, *, resets: bool) -> Answer[Any]:
         assert not resets
 
@@ -284,6 +292,7 @@ def make_kit(
         run_section=run_section,
         has_alarm_handler=has_alarm_handler,
         on_failed=on_failed,
+        on_damaged=on_damaged,
     )
     return Kit(disk, gate, output, clock, budget, object_storage, failed)
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from durable._gates.futures import Answer, PendingAnswer
-from durable._model.errors import CommitFailed, DurableError, StoreDamaged
+from durable._model.errors import CommitFailed, DurableError
 from durable._storage import parts, records
 from durable._storage.cache import ENTRY_SIZE, UNKNOWN
 from durable._storage.key_ranges import span_of
@@ -262,7 +262,7 @@ class StorageIsADict(RuleBasedStateMachine):
     @precondition(lambda self: self.disk.reading)
     @rule()
     def fail_read(self) -> None:
-        self.disk.reading[0].fail(StoreDamaged("a page cannot be read"))
+        self.disk.reading[0].fail(DurableError("too many are reading"))
 
     @rule(size=st.integers(1, 800))
     def evict(self, size: int) -> None:
