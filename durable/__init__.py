@@ -53,6 +53,7 @@ from durable._model.websocket import WebSocket
 from durable._runtime.env import Env
 from durable._runtime.namespace import Namespace, StoredObject
 from durable._runtime.opening import open, open_config
+from durable._runtime.retrying import retry
 from durable._runtime.runtime import Runtime
 from durable._runtime.statistics import Statistics
 from durable._runtime.stub import Stub
@@ -117,4 +118,5 @@ __all__ = [
     "WrongLoop",
     "open",
     "open_config",
+    "retry",
 ]

@@ -13,6 +13,7 @@ from durable._model.ids import ObjectId
 from durable._model.websocket import WebSocket
 from durable._object.activation import Activation
 from durable._object.background import wait_until
+from durable._storage.arguments import to_datetime
 from durable._storage.storage import Storage
 
 from .sockets import answered_at, sockets_of, tags_of
@@ -46,6 +47,10 @@ class State:
         """The bindings and variables, as the constructor gets them."""
         services = self._activation.services
         return services.envs.get(self._activation.handle.class_number, services.env)
+
+    def now(self) -> datetime:
+        """The time of the runtime's clock, in UTC: what alarms go by, and a test turns."""
+        return to_datetime(round(self._activation.services.clock.now() * 1_000_000))
 
     def block_concurrency_while(self, async_fn: Callable[[], Awaitable[T]]) -> Answer[T]:
         """Run `async_fn()` alone: from this call on nothing else is delivered until it has ended.

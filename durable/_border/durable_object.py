@@ -54,7 +54,7 @@ def rpc_method(cls: type, name: str) -> Any | None:
 
 
 # What a stub has itself, which would be found in place of the object's.
-OF_THE_STUB = ("id", "name")
+OF_THE_STUB = ("id", "name", "rpc", "call")
 
 
 def check_methods(cls: type) -> None:
@@ -65,6 +65,6 @@ def check_methods(cls: type) -> None:
         if rpc_method(cls, name) is not None:
             raise TypeError(
                 f"{cls.__qualname__}.{name}() could not be called, since stub.{name} is the "
-                f"{name} of the object itself; call the method otherwise, such as get_{name}(), "
-                f"or _{name}() if no stub is to call it"
+                f"stub's own; call the method otherwise, such as get_{name}(), or _{name}() if no "
+                f"stub is to call it"
             )

@@ -8,10 +8,10 @@ good, while an object that was merely evicted is found again.
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterable, Callable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import copy_context
 from functools import partial
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from yarl import URL
 
@@ -32,6 +32,8 @@ from durable._object.live import Phase
 from .class_table import ClassEntry
 
 T = TypeVar("T", bound=DurableObject)
+R = TypeVar("R")
+P = ParamSpec("P")
 
 Body = bytes | str | AsyncIterable[bytes] | None
 
@@ -58,6 +60,62 @@ class Stub(ByReference, Generic[T]):
     def name(self) -> str | None:
         """The name that the id was made from, if it was."""
         return self.id.name
+
+    @property
+    def rpc(self) -> T:
+        """The stub itself, as type checkers and editors know the class: `await stub.rpc.add(5)`.
+
+        They see the methods as the class has them, so a plain one is not to be awaited, for them;
+        `call` is exact for all.
+        """
+        return cast("T", self)
+
+    @overload
+    def call(  # type: ignore[overload-overlap]
+        self,
+        method: Callable[Concatenate[T, P], AsyncIterator[R]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Stream[R]: ...
+    @overload
+    def call(
+        self,
+        method: Callable[Concatenate[T, P], Awaitable[R]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Answer[R]: ...
+    @overload
+    def call(
+        self, method: Callable[Concatenate[T, P], R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Answer[R]: ...
+    def call(self, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call a method by what it is in the class: `await stub.call(Counter.add, 5)`.
+
+        The same as `stub.add(5)`, with exact types for plain methods, async ones and generators;
+        what overrides the method is what runs. TypeError for what is no method of the class,
+        NoSuchMethod for one that is not public.
+        """
+        call: Callable[..., Any] = getattr(self, self._name_of(method))
+        return call(*args, **kwargs)
+
+    def _name_of(self, method: Any) -> str:
+        cls = self._entry.cls
+        function = getattr(method, "__func__", method)
+        own_name = getattr(function, "__name__", "")
+        for owner in cls.__mro__ if callable(function) else ():
+            if _is(vars(owner).get(own_name), function):
+                return str(own_name)
+        # Under another name than its own, as decorators and aliases have it.
+        for owner in cls.__mro__ if callable(function) else ():
+            for name, found in vars(owner).items():
+                if _is(found, function):
+                    return name
+        raise TypeError(
+            f"call() takes a method of {cls.__name__} as the class has it, such as "
+            f"{cls.__name__}.method, not {method!r}"
+        )
 
     def fetch(
         self,
@@ -175,6 +233,11 @@ class Stub(ByReference, Generic[T]):
     def __repr__(self) -> str:
         who = repr(self.id.name) if self.id.name is not None else str(self.id)
         return f"<Stub of {self._entry.cls.__name__} {who}>"
+
+
+def _is(found: Any, function: Any) -> bool:
+    """Whether *found*, as it stands in a class, is *function*, static and class methods too."""
+    return getattr(found, "__func__", found) is function
 
 
 def no_such_method(cls: type, name: str, object_id: ObjectId) -> NoSuchMethod:

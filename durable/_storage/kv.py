@@ -6,12 +6,14 @@ call blocks the event loop as long as the disk takes, a few microseconds for wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from threading import get_ident
-from typing import Any, overload
+from typing import Any, Literal, TypeVar, cast, overload
 
 from .arguments import UNSET
-from .records import Records
+from .records import Keys, Nothing, Records
+
+V = TypeVar("V")
 
 
 class KeyValues:
@@ -32,11 +34,20 @@ class KeyValues:
     def get(
         self,
         key: str,
-        default: Any = None,
+        default: Nothing = None,
         *,
         allow_concurrency: bool = False,
         no_cache: bool = False,
     ) -> Any: ...
+    @overload
+    def get(
+        self,
+        key: str,
+        default: V,
+        *,
+        allow_concurrency: bool = False,
+        no_cache: bool = False,
+    ) -> V: ...
     @overload
     def get(
         self, key: Iterable[str], *, allow_concurrency: bool = False, no_cache: bool = False
@@ -125,6 +136,7 @@ class KeyValues:
             records.delete(key, allow_unconfirmed=allow_unconfirmed, no_cache=no_cache)
         )
 
+    @overload
     def list(
         self,
         *,
@@ -134,16 +146,45 @@ class KeyValues:
         prefix: str | None = None,
         reverse: bool = False,
         limit: int | None = None,
+        keys_only: Literal[False] = False,
         allow_concurrency: bool = False,
         no_cache: bool = False,
-    ) -> dict[str, Any]:
-        """The pairs whose keys lie within the bounds, in key order. See `Storage.list`.
+    ) -> dict[str, Any]: ...
+    @overload
+    def list(
+        self,
+        *,
+        start: str | None = None,
+        start_after: str | None = None,
+        end: str | None = None,
+        prefix: str | None = None,
+        reverse: bool = False,
+        limit: int | None = None,
+        keys_only: Literal[True],
+        allow_concurrency: bool = False,
+        no_cache: bool = False,
+    ) -> Keys: ...
+    def list(
+        self,
+        *,
+        start: str | None = None,
+        start_after: str | None = None,
+        end: str | None = None,
+        prefix: str | None = None,
+        reverse: bool = False,
+        limit: int | None = None,
+        keys_only: bool = False,
+        allow_concurrency: bool = False,
+        no_cache: bool = False,
+    ) -> dict[str, Any] | Keys:
+        """The pairs whose keys lie within the bounds, in key order; with *keys_only* a list of
+        the keys. See `Storage.list`.
 
         All of it is read in-line, and nothing else runs meanwhile: of many keys take parts, with
         *limit* and *start_after*, or call `ctx.storage.list`.
         """
         records = self._records
-        return records.all_now(
+        found: Any = records.all_now(
             records.find_list(
                 start=start,
                 start_after=start_after,
@@ -151,8 +192,47 @@ class KeyValues:
                 prefix=prefix,
                 reverse=reverse,
                 limit=limit,
+                keys_only=keys_only,
                 no_cache=no_cache,
             )
+        )
+        return cast("dict[str, Any] | Keys", found)
+
+    @overload
+    def update(
+        self,
+        key: str,
+        fn: Callable[[Any], V],
+        default: Nothing = None,
+        *,
+        allow_concurrency: bool = False,
+        allow_unconfirmed: bool = False,
+        no_cache: bool = False,
+    ) -> V: ...
+    @overload
+    def update(
+        self,
+        key: str,
+        fn: Callable[[V], V],
+        default: V,
+        *,
+        allow_concurrency: bool = False,
+        allow_unconfirmed: bool = False,
+        no_cache: bool = False,
+    ) -> V: ...
+    def update(
+        self,
+        key: str,
+        fn: Callable[[Any], Any],
+        default: Any = None,
+        *,
+        allow_concurrency: bool = False,
+        allow_unconfirmed: bool = False,
+        no_cache: bool = False,
+    ) -> Any:
+        """Store what `fn(value)` returns under *key*, and return that. See `Storage.update`."""
+        return self._records.update(
+            key, fn, default, allow_unconfirmed=allow_unconfirmed, no_cache=no_cache
         )
 
     def count(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from threading import get_ident
-from typing import Any, overload
+from typing import Any, Literal, TypeVar, overload
 
 from durable._engine.batch import Alarm
 from durable._gates.ending import Stopped
@@ -18,8 +18,10 @@ from durable._model.clock import Clock
 
 from .arguments import UNSET, alarm_time_us, to_datetime
 from .cache import UNKNOWN
-from .records import Miss, Records
+from .records import Keys, Miss, Nothing, Records
 from .write_buffer import DONE
+
+V = TypeVar("V")
 
 
 class Operations:
@@ -53,11 +55,20 @@ class Operations:
     def get(
         self,
         key: str,
-        default: Any = None,
+        default: Nothing = None,
         *,
         allow_concurrency: bool = False,
         no_cache: bool = False,
     ) -> Answer[Any]: ...
+    @overload
+    def get(
+        self,
+        key: str,
+        default: V,
+        *,
+        allow_concurrency: bool = False,
+        no_cache: bool = False,
+    ) -> Answer[V]: ...
     @overload
     def get(
         self, key: Iterable[str], *, allow_concurrency: bool = False, no_cache: bool = False
@@ -93,6 +104,7 @@ class Operations:
         except Stopped as stopped:
             return self._gate.refuse(stopped)
 
+    @overload
     def list(
         self,
         *,
@@ -102,14 +114,43 @@ class Operations:
         prefix: str | None = None,
         reverse: bool = False,
         limit: int | None = None,
+        keys_only: Literal[False] = False,
         allow_concurrency: bool = False,
         no_cache: bool = False,
-    ) -> Answer[dict[str, Any]]:
+    ) -> Answer[dict[str, Any]]: ...
+    @overload
+    def list(
+        self,
+        *,
+        start: str | None = None,
+        start_after: str | None = None,
+        end: str | None = None,
+        prefix: str | None = None,
+        reverse: bool = False,
+        limit: int | None = None,
+        keys_only: Literal[True],
+        allow_concurrency: bool = False,
+        no_cache: bool = False,
+    ) -> Answer[Keys]: ...
+    def list(
+        self,
+        *,
+        start: str | None = None,
+        start_after: str | None = None,
+        end: str | None = None,
+        prefix: str | None = None,
+        reverse: bool = False,
+        limit: int | None = None,
+        keys_only: bool = False,
+        allow_concurrency: bool = False,
+        no_cache: bool = False,
+    ) -> Answer[Any]:
         """The pairs whose keys lie within the bounds, as a dict in the order of UTF-8 bytes.
 
         *start* is inclusive, *start_after* and *end* are exclusive; *prefix* is what keys begin
         with. *reverse* turns the order, and so which end *limit* cuts; it does not swap the bounds.
-        Bounds that leave nothing give an empty dict. As in Cloudflare's runtime.
+        Bounds that leave nothing give an empty dict. As in Cloudflare's runtime. With *keys_only*
+        a list of the keys is what is returned, and no value is decoded.
 
         What is listed is of the moment of the call, and in memory at once. A list of more than
         1,000 keys or 1 MiB of values is read in parts, between which other objects run; this one
@@ -129,6 +170,7 @@ class Operations:
             prefix=prefix,
             reverse=reverse,
             limit=limit,
+            keys_only=keys_only,
             no_cache=no_cache,
         )
         return records.answer_parts(found, holds=not allow_concurrency)
@@ -195,6 +237,50 @@ class Operations:
         if buffer.sealed_bytes > buffer.dirty_bytes_max:
             return buffer.wait_room(None, holds=not allow_concurrency)
         return DONE
+
+    @overload
+    def update(
+        self,
+        key: str,
+        fn: Callable[[Any], V],
+        default: Nothing = None,
+        *,
+        allow_concurrency: bool = False,
+        allow_unconfirmed: bool = False,
+        no_cache: bool = False,
+    ) -> Answer[V]: ...
+    @overload
+    def update(
+        self,
+        key: str,
+        fn: Callable[[V], V],
+        default: V,
+        *,
+        allow_concurrency: bool = False,
+        allow_unconfirmed: bool = False,
+        no_cache: bool = False,
+    ) -> Answer[V]: ...
+    def update(
+        self,
+        key: str,
+        fn: Callable[[Any], Any],
+        default: Any = None,
+        *,
+        allow_concurrency: bool = False,
+        allow_unconfirmed: bool = False,
+        no_cache: bool = False,
+    ) -> Answer[Any]:
+        """Store what `fn(value)` returns under *key*, and return that: `update("n", add_one, 0)`.
+
+        *fn* is a plain function, called at once with the value of *key*, or with *default* if there
+        is none. Where the value is not in memory it is read in-line, also where `reads="thread"`
+        sends other reads to a thread. If *fn* raises, nothing is stored. Cloudflare's runtime has
+        no such call.
+        """
+        new = self._records.update(
+            key, fn, default, allow_unconfirmed=allow_unconfirmed, no_cache=no_cache
+        )
+        return self._buffer.wait_room(new, holds=not allow_concurrency)
 
     @overload
     def delete(  # pyright: ignore[reportOverlappingOverload]

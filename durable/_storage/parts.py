@@ -120,6 +120,23 @@ class StoredList:
 
 
 @define(eq=False)
+class KeysOf:
+    """The keys of a list alone."""
+
+    _list: StoredList
+
+    @property
+    def result(self) -> list[str]:
+        return list(self._list.result)
+
+    def read(self, reader: Reader) -> tuple[Pairs, bool]:
+        return self._list.read(reader)
+
+    def take(self, part: tuple[Pairs, bool]) -> bool:
+        return self._list.take(part)
+
+
+@define(eq=False)
 class KnownList:
     """A list of what the cache has: nothing is read, but to decode it takes its time."""
 

@@ -8,8 +8,9 @@ Rule: what an answer is made of is fixed at the call. Writes made later are not 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Never, TypeAlias, TypeVar, cast
 
 from attrs import define, field
 
@@ -22,7 +23,7 @@ from durable._model.limits import Limits
 from .arguments import HOW_TO_PUT, UNSET, Unset, check_key, check_keys, check_pairs
 from .cache import UNKNOWN, Cache, Known
 from .listing import bounds, check_limit
-from .parts import KEYS_PER_PART, Count, KnownList, Parts, StoredList
+from .parts import KEYS_PER_PART, Count, KeysOf, KnownList, Parts, StoredList
 from .write_buffer import CANNOT_DELETE_ALL, WriteBuffer
 
 if TYPE_CHECKING:
@@ -32,7 +33,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-IN_PARTS = (StoredList, KnownList, Count)
+Keys: TypeAlias = list[str]
+Nothing: TypeAlias = list[Never] | dict[Never, Never] | set[Never] | tuple[()] | None
+"""A default that says nothing of the type of what is stored: none, or an empty container."""
+
+IN_PARTS = (StoredList, KnownList, KeysOf, Count)
 
 
 class Miss(Generic[T]):
@@ -134,18 +139,23 @@ class Records:
         prefix: str | None,
         reverse: bool,
         limit: int | None,
+        keys_only: bool = False,
         no_cache: bool,
-    ) -> dict[str, Any] | Parts[dict[str, Any]]:
+    ) -> dict[str, Any] | Keys | Parts[dict[str, Any] | Keys]:
         self.gate.check()
         key_range = bounds("list()", start=start, start_after=start_after, end=end, prefix=prefix)
         limit = check_limit(limit)
         if key_range is None:
-            return {}
+            return [] if keys_only else {}
         known = self.cache.select(key_range, reverse=reverse, limit=limit)
         if known is None:
-            return StoredList(
-                self.cache, self.decode, self._keyspace, key_range, reverse, limit, not no_cache
+            decode = _not_decoded if keys_only else self.decode
+            stored = StoredList(
+                self.cache, decode, self._keyspace, key_range, reverse, limit, not no_cache
             )
+            return KeysOf(stored) if keys_only else stored
+        if keys_only:
+            return [key for key, _ in known]
         if len(known) > KEYS_PER_PART:
             return KnownList(known, self.decode)
         decode = self.decode
@@ -191,6 +201,31 @@ class Records:
         if type(key) is not str or key not in self.cache.entries:
             key = check_key(key, self.limits.key_size_max)
         self._write(key, self._encode(key, value), not allow_unconfirmed, no_cache)
+
+    def update(
+        self,
+        key: str,
+        fn: Callable[[Any], Any],
+        default: Any,
+        *,
+        allow_unconfirmed: bool,
+        no_cache: bool,
+    ) -> Any:
+        """Store what *fn* makes of the value; returns that."""
+        if not isinstance(key, str):
+            raise TypeError(f"update() takes a key, a str, not {type(key).__name__}")
+        if not callable(fn):
+            raise TypeError(f"update() takes a function of the value, not {fn!r}")
+        new = fn(self.now(self.find(key, default, no_cache=no_cache)))
+        if inspect.isawaitable(new):
+            if inspect.iscoroutine(new):
+                new.close()
+            raise TypeError(
+                "update() takes a plain function; what it was given returned something to await. "
+                "Await that first, or use transaction()"
+            )
+        self.put(key, new, allow_unconfirmed=allow_unconfirmed, no_cache=no_cache)
+        return new
 
     def _encode(self, key: str, value: Any) -> bytes:
         encoded = self.encode(value)
@@ -350,3 +385,7 @@ class Records:
         assert keyspace
         assert not self.cache.is_complete
         return keyspace
+
+
+def _not_decoded(encoded: bytes) -> None:
+    """What a list of keys has of their values."""

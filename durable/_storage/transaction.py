@@ -70,7 +70,7 @@ def checked_calls(*names: str) -> Callable[[type[C]], type[C]]:
 
 
 @checked_calls(
-    "get", "list", "count", "put", "delete", "get_alarm", "set_alarm", "delete_alarm"
+    "get", "list", "count", "put", "update", "delete", "get_alarm", "set_alarm", "delete_alarm"
 )  # fmt: skip
 class Transaction(Operations):
     """A transaction that runs. Its calls are those of `ctx.storage`, with the same promises.

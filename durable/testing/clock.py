@@ -117,9 +117,10 @@ class VirtualClock:
                     self._wake_next()
         finally:
             self._is_jumping = False
-            # Somebody else that sleeps has to go on jumping.
-            if self._sleepers and not woken.is_set():
-                self._sleepers[0][2].set()
+            # Another that sleeps has to go on jumping: woken early, it sleeps again and does.
+            other = next((each for _, _, each in self._sleepers if each is not woken), None)
+            if other is not None:
+                other.set()
 
     def __repr__(self) -> str:
         return f"<VirtualClock at {self._elapsed_s:g} s, {len(self._sleepers)} sleep>"
