@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
-from attrs import define, field
+from attrs import define, evolve, field, frozen
 
 from durable._engine.batch import DueAlarm, ObjectRecord
 from durable._engine.catalog import Catalog
@@ -20,7 +20,7 @@ from durable._model.errors import DurableError, StoreDamaged
 
 from . import class_records, layout, long_keys, object_index
 from .environment import Environment
-from .layout import Fields
+from .layout import Fields, Malformed
 from .long_keys import Cursor, Transaction
 from .reader import Reader
 from .scratch import ScratchEnvironment
@@ -41,6 +41,16 @@ Weight = tuple[int, int]
 Row = tuple[bytes, Fields, Weight | None]
 """An object of a listing: its base, its record as it is stored, and its weight, unless that was not
 asked for or there is too much to weigh in one step: then it takes steps of its own."""
+
+
+@frozen
+class Listed:
+    """A step of a listing. It is the last one if it has no last base."""
+
+    rows: list[Row]
+    # The bases of objects whose record is damaged, and why it is no record.
+    damaged: list[tuple[bytes, str]]
+    last: bytes | None
 
 
 class Damaged(bytes):
@@ -101,7 +111,7 @@ class View:
 
     def listed(
         self, class_number: int, after: bytes | None, count_max: int, *, weigh: bool
-    ) -> list[Row]:
+    ) -> Listed:
         """Up to *count_max* objects behind the base *after*."""
         return self.read(_weighed if weigh else _rows, class_number, after, count_max)
 
@@ -124,8 +134,9 @@ class View:
 
     def alarmed(
         self, after: DueAlarm | None, count_max: int
-    ) -> list[tuple[DueAlarm, ObjectRecord | None]]:
-        """Up to *count_max* alarms behind *after*, the earliest first, and whose they are."""
+    ) -> list[tuple[DueAlarm, ObjectRecord | Malformed | None]]:
+        """Up to *count_max* alarms behind *after*, the earliest first, and whose they are. In the
+        place of an object's record that is damaged stands what is wrong with it."""
         return self.read(_alarmed, after, count_max)
 
 
@@ -144,9 +155,10 @@ class ScratchView(View):
 
     def listed(
         self, class_number: int, after: bytes | None, count_max: int, *, weigh: bool
-    ) -> list[Row]:
+    ) -> Listed:
         found = self.environment.objects(class_number, after=after, count_max=count_max)
-        return [(base, layout.fields_of(record), None) for base, record in found]
+        rows: list[Row] = [(base, layout.fields_of(record), None) for base, record in found]
+        return Listed(rows, [], rows[-1][0] if rows else None)
 
     def scan(
         self, keyspace: int, lower: str, upper: str | None
@@ -155,7 +167,7 @@ class ScratchView(View):
 
     def alarmed(
         self, after: DueAlarm | None, count_max: int
-    ) -> list[tuple[DueAlarm, ObjectRecord | None]]:
+    ) -> list[tuple[DueAlarm, ObjectRecord | Malformed | None]]:
         found = self.environment.alarms(after=after, count_max=count_max)
         return [(due, self.environment.find(due.class_number, due.base)) for due in found]
 
@@ -186,29 +198,36 @@ def _bases(
 
 def _rows(
     txn: Transaction, databases: Databases, class_number: int, after: bytes | None, count_max: int
-) -> list[Row]:
-    pairs = islice(_objects(txn, databases, class_number, after), count_max)
-    return [
-        (layout.read_object_key(k)[1], layout.read_object_fields(k, raw), None) for k, raw in pairs
-    ]
+) -> Listed:
+    rows: list[Row] = []
+    damaged: list[tuple[bytes, str]] = []
+    base: bytes | None = None
+    for key, raw in islice(_objects(txn, databases, class_number, after), count_max):
+        base = layout.read_object_key(key)[1]
+        try:
+            rows.append((base, layout.read_object_fields(key, raw), None))
+        except Malformed as error:
+            damaged.append((base, str(error)))
+    return Listed(rows, damaged, base)
 
 
 def _weighed(
     txn: Transaction, databases: Databases, class_number: int, after: bytes | None, count_max: int
-) -> list[Row]:
+) -> Listed:
     found = _rows(txn, databases, class_number, after, count_max)
     weights: dict[int, Weight] = {}
     cursor = txn.cursor()
     left = RECORDS_PER_STEP
     # In the order in which they lie in the file, which takes less time than that of the bases.
-    for keyspace in sorted([fields[0] for _, fields, _ in found]):
+    for keyspace in sorted([fields[0] for _, fields, _ in found.rows]):
         weight = _weigh(cursor, keyspace, min(left, RECORDS_OF_ONE))
         if weight is None:
             left = max(0, left - RECORDS_OF_ONE)
         else:
             weights[keyspace] = weight
             left -= weight[0]
-    return [(base, fields, weights.get(fields[0])) for base, fields, _ in found]
+    rows = [(base, fields, weights.get(fields[0])) for base, fields, _ in found.rows]
+    return evolve(found, rows=rows)
 
 
 _POINTER_SIZE = len(layout.top_level(1)) + layout.POINTER_REST_SIZE
@@ -257,8 +276,15 @@ def _step_of(pairs: Iterable[tuple[str, bytes]]) -> tuple[list[tuple[str, bytes]
 
 def _alarmed(
     txn: Transaction, databases: Databases, after: DueAlarm | None, count_max: int
-) -> list[tuple[DueAlarm, ObjectRecord | None]]:
+) -> list[tuple[DueAlarm, ObjectRecord | Malformed | None]]:
     return [
-        (due, object_index.find(txn, databases, due.class_number, due.base))
+        (due, _find(txn, databases, due))
         for due in object_index.alarms(txn, databases, after, count_max)
     ]
+
+
+def _find(txn: Transaction, databases: Databases, due: DueAlarm) -> ObjectRecord | Malformed | None:
+    try:
+        return object_index.find(txn, databases, due.class_number, due.base)
+    except Malformed as error:
+        return error

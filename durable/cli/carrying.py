@@ -18,7 +18,7 @@ from durable._lmdb.create import sync_folder
 from durable.operate import Existing, Found
 
 from .plain_text import say
-from .printing import progress, size, utf8_stdout
+from .printing import progress, say_left_out, size, utf8_stdout
 
 LOOK_S = 0.2
 
@@ -48,11 +48,12 @@ def export(folder: str, cls: str | None, name_or_id: str | None, output: str, fo
                 on_damaged=_say_damaged,
             )
             file.flush()
-    left_out = f", {carried.damaged:,} damaged ones left out" if carried.damaged else ""
-    if output != "-" or carried.damaged:
-        what = f"{carried.objects:,} objects with {carried.values:,} values{left_out}"
-        say(what, err=True)
-    return 1 if carried.damaged else 0
+        status = say_left_out(store) or (1 if carried.damaged else 0)
+    if output != "-" or status:
+        what = f"{carried.objects:,} objects with {carried.values:,} values"
+        left_out = f"{carried.damaged_objects:,} objects, {carried.damaged:,} values"
+        say(f"{what}; left out as damaged: {left_out}" if status else what, err=True)
+    return status
 
 
 def _say_damaged(found: Found, key: str, why: str) -> None:

@@ -25,6 +25,7 @@ from .printing import (
     print_pairs,
     print_table,
     progress,
+    say_left_out,
     shown,
     size,
 )
@@ -38,12 +39,12 @@ VALUE_SHOWN_MAX = 2_000  # characters
 @click.option("--prefix", help="Only objects whose name begins with it.")
 @click.option("--fast", is_flag=True, help="Do not count keys and bytes.")
 @as_json
-def ls(folder: str, cls: str | None, prefix: str | None, fast: bool, is_json: bool) -> None:
+def ls(folder: str, cls: str | None, prefix: str | None, fast: bool, is_json: bool) -> int:
     """The classes of the store in FOLDER, or the objects of CLASS."""
     with operate.look(folder) as store:
         if cls is None and prefix is None:
             _list_classes(store, is_json)
-            return
+            return 0
         steps = listing(store, cls, prefix, weigh=not fast)
         if is_json:
             for step in steps:
@@ -54,6 +55,7 @@ def ls(folder: str, cls: str | None, prefix: str | None, fast: bool, is_json: bo
                 map(_rows, steps),
                 nothing="there are no such objects",
             )
+        return say_left_out(store)
 
 
 def _list_classes(store: Store, is_json: bool) -> None:
@@ -161,16 +163,17 @@ def _value(value: Any) -> str:
 @click.argument("folder")
 @click.argument("cls", metavar="[CLASS]", required=False)
 @as_json
-def alarms(folder: str, cls: str | None, is_json: bool) -> None:
+def alarms(folder: str, cls: str | None, is_json: bool) -> int:
     """The alarms that are to ring, the next one first."""
     with operate.look(folder) as store:
         steps = store._alarm_steps(cls)
         if is_json:
             for step in steps:
                 print_now("".join([json_line(described(found)) for found in step]))
-            return
-        columns = ("rings at", "class", "name", "id", "retries")
-        print_table(columns, map(_alarm_rows, steps), nothing="there are no alarms")
+        else:
+            columns = ("rings at", "class", "name", "id", "retries")
+            print_table(columns, map(_alarm_rows, steps), nothing="there are no alarms")
+        return say_left_out(store)
 
 
 def _alarm_rows(step: list[Found]) -> list[tuple[str, ...]]:

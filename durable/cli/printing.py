@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from durable.operate import Store
 from durable.operate.json_lines import json_line
 
 from .plain_text import printable, say
@@ -131,6 +132,14 @@ def in_steps(rows: Iterator[Sequence[str]]) -> Iterator[list[Sequence[str]]]:
 def _plain(row: Sequence[str], widths: Sequence[int]) -> str:
     cells = (cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True))
     return "  ".join(cells).rstrip() + "\n"
+
+
+def say_left_out(store: Store) -> int:
+    """Say which objects were passed over; returns the exit status."""
+    for each in store.damaged:
+        what = f"the object {each.id} of {each.cls.label}, whose record is damaged: {each.why}"
+        say(f"left out: {what}; run durable check", err=True)
+    return 1 if store.damaged else 0
 
 
 def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:

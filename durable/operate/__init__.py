@@ -27,6 +27,7 @@ from .exporting import Carried, export
 from .importing import Existing, ObjectExists, import_file
 from .json_values import NotInFormat, from_json, to_json
 from .looking import (
+    DamagedObject,
     Found,
     Store,
     StoredAlarm,
@@ -55,6 +56,7 @@ def check(store: str | os.PathLike[str] | Runtime, *, values: bool = True) -> li
 
 __all__ = [
     "Carried",
+    "DamagedObject",
     "Existing",
     "Found",
     "Measures",

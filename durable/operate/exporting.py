@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, TextIO
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from .json_lines import json_line
 from .json_values import to_json
@@ -25,6 +25,7 @@ class Carried:
     values: int
     skipped: int = 0
     damaged: int = 0  # values that were left out of the file
+    damaged_objects: int = 0  # objects that were, since their own records are damaged
 
 
 def export(
@@ -41,8 +42,9 @@ def export(
     `Store.one_moment` says.
 
     *on_object* is told after each object how many there are, and *on_damaged* of each value that is
-    left out since it is damaged: whose it is, its key, and why. Raises UnknownClass, UnknownObject,
-    MomentLost.
+    left out since it is damaged: whose it is, its key, and why. Objects whose record is damaged are
+    left out too, and are then in `Store.damaged`. Raises UnknownClass, UnknownObject, MomentLost;
+    StoreDamaged for one object whose record is.
     """
     found: Iterable[Found]
     with store.one_moment():
@@ -54,7 +56,11 @@ def export(
             found = store.objects(cls)
         if cls is not None:
             store.cls(cls)  # raises before anything is written
-        return _write(store, file, found, on_object, on_damaged)
+        carried = _write(store, file, found, on_object, on_damaged)
+        if name_or_id is not None:
+            return carried
+        among = store.classes() if cls is None else [store.cls(cls)]
+        return evolve(carried, damaged_objects=sum(each.cls in among for each in store.damaged))
 
 
 def _write(

@@ -24,7 +24,7 @@ from durable._engine.checksums import is_protected
 from durable._engine.codec import Codec, MsgpackCodec
 from durable._lmdb.backup import Measures, measure
 from durable._lmdb.environment import Environment
-from durable._lmdb.layout import Fields, object_of
+from durable._lmdb.layout import Fields, Malformed, object_of
 from durable._lmdb.snapshot import Damaged, Row, View, view_of
 from durable._model.clock import SystemClock
 from durable._model.errors import DurableError, StoreDamaged, UnknownClass
@@ -77,6 +77,15 @@ class Found:
 
 
 @frozen
+class DamagedObject:
+    """An object whose own record is damaged: it is not known where its keys are."""
+
+    cls: StoredClass
+    id: ObjectId
+    why: str
+
+
+@frozen
 class Unreadable:
     """In the place of a value that cannot be decoded: its bytes as they are stored, and why."""
 
@@ -116,12 +125,15 @@ class Store:
 
     Each step of a listing is of its own moment, and what is committed meanwhile may be seen by the
     next one: what is deleted while it is listed ends there.
+
+    An object whose record is damaged is passed over by a listing, and is then in `damaged`.
     """
 
     _environment: Environment
     _codec: Codec
     _is_ours: bool
     _view: View = field(init=False)
+    _damaged: dict[ObjectId, DamagedObject] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._view = view_of(self._environment)
@@ -129,6 +141,15 @@ class Store:
     @property
     def path(self) -> str:
         return self._environment.path
+
+    @property
+    def damaged(self) -> list[DamagedObject]:
+        """The objects that were passed over so far since their records are damaged."""
+        return list(self._damaged.values())
+
+    def _pass_over(self, cls: StoredClass, ids: IdFactory, base: bytes, why: str) -> None:
+        id = ids.from_base(base, None)
+        self._damaged[id] = DamagedObject(cls, id, why)
 
     @contextmanager
     def one_moment(self) -> Iterator[None]:
@@ -204,10 +225,12 @@ class Store:
 
     def _rows(self, cls: StoredClass, *, weigh: bool) -> Iterator[list[Row]]:
         """The objects of a class as the disk has them, step by step."""
-        after: bytes | None = None
-        while step := self._view.listed(cls.number, after, OBJECTS_PER_STEP, weigh=weigh):
-            after = step[-1][0]
-            yield step
+        step = self._view.listed(cls.number, None, OBJECTS_PER_STEP, weigh=weigh)
+        while step.last is not None:
+            for base, why in step.damaged:
+                self._pass_over(cls, IdFactory(cls.unique_key), base, why)
+            yield step.rows
+            step = self._view.listed(cls.number, step.last, OBJECTS_PER_STEP, weigh=weigh)
 
     def find(self, cls: str, name_or_id: str) -> Found:
         """The object of this name or, if it is 64 hex digits, this id. Raises UnknownClass,
@@ -306,13 +329,16 @@ class Store:
         after: DueAlarm | None = None
         while step := self._view.alarmed(after, OBJECTS_PER_STEP):
             after = step[-1][0]
-            yield [
-                found_of(*classes[due.class_number], due.base, record)
-                for due, record in step
-                if record is not None
-                and due.class_number in classes
-                and only in {None, due.class_number}
-            ]
+            found: list[Found] = []
+            for due, record in step:
+                if due.class_number not in classes or only not in {None, due.class_number}:
+                    continue
+                cls_and_ids = classes[due.class_number]
+                if isinstance(record, Malformed):
+                    self._pass_over(*cls_and_ids, due.base, str(record))
+                elif record is not None:
+                    found.append(found_of(*cls_and_ids, due.base, record))
+            yield found
 
     def measure(self) -> Measures:
         """The file: its size, free pages, map, readers, and how much is in it."""
