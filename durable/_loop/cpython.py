@@ -7,7 +7,6 @@ fallback: slower or less exact, and never wrong. The borrowers are found by `BOR
 | --- | --- | --- |
 | the mark of a finalized object (`_gates/burial.py`) | freeing buried code | it is kept |
 | a task's reference count (`_gates/executor.py`) | whether it is known | it serves one delivery |
-| the frames of a coroutine (`_loop/sleeping.py`) | an author's `sleep(0)` | it lets nobody in |
 | what a coroutine refers to (`_loop/sleeping.py`) | its timer | it runs out in the loop |
 """
 

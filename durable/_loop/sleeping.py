@@ -22,8 +22,6 @@ _ANYIO_ON_ASYNCIO = "anyio._backends._asyncio"
 
 def is_sleeping(coro: Any) -> bool:
     """Whether *coro* waits in a `sleep` of asyncio, Trio or anyio that was called as such."""
-    if not BORROWS:
-        return False
     trio_sleep = getattr(sys.modules.get("trio"), "sleep", None)  # None while it is imported, too
     sleeps = {anyio.sleep.__code__, getattr(trio_sleep, "__code__", None)}
     before = ""

@@ -77,7 +77,6 @@ async def refused(answer: Any) -> None:
         await answer
 
 
-@pytest.mark.borrows
 @pytest.mark.backends("asyncio", "trio")
 async def test_resets_leave_nothing_in_memory(
     runtime: durable.Runtime, clock: VirtualClock
@@ -102,7 +101,6 @@ async def test_resets_leave_nothing_in_memory(
     assert runtime.statistics().buried == 0
 
 
-@pytest.mark.borrows
 @pytest.mark.parametrize("method", ["outside", "in_tasks", "beside", "asleep", "items"])
 async def test_waiting_code_of_every_kind_ends(
     runtime: durable.Runtime, clock: VirtualClock, method: str

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import anyio
-import pytest
 
 import durable
+from durable._loop.cpython import BORROWS
 
 CALLS = 200
 
@@ -22,12 +22,14 @@ class Counter(durable.DurableObject):
         return int(value)
 
 
-@pytest.mark.borrows
 async def test_calls_in_line_share_batches_and_each_write_is_kept(
     runtime: durable.Runtime,
 ) -> None:
     """Two hundred turns in a run_queue are a few batches; the answers are those of two hundred
-    turns."""
+    turns.
+
+    More of them where tasks serve one delivery each, which come in line later.
+    """
     stub = runtime.namespace(Counter).get_by_name("hot")
     answers: list[int] = []
 
@@ -39,7 +41,7 @@ async def test_calls_in_line_share_batches_and_each_write_is_kept(
             tasks.start_soon(call)
 
     assert sorted(answers) == list(range(1, CALLS + 1))
-    assert runtime.statistics().commits.batches < CALLS / 10
+    assert runtime.statistics().commits.batches < CALLS / (10 if BORROWS else 2)
 
 
 async def test_a_handler_that_waits_for_its_own_write_hears_of_it(

@@ -535,7 +535,6 @@ async def test_waiting_on_the_outside_lets_others_in(
     assert LOG == ["wait", "visit", "waited"]
 
 
-@pytest.mark.borrows
 @pytest.mark.parametrize("sleep", ["sleep_briefly", "sleep_briefly_natively"])
 async def test_a_sleep_of_no_length_lets_others_in(runtime: durable.Runtime, sleep: str) -> None:
     """`sleep(0)` is a wait on the outside, if a short one; a free lock's checkpoint is none."""
