@@ -23,7 +23,7 @@ from durable._object.activation import Activation
 from durable._object.invocation import Invocation, itself
 from durable._object.services import Services
 
-from .streams import Channel, Stream, Streaming, end_with
+from .streams import Pipe, Stream, Streaming, end_with
 from .websocket import end_of
 
 REDIRECTS_MAX = 20
@@ -158,31 +158,31 @@ def detach_body(
     chunks = message._take_stream()
     if chunks is None or isinstance(chunks, Stream):
         return
-    channel = Channel(services.loop)
-    message._set_stream(Stream[bytes](channel))
+    pipe = Pipe(services.loop)
+    message._set_stream(Stream[bytes](pipe))
     context = copy_context()
     if activation is None:
         context.run(CURRENT.set, None)
-        services.loop.spawn(_pump(channel, aiter(chunks), services), "body", context)
+        services.loop.spawn(_pump(pipe, aiter(chunks), services), "body", context)
         return
 
     def run() -> Any:
-        return channel.pump(aiter(chunks), _unchanged, invocation)
+        return pipe.pump(aiter(chunks), _unchanged, invocation)
 
     invocation = Streaming(activation, run, context, "body", CURRENT.get())
-    invocation.channel = channel
+    invocation.pipe = pipe
     invocation.is_waited_for = False
-    end_with(channel, invocation)
+    end_with(pipe, invocation)
     activation.deliver(invocation)
 
 
-async def _pump(channel: Channel, chunks: Any, services: Services) -> None:
+async def _pump(pipe: Pipe, chunks: Any, services: Services) -> None:
     try:
-        await channel.pump(chunks, _unchanged, None)
+        await pipe.pump(chunks, _unchanged, None)
     except BaseException as error:  # it is for whoever reads the body
-        channel.ended(error)
+        pipe.ended(error)
     else:
-        channel.ended(None)
+        pipe.ended(None)
     finally:
         services.loop.ended(services.loop.own_task())
 

@@ -40,23 +40,23 @@ class _Item(PendingAnswer[T]):
 class Streaming(Invocation[None]):
     """The delivery of a generator: what is awaited of it are its items."""
 
-    __slots__ = ("channel",)
+    __slots__ = ("pipe",)
 
-    channel: Channel
+    pipe: Pipe
 
     def awaited(self) -> Iterator[tuple[Delivery[Any], PendingAnswer[Any]]]:
-        channel = self.channel
-        if not channel.asked and not channel.is_closed:
-            if channel.coming is None:
-                channel.coming = _Item(channel.loop)
-            yield self, channel.coming
-        for item in channel.asked:
+        pipe = self.pipe
+        if not pipe.asked and not pipe.is_closed:
+            if pipe.coming is None:
+                pipe.coming = _Item(pipe.loop)
+            yield self, pipe.coming
+        for item in pipe.asked:
             if item.asker is not None:
                 yield item.asker, item
 
 
 @define(eq=False)
-class Channel:
+class Pipe:
     """What a generator and its consumer share: the items asked for, and how it ended."""
 
     loop: Loop
@@ -199,17 +199,17 @@ class Stream(AsyncIterator[T], ByReference, Generic[T]):
     limit and go on, let a task wait for it: `asyncio.wait([task], timeout=15)`.
     """
 
-    __slots__ = ("_channel",)
+    __slots__ = ("_pipe",)
 
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
+    def __init__(self, pipe: Pipe) -> None:
+        self._pipe = pipe
 
     def __anext__(self) -> Answer[T]:
         self._check_here()
         return _Next(self)
 
     def _check_here(self) -> None:
-        if not self._channel.loop.is_here():
+        if not self._pipe.loop.is_here():
             raise WrongLoop(repr(self))
 
     def aclose(self) -> Answer[None]:
@@ -219,16 +219,16 @@ class Stream(AsyncIterator[T], ByReference, Generic[T]):
         Awaited, it waits until the generator has ended, and raises what that raises.
         """
         self._check_here()
-        return self._channel.close()
+        return self._pipe.close()
 
     def _leave(self) -> None:
         """Close it, from wherever."""
-        channel = self._channel
-        if not channel.is_closed:
-            if channel.loop.is_here():
-                channel.close()
+        pipe = self._pipe
+        if not pipe.is_closed:
+            if pipe.loop.is_here():
+                pipe.close()
             else:
-                channel.loop.call_soon_threadsafe(channel.close)
+                pipe.loop.call_soon_threadsafe(pipe.close)
 
     __del__ = _leave
 
@@ -236,7 +236,7 @@ class Stream(AsyncIterator[T], ByReference, Generic[T]):
 class _Next(Answer[T]):
     """The answer that brings one item.
 
-    It keeps its stream, and the channel does not keep it: a stream ends when nobody has it, and
+    It keeps its stream, and the pipe does not keep it: a stream ends when nobody has it, and
     who waits for an item has it.
     """
 
@@ -244,7 +244,7 @@ class _Next(Answer[T]):
 
     def __init__(self, stream: Stream[T]) -> None:
         self._stream = stream
-        self._item: PendingAnswer[T] = stream._channel.ask()
+        self._item: PendingAnswer[T] = stream._pipe.ask()
 
     @property
     def is_done(self) -> bool:
@@ -263,6 +263,6 @@ class _Next(Answer[T]):
             del self, item
 
 
-def end_with(channel: Channel, invocation: Invocation[Any]) -> None:
+def end_with(pipe: Pipe, invocation: Invocation[Any]) -> None:
     """Let the stream end as the delivery of its generator does."""
-    when_done(invocation, lambda: channel.ended(invocation.error))
+    when_done(invocation, lambda: pipe.ended(invocation.error))

@@ -19,7 +19,7 @@ from durable._border.bodies import FetchCall, OneTime, detach_body, export_respo
 from durable._border.by_reference import ByReference
 from durable._border.durable_object import HANDLERS, DurableObject, rpc_method
 from durable._border.rpc import copy_arguments, export_value, send
-from durable._border.streams import Channel, Stream, Streaming, end_with
+from durable._border.streams import Pipe, Stream, Streaming, end_with
 from durable._gates.delivery import CURRENT
 from durable._gates.futures import Answer
 from durable._model.errors import NoSuchMethod
@@ -198,20 +198,20 @@ class Stub(ByReference, Generic[T]):
     def _stream(self, name: str, /, *args: Any, **kwargs: Any) -> Stream[Any]:
         activation = self._reach()
         args, kwargs = copy_arguments(activation.services, args, kwargs)
-        channel = Channel(activation.services.loop)
+        pipe = Pipe(activation.services.loop)
 
         def run() -> Any:
             items = getattr(invocation.activation.instance, name)(*args, **kwargs)
-            return channel.pump(
+            return pipe.pump(
                 items, partial(export_value, cast("Activation", invocation.activation)), invocation
             )
 
         invocation = Streaming(activation, run, copy_context(), name, CURRENT.get())
-        invocation.channel = channel
+        invocation.pipe = pipe
         invocation.is_waited_for = False
-        end_with(channel, invocation)
+        end_with(pipe, invocation)
         send(invocation)
-        return Stream(channel)
+        return Stream(pipe)
 
     def _reach(self) -> Activation:
         """The activation to call: the one reached before, unless it was evicted."""
