@@ -15,9 +15,11 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from yarl import URL
 
-from durable._border.bodies import FetchCall, OneTime, detach_body, export_response
+from durable._border.bodies import detach_body, export_response
 from durable._border.by_reference import ByReference
 from durable._border.durable_object import HANDLERS, DurableObject, rpc_method
+from durable._border.fetch_call import FetchCall
+from durable._border.redirects import is_sent
 from durable._border.rpc import copy_arguments, export_value, send
 from durable._border.streams import Pipe, Stream, Streaming, end_with
 from durable._gates.delivery import CURRENT
@@ -139,30 +141,21 @@ class Stub(ByReference, Generic[T]):
         """
         activation = self._reach()
         sent = Request(request, method=method, headers=headers, body=body, redirect=redirect)
-        return self._send(activation, sent)
+        return self._send(activation, sent, 0)
 
-    def _send(self, activation: Activation, request: Request) -> FetchCall:
+    def _send(self, activation: Activation, request: Request, hops: int) -> FetchCall:
         detach_body(request, activation.services, sending_activation())
         invocation = FetchCall(
             activation, itself, copy_context(), "fetch", CURRENT.get(), export_response
         )
-        invocation.stub = self
-        invocation.request = request
-        content = request._content
-        invocation.content = (
-            content if content is None or type(content) is bytes else OneTime.STREAM
-        )
-        invocation.redirect = request.redirect
-        request.redirect = "manual"
+        is_sent(invocation, request, self, hops)
         invocation.size = request._size
         send(invocation)
         return invocation
 
     def _send_on(self, request: Request, hops: int) -> FetchCall:
         """Follow a redirect."""
-        invocation = self._send(self._reach(), request)
-        invocation.hops = hops
-        return invocation
+        return self._send(self._reach(), request, hops)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         cls = self._entry.cls
