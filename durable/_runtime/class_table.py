@@ -11,10 +11,9 @@ from typing import Generic, TypeVar
 
 from attrs import define, field
 
+from durable._border.channel import Channel, check_open
 from durable._border.durable_object import DurableObject
 from durable._engine.catalog import ClassRecord
-from durable._gates.delivery import CURRENT
-from durable._model.errors import RuntimeClosed, WrongLoop
 from durable._model.ids import IdFactory, ObjectId
 from durable._object.activation import Activation
 
@@ -35,6 +34,11 @@ class ClassEntry(Generic[T]):
     def __attrs_post_init__(self) -> None:
         self.ids = IdFactory(self.record.unique_key)
 
+    def channel_of(self, object_id: ObjectId) -> Channel:
+        """A channel to one of its objects."""
+        self.check_open()
+        return self.directory.channel_of(object_id, self.cls, self.record.number)
+
     def activation_of(self, object_id: ObjectId) -> Activation:
         """The activation of one of its objects."""
         return self.directory.activation_of(object_id, self.cls, self.record.number)
@@ -45,11 +49,7 @@ class ClassEntry(Generic[T]):
 
     def check_open(self) -> None:
         """Raise if calls cannot be made now, or from here."""
-        services = self.directory.services
-        if not services.loop.is_here():
-            raise WrongLoop(f"<Namespace of {self.cls.__name__}>")
-        if not services.is_open and CURRENT.get() is None:
-            raise RuntimeClosed
+        check_open(self.directory.services, self.cls)
 
 
 @define(eq=False)

@@ -13,6 +13,7 @@ from functools import partial
 
 from attrs import define, field
 
+from durable._border.channel import Channel, LocalChannel
 from durable._border.durable_object import DurableObject
 from durable._engine.batch import ObjectHandle
 from durable._gates.ending import Ending
@@ -57,6 +58,12 @@ class Directory:
     def __attrs_post_init__(self) -> None:
         self.services.on_gone.append(self._forget)
         self.services.activation_of = self.activation_of
+
+    def channel_of(
+        self, object_id: ObjectId, cls: type[DurableObject], class_number: int
+    ) -> Channel:
+        """A channel to *object_id*, wherever it is: all are in this process."""
+        return LocalChannel(self.activation_of(object_id, cls, class_number))
 
     def activation_of(
         self, object_id: ObjectId, cls: type[DurableObject], class_number: int

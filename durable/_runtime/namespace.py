@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextvars import copy_context
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 from attrs import frozen
 
 from durable._border.durable_object import DurableObject
-from durable._border.rpc import send
 from durable._engine.catalog import ClassRecord
-from durable._gates.delivery import CURRENT
-from durable._gates.futures import Answer, when_done
+from durable._gates.futures import Answer
 from durable._model.ids import ObjectId
-from durable._object.activation import Activation
-from durable._object.invocation import Invocation
 
 from .class_table import ClassEntry
 from .stub import Stub
@@ -99,24 +94,7 @@ class Namespace(Generic[T]):
         memory, its constructor and all, and gone from memory afterwards if nothing else keeps it
         there. The answer comes when the deletion is on disk. Raises what a call can raise.
         """
-        activation = self.get(id)._reach()
-
-        def delete_all() -> Answer[None]:
-            emptied: Activation = cast("Activation", invocation.activation)
-            return emptied.storage.storage.delete_all()
-
-        def leave() -> None:
-            emptied: Activation = cast("Activation", invocation.activation)
-            if invocation.error is None and emptied.is_idle and not emptied.phase.is_over:
-                emptied.evict()
-
-        invocation = Invocation[None](
-            activation, delete_all, copy_context(), "delete", CURRENT.get()
-        )
-        # When the invocation is no longer open, for which the activation is told later than we are.
-        when_done(invocation, lambda: activation.services.loop.call_soon(leave))
-        send(invocation)
-        return invocation
+        return self._entry.channel_of(self.get(id).id).delete_all()
 
     async def objects(self, prefix: str | None = None) -> AsyncIterator[StoredObject]:
         """The objects that have a stored key or an alarm, in the order of their ids; with *prefix*,

@@ -9,27 +9,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
-from contextvars import copy_context
 from functools import partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from yarl import URL
 
-from durable._border.bodies import detach_body, export_response
 from durable._border.by_reference import ByReference
+from durable._border.channel import Channel
 from durable._border.durable_object import HANDLERS, DurableObject, rpc_method
-from durable._border.fetch_call import FetchCall
-from durable._border.redirects import is_sent
-from durable._border.rpc import copy_arguments, export_value, send
-from durable._border.streams import Pipe, Stream, Streaming, end_with
-from durable._gates.delivery import CURRENT
+from durable._border.streams import Stream
 from durable._gates.futures import Answer
 from durable._model.errors import NoSuchMethod
 from durable._model.ids import ObjectId
 from durable._model.messages import Redirect, Request, Response
-from durable._object.activation import Activation, sending_activation
-from durable._object.invocation import MethodCall, itself
-from durable._object.live import Phase
 
 from .class_table import ClassEntry
 
@@ -49,13 +41,13 @@ class Stub(ByReference, Generic[T]):
     is no public method raises NoSuchMethod at once.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_entry", "_activation", "id")
+    __slots__ = ("__dict__", "__weakref__", "_entry", "_channel", "id")
 
     id: ObjectId
 
     def __init__(self, entry: ClassEntry[T], object_id: ObjectId) -> None:
         self._entry = entry
-        self._activation: Activation | None = None
+        self._channel: Channel | None = None
         self.id = object_id
 
     @property
@@ -139,23 +131,13 @@ class Stub(ByReference, Generic[T]):
         Raises TypeError or ValueError, at the call, for what no request can be, and for one whose
         body was read.
         """
-        activation = self._reach()
+        self._entry.check_open()  # before the body of a request counts as read
         sent = Request(request, method=method, headers=headers, body=body, redirect=redirect)
-        return self._send(activation, sent, 0)
+        return self._reach().fetch(sent, self, 0)
 
-    def _send(self, activation: Activation, request: Request, hops: int) -> FetchCall:
-        detach_body(request, activation.services, sending_activation())
-        invocation = FetchCall(
-            activation, itself, copy_context(), "fetch", CURRENT.get(), export_response
-        )
-        is_sent(invocation, request, self, hops)
-        invocation.size = request._size
-        send(invocation)
-        return invocation
-
-    def _send_on(self, request: Request, hops: int) -> FetchCall:
+    def _send_on(self, request: Request, hops: int) -> Answer[Response]:
         """Follow a redirect."""
-        return self._send(self._reach(), request, hops)
+        return self._reach().fetch(request, self, hops)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         cls = self._entry.cls
@@ -169,50 +151,20 @@ class Stub(ByReference, Generic[T]):
         return method
 
     def _call(self, name: str, /, *args: Any, **kwargs: Any) -> Answer[Any]:
-        activation = self._activation
-        if (
-            activation is None
-            or activation.phase is Phase.EVICTED
-            or not activation.services.is_open
-            or not activation.services.loop.is_here()
-        ):
-            activation = self._reach()
-        if args or kwargs:
-            args, kwargs = copy_arguments(activation.services, args, kwargs)
-        # Not MethodCall[Any](...): typing would be a tenth of the call.
-        invocation: MethodCall[Any] = MethodCall(
-            activation, itself, copy_context(), name, CURRENT.get(), export_value
-        )
-        if args or kwargs:
-            invocation.payload = (args, kwargs)
-        send(invocation)
-        return invocation
+        channel = self._channel
+        if channel is None or channel.is_gone:
+            channel = self._reach()
+        return channel.call(name, args, kwargs)
 
     def _stream(self, name: str, /, *args: Any, **kwargs: Any) -> Stream[Any]:
-        activation = self._reach()
-        args, kwargs = copy_arguments(activation.services, args, kwargs)
-        pipe = Pipe(activation.services.loop)
+        return self._reach().stream(name, args, kwargs)
 
-        def run() -> Any:
-            items = getattr(invocation.activation.instance, name)(*args, **kwargs)
-            return pipe.pump(
-                items, partial(export_value, cast("Activation", invocation.activation)), invocation
-            )
-
-        invocation = Streaming(activation, run, copy_context(), name, CURRENT.get())
-        invocation.pipe = pipe
-        invocation.is_waited_for = False
-        end_with(pipe, invocation)
-        send(invocation)
-        return Stream(pipe)
-
-    def _reach(self) -> Activation:
-        """The activation to call: the one reached before, unless it was evicted."""
-        self._entry.check_open()
-        activation = self._activation
-        if activation is None or activation.phase is Phase.EVICTED:
-            activation = self._activation = self._entry.activation_of(self.id)
-        return activation
+    def _reach(self) -> Channel:
+        """The channel to call by: the one used before, unless its object was evicted."""
+        channel = self._channel
+        if channel is None or channel.is_gone:
+            channel = self._channel = self._entry.channel_of(self.id)
+        return channel
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Stub) and self.id == other.id

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar, overload
 
 import anyio
 
+from durable._border.channel import LocalChannel
 from durable._border.ctx import State
 from durable._border.durable_object import DurableObject
 from durable._border.sockets import sockets_of
@@ -35,7 +36,7 @@ async def run_in_object(stub: Stub[T], fn: Callable[[T, State], R | Awaitable[R]
     The result is handed over as it is, not copied.
     """
     _check_stub(stub, "run_in_object")
-    activation = stub._reach()
+    activation = _reach(stub)
 
     def body() -> Any:
         assert activation.instance is not None
@@ -99,7 +100,7 @@ async def run_alarm(stub: Stub[Any]) -> bool:
     handler's, which is retried as it would be.
     """
     _check_stub(stub, "run_alarm")
-    return await stub._entry.directory.services.ring_now(stub._reach())
+    return await stub._entry.directory.services.ring_now(_reach(stub))
 
 
 async def reset(runtime: Runtime) -> None:
@@ -127,6 +128,14 @@ def is_live(stub: Stub[Any]) -> bool:
     """Whether the object is in memory."""
     _check_stub(stub, "is_live")
     return stub._entry.directory.live(stub.id) is not None
+
+
+def _reach(stub: Stub[Any]) -> Activation:
+    """The activation that a call by *stub* would reach; made if there is none."""
+    stub._entry.check_open()
+    channel = stub._reach()
+    assert isinstance(channel, LocalChannel)
+    return channel.activation
 
 
 def _live(stub: Stub[Any]) -> Activation:

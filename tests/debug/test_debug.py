@@ -221,7 +221,7 @@ async def test_without_it_nothing_is_watched(tmp_path: Path) -> None:
             warnings.simplefilter("error")
             await stub.sell()
 
-    assert type(stub._activation).__name__ == "Activation"
+    assert type(stub._channel.activation).__name__ == "Activation"
 
 
 async def test_debug_mode_and_an_observer_go_together(tmp_path: Path) -> None:
