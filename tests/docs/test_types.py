@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from .pages import ROOT, blocks, is_there, page_paths
 
 CONFIG = """
@@ -47,3 +49,43 @@ def test_the_python_of_the_pages_is_well_typed(tmp_path: Path) -> None:
     )
 
     assert done.returncode == 0, done.stdout.replace(str(tmp_path), "")
+
+
+@pytest.fixture
+def first_example(tmp_path: Path) -> Path:
+    """The program that a reader of the README copies first, in a project without settings."""
+    path = tmp_path / "first.py"
+    first = next(each for each in blocks(ROOT / "README.md") if each.language == "python")
+    path.write_text(first.text, encoding="utf-8")
+    return path
+
+
+def check(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_the_first_example_passes_mypy_strict_without_a_plugin(first_example: Path) -> None:
+    """So does what is copied from it."""
+    (first_example.parent / "mypy.ini").write_text("[mypy]\n", encoding="utf-8")
+    done = check("mypy", "--strict", first_example.name, folder=first_example.parent)
+
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_first_example_passes_pyright_strict(first_example: Path) -> None:
+    """So it does in editors."""
+    folder = first_example.parent
+    if "pyright" not in check("pyright", "--version", folder=folder).stdout:
+        pytest.skip("pyright found no node")
+    settings = '{"typeCheckingMode": "strict", "include": ["first.py"]}'
+    (folder / "pyrightconfig.json").write_text(settings, encoding="utf-8")
+    done = check("pyright", "--pythonpath", sys.executable, folder=folder)
+
+    assert done.returncode == 0, done.stdout
