@@ -46,7 +46,7 @@ class Room(durable.DurableObject):
     async def locked(self) -> None:
         await self.ctx.block_concurrency_while(DOORS["door"].wait)
 
-    async def call(self, payload: str = "") -> None:
+    async def take(self, payload: str = "") -> None:
         """A call that waits in line while the object is locked."""
 
     def say(self, message: str | bytes) -> None:
@@ -95,7 +95,7 @@ async def test_a_full_queue_of_calls_loses_nothing_that_sockets_say(
 
     async def call() -> None:
         try:
-            await stub.call(payload)
+            await stub.take(payload)
         except durable.ObjectOverloaded as error:
             refused.append(error)
 
@@ -148,7 +148,7 @@ async def test_messages_that_wait_at_a_socket_do_not_fill_the_queue_of_callers(
             await clock.settle()
             ws.send("x" * 2_000)
             await clock.settle()
-            tasks.start_soon(stub.call, "y" * 900)
+            tasks.start_soon(stub.take, "y" * 900)
             await clock.settle()
             DOORS["door"].set()
 

@@ -49,7 +49,7 @@ class Slow(durable.DurableObject):
         LOG.append("fetch")
         return durable.Response(str(self.ready))
 
-    def call(self, name: str = "call") -> bool:
+    def call_me(self, name: str = "call") -> bool:
         LOG.append(name)
         return self.ready
 
@@ -66,7 +66,7 @@ async def test_events_wait_for_the_constructor_and_its_sections(
     """All sections of the constructor end, in order, before the first event of any kind."""
     stub = runtime.namespace(Slow).get_by_name("a")
     GATES["open"] = anyio.Event()
-    calls = [start(stub.call()), start(stub.fetch("https://a/"))]
+    calls = [start(stub.call_me()), start(stub.fetch("https://a/"))]
     await store.settle()
 
     assert LOG == ["constructor", "constructed", "preparing"]

@@ -361,7 +361,7 @@ class Visitor(durable.DurableObject):
         await self.ctx.storage.get("key")
         return self.ticks - before
 
-    async def call(self, other: durable.Stub[Visitor]) -> None:
+    async def visit_other(self, other: durable.Stub[Visitor]) -> None:
         LOG.append("call")
         await other.visit("other")
         LOG.append("called")
@@ -568,7 +568,7 @@ async def test_waiting_for_another_object_lets_others_in(
     a, b = visitors.get_by_name("a"), visitors.get_by_name("b")
     DOORS["door"] = anyio.Event()
     start(b.wait())
-    calling = start(a.call(b))
+    calling = start(a.visit_other(b))
     await a.visit()
     await calling.result()
     DOORS["door"].set()
@@ -579,7 +579,7 @@ async def test_waiting_for_another_object_lets_others_in(
 async def test_an_object_may_call_itself(runtime: durable.Runtime) -> None:
     """Through its own stub: it waits on the outside meanwhile, so the call is let in."""
     stub = runtime.namespace(Visitor).get_by_name("a")
-    await stub.call(stub)
+    await stub.visit_other(stub)
 
     assert LOG == ["call", "other", "called"]
 

@@ -38,7 +38,7 @@ class Node(durable.DurableObject):
     async def stream(self) -> AsyncIterator[str]:
         yield "item"
 
-    async def call(self, way: str, name: str) -> Any:
+    async def call_by(self, way: str, name: str) -> Any:
         """Wait for the visit of an object in some way."""
         peer = self.peer(name)
         if way == "fetch":
@@ -78,7 +78,7 @@ class Node(durable.DurableObject):
         async def section(*_: object) -> Any:
             await DOORS["door"].wait()
             try:
-                return await self.call(way, name)
+                return await self.call_by(way, name)
             except* durable.Deadlock as errors:
                 deadlock: BaseException = errors
                 while isinstance(deadlock, BaseExceptionGroup):
@@ -91,7 +91,7 @@ class Node(durable.DurableObject):
         return await self.ctx.block_concurrency_while(section)
 
     async def hand_on(self, way: str, name: str) -> Any:
-        return await self.call(way, name)
+        return await self.call_by(way, name)
 
     async def call_back(self, function: Callable[[], Awaitable[str]], is_later: bool) -> str:
         answer = function()

@@ -130,7 +130,7 @@ class Fragile(durable.DurableObject):
         finally:
             LOG.append("finally")
 
-    async def call(self, other: durable.Stub[Fragile]) -> int:
+    async def call_other(self, other: durable.Stub[Fragile]) -> int:
         return await other.count()
 
     async def call_and_abort(self, other: durable.Stub[Fragile]) -> None:
