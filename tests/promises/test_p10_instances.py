@@ -87,7 +87,7 @@ VALUES: list[Any] = [
     Tag("t", Level.LOW),
     Model(id=1, lines=[Line("pear", Point(1, 2))], heading="h"),
     Order(model=Model(id=1)),
-    {Status.OPEN: {Key("a"): [Point(1)]}, "x": {Key("a"), Key("b")}},
+    {Status.OPEN: {Key("a"): [Point(1)]}, "x": {Key("a")}},
     [{1: (Point(1), {Level.LOW})}],
 ]
 
@@ -120,7 +120,7 @@ def same(found: Any, value: Any) -> bool:
     return type(found) is type(value) and bool(found == value) and repr(found) == repr(value)
 
 
-@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 async def test_an_instance_of_a_declared_class_comes_back_as_itself(
     shop: durable.Stub[Shop], value: Any
 ) -> None:
