@@ -68,7 +68,7 @@ def core(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0])
 def cpython_off(session: nox.Session) -> None:
-    """Gates, objects, loops and promises without what is borrowed from CPython beyond what Python promises."""
+    """The same tests without what is borrowed from CPython beyond what Python promises."""
     install(session, "dev")
     session.env["DURABLE_CPYTHON"] = "0"
     run_tests(session, *CORE)
