@@ -16,6 +16,7 @@ from typing import Any
 from durable._engine.codec import MsgpackCodec
 from durable._gates.delivery import CURRENT
 from durable._gates.futures import Answer, PendingAnswer
+from durable._gates.saying import say
 from durable._model.errors import RuntimeClosed, WrongLoop
 from durable._model.ids import ObjectId
 from durable._model.messages import Request, Response
@@ -23,7 +24,6 @@ from durable._model.values import ATOMS, copy_value
 from durable._object.activation import Activation, sending_activation
 from durable._object.deadlocks import section_awaits
 from durable._object.invocation import Invocation
-from durable._object.live import Phase
 from durable._object.services import Services
 
 from .bodies import detach_body
@@ -73,7 +73,8 @@ class RemoteFunction(ByReference):
 
 
 def send(invocation: Invocation[Any]) -> None:
-    """Deliver *invocation*; one sent by an object leaves when that object's writes are on disk."""
+    """Deliver *invocation*; one of an object when the turn ends or waits for others, and what was
+    written before is on disk."""
     sender, activation = invocation.caller, invocation.activation
     if sender is None:
         if activation.services.is_open:
@@ -84,23 +85,7 @@ def send(invocation: Invocation[Any]) -> None:
     activation.counters.subrequests += 1
     if sender.is_section:
         section_awaits(sender, invocation)
-    output = sender.gate.output
-    if output.is_open():
-        activation.deliver(invocation)
-    else:
-        sender.gate.check()
-        output.when_durable(output.seqno(), partial(_deliver_late, invocation))
-
-
-def _deliver_late(invocation: Invocation[Any]) -> None:
-    activation = invocation.activation
-    if activation.phase is Phase.EVICTED:
-        # While it was idle, as far as it knew. Eviction is not to be seen.
-        activation = activation.services.activation_of(
-            activation.id, activation.cls, activation.handle.class_number
-        )
-        invocation.move(activation)
-    activation.deliver(invocation)
+    say(sender, invocation.leave, invocation)
 
 
 def copy_arguments(
@@ -149,15 +134,15 @@ def call_outside(services: Services, body: Callable[[], Any], label: str) -> Ans
         finally:
             services.loop.ended(services.loop.own_task())
 
+    context = copy_context()
+    context.run(CURRENT.set, None)
+
     def start() -> None:
-        context = copy_context()
-        context.run(CURRENT.set, None)
         services.loop.spawn(run(), label, context)
 
     sender = CURRENT.get()
     if sender is None:
         start()
     else:
-        sender.gate.check()
-        sender.gate.output.when_durable(sender.gate.output.seqno(), start)
+        say(sender, start, answer)
     return answer

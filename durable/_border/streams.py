@@ -17,6 +17,7 @@ from attrs import define, field
 
 from durable._gates.delivery import CURRENT, Delivery
 from durable._gates.futures import Answer, PendingAnswer, ReadyAnswer, when_done
+from durable._gates.saying import let_go, say
 from durable._loop.loop import Loop, Task
 from durable._model.errors import WrongLoop
 from durable._object.deadlocks import section_awaits
@@ -142,6 +143,8 @@ class Pipe:
                 while not self.is_closed:
                     if not self.asked:
                         self._idle = PendingAnswer(self.loop)
+                        if invocation is not None:
+                            let_go(invocation)
                         await self._idle
                         continue
                     self._maker = self.loop.own_task()
@@ -175,8 +178,7 @@ class Pipe:
                 self._leaving.discard(asked)
                 asked.resolve(item)
 
-            output = invocation.gate.output
-            output.when_durable(output.seqno(), heard)
+            say(invocation, heard)
 
 
 def _raised_anew(end: BaseException) -> BaseException:
@@ -252,6 +254,8 @@ class _Next(Answer[T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         item = self._item
+        if not item.is_done:
+            let_go(CURRENT.get())  # the call that makes the items, among others
         try:
             return (yield from item.__await__())
         except BaseException:

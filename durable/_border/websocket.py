@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from functools import partial
 from threading import get_ident
 from typing import Any
 
@@ -19,13 +18,14 @@ from attrs import define
 from durable._engine.codec import Codec, MsgpackCodec
 from durable._gates.delivery import CURRENT
 from durable._gates.input_gate import InputGate
+from durable._gates.saying import say
 from durable._loop.loop import which_backend
 from durable._loop.open_loop import make_loop
 from durable._model.errors import WrongLoop
 from durable._model.frames import Close, Frame
 from durable._model.limits import Limits
 from durable._model.websocket import WebSocket
-from durable._object.activation import Activation, sending_activation
+from durable._object.activation import sending_activation
 
 from .by_reference import ByReference
 from .role import Role
@@ -41,10 +41,19 @@ _ATTACHMENT_SIZE_MAX = Limits().attachment_size_max
 class _Held:
     """A frame on its way out; *gate* is that of the object that has sent it."""
 
+    ws: ObjectSocket
     frame: Frame
     size: int
     gate: InputGate[Any] | None
     may_leave: bool = False
+
+    def leave(self) -> None:
+        self.may_leave = True
+        self.ws._flush()
+
+    def fail(self, _: Exception) -> None:
+        """Its object was reset: those behind it need not wait for it."""
+        self.ws._flush()
 
 
 class ObjectSocket(End, ByReference):
@@ -119,17 +128,14 @@ class ObjectSocket(End, ByReference):
 
     def _say(self, frame: Frame, size: int) -> None:
         sender = CURRENT.get()
-        activation = sending_activation()
-        if activation is not None and activation.storage.constructing:
-            held = self._hold(frame, size, activation.gate)
-            activation.services.loop.call_soon(partial(self._say_if_built, held, activation))
-        elif sender is None or sender.gate.output.is_open():
+        if sender is None:
             self.say_ungated(frame, size)
         elif sender.gate.broken is not None:
             if not isinstance(frame, Close):  # which the library says too
                 sender.gate.check()
         else:
-            self._say_when_durable(self._hold(frame, size, sender.gate), sender.gate)
+            held = self._hold(frame, size, sender.gate)
+            say(sender, held.leave, held)
 
     def _say_reply(self, frame: Close) -> None:
         gate = self._gate
@@ -138,17 +144,8 @@ class ObjectSocket(End, ByReference):
         elif gate.output.is_open():
             self.say_ungated(frame, 0)
         else:
-            self._say_when_durable(self._hold(frame, 0, gate), gate)
-
-    def _say_when_durable(self, held: _Held, gate: InputGate[Any]) -> None:
-        gate.output.when_durable(gate.output.seqno(), partial(self._let_go, held))
-
-    def _say_if_built(self, held: _Held, activation: Activation) -> None:
-        """The constructor, which does not suspend, has ended; if it failed it has said nothing."""
-        if activation.gate.broken is None:
-            self._say_when_durable(held, activation.gate)
-        else:
-            self._flush()
+            held = self._hold(frame, 0, gate)
+            gate.output.when_durable(gate.output.seqno(), held.leave, held)
 
     def say_ungated(self, frame: Frame, size: int) -> None:
         """Send *frame* after those that are held, and wait for nothing else."""
@@ -161,13 +158,9 @@ class ObjectSocket(End, ByReference):
     def _hold(self, frame: Frame, size: int, gate: InputGate[Any] | None) -> _Held:
         if self._held is None:
             self._held = deque()
-        held = _Held(frame, size, gate)
+        held = _Held(self, frame, size, gate)
         self._held.append(held)
         return held
-
-    def _let_go(self, held: _Held) -> None:
-        held.may_leave = True
-        self._flush()
 
     def _flush(self) -> None:
         """Let out what may leave and has nothing before it."""

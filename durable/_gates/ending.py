@@ -20,11 +20,15 @@ from attrs import define, field
 
 from durable._loop.loop import Loop, Waiting
 
+from .futures import Answer, PendingAnswer
+
 # How long code of a broken object may clean up, on the loop's own clock. Those that have not ended
 # after half of it are told again.
 CLEAN_UP_S_MAX = 1.0
 # Rounds of the loop in which what a task leaves behind as it ends may start to clean up.
 LAST_ROUNDS = 2
+# Calls of the code of a broken object that raise; the answers of further ones do.
+REFUSALS_AT_ONCE_MAX = 100
 
 
 class Stopped(asyncio.CancelledError):
@@ -92,6 +96,16 @@ class Ending:
             self._advance()
         else:
             self._look(LAST_ROUNDS)
+
+    def refuse(self, stopped: Stopped) -> Answer[Any]:
+        """Raise *stopped*, or answer with it in the next round: code that catches it again and
+        again, and never waits, would keep the loop for itself."""
+        self.refusals += 1
+        if self.refusals <= REFUSALS_AT_ONCE_MAX:
+            raise stopped
+        answer: PendingAnswer[Any] = PendingAnswer(self.loop)
+        self.loop.call_soon(partial(answer.fail, stopped))
+        return answer
 
     def _look(self, rounds: int) -> None:
         if self.running or self.is_over:

@@ -186,7 +186,8 @@ def when_done(answer: PendingAnswer[T], callback: Callable[[], None]) -> None:
     if answer._is_done:
         callback()
     else:
-        answer._add(_Callback(callback))
+        # Not the subclass's: to be told is not to await.
+        PendingAnswer._add(answer, _Callback(callback))
 
 
 async def wait_done(answer: PendingAnswer[Any]) -> None:

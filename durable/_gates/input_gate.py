@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
 from threading import get_ident
 from typing import Any, Generic
 
@@ -30,7 +29,7 @@ from durable._model.errors import DurableError, WrongLoop
 
 from .ending import Ending, Stopped
 from .entrant import CURRENT_ENTRANT, E, Inside, Waiter, bequeath, new_one, next_section
-from .futures import Answer, PendingAnswer
+from .futures import Answer
 from .output_gate import OutputGate
 
 # How many rounds of the loop a delivery with tasks of its own must be still before it counts as
@@ -39,8 +38,6 @@ QUIET_ROUNDS = 8
 # A delivery whose tasks wake each other, or are woken from outside, more often than that is never
 # still for so long. When it has been still for so many rounds in all, others get their chance too.
 QUIET_ROUNDS_IN_ALL = 20_000
-# Calls of the code of a broken object that raise; the answers of further ones do.
-REFUSALS_AT_ONCE_MAX = 100
 
 
 @define(eq=False, slots=True)
@@ -102,15 +99,9 @@ class InputGate(Generic[E]):
         return Stopped(self.ending.reason)
 
     def refuse(self, stopped: Stopped) -> Answer[Any]:
-        """Raise *stopped*, or answer with it in the next round: code that catches it again and
-        again, and never waits, would keep the loop for itself."""
+        """Raise *stopped*, or return an answer that does: see `Ending.refuse`."""
         assert self.ending is not None
-        self.ending.refusals += 1
-        if self.ending.refusals <= REFUSALS_AT_ONCE_MAX:
-            raise stopped
-        answer: PendingAnswer[Any] = PendingAnswer(self.loop)
-        self.loop.call_soon(partial(answer.fail, stopped))
-        return answer
+        return self.ending.refuse(stopped)
 
     def enter_nowait(self, delivery: E) -> bool:
         """Let *delivery* in if it is in already, or if nobody is and nobody came before it."""
@@ -135,7 +126,7 @@ class InputGate(Generic[E]):
         if self.holder is None:
             self._start(self._hand_over())
         else:
-            self._watch()
+            self.watch()
         return waiter
 
     def resume_nowait(self, delivery: E, from_inside: bool) -> bool:
@@ -166,7 +157,7 @@ class InputGate(Generic[E]):
         if self.holder is None:
             self._start(self._hand_over())
         else:
-            self._watch()
+            self.watch()
         return waiter
 
     def forget(self, delivery: E) -> None:
@@ -246,7 +237,7 @@ class InputGate(Generic[E]):
         if delivery.tasks == 1 and not delivery.fanned_out and not is_bare:
             self._holder_is_outside(delivery)
         else:
-            self._watch()
+            self.watch()
 
     def child_started(self, delivery: E) -> None:
         """A task that *delivery* started takes its first step, or is about to."""
@@ -261,7 +252,7 @@ class InputGate(Generic[E]):
             if not delivery.tasks and delivery.has_left and not self._holds:
                 self._start(self._end_turn())
             else:
-                self._watch()
+                self.watch()
 
     def leave(self, delivery: E, awaiting: E | None = None) -> E | None:
         """The handler of *delivery* has ended: what it wrote is sealed, the next one is let in.
@@ -274,8 +265,8 @@ class InputGate(Generic[E]):
             return None
         if delivery.is_section:
             return self._end_section(delivery, awaiting)
-        if self.output.has_unsealed and not self._sections:
-            self.seal()
+        if not self._sections:
+            self._finish_turn()
         if self._holds and self.holder is delivery:
             return None  # a read that nobody waits for; `release` will see that we have left
         return self._end_turn() if self.holder is delivery else None
@@ -301,26 +292,34 @@ class InputGate(Generic[E]):
         else:
             # Its task may be about to step or long suspended elsewhere: whether it stirs will tell.
             holder.fanned_out = True
-            self._watch()
+            self.watch()
 
     def _holder_is_outside(self, holder: E) -> None:
         """The holder waits on the outside: its turn is over."""
         if not holder.is_section:
             self._start(self._end_turn())
             return
-        # A section keeps the gate, but what it wrote may be what it waits for.
-        if self.output.has_unsealed:
-            self.seal()
+        # A section keeps the gate, but what it wrote and said may be what it waits for.
+        self._finish_turn()
         if self._next_section() is not None or self._is_first_one_next:
             self._start(self._hand_over())
         elif self._has_own_in_line:
             self._give_back(holder)
 
     def _end_turn(self) -> E | None:
-        if self.output.has_unsealed:
+        output = self.output  # `_finish_turn`, written out: each call passes here
+        if output.has_unsealed:
             self.seal()
+        if output.unsaid is not None:
+            output.let_go()
         self.holder = None
         return self._hand_over()
+
+    def _finish_turn(self) -> None:
+        # While the gate has its holder yet: what hears it may call this object at once.
+        if self.output.has_unsealed:
+            self.seal()
+        self.output.let_go()
 
     def _hand_over(self) -> E | None:
         """Give the gate to whoever is next; returns a delivery that needs a task."""
@@ -388,7 +387,7 @@ class InputGate(Generic[E]):
         self._waiting = others or None
         # Should nothing of it stir after all, being still for some rounds will tell.
         delivery.fanned_out = True
-        self._watch()
+        self.watch()
 
     # Critical sections
 
@@ -401,7 +400,7 @@ class InputGate(Generic[E]):
         if self.holder is None:
             self._start(self._hand_over())
         else:
-            self._watch()
+            self.watch()
 
     @property
     def sections(self) -> tuple[E, ...]:
@@ -422,8 +421,8 @@ class InputGate(Generic[E]):
         was_innermost = self._sections[-1] is section
         self._sections.remove(section)
         self._bequeath(section)
-        if self.output.has_unsealed and not self._sections:
-            self.seal()
+        if not self._sections:
+            self._finish_turn()
         if not was_innermost or self.broken is not None:
             return None
         self.holder = None
@@ -433,7 +432,7 @@ class InputGate(Generic[E]):
             return self._hand_over()
         self._has_own_in_line = bool(self._sections)
         self._own(awaiting)
-        self._watch()
+        self.watch()
         return None
 
     def _bequeath(self, section: E) -> None:
@@ -449,7 +448,7 @@ class InputGate(Generic[E]):
 
     # Being still
 
-    def _watch(self) -> None:
+    def watch(self) -> None:
         """See whether the holder stays still, if anybody wants to know."""
         if not self._is_watching and self.is_wanted:
             self._is_watching = True
@@ -458,7 +457,7 @@ class InputGate(Generic[E]):
     @property
     def is_wanted(self) -> bool:
         """Whether it matters to anybody that the holder gives up the gate."""
-        return bool(self._waiting or self._pending or self.output.has_unsealed)
+        return bool(self._waiting or self._pending or self.output.is_unfinished)
 
     def _look_again(self, steps: int, quiet: int) -> None:
         self.loop.call_soon(lambda: self._round(steps, quiet))

@@ -3,6 +3,9 @@
 Batches become durable in the order they were sealed, so two counters say it all. A message that is
 to leave takes a seqno, the number of the last batch that it must wait for, and is let out when the
 durable counter gets there. A thousand messages behind one commit go out in one pass.
+
+What code says in its turn is *unsaid* until the turn ends, or waits for others: a reset takes it
+back with the turn's writes.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import Protocol
 
 from attrs import define, field, frozen
 
+from durable._model.errors import DurableError
 from durable._model.log import log
 
 
@@ -27,12 +31,19 @@ class Held(Protocol):
         """It may leave."""
 
 
+class Unheard(Protocol):
+    """What is to be told if a message is never sent."""
+
+    def fail(self, error: DurableError, /) -> None: ...
+
+
 @frozen(eq=False)
 class _Release:
     """A message that is a function."""
 
     seqno: int
     let_out: Callable[[], None]
+    unheard: Unheard | None
 
 
 @define(eq=False, slots=True)
@@ -51,6 +62,12 @@ class OutputGate:
     _is_promised: bool = False
     # A list, since there are few as a rule, and an empty deque is ten times as large.
     _waiting: list[Held] | None = None
+    # What the turn under way has said: the batch that it waits for, the message, and who is to be
+    # told if it is never sent.
+    unsaid: list[tuple[int, Callable[[], None], Unheard | None]] | None = None
+    # How many messages of turns have left; and have left, or are about to.
+    _said: int = 0
+    _leaving: int = 0
     # Told of the first write after a seal: writes made outside of any turn must be sealed too.
     on_first_write: Callable[[], None] | None = field(default=None, repr=False)
 
@@ -130,9 +147,17 @@ class OutputGate:
         """How many batches are sealed and not yet durable."""
         return self._sealed - self._durable
 
-    def when_durable(self, seqno: int, release: Callable[[], None]) -> None:
-        """Call *release* when *seqno* is on disk: at once, or later on the loop's thread."""
-        self.hold(_Release(seqno, release))
+    def when_durable(
+        self, seqno: int, release: Callable[[], None], unheard: Unheard | None = None
+    ) -> None:
+        """Call *release* when *seqno* is on disk: at once, or later on the loop's thread.
+
+        Should that never be, *unheard* is told why.
+        """
+        if seqno <= self._durable:
+            release()
+        else:
+            self.hold(_Release(seqno, release, unheard))
 
     def hold(self, message: Held) -> None:
         """Let *message* out when its seqno is on disk: at once, or later on the loop's thread."""
@@ -150,12 +175,57 @@ class OutputGate:
             place -= 1
         waiting.insert(place, message)
 
-    def drop_waiting(self) -> None:
-        """Forget what waits here: it is never sent."""
+    # What a turn says
+
+    @property
+    def is_unfinished(self) -> bool:
+        """The turn under way has written or said something, and is not over."""
+        return self.has_unsealed or self.unsaid is not None
+
+    def let_go(self) -> None:
+        """What the turn under way has said may leave, in its order."""
+        while self.unsaid is not None:
+            unsaid, self.unsaid = self.unsaid, None
+            self._let_go(unsaid)
+
+    def begin_to_leave(self) -> int | None:
+        """What to give to `let_go_until` for all that is said by now; None if that is under way."""
+        until = self._said + len(self.unsaid or ())
+        if until <= self._leaving:
+            return None
+        self._leaving = until
+        return until
+
+    def let_go_until(self, number: int) -> None:
+        """What was said by then may leave, if it has not."""
+        count = number - self._said
+        if self.unsaid is not None and count > 0:
+            unsaid, self.unsaid = self.unsaid[:count], self.unsaid[count:] or None
+            self._let_go(unsaid)
+
+    def _let_go(self, unsaid: list[tuple[int, Callable[[], None], Unheard | None]]) -> None:
+        self._said += len(unsaid)
+        for seqno, release, unheard in unsaid:
+            if self.is_closed:
+                return  # what was let out before has broken the object
+            if seqno <= self._durable:
+                try:
+                    release()
+                except Exception:  # no matter of the messages behind it
+                    log.exception("a message could not leave an object: %r", release)
+            else:
+                self.hold(_Release(seqno, release, unheard))
+
+    def drop_waiting(self) -> list[Unheard]:
+        """Forget what waits here, which is never sent; answers who is to be told."""
         self.is_closed = True
         self._confirmed = sys.maxsize  # so it is never open again, and nobody asks more
-        self._waiting = None
+        waiting, self._waiting = self._waiting, None
+        unsaid, self.unsaid = self.unsaid, None
         self.on_first_write = None
+        told = [getattr(message, "unheard", None) for message in waiting or ()]
+        told += [unheard for _, _, unheard in unsaid or ()]
+        return [unheard for unheard in told if unheard is not None]
 
     def __repr__(self) -> str:
         held = len(self._waiting) if self._waiting else 0

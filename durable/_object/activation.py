@@ -421,13 +421,15 @@ class Activation:
             self.counters.broken += 1
             log.warning("%s was reset: %s", self.label, reason, extra=self.marks)
         self.gate.break_(reason, self.label)
-        self.output.drop_waiting()
+        unheard = self.output.drop_waiting()
         # Before anybody is told: whoever asks for the object because of it is to find a new
         # activation.
         self._gone()
         invocations = list(self.open)
         for invocation in invocations:
             invocation.fail(reason.again())
+        for message in unheard:
+            message.fail(reason.again())
         self._open = None
         if self.services.hooks is not None:
             self.services.hooks.broke(self, reason, invocations)

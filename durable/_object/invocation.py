@@ -10,17 +10,19 @@ from collections.abc import Callable, Iterator
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
-from durable._gates.delivery import Delivery
+from durable._gates.delivery import CURRENT, Delivery
 from durable._gates.futures import PendingAnswer
+from durable._gates.saying import let_go
 from durable._model.errors import DurableError, ObjectReset
 from durable._model.instances import Apart, take_apart
 
-from .live import LiveObject
+from .live import LiveObject, Phase
 from .reasons import fault
 
 if TYPE_CHECKING:
     from durable._gates.delivery import Line
     from durable._gates.input_gate import InputGate
+    from durable._loop.loop import Waker
 
 T = TypeVar("T")
 
@@ -82,6 +84,28 @@ class Invocation(Delivery[T]):
         """What code of objects may await of it, and which code does if any."""
         if self.caller is not None:
             yield self.caller, self
+
+    def _add(self, waker: Waker) -> None:
+        if self.caller is not None:
+            let_go(CURRENT.get())  # this call, among others
+            if self._is_done:  # where tasks are eager
+                waker.set_result(None)
+                return
+        if self._waiting is None:
+            self._waiting = waker
+        else:
+            super()._add(waker)
+
+    def leave(self) -> None:
+        """Come out of the object whose code made the call."""
+        activation = self.activation
+        if activation.phase is Phase.EVICTED:
+            # While it was idle, as far as it knew. Eviction is not to be seen.
+            activation = activation.services.activation_of(
+                activation.id, activation.cls, activation.handle.class_number
+            )
+            self.move(activation)
+        activation.deliver(self)
 
     def watch(self, watched: Callable[[Callable[[], Any]], Callable[[], Any]]) -> None:
         """Put what *watched* makes of the body in its place."""
