@@ -15,6 +15,7 @@ from attrs import define, field, frozen
 DROPPED = 1006
 NO_CODE = 1005
 PING, PONG = "ping", "pong"
+UNSAID = "said in a turn that was aborted"
 
 
 @frozen
@@ -160,6 +161,9 @@ class Connection:
             self.pongs += 1
             if self.pongs > self.pings:
                 self.broken(f"socket {self.number} heard more answers than it has sent pings")
+            return None
+        if message == UNSAID:
+            self.broken(f"P14: socket {self.number} of {self.object} heard what was {message}")
             return None
         return self._hears(message)
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 from durable._border.alarm import AlarmInfo
 from durable._border.ctx import State as ObjectState
 from durable._model.messages import Request, Response
 
+from .connections import UNSAID
 from .listening import Listening
 from .model import PAIR
 from .storing import KEYS, READ_STYLES, TURN_STYLES
@@ -208,9 +209,28 @@ class Subject(Listening):
         return await self._touch(change, how)
 
     async def _stop(self, change: int, how: dict[str, Any]) -> list[Any]:
-        """What an aborted turn wrote is never seen."""
-        self.ctx.storage.put({"n": 20_000, PAIR[0]: -2})
+        """What an aborted turn wrote is never seen, and what it said is never heard."""
+        if how["between"] < 2:
+            self._say_and_abort(how)
+
+        async def section() -> None:
+            self._say_and_abort(how)
+
+        await self.ctx.block_concurrency_while(section)
+        raise AssertionError("the object was aborted")
+
+    def _say_and_abort(self, how: dict[str, Any]) -> NoReturn:
+        if how["write"] % 2:  # else what is said waits for nothing
+            self.ctx.storage.put({"n": 20_000, PAIR[0]: -2})
+        self.env.SUBJECTS.get_by_name(how["other"]).hear_nothing(self.name)
+        for ws in self.ctx.get_websockets():
+            if self._connection_of(ws).can_say:
+                ws.send(UNSAID)
         self.ctx.abort("enough")
+
+    async def hear_nothing(self, name: str) -> None:
+        """A call from a turn that was aborted."""
+        self.history.broken(f"P14: {self.name} was called in a turn of {name} that was aborted")
 
     # How
 
