@@ -12,6 +12,7 @@ from .looking import alarms, check, ls, show, stats
 from .migrating import migrate
 from .plain_text import say
 from .serving import serve
+from .stub_classes import types
 from .watching import tail, top
 
 # A shell asks by it what could come next, and for the script with which it asks.
@@ -38,7 +39,7 @@ def demo(arguments: tuple[str, ...]) -> None:
 
 
 for _command in (
-    demo, serve, ls, show, alarms, export, import_, copy, check, stats, tail, top, migrate,
+    demo, serve, ls, show, alarms, export, import_, copy, check, stats, tail, top, migrate, types,
 ):  # fmt: skip
     commands.add_command(_command)
 

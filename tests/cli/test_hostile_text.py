@@ -371,6 +371,7 @@ def test_all_commands_print_through_the_functions_that_escape() -> None:
         ("printing.py", "sys.stdout.write"),  # lines of JSON, and rows that were escaped
         ("checking.py", "sys.stdout.write"),  # lines of JSON
         ("commands.py", "click.echo"),  # the help
+        ("stub_classes.py", "click.echo"),  # Python, of source that was imported
     }
 
 

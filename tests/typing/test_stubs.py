@@ -1,78 +1,27 @@
-"""What type checkers say of the library: its stubs with the mypy plugin, its public names without.
-
-A case is a file whose lines end in `# E: text` where an error with that text must be, or in
-`# N: "type"` where `reveal_type` must show that type; no line may have an error that it does not
-announce.
-"""
+"""What type checkers say of the library: its stubs with the mypy plugin, all else without."""
 
 from __future__ import annotations
 
-import re
-import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from durable.cli.stub_classes import stub_classes
+
+from .checkers import announced, compare, mypy, pyright, run
 
 CASES = Path(__file__).parent / "cases"
-ROOT = Path(__file__).resolve().parents[2]
-CONFIG = """
-[mypy]
-strict = True
-{plugins}
-"""
-
-Reports = dict[int, list[tuple[str, str]]]
-
-
-def run_mypy(case: Path, folder: Path, *, plugins: str) -> Reports:
-    """Check *case* in a process of its own; by line, whether error or note, and the text."""
-    config = folder / "mypy.ini"
-    config.write_text(CONFIG.format(plugins=plugins), encoding="utf-8")
-    options = ["--config-file", str(config), "--cache-dir", str(folder / "cache")]
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy", *options, "--follow-imports=silent", str(case)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    found: Reports = {}
-    for line in done.stdout.splitlines():
-        if match := re.match(r".*?\.py:(\d+): (error|note): (.*)", line):
-            found.setdefault(int(match[1]), []).append((match[2], _short(match[3])))
-    assert found, done.stdout + done.stderr
-    return found
-
-
-def _short(text: str) -> str:
-    """Types by their last name, as a reader would say them."""
-    return re.sub(r"\b(?:\w+\.)+(\w+)", r"\1", text) if "Revealed" in text else text
-
-
-def announced(case: Path) -> dict[int, tuple[str, str]]:
-    found = {}
-    for number, line in enumerate(case.read_text(encoding="utf-8").splitlines(), 1):
-        if match := re.search(r"  # ([EN]): (.*)$", line):
-            found[number] = ("error" if match[1] == "E" else "note", match[2])
-    return found
 
 
 def test_a_stub_has_the_methods_of_its_class(tmp_path: Path) -> None:
     """With the plugin mypy knows a stub's methods, checks their arguments and refuses others."""
     case = CASES / "stubs.py"
-    said = run_mypy(case, tmp_path, plugins="plugins = durable.mypy_plugin")
     expected = announced(case)
 
     assert len(expected) > 30
-    for number, (kind, text) in expected.items():
-        assert any(
-            kind == said_kind and text in said_text for said_kind, said_text in said.get(number, ())
-        ), f"line {number} should have the {kind} {text!r}, and has {said.get(number)}"
-    for number, reports in said.items():
-        for kind, text in reports:
-            assert kind == "note" or expected.get(number, ("", ""))[0] == "error", (
-                f"line {number} has an error that it does not announce: {text}"
-            )
+    compare(mypy(case, folder=tmp_path, plugin=True)[case.name], expected)
 
 
 def test_without_the_plugin_a_method_of_a_stub_is_any(tmp_path: Path) -> None:
@@ -85,9 +34,88 @@ def test_without_the_plugin_a_method_of_a_stub_is_any(tmp_path: Path) -> None:
         "    reveal_type(await stub.fetch('https://object/'))\n",
         encoding="utf-8",
     )
-    said = run_mypy(case, tmp_path, plugins="")
 
-    assert said == {
+    assert mypy(case, folder=tmp_path)[case.name] == {
         3: [("note", 'Revealed type is "Any"')],
         4: [("note", 'Revealed type is "Response"')],
     }
+
+
+def test_mypy_needs_no_plugin_for_rpc_call_get_and_env(tmp_path: Path) -> None:
+    """`stub.rpc`, `stub.call`, `get` with a default, and an `Env` that says what is bound."""
+    case = CASES / "no_plugin.py"
+    expected = announced(case)
+
+    assert len(expected) > 30
+    compare(mypy(case, folder=tmp_path)[case.name], expected)
+
+
+def test_pyright_says_the_same_as_mypy(tmp_path: Path) -> None:
+    """Strict, on the same file, line by line."""
+    case = CASES / "no_plugin.py"
+    compare(pyright(case, folder=tmp_path)[case.name], announced(case))
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> tuple[Path, ...]:
+    """A module of objects, its stub classes as `durable types` writes them, and a use of both."""
+    for name in ("shop.py", "shop_use.py"):
+        (tmp_path / name).write_text((CASES / name).read_text("utf-8"), encoding="utf-8")
+    done = run("-m", "durable", "types", "shop", "-o", "shop_stubs.py", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return tmp_path / "shop_use.py", tmp_path / "shop_stubs.py"
+
+
+def test_stub_classes_are_right_for_mypy(written: tuple[Path, ...], tmp_path: Path) -> None:
+    """Attribute calls are exact, plain methods too, without a plugin."""
+    use, stubs = written
+    said = mypy(use, stubs, folder=tmp_path)
+
+    compare(said[use.name], announced(use))
+    assert said[stubs.name] == {}
+
+
+def test_stub_classes_are_right_for_pyright(written: tuple[Path, ...], tmp_path: Path) -> None:
+    """The same file, and the same lines."""
+    use, stubs = written
+    said = pyright(use, stubs, folder=tmp_path)
+
+    compare(said[use.name], announced(use))
+    assert said[stubs.name] == {}
+
+
+def test_what_has_no_objects_or_is_no_module_is_said(tmp_path: Path) -> None:
+    """In one line, with a status above zero."""
+    (tmp_path / "empty.py").write_text("import durable\n", encoding="utf-8")
+    for module, words in (("empty", "has no class of objects"), ("missing", "there is no module")):
+        done = run("-m", "durable", "types", module, cwd=tmp_path)
+        assert done.returncode > 0
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_module_whose_source_is_gone_has_untyped_stubs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As code that was typed in has none: names are known, arguments are not."""
+    module = ModuleType("typed_in")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(
+        "import durable\n"
+        "class Counter(durable.DurableObject):\n"
+        "    async def add(self, by: int): ...\n",
+        module.__dict__,
+    )
+    text = stub_classes(module)
+
+    assert "class CounterStub(durable.Stub[Counter]):" in text
+    assert "def add(self, *args: Any, **kwargs: Any) -> Any:" in text
+
+
+def test_the_typed_program_runs() -> None:
+    """What the checkers accept is what happens."""
+    code = (
+        "import runpy, sys, typing; typing.reveal_type = lambda value: value; "
+        "runpy.run_path(sys.argv[1], run_name='__main__')"
+    )
+    done = run("-c", code, str(CASES / "no_plugin.py"))
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
