@@ -1,4 +1,4 @@
-"""Type checkers find nothing wrong with what the documentation shows, with the plugin or without."""
+"""Type checkers accept what the documentation shows, with the plugin or without it."""
 
 from __future__ import annotations
 
