@@ -133,6 +133,7 @@ class Unsure:
     before: State
     is_confirmed: bool
     may_be_unsent: bool
+    is_wipe: bool
 
 
 @frozen
@@ -162,12 +163,14 @@ class Course:
             first = next((p for p, change in enumerate(self.unsure) if change.may_be_unsent), None)
             lost = [] if first is None else list(self.unsure[first:])
         states = [self.state, *[change.before for change in lost]]
+        if birth.may_lose is Loss.UNSENT and any(change.is_wipe for change in lost):
+            states.append(State())  # it outlives the reset, and the writes beside it do not
         return Course(birth.answer) if birth.answer in states else None
 
 
 def _unsure(before: State, operation: Operation) -> Unsure:
     may_be_unsent = operation.kind == "wipe" or operation.is_streamed
-    return Unsure(before, not operation.unconfirmed, may_be_unsent)
+    return Unsure(before, not operation.unconfirmed, may_be_unsent, operation.kind == "wipe")
 
 
 def _left_unsure(unsure: tuple[Unsure, ...], syncs: bool) -> tuple[Unsure, ...]:
