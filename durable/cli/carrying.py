@@ -18,7 +18,7 @@ from durable._lmdb.create import sync_folder
 from durable.operate import Existing, Found
 
 from .plain_text import say
-from .printing import progress, say_left_out, size, utf8_stdout
+from .printing import as_quiet, progress, say_left_out, size, utf8_stdout
 
 LOOK_S = 0.2
 
@@ -27,18 +27,33 @@ LOOK_S = 0.2
 @click.argument("folder")
 @click.argument("cls", metavar="[CLASS", required=False)
 @click.argument("name_or_id", metavar="[NAME_OR_ID]]", required=False)
-@click.option("-o", "--output", default="-", help="The file to write; - is the standard output.")
-@click.option("--force", is_flag=True, help="Write over a file that is there.")
-def export(folder: str, cls: str | None, name_or_id: str | None, output: str, force: bool) -> int:
-    """Write all objects of FOLDER, those of CLASS, or one, as lines of JSON.
+@click.option("-o", "--output", default="-", help="The file to write; - is standard output.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@as_quiet
+def export(
+    folder: str,
+    cls: str | None,
+    name_or_id: str | None,
+    output: str,
+    force: bool,
+    is_quiet: bool,
+) -> int:
+    """Export objects as lines of JSON.
 
-    A value that is damaged is left out, which is said; the status is 1 then.
+    Writes all objects of the store in FOLDER, those of CLASS, or one. Damaged values and objects
+    are left out and reported; the exit status is 1 then.
 
-    They are of one moment. Until they are written, the file of a store in use grows by what its
-    program writes, so give it a file, not a slow reader.
+    The export is a snapshot of one moment. While it is being written, the file of a store in use
+    grows by what its program writes, so write to a file and not to a slow reader.
     """
     with operate.look(folder) as store, _named(output), _open_output(output, force) as file:
-        with progress("exporting") as tell:
+
+        def total() -> int:
+            if name_or_id is not None:
+                return 1
+            return store.measure().objects if cls is None else store.count(store.cls(cls))
+
+        with progress("exporting objects", total, is_quiet=is_quiet) as tell:
             carried = operate.export(
                 store,
                 file,
@@ -49,7 +64,7 @@ def export(folder: str, cls: str | None, name_or_id: str | None, output: str, fo
             )
             file.flush()
         status = say_left_out(store) or (1 if carried.damaged else 0)
-    if output != "-" or status:
+    if status or (output != "-" and not is_quiet):
         what = f"{carried.objects:,} objects with {carried.values:,} values"
         left_out = f"{carried.damaged_objects:,} objects, {carried.damaged:,} values"
         say(f"{what}; left out as damaged: {left_out}" if status else what, err=True)
@@ -62,9 +77,9 @@ def _say_damaged(found: Found, key: str, why: str) -> None:
     say(f"left out: {what}", err=True)
 
 
-def _now_and_then(tell: Callable[[str], None]) -> Callable[[int], None]:
-    """Says how many objects were carried, each thousand of them."""
-    return lambda count: tell(f"{count:,} objects") if count % 1_000 == 0 else None
+def _now_and_then(tell: Callable[[int], None]) -> Callable[[int], None]:
+    """Says how many objects were carried, each hundred of them."""
+    return lambda count: tell(count) if count % 100 == 0 else None
 
 
 @contextmanager
@@ -117,42 +132,52 @@ def _open_output(output: str, force: bool) -> Iterator[TextIO]:
 @click.command("import")
 @click.argument("folder")
 @click.argument("file")
-@click.option("--class", "cls", help="Into this class, whatever the file says.")
-@click.option("--name", help="Under this name, if the file has one object.")
+@click.option("--class", "cls", help="Import into this class instead of the file's.")
+@click.option("--name", help="Import under this name; the file must have one object.")
 @click.option(
     "--existing",
     type=click.Choice([str(each) for each in Existing]),
     default=str(Existing.REFUSE),
     show_default=True,
-    help="What becomes of objects that are there already.",
+    help="What to do with objects that exist already.",
 )
-def import_(folder: str, file: str, cls: str | None, name: str | None, existing: str) -> None:
-    """Put the objects of FILE, which `export` wrote, into the store in FOLDER.
+@as_quiet
+def import_(
+    folder: str, file: str, cls: str | None, name: str | None, existing: str, is_quiet: bool
+) -> None:
+    """Import objects from an exported file.
 
-    FILE is read and checked as a whole before anything is written. Then each object is written
-    whole: after an interruption do it again with --existing skip.
+    FILE is read and checked as a whole before anything is written to the store in FOLDER. Then each
+    object is written atomically: after an interruption, run it again with --existing skip.
     """
-    with progress("importing") as tell:
+    totals: list[int] = []
+    with progress(
+        "importing objects", lambda: totals[0] if totals else None, is_quiet=is_quiet
+    ) as tell:
         carried = operate.import_file(
             folder,
             file,
             cls=cls,
             name=name,
             existing=existing,
+            on_total=totals.append,
             on_object=_now_and_then(tell),
         )
     skipped = f", {carried.skipped:,} skipped" if carried.skipped else ""
-    say(f"{carried.objects:,} objects with {carried.values:,} values{skipped}", err=True)
+    if not is_quiet:
+        say(f"{carried.objects:,} objects with {carried.values:,} values{skipped}", err=True)
 
 
 @click.command()
 @click.argument("folder")
 @click.argument("target")
-@click.option("--compact", is_flag=True, help="Leave out free pages.")
-def copy(folder: str, target: str, compact: bool) -> None:
-    """Copy the store in FOLDER to TARGET: one moment of it, while it may be in use.
+@click.option("--compact", is_flag=True, help="Leave out free pages; the copy is smaller.")
+@as_quiet
+def copy(folder: str, target: str, compact: bool, is_quiet: bool) -> None:
+    """Copy a store, also while it is in use.
 
-    Until it is copied, the file of a store in use grows by what its program writes.
+    TARGET becomes a store of its own, a snapshot of the store in FOLDER. While it is being copied,
+    the file of a store in use grows by what its program writes.
     """
     errors: list[BaseException] = []
 
@@ -162,16 +187,21 @@ def copy(folder: str, target: str, compact: bool) -> None:
         except BaseException as error:
             errors.append(error)
 
+    def total() -> int:
+        with operate.look(folder) as store:
+            found = store.measure()
+        return (found.pages - (found.free_pages if compact else 0)) * found.page_size
+
     # LMDB copies in one call, which nothing can interrupt: the thread is left behind then.
     thread = threading.Thread(target=work, daemon=True)
     part = operate.part_of(target)
     try:
-        with progress("copying") as tell:
+        with progress("copying", total, shown_as=size, is_quiet=is_quiet) as tell:
             thread.start()
             while thread.is_alive():
                 thread.join(LOOK_S)
                 with suppress(OSError):
-                    tell(size(sum(entry.stat().st_size for entry in os.scandir(part))))
+                    tell(sum(entry.stat().st_size for entry in os.scandir(part)))
     except KeyboardInterrupt:
         shutil.rmtree(part, ignore_errors=True)
         raise

@@ -12,7 +12,7 @@ from .plain_text import say
 
 
 def check(folder: str, *, other_codec: bool, is_json: bool) -> int:
-    """Read all of the store and say what is wrong with it; answers 1 if anything is."""
+    """Read all of the store and say what is wrong with it; returns 1 if anything is."""
     problems = operate.check(folder, values=not other_codec)
     for problem in problems:
         if is_json:
@@ -27,14 +27,14 @@ def check(folder: str, *, other_codec: bool, is_json: bool) -> int:
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "check",
-        help="whether a store is whole, while it is in use too",
-        description="Reads all of the store in FOLDER and says what is wrong with it.",
+        help="check that a store is intact",
+        description="Reads all of the store in FOLDER and reports every problem.",
     )
     parser.add_argument("folder", metavar="FOLDER")
     parser.add_argument(
         "--other-codec",
         action="store_true",
-        help="the store was opened with a codec of the program's own",
+        help="do not decode values: the store has a custom codec",
     )
     parser.add_argument("--json", action="store_true", help="print lines of JSON")
     parser.set_defaults(run=_run)

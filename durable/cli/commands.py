@@ -27,14 +27,14 @@ COMPLETE = "_DURABLE_COMPLETE"
 def commands() -> None:
     """Durable Objects for Python: named objects in one folder.
 
-    What only looks leaves a store as it is, and may be used while a program has it open.
+    Read-only commands are safe while the store is in use.
     """
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", nargs=-1)
 def demo(arguments: tuple[str, ...]) -> None:
-    """A counter in a folder; run it twice to see what survives."""
+    """Run a counter; run it again to see what survives."""
     raise AssertionError("the command line runs it without click")
 
 

@@ -40,7 +40,7 @@ class Counter(durable.DurableObject):
 def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "demo",
-        help="a counter in a folder; run it twice to see what survives",
+        help="run a counter; run it again to see what survives",
         description="Counts in FOLDER and prints what it does. A second run counts on.",
     )
     parser.add_argument("folder", nargs="?", default=FOLDER, metavar="FOLDER")

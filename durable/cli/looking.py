@@ -36,11 +36,14 @@ VALUE_SHOWN_MAX = 2_000  # characters
 @click.command()
 @click.argument("folder")
 @click.argument("cls", metavar="[CLASS]", required=False)
-@click.option("--prefix", help="Only objects whose name begins with it.")
+@click.option("--prefix", help="Only objects whose names begin with this.")
 @click.option("--fast", is_flag=True, help="Do not count keys and bytes.")
 @as_json
 def ls(folder: str, cls: str | None, prefix: str | None, fast: bool, is_json: bool) -> int:
-    """The classes of the store in FOLDER, or the objects of CLASS."""
+    """List classes, or the objects of one class.
+
+    Without CLASS it lists the classes of the store in FOLDER, else the objects of CLASS.
+    """
     with operate.look(folder) as store:
         if cls is None and prefix is None:
             _list_classes(store, is_json)
@@ -107,10 +110,10 @@ def described(found: Found) -> dict[str, Any]:
 @click.argument("folder")
 @click.argument("cls", metavar="CLASS")
 @click.argument("name_or_id")
-@click.option("--prefix", default="", help="Only keys that begin with it.")
-@click.option("--start", help="From this key on.")
-@click.option("--end", help="Up to this key, which is left out.")
-@click.option("--limit", type=click.IntRange(min=1), help="At most so many keys.")
+@click.option("--prefix", default="", help="Only keys that begin with this.")
+@click.option("--start", help="Begin with this key.")
+@click.option("--end", help="End before this key.")
+@click.option("--limit", type=click.IntRange(min=1), help="Print at most this many keys.")
 @as_json
 def show(
     folder: str,
@@ -122,7 +125,7 @@ def show(
     limit: int | None,
     is_json: bool,
 ) -> None:
-    """One object: its keys and decoded values, and its alarm."""
+    """Show one object: its keys, values and alarm."""
     with operate.look(folder) as store:
         found = store.find(cls, name_or_id)
         items = store.items(found, prefix=prefix, start=start, end=end, limit=limit)
@@ -164,7 +167,7 @@ def _value(value: Any) -> str:
 @click.argument("cls", metavar="[CLASS]", required=False)
 @as_json
 def alarms(folder: str, cls: str | None, is_json: bool) -> int:
-    """The alarms that are to ring, the next one first."""
+    """List pending alarms, soonest first."""
     with operate.look(folder) as store:
         steps = store._alarm_steps(cls)
         if is_json:
@@ -191,7 +194,11 @@ def _alarm_rows(step: list[Found]) -> list[tuple[str, ...]]:
 @click.argument("folder")
 @as_json
 def stats(folder: str, is_json: bool) -> None:
-    """The file of the store: its size, free pages, map, readers, and how much is in it."""
+    """Show the size of a store and how much is in it.
+
+    Prints file size, free pages, map size, reader slots and the number of records, at the same cost
+    for a store of any size.
+    """
     with operate.look(folder) as store:
         found = store.measure()
     if is_json:
@@ -217,14 +224,15 @@ def stats(folder: str, is_json: bool) -> None:
 @click.command()
 @click.argument("folder")
 @click.option(
-    "--other-codec", is_flag=True, help="The store was opened with a codec of the program's own."
+    "--other-codec", is_flag=True, help="Do not decode values: the store has a custom codec."
 )
 @as_json
 def check(folder: str, other_codec: bool, is_json: bool) -> int:
-    """Read all of the store and say what is wrong with it; status 1 if anything is.
+    """Check that a store is intact.
 
-    It is of one moment. Until it is read, the file of a store in use grows by what its program
-    writes.
+    Reads all of the store in FOLDER and reports every problem; the exit status is 1 if there is
+    any. The check sees a snapshot of one moment. While it lasts, the file of a store in use grows
+    by what its program writes.
     """
     with progress("checking"):
         return checking.check(folder, other_codec=other_codec, is_json=is_json)

@@ -12,10 +12,10 @@ from .printing import as_json, print_json, progress
 
 @click.command()
 @click.argument("file")
-@click.option("--environment", help="A NAME of the file's [env.NAME] tables.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-@click.option("--yes", is_flag=True, help="Do not ask, even where something is deleted.")
-@click.option("--old-tag", help="Go on only if this is the migration that was applied last.")
+@click.option("--environment", help="Use the file's [env.NAME] table of this name.")
+@click.option("--dry-run", is_flag=True, help="Print the changes, and make none.")
+@click.option("--yes", is_flag=True, help="Do not ask before a deletion.")
+@click.option("--old-tag", help="Continue only if this migration was applied last.")
 @as_json
 def migrate(
     file: str,
@@ -25,7 +25,10 @@ def migrate(
     old_tag: str | None,
     is_json: bool,
 ) -> int:
-    """Apply the migrations of FILE that its store has not seen."""
+    """Apply the pending migrations of a configuration file.
+
+    Prints what FILE would change in its store, then does it. A deletion asks first.
+    """
     pending = pending_migrations(file, environment=environment, old_tag=old_tag)
     if pending.is_empty:
         say(f"the store {pending.path} is up to date", err=is_json)
@@ -45,8 +48,8 @@ def migrate(
         if not _confirms():
             say("nothing was changed", err=True)
             return 1
-    with progress("freeing") as tell:
-        pending.apply(on_freed=lambda count: tell(f"{count:,} records"))
+    with progress("freeing records") as tell:
+        pending.apply(on_freed=tell)
     say("done", err=is_json)
     return 0
 

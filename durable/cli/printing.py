@@ -173,12 +173,41 @@ def duration(seconds: float | None) -> str:
     return f"{seconds * 1e3:,.2f} ms" if seconds < 1 else f"{seconds:,.2f} s"
 
 
+def as_quiet(command: Decorated) -> Decorated:
+    """The option by which a command prints only what is wrong."""
+    return click.option(
+        "-q", "--quiet", "is_quiet", is_flag=True, help="Print only errors and warnings."
+    )(command)
+
+
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[str], None]]:
-    """Shows how far long work has come, on stderr, if a person looks."""
+def progress(
+    what: str,
+    total_of: Callable[[], int | None] = lambda: None,
+    *,
+    shown_as: Callable[[int], str] = "{:,}".format,
+    is_quiet: bool = False,
+) -> Iterator[Callable[[int], None]]:
+    """Shows how far long work has come, on stderr, if that is a terminal: give it how much is done.
+    *total_of* is asked for the whole only then, each time until it is known."""
     screen = Console(stderr=True)
-    if not screen.is_terminal:
-        yield lambda text: None
+    if is_quiet or not screen.is_terminal:
+        yield lambda done: None
         return
+    total: int | None = None
+
+    def tell(done: int) -> None:
+        nonlocal total
+        if total is None:
+            total = total_of()
+        status.update(f"{what} {progress_text(done, total, shown_as)}")
+
     with screen.status(what) as status:
-        yield lambda text: status.update(f"{what} {text}")
+        yield tell
+
+
+def progress_text(done: int, total: int | None, shown_as: Callable[[int], str]) -> str:
+    if not total:
+        return shown_as(done)
+    # What is done may be more than the whole was when it was looked at.
+    return f"{shown_as(done)} of {shown_as(max(done, total))} ({min(100, 100 * done // total)} %)"

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 @click.argument("application", metavar="MODULE:APP")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65_535))
-@click.option("--operate", is_flag=True, help="Let `durable tail` and `durable top` watch.")
-@click.option("--reload", is_flag=True, help="Use new code when a Python file here changes.")
+@click.option("--operate", is_flag=True, help="Allow `durable tail` and `durable top`.")
+@click.option("--reload", is_flag=True, help="Reload the code when a Python file changes.")
 @click.option(
     "--log-level",
     default="info",
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 def serve(
     application: str, host: str, port: int, operate: bool, reload: bool, log_level: str
 ) -> int:
-    """Serve the ASGI application APP of MODULE, such as `durable.asgi.app(...)` makes."""
+    """Serve an ASGI application.
+
+    MODULE:APP names it, as in `main:app`; `durable.asgi.app(...)` makes one.
+    """
     if ":" not in application:
         raise click.UsageError(f"give MODULE:APP, not {application!r}")
     if operate:

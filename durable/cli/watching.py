@@ -27,8 +27,8 @@ _SHOWN_APART = {"event", "time", "class_name", "name", "object_id", "number", "c
 @click.argument("folder")
 @click.option("--class", "cls", help="Only objects of this class.")
 @click.option("--name", help="Only objects of this name.")
-@click.option("--event", "events", multiple=True, help="Only these, such as DeliveryEnded.")
-@click.option("--count", type=click.IntRange(min=1), help="End after so many.")
+@click.option("--event", "events", multiple=True, help="Only these events, such as DeliveryEnded.")
+@click.option("--count", type=click.IntRange(min=1), help="Stop after this many events.")
 @as_json
 def tail(
     folder: str,
@@ -38,7 +38,10 @@ def tail(
     count: int | None,
     is_json: bool,
 ) -> None:
-    """What happens in the program that has the store in FOLDER open, as it happens."""
+    """Follow what happens in a running program.
+
+    Prints the events of the program that has the store in FOLDER open, until Ctrl-C.
+    """
     told = operate.events(folder)
     say(f"watching {folder}; Ctrl-C ends it", err=True)
     for event in islice(_chosen(told, cls, name, events), count):
@@ -85,10 +88,13 @@ def _line(event: dict[str, Any]) -> str:
 @click.command()
 @click.argument("folder")
 @click.option("--rows", type=click.IntRange(1, 50), default=20, show_default=True)
-@click.option("--count", type=click.IntRange(min=1), help="End after so many seconds.")
+@click.option("--count", type=click.IntRange(min=1), help="Stop after this many seconds.")
 @as_json
 def top(folder: str, rows: int, count: int | None, is_json: bool) -> None:
-    """The busiest objects of the program that has the store in FOLDER open, second by second."""
+    """Show the busiest objects of a running program.
+
+    Updates every second, for the program that has the store in FOLDER open.
+    """
     # The first report is of no time at all.
     reports = islice(operate.tops(folder), 1, None if count is None else count + 1)
     if is_json:

@@ -71,13 +71,15 @@ def import_file(
     name: str | None = None,
     existing: Existing | str = Existing.REFUSE,
     codec: Codec | None = None,
+    on_total: Callable[[int], object] = lambda count: None,
     on_object: Callable[[int], object] = lambda count: None,
 ) -> Carried:
     """Put the objects of *file* into the store in a folder, which is made if it is not there.
 
     *cls*: into this class (`NAME` or `SCRIPT:NAME`) instead of the one that the file says; *name*:
     under this name, if the file has one object. Objects with a name get the id that it has in the
-    class; others keep theirs, as far as that says which object of its class it is.
+    class; others keep theirs, as far as that says which object of its class it is. *on_total* is
+    told once how many objects the file has, *on_object* how many of them were taken so far.
 
     Raises NotAnExport, ObjectExists, MigrationConflict, StoreInUse and what `durable.open` raises;
     then nothing was changed.
@@ -94,6 +96,7 @@ def import_file(
                 f"a name can be given to one object, and {os.fspath(file)!r} has "
                 f"{sum(seen.values()):,}"
             )
+        on_total(sum(seen.values()))
         environment = Environment.open(store, clock=SystemClock())
         try:
             carrying = _Carrying(environment, codec, cls, name, existing)
