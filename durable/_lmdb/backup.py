@@ -23,6 +23,11 @@ from .write_transaction import Databases
 WHOLE_FOLDER = "whole"
 
 
+# From so many free pages on, if they are one in so many at least, to search them takes a while.
+FREE_PAGES_MANY = 16_384
+FREE_SHARE = 4
+
+
 @frozen
 class Measures:
     """What the file of a store is like. Sizes are in bytes."""
@@ -40,6 +45,19 @@ class Measures:
     records: int  # stored keys, and the pieces of long ones
     alarms: int
     garbage: int  # objects and classes whose records are still to be freed
+
+    @property
+    def advice(self) -> str | None:
+        """What to do about the file, if anything."""
+        if self.free_pages < FREE_PAGES_MANY or self.free_pages * FREE_SHARE < self.pages:
+            return None
+        # For a large value LMDB looks through its list of free pages for enough in a row. Where all
+        # were scattered, 1 MiB took 1 ms with 10,000 of them, 8 with 30,000, and 130 with 75,000.
+        return (
+            f"{100 * self.free_pages // self.pages} % of the pages are free; if they are "
+            f"scattered, commits of large values are slow. `durable copy --compact` makes a store "
+            f"without them"
+        )
 
 
 def measure(environment: Environment, read: Callable[..., Measures] | None = None) -> Measures:

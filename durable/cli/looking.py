@@ -202,7 +202,7 @@ def stats(folder: str, is_json: bool) -> None:
     with operate.look(folder) as store:
         found = store.measure()
     if is_json:
-        print_json(attrs.asdict(found))
+        print_json({**attrs.asdict(found), "advice": found.advice})
         return
     print_pairs(
         [
@@ -218,6 +218,7 @@ def stats(folder: str, is_json: bool) -> None:
             ("alarms", f"{found.alarms:,}"),
             ("garbage", f"{found.garbage:,}"),
         ]
+        + ([] if found.advice is None else [("advice", found.advice)])
     )
 
 

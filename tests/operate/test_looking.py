@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 
 import durable
 import durable.testing
-from durable import operate
+from durable import cli, operate
 from durable._engine.batch import UNCHANGED, Batch, ObjectHandle
+from durable._lmdb import backup
 from durable._lmdb.environment import Environment
 from durable._model.clock import SystemClock
 
@@ -136,3 +138,41 @@ def test_a_large_object_is_read_in_steps(tmp_path: Path) -> None:
         keys = [key for key, _ in store.items(store.find("Worker", "a"))]
 
     assert keys == [f"{n:03}" for n in range(300)]
+
+
+MEASURES: dict[str, int] = dict.fromkeys(
+    [
+        "file_size", "map_size", "last_commit", "readers", "readers_max", "classes", "objects",
+        "records", "alarms", "garbage",
+    ],
+    1,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("pages", "free", "is_advised"),
+    [(10, 9, False), (65_536, 16_384, True), (65_536, 16_383, False), (65_540, 16_384, False)],
+)
+def test_stats_advise_a_compact_copy_where_many_pages_are_free(
+    pages: int, free: int, is_advised: bool
+) -> None:
+    """Many, and a good part of the file: commits of large values search them."""
+    found = operate.Measures(page_size=4_096, pages=pages, free_pages=free, **MEASURES)
+
+    assert (found.advice is not None) == is_advised
+    if found.advice is not None:
+        assert found.advice.startswith("25 % of the pages are free")
+        assert "copy --compact" in found.advice
+
+
+def test_stats_print_the_advice(
+    many: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For people, and in JSON, where it is null if there is none."""
+    pytest.importorskip("click")
+    assert cli.main(["stats", str(many), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["advice"] is None
+    monkeypatch.setattr(backup, "FREE_PAGES_MANY", 0)
+    monkeypatch.setattr(backup, "FREE_SHARE", 1 << 40)
+    assert cli.main(["stats", str(many)]) == 0
+    assert "copy --compact" in " ".join(capsys.readouterr().out.split())
