@@ -16,7 +16,7 @@ from durable._object.activation import Activation
 from durable._object.services import Services
 
 from .streams import Pipe, Stream, Streaming, end_with
-from .websocket import end_of
+from .websocket import hand_over
 
 
 def detach_body(
@@ -69,5 +69,5 @@ def export_response(activation: Activation, response: Any) -> Response:
     sent = response._handed_over()
     detach_body(sent, activation.services, activation)
     if sent.websocket is not None:
-        sent.websocket = end_of(sent.websocket)._hand_over()
+        sent.websocket = hand_over(sent.websocket)
     return sent

@@ -1,200 +1,172 @@
-"""Web sockets: the two ends of one, and what is on its way between them.
+"""One end of a web socket as a machine: what has arrived, what is on its way, how it ends.
 
-Rule: what one end says is queued at the other, and nothing here waits to be sent. So one number,
-the bytes that an end has not taken yet, says how slow it is: above one bound whoever awaits `send`
-waits, above a second the socket is cut with 1013. The sum of these numbers has a bound too.
+Rule: nothing here suspends, and nothing asks which event loop runs. Each method decides, changes
+the state and returns; waiting is in `socket_waits`, the gates are in `sending`. What the states are
+and which changes are allowed is in `socket_states`.
 
-The ends know each other weakly: an end that nobody has is gone, and the other one hears it as it
-hears of a broken connection. One at which somebody waits is not gone, whoever else has it.
+A message is queued at the other end as soon as it may leave; there is no wire in between. So one
+number, the bytes that an end has not taken yet, tells how slow it is: above one bound, awaiting
+`send` waits; above a second, the socket is cut with 1013. The sum over all ends has a bound too.
 
-Objects are not known here; the end that objects hold adds what they need (`_border/websocket.py`).
+The two ends hold each other weakly: a client in the same process disconnects by dropping its end,
+and the other end sees that as a broken connection. An end at which a task waits is kept by its
+peer, since an event loop does not keep the tasks that wait.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Callable
 from contextvars import Context
 from functools import partial
-from typing import NoReturn
-from weakref import ref
+from typing import Any, Protocol
 
-import anyio
+from durable._gates.input_gate import InputGate
+from durable._model.errors import DurableError
+from durable._model.frames import DROPPED, DROPPED_TEXT, TOO_SLOW, TOO_SLOW_TEXT, Close, Frame
 
-from durable._model.errors import WebSocketClosed
-from durable._model.frames import (
-    DROPPED,
-    DROPPED_TEXT,
-    TOO_SLOW,
-    TOO_SLOW_TEXT,
-    Close,
-    Frame,
-    as_bytes,
-    close_frame,
-    size_of,
+from .outbox import Held, Outbox
+from .socket_states import (
+    NEXT_PHASE,
+    PAIR_IS_USED,
+    SPEAKING,
+    Act,
+    Phase,
+    Step,
+    Use,
+    sending_error,
+    use_after,
 )
-from durable._model.websocket import WebSocket
-
-from .role import SENT_TOO_LATE, Role
-from .socket_waits import DONE, Reader, Sent
+from .socket_watch import Watch
 from .unread import UNREAD_BYTES_MAX, Unread, UnreadTotal
-from .watch import Watch
+
+# Compared for each message; to look a member up in its enum costs more than the comparison.
+_ACCEPTED, _HIBERNATABLE = Use.ACCEPTED, Use.HIBERNATABLE
+_OPEN, _PEER_CLOSED, _LOST, _ENDED = Phase.OPEN, Phase.PEER_CLOSED, Phase.LOST, Phase.ENDED
 
 
-class SentAfterClose(WebSocketClosed, TypeError):
-    """`send` after `close`: a mistake of the one who sends."""
+class Bell(Protocol):
+    """Wakes all tasks that wait for it, once. An `anyio.Event` is one."""
+
+    def set(self) -> object: ...
+    async def wait(self) -> object: ...
 
 
-class End(WebSocket):
-    """One end of a socket, without the objects that use it."""
+class End:
+    """One end of a web socket. `join` makes two of them a socket."""
 
     __slots__ = (
         "__weakref__",
-        "_arrival",
-        "_end",
-        "_has_closed",
-        "_inbox",
-        "_is_lost",
-        "_is_waited_for",
-        "_on_arrival",
-        "_peer",
-        "_reader",
-        "_reading",
-        "_replies",
-        "_role",
-        "_room",
-        "_tell",
-        "_unread",
-        "_waited_for",
-        "_waits",
-        "_was_given",
-        "_watch",
+        "arrival",
+        "gate",
+        "heard",
+        "inbox",
+        "is_awaited",
+        "on_arrival",
+        "on_last_word",
+        "outbox",
+        "peer",
+        "phase",
+        "reader",
+        "reads",
+        "replies",
+        "room",
+        "tell",
+        "unread",
+        "use",
+        "waited_for",
+        "waits",
     )
 
-    def __init__(self) -> None:
-        # The other end; None once nobody has it.
-        self._peer: Callable[[], End | None] = _nobody
-        self._watch: Watch | None = None
-        self._role = Role.NEW
-        # What has arrived and was not taken, and the bytes of that and of what is on its way.
-        self._inbox: deque[tuple[Frame, int]] = deque()
-        self._unread = Unread(self)
-        # The other end waits until less is unread.
-        self._is_waited_for = False
-        # What this end has said goodbye with, and heard.
-        self._has_closed = False
-        self._end: Close | None = None
-        # The connection is gone: what is said from now on is not heard.
-        self._is_lost = False
-        # It left an object in a Response.
-        self._was_given = False
-        # Set, and forgotten, when something arrives, and when the other end has read enough.
-        self._arrival: anyio.Event | None = None
-        self._room: anyio.Event | None = None
-        # The `async for` that goes on, and how many tasks wait for something to read.
-        self._reader: ref[Reader] | None = None
-        self._reading = 0
-        # Whether a close frame is answered when it has been heard; a door has the network do it.
-        self._replies = True
-        # Told that something has arrived, in place of whoever reads.
-        self._on_arrival: Callable[[End], None] | None = None
-        # How many tasks wait at this end, and the other end while some wait at that one.
-        self._waits = 0
-        self._waited_for: End | None = None
-        # Calls back on the loop of whoever uses this end, from any thread; None if that is unknown.
-        self._tell: Callable[[Callable[[], object]], None] | None = None
+    def __init__(self, use: Use = Use.NEW, phase: Phase = Phase.OPEN) -> None:
+        self.use = use
+        self.phase = phase
+        # Returns the other end; None once that was dropped.
+        self.peer: Callable[[], End | None] = _no_peer
+        # How the peer has ended, once that was read, after the messages before it.
+        self.heard: Close | None = None
+        # What has arrived and was not taken, each frame with the bytes that it counts for.
+        self.inbox: deque[tuple[Frame, int]] = deque()
+        # The bytes of the inbox, and of what the peer has sent and holds back.
+        self.unread = Unread(self)
+        # What this end has sent and holds back.
+        self.outbox: Outbox | None = None
+        # The gate of the object that reads this end with `async for`.
+        self.gate: InputGate[Any] | None = None
+        # Whether reading the peer's close frame sends a reply; at the ASGI door the client does.
+        self.replies = True
 
-    # Using it
+        # Set, then forgotten: when something arrives; when the peer has room again.
+        self.arrival: Bell | None = None
+        self.room: Bell | None = None
+        # The peer's tasks wait until less is unread here.
+        self.is_awaited = False
+        # Called when something arrives, where no task reads.
+        self.on_arrival: Callable[[End], None] | None = None
+        # Called when a close frame arrives that perhaps no task reads.
+        self.on_last_word: Callable[[End], None] | None = None
+        # Returns the `async for` over this end while there is one; how many tasks wait to read.
+        self.reader: Callable[[], object | None] | None = None
+        self.reads = 0
+        # How many tasks wait at this end; the peer, while tasks wait there.
+        self.waits = 0
+        self.waited_for: End | None = None
+        # Calls back on the loop that uses this end, from any thread; None while that is unknown.
+        self.tell: Callable[[Callable[[], object]], None] | None = None
 
-    def accept(self) -> None:
-        """Begin to use this end; more than once does no harm."""
-        self._role.check_can_be_accepted()
-        self._role = Role.ACCEPTED
-        if self._has_close_frame():
-            self._hear_soon()
+    # Use
 
-    def send(self, message: str | bytes) -> Awaitable[None]:
-        if not isinstance(message, str | bytes):
-            message = as_bytes(message)
-        size = size_of(message)
-        self._role.check_can_speak()
-        if self._has_closed:
-            raise SentAfterClose(SENT_TOO_LATE if self._end is None else _closed_by_peer(self._end))
-        if self._is_lost:
-            return DONE
-        if self._has_room_for(size):
-            self._say(message, size)
-        return Sent(self._wait_room) if self._is_peer_full() else DONE
+    def accept(self, on_last_word: Callable[[End], None] | None) -> None:
+        """Code reads this end from now on. *on_last_word* is called when a close frame arrives."""
+        self.use = use_after(self.use, Act.ACCEPT)
+        self.on_last_word = on_last_word
+        if on_last_word is not None and self.has_close_frame:
+            on_last_word(self)
 
-    def close(self, code: int | None = None, reason: str | None = None) -> Awaitable[None]:
-        frame = close_frame(code, reason)
-        self._role.check_can_speak()
-        if not self._has_closed and not self._is_lost:
-            self._has_closed = True
-            self._say(frame, 0)
-        return DONE
+    def check_hibernate(self) -> None:
+        """Raise DurableError where handlers cannot have what arrives here."""
+        use_after(self.use, Act.HIBERNATE)
+        peer = self.peer()
+        if peer is not None and peer.use is not Use.NEW:
+            raise DurableError(PAIR_IS_USED)
+
+    def hibernate(self) -> None:
+        """Handlers of an object have what arrives here, from now on."""
+        self.use = use_after(self.use, Act.HIBERNATE)
+
+    def give(self) -> End:
+        """Go to the receiver of a Response. Returns the spent end that stays with the sender."""
+        self.use = use_after(self.use, Act.GIVE)
+        return End(Use.GIVEN, self.phase)
+
+    # Sending
+
+    def may_send(self) -> bool:
+        """Whether the peer can hear a message; else it is to be dropped.
+
+        Raises TypeError before this end is accepted, SentAfterClose after it has closed.
+        """
+        if self.use is _HIBERNATABLE or self.use is _ACCEPTED:
+            if self.phase is _OPEN or self.phase is _PEER_CLOSED:
+                return True
+            if self.phase is _LOST:
+                return False
+        raise sending_error(self.use, self.heard)
 
     @property
-    def ready_state(self) -> int:
-        if self._is_lost or (self._has_closed and self._end is not None):
-            return self.CLOSED
-        return self.CLOSING if self._has_closed or self._end is not None else self.OPEN
+    def can_speak(self) -> bool:
+        """Whether this end has not closed, and the peer is there."""
+        return self.phase is _OPEN or self.phase is _PEER_CLOSED
 
-    @property
-    def close_code(self) -> int | None:
-        return None if self._end is None else self._end.code
-
-    @property
-    def close_reason(self) -> str | None:
-        return None if self._end is None else self._end.reason
-
-    def __aiter__(self) -> AsyncIterator[str | bytes]:
-        reader = None if self._reader is None else self._reader()
-        if reader is None:
-            reader = Reader(self.__anext__)
-            self._reader = ref(reader, partial(_reader_is_gone, ref(self)))
-        return reader
-
-    async def __anext__(self) -> str | bytes:
-        if self._role is not Role.ACCEPTED:
-            raise TypeError(
-                f"only a WebSocket that was accept()ed is read with `async for`; this one is "
-                f"{self._role.value}"
-            )
-        while True:
-            if self._inbox:
-                frame = self._take()
-                if not isinstance(frame, Close):
-                    if self._inbox and isinstance(self._inbox[0][0], Close):
-                        self._hear_soon()
-                    return frame
-                self._hear_end(frame)
-            if self._end is not None:
-                self._stop(self._end)
-            if self._arrival is None:
-                self._arrival = anyio.Event()
-            self._reading += 1
-            try:
-                await self._wait_for(self._arrival)
-            finally:
-                self._reading -= 1
-
-    @abstractmethod
-    def _find_loop(self) -> Callable[[Callable[[], object]], None]:
-        """What calls back on the loop that runs, from any thread; dropped if that has ended."""
-
-    # What is on its way
-
-    def _has_room_for(self, size: int) -> bool:
-        """Count a message of *size* as unread by the peer; if that has too much, be cut instead."""
-        peer = self._peer()
+    def reserve(self, size: int) -> bool:
+        """Count a message of *size* as unread by the peer. False if the socket was cut instead,
+        since too much is unread, or if the peer was dropped."""
+        peer = self.peer()
         if peer is None:
             return False
-        unread = peer._unread
+        unread = peer.unread
         if unread.bytes > UNREAD_BYTES_MAX:
-            self._cut_slow(peer)
+            peer.cut()
             return False
         unread.bytes += size
         total = unread.total
@@ -202,254 +174,219 @@ class End(WebSocket):
             total.bytes += size
             if total.bytes > total.bytes_max:
                 total.make_room()
-                if self._is_lost:
+                if self.is_lost:
                     unread.count(-size)
                     return False
         return True
 
-    def _say(self, frame: Frame, size: int) -> None:
-        """Send *frame* off; here it arrives at once."""
-        self._pass_on(frame, size)
-
-    def _pass_on(self, frame: Frame, size: int) -> None:
-        """Let *frame* arrive at the other end."""
-        peer = self._peer()
-        if peer is not None:
-            peer._arrive(frame, size)
-
-    def _arrive(self, frame: Frame, size: int) -> None:
-        if self._is_lost and not isinstance(frame, Close):
-            self._unread.count(-size)
+    def say(self, frame: Frame, size: int) -> None:
+        """Send *frame* when those that are held have left, and wait for nothing else."""
+        if self.outbox:
+            self.outbox.hold(self, frame, size, None).leave()
             return
-        self._inbox.append((frame, size))
-        if self._arrival is not None:
-            self._arrival.set()
-            self._arrival = None
-        if self._on_arrival is not None:
-            self._on_arrival(self)
-        if self._role is Role.ACCEPTED and isinstance(frame, Close):
-            self._hear_soon()
+        peer = self.peer()
+        if peer is not None:
+            peer.arrive(frame, size)
 
-    def _take(self) -> Frame:
-        """The oldest thing that has arrived."""
-        frame, size = self._inbox.popleft()
-        self._took(size)
+    def hold(self, frame: Frame, size: int, gate: InputGate[Any]) -> Held:
+        """Hold *frame* back until its `leave` is called, or the object of *gate* is reset."""
+        if self.outbox is None:
+            self.outbox = Outbox()
+        return self.outbox.hold(self, frame, size, gate)
+
+    def flush(self) -> None:
+        """Send the frames that may leave and have none before them that may not."""
+        peer = self.peer()
+        # Looked at anew each time: what arrives may cut the socket.
+        while self.outbox and (held := self.outbox.pop_settled()) is not None:
+            if peer is not None and held.is_void:
+                peer.took(held.size)
+            elif peer is not None:
+                peer.arrive(held.frame, held.size)
+
+    @property
+    def is_peer_full(self) -> bool:
+        """Whether a task that awaits its `send` has to wait."""
+        peer = self.peer()
+        return peer is not None and peer.unread.is_full()
+
+    def must_wait(self) -> bool:
+        """Whether a task has to wait for room at the peer, which then sets `room`."""
+        if self.is_lost:
+            return False
+        peer = self.peer()
+        if peer is None or not peer.unread.is_full():
+            return False
+        peer.is_awaited = True
+        return True
+
+    # Reading
+
+    def arrive(self, frame: Frame, size: int) -> None:
+        """*frame*, which the peer has sent, is here; after a loss only the end counts."""
+        is_end = isinstance(frame, Close)
+        if self.phase is not _OPEN and not is_end and self.is_lost:
+            self.unread.count(-size)
+            return
+        self.inbox.append((frame, size))
+        if self.arrival is not None:
+            self.arrival.set()
+            self.arrival = None
+        if self.on_arrival is not None:
+            self.on_arrival(self)
+        if is_end and self.on_last_word is not None:
+            self.on_last_word(self)
+
+    def take(self) -> Frame:
+        """The oldest frame that has arrived."""
+        frame, size = self.inbox.popleft()
+        self.took(size)
         return frame
 
-    def _took(self, size: int) -> None:
-        unread = self._unread
+    def took(self, size: int) -> None:
+        """*size* bytes are not unread any more."""
+        unread = self.unread
         unread.bytes -= size
         if unread.total is not None:
             unread.total.bytes -= size
-        if self._is_waited_for and not self._unread.is_full():
-            self._is_waited_for = False
-            peer = self._peer()
+        if self.is_awaited and not unread.is_full():
+            self.is_awaited = False
+            peer = self.peer()
             if peer is not None:
-                peer._make_room()
+                peer.free_room()
 
-    def _make_room(self) -> None:
-        if self._room is not None:
-            self._room.set()
-            self._room = None
+    def free_room(self) -> None:
+        """Wake the tasks that wait for room at the peer."""
+        if self.room is not None:
+            self.room.set()
+            self.room = None
 
-    async def _wait_room(self) -> None:
-        while self._waits_for_room() and not self._is_lost:
-            if self._room is None:
-                self._room = anyio.Event()
-            await self._wait_for(self._room)
+    @property
+    def has_close_frame(self) -> bool:
+        """Whether the peer's end has arrived and was not taken."""
+        return bool(self.inbox) and isinstance(self.inbox[-1][0], Close)
 
-    def _waits_for_room(self) -> bool:
-        peer = self._peer()
-        if peer is None or not peer._unread.is_full():
-            return False
-        peer._is_waited_for = True
-        return True
+    @property
+    def is_read(self) -> bool:
+        """Whether a task reads this end, or is about to."""
+        return self.reads > 0 or (self.reader is not None and self.reader() is not None)
 
-    def _is_peer_full(self) -> bool:
-        peer = self._peer()
-        return peer is not None and peer._unread.is_full()
+    def take_last_word(self) -> Close | None:
+        """The close frame that has arrived, ahead of the messages before it, if no task reads."""
+        if self.heard is not None or self.is_read or not self.has_close_frame:
+            return None
+        frame, _ = self.inbox.pop()
+        assert isinstance(frame, Close)
+        return frame
 
-    async def _wait_for(self, event: anyio.Event) -> None:
-        """Wait for *event* of this end, which is not dropped meanwhile.
+    # Closing
 
-        A loop keeps no task that only waits; what is going to wake it has to, the other end.
-        """
-        if not self._begin_wait():
-            return
-        try:
-            await event.wait()
-        finally:
-            self._waits -= 1
-            peer = self._peer()
-            if peer is not None and not self._waits:
-                peer._waited_for = None
+    def close(self) -> bool:
+        """This end closes. False if it has before, or the connection is lost: say nothing then."""
+        if self.use not in SPEAKING:
+            raise sending_error(self.use, self.heard)
+        return self._step(Step.CLOSE)
 
-    def _begin_wait(self) -> bool:
-        """False if there is nothing to wait for, since nobody has the other end."""
-        peer = self._peer()
-        if peer is None:
-            self._hear_loss()
-            return False
-        self._learn_loop()
-        self._waits += 1
-        peer._waited_for = self
-        return True
+    def hear(self, frame: Close) -> None:
+        """How the peer has ended was read."""
+        self.heard = frame
+        self._step(Step.HEAR)
 
-    def _learn_loop(self) -> None:
-        if self._tell is None:
-            with suppress(RuntimeError):  # no loop runs, so nobody waits here either
-                self._tell = self._find_loop()
+    def reply(self) -> Close | None:
+        """Close in reply to the peer's close frame. Returns the frame to send; None if none is
+        due."""
+        if self.heard is None or not self._step(Step.CLOSE):
+            return None
+        return Close(self.heard.code, self.heard.reason, True)
 
-    # The end
+    @property
+    def is_leaving(self) -> bool:
+        """Whether this end's close frame has still to be sent, or is held back."""
+        return self.can_speak or bool(self.outbox)
 
-    def _has_close_frame(self) -> bool:
-        return bool(self._inbox) and isinstance(self._inbox[-1][0], Close)
+    # Losing the connection
 
-    def _hear_soon(self) -> None:
-        """Hear the peer's last word without a reader, if nobody is about to read it.
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection is gone: what is sent from now on is not heard."""
+        return self.phase is _LOST or self.phase is _ENDED
 
-        A round later, so that what is said in the same breath, a reply to the last message above
-        all, still leaves.
-        """
-        self._learn_loop()
-        if self._tell is not None:
-            self._tell(partial(Context().run, self._hear_unread))
-
-    def _hear_unread(self) -> None:
-        is_read = self._reading or (self._reader is not None and self._reader() is not None)
-        if self._end is None and not is_read and self._has_close_frame():
-            frame, _ = self._inbox.pop()
-            assert isinstance(frame, Close)
-            self._hear_end(frame)
-
-    def _hear_end(self, frame: Close) -> None:
-        """The peer's last word has been taken."""
-        self._end = frame
-        if frame.was_clean and self._replies:
-            self._reply_close()
-
-    def _reply_close(self) -> None:
-        """Say the peer's close frame back, as the protocol wants it."""
-        if self._end is not None and not self._has_closed and not self._is_lost:
-            self._has_closed = True
-            self._say_reply(Close(self._end.code, self._end.reason, True))
-
-    def _say_reply(self, frame: Close) -> None:
-        self._say(frame, 0)
-
-    def _stop(self, end: Close) -> NoReturn:
-        if end.was_clean:
-            raise StopAsyncIteration
-        raise WebSocketClosed(f"{end.reason} ({end.code})") from end.error
-
-    def _drop(self, error: Exception | None = None) -> None:
+    def drop(self, error: Exception | None = None) -> None:
         """Be gone without a close frame: the peer sees 1006, or *error*."""
-        self._lose(Close(DROPPED, DROPPED_TEXT, False), forget=True)
+        self.lose(Close(DROPPED, DROPPED_TEXT, False), forget=True)
         text = DROPPED_TEXT if error is None else str(error)
-        peer = self._peer()
+        peer = self.peer()
         if peer is not None:
-            peer._lose(Close(DROPPED, text, False, error), forget=False)
+            peer.lose(Close(DROPPED, text, False, error), forget=False)
 
-    def _hear_loss(self) -> None:
-        """Nobody has the other end any more."""
-        self._lose(Close(DROPPED, DROPPED_TEXT, False), forget=False)
-
-    def peer_is_gone(self) -> None:
-        """Nobody has the other end any more: told in any thread, in the middle of anything."""
-        if self._tell is not None and not self._is_lost:
-            # Not in the context that this happens to run in.
-            self._tell(partial(Context().run, self._hear_loss))
-
-    def _look_for_peer(self) -> None:
-        """Hear of its loss now, if nobody could be told of it."""
-        if self._peer() is None:
-            self._hear_loss()
-
-    def _cut_slow(self, peer: End) -> None:
-        """The peer has far too much unread: forget that, and close on both sides."""
-        peer._lose(Close(TOO_SLOW, TOO_SLOW_TEXT, True), forget=True)
-        self._lose(Close(TOO_SLOW, TOO_SLOW_TEXT, False), forget=False)
-
-    def _lose(self, end: Close, *, forget: bool) -> None:
-        """The connection is gone; *end* is the last to be read here, after what has arrived."""
-        if self._is_lost:
+    def cut(self) -> None:
+        """Close the socket with 1013, since too much is unread here, and forget that."""
+        peer = self.peer()
+        if peer is not None and not self.is_lost:
+            self.lose(Close(TOO_SLOW, TOO_SLOW_TEXT, True), forget=True)
+            peer.lose(Close(TOO_SLOW, TOO_SLOW_TEXT, False), forget=False)
             return
-        self._is_lost = True
+        # Nothing more comes; of what is there, the end is kept.
+        last = self.inbox[-1] if self.has_close_frame else None
+        self._forget_unread()
+        if last is not None:
+            self.inbox.append(last)
+
+    def lose(self, end: Close, *, forget: bool) -> None:
+        """The connection is gone. *end* is read last, after what has arrived."""
+        if not self._step(Step.LOSE):
+            return
+        outbox, self.outbox = self.outbox, None
+        peer = self.peer()
+        if outbox and peer is not None:
+            peer.took(outbox.size)
         if forget:
             self._forget_unread()
-        self._make_room()
-        if self._end is None and not self._has_close_frame():
-            self._arrive(end, 0)
+        self.free_room()
+        if self.heard is None and not self.has_close_frame:
+            self.arrive(end, 0)
+
+    def hear_loss(self) -> None:
+        """The peer was freed."""
+        self.lose(Close(DROPPED, DROPPED_TEXT, False), forget=False)
+
+    def peer_is_gone(self) -> None:
+        """The peer was freed, in any thread: lose the connection on the loop that uses this end."""
+        if self.tell is not None and not self.is_lost:
+            # In an empty context, not in that of the code which happened to free the peer.
+            self.tell(partial(Context().run, self.hear_loss))
+
+    def belong_to(self, total: UnreadTotal, tell: Callable[[Callable[[], object]], None]) -> None:
+        """An object of a runtime uses this end: *total* counts what both ends have not read, *tell*
+        calls back on its loop."""
+        self.tell = tell
+        total.add(self.unread)
+        peer = self.peer()
+        if peer is None:
+            self.hear_loss()
+        else:
+            total.add(peer.unread)
 
     def _forget_unread(self) -> None:
-        self._unread.count(-sum(size for _, size in self._inbox))
-        self._inbox.clear()
+        self.unread.count(-sum(size for _, size in self.inbox))
+        self.inbox.clear()
 
-    def _hand_over(self) -> End:
-        """Another object for this end, which leaves in a Response; this one is of no use then."""
-        self._role.check_can_be_given()
-        given = self.__class__()
-        peer = self._peer()
-        if peer is not None:
-            join(given, peer)
-        self._peer, self._watch = _nobody, None
-        given._waited_for, self._waited_for = self._waited_for, None
-        given._inbox, self._inbox = self._inbox, given._inbox
-        if self._unread.total is not None:
-            self._unread.total.add(given._unread)
-        given._unread.count(self._unread.bytes)
-        self._unread.count(-self._unread.bytes)
-        given._is_lost = self._is_lost
-        given._was_given = True
-        self._role = Role.GIVEN
-        return given
+    def _step(self, step: Step) -> bool:
+        """Go to the next phase, if *step* leads to one."""
+        following = NEXT_PHASE[self.phase].get(step)
+        if following is None:
+            return False
+        self.phase = following
+        return True
 
     def __repr__(self) -> str:
-        if self._is_lost:
-            state = "disconnected"
-        elif self._has_closed:
-            state = "closing" if self._end is None else "closed"
-        else:
-            state = "open" if self._end is None else "closed by the peer"
-        return f"<WebSocket {self._role.value}, {state}, {len(self._inbox)} unread>"
-
-
-def cut(end: End) -> None:
-    """Close the socket of *end*, which has too much unread, and forget that."""
-    peer = end._peer()
-    if peer is not None and not end._is_lost:
-        peer._cut_slow(end)
-        return
-    # Nothing more comes, but for what is there: of that it hears the end only.
-    last = end._inbox[-1] if end._has_close_frame() else None
-    end._forget_unread()
-    if last is not None:
-        end._inbox.append(last)
-
-
-def count_all(one: End, total: UnreadTotal) -> None:
-    """Let what both ends of a socket have not read count in *total*."""
-    total.add(one._unread)
-    other = one._peer()
-    if other is not None:
-        total.add(other._unread)
-
-
-def _reader_is_gone(of: ref[End], _: object) -> None:
-    ws = of()  # in any thread, as when an end is gone
-    if ws is not None and ws._tell is not None and ws._has_close_frame():
-        ws._hear_soon()
-
-
-def _closed_by_peer(end: Close) -> str:
-    return f"{SENT_TOO_LATE} The peer has closed with {end.code}."
+        return f"<End {self.use.value}, {self.phase.value}, {len(self.inbox)} unread>"
 
 
 def join(one: End, other: End) -> None:
     """Make two ends the ends of one socket."""
-    one._peer, other._peer = ref(other), ref(one)
-    one._watch, other._watch = Watch(other, one), Watch(one, other)
+    one.peer, other.peer = Watch(other, one), Watch(one, other)
 
 
-def _nobody() -> None:
-    """In the place of an end that is not there."""
+def _no_peer() -> None:
+    """In the place of a peer, at an end that has none."""

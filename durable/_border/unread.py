@@ -1,28 +1,29 @@
 """What web sockets have not read yet: the bytes of each end, and of all of them together.
 
-Rule: what is sent counts from the call of `send` until it is taken, wherever it is in between.
+Rule: a message counts from the call of `send` until it is taken, wherever it is in between.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable
+from typing import Any, Self
 from weakref import ref
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-# Awaiting `send` waits while the other end has more than this unread: enough that one round trip
-# never leaves a fast reader without work, little enough that ten thousand slow ones fit in memory.
+# Awaiting `send` waits while the other end has more than this unread. One round trip then never
+# leaves a fast reader without work, and ten thousand slow readers fit in memory.
 UNREAD_BYTES_WAIT = 1_048_576
-# Nobody is made to await `send`, so a broadcast to a reader that has stopped would grow for ever.
+# `send` need not be awaited, so a broadcast to a reader that has stopped would grow without end.
 # Above this, the next message cuts the socket instead.
 UNREAD_BYTES_MAX = 16_777_216
 
 
 class Unread(ref[Any]):
-    """The unread bytes of one end. A weak reference to it, so that it can outlive it: what an end
-    that nobody has any more had not read is taken off the sum."""
+    """The unread bytes of one end.
+
+    A weak reference to the end, so that it outlives it: the bytes that a freed end had not read
+    are taken off the total.
+    """
 
     __slots__ = ("bytes", "total")
 
@@ -30,20 +31,20 @@ class Unread(ref[Any]):
     total: UnreadTotal | None
 
     def __new__(cls, end: object) -> Self:
-        return super().__new__(cls, end, _end_is_gone)
+        return super().__new__(cls, end, _end_is_freed)
 
     def __init__(self, end: object) -> None:
         self.bytes = 0
         self.total = None
 
     def count(self, size: int) -> None:
-        """*size* more bytes are unread, or fewer if it is below zero."""
+        """*size* more bytes are unread, or fewer if *size* is below zero."""
         self.bytes += size
         if self.total is not None:
             self.total.bytes += size
 
     def is_full(self) -> bool:
-        """Whether whoever awaits what it sends to this end has to wait."""
+        """Whether a task that awaits its `send` to this end has to wait."""
         if self.bytes > UNREAD_BYTES_WAIT:
             return True
         total = self.total
@@ -51,11 +52,11 @@ class Unread(ref[Any]):
 
 
 class UnreadTotal:
-    """The unread bytes of all sockets that objects of one runtime use.
+    """The unread bytes of all sockets that the objects of one runtime use.
 
-    Above half of the bound, whoever awaits `send` waits until its own peer has read everything.
-    Above the bound, the sockets with the most unread are cut, until an eighth of it is free: so
-    that the search for them is made once for many messages.
+    Above half of the bound, awaiting `send` waits until the peer has read everything. Above the
+    bound, the sockets with the most unread are cut, until an eighth of it is free: one search for
+    them then serves many messages.
     """
 
     __slots__ = ("_cut", "_ends", "_freed", "bytes", "bytes_max", "bytes_wait")
@@ -64,14 +65,14 @@ class UnreadTotal:
         self.bytes = 0
         self.bytes_max = bytes_max
         self.bytes_wait = bytes_max // 2
-        # Cuts the socket of the end that it is given.
+        # Cuts the socket of an end.
         self._cut = cut
         self._ends: set[Unread] = set()
-        # Of ends that are gone, which may have gone in any thread.
+        # The bytes of freed ends, which may have been freed in any thread.
         self._freed: deque[int] = deque()
 
     def add(self, unread: Unread) -> None:
-        """Count what an end has not read from now on, and what it has not read yet."""
+        """Count from now on what an end has not read, and what it has not read yet."""
         if unread.total is None:
             unread.total = self
             self._ends.add(unread)
@@ -93,7 +94,7 @@ class UnreadTotal:
                 break
 
     def forget(self, unread: Unread) -> None:
-        """An end is gone: called in any thread, in the middle of anything."""
+        """An end was freed. Called in any thread, in the middle of any statement."""
         self._ends.discard(unread)
         self._freed.append(unread.bytes)
 
@@ -107,7 +108,7 @@ def _by_bytes(unread: Unread) -> int:
     return unread.bytes
 
 
-def _end_is_gone(unread: ref[Any]) -> None:
+def _end_is_freed(unread: ref[Any]) -> None:
     assert isinstance(unread, Unread)
     if unread.total is not None:
         unread.total.forget(unread)

@@ -227,7 +227,7 @@ class Application:
             watch.tell(request)
             response = await self._call(request)
             if response.websocket is not None:
-                end_of(response.websocket)._drop()
+                end_of(response.websocket).drop()
                 return Response("Upgrade Required", status=426, headers={"upgrade": "websocket"})
         except Exception as error:
             return self._failure(error, scope)

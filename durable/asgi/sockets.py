@@ -1,4 +1,4 @@
-"""Web sockets between the network and the end of a pair that an object has answered with."""
+"""Carries messages between a client on the network and the end that an object has returned."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 
 from durable import Response, WebSocket, WebSocketClosed
+from durable._border.sending import reply
 from durable._border.websocket import end_of
 from durable._model.frames import DROPPED, NO_CODE
 
@@ -15,7 +16,7 @@ from .incoming import Receive, Scope, Send
 from .responses import raw_headers, send_response
 
 TOO_LARGE = 1009
-# How long a client has to answer the close frame of the object.
+# Seconds that a client has to answer the close frame of the object.
 CLOSE_REPLY_S = 10.0
 _DENIAL = "websocket.http.response"
 
@@ -39,7 +40,7 @@ async def answer_upgrade(response: Response, scope: Scope, receive: Receive, sen
         ws.accept()
         await _carry(ws, receive, send)
     finally:
-        end_of(ws)._drop()  # unless it was closed properly
+        end_of(ws).drop()  # does nothing if it was closed properly
 
 
 async def refuse(response: Response, scope: Scope, send: Send) -> None:
@@ -51,18 +52,19 @@ async def refuse(response: Response, scope: Scope, send: Send) -> None:
 
 
 async def _carry(ws: WebSocket, receive: Receive, send: Send) -> None:
-    """Each direction goes on until the network says that it is over: what a client has said before
-    its close frame is delivered, also when nothing can be sent to it any more, and what it says
-    before it answers the object's close frame."""
-    end_of(ws)._replies = False  # for the client, which may have something to say before
+    """Carry messages both ways until the network ends them.
+
+    What a client has sent before its close frame is delivered, also when nothing can be sent to it
+    any more, and so is what it sends before it answers the object's close frame.
+    """
+    end = end_of(ws)
+    end.replies = False  # the client has to, and may have something to send before
     async with anyio.create_task_group() as tasks:
 
         async def bring_out() -> None:
             if await _bring_out(ws, send):
                 await anyio.sleep(CLOSE_REPLY_S)
-                end_of(
-                    ws
-                )._reply_close()  # servers differ in whether they tell of the client's answer
+                reply(end)  # servers differ in whether they report the client's reply
             tasks.cancel_scope.cancel()
 
         tasks.start_soon(bring_out)
@@ -71,7 +73,7 @@ async def _carry(ws: WebSocket, receive: Receive, send: Send) -> None:
 
 
 async def _bring_in(ws: WebSocket, receive: Receive, send: Send) -> None:
-    """Hand on what the network says. Awaiting each `send` lets a busy object slow its client."""
+    """Hand on what the client sends. Awaiting each `send` lets a busy object slow its client."""
     while True:
         message = await receive()
         if message["type"] == "websocket.disconnect":
@@ -87,29 +89,29 @@ async def _bring_in(ws: WebSocket, receive: Receive, send: Send) -> None:
         except WebSocketClosed:
             continue  # it was cut, as the object or the store ended
         except ValueError as error:
-            end_of(ws)._drop(error)
+            end_of(ws).drop(error)
             await send({"type": "websocket.close", "code": TOO_LARGE, "reason": ""})
             return
 
 
 def _close(ws: WebSocket, code: int, reason: str | None) -> None:
-    """The client has closed, or is gone."""
+    """The client has closed, or its connection is lost."""
     if code == DROPPED and ws.close_code is not None:
-        # The answer to the object's close frame; servers that do not wait for it know no code.
-        end_of(ws)._reply_close()
+        # The reply to the object's close frame: servers that do not wait for it know no code.
+        reply(end_of(ws))
     elif code == NO_CODE:
         ws.close()
     elif code != DROPPED:
         try:
             ws.close(code, reason or "")
-        except ValueError:  # no code that anybody may send
-            end_of(ws)._drop()
+        except ValueError:  # a code that may not be sent
+            end_of(ws).drop()
     else:
-        end_of(ws)._drop()
+        end_of(ws).drop()
 
 
 async def _bring_out(ws: WebSocket, send: Send) -> bool:
-    """Hand on what the object says. Returns whether it has closed; else the connection is lost."""
+    """Hand on what the object sends. Returns whether it has closed; else the connection is lost."""
     is_heard = True
     try:
         async for message in ws:
@@ -126,7 +128,7 @@ async def _bring_out(ws: WebSocket, send: Send) -> bool:
 
 
 async def _sent(message: dict[str, Any], send: Send) -> bool:
-    """Send *message*; False if the client is gone, as whoever receives hears in its turn."""
+    """Send *message*. Returns False if the client is gone, which `receive` will report too."""
     try:
         await send(message)
     except OSError:

@@ -16,6 +16,7 @@ import pytest
 
 import durable
 from durable import Request, WebSocket
+from durable._border.websocket import end_of
 from durable.testing import evict_all
 
 from .browser import Page, browsing
@@ -85,7 +86,7 @@ async def test_what_one_says_all_hear(chat: Any, runtime: durable.Runtime) -> No
     assert await hear(ann) == heard
     bob.close(1000)
     assert await hear(ann) == {"quit": "bob"}
-    assert not eve._inbox
+    assert not end_of(eve).inbox
 
 
 async def test_the_backlog_is_the_last_hundred_messages(

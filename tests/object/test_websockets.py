@@ -12,6 +12,7 @@ import durable
 from durable import Response, WebSocket, WebSocketPair
 from durable._border import sockets
 from durable._border import unread as model
+from durable._border.websocket import end_of
 from durable._model import frames
 from durable.testing import VirtualClock, abort_all, evict, is_live, settle
 
@@ -271,7 +272,7 @@ async def test_a_peer_that_vanishes_is_an_error() -> None:
     """Without a close frame the loop raises; what is sent then is dropped."""
     client, server = accepted_pair()
     server.send("before")
-    server._drop()
+    end_of(server).drop()
 
     assert await anext(client) == "before"
     with pytest.raises(durable.WebSocketClosed, match=r"without sending Close frame. .1006"):
@@ -285,7 +286,7 @@ async def test_a_close_frame_that_has_arrived_counts_more_than_the_loss() -> Non
     """The connection may go right after the frame."""
     client, server = accepted_pair()
     server.close(1000, "done")
-    server._drop()
+    end_of(server).drop()
 
     assert await read_all(client) == []
     assert client.close_code == 1000
@@ -324,7 +325,7 @@ async def test_a_socket_that_is_far_too_slow_is_cut() -> None:
 
     server.send("one too many")
 
-    assert client._unread.bytes == 0
+    assert end_of(client).unread.bytes == 0
     assert await read_all(client) == []
     assert client.close_code == 1013
     with pytest.raises(durable.WebSocketClosed, match="too many messages"):
@@ -342,7 +343,7 @@ async def test_a_sender_that_waits_is_freed_when_the_peer_is_gone() -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(send)
         await anyio.wait_all_tasks_blocked()
-        client._drop()
+        end_of(client).drop()
 
 
 # Objects that read their sockets themselves
@@ -384,7 +385,7 @@ async def test_a_socket_that_is_dropped_frees_its_object(
     """A peer that vanished does not keep the object in memory for ever."""
     stub = runtime.namespace(Echo).get_by_name("a")
     ws = await stub.quiet()
-    ws._drop()
+    end_of(ws).drop()
     await clock.advance(100)
 
     assert not is_live(stub)

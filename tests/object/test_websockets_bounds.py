@@ -12,6 +12,7 @@ import pytest
 import durable
 from durable import Response, WebSocket, WebSocketPair
 from durable._border.unread import UNREAD_BYTES_MAX, UNREAD_BYTES_WAIT
+from durable._border.websocket import end_of
 from durable._model.frames import MESSAGE_OVERHEAD
 from durable.testing import VirtualClock, run_in_object
 
@@ -117,9 +118,9 @@ async def test_a_full_queue_of_calls_loses_nothing_that_sockets_say(
                 ws.send("last")
                 ws.close(1000, "bye")
             for ws in sockets[80:90]:
-                ws._drop()
+                end_of(ws).drop()
             for ws in sockets[90:]:
-                ws._drop(ConnectionError("broken"))
+                end_of(ws).drop(ConnectionError("broken"))
             await clock.settle()
             assert heard == []
             DOORS["door"].set()
@@ -214,13 +215,13 @@ async def test_automatic_answers_that_are_not_read_have_the_bound_of_messages(
     for _ in range(UNREAD_BYTES_MAX // size + 1):
         ws.send("p")
     await clock.settle()
-    assert ws._unread.bytes > UNREAD_BYTES_MAX
+    assert end_of(ws).unread.bytes > UNREAD_BYTES_MAX
     assert heard == []
 
     ws.send("p")
     await clock.settle()
 
-    assert ws._unread.bytes == 0
+    assert end_of(ws).unread.bytes == 0
     assert heard == [(1013, False)]
     assert await read_all(ws) == []
     assert ws.close_code == 1013
@@ -320,7 +321,7 @@ async def test_what_ends_that_are_gone_had_not_read_is_free_again(
             one, two, three = [await join(stub) for _ in range(3)]
             await stub.say("x" * 20_000)
             del one  # unread
-            two._drop()
+            end_of(two).drop()
             three.close()
             await clock.settle()
             del two, three

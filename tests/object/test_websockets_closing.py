@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
@@ -11,6 +11,7 @@ import pytest
 import durable
 import durable.asgi
 from durable import Response, WebSocket, WebSocketPair
+from durable._border.websocket import end_of
 from durable.testing import Faults, VirtualClock, is_live
 
 heard: list[Any] = []
@@ -129,6 +130,38 @@ async def test_a_close_is_answered_where_nobody_reads(
     assert await stub.publish("is anybody there?") == 0
     await clock.advance(100)
     assert not is_live(stub)
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_a_close_is_answered_after_a_task_that_reads_no_further(is_cancelled: bool) -> None:
+    """The task waits as the close frame comes, and takes one message or is cancelled; Trio may let
+    it go on after the round in which the close frame is read."""
+    client, server = WebSocketPair()
+    client.accept()
+    server.accept()
+    soon: list[Callable[[], object]] = []
+    end_of(server).tell = soon.append
+
+    async def read_one() -> None:
+        await anext(server)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(read_one)
+        await anyio.wait_all_tasks_blocked()
+        if is_cancelled:
+            tasks.cancel_scope.cancel()
+        for text in ["one", "two"]:
+            client.send(text)
+        client.close(4001)
+        while soon:
+            soon.pop()()
+    assert server.ready_state == WebSocket.OPEN
+    while soon:
+        soon.pop()()
+
+    assert server.ready_state == WebSocket.CLOSED
+    assert server.close_code == 4001
+    assert await anext(server) == ("one" if is_cancelled else "two")
 
 
 async def test_a_client_that_only_sends_answers_a_close_too() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import durable
 from durable import Response, WebSocket, WebSocketPair
+from durable._border.websocket import end_of
 from durable.testing import Faults, VirtualClock, abort_all, evict, is_live, run_in_object
 
 seen: list[Any] = []
@@ -231,7 +232,7 @@ async def test_what_is_sent_waits_for_what_it_rests_on(
         ws.send("after")
         await clock.settle()
         assert seen == ["built", "after"]
-        assert not ws._inbox
+        assert not end_of(ws).inbox
 
     assert await anext(ws) == "1"
     assert await anext(ws) == "after"
@@ -254,7 +255,7 @@ async def test_what_was_sent_before_a_write_does_not_wait_for_it(
             tasks.start_soon(run_in_object, stub, send_then_put)
             assert await anext(ws) == "before"
             await anyio.wait_all_tasks_blocked()
-            assert not ws._inbox
+            assert not end_of(ws).inbox
 
     assert await anext(ws) == "after"
 
@@ -286,7 +287,7 @@ async def test_a_close_waits_at_the_output_gate_too(
         with faults.hold_commits():
             tasks.start_soon(run_in_object, stub, put_then_close)
             await clock.settle()
-            assert not ws._inbox
+            assert not end_of(ws).inbox
 
     assert await read_all(ws) == []
     assert ws.close_reason == "stored"
@@ -331,8 +332,8 @@ async def test_a_lost_connection_is_told_as_1006(
     """Once, and as not clean."""
     stub = room(runtime)
     ws = await join(stub)
-    ws._drop()
-    ws._drop()
+    end_of(ws).drop()
+    end_of(ws).drop()
     await clock.settle()
 
     text = "WebSocket disconnected without sending Close frame."
@@ -346,7 +347,7 @@ async def test_another_failure_is_told_as_an_error(
     """websocket_error gets it, and websocket_close is not called as well."""
     ws = await join(room(runtime))
     error = ValueError("too large")
-    ws._drop(error)
+    end_of(ws).drop(error)
     await clock.settle()
 
     assert seen == ["built", error]
@@ -535,7 +536,7 @@ async def test_an_auto_response_keeps_its_place(
         ws.send("count")
         ws.send("ping")
         await clock.settle()
-        assert not ws._inbox
+        assert not end_of(ws).inbox
 
     assert [await anext(ws), await anext(ws)] == ["1", "pong"]
 
@@ -692,4 +693,4 @@ async def test_ten_thousand_sockets_hear_one_broadcast(runtime: durable.Runtime)
 
     assert await stub.say("all") == 10_000
     assert all([await anext(ws) == "all" for ws in sockets])
-    assert not any(ws._inbox for ws in sockets)
+    assert not any(end_of(ws).inbox for ws in sockets)

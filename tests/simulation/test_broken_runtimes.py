@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from durable._border import rpc, streams, websocket
+from durable._border import rpc, sending, streams, websocket
 from durable._border.alarm import AlarmInvocation
+from durable._border.arrivals import Arrivals
+from durable._border.socket_end import End
 from durable._border.sockets import Sockets, sockets_of
-from durable._border.websocket import ObjectSocket
+from durable._border.websocket import ObjectSocket, end_of
 from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks
 from durable._gates.delivery import Delivery
 from durable._gates.input_gate import InputGate
@@ -122,20 +124,21 @@ def successors_that_do_not_wait(patch: pytest.MonkeyPatch) -> None:
 
 
 def socket_messages_that_do_not_wait(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ObjectSocket, "_say", ObjectSocket.say_ungated)
+    patch.setattr(websocket, "send_frame", End.say)
 
 
 def last_words(patch: pytest.MonkeyPatch) -> None:
     """What an object has said and was not let out is heard when the object is reset."""
-    lose = ObjectSocket._lose
+    lose = End.lose
 
-    def lose_and_tell(self: ObjectSocket, end: Close, *, forget: bool) -> None:
-        held = [] if self._is_lost else list(self._held or ())
+    def lose_and_tell(self: End, end: Close, *, forget: bool) -> None:
+        held, peer = [] if self.is_lost else list(self.outbox or ()), self.peer()
         for each in held:
-            self._pass_on(each.frame, each.size)
+            if peer is not None:
+                peer.arrive(each.frame, each.size)
         lose(self, end, forget=forget)
 
-    patch.setattr(ObjectSocket, "_lose", lose_and_tell)
+    patch.setattr(End, "lose", lose_and_tell)
 
 
 def turns_that_are_heard_before_their_end(patch: pytest.MonkeyPatch) -> None:
@@ -148,20 +151,20 @@ def turns_that_are_heard_before_their_end(patch: pytest.MonkeyPatch) -> None:
         output = delivery.gate.output
         output.when_durable(output.seqno(), release, unheard)
 
-    for module in (rpc, streams, websocket):
+    for module in (rpc, streams, sending):
         patch.setattr(module, "say", say_at_once)
 
 
 def socket_messages_that_come_twice(patch: pytest.MonkeyPatch) -> None:
     """Some of those that a client has sent."""
-    event_of, counter = Sockets._invocation_of, count(1)
+    made_of, counter = Arrivals._invocation_of, count(1)
 
-    def event_and_again(self: Sockets, ws: ObjectSocket) -> Any:
-        if isinstance(ws._inbox[0][0], str) and not next(counter) % 7:
-            ws._inbox.appendleft(ws._inbox[0])
-        return event_of(self, ws)
+    def make_twice(self: Arrivals, ws: ObjectSocket, end: End) -> Any:
+        if isinstance(end.inbox[0][0], str) and not next(counter) % 7:
+            end.inbox.appendleft(end.inbox[0])
+        return made_of(self, ws, end)
 
-    patch.setattr(Sockets, "_invocation_of", event_and_again)
+    patch.setattr(Arrivals, "_invocation_of", make_twice)
 
 
 def _on_hibernation(
@@ -181,7 +184,7 @@ def _on_hibernation(
 
 def messages_lost_while_an_object_hibernates(patch: pytest.MonkeyPatch) -> None:
     def stop_listening(sockets: Sockets, ws: ObjectSocket) -> None:
-        ws._on_arrival = None
+        end_of(ws).on_arrival = None
 
     _on_hibernation(patch, stop_listening)
 
@@ -199,7 +202,7 @@ def auto_responses_lost_when_an_object_hibernates(patch: pytest.MonkeyPatch) -> 
 
 
 def closes_without_a_reply(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ObjectSocket, "_reply_close", lambda self: None)
+    patch.setattr(End, "reply", lambda self: None)
 
 
 def confirmed_writes_behind_unconfirmed_ones_that_do_not_count(patch: pytest.MonkeyPatch) -> None:

@@ -5,19 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from attrs import define
 
+from durable._border.websocket import WebSocketPair, end_of
 from durable.testing.simulation.connections import DROPPED, PING, PONG, Connection, End
 
 CLOSED = End(4_001, "enough", True)
 CUT = End(DROPPED, "gone", False)
-
-
-@define
-class Outer:
-    """All that is asked of a socket's end."""
-
-    _is_lost: bool = False
 
 
 @pytest.fixture
@@ -34,7 +27,7 @@ def troubles() -> list[int]:
 @pytest.fixture
 def connection(broken: list[str], troubles: list[int]) -> Connection:
     made = Connection(1, "ann", (), broken.append, lambda: troubles[0])
-    made.is_accepted(Outer())
+    made.is_accepted(WebSocketPair()[1])
     made.outer = made.end
     return made
 
@@ -88,7 +81,8 @@ def test_a_cut_takes_what_nobody_relies_on(
     """Only what was said in an operation that was answered before must still be heard."""
     say(connection, "a", "b")
     connection.is_answered(1)
-    connection.end._is_lost, troubles[0], connection.is_gone = True, 1, True
+    end_of(connection.end).drop()
+    troubles[0], connection.is_gone = 1, True
     connection.is_answered(2)
     connection.hears_end(CUT)
     connection.judge_at_rest()
@@ -99,7 +93,7 @@ def test_a_cut_takes_what_nobody_relies_on(
 
 def test_a_cut_without_a_reason_is_noticed(connection: Connection, broken: list[str]) -> None:
     """No object was reset, and none was overloaded."""
-    connection.end._is_lost = True
+    end_of(connection.end).drop()
     connection.hears_end(CUT)
 
     assert broken

@@ -114,10 +114,10 @@ class Clients:
         self.history.tick(f"drops socket {client.connection.number}")
         if self.history.chance.random() < 0.7:
             self._ends(client, End(DROPPED, DROPPED_TEXT, False))
-            end_of(client.ws)._drop()
+            end_of(client.ws).drop()
         else:
             self._ends(client, End(None, "the line is dead", False))
-            end_of(client.ws)._drop(ConnectionError("the line is dead"))
+            end_of(client.ws).drop(ConnectionError("the line is dead"))
 
     def _choose(self) -> Client | None:
         """A socket that this side has not ended, nor heard the end of."""
@@ -164,8 +164,8 @@ class Clients:
             pass
         if client in self._clients:
             self._clients.remove(client)
-        end = end_of(ws)._end
-        was_clean = end is not None and end.was_clean
+        heard = end_of(ws).heard
+        was_clean = heard is not None and heard.was_clean
         self.history.hears(connection, End(ws.close_code, ws.close_reason or "", was_clean))
 
     def _take(self, client: Client, message: str | bytes) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 from attrs import define, field, frozen
 
+from durable._border.websocket import end_of
+
 DROPPED = 1006
 NO_CODE = 1005
 PING, PONG = "ping", "pong"
@@ -83,7 +85,7 @@ class Connection:
     @property
     def is_cut(self) -> bool:
         """The connection is gone, whoever cut it."""
-        return bool(self.end is not None and self.end._is_lost)
+        return self.end is not None and end_of(self.end).is_lost
 
     @property
     def may_be_cut(self) -> bool:

@@ -1,0 +1,68 @@
+"""Frames that one end of a web socket has sent and that may not leave yet.
+
+Rule: frames leave in the order in which they were sent, whichever code sent them. So a frame that
+may leave waits for those before it that may not.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Protocol
+
+from attrs import define
+
+from durable._gates.input_gate import InputGate
+from durable._model.frames import Frame
+
+
+class Flushed(Protocol):
+    """An end, as far as its frames know it."""
+
+    def flush(self) -> None:
+        """Send the frames that may leave and have none before them that may not."""
+
+
+@define(eq=False, slots=True)
+class Held:
+    """One frame of *end*; *gate* is that of the object that has sent it, None for the library."""
+
+    end: Flushed
+    frame: Frame
+    size: int
+    gate: InputGate[Any] | None
+    may_leave: bool = False
+
+    def leave(self) -> None:
+        """The frame may leave."""
+        self.may_leave = True
+        self.end.flush()
+
+    def fail(self, _: Exception) -> None:
+        """The object was reset: the frames behind this one need not wait for it."""
+        self.end.flush()
+
+    @property
+    def is_void(self) -> bool:
+        """Whether it never leaves: its sender was reset before what it wrote was durable."""
+        return not self.may_leave and self.gate is not None and self.gate.broken is not None
+
+
+class Outbox(deque[Held]):
+    """The held frames of one end, the oldest first."""
+
+    def hold(self, end: Flushed, frame: Frame, size: int, gate: InputGate[Any] | None) -> Held:
+        """Hold *frame* of *end* back until its `leave` is called."""
+        held = Held(end, frame, size, gate)
+        self.append(held)
+        return held
+
+    def pop_settled(self) -> Held | None:
+        """Take out the oldest frame, if it may leave now or never will."""
+        if self and (self[0].may_leave or self[0].is_void):
+            return self.popleft()
+        return None
+
+    @property
+    def size(self) -> int:
+        """The bytes of all of them."""
+        return sum(held.size for held in self)
