@@ -174,13 +174,12 @@ class _ModelShape(Shape):
         return {**value.__dict__, **(value.__pydantic_extra__ or {})}
 
     def unset(self, value: Any) -> tuple[str, ...]:
-        fields = self.cls.__pydantic_fields__
-        return tuple(name for name in fields if name not in value.__pydantic_fields_set__)
+        return tuple(name for name in self._fields if name not in value.__pydantic_fields_set__)
 
     def make(self, content: Content, unset: Iterable[str] = ()) -> Any:
         if not isinstance(content, dict):
             raise CannotMake("it is an enum's, which the class is no more")
-        for name, described in self.cls.__pydantic_fields__.items():
+        for name, described in self._fields.items():
             if name not in content and described.is_required():
                 raise CannotMake(
                     f"it has no {name}, for which {self.cls.__name__} has no default; give it one, "
@@ -193,8 +192,12 @@ class _ModelShape(Shape):
         return made
 
     def hints(self) -> Mapping[str, Any]:
-        fields = self.cls.__pydantic_fields__
-        return {name: described.annotation for name, described in fields.items()}
+        return {name: described.annotation for name, described in self._fields.items()}
+
+    @property
+    def _fields(self) -> Mapping[str, Any]:
+        fields: Mapping[str, Any] = self.cls.model_fields
+        return fields
 
 
 @lru_cache(_SHAPES_REMEMBERED)
@@ -214,7 +217,7 @@ def shape_of(cls: type) -> Shape | None:
         return _attrs_shape(cls)
     pydantic = sys.modules.get("pydantic")
     if pydantic is not None and issubclass(cls, getattr(pydantic, "BaseModel", ())):
-        return _ModelShape(cls) if hasattr(cls, "__pydantic_fields__") else None
+        return _ModelShape(cls) if hasattr(cls, "model_fields") else None  # not those of version 1
     return None
 
 
