@@ -337,3 +337,20 @@ def nameless_zone(key: str | None = None) -> ZoneInfo:
     )
     body = (3600).to_bytes(4, "big", signed=True) + b"\0\0" + b"CET\0"
     return ZoneInfo.from_file(io.BytesIO(header + body), key=key)
+
+
+def test_what_is_read_is_a_datetime_while_a_library_freezes_the_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such a library puts a subclass in the place of each module's name."""
+    from durable._engine import codec
+    from durable._model import plain
+
+    values = [datetime(2020, 1, 2, tzinfo=UTC), date(2020, 1, 2), time(3)]
+    encoded = encode(values)
+    for module in (codec, plain):
+        monkeypatch.setattr(module, "datetime", Moment)
+
+    for found in (decode(encoded), copy_value([Moment(2020, 1, 2, tzinfo=UTC), *values[1:]])):
+        assert found == values
+        assert [type(each) for each in found] == [datetime, date, time]
