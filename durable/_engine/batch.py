@@ -16,7 +16,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Final, Protocol
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from durable._model.errors import DurableError
 
@@ -142,3 +142,27 @@ class Batch:
     @property
     def is_empty(self) -> bool:
         return not self.puts and not self.wipe and self.alarm is UNCHANGED
+
+
+def record_after(before: ObjectRecord | None, batch: Batch, now_us: int) -> ObjectRecord | None:
+    """What the store knows of an object once *batch* is applied, where it knew *before*; None: the
+    object was not known, and *batch* writes nothing.
+
+    Whether anything is left of an object that was known is another question, for the engine.
+    """
+    handle, alarm, record = batch.handle, batch.alarm, before
+    created_us = now_us if batch.created_us is None else batch.created_us
+    if batch.wipe and record is not None:
+        assert handle.keyspace != record.keyspace  # a wipe needs a new keyspace
+        record = ObjectRecord(handle.keyspace, created_us, record.name, record.alarm)
+    if record is None:
+        writes = isinstance(alarm, Alarm) or any(v is not None for v in batch.puts.values())
+        if not writes:
+            return None
+        record = ObjectRecord(handle.keyspace, created_us, handle.name, None)
+    assert record.keyspace == handle.keyspace > 0  # given out before the batch has left
+    if not isinstance(alarm, Unchanged) and alarm != record.alarm:
+        record = ObjectRecord(record.keyspace, record.created_us, record.name, alarm)
+    if record.name is None and handle.name is not None:
+        record = evolve(record, name=handle.name)
+    return record

@@ -4,18 +4,22 @@ An engine keeps records under keyspaces, objects under their class and base, ala
 their times, and a catalog of classes. Everything above it works with values only: batches go down,
 records and encoded values come up.
 
-Rule: `commit`, `change_classes` and `collect_garbage` block and run on the committer's thread, or
-before it is started; the other calls belong to the thread of the event loop. Reads see what was
-committed before the last `refresh`.
+Rule: `commit` and `collect_garbage` block, and run on the committer's thread or before it is
+started; `change_classes` blocks, too. `find` may be asked by any thread. All other calls belong to
+the thread of the event loop. Reads see what was committed before the last `refresh`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from .batch import Batch, DueAlarm, ObjectRecord
 from .catalog import Catalog, Weight
+from .measures import Measures
+
+# Records and objects that are freed in one step of garbage collection, which holds commits up.
+GARBAGE_STEP: Final = 5_000
 
 
 class Reader(Protocol):
@@ -109,6 +113,9 @@ class Engine(Protocol):
     def weigh_class(self, class_number: int) -> Weight:
         """What a class holds; reads all of it."""
 
+    def measure(self) -> Measures:
+        """What the file of the store is like; costs the same for a small store and a large one."""
+
     # Writing
 
     def next_keyspace(self) -> int:
@@ -123,8 +130,9 @@ class Engine(Protocol):
     def change_classes(self, before: Catalog, after: Catalog) -> None:
         """Know *after* of classes and migrations, where *before* was known."""
 
-    def collect_garbage(self) -> int:
-        """Free a bounded number of records of what was deleted as a whole; returns how many."""
+    def collect_garbage(self, count_max: int = GARBAGE_STEP) -> int:
+        """Free up to *count_max* records and objects of what was deleted as a whole; returns how
+        many."""
 
     # The end
 

@@ -1,4 +1,4 @@
-"""The file of a store as a whole: measured, and copied while it is in use."""
+"""The file of a store as a whole, copied while it is in use."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from attrs import frozen
-
 from .create import lengthen, sync_folder
 from .environment import Environment
 from .folder import DATA_FILE, read_meta
@@ -17,82 +15,9 @@ from .lmdb_errors import unreadable
 from .lmdb_files import errno_of
 from .pages import READ_SIZE
 from .reader import Interrupted
-from .write_transaction import Databases
 
 # Where a whole copy stands while one without free pages is made of it.
 WHOLE_FOLDER = "whole"
-
-
-# From so many free pages on, if they are one in so many at least, to search them takes a while.
-FREE_PAGES_MANY = 16_384
-FREE_SHARE = 4
-
-
-@frozen
-class Measures:
-    """What the file of a store is like. Sizes are in bytes."""
-
-    file_size: int
-    map_size: int  # what the file may grow to before the map has to
-    page_size: int
-    pages: int
-    free_pages: int  # used again before the file grows
-    last_commit: int  # how many transactions the file has seen
-    readers: int  # slots of the reader table that are in use
-    readers_max: int
-    classes: int  # those that were deleted included
-    objects: int
-    records: int  # stored keys, and the pieces of long ones
-    alarms: int
-    garbage: int  # objects and classes whose records are still to be freed
-
-    @property
-    def advice(self) -> str | None:
-        """What to do about the file, if anything."""
-        if self.free_pages < FREE_PAGES_MANY or self.free_pages * FREE_SHARE < self.pages:
-            return None
-        # For a large value LMDB looks through its list of free pages for enough in a row. Where all
-        # were scattered, 1 MiB took 1 ms with 10,000 of them, 8 with 30,000, and 130 with 75,000.
-        return (
-            f"{100 * self.free_pages // self.pages} % of the pages are free; if they are "
-            f"scattered, commits of large values are slow. `durable copy --compact` makes a store "
-            f"without them"
-        )
-
-
-def measure(environment: Environment, read: Callable[..., Measures] | None = None) -> Measures:
-    """Costs the same for a small store and a large one. *read*: instead of `environment.read`."""
-    handle = environment._lmdb
-    info = handle.info()
-
-    def look(txn: Any, databases: Databases) -> Measures:
-        named = [
-            txn.stat(database)
-            for database in (
-                databases.meta, databases.classes, databases.objects,
-                databases.records, databases.alarms, databases.garbage,
-            )
-        ]  # fmt: skip
-        pages = info["last_pgno"] + 1
-        used = 2 + sum(_pages(stat) for stat in [handle.stat(), *named])
-        page_size = handle.stat()["psize"]
-        return Measures(
-            file_size=os.path.getsize(os.path.join(environment.path, DATA_FILE)),
-            map_size=info["map_size"],
-            page_size=page_size,
-            pages=pages,
-            free_pages=max(0, pages - used),
-            last_commit=info["last_txnid"],
-            readers=info["num_readers"],
-            readers_max=info["max_readers"],
-            classes=named[1]["entries"],
-            objects=named[2]["entries"],
-            records=named[3]["entries"],
-            alarms=named[4]["entries"],
-            garbage=named[5]["entries"],
-        )
-
-    return (read or environment.read)(look)
 
 
 def copy_file(environment: Environment, folder: str, *, compact: bool) -> None:
@@ -183,7 +108,3 @@ def _finish(folder: str, size: int) -> None:
     finally:
         os.close(fd)
     sync_folder(folder)
-
-
-def _pages(stat: dict[str, int]) -> int:
-    return stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]

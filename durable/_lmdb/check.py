@@ -18,6 +18,7 @@ from durable._engine.batch import ObjectRecord
 from durable._engine.catalog import ClassRecord
 from durable._engine.checksums import is_complete
 from durable._engine.codec import Codec, MsgpackCodec
+from durable._engine.view import Malformed
 from durable._model.clock import SystemClock
 from durable._model.errors import StoreDamaged
 from durable._model.ids import NAME_SIZE_MAX, IdFactory
@@ -26,7 +27,7 @@ from . import layout
 from .byte_flags import Marks
 from .environment import Environment
 from .folder import DATA_FILE, Found, check_pages, inspect
-from .layout import Malformed, RecordKey
+from .layout import RecordKey
 from .long_keys import Transaction
 from .pages import unreadable_parts
 from .reader import Interrupted

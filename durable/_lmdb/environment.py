@@ -20,14 +20,16 @@ from attrs import define, field
 
 from durable._engine.batch import Batch, DueAlarm, ObjectRecord
 from durable._engine.catalog import Catalog, ClassRecord, Weight
+from durable._engine.engine import GARBAGE_STEP
 from durable._engine.engine import Reader as Records
+from durable._engine.measures import Measures
+from durable._engine.view import Malformed
 from durable._model.clock import Clock
 from durable._model.errors import DurableError, RuntimeClosed, StoreFull, WrongLoop
 
 from . import class_records, layout, lmdb_files, object_index
 from .create import lengthen, make_folder, unmake_folder
 from .folder import DATA_FILE, MAP_SIZE_MAX, Found
-from .layout import Malformed
 from .lmdb_errors import (
     at_its_limit,
     lock_replaced,
@@ -50,6 +52,7 @@ from .lmdb_files import (
     open_owned,
 )
 from .long_keys import Transaction
+from .measuring import measure
 from .ownership import Ownership, inspect_free
 from .reader import Reader, Scan
 from .spare import Spare
@@ -59,9 +62,6 @@ from .write_transaction import Changes, Databases
 __all__ = ["ClassRecord", "DueAlarm", "Environment", "ObjectRecord"]
 
 T = TypeVar("T")
-
-# Freed in one transaction; each of these keys costs about 1 µs of the write lock.
-GARBAGE_STEP = 5_000
 
 
 @define(eq=False, repr=False)
@@ -229,6 +229,13 @@ class Environment:
     def weigh_class(self, class_number: int) -> Weight:
         """What a class holds; reads all of it."""
         return self._ask(class_records.weigh, class_number)
+
+    def measure(self) -> Measures:
+        """What the file is like; costs the same for a small store and a large one."""
+        return self.read(self.measure_in)
+
+    def measure_in(self, txn: Transaction, databases: Databases) -> Measures:
+        return measure(txn, databases, self._lmdb, self.path)
 
     def _ask(self, look: Callable[..., T], *args: Any) -> T:
         self._check_usable()

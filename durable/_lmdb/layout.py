@@ -16,9 +16,10 @@ from typing import Any, Final
 import ormsgpack
 from attrs import frozen
 
-from durable._engine.batch import Alarm, DueAlarm, ObjectRecord
+from durable._engine.batch import DueAlarm, ObjectRecord
 from durable._engine.catalog import ClassRecord, Naming
 from durable._engine.checksums import is_complete, is_protected, protect
+from durable._engine.view import Fields, Malformed, fields_of, object_of
 
 FORMAT: Final = 2
 
@@ -52,10 +53,6 @@ _MARK = b"durable"
 _U32 = struct.Struct(">I")
 _OBJECT_KEY = struct.Struct(">I16s")
 _ALARM_KEY = struct.Struct(">QI16s")
-
-
-class Malformed(Exception):
-    """Bytes that this file cannot have written."""
 
 
 # Numbers
@@ -160,30 +157,12 @@ def read_object_key(raw: bytes) -> tuple[int, bytes]:
     return class_number, base
 
 
-Fields = list[Any]
-"""The record of an object as it is stored: its keyspace, when it was created, its name, and the
-four numbers of its alarm if it has one."""
-
-
 def write_object(key: bytes, record: ObjectRecord) -> bytes:
     return protect(key, ormsgpack.packb(fields_of(record)))
 
 
-def fields_of(record: ObjectRecord) -> Fields:
-    alarm = record.alarm
-    fields: Fields = [record.keyspace, record.created_us, record.name]
-    if alarm is not None:
-        fields += [alarm.due_us, alarm.scheduled_us, alarm.retry_count, alarm.backoff]
-    return fields
-
-
 def read_object(key: bytes, raw: bytes) -> ObjectRecord:
     return object_of(read_object_fields(key, raw))
-
-
-def object_of(fields: Fields) -> ObjectRecord:
-    keyspace, created_us, name, *alarm = fields
-    return ObjectRecord(keyspace, created_us, name, Alarm(*alarm) if alarm else None)
 
 
 def read_object_fields(key: bytes, raw: bytes) -> Fields:

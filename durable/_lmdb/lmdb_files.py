@@ -13,12 +13,12 @@ from typing import Any
 
 import lmdb
 
+from durable._engine.view import Malformed
 from durable._model.errors import FormatTooNew, StoreInUse
 
 from . import apart, layout
 from .create import make_synced, remove_files, sync_folder
 from .folder import DATA_FILE, LOCK_FILE, Found, inspect, refusal
-from .layout import Malformed
 from .lmdb_errors import (
     NO_ROOM,
     lacks_a_database,

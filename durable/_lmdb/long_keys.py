@@ -11,13 +11,14 @@ from typing import Any, Literal, Protocol, overload
 
 from attrs import define
 
+from durable._engine.view import Malformed
+
 from .layout import (
     NUMBER_SIZE,
     PAST_POINTER,
     PIECE,
     POINTER_END,
     POINTER_REST_SIZE,
-    Malformed,
     node_level,
     nodes_of,
     past,

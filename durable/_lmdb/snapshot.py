@@ -11,60 +11,42 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, TypeVar
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from durable._engine.batch import DueAlarm, ObjectRecord
 from durable._engine.catalog import Catalog
 from durable._engine.checksums import is_complete, value_size
-from durable._model.errors import DurableError, StoreDamaged
+from durable._engine.engine import Engine
+from durable._engine.measures import Measures
+from durable._engine.view import (
+    KEYS_PER_STEP,
+    STEP_SIZE_MAX,
+    Damaged,
+    EngineView,
+    Listed,
+    Malformed,
+    MomentLost,
+    Row,
+    View,
+    Weight,
+)
+from durable._model.errors import StoreDamaged
 
 from . import class_records, layout, long_keys, object_index
 from .environment import Environment
-from .layout import Fields, Malformed
 from .long_keys import Cursor, Transaction
 from .reader import Reader
-from .scratch import ScratchEnvironment
 from .write_transaction import Databases
 
 T = TypeVar("T")
 
-# A step of an object's keys ends with so many, or with so many bytes of values.
-KEYS_PER_STEP = 500
-STEP_SIZE_MAX = 4 << 20
 # So many records at most are weighed in a step of a listing, and of one object in it.
 RECORDS_PER_STEP = 50_000
 RECORDS_OF_ONE = 1_000
 
-Weight = tuple[int, int]
-"""How many keys an object has, and the bytes of its keys and values."""
-
-Row = tuple[bytes, Fields, Weight | None]
-"""An object of a listing: its base, its record as it is stored, and its weight, unless that was not
-asked for or there is too much to weigh in one step: then it takes steps of its own."""
-
-
-@frozen
-class Listed:
-    """A step of a listing. It is the last one if it has no last base."""
-
-    rows: list[Row]
-    # The bases of objects whose record is damaged, and why it is no record.
-    damaged: list[tuple[bytes, str]]
-    last: bytes | None
-
-
-class Damaged(bytes):
-    """In the place of an encoded value: a record whose checksum does not fit, as it stands."""
-
-    __slots__ = ()
-
-
-class MomentLost(DurableError):
-    """The moment of a look could not be held, since the store had to grow; look again."""
-
 
 @define(eq=False)
-class View:
+class LmdbView:
     """What is stored. For one thread at a time."""
 
     environment: Environment
@@ -139,43 +121,15 @@ class View:
         place of an object's record that is damaged stands what is wrong with it."""
         return self.read(_alarmed, after, count_max)
 
-
-class ScratchView(View):
-    """A view of a store that is tried out: what lies above the disk is seen too."""
-
-    def catalog(self) -> Catalog:
-        return self.environment.catalog()
-
-    def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
-        return self.environment.find(class_number, base)
-
-    def count(self, class_number: int, after: bytes | None, count_max: int) -> list[bytes]:
-        found = self.environment.objects(class_number, after=after, count_max=count_max)
-        return [base for base, _ in found]
-
-    def listed(
-        self, class_number: int, after: bytes | None, count_max: int, *, weigh: bool
-    ) -> Listed:
-        found = self.environment.objects(class_number, after=after, count_max=count_max)
-        rows: list[Row] = [(base, layout.fields_of(record), None) for base, record in found]
-        return Listed(rows, [], rows[-1][0] if rows else None)
-
-    def scan(
-        self, keyspace: int, lower: str, upper: str | None
-    ) -> tuple[list[tuple[str, bytes]], bool]:
-        return _step_of(self.environment.scan(keyspace, lower, upper))
-
-    def alarmed(
-        self, after: DueAlarm | None, count_max: int
-    ) -> list[tuple[DueAlarm, ObjectRecord | Malformed | None]]:
-        found = self.environment.alarms(after=after, count_max=count_max)
-        return [(due, self.environment.find(due.class_number, due.base)) for due in found]
+    def measure(self) -> Measures:
+        return self.read(self.environment.measure_in)
 
 
-def view_of(environment: Environment, *, is_of_one_moment: bool = False) -> View:
-    if isinstance(environment, ScratchEnvironment):
-        return ScratchView(environment, is_of_one_moment)
-    return View(environment, is_of_one_moment)
+def view_of(engine: Engine, *, is_of_one_moment: bool = False) -> View:
+    """A view of an open store. One moment can be held of LMDB only."""
+    if isinstance(engine, Environment):
+        return LmdbView(engine, is_of_one_moment)
+    return EngineView(engine)
 
 
 # Within one transaction

@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from attrs import define, evolve, field
+from attrs import define, field
 
 from durable._engine.batch import (
     UNCHANGED,
     UNREAD,
-    Alarm,
     Batch,
     ObjectHandle,
     ObjectRecord,
-    Unchanged,
     Unread,
+    record_after,
 )
 from durable._engine.checksums import protect
 
@@ -109,24 +108,12 @@ class Changes:
     def _change_record(self, batch: Batch) -> None:
         handle = batch.handle
         before = self._record_of(handle)
-        record = before
-        created_us = self.now_us if batch.created_us is None else batch.created_us
-        if batch.wipe and record is not None:
-            assert handle.keyspace != record.keyspace  # a wipe needs a new keyspace
-            self._throw_away(record.keyspace)
-            record = ObjectRecord(handle.keyspace, created_us, record.name, record.alarm)
-        alarm = batch.alarm
+        record = record_after(before, batch, self.now_us)
         if record is None:
-            writes = isinstance(alarm, Alarm) or any(v is not None for v in batch.puts.values())
-            if not writes:
-                return
-            record = ObjectRecord(handle.keyspace, created_us, handle.name, None)
-        assert record.keyspace == handle.keyspace > 0  # given out before batches leave
-        if not isinstance(alarm, Unchanged) and alarm != record.alarm:
-            record = ObjectRecord(record.keyspace, record.created_us, record.name, alarm)
-        if record.name is None and handle.name is not None:
-            record = evolve(record, name=handle.name)
-        if batch.wipe or alarm is None:
+            return
+        if before is not None and before.keyspace != record.keyspace:
+            self._throw_away(before.keyspace)
+        if batch.wipe or batch.alarm is None:
             self._diminished[handle] = None
         if record != before:
             self._write(handle, before, record)

@@ -17,9 +17,9 @@ from attrs import define, field
 
 from durable._border.alarm import AlarmInvocation, backoff_s
 from durable._engine.batch import Alarm, Batch, DueAlarm, Origin
+from durable._engine.engine import Engine
 from durable._gates.delivery import CURRENT
 from durable._gates.futures import wait_done, when_done
-from durable._lmdb.environment import Environment
 from durable._loop.timers import Timer
 from durable._model.errors import DurableError
 from durable._model.log import log
@@ -66,7 +66,7 @@ class Alarms:
     """Looks at the index when something may be due. Nothing here suspends."""
 
     services: Services
-    environment: Environment
+    engine: Engine
     classes: ClassTable
     _ringing: dict[Key, AlarmInvocation] = field(factory=dict, init=False)
     # Alarms that failed for no fault of their object's: how often in a row, and not before when.
@@ -161,7 +161,7 @@ class Alarms:
     def _in_order(self) -> Iterator[DueAlarm]:
         """The alarms of the store that do not ring, and whose class this program has."""
         after: DueAlarm | None = None
-        while found := self.environment.alarms(after=after, count_max=READ_AT_ONCE):
+        while found := self.engine.alarms(after=after, count_max=READ_AT_ONCE):
             for due in found:
                 after = due
                 if due.class_number in self.classes:

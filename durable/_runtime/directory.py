@@ -16,8 +16,8 @@ from attrs import define, field
 from durable._border.channel import Channel, LocalChannel
 from durable._border.durable_object import DurableObject
 from durable._engine.batch import ObjectHandle
+from durable._engine.engine import Engine
 from durable._gates.ending import Ending
-from durable._lmdb.environment import Environment
 from durable._model.ids import BASE_SIZE, ObjectId, name_to_keep
 from durable._object.activation import Activation
 from durable._object.services import Services
@@ -44,7 +44,7 @@ class Directory:
     """Finds the activation of an object, and makes it when there is none. Nothing here suspends."""
 
     services: Services
-    environment: Environment
+    engine: Engine
     activation_class: type[Activation] = Activation
     _activations: dict[bytes, Activation] = field(factory=dict, init=False)
     # With so many, or at that time of the steady clock, another look for idle objects is due.
@@ -101,7 +101,7 @@ class Directory:
 
     def _handle(self, object_id: ObjectId, class_number: int) -> ObjectHandle:
         base = object_id.raw[:BASE_SIZE]
-        record = self.environment.find(class_number, base)
+        record = self.engine.find(class_number, base)
         name = name_to_keep(object_id.name)
         if record is None:
             return ObjectHandle(class_number, base, 0, name, None, None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar
@@ -24,13 +24,12 @@ from durable._control.server import ControlServer
 from durable._deploy.programs import Deployment, Program, resolve
 from durable._engine.codec import Codec
 from durable._engine.committer import Committer
+from durable._engine.engine import Engine
 from durable._engine.group_commit import GroupCommit
 from durable._engine.read_thread import Reads
 from durable._gates.delivery import gate_task
 from durable._gates.executor import Executor
 from durable._gates.futures import PendingAnswer, wait_done
-from durable._lmdb.environment import Environment
-from durable._lmdb.scratch import ScratchEnvironment
 from durable._loop import task_starts
 from durable._loop.loop import Loop, which_backend
 from durable._loop.open_loop import make_loop
@@ -49,6 +48,7 @@ from .alarms import Alarms
 from .class_table import ClassTable
 from .commits import Commits
 from .directory import Directory
+from .engines import open_engine
 from .env import Env
 from .runtime import Runtime
 
@@ -79,6 +79,7 @@ class Options:
 class OpenStore:
     """One store that is open, and all that works on it."""
 
+    open_engine: ClassVar[Callable[..., Engine]] = staticmethod(open_engine)
     # What works for it on threads of its own; in a simulation it does so in the loop.
     committer_class: ClassVar[type[Committer]] = Committer
     reads_class: ClassVar[type[Reads]] = Reads
@@ -92,11 +93,7 @@ class OpenStore:
         self._limits = limits
         self._clock = clock
         backend = which_backend()
-        self._environment = (
-            ScratchEnvironment.open_to_read(path, clock=clock)
-            if options.scratch
-            else Environment.open(path, clock=clock)
-        )
+        self._engine = self.open_engine(path, clock, scratch=options.scratch)
         self._loop: Loop = make_loop(backend)
         self._executor = Executor(self._loop)
         self._timers = Timers(clock)
@@ -108,17 +105,16 @@ class OpenStore:
             self._observers.tell,
         )
         self._committer = self.committer_class(
-            self._environment,
+            self._engine,
             self._loop.call_soon_threadsafe,
             faults=faults,
             watch=self._commits,
         )
         self._group_commit = GroupCommit(self._committer, self._executor, self._loop.call_soon)
         self._reads = self.reads_class(
-            self._environment,
+            self._engine,
             self._loop.call_soon_threadsafe,
-            # What is in memory cannot be read on another thread.
-            inline=options.reads == "inline" or options.scratch,
+            inline=options.reads == "inline",
             faults=faults,
         )
         self._services = Services(
@@ -129,7 +125,7 @@ class OpenStore:
             codec=options.codec,
             reads=self._reads,
             submit=self._group_commit.submit,
-            next_keyspace=self._environment.next_keyspace,
+            next_keyspace=self._engine.next_keyspace,
             start=self._executor.start,
             when_answered=self._group_commit.when_answered,
             budget=CacheBudget(limits.cache_bytes_max),
@@ -140,11 +136,11 @@ class OpenStore:
         if options.observer is not None:
             self._observers.add(options.observer, ())
         activation_class = WatchedActivation if options.debug else Activation
-        self._directory = Directory(self._services, self._environment, activation_class)
+        self._directory = Directory(self._services, self._engine, activation_class)
         # After the directory, which forgets an object before its sockets are told.
         self._sockets = SocketTable(self._services)
         self._classes = ClassTable()
-        self._alarms = Alarms(self._services, self._environment, self._classes)
+        self._alarms = Alarms(self._services, self._engine, self._classes)
         self._group_commit.on_alarm = self._alarms.submitting
         self._unwatch = clock.watch(self._is_busy)
         self._starts = task_starts.watch(backend, gate_task)
@@ -155,9 +151,9 @@ class OpenStore:
         await self._loop.open()
         self._loop.keep_running(self._timers.run, "durable timers")
         try:
-            deployment = resolve(self._environment.catalog(), programs)
+            deployment = resolve(self._engine.catalog(), programs)
             if deployment.after != deployment.before:
-                self._environment.change_classes(deployment.before, deployment.after)
+                self._engine.change_classes(deployment.before, deployment.after)
         except BaseException:
             await self.close()
             raise
@@ -171,7 +167,7 @@ class OpenStore:
             self._path,
             opened.script,
             self._services,
-            self._environment,
+            self._engine,
             self._committer,
             self._directory,
             self._alarms,
@@ -240,7 +236,7 @@ class OpenStore:
         await self._loop.close()
         self._starts.close()
         self._reads.close()
-        self._environment.close()
+        self._engine.close()
         _open_stores.discard(self)
 
     @property
@@ -269,7 +265,7 @@ class OpenStore:
         with suppress(RuntimeError, KeyError):  # it may have gone with the loop
             self._starts.close()
         self._reads.close()
-        self._environment.close()
+        self._engine.close()
 
     def _unfinished(self) -> list[PendingAnswer[Any]]:
         """The deliveries that run, and the work that objects have begun by wait_until."""

@@ -12,9 +12,10 @@ from durable._deploy.loading import load_programs, store_folder
 from durable._deploy.planning import Kind, Plan
 from durable._deploy.programs import plan_of
 from durable._engine.catalog import Catalog, Weight
-from durable._lmdb.environment import Environment
 from durable._model.clock import Clock, SystemClock
 from durable._model.errors import MigrationConflict
+
+from .engines import open_engine, open_to_read
 
 
 @frozen
@@ -59,21 +60,21 @@ class PendingMigrations:
         StoreInUse while the store has an owner, and MigrationConflict if the store is not what it
         was; then nothing was changed.
         """
-        environment = Environment.open(self.path, clock=self._clock)
+        engine = open_engine(self.path, self._clock)
         try:
-            if environment.catalog() != self.plan.before:
+            if engine.catalog() != self.plan.before:
                 raise MigrationConflict(
                     f"the classes of the store {self.path!r} have changed since they were looked "
                     f"at; look again"
                 )
             if not self.plan.is_empty:
-                environment.change_classes(self.plan.before, self.plan.after)
+                engine.change_classes(self.plan.before, self.plan.after)
             freed = 0
-            while environment.has_garbage:
-                freed += environment.collect_garbage()
+            while engine.has_garbage:
+                freed += engine.collect_garbage()
                 on_freed(freed)
         finally:
-            environment.close()
+            engine.close()
 
 
 def pending_migrations(
@@ -95,7 +96,7 @@ def pending_migrations(
     programs, _ = load_programs(config)
     clock = clock or SystemClock()
     try:
-        looked_at = Environment.open_to_read(folder, clock=clock)
+        looked_at = open_to_read(folder, clock)
     except FileNotFoundError:  # the first open will make it
         _check_old_tag(Catalog(), config.script.name, old_tag)
         return PendingMigrations(folder, plan_of(Catalog(), programs), {}, clock)

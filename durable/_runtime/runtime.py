@@ -12,8 +12,7 @@ from durable._border.sockets import SocketTable
 from durable._deploy.planning import check_usable
 from durable._engine.catalog import ClassRecord
 from durable._engine.committer import Committer
-from durable._lmdb.backup import measure
-from durable._lmdb.environment import Environment
+from durable._engine.engine import Engine
 from durable._model.errors import ObjectReset, RuntimeClosed, UnknownClass, WrongLoop
 from durable._model.observer import Observer
 from durable._object.services import Services
@@ -42,7 +41,7 @@ class Runtime:
     _path: str
     _script: str | None
     _services: Services
-    _environment: Environment
+    _engine: Engine
     _committer: Committer
     _directory: Directory
     _alarms: Alarms
@@ -76,7 +75,7 @@ class Runtime:
             self._directory,
             self._commits,
             self._committer.waiting,
-            measure(self._environment),
+            self._engine.measure(),
         )
 
     def observe(self, observer: Observer) -> Callable[[], None]:
@@ -116,11 +115,11 @@ class Runtime:
         for other in self._classes:
             if other.record.naming == naming:
                 raise two_of_one_name(cls, other.cls)
-        catalog = self._environment.catalog()
+        catalog = self._engine.catalog()
         record = check_usable(catalog, naming)
         if record is None:
             record = catalog.new_class(naming)
-            self._environment.change_classes(catalog, catalog.replacing(record))
+            self._engine.change_classes(catalog, catalog.replacing(record))
         return self.add_class(record, cls)
 
     def add_class(self, record: ClassRecord, cls: type[T]) -> Namespace[T]:

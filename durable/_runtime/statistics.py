@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from attrs import frozen
 
 from durable._border.sockets import SocketTable
+from durable._engine.measures import Measures
 from durable._gates.burial import buried_in
-from durable._lmdb.backup import Measures
 from durable._object.activation import Activation
 from durable._object.services import Services
 

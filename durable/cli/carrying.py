@@ -14,8 +14,8 @@ from typing import TextIO
 import click
 
 from durable import operate
-from durable._lmdb.create import sync_folder
 from durable.operate import Existing, Found
+from durable.operate.store_files import sync_folder
 
 from .plain_text import say
 from .printing import as_quiet, progress, say_left_out, size, utf8_stdout

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import os
 
-from durable._lmdb.backup import Measures
+from durable._engine.measures import Measures
+from durable._engine.view import MomentLost
 from durable._lmdb.check import Problem
 from durable._lmdb.check import check as check_store
-from durable._lmdb.snapshot import MomentLost
 from durable._model.instances import StoredInstance
 from durable._runtime.runtime import Runtime
 
@@ -37,6 +37,7 @@ from .looking import (
     Weight,
     look,
 )
+from .store_files import files_of
 from .watching import NotRunning, events, tops
 
 
@@ -50,7 +51,7 @@ def check(store: str | os.PathLike[str] | Runtime, *, values: bool = True) -> li
     """
     if isinstance(store, Runtime):
         codec = store._services.codec
-        return check_store(store._environment, values=values, codec=codec)
+        return check_store(files_of(store._engine), values=values, codec=codec)
     return check_store(store, values=values)
 
 

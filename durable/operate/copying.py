@@ -8,10 +8,11 @@ import secrets
 import shutil
 
 from durable._lmdb.backup import copy_file
-from durable._lmdb.create import sync_folder
 from durable._lmdb.environment import Environment
 from durable._model.clock import SystemClock
 from durable._runtime.runtime import Runtime
+
+from .store_files import files_of, sync_folder
 
 
 def copy(
@@ -34,7 +35,7 @@ def copy(
         raise _occupied(target)
     part = part_of(target) if part is None else os.fspath(part)
     if isinstance(store, Runtime):
-        _copy(store._environment, target, part, compact)
+        _copy(files_of(store._engine), target, part, compact)
         return
     environment = Environment.open_to_read(store, clock=SystemClock())
     try:

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 
 from attrs import evolve, frozen
 
-from durable._lmdb.layout import object_of
-from durable._lmdb.snapshot import Row
+from durable._engine.view import Row, object_of
 from durable._model.ids import IdFactory
 
 from .looking import Found, Store, StoredClass, Weight, found_of, has_prefix

@@ -22,10 +22,11 @@ from durable._engine.batch import Alarm, DueAlarm, ObjectRecord
 from durable._engine.catalog import ClassRecord
 from durable._engine.checksums import is_protected
 from durable._engine.codec import Codec, MsgpackCodec
-from durable._lmdb.backup import Measures, measure
+from durable._engine.engine import Engine
+from durable._engine.measures import Measures
+from durable._engine.view import Damaged, Fields, Malformed, Row, View, object_of
 from durable._lmdb.environment import Environment
-from durable._lmdb.layout import Fields, Malformed, object_of
-from durable._lmdb.snapshot import Damaged, Row, View, view_of
+from durable._lmdb.snapshot import view_of
 from durable._model.clock import SystemClock
 from durable._model.errors import DurableError, StoreDamaged, UnknownClass
 from durable._model.ids import BASE_SIZE, IdFactory, ObjectId
@@ -114,9 +115,9 @@ def look(store: str | os.PathLike[str] | Runtime, *, codec: Codec | None = None)
     """
     if isinstance(store, Runtime):
         own = store._services.codec if codec is None else codec
-        return Store(store._environment, own, is_ours=False)
-    environment = Environment.open_to_read(store, clock=SystemClock())
-    return Store(environment, codec or MsgpackCodec(), is_ours=True)
+        return Store(store._engine, own, is_ours=False)
+    engine = Environment.open_to_read(store, clock=SystemClock())
+    return Store(engine, codec or MsgpackCodec(), is_ours=True)
 
 
 @define(eq=False, repr=False)
@@ -129,18 +130,18 @@ class Store:
     An object whose record is damaged is passed over by a listing, and is then in `damaged`.
     """
 
-    _environment: Environment
+    _engine: Engine
     _codec: Codec
     _is_ours: bool
     _view: View = field(init=False)
     _damaged: dict[ObjectId, DamagedObject] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._view = view_of(self._environment)
+        self._view = view_of(self._engine)
 
     @property
     def path(self) -> str:
-        return self._environment.path
+        return self._engine.path
 
     @property
     def damaged(self) -> list[DamagedObject]:
@@ -160,7 +161,7 @@ class Store:
         its map had to grow.
         """
         before = self._view
-        self._view = view_of(self._environment, is_of_one_moment=True)
+        self._view = view_of(self._engine, is_of_one_moment=True)
         try:
             yield
         finally:
@@ -170,7 +171,7 @@ class Store:
     def close(self) -> None:
         self._view.close()
         if self._is_ours:
-            self._environment.close()
+            self._engine.close()
 
     def __enter__(self) -> Store:
         return self
@@ -342,7 +343,7 @@ class Store:
 
     def measure(self) -> Measures:
         """The file: its size, free pages, map, readers, and how much is in it."""
-        return measure(self._environment, self._view.read)
+        return self._view.measure()
 
     def __repr__(self) -> str:
         return f"<Store {self.path!r}, looked at>"

@@ -22,6 +22,7 @@ from durable._model.ids import IdFactory
 from durable.cli import main
 from durable.operate import importing, looking
 from durable.operate.listing import listing
+from durable.operate.store_files import files_of
 
 from .conftest import Watched, Worker
 
@@ -71,7 +72,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def readers(store: operate.Store) -> str:
     """Who holds a transaction, as LMDB tells it."""
-    return str(store._environment._lmdb.readers())
+    return str(files_of(store._engine)._lmdb.readers())
 
 
 LISTINGS: dict[str, Callable[[operate.Store], Iterator[Any]]] = {

@@ -19,6 +19,12 @@ from attrs import frozen
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "durable"
 
+# Rooms that each hold an engine or two, and what may name them.
+ENGINES = frozenset({"_lmdb", "_memory"})
+ENGINE_CHOOSER = "durable/_runtime/engines.py"
+# Of the doors: what is about files, and a simulation of power failures.
+ENGINE_DOORS = ("durable/operate/", "durable/testing/simulation/")
+
 _UP_TO_STORAGE = frozenset({"_storage", "_gates", "_engine", "_loop", "_model"})
 _UP_TO_BORDER = _UP_TO_STORAGE | {"_object", "_border"}
 
@@ -28,13 +34,14 @@ FLOORS: dict[str, frozenset[str]] = {
     "_control": frozenset({"_model"}),
     "_engine": frozenset({"_model"}),
     "_lmdb": frozenset({"_engine", "_control", "_model"}),
+    "_memory": frozenset({"_engine", "_model"}),
     "_gates": frozenset({"_model", "_loop"}),
     "_storage": _UP_TO_STORAGE - {"_storage"},
     "_object": _UP_TO_STORAGE,
     "_border": _UP_TO_STORAGE | {"_object"},
     "_watch": _UP_TO_BORDER,
     "_deploy": frozenset({"_border", "_engine", "_model"}),
-    "_runtime": _UP_TO_BORDER | {"_watch", "_deploy", "_control", "_lmdb"},
+    "_runtime": _UP_TO_BORDER | {"_watch", "_deploy", "_control"} | ENGINES,
 }
 
 LMDB_OWNERS = ("durable/_lmdb/environment.py", "durable/_lmdb/lmdb_files.py")
@@ -136,6 +143,19 @@ def imports_only_floors_below(source: Source) -> Iterator[str]:
             f"{', '.join(sorted(FLOORS[source.story])) or 'nothing of ours'}. Move what is shared "
             f"down, or hand a callable down from above",
         )
+
+
+def leaves_engines_to_their_chooser(source: Source) -> Iterator[str]:
+    if source.path == ENGINE_CHOOSER or source.path.startswith(ENGINE_DOORS):
+        return
+    for line, module in source.imports():
+        names = module.split(".")
+        if names[0] == PACKAGE and len(names) > 1 and names[1] in ENGINES - {source.story}:
+            yield source.fault(
+                line,
+                f"names an engine, {module}; take a durable._engine.engine.Engine, which "
+                f"{ENGINE_CHOOSER} opens",
+            )
 
 
 def imports_nothing_from_the_root(source: Source) -> Iterator[str]:
@@ -262,6 +282,11 @@ def test_a_floor_imports_only_floors_below_it() -> None:
     _check(imports_only_floors_below)
 
 
+def test_one_file_names_engines() -> None:
+    """A runtime works with any engine, since it knows the interface only."""
+    _check(leaves_engines_to_their_chooser)
+
+
 def test_a_floor_imports_nothing_from_the_package_root() -> None:
     """The root gathers the public names for users; the floors know where things are."""
     _check(imports_nothing_from_the_root)
@@ -334,6 +359,8 @@ BROKEN: list[tuple[Rule, str, str, int]] = [
     (imports_only_floors_below, "durable/_gates/a.py", "import durable._lmdb.layout", 1),
     (imports_only_floors_below, "durable/_runtime/a.py", "from durable.asgi import app", 1),
     (imports_only_floors_below, "durable/_attic/a.py", "", 1),
+    (leaves_engines_to_their_chooser, "durable/_runtime/a.py", "import durable._lmdb.layout", 1),
+    (leaves_engines_to_their_chooser, "durable/cli/a.py", "from .._memory.engine import X", 1),
     (imports_nothing_from_the_root, "durable/_object/a.py", "from durable import State", 1),
     (imports_nothing_from_the_root, "durable/_object/a.py", "from .. import State", 1),
     (imports_at_the_top, "durable/_object/a.py", "def f():\n    import json", 2),
@@ -366,6 +393,9 @@ KEPT: list[tuple[Rule, str, str]] = [
     (imports_only_floors_below, "durable/_gates/a.py", "from .._loop.loop import spawn"),
     (imports_only_floors_below, "durable/_gates/a.py", "from .answers import Answer"),
     (imports_only_floors_below, "durable/asgi.py", "from durable._lmdb.layout import key"),
+    (leaves_engines_to_their_chooser, ENGINE_CHOOSER, "from durable._lmdb.layout import key"),
+    (leaves_engines_to_their_chooser, "durable/operate/a.py", "import durable._lmdb.check"),
+    (leaves_engines_to_their_chooser, "durable/_lmdb/a.py", "from durable._lmdb.b import c"),
     (imports_at_the_top, "durable/cli/a.py", "def f():\n    import rich"),
     (
         imports_at_the_top,

@@ -162,7 +162,8 @@ class SimulatedStore(OpenStore):
 
     @property
     def environment(self) -> Environment:
-        return self._environment
+        assert isinstance(self._engine, Environment)
+        return self._engine
 
     @property
     def committer(self) -> SteppedCommitter:

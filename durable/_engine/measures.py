@@ -1,0 +1,43 @@
+"""What the file of a store is like, as numbers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import frozen
+
+# From so many free pages on, if they are one in so many at least, to search them takes a while.
+FREE_PAGES_MANY: Final = 16_384
+FREE_SHARE: Final = 4
+
+
+@frozen
+class Measures:
+    """What the file of a store is like. Sizes are in bytes."""
+
+    file_size: int
+    map_size: int  # what the file may grow to before the map has to
+    page_size: int
+    pages: int
+    free_pages: int  # used again before the file grows
+    last_commit: int  # how many transactions the file has seen
+    readers: int  # slots of the reader table that are in use
+    readers_max: int
+    classes: int  # those that were deleted included
+    objects: int
+    records: int  # stored keys, and the pieces of long ones
+    alarms: int
+    garbage: int  # objects and classes whose records are still to be freed
+
+    @property
+    def advice(self) -> str | None:
+        """What to do about the file, if anything."""
+        if self.free_pages < FREE_PAGES_MANY or self.free_pages * FREE_SHARE < self.pages:
+            return None
+        # For a large value LMDB looks through its list of free pages for enough in a row. Where all
+        # were scattered, 1 MiB took 1 ms with 10,000 of them, 8 with 30,000, and 130 with 75,000.
+        return (
+            f"{100 * self.free_pages // self.pages} % of the pages are free; if they are "
+            f"scattered, commits of large values are slow. `durable copy --compact` makes a store "
+            f"without them"
+        )

@@ -1,0 +1,180 @@
+"""A store to try things on: it is read from another engine, and what is written stays in memory.
+
+Rule: nothing here writes to the engine below. What is written lies above what that has, key by key,
+and is gone when it is closed. Its store may have an owner meanwhile, in another process; what the
+owner writes is seen where nothing lies above it.
+
+Alarms that the engine below has do not run: they are the owner's. Those that are set here do.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from itertools import count
+from typing import Final
+
+from attrs import define, field
+
+from durable._engine.batch import Batch, DueAlarm, ObjectRecord
+from durable._engine.catalog import Catalog, Weight
+from durable._engine.engine import GARBAGE_STEP, Engine, OwnReader
+from durable._engine.measures import Measures
+from durable._model.clock import Clock
+from durable._model.errors import RuntimeClosed
+
+from .contents import Contents, Draft, Records
+from .engine import alarms_after, tell_created
+from .reader import Hidden, MemoryReader
+
+# Far above those that the owner gives out meanwhile.
+FIRST_KEYSPACE: Final = 1 << 62
+
+OBJECTS_PER_STEP: Final = 1_000
+
+
+@define(eq=False)
+class _Below:
+    """The engine below, as the committer's thread asks it."""
+
+    engine: Engine
+    reader: OwnReader
+
+    def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
+        return self.engine.find(class_number, base)
+
+    def has_other(self, keyspace: int, known: Records) -> bool:
+        # One more than those that may all be known; no value is looked at, damaged or not.
+        others, _ = self.reader.count_some(
+            keyspace, "", None, Hidden((), known), count_max=len(known) + 1
+        )
+        return others > 0
+
+
+@define(eq=False, repr=False)
+class ScratchEngine:
+    """An `Engine` above the engine *below*, which it closes with itself."""
+
+    below: Engine
+    _clock: Clock
+    has_garbage: bool = field(default=False, init=False)
+    in_line: MemoryReader = field(init=False)
+    _contents: Contents = field(factory=Contents, init=False)
+    _committed_below: _Below = field(init=False)
+    _keyspaces: count[int] = field(factory=lambda: count(FIRST_KEYSPACE), init=False)
+    _write_lock: threading.Lock = field(factory=threading.Lock, init=False)
+    _is_open: bool = field(default=True, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.in_line = MemoryReader(self._latest, self.below.in_line)
+        self._committed_below = _Below(self.below, self.below.new_reader())
+
+    @property
+    def path(self) -> str:
+        return self.below.path
+
+    # Reading
+
+    def refresh(self) -> None:
+        self.in_line.release()
+        self.below.refresh()
+
+    def new_reader(self) -> MemoryReader:
+        below = self.below.new_reader()
+        return MemoryReader(self._latest, below, below)
+
+    def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
+        seen = self.in_line.seen
+        key = (class_number, base)
+        if key in seen.objects or class_number in seen.deleted_classes:
+            return seen.objects.get(key)
+        return self.below.find(class_number, base)
+
+    def objects(
+        self, class_number: int, *, after: bytes | None = None, count_max: int
+    ) -> list[tuple[bytes, ObjectRecord]]:
+        seen = self.in_line.seen
+        if class_number in seen.deleted_classes:
+            return []
+        above = {base: r for (number, base), r in seen.objects.items() if number == class_number}
+        found: list[tuple[bytes, ObjectRecord]] = []
+        while True:
+            below = self.below.objects(class_number, after=after, count_max=count_max)
+            is_last = len(below) < count_max
+            until = None if is_last else below[-1][0]
+            merged: dict[bytes, ObjectRecord | None] = dict(below)
+            merged |= {
+                base: record
+                for base, record in above.items()
+                if (after is None or base > after) and (until is None or base <= until)
+            }
+            found += [(b, r) for b in sorted(merged) if (r := merged[b]) is not None]
+            if is_last or len(found) >= count_max:
+                return found[:count_max]
+            after = until
+
+    def alarms(self, *, after: DueAlarm | None = None, count_max: int) -> list[DueAlarm]:
+        return alarms_after(self.in_line.seen, after, count_max)
+
+    def next_alarm_us(self) -> int | None:
+        alarms = self.in_line.seen.alarms
+        return alarms[0].due_us if alarms else None
+
+    def catalog(self) -> Catalog:
+        return self.in_line.seen.catalog or self.below.catalog()
+
+    def weigh_class(self, class_number: int) -> Weight:
+        objects = alarms = size = 0
+        after: bytes | None = None
+        while step := self.objects(class_number, after=after, count_max=OBJECTS_PER_STEP):
+            after = step[-1][0]
+            for _, record in step:
+                objects += 1
+                alarms += record.alarm is not None
+                pairs, _ = self.in_line.scan_some(record.keyspace, count_max=None)
+                size += sum(len(key.encode()) + len(value) for key, value in pairs)
+        return Weight(objects, alarms, size)
+
+    def measure(self) -> Measures:
+        """The measures of the store below."""
+        return self.below.measure()
+
+    # Writing
+
+    def next_keyspace(self) -> int:
+        return next(self._keyspaces)
+
+    def commit(self, group: Sequence[Batch]) -> None:
+        with self._write_lock:
+            draft = Draft(self._latest(), self._committed_below, int(self._clock.now() * 1_000_000))
+            try:
+                draft.apply(group)
+            finally:
+                self._committed_below.reader.release()
+            self._contents = draft.contents()
+        tell_created(group, self._contents)
+
+    def change_classes(self, before: Catalog, after: Catalog) -> None:
+        with self._write_lock:
+            self._contents = self._latest().with_catalog(after)
+        self.refresh()
+
+    def collect_garbage(self, count_max: int = GARBAGE_STEP) -> int:
+        return 0  # what is not needed any more goes with the value that it was part of
+
+    # The end
+
+    def close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            self._committed_below.reader.close()
+            self.in_line.close()
+            self.below.close()
+
+    def _latest(self) -> Contents:
+        if not self._is_open:
+            raise RuntimeClosed(f"the store {self.path!r} is closed; open it again")
+        return self._contents
+
+    def __repr__(self) -> str:
+        return f"<ScratchEngine {'open' if self._is_open else 'closed'} above {self.below!r}>"
