@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from durable._engine.batch import Alarm, Batch, Callbacks
 from durable._engine.committer import Committer
 from durable._lmdb.environment import Environment
-from tests.disk.kit import batch_of, open_store, place_of
+from tests.engine.kit import batch_of, open_store, place_of
 
 OBJECTS = 5
 KEYS = ("a", "b", "k" * 460, "k" * 1_000)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from durable._engine.batch import Alarm
 from durable._lmdb.check import check
-from tests.disk.kit import open_store, place_of, stored
+from tests.engine.kit import open_store, place_of, stored
 
 from .kill_commit_child import KEYS, OBJECTS
 

@@ -18,7 +18,7 @@ from durable._lmdb.check import check
 from durable._lmdb.environment import Environment
 from durable._model.errors import CommitFailed, DurableError, StoreDamaged, StoreInUse
 
-from .kit import VALUE, Clock, batch_of, open_store, place_of, stored
+from ..kit import VALUE, Clock, batch_of, open_store, place_of, stored
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -20,7 +20,7 @@ from durable._lmdb.environment import Environment
 from durable._lmdb.folder import DATA_FILE
 from durable._lmdb.pages import unreadable_parts
 
-from .kit import base_of, batch_of, open_store, place_of
+from ..kit import base_of, batch_of, open_store, place_of
 
 LARGE = bytes(1 << 20)
 

@@ -16,7 +16,7 @@ from durable._engine.committer import Committer
 from durable._lmdb.check import check
 from durable._model.errors import StoreFull
 
-from .kit import VALUE, Loop, Outcomes, batch_of, open_store, place_of, stored
+from ..kit import VALUE, Loop, Outcomes, batch_of, open_store, place_of, stored
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -154,7 +154,7 @@ import sys
 sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
 from durable._model.errors import StoreFull
-from tests.disk.kit import batch_of, open_store, place_of
+from tests.engine.kit import batch_of, open_store, place_of
 store = open_store(Path(sys.argv[1]))
 place = place_of(store)
 count = 0

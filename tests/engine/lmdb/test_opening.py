@@ -21,7 +21,7 @@ from durable._lmdb.environment import Environment
 from durable._lmdb.lmdb_files import MAP_SIZE_MIN
 from durable._model.errors import DurableError, FormatTooNew, StoreDamaged, StoreInUse, WrongLoop
 
-from .kit import VALUE, Clock, batch_of, open_store, place_of, stored
+from ..kit import VALUE, Clock, batch_of, open_store, place_of, stored
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -183,7 +183,7 @@ def test_a_forked_child_cannot_use_the_store(folder: Path) -> None:
 FORKING = """
 import os, sys
 from pathlib import Path
-from tests.disk.kit import VALUE, batch_of, open_store, place_of, stored
+from tests.engine.kit import VALUE, batch_of, open_store, place_of, stored
 environment = open_store(Path(sys.argv[1]))
 place = place_of(environment)
 for n in range(3):

@@ -19,9 +19,13 @@ import durable
 from durable import testing
 from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks, ObjectHandle
 from durable._engine.catalog import Catalog, ClassRecord
+from durable._engine.engine import Engine
 from durable._lmdb.environment import Environment
-from durable._lmdb.scratch import ScratchEnvironment
+from durable._memory.engine import MemoryEngine
+from durable._memory.scratch import ScratchEngine
 from durable._model.clock import SystemClock
+
+from .kit import scan
 
 OWNER = """
 import sys
@@ -183,39 +187,53 @@ TURNS = st.lists(
 )
 
 
-@given(TURNS, TURNS)
-def test_it_answers_as_a_store_that_was_written_to(
-    tmp_path_factory: pytest.TempPathFactory, below: Any, above: Any
+@pytest.mark.parametrize("is_in_memory", [False, True], ids=["lmdb", "memory"])
+@given(below=TURNS, above=TURNS)
+def test_it_shows_what_a_store_shows_that_was_written_to(
+    tmp_path_factory: pytest.TempPathFactory, is_in_memory: bool, below: Any, above: Any
 ) -> None:
-    """Whatever lies on the disk and whatever is written above it."""
-    folder = tmp_path_factory.mktemp("scratch")
-    for name in ("real", "below"):
-        environment = Environment.open(folder / name, clock=SystemClock())
-        catalog = Catalog().replacing(ClassRecord(1, "K", "K"))
-        environment.change_classes(Catalog(), catalog)
-        write(environment, below)
-        environment.close()
-    real = Environment.open(folder / "real", clock=SystemClock())
-    scratch = ScratchEnvironment.open_to_read(folder / "below", clock=SystemClock())
+    """Whatever the engine below has, and whatever is written above it."""
+    real: Engine
+    if is_in_memory:
+        real, lower = MemoryEngine(SystemClock()), MemoryEngine(SystemClock())
+        fill_engine(real, below)
+        fill_engine(lower, below)
+        scratch = ScratchEngine(lower, SystemClock())
+    else:
+        folder = tmp_path_factory.mktemp("scratch")
+        for name in ("real", "below"):
+            engine = Environment.open(folder / name, clock=SystemClock())
+            fill_engine(engine, below)
+            engine.close()
+        real = Environment.open(folder / "real", clock=SystemClock())
+        readable = Environment.open_to_read(folder / "below", clock=SystemClock())
+        scratch = ScratchEngine(readable, SystemClock())
     try:
         write(real, above)
         write(scratch, above)
 
         assert contents(scratch) == contents(real)
+        assert scratch.weigh_class(1) == real.weigh_class(1)
     finally:
         real.close()
         scratch.close()
 
 
-def write(environment: Environment, turns: Any) -> None:
+def fill_engine(engine: Engine, turns: Any) -> None:
+    engine.change_classes(Catalog(), Catalog().replacing(ClassRecord(1, "K", "K")))
+    write(engine, turns)
+
+
+def write(engine: Engine, turns: Any) -> None:
     for base, wipe, puts, alarm in turns:
         raw = bytes([base]) * 16
-        record = environment.find(1, raw)
-        number = record.keyspace if record is not None and not wipe else environment.next_keyspace()
-        environment.commit(
+        record = engine.find(1, raw)
+        is_new = record is None or wipe
+        keyspace = engine.next_keyspace() if record is None or is_new else record.keyspace
+        engine.commit(
             [
                 Batch(
-                    handle=ObjectHandle(1, raw, number, None, None, None),
+                    handle=ObjectHandle(1, raw, keyspace, None, None, None),
                     wipe=wipe,
                     puts=puts,
                     alarm=alarm,
@@ -224,19 +242,35 @@ def write(environment: Environment, turns: Any) -> None:
                 )
             ]
         )
-        environment.refresh()
+        engine.refresh()
 
 
-def contents(environment: Environment) -> Any:
+def contents(engine: Engine) -> Any:
     objects = {}
     after = None
-    while page := environment.objects(1, after=after, count_max=1):
+    reader = engine.in_line
+    while page := engine.objects(1, after=after, count_max=1):
         [(after, record)] = page
-        pairs = list(environment.scan(record.keyspace, "a", "\uffff", reverse=True))
-        whole = list(environment.scan(record.keyspace))
-        many = environment.get_many(record.keyspace, ["", "a", "zz"])
-        first = list(environment.scan(record.keyspace, limit=1))
-        kept = evolve(record, keyspace=0, created_us=0)
-        objects[after] = (kept, pairs, whole, many, first, environment.get(record.keyspace, "a"))
-    assert environment.objects(1, count_max=100) == environment.objects(1, count_max=3)
+        keyspace = record.keyspace
+        objects[after] = (
+            evolve(record, keyspace=0, created_us=0),
+            scan(engine, keyspace),
+            scan(engine, keyspace, "a", "\uffff", reverse=True),
+            reader.scan_some(keyspace, count_max=2, size_max=3),
+            reader.get_many(keyspace, ["", "a", "zz"]),
+            reader.count_present(keyspace, ["", "a", "zz"]),
+            count_of(engine, keyspace),
+            reader.get(keyspace, "a"),
+        )
+    assert engine.objects(1, count_max=100) == engine.objects(1, count_max=3)
     return objects
+
+
+def count_of(engine: Engine, keyspace: int) -> int:
+    """The keys from "" to the last, without "a", counted in steps of two."""
+    count = 0
+    after: str | None = ""
+    while after is not None:
+        some, after = engine.in_line.count_some(keyspace, after, None, {b"a"}, 2)
+        count += some
+    return count

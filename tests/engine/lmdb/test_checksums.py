@@ -16,7 +16,7 @@ from durable._lmdb.environment import Environment
 from durable._lmdb.layout import POINTER_END, node_level, object_key, top_level, write_number
 from durable._model.errors import StoreDamaged
 
-from .kit import base_of, batch_of, open_store, place_of
+from ..kit import base_of, batch_of, open_store, place_of
 
 LONG = "k" * 1_000
 OTHER = "j" * 1_000

@@ -28,7 +28,7 @@ from durable._lmdb.layout import (
 )
 from durable._lmdb.write_transaction import Databases
 
-from .kit import VALUE, base_of, batch_of, open_store, place_of
+from ..kit import VALUE, base_of, batch_of, open_store, place_of
 
 BASE = base_of("front page")
 STRANGER = bytes(16)

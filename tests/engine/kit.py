@@ -1,4 +1,4 @@
-"""What the tests of the disk share: a folder to open, batches, and a loop that runs when told."""
+"""What the tests of engines share: engines to open, batches, and a loop that runs when told."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from attrs import define, field
 
 from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks, ObjectHandle, Unchanged
 from durable._engine.catalog import ClassRecord
+from durable._engine.engine import Engine
 from durable._lmdb.environment import Environment
 from durable._model.errors import DurableError
 from durable._model.ids import BASE_SIZE, IdFactory
@@ -70,16 +71,17 @@ class Outcomes:
 
 
 def open_store(folder: Path, **options: Any) -> Environment:
+    """A store that LMDB keeps."""
     return Environment.open(folder, clock=options.pop("clock", Clock()), **options)
 
 
-def class_of(environment: Environment, name: str, script: str | None = None) -> ClassRecord:
+def class_of(engine: Engine, name: str, script: str | None = None) -> ClassRecord:
     """The class of this name, new or not."""
-    catalog = environment.catalog()
+    catalog = engine.catalog()
     record = catalog.find((script, name))
     if record is None:
         record = catalog.new_class((script, name))
-        environment.change_classes(catalog, catalog.replacing(record))
+        engine.change_classes(catalog, catalog.replacing(record))
     return record
 
 
@@ -87,10 +89,10 @@ def base_of(name: str) -> bytes:
     return IDS.from_name(name).raw[:BASE_SIZE]
 
 
-def place_of(environment: Environment, name: str = "front page") -> ObjectHandle:
-    """The place of an object as a activation that has just been made knows it."""
-    number = class_of(environment, "Counter").number
-    record = environment.find(number, base_of(name))
+def place_of(engine: Engine, name: str = "front page") -> ObjectHandle:
+    """The place of an object as an activation that has just been made knows it."""
+    number = class_of(engine, "Counter").number
+    record = engine.find(number, base_of(name))
     if record is None:
         return ObjectHandle(number, base_of(name), 0, name, None, None)
     return ObjectHandle(
@@ -99,7 +101,7 @@ def place_of(environment: Environment, name: str = "front page") -> ObjectHandle
 
 
 def batch_of(
-    environment: Environment,
+    engine: Engine,
     handle: ObjectHandle,
     puts: dict[str, bytes | None] | None = None,
     *,
@@ -110,7 +112,7 @@ def batch_of(
 ) -> Batch:
     """A batch as a write buffer sends it: a number is given out before it leaves."""
     if wipe or not handle.keyspace:
-        handle.keyspace = environment.next_keyspace()
+        handle.keyspace = engine.next_keyspace()
     told = (outcomes or Outcomes()).told
     return Batch(
         handle=handle,
@@ -124,8 +126,22 @@ def batch_of(
     )
 
 
-def stored(environment: Environment, handle: ObjectHandle) -> dict[str, bytes]:
-    """What the object has on the disk, as a activation that has just been made would see it."""
-    environment.refresh()
-    record = environment.find(handle.class_number, handle.base)
-    return {} if record is None else dict(environment.scan(record.keyspace))
+def stored(engine: Engine, handle: ObjectHandle) -> dict[str, bytes]:
+    """What the object has on the disk, as an activation that has just been made would see it."""
+    engine.refresh()
+    record = engine.find(handle.class_number, handle.base)
+    return {} if record is None else dict(scan(engine, record.keyspace))
+
+
+def scan(
+    engine: Engine,
+    keyspace: int,
+    lower: str = "",
+    upper: str | None = None,
+    *,
+    reverse: bool = False,
+    limit: int | None = None,
+) -> list[tuple[str, bytes]]:
+    """The keys in order, and their values, as the loop reads them."""
+    pairs, _ = engine.in_line.scan_some(keyspace, lower, upper, reverse=reverse, count_max=limit)
+    return pairs
