@@ -13,8 +13,8 @@ import pytest
 import durable
 import durable.testing
 from durable import cli, operate
+from durable._engine import measures
 from durable._engine.batch import UNCHANGED, Batch, ObjectHandle
-from durable._lmdb import backup
 from durable._lmdb.environment import Environment
 from durable._model.clock import SystemClock
 
@@ -172,7 +172,7 @@ def test_stats_print_the_advice(
     pytest.importorskip("click")
     assert cli.main(["stats", str(many), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["advice"] is None
-    monkeypatch.setattr(backup, "FREE_PAGES_MANY", 0)
-    monkeypatch.setattr(backup, "FREE_SHARE", 1 << 40)
+    monkeypatch.setattr(measures, "FREE_PAGES_MANY", 0)
+    monkeypatch.setattr(measures, "FREE_SHARE", 1 << 40)
     assert cli.main(["stats", str(many)]) == 0
     assert "copy --compact" in " ".join(capsys.readouterr().out.split())
