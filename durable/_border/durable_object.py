@@ -53,8 +53,9 @@ def rpc_method(cls: type, name: str) -> Any | None:
     return None
 
 
-# What a stub has itself, which would be found in place of the object's.
-OF_THE_STUB = ("id", "name", "rpc", "call")
+# What a stub has itself, which would be found in place of the object's. Its `call` and `rpc` make
+# way for methods of these names, which existed before them.
+OF_THE_STUB = ("id", "name")
 
 
 def check_methods(cls: type) -> None:

@@ -60,8 +60,11 @@ class Stub(ByReference, Generic[T]):
         """The stub itself, as type checkers and editors know the class: `await stub.rpc.add(5)`.
 
         They see the methods as the class has them, so a plain one is not to be awaited, for them;
-        `call` is exact for all.
+        `call` is exact for all. A class that has a method `rpc` of its own keeps it: then
+        `stub.rpc` is that method.
         """
+        if rpc_method(self._entry.cls, "rpc") is not None:
+            return cast("T", self._method("rpc"))
         return cast("T", self)
 
     @overload
@@ -84,17 +87,28 @@ class Stub(ByReference, Generic[T]):
     def call(
         self, method: Callable[Concatenate[T, P], R], /, *args: P.args, **kwargs: P.kwargs
     ) -> Answer[R]: ...
-    def call(self, method: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def call(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]
         """Call a method by what it is in the class: `await stub.call(Counter.add, 5)`.
 
         The same as `stub.add(5)`, with exact types for plain methods, async ones and generators;
         what overrides the method is what runs. TypeError for what is no method of the class,
-        NoSuchMethod for one that is not public.
+        NoSuchMethod for one that is not public. A class that has a method `call` of its own keeps
+        it: whatever is no method of the class is an argument for that.
         """
-        call: Callable[..., Any] = getattr(self, self._name_of(method))
-        return call(*args, **kwargs)
+        name = self._name_of(args[0]) if args else None
+        if name is not None:
+            return self._method(name)(*args[1:], **kwargs)
+        cls = self._entry.cls
+        if rpc_method(cls, "call") is not None:
+            return self._method("call")(*args, **kwargs)
+        given = repr(args[0]) if args else "nothing"
+        raise TypeError(
+            f"call() takes a method of {cls.__name__} as the class has it, such as "
+            f"{cls.__name__}.method, not {given}"
+        )
 
-    def _name_of(self, method: Any) -> str:
+    def _name_of(self, method: Any) -> str | None:
+        """The name of *method* in the class; None for what is no method of it."""
         cls = self._entry.cls
         function = getattr(method, "__func__", method)
         own_name = getattr(function, "__name__", "")
@@ -106,10 +120,7 @@ class Stub(ByReference, Generic[T]):
             for name, found in vars(owner).items():
                 if _is(found, function):
                     return name
-        raise TypeError(
-            f"call() takes a method of {cls.__name__} as the class has it, such as "
-            f"{cls.__name__}.method, not {method!r}"
-        )
+        return None
 
     def fetch(
         self,
@@ -140,15 +151,18 @@ class Stub(ByReference, Generic[T]):
         return self._reach().fetch(request, self, hops)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = self._method(name)
+        if not name.startswith("_"):
+            self.__dict__[name] = method
+        return method
+
+    def _method(self, name: str) -> Callable[..., Any]:
         cls = self._entry.cls
         function = rpc_method(cls, name)
         if function is None:
             raise no_such_method(cls, name, self.id)
         call = self._stream if inspect.isasyncgenfunction(function) else self._call
-        method = partial(call, name)
-        if not name.startswith("_"):
-            self.__dict__[name] = method
-        return method
+        return partial(call, name)
 
     def _call(self, name: str, /, *args: Any, **kwargs: Any) -> Answer[Any]:
         channel = self._channel

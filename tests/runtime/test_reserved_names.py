@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +50,42 @@ async def test_a_method_that_a_stub_hides_is_refused(
             "a number of its own",
             "mine",
         )
+
+
+class Relay(durable.DurableObject):
+    """Has methods that were there before a stub had something of the same names."""
+
+    async def call(self, *args: int, times: int = 1) -> int:
+        return sum(args) * times
+
+    async def rpc(self, value: int) -> int:
+        return -value
+
+    def double(self, value: int) -> int:
+        return 2 * value
+
+
+class Ticker(durable.DurableObject):
+    async def call(self, count: int) -> AsyncIterator[int]:
+        for n in range(count):
+            yield n
+
+
+async def test_a_class_keeps_its_own_methods_call_and_rpc(tmp_path: Path) -> None:
+    """What a stub's `call` gets first says which is meant: a method of the class, or not."""
+    async with durable.open(tmp_path) as runtime:
+        relay: Any = runtime.namespace(Relay).get_by_name("a")
+
+        assert await relay.call() == 0
+        assert await relay.call(1, 2, times=3) == 9
+        assert await relay.rpc(1) == -1
+        assert await relay.call(Relay.double, 4) == 8
+        assert await relay.call(Relay.call, 4, times=2) == 8
+        ticker: Any = runtime.namespace(Ticker).get_by_name("a")
+        assert [n async for n in ticker.call(3)] == [0, 1, 2]
+        assert [n async for n in ticker.call(Ticker.call, 2)] == [0, 1]
+        with pytest.raises(TypeError, match=r"call\(\) takes a method of Fine"):
+            runtime.namespace(Fine).get_by_name("a").call(len)  # type: ignore[arg-type]
 
 
 def test_a_class_of_a_file_is_refused_too(tmp_path: Path) -> None:
