@@ -42,7 +42,7 @@ class RemoteFunction(ByReference):
         self._activation = activation
         self._services = services
         if activation is not None:
-            activation.pins += 1
+            activation.pin()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Answer[Any]:
         services = self._services

@@ -137,7 +137,7 @@ class Sockets:
         """The object reads *end*, and stays in memory until the peer has closed or its own code
         has dropped it."""
         self._classic[ref(end, self._classic_dropped)] = live
-        live.pins += 1
+        live.pin()
         self._listen(end)
         end.on_arrival = self._classic_arrived
         if end.inbox:

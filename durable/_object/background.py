@@ -26,7 +26,7 @@ def wait_until(activation: LiveObject, awaitable: Awaitable[object]) -> None:
     # A coroutine goes in as it is: one that the object breaks before can then be closed.
     work = gate_task(awaitable if isinstance(awaitable, CoroutineType) else wait())
     services = activation.services
-    activation.pins += 1
+    activation.pin()
     done: PendingAnswer[None] = PendingAnswer(services.loop)
     services.works[done] = activation.id.raw
     services.loop.spawn(_run(activation, work, done), "wait_until", copy_context())

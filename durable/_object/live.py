@@ -1,5 +1,4 @@
-"""A live object, as those below its activation see it: who delivers to it, and who is told of its
-end."""
+"""A live object, as the code below its activation sees it: invocations, services, hooks."""
 
 from __future__ import annotations
 
@@ -33,6 +32,8 @@ class Phase(enum.Enum):
 class LiveObject(Protocol):
     """What an event knows of the object that it is for: implemented by `Activation`."""
 
+    __slots__ = ()
+
     id: ObjectId
     gate: InputGate[Any]
     output: OutputGate
@@ -50,6 +51,7 @@ class LiveObject(Protocol):
     @property
     def open(self) -> Collection[Any]: ...
     def invocation_ended(self, event: Any, error: BaseException | None) -> None: ...
+    def pin(self) -> None: ...
     def unpin(self) -> None: ...
     def break_(self, reason: DurableError) -> None: ...
     @property
