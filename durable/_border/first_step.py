@@ -1,60 +1,49 @@
-"""Runs a handler, and tells when it first waits for something.
+"""Runs a handler of a web socket, and tells when its first step has ended.
 
-What arrives at one socket is handled in order up to there: the next message is taken when the
-handler of the one before has begun.
+Rule: what arrives at one socket is handled in order up to there. The next message is taken when the
+handler of the one before has suspended for the first time, or has ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from functools import partial
-from types import coroutine
+from collections.abc import Callable
+from types import CoroutineType
 from typing import Any
+
+from durable._loop.steps import Steps
 
 
 def run_first_step(handle: Callable[[], Any], then: Callable[[], None]) -> Any:
-    """Run a handler, and call *then* when it first waits for something, or ends."""
+    """Run a handler, and call *then* when it first suspends, or ends."""
     try:
         value = handle()
     except BaseException:
         then()
         raise
     if hasattr(value, "__await__"):
-        return _await_with(value, then)
+        return _await(FirstStep(value if type(value) is CoroutineType else _await(value), then))
     then()
     return value
 
 
-async def _await_with(value: Any, then: Callable[[], None]) -> Any:
-    return await _first_step(value.__await__(), then)
+class FirstStep(Steps):
+    """A coroutine after whose first step something is called."""
 
+    __slots__ = ("_then",)
 
-@coroutine
-def _first_step(
-    steps: Generator[Any, Any, Any], then: Callable[[], None]
-) -> Generator[Any, Any, Any]:
-    try:
-        trap = steps.send(None)
-    except StopIteration as stop:
-        return stop.value
-    finally:
-        then()
-    return (yield from _resumed(steps, trap))
+    def __init__(self, coro: Any, then: Callable[[], None]) -> None:
+        super().__init__(coro)
+        self._then: Callable[[], None] | None = then
 
-
-def _resumed(steps: Generator[Any, Any, Any], trap: Any) -> Generator[Any, Any, Any]:
-    """The rest of *steps*, which has yielded *trap*."""
-    while True:
+    def step(self, resume: Callable[..., Any], *args: Any) -> Any:
+        then, self._then = self._then, None
+        if then is None:
+            return resume(*args)
         try:
-            value = yield trap
-        except GeneratorExit:
-            steps.close()
-            raise
-        except BaseException as error:
-            step = partial(steps.throw, error)
-        else:
-            step = partial(steps.send, value)
-        try:
-            trap = step()
-        except StopIteration as stop:
-            return stop.value
+            return resume(*args)
+        finally:
+            then()
+
+
+async def _await(value: Any) -> Any:
+    return await value

@@ -16,6 +16,7 @@ from attrs import define, field
 from durable._border.alarm import CANCELLED, AlarmInvocation
 from durable._border.durable_object import HANDLERS
 from durable._gates.delivery import Delivery
+from durable._loop.steps import Steps
 from durable._model.clock import Clock
 from durable._model.errors import DurableError, ObjectOverloaded, text_of
 from durable._model.log import log
@@ -295,14 +296,10 @@ async def _await(value: Any) -> Any:
     return await value
 
 
-class _TimedSteps:
-    """An author's coroutine, whose steps are timed.
+class _TimedSteps(Steps):
+    """An author's coroutine, whose steps are timed."""
 
-    `cr_await` shows it to whoever follows the chain of what waits for what, as if it stood there
-    itself.
-    """
-
-    __slots__ = ("_course", "_steady", "_took", "cr_await")
+    __slots__ = ("_course", "_steady", "_took")
 
     def __init__(
         self,
@@ -311,33 +308,15 @@ class _TimedSteps:
         steady: Callable[[], float],
         took: Callable[[float], None],
     ) -> None:
-        self.cr_await = coro
+        super().__init__(coro)
         self._course = timing
         self._steady = steady
         self._took = took
 
-    def __await__(self) -> _TimedSteps:
-        return self
-
-    def __iter__(self) -> _TimedSteps:
-        return self
-
-    def __next__(self) -> Any:
-        return self._step(self.cr_await.send, None)
-
-    def send(self, value: Any) -> Any:
-        return self._step(self.cr_await.send, value)
-
-    def throw(self, *error: Any) -> Any:
-        return self._step(self.cr_await.throw, *error)
-
-    def close(self) -> None:
-        self.cr_await.close()
-
-    def _step(self, step: Callable[..., Any], *args: Any) -> Any:
+    def step(self, resume: Callable[..., Any], *args: Any) -> Any:
         began_s = self._steady()
         try:
-            trap = step(*args)
+            trap = resume(*args)
         except BaseException as error:
             self._course.ended_s = self._steady()
             if not isinstance(error, StopIteration):

@@ -53,6 +53,11 @@ class Room(durable.DurableObject):
                 ws.send(f"{ws.deserialize_attachment()} {self.ctx.get_tags(ws)}")
             case "close":
                 ws.close(4001, "as you wish")
+            case "nap":
+                seen.append("naps")
+                await anyio.sleep(0)
+                await anyio.sleep(0)
+                seen.append("wakes")
             case "wait":
                 await DOORS["wait"].wait()
                 ws.send("waited")
@@ -116,6 +121,19 @@ async def read_all(ws: WebSocket) -> list[str | bytes]:
 
 
 # Handlers
+
+
+@pytest.mark.borrows
+async def test_a_handler_that_sleeps_for_no_time_lets_others_in(runtime: durable.Runtime) -> None:
+    """`sleep(0)` is a wait on the outside for a handler of sockets as for a method."""
+    stub = room(runtime)
+    ws = await join(stub)
+    ws.send("nap")
+    ws.send("next")
+    assert await anext(ws) == "next"
+    await stub.say("done")
+
+    assert seen == ["built", "naps", "next", "wakes"]
 
 
 @pytest.mark.parametrize("message", ["text", "", b"\x00bytes", b""])
