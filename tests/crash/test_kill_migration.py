@@ -42,13 +42,13 @@ def point():
 
 write = Environment._write
 
-def watched(self, change, size=0):
+def watched(self, change, *rest, **options):
     def inside(txn):
         result = change(txn)
         point()
         return result
     point()
-    result = write(self, inside, size)
+    result = write(self, inside, *rest, **options)
     point()
     return result
 
