@@ -47,7 +47,7 @@ def detach_body(
 async def _pump(pipe: Pipe, chunks: Any, services: Services) -> None:
     try:
         await pipe.pump(chunks, _unchanged, None)
-    except BaseException as error:  # it is for whoever reads the body
+    except BaseException as error:  # it is for the reader of the body
         pipe.ended(error)
     else:
         pipe.ended(None)

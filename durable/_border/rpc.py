@@ -31,7 +31,7 @@ from .by_reference import ByReference
 
 
 class RemoteFunction(ByReference):
-    """A callable of somebody else's: `await function(...)` runs it there, arguments by value."""
+    """A callable of the other side: `await function(...)` runs it there, arguments by value."""
 
     __slots__ = ("_fn", "_activation", "_services")
 
@@ -98,7 +98,7 @@ def copy_arguments(
 
 
 def export_value(activation: Activation, value: Any) -> Any:
-    """What a method answers, as the caller gets it."""
+    """What a method returned, as the caller gets it."""
     if type(value) in ATOMS:
         return value
     return copy_value(value, partial(_keep, activation.services, activation))
@@ -129,7 +129,7 @@ def call_outside(services: Services, body: Callable[[], Any], label: str) -> Ans
             if hasattr(value, "__await__"):
                 value = await value
             answer.resolve(copy_value(value, partial(_keep, services, None)))
-        except BaseException as error:  # it is for whoever called
+        except BaseException as error:  # it is for the caller
             answer.fail(error)
         finally:
             services.loop.ended(services.loop.own_task())

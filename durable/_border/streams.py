@@ -97,7 +97,8 @@ class Pipe:
             idle.resolve(None)
 
     def close(self) -> Answer[None]:
-        """Nothing more will be asked. Answers when the generator, if it has begun, has ended."""
+        """No more items will be asked for. The answer comes when the generator has ended, if it has
+        begun."""
         if not self.is_closed:
             self.is_closed = True
             if self._has_begun and self._end is None:
@@ -194,9 +195,9 @@ def _is_cancellation(loop: Loop, error: BaseException) -> bool:
 
 
 class Stream(AsyncIterator[T], ByReference, Generic[T]):
-    """What an async generator method answers: consume it with `async for`, once.
+    """What a call of an async generator method returns: consume it with `async for`, once.
 
-    Whoever leaves it ends the generator: by `aclose()`, by dropping the stream, or by giving up the
+    Leaving it ends the generator: by `aclose()`, by dropping the stream, or by giving up the
     wait for an item, as Python's own generators end when that is cancelled. To give an item a time
     limit and go on, let a task wait for it: `asyncio.wait([task], timeout=15)`.
     """
@@ -238,8 +239,8 @@ class Stream(AsyncIterator[T], ByReference, Generic[T]):
 class _Next(Answer[T]):
     """The answer that brings one item.
 
-    It keeps its stream, and the pipe does not keep it: a stream ends when nobody has it, and
-    who waits for an item has it.
+    It keeps its stream, and the pipe does not keep it: a stream ends when no reference
+    to it is left, and a wait for an item is one.
     """
 
     __slots__ = ("_item", "_stream")

@@ -60,7 +60,7 @@ class Commits(Named):
             self._time_commit(self.output.seqno_of_all())
 
     def _hold_for_room(self) -> None:
-        """Let nobody in while more than enough of this object is on its way to the disk."""
+        """Let nothing in while too much of this object is on its way to the disk."""
         if not self.is_held_for_room:
             room = self.storage.buffer.wait_room(None, holds=False)
             if isinstance(room, PendingAnswer):

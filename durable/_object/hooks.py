@@ -18,7 +18,7 @@ class Hooks(Protocol):
     """
 
     def watch(self, activation: LiveObject) -> None:
-        """*activation* lives, and is to be told of."""
+        """*activation* lives, and has to be observed."""
 
     def came(self, activation: LiveObject, invocation: Invocation[Any]) -> None:
         """*invocation* is for *activation*, and has no place in line yet."""

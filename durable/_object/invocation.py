@@ -1,4 +1,4 @@
-"""Events: what is delivered to an object from outside of it, and the answers that leave it.
+"""Invocations: what is delivered to an object from outside of it, and the answers that leave it.
 
 Whatever the kind, an answer leaves through the output gate: it is heard when all that the object
 wrote before it is on disk.
@@ -64,7 +64,7 @@ class Invocation(Delivery[T]):
         # The delivery, of another object or this one, whose code made the call; None once that has
         # its answer: an object that goes on by calling itself would else keep all its past.
         self.caller: Delivery[Any] | None = caller
-        # Makes what leaves the object of what the handler answers; refuses what cannot leave.
+        # Makes what leaves the object of what the handler returns; refuses what cannot leave.
         self.export: Callable[[Any, Any], Any] | None = export
         # False for what only its consumer ends: closing the runtime does not wait for it.
         self.is_waited_for: bool = True
@@ -114,7 +114,7 @@ class Invocation(Delivery[T]):
     def end(self, value: Any, error: BaseException | None) -> Delivery[Any] | None:
         gate = self.gate
         if gate.broken is not None:
-            return None  # whoever called was told why
+            return None  # the caller was told why
         if error is None and self.export is not None:
             try:
                 value = self.export(self.activation, value)
@@ -127,8 +127,8 @@ class Invocation(Delivery[T]):
         if output.is_open():
             self.answer(value, error)
         elif not self._is_done:  # else the object has broken as the turn was sealed
-            # Kept in the answer, where nobody looks yet. A busy store has thousands of these on
-            # their way, and what each of them is made of the garbage collector walks over.
+            # Kept in the answer, where it is not looked for yet. A busy store has thousands of
+            # these on their way, and the garbage collector walks over all that they are made of.
             self._error = error
             if error is None:
                 self._value = value

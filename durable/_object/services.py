@@ -62,7 +62,7 @@ class Services:
     _shared: dict[type, object] = field(factory=dict, init=False)
     # The one activation of an object, made if there is none; set by the directory.
     activation_of: Callable[[ObjectId, type[Any], int], LiveObject] = field(init=False)
-    # Rings the alarm of a activation now; set by the scheduler, for the test kit.
+    # Rings the alarm of an activation now; set by the scheduler, for the test kit.
     ring_now: Callable[[Any], Awaitable[bool]] = field(init=False)
     # What objects have begun by wait_until, and which of them did; closing gives it time to end.
     works: dict[PendingAnswer[None], bytes] = field(factory=dict, init=False)
@@ -79,7 +79,7 @@ class Services:
         return codec
 
     def share(self, shared: object) -> None:
-        """Let whoever knows its kind find *shared*."""
+        """Let those above that know its kind find *shared*."""
         self._shared[type(shared)] = shared
 
     def find(self, kind: type[T]) -> T:

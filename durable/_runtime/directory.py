@@ -1,8 +1,8 @@
-"""The directory: which objects are live, and which of them are to go.
+"""The directory: which objects are live, and which of them leave memory.
 
-At most one activation of an id is in it. A activation that broke with writes still on their way
-to the disk has a successor that waits for them, since it would read the disk too early; and for
-what its code does to clean up behind itself.
+At most one activation of an id is in it. The successor of one that broke waits for the batches that
+it has on their way to the disk, since it would read the disk too early, and for the end of its
+code's clean-up.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ROOM_LOOKED_FOR_S = 1.0
 class _Unsettled:
     """What an object's broken activations have left behind."""
 
-    # How many things are to end yet.
+    # How many things have not ended yet.
     count: int = 0
     # What begins then.
     begins: list[Callable[[], None]] = field(factory=list)
@@ -50,7 +50,7 @@ class Directory:
     # With so many, or at that time of the steady clock, another look for idle objects is due.
     _room_wanted_at: int = field(default=0, init=False)
     _room_wanted_s: float = field(default=0.0, init=False)
-    # Objects whose broken activations left something behind, and what is to begin after it.
+    # Objects whose broken activations left something behind, and what begins after it.
     _unsettled: dict[bytes, _Unsettled] = field(factory=dict, init=False)
     # Those of activations that broke, and whose code has not ended yet.
     endings: set[Ending] = field(factory=set, init=False)

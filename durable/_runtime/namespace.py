@@ -65,7 +65,7 @@ class Namespace(Generic[T]):
         return object_id
 
     def new_unique_id(self) -> ObjectId:
-        """The id of an object that nobody has addressed before."""
+        """The id of an object that was never addressed before."""
         return self._ids.new_unique()
 
     def id_from_string(self, hex: str) -> ObjectId:
@@ -98,7 +98,7 @@ class Namespace(Generic[T]):
 
     async def objects(self, prefix: str | None = None) -> AsyncIterator[StoredObject]:
         """The objects that have a stored key or an alarm, in the order of their ids; with *prefix*,
-        those whose name begins with it. Wakes nobody."""
+        those whose name begins with it. Wakes no object."""
         self._entry.check_open()
         after: bytes | None = None
         while True:

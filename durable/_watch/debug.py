@@ -171,7 +171,7 @@ class WatchedKeyValues(KeyValues):
 
 
 class WatchedActivation(Activation):
-    """A activation that looks at what its object does."""
+    """An activation that looks at what its object does."""
 
     __slots__ = ("sites",)
 
