@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,12 @@ class Worker(durable.DurableObject):
     async def sleep(self, seconds: float) -> str:
         await self.env.CLOCK.sleep(seconds)
         return "slept"
+
+    async def never_end(self, seconds: float) -> None:
+        """Whatever is raised in it, as a broken author's code may."""
+        while True:
+            with suppress(BaseException):
+                await self.env.CLOCK.sleep(seconds)
 
     async def compute(self, seconds: float) -> None:
         self.env.CLOCK.spend(seconds)
