@@ -1,0 +1,107 @@
+"""Private names of asyncio, anyio and Trio that are used are there: a release without one is told.
+
+Where such a name is gone, the code that uses it goes on without, in silence: deadlocks are seen
+less often, say. So the names are asked for here, one by one, on each supported version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+import trio
+import trio.testing
+from anyio.abc import TaskStatus
+
+asyncio_only = pytest.mark.backends("asyncio")
+trio_only = pytest.mark.backends("trio")
+
+
+@asyncio_only
+async def test_asyncio_tasks_tell_what_they_wait_for() -> None:
+    """`_fut_waiter` and `_callbacks` lead from a task to what it waits for, and back."""
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def wait() -> None:
+        await future
+
+    task: Any = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+
+    assert task._fut_waiter is future
+    assert [callback.__self__ for callback, _ in future._callbacks] == [task]
+    assert task._must_cancel is False
+    future.set_result(None)
+    await task
+
+
+@asyncio_only
+async def test_gather_and_task_groups_tell_whom_they_wait_for() -> None:
+    """`_children` of a gather, `_parent_task` of a task group and the callback of its tasks."""
+    gathered: Any = asyncio.gather(asyncio.sleep(0))
+    assert len(gathered._children) == 1
+    await gathered
+
+    async with asyncio.TaskGroup() as group:
+        task: Any = group.create_task(asyncio.sleep(0))
+        assert group._parent_task is asyncio.current_task()  # type: ignore[attr-defined]
+        assert [callback.__self__ for callback, _ in task._callbacks] == [group]
+
+
+@asyncio_only
+async def test_anyio_keeps_a_state_of_each_task() -> None:
+    """`_task_states` leads from a task to its cancel scope, and from that to the task's."""
+    states = importlib.import_module("anyio._backends._asyncio")._task_states
+    task = asyncio.current_task()
+
+    with anyio.CancelScope() as outer, anyio.CancelScope() as scope:
+        found: Any = states[task].cancel_scope
+        assert found is scope
+        assert found._host_task is task
+        assert found._parent_scope is outer
+        await anyio.lowlevel.checkpoint()
+
+
+@asyncio_only
+async def test_tasks_can_be_taken_out_of_asyncios_list() -> None:
+    """`_unregister_task` takes a task out of `all_tasks`."""
+    task = asyncio.create_task(asyncio.sleep(0))
+    asyncio._unregister_task(task)
+
+    assert task not in asyncio.all_tasks()
+    await task
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks are eager from Python 3.12 on")
+def test_an_eager_task_factory_keeps_the_class_of_tasks() -> None:
+    """The one cell of the closure is what makes the tasks."""
+    factory: Any = asyncio.create_eager_task_factory(asyncio.Task)  # type: ignore[attr-defined]
+
+    assert factory.__code__ is asyncio.eager_task_factory.__code__  # type: ignore[attr-defined]
+    assert [cell.cell_contents for cell in factory.__closure__] == [asyncio.Task]
+
+
+@trio_only
+async def test_trio_tasks_tell_how_they_are_cancelled() -> None:
+    """`_abort_func`, `_attempt_abort`, `_cancel_status` and `_child_nurseries` of a task."""
+    found: list[Any] = []
+
+    async def wait(*, task_status: TaskStatus[None]) -> None:
+        found.append(trio.lowlevel.current_task())
+        task_status.started()
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        (task,) = found
+        assert callable(task._abort_func)
+        assert callable(task._attempt_abort)
+        assert task._cancel_status is nursery._cancel_status
+        assert trio.lowlevel.current_task()._child_nurseries[-1] is nursery  # type: ignore[attr-defined]
+        nursery.cancel_scope.cancel()
