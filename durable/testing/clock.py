@@ -56,18 +56,21 @@ class VirtualClock:
         if seconds <= 0:
             await anyio.lowlevel.checkpoint()
             return
-        woken = anyio.Event()
-        sleeper = (self._elapsed_s + seconds, next(self._order), woken)
-        heapq.heappush(self._sleepers, sleeper)
-        try:
-            if self.autojump and not self._is_jumping:
-                await self._jump_until(woken)
-            else:
-                await woken.wait()
-        finally:
-            if sleeper in self._sleepers:
-                self._sleepers.remove(sleeper)
-                heapq.heapify(self._sleepers)
+        due_s, order = self._elapsed_s + seconds, next(self._order)
+        # Woken before that is who has to move the clock from now on.
+        while self._elapsed_s < due_s:
+            woken = anyio.Event()
+            sleeper = (due_s, order, woken)
+            heapq.heappush(self._sleepers, sleeper)
+            try:
+                if self.autojump and not self._is_jumping:
+                    await self._jump_until(woken)
+                else:
+                    await woken.wait()
+            finally:
+                if sleeper in self._sleepers:
+                    self._sleepers.remove(sleeper)
+                    heapq.heapify(self._sleepers)
 
     async def advance(self, seconds: float) -> None:
         """Let *seconds* pass: all that falls due on the way happens, in order, each at its time.
@@ -117,7 +120,7 @@ class VirtualClock:
                     self._wake_next()
         finally:
             self._is_jumping = False
-            # Another that sleeps has to go on jumping: woken early, it sleeps again and does.
+            # Another that sleeps has to go on jumping.
             other = next((each for _, _, each in self._sleepers if each is not woken), None)
             if other is not None:
                 other.set()
