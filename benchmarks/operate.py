@@ -75,7 +75,8 @@ def walk(folder: Path, out: Path) -> None:
     database = environment.open_db(b"objects", create=False)
     with environment.begin(db=database) as txn, out.open("w", encoding="utf-8") as file:
         for key, raw in txn.cursor():
-            file.write(json.dumps([key.hex(), *ormsgpack.unpackb(raw)]) + "\n")
+            # Between a mark and a checksum.
+            file.write(json.dumps([key.hex(), *ormsgpack.unpackb(raw[1:-4])]) + "\n")
     environment.close()
 
 

@@ -228,12 +228,11 @@ def reachable(place: Path) -> Iterator[Path]:
     """The place, which anybody can reach; folders of tests are closed to others."""
     opened = [folder for folder in place.parents if not folder.stat().st_mode & 0o001]
     opened = [folder for folder in opened if folder.owner() == place.owner()]
-    modes = {folder: folder.stat().st_mode & 0o777 for folder in [*opened, place]}
-    for folder, mode in modes.items():
-        folder.chmod(mode | 0o055)
+    for folder in [*opened, place]:
+        folder.chmod(folder.stat().st_mode & 0o777 | 0o055)
+    # Those above stay open until pytest closes them: another worker may be in need of them now.
     yield place
-    for folder, mode in modes.items():
-        folder.chmod(mode)
+    place.chmod(0o700)
 
 
 @pytest.mark.parametrize("command", ["ls", "check", "export"])
