@@ -6,19 +6,25 @@ work.
 
 One caller stands beside two of them: a commit in the caller's own thread, where nothing else goes
 on meanwhile, and one in a thread that then wakes the caller, as an event loop has to.
+
+Where the disk is quick the loop itself waits for the commit of a lone caller. What that costs the
+others is how late a ticker wakes that sleeps for a millisecond at a time, beside such a caller and
+beside one that commits in a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import lmdb
 import ormsgpack
 import sniffio
@@ -29,6 +35,7 @@ import durable
 from .harness import Row, Setting, Work, compare, main, rate_at_least, together
 
 MAP_SIZE = 1 << 30
+TICK_S = 0.001
 
 
 class Counter(durable.DurableObject):
@@ -95,6 +102,7 @@ async def ask(setting: Setting) -> list[Row]:
         counters = runtime.env.COUNTERS
         return [
             *await one_caller(setting, counters),
+            await ticker(setting, counters),
             await many_callers(setting, counters, callers, objects=callers),
             await many_callers(setting, counters, callers, objects=1),
         ]
@@ -117,6 +125,35 @@ async def one_caller(setting: Setting, counters: Any) -> list[Row]:
         Row(what, "µs", alone[0], "put + commit", alone[1], rate_at_least(0.75)),
         Row(what, "µs", beside_thread[0], "the same in a thread", beside_thread[1]),
     ]
+
+
+async def ticker(setting: Setting, counters: Any) -> Row:
+    stub = counters.get_by_name("beside a ticker")
+
+    async def lateness(call: Callable[[], Awaitable[object]]) -> list[float]:
+        late: list[float] = []
+
+        async def tick() -> None:
+            for _ in range(setting.pick(3, 50, 100)):
+                began_s = time.perf_counter()
+                await anyio.sleep(TICK_S)
+                late.append((time.perf_counter() - began_s - TICK_S) * 1e6)
+            group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(tick)
+            while True:
+                await call()
+                await anyio.lowlevel.checkpoint()
+        return late
+
+    figures: tuple[list[float], list[float]] = ([], [])
+    with plain_thread(setting.new_folder()) as plain:
+        for _ in range(setting.pick(2, 20, 50)):
+            figures[0].extend(await lateness(stub.increment))
+            figures[1].extend(await lateness(lambda: plain(1)))
+    what = "a tick of 1 ms beside one caller, late by"
+    return Row(what, "µs", figures[0], "beside commits in a thread", figures[1])
 
 
 async def many_callers(setting: Setting, counters: Any, callers: int, *, objects: int) -> Row:

@@ -4,7 +4,7 @@ Which thread writes which field of a `ObjectHandle`:
 
 - The loop's thread writes `keyspace` (before it submits the batch that needs the new one, and after
   all batches under the old one are durable) and `name`. The committer's thread only reads them.
-- The committer's thread writes `record` and `created_us`. The loop may read `created_us` once a
+- The thread that commits writes `record` and `created_us`. The loop may read `created_us` once a
   batch was reported durable, and never looks at `record`.
 - `failed` is set once, by either; who finds it set leaves it.
 - `class_number` and `base` never change; `alarm` is the one that the handle was found with.

@@ -1,7 +1,10 @@
 """The committer: one thread that makes batches durable, as many as wait in one transaction.
 
 While one group is in fsync the next gathers. The loop's thread submits and is told; it is woken
-once for a whole group.
+once for a whole group. To wake the thread, and be woken, costs as much as a quick disk takes for a
+third of a commit; so there a batch that is alone is committed by the loop's thread itself.
+
+Rule: one group is committed at a time, whichever thread does it.
 
 Rule: when a group has failed, its objects are marked as failed before anything else is taken from
 the queue. So a batch that rests on lost ones is never committed.
@@ -19,6 +22,7 @@ from typing import Protocol
 
 from attrs import define, field
 
+from durable._model.clock import SystemClock
 from durable._model.errors import CommitFailed, DurableError, RuntimeClosed, StoreFull
 
 from .batch import Batch
@@ -28,13 +32,21 @@ from .engine import Engine
 GROUP_SIZE_MAX = 64 << 20
 # While there is always a group to commit, garbage gets a step after this many.
 GROUPS_PER_GARBAGE_STEP = 32
+# The loop's thread commits while the disk takes less than this: then nothing else of the program
+# waits longer than for a callback that computes a little.
+QUICK_S_MAX = 0.0005
+# After so many groups in a row that were quick and of one batch. A slow one begins the count anew.
+QUICK_IN_A_ROW_MIN = 4
+# Of a batch that the loop's thread commits, in bytes.
+QUICK_SIZE_MAX = 16 << 10
 
 
 Group = tuple[deque[Batch], dict[Batch, DurableError]]
 
 
 class CommitFaults(Protocol):
-    """What a test does to commits. Called on the committer's thread; both may block."""
+    """What a test does to commits. Called on the committer's thread, where all of them are made
+    then; both may block."""
 
     def before_commit(self, group: Sequence[Batch]) -> None:
         """An OSError that is raised here fails the commit; nothing of it is stored."""
@@ -44,7 +56,7 @@ class CommitFaults(Protocol):
 
 
 class CommitWatch(Protocol):
-    """Who is told of commits. Called on the committer's thread; raises nothing."""
+    """What is told of commits, on the thread that makes them, one at a time; raises nothing."""
 
     def begins(self, group: Sequence[Batch]) -> None: ...
 
@@ -66,6 +78,9 @@ class Committer:
     _thread: threading.Thread | None = field(default=None, init=False)
     _is_stopped: bool = field(default=False, init=False)
     _groups_in_a_row: int = field(default=0, init=False)
+    # Held by the thread that writes.
+    _writing: threading.Lock = field(factory=threading.Lock, init=False)
+    _quick_in_a_row: int = field(default=0, init=False)
 
     def start(self) -> None:
         assert self._thread is None
@@ -79,6 +94,40 @@ class Committer:
             raise RuntimeClosed("the store is being closed and takes no more writes")
         self.waiting += 1
         self._queue.put(batch)
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether a batch that is alone had better be committed by the loop's thread."""
+        return (
+            self._quick_in_a_row >= QUICK_IN_A_ROW_MIN
+            and not self.waiting
+            and self._faults is None
+            and not self._engine.has_garbage
+            and not self._is_stopped
+        )
+
+    def commit_here(self, batch: Batch) -> bool:
+        """Commit *batch* on the caller's thread, which is the loop's, and call its callback; False
+        if it is to be submitted instead, and nothing was done."""
+        if not self.is_quick or batch.wipe or batch.size > QUICK_SIZE_MAX:
+            return False
+        if batch.handle.failed is not None:
+            return False
+        if not self._writing.acquire(blocking=False):
+            return False  # the thread ends a step of freeing garbage, or its last group
+        try:
+            group = self._commit([batch], may_wait=False)
+        finally:
+            self._writing.release()
+        if group is None:
+            return False
+        self.waiting += 1
+        self._answered.append(group)
+        self._report()
+        failure = group[1].get(batch)
+        if failure is not None and isinstance(failure.__cause__, KeyboardInterrupt | SystemExit):
+            raise failure.__cause__  # the program's, and came while the disk was waited for
+        return True
 
     def stop(self) -> None:
         """Commit what waits, and end. Blocks; what was committed is reported by the loop later."""
@@ -95,7 +144,7 @@ class Committer:
         while not is_last:
             group, is_last = self._take()
             if group:
-                self._commit(group)
+                self._commit_and_wake(group)
 
     def _take(self) -> tuple[list[Batch], bool]:
         """All that waits, and whether it is the last; waits for the first of it."""
@@ -129,13 +178,25 @@ class Committer:
         self._groups_in_a_row = 0
         if self._engine.has_garbage:
             try:
-                self._engine.collect_garbage()
+                with self._writing:
+                    self._engine.collect_garbage()
                 self._wake()  # the loop's reader is not to keep what was freed
             except DurableError:
                 # It is no loss of anybody's; the next wipe, or the next open, tries again.
                 self._engine.has_garbage = False
 
-    def _commit(self, taken: list[Batch]) -> None:
+    def _commit_and_wake(self, taken: list[Batch]) -> None:
+        with self._writing:
+            group = self._commit(taken)
+        assert group is not None
+        self._answered.append(group)
+        self._wake()
+
+    # On either thread, which has `_writing`
+
+    def _commit(self, taken: list[Batch], *, may_wait: bool = True) -> Group | None:
+        """Commit *taken*, and mark objects as failed; None if the engine would have to wait, and
+        must not."""
         # Outcomes are written down here: until the loop hears of them, more handles may fail.
         failures = {b: b.handle.failed for b in taken if b.handle.failed is not None}
         group = [b for b in taken if b not in failures] if failures else taken
@@ -145,10 +206,16 @@ class Committer:
         try:
             if self._faults is not None:
                 self._faults.before_commit(group)
-            self._engine.commit(group)
+            began_s = SystemClock.steady()
+            if not self._engine.commit(group, may_wait=may_wait):
+                self._quick_in_a_row = 0
+                return None
+            is_quick = len(group) == 1 and SystemClock.steady() - began_s < QUICK_S_MAX
+            self._quick_in_a_row = self._quick_in_a_row + 1 if is_quick else 0
             if self._faults is not None:
                 self._faults.after_commit(group)
         except BaseException as cause:
+            self._quick_in_a_row = 0
             error = failure = _as_failure(cause)
             stored = self._commit_what_frees(group) if isinstance(error, StoreFull) else ()
             for batch in group:
@@ -159,8 +226,7 @@ class Committer:
                     batch.handle.failed = error
         if self._watch is not None:
             self._watch.ended(group, failure)
-        self._answered.append((deque(taken), failures))
-        self._wake()
+        return deque(taken), failures
 
     def _commit_what_frees(self, group: list[Batch]) -> Collection[Batch]:
         """The disk is full: commit those that only delete, without the others; returns them."""

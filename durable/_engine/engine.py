@@ -4,9 +4,10 @@ An engine keeps records under keyspaces, objects under their class and base, ala
 their times, and a catalog of classes. Everything above it works with values only: batches go down,
 records and encoded values come up.
 
-Rule: `commit` and `collect_garbage` block, and run on the committer's thread or before it is
-started; `change_classes` blocks, too. `find` may be asked by any thread. All other calls belong to
-the thread of the event loop. Reads see what was committed before the last `refresh`.
+Rule: `commit` and `collect_garbage` block, and run one at a time: on the committer's thread, before
+it is started, or, a `commit` that may not wait, on the thread of the event loop. `change_classes`
+blocks, too. `find` may be asked by any thread. All other calls belong to the thread of the event
+loop. Reads see what was committed before the last `refresh`.
 """
 
 from __future__ import annotations
@@ -121,10 +122,12 @@ class Engine(Protocol):
     def next_keyspace(self) -> int:
         """A keyspace that no object has had. Commits that use it remember that it was given out."""
 
-    def commit(self, group: Sequence[Batch]) -> None:
-        """Make every batch of *group* durable in one transaction.
+    def commit(self, group: Sequence[Batch], *, may_wait: bool = True) -> bool:
+        """Make every batch of *group* durable in one transaction; returns True.
 
-        Raises StoreFull, CommitFailed or StoreDamaged, and then none of it is stored.
+        Raises StoreFull, CommitFailed or StoreDamaged, and then none of it is stored. Without
+        *may_wait* it waits for nothing but the disk: where it would have to wait for a lock, or
+        must make room, it does nothing and returns False.
         """
 
     def change_classes(self, before: Catalog, after: Catalog) -> None:

@@ -1,8 +1,9 @@
 """Group commit, the loop's half: which batches go to the committer together.
 
-A batch that is alone goes at once. One that more is likely to follow, in this round of the loop or
-in the next few, is kept open: the turns that follow may join it, and the batches of other objects
-leave with it, as one transaction with one sync. How long a batch may be kept is a number of rounds.
+A batch that is alone goes at once; where the disk is quick it is committed here, in the next round
+of the loop, if it is still alone. One that more is likely to follow, in this round or in the next
+few, is kept open: the turns that follow may join it, and the batches of other objects leave with
+it, as one transaction with one sync. How long a batch may be kept is a number of rounds.
 
 Rule: batches leave in the order in which they came, and nothing here suspends.
 """
@@ -55,7 +56,8 @@ class GroupCommit:
     def submit(self, batch: Batch) -> None:
         """Commit *batch* after all that were submitted before, and call one of its callbacks."""
         is_first = not (self._gathered or self._committer.waiting)
-        if is_first and not batch.more_follows and not self._workers.is_busy:
+        is_alone = is_first and not batch.more_follows and not self._workers.is_busy
+        if is_alone and not (self._committer.is_quick and self._has_loop):
             self._send(batch)
             return
         # More is written in this round, or was. The committer, woken for this one batch, would
@@ -97,12 +99,18 @@ class GroupCommit:
         self._rounds_left -= 1
         if self._rounds_left and any(batch.more_follows for batch in self._gathered):
             self._call_soon(self._end_round)
+        elif len(self._gathered) == 1 and not self._workers.is_busy:
+            batch = self._gathered.pop()
+            batch.is_open = False
+            self._send(batch, is_alone=True)
         else:
             self.flush()
 
-    def _send(self, batch: Batch) -> None:
+    def _send(self, batch: Batch, *, is_alone: bool = False) -> None:
         if batch.alarm is not UNCHANGED and self.on_alarm is not None:
             self.on_alarm(batch)
+        if is_alone and self._committer.commit_here(batch):
+            return
         try:
             self._committer.submit(batch)
         except RuntimeClosed as closed:

@@ -31,8 +31,10 @@ from . import class_records, layout, lmdb_files, object_index
 from .create import lengthen, make_folder, unmake_folder
 from .folder import DATA_FILE, MAP_SIZE_MAX, Found
 from .lmdb_errors import (
+    WouldWait,
     at_its_limit,
     lock_replaced,
+    never_waits,
     no_address_space,
     not_read,
     not_reopened,
@@ -249,12 +251,8 @@ class Environment:
         """A keyspace that no object has had. Commits that use it remember that it was given out."""
         return next(self._keyspaces)
 
-    def commit(self, group: Sequence[Batch]) -> None:
-        """Make every batch of *group* durable in one transaction. Blocks on fsync.
-
-        Raises StoreFull, CommitFailed or StoreDamaged, and then none of it is stored. On the
-        committer's thread.
-        """
+    def commit(self, group: Sequence[Batch], *, may_wait: bool = True) -> bool:
+        """Make every batch durable in one transaction, as `Engine.commit` says. Blocks on fsync."""
         size = sum([batch.size for batch in group])
         now_us = int(self._clock.now() * 1_000_000)
         changes: Changes | None = None
@@ -270,14 +268,19 @@ class Environment:
             return changes
 
         try:
-            done = self._write(change, size, lambda: all(batch.frees for batch in group))
-        except BaseException:
+            done = self._write(
+                change, size, lambda: all(batch.frees for batch in group), may_wait=may_wait
+            )
+        except BaseException as error:
             if changes is not None:
                 changes.take_back()
+            if isinstance(error, WouldWait):
+                return False
             raise
         done.settle()
         self._next_keyspace_saved = max(self._next_keyspace_saved, done.keyspace_max + 1)
         self.has_garbage |= done.makes_garbage
+        return True
 
     def change_classes(self, before: Catalog, after: Catalog) -> None:
         """Know *after* of classes and migrations, where *before* was known. Blocks on fsync.
@@ -308,15 +311,22 @@ class Environment:
         return self._write(step, frees=lambda: True)
 
     def _write(
-        self, change: Callable[[Transaction], T], size: int = 0, frees: Callable[[], bool] = bool
+        self,
+        change: Callable[[Transaction], T],
+        size: int = 0,
+        frees: Callable[[], bool] = bool,
+        *,
+        may_wait: bool = True,
     ) -> T:
         """Do *change* in one transaction, once more whenever the map was too small for it, or the
-        disk for one that *frees*."""
+        disk for one that *frees*. Raises WouldWait where it may not and would."""
         self._check_usable()
         assert self._ownership is not None  # who only looks does not write
+        never_waits(not may_wait and self._write_lock.locked())
         with self._write_lock:
             self._check_folder()
             if self._must_reopen:
+                never_waits(not may_wait)
                 self._reopen()
             while True:
                 try:
@@ -329,6 +339,7 @@ class Environment:
                     self._fill_file()
                     return result
                 except lmdb.MapFullError as error:
+                    never_waits(not may_wait)  # as long as somebody copies the map
                     self._grow(size, error)
                 except (lmdb.CorruptedError, lmdb.PageNotFoundError, Malformed) as error:
                     raise unreadable(self.path, error) from error

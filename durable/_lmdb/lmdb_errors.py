@@ -16,6 +16,15 @@ NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _ROOM_MIN = 16 << 20
 
 
+class WouldWait(Exception):
+    """A write that is to wait for the disk only would have to wait for a lock."""
+
+
+def never_waits(would_wait: bool) -> None:
+    if would_wait:
+        raise WouldWait
+
+
 def unreadable(path: str, error: Exception) -> StoreDamaged:
     return StoreDamaged(
         f"the store {path!r} cannot be read: {error}; run `durable check` on the folder and "

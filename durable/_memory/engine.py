@@ -104,12 +104,13 @@ class MemoryEngine:
     def next_keyspace(self) -> int:
         return next(self._keyspaces)
 
-    def commit(self, group: Sequence[Batch]) -> None:
+    def commit(self, group: Sequence[Batch], *, may_wait: bool = True) -> bool:
         with self._write_lock:
             draft = Draft(self._latest(), None, int(self._clock.now() * 1_000_000))
             draft.apply(group)
             self.contents = draft.contents()
         tell_created(group, self.contents)
+        return True
 
     def change_classes(self, before: Catalog, after: Catalog) -> None:
         with self._write_lock:

@@ -144,7 +144,7 @@ class ScratchEngine:
     def next_keyspace(self) -> int:
         return next(self._keyspaces)
 
-    def commit(self, group: Sequence[Batch]) -> None:
+    def commit(self, group: Sequence[Batch], *, may_wait: bool = True) -> bool:
         with self._write_lock:
             draft = Draft(self._latest(), self._committed_below, int(self._clock.now() * 1_000_000))
             try:
@@ -153,6 +153,7 @@ class ScratchEngine:
                 self._committed_below.reader.release()
             self._contents = draft.contents()
         tell_created(group, self._contents)
+        return True
 
     def change_classes(self, before: Catalog, after: Catalog) -> None:
         with self._write_lock:

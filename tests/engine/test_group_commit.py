@@ -20,6 +20,9 @@ class Queue:
 
     batches: list[Batch] = field(factory=list)
     is_stopped: bool = False
+    is_quick: bool = False
+    takes_here: bool = True
+    committed_here: list[Batch] = field(factory=list)
 
     @property
     def waiting(self) -> int:
@@ -29,6 +32,12 @@ class Queue:
         if self.is_stopped:
             raise RuntimeClosed
         self.batches.append(batch)
+
+    def commit_here(self, batch: Batch) -> bool:
+        if self.is_quick and self.takes_here:
+            self.committed_here.append(batch)
+            return True
+        return False
 
     def report(self) -> None:
         while self.batches:
@@ -131,6 +140,68 @@ def test_a_line_that_has_ended_keeps_nothing(bench: Bench) -> None:
     bench.end_round()
 
     assert bench.queue.batches == [hot]
+
+
+def test_where_the_disk_is_quick_a_lone_batch_is_committed_by_the_loop(bench: Bench) -> None:
+    """In the next round, never within the turn that has made it; what comes until then joins it."""
+    bench.queue.is_quick = True
+    alone = batch()
+    bench.submit(alone)
+    assert alone.is_open
+    assert not bench.queue.committed_here
+
+    bench.end_round()
+    assert bench.queue.committed_here == [alone]
+    assert not alone.is_open
+    assert not bench.queue.batches
+
+
+def test_batches_that_meet_in_a_round_go_to_the_thread(bench: Bench) -> None:
+    """However quick the disk is, a group is not for the loop to wait for."""
+    bench.queue.is_quick = True
+    first, second = batch(), batch()
+    bench.submit(first, second)
+    bench.end_round()
+
+    assert bench.queue.batches == [first, second]
+    assert not bench.queue.committed_here
+
+
+def test_a_batch_beside_busy_objects_goes_to_the_thread(bench: Bench) -> None:
+    """The loop has other things to do than to wait for the disk."""
+    bench.queue.is_quick = True
+    alone = batch()
+    bench.submit(alone)
+    bench.is_busy = True
+    bench.end_round()
+
+    assert bench.queue.batches == [alone]
+    assert not bench.queue.committed_here
+
+
+def test_what_the_loop_may_not_commit_goes_to_the_thread(bench: Bench) -> None:
+    """With its alarm announced once."""
+    announced: list[Batch] = []
+    bench.group_commit.on_alarm = announced.append
+    bench.queue.is_quick, bench.queue.takes_here = True, False
+    refused = batch(alarm=Alarm(5, 5))
+    bench.submit(refused)
+    bench.end_round()
+
+    assert bench.queue.batches == [refused]
+    assert announced == [refused]
+
+
+def test_a_flush_before_the_round_sends_a_lone_batch_to_the_thread(bench: Bench) -> None:
+    """Once, and the round that comes finds nothing."""
+    bench.queue.is_quick = True
+    alone = batch()
+    bench.submit(alone)
+    bench.group_commit.flush()
+    bench.end_round()
+
+    assert bench.queue.batches == [alone]
+    assert not bench.queue.committed_here
 
 
 def test_an_alarm_is_announced_before_its_batch_leaves(bench: Bench) -> None:

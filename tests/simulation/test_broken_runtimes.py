@@ -49,11 +49,11 @@ def opened_too_early(patch: pytest.MonkeyPatch) -> None:
 def half_batches(patch: pytest.MonkeyPatch) -> None:
     commit, counter = Environment.commit, count(1)
 
-    def commit_half(self: Environment, group: Sequence[Batch]) -> None:
+    def commit_half(self: Environment, group: Sequence[Batch], *, may_wait: bool = True) -> bool:
         for batch in group:
             if len(batch.puts) > 1 and not next(counter) % 7:
                 batch.puts.popitem()
-        commit(self, group)
+        return commit(self, group, may_wait=may_wait)
 
     patch.setattr(Environment, "commit", commit_half)
 
@@ -75,11 +75,11 @@ def turns_cut_in_two(patch: pytest.MonkeyPatch) -> None:
 def alarms_lost_on_the_way_to_the_disk(patch: pytest.MonkeyPatch) -> None:
     commit, counter = Environment.commit, count(1)
 
-    def commit_without(self: Environment, group: Sequence[Batch]) -> None:
+    def commit_without(self: Environment, group: Sequence[Batch], *, may_wait: bool = True) -> bool:
         for batch in group:
             if isinstance(batch.alarm, Alarm) and not next(counter) % 3:
                 batch.alarm = UNCHANGED
-        commit(self, group)
+        return commit(self, group, may_wait=may_wait)
 
     patch.setattr(Environment, "commit", commit_without)
 

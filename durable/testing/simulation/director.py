@@ -136,6 +136,7 @@ class Life:
         }
         seldom: dict[Callable[[], None], float] = {
             self._switch_reads: 1,
+            self._switch_commits: 0.4,
             self._callers.cancel: 2,
             self._evict: 6,
             self._evict_and_close: 0.3,
@@ -190,6 +191,9 @@ class Life:
 
     def _switch_reads(self) -> None:
         self._store.reads.is_inline = not self._store.reads.is_inline
+
+    def _switch_commits(self) -> None:
+        self._store.committer.commits_here = not self._store.committer.commits_here
 
     def _collect(self) -> None:
         self._store.committer.collect()

@@ -48,7 +48,12 @@ class SteppedCommitter(Committer):
     """Commits a group when `commit` is called, and tells the loop when `report` is."""
 
     is_automatic = False  # every batch is committed and reported in the round after it came
+    commits_here = False  # a batch that is alone is committed by the loop, as if it were quick
     _is_committing = False
+
+    @property
+    def is_quick(self) -> bool:
+        return self.commits_here and not self.waiting
 
     def start(self) -> None:
         pass
@@ -68,7 +73,7 @@ class SteppedCommitter(Committer):
                 group.append(batch)
         if group:
             self._is_committing = True
-            self._commit(group)
+            self._commit_and_wake(group)
             self._is_committing = False
 
     @property
