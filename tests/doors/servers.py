@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -84,13 +84,16 @@ def serving(
                 pass_fds=[fd],
                 stdout=output,
                 stderr=output,
+                start_new_session=True,
             )
         server = Server(name, process, listening.getsockname()[1], log)
     try:
         _wait_answers(server)
         yield server
     finally:
-        process.kill()
+        # Its whole group: hypercorn serves in a process of its own, which outlives a killed parent.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
