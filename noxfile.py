@@ -28,6 +28,10 @@ CORE = ("tests/gates", "tests/object", "tests/loop", "tests/promises")
 OF_NO_DEPENDENCY = ("tidy", "docs", "typing", "simulation", "benchmarks", "model")
 
 
+# uvloop differs from asyncio in the loop alone; the whole suite runs on it.
+NOT_UVLOOP = ("-k", "not uvloop")
+
+
 def install(session: nox.Session, *groups: str) -> None:
     session.install("-e", ".", *(part for group in groups for part in ("--group", group)))
 
@@ -56,14 +60,15 @@ def lowest(session: nox.Session) -> None:
     )  # fmt: skip
     session.install("-r", constraints)
     session.install("-e", ".", "--no-deps")
-    run_tests(session, *(f"--ignore=tests/{folder}" for folder in OF_NO_DEPENDENCY))
+    left_out = (f"--ignore=tests/{folder}" for folder in OF_NO_DEPENDENCY)
+    run_tests(session, *left_out, *NOT_UVLOOP)
 
 
 @nox.session(python=PYTHONS)
 def core(session: nox.Session) -> None:
     """Gates, objects, loops and promises, with eager tasks where Python has them."""
     install(session, "dev")
-    run_tests(session, *CORE, "--eager-tasks")
+    run_tests(session, *CORE, *NOT_UVLOOP, "--eager-tasks")
 
 
 @nox.session(python=PYTHONS[0])
@@ -71,7 +76,7 @@ def cpython_off(session: nox.Session) -> None:
     """The same tests without what is borrowed from CPython beyond what Python promises."""
     install(session, "dev")
     session.env["DURABLE_CPYTHON"] = "0"
-    run_tests(session, *CORE)
+    run_tests(session, *CORE, *NOT_UVLOOP)
 
 
 @nox.session(python=PYTHONS[0])

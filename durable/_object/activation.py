@@ -8,6 +8,7 @@ what it is called, `commits` what becomes of its writes, `lifecycle` how it begi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar, cast
 
 from durable._engine.batch import ObjectHandle
@@ -15,6 +16,7 @@ from durable._gates.critical_section import Sections
 from durable._gates.delivery import CURRENT
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
+from durable._loop.timers import Timer
 from durable._model.errors import NoSuchMethod
 from durable._model.ids import ObjectId
 from durable._model.messages import Request
@@ -22,6 +24,7 @@ from durable._model.websocket import WebSocket
 from durable._storage.object_storage import ObjectStorage
 
 from .admission import Admission
+from .counters import Counters
 from .invocation import Invocation
 from .live import Phase
 from .services import Services
@@ -33,6 +36,20 @@ class Activation(Admission):
     __slots__ = ()
 
     gate_class: ClassVar[type[InputGate[Any]]] = InputGate
+
+    # As the classes below declare them; set here.
+    gate: InputGate[Any]
+    output: OutputGate
+    sections: Sections
+    handle: ObjectHandle
+    storage: ObjectStorage
+    state: Any
+    counters: Counters
+    instance: Any
+    idle_since_s: float
+    commit_timer: Timer | None
+    idle_timer: Timer | None
+    begins_later: list[Callable[[], None]] | None
 
     def __init__(
         self, object_id: ObjectId, cls: type, services: Services, handle: ObjectHandle

@@ -23,6 +23,8 @@ class Admission(Lifecycle):
 
     __slots__ = ()
 
+    idle_since_s: float
+
     def deliver(self, invocation: Invocation[Any]) -> None:
         """Give *invocation* its place in line; it gets its answer, whatever happens."""
         gate = self.gate

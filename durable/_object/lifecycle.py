@@ -40,6 +40,7 @@ class Lifecycle(Commits):
         "state",
     )
 
+    phase: Phase
     sections: Sections
     state: Any
     counters: Counters
