@@ -36,7 +36,7 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 @click.argument("module")
 @click.option("-o", "--output", metavar="FILE", help="Write to FILE in place of the output.")
 def types(module: str, output: str | None) -> None:
-    """Write the stubs of MODULE's classes as classes, for type checkers and editors."""
+    """Write stub classes for the classes of MODULE."""
     sys.path.insert(0, str(Path.cwd()))
     try:
         imported = import_module(module)

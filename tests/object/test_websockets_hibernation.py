@@ -132,6 +132,7 @@ async def test_a_handler_that_sleeps_for_no_time_lets_others_in(runtime: durable
     ws.send("next")
     assert await anext(ws) == "next"
     await stub.say("done")
+    await anyio.wait_all_tasks_blocked()
 
     assert seen == ["built", "naps", "next", "wakes"]
 
