@@ -146,8 +146,11 @@ async def test_a_deletion_behind_a_commit_that_fails_is_not_made(
     """What was to follow a batch follows it into nothing."""
     await sessions.get_by_name("a").keep()
     store.faults.fail_commits()
+    with store.faults.hold_commits():
+        call = sessions.get_by_name("a").write_delete_and_abort()
+        await anyio.wait_all_tasks_blocked()
     with pytest.raises(durable.ObjectReset):
-        await sessions.get_by_name("a").write_delete_and_abort()
+        await call
 
     assert await sessions.get_by_name("a").stored() == {"secret": "x"}
 
