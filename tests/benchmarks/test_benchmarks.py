@@ -18,6 +18,7 @@ from benchmarks import (
     objects,
     observing,
     operate,
+    peers,
     reads,
     web,
     websockets,
@@ -75,6 +76,16 @@ def test_workerd_answers_the_same_questions(tmp_path: Path) -> None:
     rows, setting = harness.run(workerd.ask, Size.SMALLEST, "asyncio", str(tmp_path))
 
     check_complete(harness.report(rows, setting, first_line(workerd)), 4)
+
+
+def test_peers_do_the_same_increments() -> None:
+    """Those that are there; each other one says what to install."""
+    there = [name for name in peers.PEERS if peers.why_not(name) is None]
+    # Not in a folder of this user's alone: PostgreSQL does not run as root.
+    rows, setting = harness.run(peers.ask, Size.SMALLEST, "asyncio")
+
+    check_complete(harness.report(rows, setting, first_line(peers)), 3 * len(there))
+    assert all("install" in str(peers.why_not(name)) for name in peers.PEERS if name not in there)
 
 
 def test_a_ratio_is_the_median_of_neighbouring_rounds() -> None:
