@@ -1,7 +1,8 @@
-"""What does reading one key cost? Beside it: a dict, or an lmdb transaction, and the same decoder.
+"""What does reading one key cost, and a list of many? Beside it: the same of a dict or of lmdb.
 
 Both are measured within one delivery, as an object's own code sees them. A hit is in the object's
 cache. A miss goes to the disk's pages in memory: `no_cache` sees to it that none of them is kept.
+Lists are of records of 1,000 bytes, with their values and without.
 """
 
 from __future__ import annotations
@@ -42,12 +43,22 @@ class Shelf(durable.DurableObject):
             for key in KEYS:
                 await get(key, no_cache=True)
 
+    async def fill_list(self, count: int) -> None:
+        for number in range(count):
+            self.ctx.storage.put(f"key {number:06}", bytes(1_000))
+
+    async def keys(self, count: int) -> None:
+        assert len(await self.ctx.storage.list(keys_only=True)) == count
+
+    async def pairs(self, count: int) -> None:
+        assert len(await self.ctx.storage.list(no_cache=True)) == count
+
 
 async def ask(setting: Setting) -> list[Row]:
     rows: list[Row] = []
     for what, value in VALUES.items():
         rows.extend(await reading(setting, what, value))
-    return rows
+    return [*rows, *await listing(setting)]
 
 
 async def reading(setting: Setting, what: str, value: Any) -> list[Row]:
@@ -73,6 +84,42 @@ async def reading(setting: Setting, what: str, value: Any) -> list[Row]:
         Row(f"storage.get of {what}, hit", "µs", hits[0], "dict get + decode", hits[1], aim),
         Row(f"storage.get of {what}, miss", "µs", misses[0], "txn.get + decode", misses[1], aim),
     ]
+
+
+async def listing(setting: Setting) -> list[Row]:
+    folder, count = setting.new_folder(), setting.pick(500, 5_000, 50_000)
+    async with durable.open(folder, bindings={"SHELVES": Shelf}) as runtime:
+        await runtime.env.SHELVES.get_by_name("list").fill_list(count)
+    async with durable.open(folder, bindings={"SHELVES": Shelf}) as runtime:
+        shelf = runtime.env.SHELVES.get_by_name("list")
+        rounds = setting.pick(3, 21, 21)
+        keys = await compare(
+            shelf.keys, plain_list(setting, count, values=False), rounds=rounds, count=count
+        )
+        pairs = await compare(
+            shelf.pairs, plain_list(setting, count, values=True), rounds=rounds, count=count
+        )
+    return [
+        Row("storage.list(keys_only=True), a key", "µs", keys[0], "cursor, keys alone", keys[1]),
+        Row("storage.list(), a key", "µs", pairs[0], "cursor + decode", pairs[1]),
+    ]
+
+
+def plain_list(setting: Setting, count: int, *, values: bool) -> Work:
+    environment = lmdb.open(str(setting.new_folder()), map_size=1 << 30)
+    with environment.begin(write=True) as transaction:
+        for number in range(count):
+            transaction.put(f"key {number:06}".encode(), encode(bytes(1_000)))
+
+    async def work(_: int) -> None:
+        with environment.begin() as transaction:
+            cursor: Any = transaction.cursor()
+            if values:
+                assert len({key.decode(): decode(value) for key, value in cursor}) == count
+            else:
+                assert len([key.decode() for key in cursor.iternext(values=False)]) == count
+
+    return work
 
 
 def plain_hits(value: Any) -> Work:

@@ -50,6 +50,18 @@ class Reader(Protocol):
         their encoded values, up to *count_max* keys, or to the one with which the values take
         *size_max* bytes; and whether there are no more."""
 
+    def keys_some(
+        self,
+        keyspace: int,
+        lower: str = "",
+        upper: str | None = None,
+        *,
+        reverse: bool = False,
+        count_max: int,
+    ) -> tuple[list[str], bool]:
+        """The same keys, up to *count_max*, whatever their values are worth; and whether there are
+        no more. No value is read."""
+
     def count_some(
         self,
         keyspace: int,

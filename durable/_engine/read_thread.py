@@ -51,6 +51,7 @@ class Reads:
     get: Callable[[int, str], bytes | None] = field(init=False)
     get_many: Callable[[int, Iterable[str]], dict[str, bytes]] = field(init=False)
     scan_some: Any = field(init=False)
+    keys_some: Any = field(init=False)
     count_some: Any = field(init=False)
     count_present: Any = field(init=False)
     waiting: int = field(default=0, init=False)  # fetched and not yet answered
@@ -63,6 +64,7 @@ class Reads:
         self.get = records.get
         self.get_many = records.get_many
         self.scan_some = records.scan_some
+        self.keys_some = records.keys_some
         self.count_some = records.count_some
         self.count_present = records.count_present
 

@@ -43,7 +43,10 @@ class Cursor(Protocol):
     def iternext(self) -> Iterator[tuple[bytes, bytes]]: ...
     @overload
     def iternext(self, *, values: Literal[False]) -> Iterator[bytes]: ...
+    @overload
     def iterprev(self) -> Iterator[tuple[bytes, bytes]]: ...
+    @overload
+    def iterprev(self, *, values: Literal[False]) -> Iterator[bytes]: ...
 
 
 class Transaction(Protocol):
@@ -133,9 +136,11 @@ def scan(
     yield from _Scan(txn, keyspace, reverse).level(top_level(keyspace), b"", lower, upper)
 
 
-def keys(txn: Transaction, keyspace: int, lower: bytes, upper: bytes | None) -> Iterator[bytes]:
+def keys(
+    txn: Transaction, keyspace: int, lower: bytes, upper: bytes | None, reverse: bool = False
+) -> Iterator[bytes]:
     """The same keys, without a look at their values."""
-    scan = _Scan(txn, keyspace, reverse=False, values=False)
+    scan = _Scan(txn, keyspace, reverse, values=False)
     for key, _ in scan.level(top_level(keyspace), b"", lower, upper):
         yield key
 
@@ -164,7 +169,7 @@ class _Scan:
         if self.values:
             pairs = between(cursor, start, stop, self.reverse)
         else:
-            pairs = _keys_between(cursor, start, stop)
+            pairs = _keys_between(cursor, start, stop, self.reverse)
         for key, value in pairs:
             if len(key) < pointer_size:
                 yield before + key[size:], value
@@ -206,11 +211,20 @@ def between(
             yield pair
 
 
-def _keys_between(cursor: Cursor, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _keys_between(
+    cursor: Cursor, start: bytes, stop: bytes, reverse: bool
+) -> Iterator[tuple[bytes, bytes]]:
     """The keys alone: to make a value of each would take longer than all else."""
-    if cursor.set_range(start):
-        for key in cursor.iternext(values=False):
-            if key >= stop:
+    if not reverse:
+        if cursor.set_range(start):
+            for key in cursor.iternext(values=False):
+                if key >= stop:
+                    return
+                yield key, b""
+        return
+    if cursor.prev() if cursor.set_range(stop) else cursor.last():
+        for key in cursor.iterprev(values=False):
+            if key < start:
                 return
             yield key, b""
 

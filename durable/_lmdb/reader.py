@@ -145,6 +145,26 @@ class Reader:
             self._refuse(error)
         return found, True
 
+    def keys_some(
+        self,
+        keyspace: int,
+        lower: str = "",
+        upper: str | None = None,
+        *,
+        reverse: bool = False,
+        count_max: int,
+    ) -> tuple[list[str], bool]:
+        """The keys alone, up to *count_max*; and whether there are no more."""
+        until = None if upper is None else upper.encode()
+        try:
+            with self.lock:
+                txn = self._txn or self._renew()
+                keys = long_keys.keys(txn, keyspace, lower.encode(), until, reverse)
+                some = [key.decode() for key in islice(keys, count_max)]
+                return some, len(some) < count_max or next(keys, None) is None
+        except Exception as error:
+            self._refuse(error)
+
     def count_some(
         self,
         keyspace: int,

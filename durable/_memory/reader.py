@@ -18,6 +18,7 @@ from .contents import Contents, Records
 KEYS_PER_STEP: Final = 500
 
 NOTHING: Final[Records] = {}
+THERE: Final = b""  # in the place of a value below, which is not looked at
 
 
 @define(eq=False)
@@ -89,6 +90,25 @@ class MemoryReader:
                 room -= len(value)
         return found, True
 
+    def keys_some(
+        self,
+        keyspace: int,
+        lower: str = "",
+        upper: str | None = None,
+        *,
+        reverse: bool = False,
+        count_max: int,
+    ) -> tuple[list[str], bool]:
+        above = self.seen.records.get(keyspace, NOTHING)
+        mine = _between(above, lower, upper, reverse)
+        theirs = (
+            key for key in self._keys_below(keyspace, lower, upper, reverse) if key not in above
+        )
+        merged = merge(mine, theirs, reverse=reverse)
+        keys = (key for key in merged if above.get(key, THERE) is not None)
+        found = list(islice(keys, count_max))
+        return found, len(found) < count_max or next(keys, None) is None
+
     def count_some(
         self,
         keyspace: int,
@@ -136,6 +156,21 @@ class MemoryReader:
                 upper = pairs[-1][0]
             elif pairs:
                 lower = pairs[-1][0] + "\0"
+
+    def _keys_below(
+        self, keyspace: int, lower: str, upper: str | None, reverse: bool
+    ) -> Iterator[str]:
+        is_last = self._below is None
+        while not is_last:
+            assert self._below is not None
+            keys, is_last = self._below.keys_some(
+                keyspace, lower, upper, reverse=reverse, count_max=KEYS_PER_STEP
+            )
+            yield from keys
+            if keys and reverse:
+                upper = keys[-1]
+            elif keys:
+                lower = keys[-1] + "\0"
 
 
 @define(eq=False)

@@ -150,7 +150,7 @@ class Operations:
         *start* is inclusive, *start_after* and *end* are exclusive; *prefix* is what keys begin
         with. *reverse* turns the order, and so which end *limit* cuts; it does not swap the bounds.
         Bounds that leave nothing give an empty dict. As in Cloudflare's runtime. With *keys_only*
-        a list of the keys is what is returned, and no value is decoded.
+        a list of the keys is what is returned, read 10,000 at a time without their values.
 
         What is listed is of the moment of the call, and in memory at once. A list of more than
         1,000 keys or 1 MiB of values is read in parts, between which other objects run; this one

@@ -45,6 +45,27 @@ class Parts(Protocol[R_co]):
         """Take it in. Returns whether it was the last one."""
 
 
+class Overriding:
+    """What was written and the disk may not have yet, as it was at the call."""
+
+    __slots__ = ("_dirty", "_keys", "deleted")
+
+    def __init__(self, dirty: dict[str, Known]) -> None:
+        self._dirty = dirty
+        self._keys = sorted(dirty)
+        # So many of what the disk has are not there, at most.
+        self.deleted: int = sum([value is None for value in dirty.values()])
+
+    def within(self, key_range: KeyRange) -> dict[str, Known]:
+        keys = self._keys
+        if not keys:
+            return {}
+        lower, upper = key_range
+        first = bisect_left(keys, lower)
+        last = len(keys) if upper is None else bisect_left(keys, upper)
+        return {key: self._dirty[key] for key in keys[first:last]}
+
+
 @define(eq=False)
 class StoredList:
     """A list of what the disk has, under what was written and may not be there yet."""
@@ -58,23 +79,19 @@ class StoredList:
     _learns: bool
     result: dict[str, Any] = field(factory=dict, init=False)
     _left: KeyRange = field(init=False)
-    _dirty: dict[str, Known] = field(init=False)
-    _dirty_keys: list[str] = field(init=False)  # sorted
-    _deleted: int = field(init=False)  # so many of what the disk has are not there, at most
+    _dirty: Overriding = field(init=False)
     _epoch: int = field(init=False)
     _stored: Pairs = field(factory=list, init=False)  # all of it, to be learned at the end
 
     def __attrs_post_init__(self) -> None:
         self._left = self._span
         self._epoch = self._cache.epoch
-        self._dirty = self._cache.dirty_in(self._span)
-        self._dirty_keys = sorted(self._dirty)
-        self._deleted = sum([value is None for value in self._dirty.values()])
+        self._dirty = Overriding(self._cache.dirty_in(self._span))
 
     def read(self, reader: Reader) -> tuple[Pairs, bool]:
         count_max = KEYS_PER_PART
         if self._limit is not None:
-            count_max = min(count_max, self._limit - len(self.result) + self._deleted)
+            count_max = min(count_max, self._limit - len(self.result) + self._dirty.deleted)
         return reader.scan_some(
             self._keyspace, *self._left,
             reverse=self._reverse, count_max=count_max, size_max=PART_SIZE_MAX,
@@ -82,13 +99,10 @@ class StoredList:
 
     def take(self, part: tuple[Pairs, bool]) -> bool:
         stored, is_last = part
-        lower, upper = self._left
         seen = self._left
         if not is_last:
-            last = stored[-1][0]
-            seen = (last, upper) if self._reverse else (lower, last + "\0")
-            self._left = (lower, last) if self._reverse else (last + "\0", upper)
-        overriding = self._overriding(seen)
+            seen, self._left = divide(self._left, stored[-1][0], self._reverse)
+        overriding = self._dirty.within(seen)
         self._note(stored)
         merged = merge(stored, overriding, self._reverse) if overriding else stored
         if self._limit is not None:
@@ -98,17 +112,8 @@ class StoredList:
         is_done = is_last or len(self.result) == self._limit
         if is_done and self._learns:
             whole = (seen[0], self._span[1]) if self._reverse else (self._span[0], seen[1])
-            self._cache.learn_span(self._epoch, whole, self._stored, self._overriding(whole))
+            self._cache.learn_span(self._epoch, whole, self._stored, self._dirty.within(whole))
         return is_done
-
-    def _overriding(self, key_range: KeyRange) -> dict[str, Known]:
-        keys = self._dirty_keys
-        if not keys:
-            return {}
-        lower, upper = key_range
-        first = bisect_left(keys, lower)
-        last = len(keys) if upper is None else bisect_left(keys, upper)
-        return {key: self._dirty[key] for key in keys[first:last]}
 
     def _note(self, stored: Pairs) -> None:
         if not self._learns:
@@ -120,20 +125,42 @@ class StoredList:
 
 
 @define(eq=False)
-class KeysOf:
-    """The keys of a list alone."""
+class StoredKeys:
+    """The keys of such a list alone. No value is read, so the cache learns nothing."""
 
-    _list: StoredList
+    _cache: Cache
+    _keyspace: int
+    _left: KeyRange
+    _reverse: bool
+    _limit: int | None
+    result: list[str] = field(factory=list, init=False)
+    _dirty: Overriding = field(init=False)
 
-    @property
-    def result(self) -> list[str]:
-        return list(self._list.result)
+    def __attrs_post_init__(self) -> None:
+        self._dirty = Overriding(self._cache.dirty_in(self._left))
 
-    def read(self, reader: Reader) -> tuple[Pairs, bool]:
-        return self._list.read(reader)
+    def read(self, reader: Reader) -> tuple[list[str], bool]:
+        count_max = KEYS_PER_COUNT
+        if self._limit is not None:
+            count_max = min(count_max, self._limit - len(self.result) + self._dirty.deleted)
+        return reader.keys_some(
+            self._keyspace, *self._left, reverse=self._reverse, count_max=count_max
+        )
 
-    def take(self, part: tuple[Pairs, bool]) -> bool:
-        return self._list.take(part)
+    def take(self, part: tuple[list[str], bool]) -> bool:
+        stored, is_last = part
+        seen = self._left
+        if not is_last:
+            seen, self._left = divide(self._left, stored[-1], self._reverse)
+        overriding = self._dirty.within(seen)
+        if overriding:
+            kept = {key for key, value in overriding.items() if value is not None}
+            kept.update([key for key in stored if key not in overriding])
+            stored = sorted(kept, reverse=self._reverse)
+        self.result += stored
+        if self._limit is not None:
+            del self.result[self._limit :]
+        return is_last or len(self.result) == self._limit
 
 
 @define(eq=False)
@@ -191,6 +218,14 @@ class Count:
             return True
         self._lower = following
         return False
+
+
+def divide(left: KeyRange, last: str, reverse: bool) -> tuple[KeyRange, KeyRange]:
+    """Of the keys that were left: those up to *last*, which were read, and the others."""
+    lower, upper = left
+    if reverse:
+        return (last, upper), (lower, last)
+    return (lower, last + "\0"), (last + "\0", upper)
 
 
 def merge(stored: Pairs, overriding: Mapping[str, Known], reverse: bool) -> Pairs:

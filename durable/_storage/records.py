@@ -23,7 +23,7 @@ from durable._model.limits import Limits
 from .arguments import HOW_TO_PUT, UNSET, Unset, check_key, check_keys, check_pairs
 from .cache import UNKNOWN, Cache, Known
 from .listing import bounds, check_limit
-from .parts import KEYS_PER_PART, Count, KeysOf, KnownList, Parts, StoredList
+from .parts import KEYS_PER_PART, Count, KnownList, Parts, StoredKeys, StoredList
 from .write_buffer import CANNOT_DELETE_ALL, WriteBuffer
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ Keys: TypeAlias = list[str]
 Nothing: TypeAlias = list[Never] | dict[Never, Never] | set[Never] | tuple[()] | None
 """A default that says nothing of the type of what is stored: none, or an empty container."""
 
-IN_PARTS = (StoredList, KnownList, KeysOf, Count)
+IN_PARTS = (StoredList, StoredKeys, KnownList, Count)
 
 
 class Miss(Generic[T]):
@@ -149,11 +149,11 @@ class Records:
             return [] if keys_only else {}
         known = self.cache.select(key_range, reverse=reverse, limit=limit)
         if known is None:
-            decode = _not_decoded if keys_only else self.decode
-            stored = StoredList(
-                self.cache, decode, self._keyspace, key_range, reverse, limit, not no_cache
+            if keys_only:
+                return StoredKeys(self.cache, self._keyspace, key_range, reverse, limit)
+            return StoredList(
+                self.cache, self.decode, self._keyspace, key_range, reverse, limit, not no_cache
             )
-            return KeysOf(stored) if keys_only else stored
         if keys_only:
             return [key for key, _ in known]
         if len(known) > KEYS_PER_PART:
@@ -385,7 +385,3 @@ class Records:
         assert keyspace
         assert not self.cache.is_complete
         return keyspace
-
-
-def _not_decoded(encoded: bytes) -> None:
-    """What a list of keys has of their values."""

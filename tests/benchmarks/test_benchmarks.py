@@ -30,7 +30,7 @@ from benchmarks.workerd import run as workerd
 ROWS: dict[ModuleType, int] = {
     calls: 2,
     writes: 5,
-    reads: 4,
+    reads: 6,
     objects: 5,
     alarms: 3,
     websockets: 3,

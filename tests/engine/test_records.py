@@ -73,6 +73,25 @@ def test_a_scan_says_whether_there_is_more(engine: Engine, keyspace: int, revers
     assert some(count_max=2, size_max=1) == (keys[:1], False)
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_keys_alone_are_those_of_a_scan(engine: Engine, keyspace: int, reverse: bool) -> None:
+    """In its order and within its bounds, and with word of whether there are more."""
+    keys = SORTED[::-1] if reverse else SORTED
+
+    def some(*bounds: str, count_max: int = 100) -> tuple[list[str], bool]:
+        return engine.in_line.keys_some(keyspace, *bounds, reverse=reverse, count_max=count_max)
+
+    assert some() == (keys, True)
+    assert some(count_max=3) == (keys[:3], False)
+    assert some(count_max=len(keys)) == (keys, True)
+    assert some(count_max=len(keys) - 1) == (keys[:-1], False)
+    for lower in SORTED:
+        for upper in SORTED:
+            found = scan(engine, keyspace, lower, upper, reverse=reverse)
+            assert some(lower, upper) == ([key for key, _ in found], True)
+    assert engine.in_line.keys_some(keyspace + 1, count_max=1) == ([], True)
+
+
 def test_keys_are_counted_in_steps(engine: Engine, keyspace: int) -> None:
     """Without those that are named; each step says where the next one begins."""
     without = {b"b", "é".encode(), b"not there"}
@@ -159,6 +178,7 @@ def test_a_damaged_value_is_not_given(
     assert engine.in_line.get(keyspace, "a") == VALUE + bytes(10)
     assert engine.in_line.count_present(keyspace, KEYS) == len(KEYS)
     assert engine.in_line.count_some(keyspace, "", None, (), 100) == (len(KEYS), None)
+    assert engine.in_line.keys_some(keyspace, count_max=100) == (SORTED, True)
     engine.commit([batch_of(engine, place_of(engine), {"b": VALUE})])
     engine.refresh()
     assert engine.in_line.get(keyspace, "b") == VALUE

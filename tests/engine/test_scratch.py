@@ -260,6 +260,8 @@ def contents(engine: Engine) -> Any:
             reader.get_many(keyspace, ["", "a", "zz"]),
             reader.count_present(keyspace, ["", "a", "zz"]),
             count_of(engine, keyspace),
+            reader.keys_some(keyspace, count_max=2),
+            reader.keys_some(keyspace, "a", reverse=True, count_max=100),
             reader.get(keyspace, "a"),
         )
     assert engine.objects(1, count_max=100) == engine.objects(1, count_max=3)

@@ -103,6 +103,7 @@ class FakeDisk:
     unreported: list[Batch] = field(factory=list)
     reading: list[Read] = field(factory=list)
     asked: int = 0
+    values_read: int = 0  # by lists
     gathers: bool = False  # batches that wait may be joined by more turns
     _last_number: int = 0
 
@@ -144,7 +145,15 @@ class FakeDisk:
                 return found, False
             found.append((key, value))
             size += len(value)
+            self.values_read += 1
         return found, True
+
+    def keys_some(
+        self, number: int, lower: str, upper: str | None, *, reverse: bool, count_max: int
+    ) -> tuple[list[str], bool]:
+        pairs, is_last = self.scan_some(number, lower, upper, reverse=reverse, count_max=count_max)
+        self.values_read -= len(pairs)
+        return [key for key, _ in pairs], is_last
 
     def count_some(
         self, number: int, lower: str, upper: str | None, without: Container[bytes], count_max: int

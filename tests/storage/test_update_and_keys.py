@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from durable._model.errors import KeyTooLarge, StoreDamaged, TransactionOver, UnstorableValue
-from durable._storage.parts import KEYS_PER_PART
+from durable._storage.parts import KEYS_PER_COUNT
 from durable._storage.transaction import Transaction
 
 from .fakes import Kit, make_kit, run, stored_kit, value_of
@@ -99,8 +99,8 @@ def test_keys_alone_are_a_list_in_order(kit: Kit) -> None:
 
 @pytest.mark.parametrize("inline", [True, False])
 def test_keys_of_the_disk_and_those_on_their_way_are_merged(inline: bool) -> None:
-    """However many parts they are read in; later lists know what was read."""
-    stored = {f"{n:05}": n for n in range(KEYS_PER_PART + 5)}
+    """However many parts they are read in; no value is read for it."""
+    stored = {f"{n:05}": n for n in range(KEYS_PER_COUNT + 5)}
     kit = stored_kit({})
     for key, number in stored.items():
         kit.storage.put(key, number)
@@ -110,12 +110,19 @@ def test_keys_of_the_disk_and_those_on_their_way_are_merged(inline: bool) -> Non
     kit = make_kit(kit.disk)
     kit.storage.delete("00001")
     kit.storage.put("00002+", 1)
-    keys = kit.storage.list(keys_only=True)
+    expected = sorted({*stored, "00002+"} - {"00001"})
+    lists = [
+        (kit.storage.list(keys_only=True), expected),
+        (kit.storage.list(keys_only=True, reverse=True), expected[::-1]),
+        (kit.storage.list(keys_only=True, limit=3), expected[:3]),
+        (kit.storage.list(keys_only=True, start="00001", end="00003"), ["00002", "00002+"]),
+    ]
     while kit.disk.reading:
         kit.disk.reading[0].finish()
 
-    assert value_of(keys) == sorted({*stored, "00002+"} - {"00001"})
-    assert value_of(kit.storage.get("00002")) == 2
+    for answer, keys in lists:
+        assert value_of(answer) == keys
+    assert not kit.disk.values_read
 
 
 def test_keys_can_be_listed_whatever_has_become_of_the_values() -> None:
