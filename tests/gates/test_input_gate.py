@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from durable._gates.input_gate import QUIET_ROUNDS, QUIET_ROUNDS_IN_ALL
+from durable._gates.quiet_rounds import QUIET_ROUNDS, QUIET_ROUNDS_IN_ALL
 from durable._model.errors import ObjectReset
 
 from .fakes import Bench

@@ -1,0 +1,95 @@
+"""The running code of one object: its tasks, whose they are, and what stops them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from threading import get_ident
+from typing import Any, Generic
+
+from attrs import define, field
+
+from durable._loop.loop import Loop
+from durable._model.errors import DurableError, WrongLoop
+
+from .ending import Ending, Stopped
+from .entrant import CURRENT_ENTRANT, E
+from .futures import Answer
+
+
+@define(eq=False, slots=True)
+class RunningCode(Generic[E]):
+    """The tasks that run code of one object, and why no more of it runs once it is broken."""
+
+    loop: Loop
+
+    # Whose each task is, a delivery's first one first; None rather than empty, which an idle object
+    # has room for a hundred times.
+    _running: dict[Any, E] | None = field(default=None, init=False)
+    # Of those that were started by others, how deep they stand under these.
+    _depths: dict[Any, int] | None = field(default=None, init=False)
+    # Why nothing of it runs any more; and the ending of what ran, if the object was reset.
+    broken: DurableError | None = field(default=None, init=False)
+    ending: Ending | None = field(default=None, init=False)
+
+    def check(self) -> None:
+        """Raise WrongLoop in another thread; the reason if broken, or Stopped in its own code."""
+        if get_ident() != self.loop.thread:
+            raise WrongLoop("the object")
+        if self.broken is not None:
+            raise self.stopped()
+
+    def stopped(self) -> BaseException:
+        """What to raise in code that uses the object after it has broken."""
+        assert self.broken is not None
+        current = CURRENT_ENTRANT.get()
+        if self.ending is None or current is None or current.gate is not self:
+            return self.broken.again()
+        self.ending.tell(self.loop.own_task())
+        return Stopped(self.ending.reason)
+
+    def refuse(self, stopped: Stopped) -> Answer[Any]:
+        """Raise *stopped*, or return an answer that does: see `Ending.refuse`."""
+        assert self.ending is not None
+        return self.ending.refuse(stopped)
+
+    def break_code(self, reason: DurableError, label: str) -> None:
+        """Let no code of the object, called *label*, go on. `ending.begin` tells it."""
+        assert self.broken is None
+        self.broken = reason
+        if self._running is None:
+            self._running = {}
+        self.ending = Ending(self.loop, self._running, self.depth_of, label, str(reason))
+
+    @property
+    def running(self) -> Mapping[Any, E]:
+        """The tasks that run code of this object, which a reset cancels, and whose they are."""
+        return self._running or {}
+
+    def task_begins(self, task: Any, delivery: E, depth: int = 0) -> None:
+        """*task* runs code of *delivery* from now on."""
+        if self._running is None:
+            self._running = {task: delivery}
+        else:
+            self._running[task] = delivery
+        if depth:
+            if self._depths is None:
+                self._depths = {task: depth}
+            else:
+                self._depths[task] = depth
+
+    def depth_of(self, task: Any) -> int:
+        """Under how many of this object's tasks *task* was started."""
+        return self._depths.get(task, 0) if self._depths is not None else 0
+
+    def task_ends(self, task: Any) -> None:
+        """*task* has run what it had to run."""
+        running = self._running
+        if running is not None:
+            running.pop(task, None)
+            if self._depths is not None:
+                self._depths.pop(task, None)
+            if self.ending is not None:
+                self.ending.task_ended(task)
+            elif not running:
+                self._depths = None
+                self._running = None
