@@ -25,6 +25,7 @@ from durable._storage.object_storage import ObjectStorage
 
 from .admission import Admission
 from .counters import Counters
+from .disk import Disk
 from .invocation import Invocation
 from .live import Phase
 from .services import Services
@@ -47,6 +48,7 @@ class Activation(Admission):
     counters: Counters
     instance: Any
     idle_since_s: float
+    disk: Disk
     commit_timer: Timer | None
     idle_timer: Timer | None
     begins_later: list[Callable[[], None]] | None
@@ -62,6 +64,7 @@ class Activation(Admission):
         self.output.on_first_write = self._first_write
         self.sections = Sections(self.gate, services.timers, services.limits, self.fail)
         self.handle = handle
+        self.disk = services.disk_of(handle.base)
         self.storage = self._make_storage(handle)
         self.state = None
         self.counters = services.counters_of(handle.class_number, cls)
@@ -76,12 +79,12 @@ class Activation(Admission):
         self.begins_later = None
 
     def _make_storage(self, handle: ObjectHandle) -> ObjectStorage:
-        services = self.services
+        services, disk = self.services, self.disk
         return ObjectStorage(
             handle=handle,
-            reads=services.reads,
-            submit=services.submit,
-            next_keyspace=services.next_keyspace,
+            reads=disk.reads,
+            submit=disk.submit,
+            next_keyspace=disk.next_keyspace,
             gate=self.gate,
             output=self.output,
             codec=services.codec_of(self.cls),

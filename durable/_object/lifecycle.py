@@ -32,6 +32,7 @@ class Lifecycle(Commits):
         "_open",
         "begins_later",
         "counters",
+        "disk",
         "idle_since_s",
         "idle_timer",
         "instance",

@@ -7,9 +7,7 @@ from typing import Any, TypeVar, cast
 
 from attrs import define, field
 
-from durable._engine.batch import Batch
 from durable._engine.codec import Codec, codec_of
-from durable._engine.read_thread import Reads
 from durable._gates.delivery import Delivery
 from durable._gates.futures import PendingAnswer
 from durable._loop.loop import Loop
@@ -21,6 +19,7 @@ from durable._model.websocket import WebSocket
 from durable._storage.cache_budget import CacheBudget
 
 from .counters import Counters
+from .disk import Disk
 from .hooks import Hooks
 from .live import LiveObject
 
@@ -36,13 +35,10 @@ class Services:
     clock: Clock
     limits: Limits
     codec: Codec
-    reads: Reads
-    submit: Callable[[Batch], None]
-    next_keyspace: Callable[[], int]
+    # Where an object is kept, by its base; raises NotOwner where another process has its shard.
+    disk_of: Callable[[bytes], Disk]
     # Has a delivery served that was let in: of the executor.
     start: Callable[[Delivery[Any]], None]
-    # Calls back when all batches submitted so far are on disk or have failed.
-    when_answered: Callable[[Callable[[], None]], None]
     budget: CacheBudget
     # What authors get as `env`; the classes of other scripts, by number, have others.
     env: Any = None

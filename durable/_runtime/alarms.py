@@ -78,7 +78,6 @@ class Alarms:
     _is_closed: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.services.ring_now = self.ring_now
         # An alarm is for a time of the wall clock, which may be set.
         self._forget_clock = self.services.timers.when_set(self.ask)
 

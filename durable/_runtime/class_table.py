@@ -18,6 +18,7 @@ from durable._model.ids import IdFactory, ObjectId
 from durable._object.activation import Activation
 
 from .directory import Directory
+from .disks import Disks
 
 T = TypeVar("T", bound=DurableObject)
 
@@ -29,6 +30,7 @@ class ClassEntry(Generic[T]):
     cls: type[T]  # of another version once it was replaced
     record: ClassRecord
     directory: Directory = field(repr=False)
+    disks: Disks = field(repr=False)
     ids: IdFactory = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:

@@ -16,7 +16,6 @@ from attrs import define, field
 from durable._border.channel import Channel, LocalChannel
 from durable._border.durable_object import DurableObject
 from durable._engine.batch import ObjectHandle
-from durable._engine.engine import Engine
 from durable._gates.ending import Ending
 from durable._model.ids import BASE_SIZE, ObjectId, name_to_keep
 from durable._object.activation import Activation
@@ -44,7 +43,6 @@ class Directory:
     """Finds the activation of an object, and makes it when there is none. Nothing here suspends."""
 
     services: Services
-    engine: Engine
     activation_class: type[Activation] = Activation
     _activations: dict[bytes, Activation] = field(factory=dict, init=False)
     # With so many, or at that time of the steady clock, another look for idle objects is due.
@@ -101,7 +99,7 @@ class Directory:
 
     def _handle(self, object_id: ObjectId, class_number: int) -> ObjectHandle:
         base = object_id.raw[:BASE_SIZE]
-        record = self.engine.find(class_number, base)
+        record = self.services.disk_of(base).engine.find(class_number, base)
         name = name_to_keep(object_id.name)
         if record is None:
             return ObjectHandle(class_number, base, 0, name, None, None)
@@ -124,7 +122,7 @@ class Directory:
             del self._activations[raw]
         if activation.output.in_flight:
             self._expect(raw)
-            self.services.when_answered(partial(self._answered, raw, activation))
+            activation.disk.when_answered(partial(self._answered, raw, activation))
         ending = activation.gate.ending
         if ending is not None and activation.gate.running:
             self._expect(raw)
@@ -136,7 +134,7 @@ class Directory:
 
     def _answered(self, raw: bytes, activation: Activation) -> None:
         if activation.storage.buffer.is_leaving:  # and was not on its way when this was asked
-            self.services.when_answered(partial(self._answered, raw, activation))
+            activation.disk.when_answered(partial(self._answered, raw, activation))
         else:
             self._settled(raw)
 

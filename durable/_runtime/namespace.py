@@ -102,7 +102,7 @@ class Namespace(Generic[T]):
         self._entry.check_open()
         after: bytes | None = None
         while True:
-            found = self._entry.directory.engine.objects(
+            found = self._entry.disks.objects(
                 self.record.number, after=after, count_max=OBJECTS_PER_STEP
             )
             for base, record in found:

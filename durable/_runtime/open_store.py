@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, ClassVar
 
 import anyio
-import anyio.to_thread
 import attrs
 from attrs import frozen
 
@@ -48,6 +47,7 @@ from .alarms import Alarms
 from .class_table import ClassTable
 from .commits import Commits
 from .directory import Directory
+from .disks import Disks, OneDisk, OpenDisk
 from .engines import open_engine
 from .env import Env
 from .runtime import Runtime
@@ -93,7 +93,7 @@ class OpenStore:
         self._limits = limits
         self._clock = clock
         backend = which_backend()
-        self._engine = self.open_engine(path, clock, scratch=options.scratch)
+        self._options = options
         self._loop: Loop = make_loop(backend)
         self._executor = Executor(self._loop)
         self._timers = Timers(clock)
@@ -104,30 +104,15 @@ class OpenStore:
             lambda: bool(self._observers.observers),
             self._observers.tell,
         )
-        self._committer = self.committer_class(
-            self._engine,
-            self._loop.call_soon_threadsafe,
-            faults=faults,
-            watch=self._commits,
-        )
-        self._group_commit = GroupCommit(self._committer, self._executor, self._loop.call_soon)
-        self._reads = self.reads_class(
-            self._engine,
-            self._loop.call_soon_threadsafe,
-            inline=options.reads == "inline",
-            faults=faults,
-        )
+        self._disks = self._open_disks()
         self._services = Services(
             loop=self._loop,
             timers=self._timers,
             clock=clock,
             limits=limits,
             codec=options.codec,
-            reads=self._reads,
-            submit=self._group_commit.submit,
-            next_keyspace=self._engine.next_keyspace,
+            disk_of=self._disks.disk_of,
             start=self._executor.start,
-            when_answered=self._group_commit.when_answered,
             budget=CacheBudget(limits.cache_bytes_max),
         )
         self._services.share(self._observers)
@@ -136,14 +121,43 @@ class OpenStore:
         if options.observer is not None:
             self._observers.add(options.observer, ())
         activation_class = WatchedActivation if options.debug else Activation
-        self._directory = Directory(self._services, self._engine, activation_class)
+        self._directory = Directory(self._services, activation_class)
         # After the directory, which forgets an object before its sockets are told.
         self._sockets = SocketTable(self._services)
         self._classes = ClassTable()
-        self._alarms = Alarms(self._services, self._engine, self._classes)
-        self._group_commit.on_alarm = self._alarms.submitting
+        self._services.ring_now = self._ring_now
+        for disk in self._disks:
+            disk.ring_by(Alarms(self._services, disk.engine, self._classes))
         self._unwatch = clock.watch(self._is_busy)
         self._starts = task_starts.watch(backend, gate_task)
+
+    def _open_disks(self) -> Disks:
+        options = self._options
+        engine = self.open_engine(self._path, self._clock, scratch=options.scratch)
+        return OneDisk(self._disk_with(engine))
+
+    def _disk_with(self, engine: Engine) -> OpenDisk:
+        """A disk whose engine is *engine*; it rings no alarms yet."""
+        committer = self.committer_class(
+            engine,
+            self._loop.call_soon_threadsafe,
+            faults=self._faults,
+            watch=self._commits,
+        )
+        reads = self.reads_class(
+            engine,
+            self._loop.call_soon_threadsafe,
+            inline=self._options.reads == "inline",
+            faults=self._faults,
+        )
+        group_commit = GroupCommit(committer, self._executor, self._loop.call_soon)
+        return OpenDisk(engine, committer, group_commit, reads)
+
+    async def _ring_now(self, activation: Any) -> bool:
+        for disk in self._disks:
+            if disk.disk is activation.disk:
+                return await disk.alarms.ring_now(activation)
+        return False
 
     async def start(self, programs: Sequence[Program]) -> Runtime:
         """Apply what migrations *programs* have, and run the last of them, others beside it."""
@@ -151,14 +165,15 @@ class OpenStore:
         await self._loop.open()
         self._loop.keep_running(self._timers.run, "durable timers")
         try:
-            deployment = resolve(self._engine.catalog(), programs)
+            deployment = resolve(self._disks.catalog(), programs)
             if deployment.after != deployment.before:
-                self._engine.change_classes(deployment.before, deployment.after)
+                self._disks.change_classes(deployment.before, deployment.after)
         except BaseException:
             await self.close()
             raise
         # Not before: it looks for garbage when it starts, and a deleted class leaves some.
-        self._committer.start()
+        for disk in self._disks:
+            disk.committer.start()
         return self._runtime(programs, deployment)
 
     def _runtime(self, programs: Sequence[Program], deployment: Deployment) -> Runtime:
@@ -167,10 +182,8 @@ class OpenStore:
             self._path,
             opened.script,
             self._services,
-            self._engine,
-            self._committer,
+            self._disks,
             self._directory,
-            self._alarms,
             self._classes,
             self._commits,
         )
@@ -215,7 +228,8 @@ class OpenStore:
         for activation in self._directory:
             if isinstance(activation, WatchedActivation):
                 activation.tell_unawaited()
-        self._alarms.close()
+        for disk in self._disks:
+            disk.alarms.close()
         self._unwatch()
         with anyio.move_on_after(self._limits.shutdown_s_max):
             while unfinished := self._unfinished():
@@ -224,9 +238,8 @@ class OpenStore:
         await self._cancel_what_runs()
         for activation in self._directory:
             activation.finish_turns()
-        self._group_commit.flush()
-        await anyio.to_thread.run_sync(self._committer.stop)
-        await self._wait_reported()
+        for disk in self._disks:
+            await disk.finish()
         for activation in self._directory:
             activation.break_(RuntimeClosed("the runtime was closed while the call was under way"))
         for sockets in self._sockets:
@@ -235,8 +248,8 @@ class OpenStore:
             await anyio.sleep(0.001)
         await self._loop.close()
         self._starts.close()
-        self._reads.close()
-        self._engine.close()
+        for disk in self._disks:
+            disk.close()
         _open_stores.discard(self)
 
     @property
@@ -253,19 +266,20 @@ class OpenStore:
             "lifespan of the application (`with TestClient(app)` has one), before the loop ends",
             self._path,
         )
-        self._group_commit.lose_loop()
+        for disk in self._disks:
+            disk.group_commit.lose_loop()
         self._services.is_open = False
         if self._control_server is not None:
             self._control_server.close()
         self._unwatch()
         for activation in self._directory:
             activation.finish_turns()
-        self._group_commit.flush()
-        self._committer.stop()
+        for disk in self._disks:
+            disk.finish_without_loop()
         with suppress(RuntimeError, KeyError):  # it may have gone with the loop
             self._starts.close()
-        self._reads.close()
-        self._engine.close()
+        for disk in self._disks:
+            disk.close()
 
     def _unfinished(self) -> list[PendingAnswer[Any]]:
         """The deliveries that run, and the work that objects have begun by wait_until."""
@@ -296,14 +310,13 @@ class OpenStore:
     def _is_busy(self) -> bool:
         """Whether threads are at work, in a way that a test need not end."""
         faults = self._faults
-        return (self._group_commit.waiting > 0 and not (faults and faults.is_commit_stuck)) or (
-            self._reads.waiting > 0 and not (faults and faults.is_read_stuck)
+        is_commit_stuck = bool(faults and faults.is_commit_stuck)
+        is_read_stuck = bool(faults and faults.is_read_stuck)
+        return any(
+            (disk.group_commit.waiting > 0 and not is_commit_stuck)
+            or (disk.reads.waiting > 0 and not is_read_stuck)
+            for disk in self._disks
         )
-
-    async def _wait_reported(self) -> None:
-        """The committer has ended; let what it reported be heard."""
-        while self._committer.waiting:
-            await anyio.sleep(0)
 
 
 # The stores of this process that are open, of whatever loop and thread.

@@ -11,17 +11,16 @@ from durable._border.durable_object import DurableObject, check_methods
 from durable._border.sockets import SocketTable
 from durable._deploy.planning import check_usable
 from durable._engine.catalog import ClassRecord
-from durable._engine.committer import Committer
 from durable._engine.engine import Engine
 from durable._model.errors import ObjectReset, RuntimeClosed, UnknownClass, WrongLoop
 from durable._model.observer import Observer
 from durable._object.services import Services
 from durable._watch.observed import Observers
 
-from .alarms import Alarms
 from .class_table import ClassEntry, ClassTable
 from .commits import Commits
 from .directory import Directory
+from .disks import Disks
 from .namespace import Namespace
 from .statistics import Statistics, statistics_of
 
@@ -41,13 +40,16 @@ class Runtime:
     _path: str
     _script: str | None
     _services: Services
-    _engine: Engine
-    _committer: Committer
+    _disks: Disks
     _directory: Directory
-    _alarms: Alarms
     _classes: ClassTable
     _commits: Commits
     _namespaces: dict[type[DurableObject], Namespace[Any]] = field(factory=dict, init=False)
+
+    @property
+    def _engine(self) -> Engine:
+        """The store, for those that look into it."""
+        return self._disks.engine
 
     @property
     def env(self) -> Any:
@@ -74,8 +76,8 @@ class Runtime:
             self._services,
             self._directory,
             self._commits,
-            self._committer.waiting,
-            self._engine.measure(),
+            sum(disk.committer.waiting for disk in self._disks),
+            self._disks.measure(),
         )
 
     def observe(self, observer: Observer) -> Callable[[], None]:
@@ -115,23 +117,24 @@ class Runtime:
         for other in self._classes:
             if other.record.naming == naming:
                 raise two_of_one_name(cls, other.cls)
-        catalog = self._engine.catalog()
+        catalog = self._disks.catalog()
         record = check_usable(catalog, naming)
         if record is None:
             record = catalog.new_class(naming)
-            self._engine.change_classes(catalog, catalog.replacing(record))
+            self._disks.change_classes(catalog, catalog.replacing(record))
         return self.add_class(record, cls)
 
     def add_class(self, record: ClassRecord, cls: type[T]) -> Namespace[T]:
         """*cls* is the code of the class *record* from now on; not for users."""
-        entry = ClassEntry(cls, record, self._directory)
+        entry = ClassEntry(cls, record, self._directory, self._disks)
         namespace = Namespace(entry)
         if record.script == self._script:
             self._namespaces[cls] = namespace
         else:
             self._namespaces.setdefault(cls, namespace)
         self._classes.add(cast("ClassEntry[DurableObject]", entry))
-        self._alarms.ask()
+        for disk in self._disks:
+            disk.alarms.ask()
         return namespace
 
     def replace(self, old: type[DurableObject], new: type[DurableObject]) -> None:

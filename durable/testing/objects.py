@@ -17,6 +17,7 @@ from durable._model.errors import DurableError, ObjectReset
 from durable._model.ids import ObjectId
 from durable._object.activation import Activation
 from durable._object.invocation import Invocation
+from durable._runtime.disks import when_all_answered
 from durable._runtime.namespace import Namespace
 from durable._runtime.runtime import Runtime
 from durable._runtime.stub import Stub
@@ -110,7 +111,7 @@ async def reset(runtime: Runtime) -> None:
         activation.break_(ObjectReset("Application called deleteAllDurableObjects()."))
     # What they had on its way to the disk is to be there before it is looked for.
     answered = anyio.Event()
-    runtime._services.when_answered(answered.set)
+    when_all_answered(runtime._disks, answered.set)
     await answered.wait()
     for namespace in list(runtime._classes):
         async for stored in Namespace(namespace).objects():

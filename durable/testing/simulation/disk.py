@@ -23,6 +23,7 @@ from durable._engine.read_thread import Reads
 from durable._lmdb import long_keys, object_index
 from durable._lmdb.environment import Environment
 from durable._model.errors import DurableError
+from durable._runtime.disks import OpenDisk
 from durable._runtime.open_store import OpenStore
 from durable.testing.faults import Faults
 from durable.testing.opening import open as open_for_test
@@ -166,19 +167,24 @@ class SimulatedStore(OpenStore):
     reads_class: ClassVar[type[Reads]] = SteppedReads
 
     @property
+    def _disk(self) -> OpenDisk:
+        (disk,) = self._disks
+        return disk
+
+    @property
     def environment(self) -> Environment:
-        assert isinstance(self._engine, Environment)
-        return self._engine
+        assert isinstance(self._disk.engine, Environment)
+        return self._disk.engine
 
     @property
     def committer(self) -> SteppedCommitter:
-        assert isinstance(self._committer, SteppedCommitter)
-        return self._committer
+        assert isinstance(self._disk.committer, SteppedCommitter)
+        return self._disk.committer
 
     @property
     def reads(self) -> SteppedReads:
-        assert isinstance(self._reads, SteppedReads)
-        return self._reads
+        assert isinstance(self._disk.reads, SteppedReads)
+        return self._disk.reads
 
     def run_by_itself(self) -> None:
         """From now on what is asked of the disk is done in the next round of the loop."""

@@ -1,0 +1,158 @@
+"""The disks of an open store: one, or one for each shard that this process has.
+
+A disk is an engine with what works for it: the committer and its thread, the group commit, the
+reads, the alarms. Loop, clock and limits are shared by all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import anyio.to_thread
+from attrs import define, field
+
+from durable._engine.batch import Batch, ObjectRecord
+from durable._engine.catalog import Catalog
+from durable._engine.committer import Committer
+from durable._engine.engine import Engine
+from durable._engine.group_commit import GroupCommit
+from durable._engine.measures import Measures
+from durable._engine.read_thread import Reads
+from durable._object.disk import Disk
+
+
+class Rings(Protocol):
+    """Rings the alarms of one disk: the scheduler."""
+
+    def submitting(self, batch: Batch) -> None:
+        """A batch that changes an alarm goes to the disk."""
+
+    def ask(self) -> None:
+        """Look soon at what is due."""
+
+    def close(self) -> None:
+        """Ring nothing more."""
+
+    async def ring_now(self, activation: Any) -> bool:
+        """Ring the alarm of *activation* whatever its time; returns whether there was one."""
+
+
+@define(eq=False)
+class OpenDisk:
+    """One engine, and what works for it."""
+
+    engine: Engine
+    committer: Committer
+    group_commit: GroupCommit
+    reads: Reads
+    disk: Disk = field(init=False)
+    # Set before anything is committed.
+    alarms: Rings = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.disk = Disk(
+            self.engine,
+            self.reads,
+            self.group_commit.submit,
+            self.engine.next_keyspace,
+            self.group_commit.when_answered,
+        )
+
+    def ring_by(self, alarms: Rings) -> None:
+        """Let *alarms* know of the alarms that are set."""
+        self.alarms = alarms
+        self.group_commit.on_alarm = alarms.submitting
+
+    async def finish(self) -> None:
+        """Commit what was submitted, and let all of it be heard; nothing more is taken then."""
+        self.group_commit.flush()
+        await anyio.to_thread.run_sync(self.committer.stop)
+        while self.committer.waiting:
+            await anyio.sleep(0)
+
+    def finish_without_loop(self) -> None:
+        """The same when the event loop has ended. Blocks."""
+        self.group_commit.flush()
+        self.committer.stop()
+
+    def close(self) -> None:
+        """Give the engine back. What was submitted is committed."""
+        self.reads.close()
+        self.engine.close()
+
+
+class Disks(Protocol):
+    """All disks of a store that this process has, and what is known of the store as a whole."""
+
+    def disk_of(self, base: bytes) -> Disk:
+        """Where an object is kept. Raises NotOwner where another process keeps it."""
+
+    def __iter__(self) -> Iterator[OpenDisk]:
+        """Those that are open now."""
+
+    @property
+    def engine(self) -> Engine:
+        """All that can be read of the store, as one engine."""
+
+    def catalog(self) -> Catalog:
+        """The classes and migrations of the store."""
+
+    def change_classes(self, before: Catalog, after: Catalog) -> None:
+        """Know *after* of classes and migrations, where *before* was known."""
+
+    def measure(self) -> Measures:
+        """The files of the disks that are open."""
+
+    def objects(
+        self, class_number: int, *, after: bytes | None, count_max: int
+    ) -> list[tuple[bytes, ObjectRecord]]:
+        """Up to *count_max* objects of a class behind the base *after*, in the order of bases."""
+
+
+@define(eq=False)
+class OneDisk(Disks):
+    """The disk of a store that one process has."""
+
+    only: OpenDisk
+
+    def disk_of(self, base: bytes) -> Disk:
+        return self.only.disk
+
+    def __iter__(self) -> Iterator[OpenDisk]:
+        yield self.only
+
+    @property
+    def engine(self) -> Engine:
+        return self.only.engine
+
+    def catalog(self) -> Catalog:
+        return self.only.engine.catalog()
+
+    def change_classes(self, before: Catalog, after: Catalog) -> None:
+        self.only.engine.change_classes(before, after)
+
+    def measure(self) -> Measures:
+        return self.only.engine.measure()
+
+    def objects(
+        self, class_number: int, *, after: bytes | None, count_max: int
+    ) -> list[tuple[bytes, ObjectRecord]]:
+        return self.only.engine.objects(class_number, after=after, count_max=count_max)
+
+
+def when_all_answered(disks: Disks, callback: Callable[[], None]) -> None:
+    """Call *callback* when all batches submitted so far, on any disk, are on it or have failed."""
+    waiting = [each.disk for each in disks]
+    left = len(waiting)
+
+    def answered() -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            callback()
+
+    for disk in waiting:
+        disk.when_answered(answered)
+    if not waiting:
+        callback()
