@@ -21,6 +21,9 @@ class Log:
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
 
+    def note(self, text: str, *args: object, **options: Any) -> None:
+        self._say(logging.INFO, text, args, options)
+
     def warning(self, text: str, *args: object, **options: Any) -> None:
         self._say(logging.WARNING, text, args, options)
 

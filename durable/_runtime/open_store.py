@@ -34,7 +34,7 @@ from durable._loop.loop import Loop, which_backend
 from durable._loop.open_loop import make_loop
 from durable._loop.timers import Timers
 from durable._model.clock import Clock
-from durable._model.errors import RuntimeClosed
+from durable._model.errors import RuntimeClosed, WrongLoop
 from durable._model.limits import Limits
 from durable._model.observer import Observer
 from durable._object.activation import Activation
@@ -89,6 +89,7 @@ class OpenStore:
         self._path = path
         self._faults = faults
         self._operate = options.operate
+        self._closed: anyio.Event | None = None
         self._control_server: ControlServer | None = None
         self._limits = limits
         self._clock = clock
@@ -213,7 +214,22 @@ class OpenStore:
 
     async def close(self) -> None:
         """Stop, however often the caller is cancelled meanwhile: that must not cost what objects
-        wrote. Raises an interrupt that was raised in code of an object and not yet heard of."""
+        wrote. Raises an interrupt that was raised in code of an object and not yet heard of.
+
+        Only once: who comes second waits for the end.
+        """
+        if self._closed is not None:
+            await self._closed.wait()
+            return
+        if not self._loop.is_here():
+            raise WrongLoop(f"the runtime of {self._path!r}")
+        self._closed = anyio.Event()
+        try:
+            await self._close()
+        finally:
+            self._closed.set()
+
+    async def _close(self) -> None:
         self._loop.keep_interrupts()
         await self._loop.finish(self.stop())
         interrupt = self._loop.keep_interrupts()

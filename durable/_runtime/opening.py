@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import warnings
+import weakref
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, ClassVar
@@ -70,6 +72,35 @@ class _Opening:
         )
         self._wait_s = wait_s
         self._open: OpenStore | None = None
+        # Says that the runtime of `start` was dropped while it is open.
+        self._unclosed: weakref.finalize[[str], Runtime] | None = None
+
+    async def start(self) -> Runtime:
+        """Open the store without a block, for notebooks and frameworks with hooks of their own:
+
+            runtime = await durable.open("state").start()
+            ...
+            await runtime.close()
+
+        The same as entering the block, and raises the same; RuntimeError the second time. A runtime
+        that is dropped without having been closed is told of by a ResourceWarning, and its store
+        stays open until the event loop has ended.
+        """
+        runtime = await self.__aenter__()
+        self._unclosed = weakref.finalize(runtime, _tell_unclosed, self._path)
+        self._unclosed.atexit = False
+        return runtime
+
+    async def close(self) -> None:
+        """Close the store, as leaving the block does; nothing if it is not open, or not any more.
+
+        A second call while the first is under way waits for the same end. WrongLoop from another
+        loop or thread than the one that opened it.
+        """
+        if self._unclosed is not None:
+            self._unclosed.detach()
+        if self._open is not None:
+            await self._open.close()
 
     async def __aenter__(self) -> Runtime:
         if self._open is not None:
@@ -84,7 +115,9 @@ class _Opening:
                 if left <= 0:
                     raise
                 await anyio.sleep(min(left, TRY_AGAIN_S))
-        return await self._open.start(self._programs)
+        runtime = await self._open.start(self._programs)
+        runtime.closes_by(self.close)
+        return runtime
 
     @property
     def _is_left(self) -> bool:
@@ -97,8 +130,16 @@ class _Opening:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        assert self._open is not None
-        await self._open.close()
+        await self.close()
+
+
+def _tell_unclosed(path: str) -> None:
+    warnings.warn(
+        f"the runtime of the store {path!r} was dropped without being closed, and the store stays "
+        f"open until its event loop has ended; keep the runtime and `await runtime.close()`",
+        ResourceWarning,
+        stacklevel=2,
+    )
 
 
 class open(_Opening):

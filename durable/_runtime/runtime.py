@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
+from weakref import WeakSet
 
 from attrs import define, field
 
@@ -13,6 +14,7 @@ from durable._deploy.planning import check_usable
 from durable._engine.catalog import ClassRecord
 from durable._engine.engine import Engine
 from durable._model.errors import ObjectReset, RuntimeClosed, UnknownClass, WrongLoop
+from durable._model.log import log
 from durable._model.observer import Observer
 from durable._object.services import Services
 from durable._watch.observed import Observers
@@ -33,8 +35,9 @@ CODE_UPDATED = "Durable Object reset because its code was updated."
 class Runtime:
     """An open store: `namespace(cls)` gives the objects of a class, `env` all that is bound.
 
-    Made by `async with durable.open(...)`. It belongs to the event loop that opened it: use from
-    elsewhere raises WrongLoop, use after the end RuntimeClosed.
+    Made by `async with durable.open(...)`, or by `await durable.open(...).start()` and then closed
+    by hand. It belongs to the event loop that opened it: use from elsewhere raises WrongLoop, use
+    after the end RuntimeClosed.
     """
 
     _path: str
@@ -45,6 +48,9 @@ class Runtime:
     _classes: ClassTable
     _commits: Commits
     _namespaces: dict[type[DurableObject], Namespace[Any]] = field(factory=dict, init=False)
+    # Classes that were replaced by later versions of themselves.
+    _former: WeakSet[type[DurableObject]] = field(factory=WeakSet, init=False)
+    _close: Callable[[], Awaitable[None]] | None = field(default=None, init=False)
 
     @property
     def _engine(self) -> Engine:
@@ -58,6 +64,10 @@ class Runtime:
 
     def namespace(self, cls: type[T]) -> Namespace[T]:
         """The objects of *cls*; registers the class in the store if it is new there.
+
+        A class that was defined again, with the same qualified name in the same module, as when the
+        cell of a notebook is run once more or a module is reloaded, takes the place of the former
+        one: as `replace` does it, with a note in the log. Not a class that a function has made.
 
         Raises TypeError if *cls* is no subclass of DurableObject, ValueError if another class of
         the same name is in use, UnknownClass if the migrations of the script do not name it.
@@ -116,7 +126,8 @@ class Runtime:
         naming = (self._script, cls.__name__)
         for other in self._classes:
             if other.record.naming == naming:
-                raise two_of_one_name(cls, other.cls)
+                self._redefine(other.cls, cls)
+                return self._namespaces[cls]
         catalog = self._disks.catalog()
         record = check_usable(catalog, naming)
         if record is None:
@@ -158,6 +169,8 @@ class Runtime:
                 f"{old.__name__} cannot become {new.__name__} while the store is open; rename it "
                 f"by a migration"
             )
+        self._former.add(old)
+        self._former.discard(new)
         self._namespaces[new] = self._namespaces.pop(old)
         for entry in replaced:
             entry.cls = new
@@ -168,9 +181,39 @@ class Runtime:
             if sockets.cls is old:  # of an object that is not in memory
                 sockets.disconnect_all()
 
+    def _redefine(self, old: type[DurableObject], new: type[DurableObject]) -> None:
+        if new in self._former or not _is_defined_again(old, new):
+            raise two_of_one_name(new, old)
+        self.replace(old, new)
+        log.note(
+            "%s.%s was defined again; its objects run the new code, and those in memory were reset",
+            new.__module__,
+            new.__qualname__,
+        )
+
+    async def close(self) -> None:
+        """Close the store: let what runs end for `Limits.shutdown_s_max` seconds, and commit what
+        was written. Needed after `start()` alone; the end of an `async with` block does it too.
+
+        Closing again does nothing. WrongLoop from another loop or thread.
+        """
+        assert self._close is not None
+        await self._close()
+
+    def closes_by(self, close: Callable[[], Awaitable[None]]) -> None:
+        """*close* is what closes it; not for users."""
+        self._close = close
+
     def __repr__(self) -> str:
         state = "open" if self._services.is_open else "closed"
         return f"<Runtime {state} of {self._path!r}, {len(self._directory)} live objects>"
+
+
+def _is_defined_again(old: type, new: type) -> bool:
+    """Whether *new* is what the statement that once made *old* makes now. The classes that a
+    function makes may differ in what they close over, so they are not taken for such."""
+    named = (new.__module__, new.__qualname__)
+    return (old.__module__, old.__qualname__) == named and "<locals>" not in new.__qualname__
 
 
 def two_of_one_name(cls: type, other: type) -> ValueError:
@@ -178,5 +221,6 @@ def two_of_one_name(cls: type, other: type) -> ValueError:
     return ValueError(
         f"the store has objects of one class called {cls.__name__}, and that is "
         f"{other.__module__}.{other.__qualname__}; rename {cls.__module__}.{cls.__qualname__}, or "
-        f"use another store for it"
+        f"use another store for it. If it is a later version of that class, "
+        f"runtime.replace(old, new) puts it in its place"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from types import TracebackType
 from typing import Any
 
 from attrs import evolve
@@ -23,14 +22,9 @@ class open(open_store):
         self._options = evolve(self._options, faults=faults)
         self._faults = faults
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def close(self) -> None:
         try:
-            await super().__aexit__(kind, error, traceback)
+            await super().close()
         finally:
             if self._faults is not None:
                 self._faults.power_is_back()

@@ -3,7 +3,9 @@
 A page is a list of fenced blocks, in order. Conventions, the same in README.md and docs/:
 
 - The `python` blocks of a page run in order and share one namespace, in an empty folder.
-- A `text` block right after a `python` or `sh` block is what that printed, word for word.
+- `ipython` blocks are cells of a notebook among them: they may `await` at their top level, all on
+  one asyncio loop, which goes on from one to the next.
+- A `text` block right after one of `python`, `ipython` or `sh` is what that printed, word for word.
 - `async def test_...` functions that a page defines are run at its end, on asyncio and on Trio;
   a parameter `tmp_path` is an empty folder.
 - `<!-- needs: NAME -->` in the line before a block: the block, and the rest of the page after it,

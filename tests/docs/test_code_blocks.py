@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import ast
+import asyncio
 import inspect
 import os
 import subprocess
@@ -41,24 +43,40 @@ def test_the_python_of_a_page_runs(
     page = types.ModuleType("page_of_docs")
     # Classes look for the module that they were defined in.
     monkeypatch.setitem(sys.modules, page.__name__, page)
-    for block in blocks(path):
-        if block.language != "python":
-            continue
-        code = compile(
-            "\n" * (block.line - 1) + block.text, page_id(path), "exec", dont_inherit=True
-        )
-        if block.not_run is not None:
-            continue
-        if block.needs is not None and not is_there(block.needs):
-            break
-        exec(code, page.__dict__)
-        printed = capsys.readouterr().out
-        if block.prints is not None:
-            assert printed == block.prints, f"{page_id(path)}:{block.line}"
+    with asyncio.Runner() as cells:
+        for block in blocks(path):
+            if block.language not in {"python", "ipython"}:
+                continue
+            is_cell = block.language == "ipython"
+            code = compile(
+                "\n" * (block.line - 1) + block.text,
+                page_id(path),
+                "exec",
+                flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT if is_cell else 0,
+                dont_inherit=True,
+            )
+            if block.not_run is not None:
+                continue
+            if block.needs is not None and not is_there(block.needs):
+                break
+            if is_cell:
+                cells.run(run_cell(code, page.__dict__))
+            else:
+                exec(code, page.__dict__)
+            printed = capsys.readouterr().out
+            if block.prints is not None:
+                assert printed == block.prints, f"{page_id(path)}:{block.line}"
     for name, test in list(vars(page).items()):
         if name.startswith("test_") and inspect.iscoroutinefunction(test):
             for backend in BACKENDS:
                 run_test(test, folder / f"{name}-{backend}", backend)
+
+
+async def run_cell(code: types.CodeType, names: dict[str, Any]) -> None:
+    """As IPython does it: the loop runs, whether or not the cell awaits anything."""
+    result = eval(code, names)
+    if inspect.isawaitable(result):
+        await result
 
 
 def run_test(test: Any, folder: Path, backend: str) -> None:
