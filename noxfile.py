@@ -23,7 +23,7 @@ PYTHONS = [
     if classifier.startswith("Programming Language :: Python :: 3.")
 ]
 # What differs most between interpreters: the gates, the objects, the loops and the promises.
-CORE = ("tests/gates", "tests/object", "tests/loop", "tests/promises")
+CORE = ("tests/cpython", "tests/gates", "tests/object", "tests/loop", "tests/promises")
 # What the versions of the package's own dependencies make a difference to, beside the core.
 OF_DEPENDENCIES = ("tests/engine", "tests/storage", "tests/runtime", "tests/model")
 # The tools of the tests need a newer one themselves.

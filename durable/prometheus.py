@@ -87,7 +87,7 @@ def _of_store(statistics: Statistics) -> Iterator[Metric]:
     for key, (name, text) in _STORE_GAUGES.items():
         yield GaugeMetricFamily(name, text, value=getattr(statistics.store, key))
     yield CounterMetricFamily(
-        "durable_buried", "Coroutines that did not end after a reset", value=statistics.buried
+        "durable_abandoned", "Coroutines that did not end after a reset", value=statistics.abandoned
     )
     yield GaugeMetricFamily(
         "durable_websockets", "Web sockets that objects have accepted", value=statistics.websockets

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from durable._loop.cpython import BORROWS
+from durable._cpython.switch import BORROWS
 
 # asyncio's debug mode costs much and changes the order of things; it is off whatever the machine's
 # environment says.

@@ -136,7 +136,7 @@ class Pipe:
     ) -> None:
         """Make each item that is asked for, until one side ends it. Runs where *items* belongs.
 
-        One frame has the items and no other, so that they are buried with it.
+        One frame has the items and no other, so that they are abandoned with it.
         """
         self._has_begun = True
         try:

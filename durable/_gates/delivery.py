@@ -6,7 +6,7 @@ input gate before it sends the value on. So any await of the author's is gated, 
 belongs to. The tasks that a delivery starts are driven in the same way (`gate_task`).
 
 Code of a broken object is told so where it waits, and may clean up (`_unwind`, and `ending`). What
-has not ended then is never resumed: it is buried as it is, suspended.
+has not ended then is never resumed: it is abandoned as it is, suspended (`abandoned`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import types
-import warnings
 from collections.abc import Callable, Coroutine, Generator
-from contextlib import suppress
 from contextvars import Context, ContextVar
 from typing import Any, Protocol, TypeVar, cast
 
@@ -24,7 +22,7 @@ import anyio
 
 from durable._loop.sleeping import chain, is_sleeping
 
-from .burial import bury
+from .abandoned import Abandoned, abandon, abandon_unbegun
 from .ending import CLEAN_UP_S_MAX, Stopped
 from .entrant import CURRENT_ENTRANT, Inside
 from .futures import PendingAnswer
@@ -43,10 +41,6 @@ class Line(Protocol):
 
     def hand_off(self, delivery: Delivery[Any]) -> None:
         """*delivery* is suspended: let another task serve the others."""
-
-
-class Buried(BaseException):
-    """The object is broken, and its code is not to run any more."""
 
 
 class Delivery(PendingAnswer[T]):
@@ -201,16 +195,16 @@ def _unwind(
             try:
                 value = yield trap
             except GeneratorExit:  # the loop is gone
-                bury(coro, loop)
+                abandon(coro, loop)
                 raise
             except BaseException as raised:
                 error = raised
         loop.was_woken(task)
         if ending is None or ending.is_over:
-            _log_buried(delivery, coro)
-            bury(coro, loop)
-            yield from loop.bury().__await__()
-            raise Buried
+            _log_abandoned(delivery, coro)
+            abandon(coro, loop)
+            yield from loop.leave_scopes().__await__()
+            raise Abandoned
         if ending.is_to_stop(task) and (error is not None or loop.may_stop_at(coro)):
             ending.tell(task)
             stopped = Stopped(ending.reason)
@@ -230,7 +224,7 @@ def _unwind(
             return result
 
 
-def _log_buried(delivery: Delivery[Any], coro: Any) -> None:
+def _log_abandoned(delivery: Delivery[Any], coro: Any) -> None:
     ending = delivery.gate.ending
     where = [f"{code.co_qualname}()" for code, _ in chain(coro)]
     log.warning(
@@ -319,16 +313,6 @@ class _GatedTask:
         return getattr(self._coro, name)
 
 
-def _drop_unbegun(coro: Coroutine[Any, Any, Any]) -> None:
-    """End a coroutine that has not begun: not a line of it runs, nor of what it is to run."""
-    with warnings.catch_warnings():
-        # Somebody may have to be told of a coroutine that is never awaited, but not of these.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        # Not `close`, which since Python 3.13 would leave what it has to be freed later.
-        with suppress(Buried):
-            coro.throw(Buried())
-
-
 def _drive_task(
     delivery: Delivery[Any], coro: Coroutine[Any, Any, Any], depth: int, is_clean_up: bool
 ) -> Generator[Any, Any, Any]:
@@ -355,8 +339,8 @@ def _drive_task(
         if gate.broken is None and not gate.enter_nowait(delivery):
             error = yield from _wait_turn(delivery, error)
         if gate.broken is not None:
-            _drop_unbegun(coro)
-            raise Buried
+            abandon_unbegun(coro)
+            raise Abandoned
         return (yield from _drive(delivery.home, coro, coro.send, coro.throw, error))
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise

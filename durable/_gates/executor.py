@@ -10,8 +10,6 @@ once somebody has kept it, to cancel it later or to know by it who is who.
 
 from __future__ import annotations
 
-import itertools
-import sys
 import types
 from collections import deque
 from collections.abc import Callable
@@ -20,15 +18,14 @@ from typing import Any
 
 from attrs import define, field
 
-from durable._loop.cpython import BORROWS
+from durable._cpython.references import references
 from durable._loop.loop import INTERRUPTS, Loop, Task
 
-from .delivery import CURRENT, Buried, Delivery, drive
+from .abandoned import Abandoned
+from .delivery import CURRENT, Delivery, drive
 
 # Deliveries of one object that a task serves before others get their turn.
 SERVED_IN_A_ROW_MAX = 64
-
-_rising = itertools.count()
 
 
 @define(eq=False)
@@ -108,7 +105,9 @@ class Executor:
         task = loop.own_task()
         run_queue: RunQueue | None = all_of_them
         in_a_row = 0
-        known = _known(task, all_of_them)
+        # Not counting the one of the run queue, which it has from the task's first step on, or only
+        # after it if tasks are eager.
+        known = references(task) - (all_of_them.task is not None)
         run: Callable[..., Any] | None = None
         try:
             while True:
@@ -133,7 +132,7 @@ class Executor:
                                 value = await drive(delivery, coro, coro.send, coro.throw)
                         else:
                             value = await drive(*_begin_in(run, delivery))
-                    except Buried:
+                    except Abandoned:
                         return
                     except BaseException as raised:  # the author's, for whoever called
                         error = raised
@@ -155,7 +154,8 @@ class Executor:
                     value = error = None
                 if following is None and run_queue is None:
                     return
-                is_fit = loop.may_reuse(task) and _known(task, all_of_them) <= known
+                now_known = references(task) - (all_of_them.task is not None)
+                is_fit = now_known <= known and loop.may_reuse(task)
                 if following is not None:
                     in_a_row += 1
                     if in_a_row < SERVED_IN_A_ROW_MAX and is_fit:
@@ -171,14 +171,6 @@ class Executor:
                 run = delivery.context.run
         finally:
             loop.ended(task)
-
-
-def _known(task: Task, run_queue: RunQueue) -> int:
-    """To how many *task* is known, but for its run_queue: that has it from the first step on, or
-    only after it if tasks are eager. Where that cannot be asked, to ever more."""
-    if not BORROWS:
-        return next(_rising)
-    return sys.getrefcount(task) - (run_queue.task is not None)
 
 
 def _begin_in(

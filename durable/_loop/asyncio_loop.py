@@ -217,7 +217,7 @@ class AsyncioLoop:
     def end_quietly(self) -> None:
         raise asyncio.CancelledError
 
-    async def bury(self) -> None:
+    async def leave_scopes(self) -> None:
         # asyncio lets a task end wherever its code is suspended. anyio would keep what is inside of
         # a scope that nobody leaves, and the scope's timer.
         task = asyncio.current_task()

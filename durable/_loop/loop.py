@@ -131,8 +131,8 @@ class Loop(Protocol):
     def end_quietly(self) -> None:
         """End a task of a broken object's code, so that nothing is made of how that has ended."""
 
-    async def bury(self) -> None:
-        """Make the current task fit to end although code that it ran stays suspended for good."""
+    async def leave_scopes(self) -> None:
+        """Leave the cancel scopes of the current task that abandoned code has left open."""
 
     async def open(self) -> None:
         """Begin to own tasks."""

@@ -7,15 +7,12 @@ the middle of taking a lock that is free or leaving a task group that is empty; 
 from __future__ import annotations
 
 import asyncio
-import gc
 import sys
 from collections.abc import Iterator
 from types import CodeType
 from typing import Any
 
 import anyio
-
-from .cpython import BORROWS
 
 _ANYIO_ON_ASYNCIO = "anyio._backends._asyncio"
 
@@ -33,15 +30,6 @@ def is_sleeping(coro: Any) -> bool:
             return before != _ANYIO_ON_ASYNCIO
         before = module
     return False
-
-
-def forget_timer(coro: Any) -> None:
-    """Take the timer of *coro* out of asyncio's loop, if it is a sleep that will not go on: the
-    loop would keep it, and in its contextvars whose sleep it is, until it is due."""
-    if BORROWS and getattr(coro, "cr_code", None) is asyncio.sleep.__code__:
-        for value in gc.get_referents(coro):
-            if type(value).__name__ == "TimerHandle":
-                value.cancel()
 
 
 def chain(coro: Any) -> Iterator[tuple[CodeType, str]]:

@@ -265,7 +265,7 @@ class TrioLoop:
     def end_quietly(self) -> None:
         """Nothing more to do: a Trio task that returns is no news to anybody."""
 
-    async def bury(self) -> None:
+    async def leave_scopes(self) -> None:
         await _leave_all()
 
     async def open(self) -> None:

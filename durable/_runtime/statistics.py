@@ -13,7 +13,7 @@ from attrs import frozen
 
 from durable._border.sockets import SocketTable
 from durable._engine.measures import Measures
-from durable._gates.burial import buried_in
+from durable._gates.abandoned import abandoned_in
 from durable._object.activation import Activation
 from durable._object.services import Services
 
@@ -61,7 +61,7 @@ class Statistics:
     websockets: int
     cache_bytes: int
     batches_waiting: int
-    buried: int  # since the opening: coroutines that did not end after a reset
+    abandoned: int  # since the opening: coroutines that did not end after a reset
     commits: CommitStatistics
     store: Measures
     classes: tuple[ClassStatistics, ...]
@@ -89,7 +89,7 @@ def statistics_of(
         websockets=sum(len(sockets) for sockets in services.find(SocketTable)),
         cache_bytes=services.budget.size,
         batches_waiting=batches_waiting,
-        buried=buried_in(services.loop),
+        abandoned=abandoned_in(services.loop),
         commits=CommitStatistics(
             commits.count, commits.batches, commits.size, commits.fsync_s, commits.failed
         ),

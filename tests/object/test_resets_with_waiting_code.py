@@ -98,7 +98,7 @@ async def test_resets_leave_nothing_in_memory(
 
     assert after - before < 1_000
     assert len(ran) == 2 * 4_100
-    assert runtime.statistics().buried == 0
+    assert runtime.statistics().abandoned == 0
 
 
 @pytest.mark.parametrize("method", ["outside", "in_tasks", "beside", "asleep", "items"])
@@ -133,7 +133,7 @@ async def test_waiting_code_of_every_kind_ends(
         while alive() > 1:  # on Trio a task looks now and then whether those in it have ended
             await anyio.sleep(0.001)
     assert ran[-1] == "finally"
-    assert runtime.statistics().buried == 0
+    assert runtime.statistics().abandoned == 0
 
 
 async def test_work_that_has_ended_is_not_kept(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 
 import durable
-from durable._loop.cpython import BORROWS
+from durable._cpython.switch import BORROWS
 
 CALLS = 200
 

@@ -54,11 +54,11 @@ async def test_code_that_does_not_end_after_a_reset_is_counted(watched: Watched)
                 await call
         with anyio.fail_after(30):
             # The time to clean up is the event loop's; the code is looked at when it next wakes.
-            while not runtime.statistics().buried:
+            while not runtime.statistics().abandoned:
                 await watched.clock.advance(1)
                 await anyio.sleep(0.01)
 
-        assert runtime.statistics().buried == 1
+        assert runtime.statistics().abandoned == 1
 
 
 async def test_a_queue_is_seen(watched: Watched) -> None:

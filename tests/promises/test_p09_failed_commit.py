@@ -225,7 +225,7 @@ async def test_the_object_s_code_never_sees_the_failure(
 
     assert "CommitFailed" not in LOG
     assert "went on" not in LOG
-    DOORS["door"].set()  # one of them would wait for it until it is buried
+    DOORS["door"].set()  # one of them would wait for it until it is abandoned
 
 
 async def test_a_handler_that_catches_everything_around_its_storage_does_not_go_on(

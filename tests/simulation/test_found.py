@@ -98,7 +98,7 @@ async def _refused(stub: Any) -> None:
         await stub.value()
 
 
-async def test_code_may_be_buried_with_a_task_group_open(runtime: durable.Runtime) -> None:
+async def test_code_may_be_abandoned_with_a_task_group_open(runtime: durable.Runtime) -> None:
     """A reset object that waits for its own tasks takes nothing down with it."""
     keepers = runtime.namespace(Keeper)
     async with anyio.create_task_group() as tasks:

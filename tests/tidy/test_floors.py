@@ -30,12 +30,13 @@ _UP_TO_BORDER = _UP_TO_STORAGE | {"_object", "_border"}
 
 FLOORS: dict[str, frozenset[str]] = {
     "_model": frozenset(),
-    "_loop": frozenset({"_model"}),
+    "_cpython": frozenset(),
+    "_loop": frozenset({"_model", "_cpython"}),
     "_control": frozenset({"_model"}),
     "_engine": frozenset({"_model"}),
     "_lmdb": frozenset({"_engine", "_control", "_model"}),
     "_memory": frozenset({"_engine", "_model"}),
-    "_gates": frozenset({"_model", "_loop"}),
+    "_gates": frozenset({"_model", "_cpython", "_loop"}),
     "_storage": _UP_TO_STORAGE - {"_storage"},
     "_object": _UP_TO_STORAGE,
     "_border": _UP_TO_STORAGE | {"_object"},

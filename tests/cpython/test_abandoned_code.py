@@ -1,4 +1,4 @@
-"""Suspended code that is buried: freed, with all that it has, and not a line of it runs."""
+"""Suspended code that is abandoned: freed, with all that it has, and not a line of it runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from weakref import ref
 
 import pytest
 
-from durable._gates import burial
+from durable._cpython import finalized
+from durable._cpython.abandon import abandon
+from durable._gates import abandoned
 
 ran: list[str] = []
 
@@ -22,13 +24,13 @@ def fresh() -> None:
     ran.clear()
 
 
-class Graveyard:
+class Owner:
     """Stands for a loop, of which only who it is matters here."""
 
 
 @pytest.fixture
 def loop() -> Any:
-    return Graveyard()
+    return Owner()
 
 
 class Outside:
@@ -140,9 +142,9 @@ WAYS: list[Callable[[], Any]] = [
 ]
 
 
-@pytest.mark.skipif(not burial.CAN_MARK, reason="this Python cannot free what is suspended")
+@pytest.mark.skipif(not finalized.CAN_MARK, reason="this Python cannot free what is suspended")
 @pytest.mark.parametrize("way", WAYS)
-def test_buried_code_is_freed_and_does_not_run(loop: Any, way: Callable[[], Any]) -> None:
+def test_abandoned_code_is_freed_and_does_not_run(way: Callable[[], Any]) -> None:
     """Not its `except` and `finally`, nor those of what it has entered, loops over and keeps."""
 
     async def has_something(big: Big) -> None:
@@ -153,7 +155,7 @@ def test_buried_code_is_freed_and_does_not_run(loop: Any, way: Callable[[], Any]
     coro.send(None)
     kept, gone = ref(big), ref(coro)
     del big
-    burial.bury(coro, loop)
+    abandon(coro)
     del coro
 
     assert gone() is None
@@ -172,7 +174,7 @@ def test_buried_code_is_freed_and_does_not_run(loop: Any, way: Callable[[], Any]
         (waits_while_it_has_generators, {"rows"}),
     ],
 )
-def test_without_burial_all_of_that_runs(way: Callable[[], Any], runs: set[str]) -> None:
+def test_without_that_all_of_that_runs(way: Callable[[], Any], runs: set[str]) -> None:
     """It is what Python does with code that nobody has, and what the test above would see."""
     coro = way()
     coro.send(None)
@@ -182,9 +184,9 @@ def test_without_burial_all_of_that_runs(way: Callable[[], Any], runs: set[str])
     assert runs <= set(ran)
 
 
-@pytest.mark.skipif(not burial.CAN_MARK, reason="this Python cannot free what is suspended")
-def test_what_somebody_else_has_too_is_left_alone(loop: Any) -> None:
-    """A generator that buried code shares with others goes on, and is closed in the end."""
+@pytest.mark.skipif(not finalized.CAN_MARK, reason="this Python cannot free what is suspended")
+def test_what_somebody_else_has_too_is_left_alone() -> None:
+    """A generator that abandoned code shares with others goes on, and is closed in the end."""
     shared = rows()
     next(shared)
 
@@ -194,7 +196,7 @@ def test_what_somebody_else_has_too_is_left_alone(loop: Any) -> None:
 
     coro = reads(shared)
     coro.send(None)
-    burial.bury(coro, loop)
+    abandon(coro)
     del coro
     assert not gc.is_finalized(shared)
     assert next(shared) == 3
@@ -203,8 +205,8 @@ def test_what_somebody_else_has_too_is_left_alone(loop: Any) -> None:
     assert ran == ["rows"]
 
 
-@pytest.mark.skipif(not burial.CAN_MARK, reason="this Python cannot free what is suspended")
-def test_buried_code_does_not_run_when_the_collector_finds_it(loop: Any) -> None:
+@pytest.mark.skipif(not finalized.CAN_MARK, reason="this Python cannot free what is suspended")
+def test_abandoned_code_does_not_run_when_the_collector_finds_it() -> None:
     """As when it is referred to by what it has itself."""
 
     async def knows_itself(known: list[Awaitable[None]]) -> None:
@@ -217,7 +219,7 @@ def test_buried_code_does_not_run_when_the_collector_finds_it(loop: Any) -> None
     known.append(knows_itself(known))
     known[0].send(None)
     gone = ref(known[0])
-    burial.bury(known[0], loop)
+    abandon(known[0])
     del known
     gc.collect()
 
@@ -225,8 +227,8 @@ def test_buried_code_does_not_run_when_the_collector_finds_it(loop: Any) -> None
     assert ran == []
 
 
-@pytest.mark.skipif(not burial.CAN_MARK, reason="this Python cannot free what is suspended")
-def test_burial_runs_nothing_of_what_the_code_has(loop: Any) -> None:
+@pytest.mark.skipif(not finalized.CAN_MARK, reason="this Python cannot free what is suspended")
+def test_abandoning_runs_nothing_of_what_the_code_has() -> None:
     """A variable may be a proxy, which does who knows what when it is asked what it is."""
 
     class Proxy:
@@ -240,7 +242,7 @@ def test_burial_runs_nothing_of_what_the_code_has(loop: Any) -> None:
 
     coro: Any = has(Proxy())
     coro.send(None)
-    burial.bury(coro, loop)
+    abandon(coro)
     del coro
 
     assert ran == []
@@ -250,20 +252,20 @@ def test_where_it_cannot_be_freed_it_is_kept_and_told(
     loop: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """On a Python that keeps its mark elsewhere; one warning says so when they are many."""
-    monkeypatch.setattr(burial, "CAN_MARK", False)
-    monkeypatch.setattr(burial, "KEPT_WARNING", 3)
+    monkeypatch.setattr(finalized, "CAN_MARK", False)
+    monkeypatch.setattr(abandoned, "KEPT_WARNING", 3)
     gone = []
     for _ in range(5):
         coro = waits()
         coro.send(None)
-        burial.bury(coro, loop)
+        abandoned.abandon(coro, loop)
         gone.append(ref(coro))
         del coro
     gc.collect()
 
     assert all(coro() is not None for coro in gone)
     assert ran == []
-    assert burial.buried_in(loop) == 5
+    assert abandoned.abandoned_in(loop) == 5
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert record.getMessage().startswith("3 coroutines of objects that were reset")
@@ -274,5 +276,5 @@ def test_where_it_cannot_be_freed_it_is_kept_and_told(
     sys.implementation.name != "cpython" or sys.version_info >= (3, 15), reason="not tried yet"
 )
 def test_the_pythons_that_we_know_have_the_mark_where_we_look() -> None:
-    """The probe finds it; else what is buried is kept, and nobody would see why."""
-    assert burial.CAN_MARK or not getattr(sys, "_is_gil_enabled", lambda: True)()
+    """The probe finds it; else what is abandoned is kept, and nobody would see why."""
+    assert finalized.CAN_MARK or not getattr(sys, "_is_gil_enabled", lambda: True)()
