@@ -12,8 +12,9 @@ Which thread writes which field of a `ObjectHandle`:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
+from itertools import chain
 from typing import Final, Protocol
 
 from attrs import define, evolve, field, frozen
@@ -115,7 +116,8 @@ class Batch:
     """What one turn wrote, or a few in a row: all of it reaches the disk or none. A value that can
     be sent.
 
-    First the wipe, then the puts and deletes; an alarm of None deletes it.
+    First the wipe, then the puts and deletes, of keys and of side records; an alarm of None deletes
+    it.
     """
 
     handle: ObjectHandle
@@ -131,17 +133,27 @@ class Batch:
     more_follows: bool = False
     # For an object that is carried over from elsewhere: when it was created there.
     created_us: int | None = None
+    # Records of the object beside its keys, see `side_records`; None in the place of one deletes.
+    sides: dict[bytes, bytes | None] | None = None
 
     @property
     def frees(self) -> bool:
         """Whether it leaves no more stored than before, however full the disk is."""
         return self.alarm in {None, UNCHANGED} and not any(
-            value is not None for value in self.puts.values()
+            value is not None for value in self._written()
         )
 
     @property
     def is_empty(self) -> bool:
-        return not self.puts and not self.wipe and self.alarm is UNCHANGED
+        return not self.puts and not self.sides and not self.wipe and self.alarm is UNCHANGED
+
+    @property
+    def stores(self) -> bool:
+        """Whether anything is there after it: a key, a side record or an alarm."""
+        return isinstance(self.alarm, Alarm) or any(v is not None for v in self._written())
+
+    def _written(self) -> Iterable[bytes | None]:
+        return chain(self.puts.values(), (self.sides or {}).values())
 
 
 def record_after(before: ObjectRecord | None, batch: Batch, now_us: int) -> ObjectRecord | None:
@@ -156,8 +168,7 @@ def record_after(before: ObjectRecord | None, batch: Batch, now_us: int) -> Obje
         assert handle.keyspace != record.keyspace  # a wipe needs a new keyspace
         record = ObjectRecord(handle.keyspace, created_us, record.name, record.alarm)
     if record is None:
-        writes = isinstance(alarm, Alarm) or any(v is not None for v in batch.puts.values())
-        if not writes:
+        if not batch.stores:
             return None
         record = ObjectRecord(handle.keyspace, created_us, handle.name, None)
     assert record.keyspace == handle.keyspace > 0  # given out before the batch has left

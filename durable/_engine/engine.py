@@ -73,6 +73,21 @@ class Reader(Protocol):
         """How many of up to *count_max* keys from *lower* on are not *without*, and the key to go
         on from; None: there are no more."""
 
+    def get_side(self, keyspace: int, key: bytes, /) -> bytes | None:
+        """The side record *key* under *keyspace*; None if there is none."""
+
+    def scan_sides(
+        self,
+        keyspace: int,
+        lower: bytes,
+        upper: bytes,
+        *,
+        reverse: bool = False,
+        count_max: int,
+    ) -> list[tuple[bytes, bytes]]:
+        """Up to *count_max* side records from *lower* on, *upper* excluded, in the order of their
+        keys; in *reverse* the last ones first."""
+
 
 class OwnReader(Reader, Protocol):
     """A reader that a thread has to itself."""
@@ -107,7 +122,7 @@ class Engine(Protocol):
         """A reader for one more thread."""
 
     def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
-        """What is known of an object; None if it has neither a key nor an alarm."""
+        """What is known of an object; None if it has neither a record nor an alarm."""
 
     def objects(
         self, class_number: int, *, after: bytes | None = None, count_max: int

@@ -54,6 +54,8 @@ class Reads:
     keys_some: Any = field(init=False)
     count_some: Any = field(init=False)
     count_present: Any = field(init=False)
+    get_side: Callable[[int, bytes], bytes | None] = field(init=False)
+    scan_sides: Any = field(init=False)
     waiting: int = field(default=0, init=False)  # fetched and not yet answered
     _queue: SimpleQueue[_Request | None] = field(factory=SimpleQueue, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
@@ -67,6 +69,8 @@ class Reads:
         self.keys_some = records.keys_some
         self.count_some = records.count_some
         self.count_present = records.count_present
+        self.get_side = records.get_side
+        self.scan_sides = records.scan_sides
 
     @property
     def inline(self) -> bool:

@@ -250,13 +250,19 @@ class _Check:
     def _check_records(self) -> None:
         tree: _Tree | None = None
         for key, value in self._pairs(self.databases.records):
-            record = self._read("records", layout.read_record_key, key)
-            if record is None:
-                continue
-            if tree is None or tree.keyspace != record.keyspace:
+            record: RecordKey | None = None
+            if not layout.is_side_key(key):
+                record = self._read("records", layout.read_record_key, key)
+                if record is None:
+                    continue
+            keyspace = int.from_bytes(key[: layout.NUMBER_SIZE], "big")
+            if tree is None or tree.keyspace != keyspace:
                 self._finish(tree)
-                tree = _Tree(self, record.keyspace, self.numbers.of(record.keyspace))
-            tree.add(record, value)
+                tree = _Tree(self, keyspace, self.numbers.of(keyspace))
+            if record is None:
+                tree.add_side(key, value)
+            else:
+                tree.add(record, value)
         self._finish(tree)
         if next(self.numbers.having(SILENT), None) is not None:
             self._check_silent()
@@ -352,6 +358,11 @@ class _Tree:
                 self.late.append((key.node, key.rest, value))
             else:
                 self._check_value(start + key.rest, value)
+
+    def add_side(self, key: bytes, record: bytes) -> None:
+        if self.marks and not self.marks & GARBAGE and not is_complete(key, record):
+            area, name = key[layout.NUMBER_SIZE], key[layout.NUMBER_SIZE + 1 :]
+            self.say(f"the side record {name.hex()} of area {area} is damaged")
 
     def _add_pointer(self, key: RecordKey, value: bytes) -> None:
         try:

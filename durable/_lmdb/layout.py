@@ -19,9 +19,13 @@ from attrs import frozen
 from durable._engine.batch import DueAlarm, ObjectRecord
 from durable._engine.catalog import ClassRecord, Naming
 from durable._engine.checksums import is_complete, is_protected, protect
+from durable._engine.side_records import AREAS
 from durable._engine.view import Fields, Malformed, fields_of, object_of
 
-FORMAT: Final = 2
+# The newest that is known. A store has it from its first side record on; until then it has
+# `FORMAT_OF_KEYS`, so that versions of the library that do not know side records read it.
+FORMAT: Final = 3
+FORMAT_OF_KEYS: Final = 2
 
 # The named databases
 META: Final = b"meta"
@@ -99,6 +103,15 @@ def node_level(keyspace: int, node: int) -> bytes:
 def nodes_of(keyspace: int) -> bytes:
     """What the keys of all nodes of an object begin with."""
     return (keyspace << 8 | 1).to_bytes(9, "big")
+
+
+def side_key(keyspace: int, key: bytes) -> bytes:
+    """Where a side record stands. Its area tells it from the levels of keys, which are 0 and 1."""
+    return keyspace.to_bytes(NUMBER_SIZE, "big") + key
+
+
+def is_side_key(raw: bytes) -> bool:
+    return raw[NUMBER_SIZE : NUMBER_SIZE + 1] in AREAS
 
 
 def past(prefix: bytes) -> bytes:

@@ -183,7 +183,8 @@ def open_databases(handle: lmdb.Environment, folder: str, is_new: bool) -> Datab
             return Databases(*(handle.open_db(name, create=False) for name in layout.DATABASES))
         with handle.begin(write=True) as txn:
             databases = Databases(*(handle.open_db(name, txn) for name in layout.DATABASES))
-            txn.put(layout.META_FORMAT, layout.write_format(layout.FORMAT), db=databases.meta)
+            version = layout.write_format(layout.FORMAT_OF_KEYS)
+            txn.put(layout.META_FORMAT, version, db=databases.meta)
         return databases
     except lmdb.Error as error:
         if isinstance(error, lmdb.MapFullError) or errno_of(error) in NO_ROOM:

@@ -17,9 +17,10 @@ from zlib import crc32
 from attrs import define, field
 
 from durable._engine.checksums import WHOLE
+from durable._engine.view import Malformed
 
 from . import long_keys
-from .layout import PIECE, identity, top_level
+from .layout import NUMBER_SIZE, PIECE, identity, side_key, top_level
 from .long_keys import Transaction
 
 T = TypeVar("T")
@@ -185,6 +186,39 @@ class Reader:
                 return count, some[-1].decode() + "\0" if len(some) == count_max else None
         except Exception as error:
             self._refuse(error)
+
+    def get_side(self, keyspace: int, key: bytes) -> bytes | None:
+        whose = side_key(keyspace, key)
+        try:
+            with self.lock:
+                record = (self._txn or self._renew()).get(whose)
+        except Exception as error:
+            self._refuse(error)
+        return None if record is None else self._side(whose, record)
+
+    def scan_sides(
+        self,
+        keyspace: int,
+        lower: bytes,
+        upper: bytes,
+        *,
+        reverse: bool = False,
+        count_max: int,
+    ) -> list[tuple[bytes, bytes]]:
+        first, until = side_key(keyspace, lower), side_key(keyspace, upper)
+        try:
+            with self.lock:
+                txn = self._txn or self._renew()
+                pairs = long_keys.between(txn.cursor(), first, until, reverse)
+                found = list(islice(pairs, count_max))
+        except Exception as error:
+            self._refuse(error)
+        return [(whose[NUMBER_SIZE:], self._side(whose, record)) for whose, record in found]
+
+    def _side(self, whose: bytes, record: bytes) -> bytes:
+        if crc32(record, crc32(whose)) != WHOLE:  # no format has side records without checksums
+            self._refuse(Malformed(f"the side record {whose.hex()} is damaged"))
+        return record[1:-4]
 
     def _value(self, keyspace: int, key: bytes, record: bytes) -> bytes:
         if crc32(record, crc32(identity(keyspace, key))) == WHOLE:

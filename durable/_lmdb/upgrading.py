@@ -34,14 +34,20 @@ def protected_from(txn: Transaction, databases: Databases) -> int | None:
     """The first keyspace all of whose values have checksums; None: no value need have one, since
     nothing has been written in this format."""
     raw = txn.get(layout.META_FORMAT, db=databases.meta)
-    if raw is None or layout.read_format(raw) < layout.FORMAT:
+    if raw is None or layout.read_format(raw) < layout.FORMAT_OF_KEYS:
         return None
     first = txn.get(layout.META_PROTECTED_FROM, db=databases.meta)
     return 0 if first is None else layout.read_number(first)
 
 
+def has_side_records(txn: Transaction, databases: Databases) -> bool:
+    """Whether the store says a format that has side records."""
+    raw = txn.get(layout.META_FORMAT, db=databases.meta)
+    return raw is not None and layout.read_format(raw) > layout.FORMAT_OF_KEYS
+
+
 def upgrade(txn: Transaction, databases: Databases, next_keyspace: int) -> None:
-    """The store has this format from now on. No record is under *next_keyspace* or above it."""
+    """The store has checksums from now on. No record is under *next_keyspace* or above it."""
     first = layout.write_number(next_keyspace)
     txn.put(layout.META_PROTECTED_FROM, first, db=databases.meta)
-    txn.put(layout.META_FORMAT, layout.write_format(layout.FORMAT), db=databases.meta)
+    txn.put(layout.META_FORMAT, layout.write_format(layout.FORMAT_OF_KEYS), db=databases.meta)

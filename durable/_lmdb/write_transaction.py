@@ -1,6 +1,6 @@
 """What a group of batches changes, within one write transaction.
 
-Rule: an object is in the objects database if and only if it has a key or an alarm. Only batches
+Rule: an object is in the objects database if and only if it has a record or an alarm. Only batches
 that take something away can break that, so only their objects are looked at, once, at the end.
 """
 
@@ -24,13 +24,17 @@ from durable._engine.checksums import protect
 
 from . import long_keys
 from .layout import (
+    FORMAT,
+    META_FORMAT,
     META_NEXT_KEYSPACE,
     PIECE,
     alarm_key,
     garbage_key,
     object_key,
     read_object,
+    side_key,
     top_level,
+    write_format,
     write_number,
     write_object,
 )
@@ -60,6 +64,7 @@ class Changes:
     now_us: int
     keyspace_max: int = 0  # the highest keyspace that has records now
     makes_garbage: bool = False
+    has_sides: bool = False  # a side record was written
     _before: list[tuple[ObjectHandle, Any]] = field(factory=list)
     _diminished: dict[ObjectHandle, None] = field(factory=dict)
 
@@ -93,8 +98,24 @@ class Changes:
                     put(whose, record)
                 else:
                     long_keys.put(self.txn, keyspace, encoded, record)
+            if batch.sides is not None:
+                self._change_sides(handle, batch.sides)
         for handle in self._diminished:
             self._forget_if_empty(handle)
+
+    def _change_sides(self, handle: ObjectHandle, sides: dict[bytes, bytes | None]) -> None:
+        for key, value in sides.items():
+            whose = side_key(handle.keyspace, key)
+            if value is None:
+                self.txn.delete(whose)
+                self._diminished[handle] = None
+            else:
+                self.has_sides = True
+                self.txn.put(whose, protect(whose, value))
+
+    def save_format(self) -> None:
+        """There are side records now, which older formats do not have."""
+        self.txn.put(META_FORMAT, write_format(FORMAT), db=self.databases.meta)
 
     def take_back(self) -> None:
         """The transaction was not committed: the handles are as before it."""

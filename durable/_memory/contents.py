@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Protocol
 
 from attrs import define, evolve, field, frozen
@@ -25,6 +26,9 @@ ObjectKey = tuple[int, bytes]
 Records = Mapping[str, bytes | None]
 """The encoded values of one keyspace by key."""
 
+Sides = Mapping[bytes, bytes | None]
+"""The side records of one keyspace."""
+
 
 @frozen(eq=False)
 class Contents:
@@ -32,6 +36,7 @@ class Contents:
 
     objects: Mapping[ObjectKey, ObjectRecord | None] = field(factory=dict)
     records: Mapping[int, Records] = field(factory=dict)
+    sides: Mapping[int, Sides] = field(factory=dict)
     alarms: Sequence[DueAlarm] = ()  # the earliest first
     catalog: Catalog | None = None  # None: that of the engine below
     next_keyspace: int = 1
@@ -55,6 +60,7 @@ class Contents:
             changed,
             objects={key: value for key, value in self.objects.items() if key[0] not in gone},
             records={ks: value for ks, value in self.records.items() if ks not in keyspaces},
+            sides={ks: value for ks, value in self.sides.items() if ks not in keyspaces},
             alarms=[alarm for alarm in self.alarms if alarm.class_number not in gone],
         )
 
@@ -65,8 +71,9 @@ class Below(Protocol):
     def find(self, class_number: int, base: bytes, /) -> ObjectRecord | None:
         """What is known there of an object."""
 
-    def has_other(self, keyspace: int, known: Records, /) -> bool:
-        """Whether there is a key in *keyspace* that is not one of *known*."""
+    def has_other(self, keyspace: int, known: Records, sides: Sides, /) -> bool:
+        """Whether there is a key in *keyspace* that is not one of *known*, or a side record that is
+        not one of *sides*."""
 
 
 @define(eq=False)
@@ -78,6 +85,7 @@ class Draft:
     _now_us: int
     _objects: dict[ObjectKey, ObjectRecord | None] = field(init=False)
     _records: dict[int, Records] = field(init=False)
+    _sides: dict[int, Sides] = field(init=False)
     _alarms: list[DueAlarm] = field(init=False)
     _next_keyspace: int = field(init=False)
     # The keyspaces whose records were copied.
@@ -86,6 +94,7 @@ class Draft:
     def __attrs_post_init__(self) -> None:
         self._objects = dict(self._before.objects)
         self._records = dict(self._before.records)
+        self._sides = dict(self._before.sides)
         self._alarms = list(self._before.alarms)
         self._next_keyspace = self._before.next_keyspace
 
@@ -100,6 +109,7 @@ class Draft:
             self._before,
             objects=self._objects,
             records=self._records,
+            sides=self._sides,
             alarms=self._alarms,
             next_keyspace=self._next_keyspace,
             commits=self._before.commits + 1,
@@ -116,6 +126,8 @@ class Draft:
         self._set(key, before, record)
         for name, value in batch.puts.items():
             self._put(record.keyspace, name, value)
+        if batch.sides:
+            self._put_sides(record.keyspace, batch.sides)
 
     def _find(self, key: ObjectKey) -> ObjectRecord | None:
         if key in self._objects or self._below is None:
@@ -153,8 +165,15 @@ class Draft:
         else:
             own.pop(name, None)
 
+    def _put_sides(self, keyspace: int, sides: Sides) -> None:
+        after = {**self._sides.get(keyspace, {}), **sides}
+        if self._below is None:
+            after = {key: value for key, value in after.items() if value is not None}
+        self._sides[keyspace] = after
+
     def _drop(self, keyspace: int) -> None:
         self._records.pop(keyspace, None)
+        self._sides.pop(keyspace, None)
         self._own.pop(keyspace, None)
 
     def _forget_if_empty(self, key: ObjectKey) -> None:
@@ -162,9 +181,10 @@ class Draft:
         if record is None or record.alarm is not None:
             return
         records = self._records.get(record.keyspace, {})
-        if any(value is not None for value in records.values()):
+        sides = self._sides.get(record.keyspace, {})
+        if any(value is not None for value in chain(records.values(), sides.values())):
             return
-        if self._below is None or not self._below.has_other(record.keyspace, records):
+        if self._below is None or not self._below.has_other(record.keyspace, records, sides):
             self._set(key, record, None)
             if self._below is None:
                 self._drop(record.keyspace)

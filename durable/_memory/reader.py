@@ -12,13 +12,14 @@ from attrs import define, field
 
 from durable._engine.engine import OwnReader, Reader
 
-from .contents import Contents, Records
+from .contents import Contents, Records, Sides
 
 # So many keys of the engine below are read at a time where they are merged with those above.
 KEYS_PER_STEP: Final = 500
 
 NOTHING: Final[Records] = {}
 THERE: Final = b""  # in the place of a value below, which is not looked at
+NO_SIDES: Final[Sides] = {}
 
 
 @define(eq=False)
@@ -129,6 +130,33 @@ class MemoryReader:
         mine = _between(above, lower, upper if after is None else after)
         count += sum([above[key] is not None and key.encode() not in without for key in mine])
         return count, after
+
+    def get_side(self, keyspace: int, key: bytes) -> bytes | None:
+        above = self.seen.sides.get(keyspace, NO_SIDES)
+        if key in above or self._below is None:
+            return above.get(key)
+        return self._below.get_side(keyspace, key)
+
+    def scan_sides(
+        self,
+        keyspace: int,
+        lower: bytes,
+        upper: bytes,
+        *,
+        reverse: bool = False,
+        count_max: int,
+    ) -> list[tuple[bytes, bytes]]:
+        above = self.seen.sides.get(keyspace, NO_SIDES)
+        mine = {key: value for key, value in above.items() if lower <= key < upper}
+        merged: dict[bytes, bytes | None] = {}
+        if self._below is not None:
+            # As many more as those that may be hidden by what lies above.
+            merged |= self._below.scan_sides(
+                keyspace, lower, upper, reverse=reverse, count_max=count_max + len(mine)
+            )
+        merged |= mine
+        found = [(k, v) for k in sorted(merged, reverse=reverse) if (v := merged[k]) is not None]
+        return found[:count_max]
 
     def _pairs(
         self, keyspace: int, lower: str, upper: str | None, reverse: bool

@@ -20,10 +20,11 @@ from durable._engine.batch import Batch, DueAlarm, ObjectRecord
 from durable._engine.catalog import Catalog, Weight
 from durable._engine.engine import GARBAGE_STEP, Engine, OwnReader
 from durable._engine.measures import Measures
+from durable._engine.side_records import AREAS, end_of
 from durable._model.clock import Clock
 from durable._model.errors import RuntimeClosed
 
-from .contents import Contents, Draft, Records
+from .contents import Contents, Draft, Records, Sides
 from .engine import alarms_after, tell_created
 from .reader import Hidden, MemoryReader
 
@@ -43,12 +44,16 @@ class _Below:
     def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
         return self.engine.find(class_number, base)
 
-    def has_other(self, keyspace: int, known: Records) -> bool:
+    def has_other(self, keyspace: int, known: Records, sides: Sides) -> bool:
         # One more than those that may all be known; no value is looked at, damaged or not.
         others, _ = self.reader.count_some(
             keyspace, "", None, Hidden((), known), count_max=len(known) + 1
         )
-        return others > 0
+        if others:
+            return True
+        first, last = AREAS[0], end_of(AREAS[-1])
+        found = self.reader.scan_sides(keyspace, first, last, count_max=len(sides) + 1)
+        return any(key not in sides for key, _ in found)
 
 
 @define(eq=False, repr=False)

@@ -21,6 +21,7 @@ from .cache import Cache
 from .cache_budget import CacheBudget
 from .key_ranges import EVERYTHING, NOTHING
 from .records import Records
+from .side_records import SideRecords
 from .storage import RunSection, Storage
 from .write_buffer import WriteBuffer
 
@@ -41,6 +42,7 @@ class ObjectStorage:
         "has_alarm_handler",
         "records",
         "run_section",
+        "sides",
         "storage",
     )
 
@@ -75,6 +77,7 @@ class ObjectStorage:
         self.records: Records = Records(
             cache, self.buffer, gate, reads, limits, codec.encode, codec.decode, on_damaged
         )
+        self.sides: SideRecords = SideRecords(self.records)
         self.has_alarm_handler: bool = has_alarm_handler
         # The activation sets it while the object's constructor runs.
         self.constructing: bool = False

@@ -26,6 +26,7 @@ from durable._gates.storage_wait import StorageWait
 from durable._model.errors import DurableError
 
 from .cache import Before, Cache, Known
+from .side_writes import SideBefore, SideValue, SideWrites
 
 UNCHANGED: Final = Unchanged.UNCHANGED
 CANNOT_DELETE_ALL: Final = (
@@ -54,6 +55,8 @@ class Layer:
     alarm_runs_before: bool
     puts: dict[str, Known] = field(factory=dict, init=False)
     befores: dict[str, Before] = field(factory=dict, init=False)
+    sides: dict[bytes, SideValue] = field(factory=dict, init=False)
+    side_befores: dict[bytes, SideBefore] = field(factory=dict, init=False)
     alarm: AlarmChange = field(default=UNCHANGED, init=False)
     has_written: bool = field(default=False, init=False)
     is_confirmed: bool = field(default=False, init=False)
@@ -83,10 +86,14 @@ class WriteBuffer:
 
     # The turn under way
     _puts: dict[str, Known] | None = field(default=None, init=False)
+    _sides: dict[bytes, SideValue] | None = field(default=None, init=False)
     _is_wiped: bool = field(default=False, init=False)
     _alarm_change: AlarmChange = field(default=UNCHANGED, init=False)
     _has_written: bool = field(default=False, init=False)
     _is_confirmed: bool = field(default=False, init=False)
+
+    # The side records that the disk does not have yet; made with the first use.
+    _side_writes: SideWrites | None = field(default=None, init=False)
 
     layers: list[Layer] | None = field(default=None, init=False)
 
@@ -128,6 +135,30 @@ class WriteBuffer:
                 self._puts[key] = value
         self.cache.write(key, value, no_cache=no_cache)
 
+    @property
+    def sides(self) -> SideWrites:
+        """The side records that were written and are not durable yet."""
+        if self._side_writes is None:
+            self._side_writes = SideWrites()
+        return self._side_writes
+
+    def write_side(self, key: bytes, value: SideValue) -> None:
+        """Store *value* in the side record *key*; None deletes it. Always confirmed."""
+        sides = self.sides
+        if self.layers:
+            layer = self.layers[-1]
+            if key not in layer.side_befores:
+                layer.side_befores[key] = sides.before(key)
+            layer.sides[key] = value
+            layer.note(confirmed=True)
+        else:
+            if not self._is_confirmed:
+                self._note(confirmed=True)
+            if self._sides is None:
+                self._sides = {}
+            self._sides[key] = value
+        sides.write(key, value)
+
     def write_alarm(self, alarm: Alarm | None, *, confirmed: bool) -> None:
         """The object's alarm is *alarm* from now on; whatever rings is not its alarm any more."""
         self.alarm = alarm
@@ -142,9 +173,11 @@ class WriteBuffer:
     def wipe(self, *, confirmed: bool) -> None:
         """Delete everything, the alarm too; writes of this turn that came before never happen."""
         assert not self.layers
-        self._puts = None
+        self._puts = self._sides = None
         self._is_wiped = True
         self.cache.wipe()
+        # Made now if there are none: the disk may have some, which are not to be seen any more.
+        self.sides.wipe(self.handle.keyspace)
         self.write_alarm(None, confirmed=confirmed)
 
     def _note(self, confirmed: bool) -> None:
@@ -185,6 +218,8 @@ class WriteBuffer:
             if self._puts is None:
                 self._puts = {}
             self._puts.update(layer.puts)
+            if layer.sides:
+                self._sides = {**(self._sides or {}), **layer.sides}
             if layer.alarm is not UNCHANGED:
                 self._alarm_change = layer.alarm
             self._note(layer.is_confirmed)
@@ -203,6 +238,8 @@ class WriteBuffer:
             if not self.is_closed:
                 for key, before in top.befores.items():
                     self.cache.restore(key, before, self.durable)
+                for side, side_before in top.side_befores.items():
+                    self.sides.restore(side, side_before, self.durable)
             self.alarm, self.alarm_runs = top.alarm_before, top.alarm_runs_before
         if not self.layers:
             self.layers = None
@@ -211,6 +248,8 @@ class WriteBuffer:
     def _merge(inner: Layer, outer: Layer) -> None:
         outer.puts.update(inner.puts)
         outer.befores = inner.befores | outer.befores
+        outer.sides.update(inner.sides)
+        outer.side_befores = inner.side_befores | outer.side_befores
         if inner.alarm is not UNCHANGED:
             outer.alarm = inner.alarm
         if inner.has_written:
@@ -226,7 +265,10 @@ class WriteBuffer:
         size = 0
         for key, value in puts.items():
             size += len(key) if value is None else len(key) + len(value)
-        wipe, alarm = self._is_wiped, self._alarm_change
+        wipe, alarm, sides = self._is_wiped, self._alarm_change, self._sides
+        if sides is not None:
+            size += sum([len(key) + len(value or b"") for key, value in sides.items()])
+            self._sides = None
         self._puts = None
         self._alarm_change = UNCHANGED
         self._is_wiped = self._has_written = self._is_confirmed = False
@@ -235,6 +277,9 @@ class WriteBuffer:
         if last is not None and last.is_open and self._may_join(wipe):
             last.puts.update(puts)
             last.size += size
+            if sides is not None:
+                last.sides = {**(last.sides or {}), **sides}
+                self.sides.sealed(sides, last.seqno)
             if alarm is not UNCHANGED:
                 last.alarm = alarm
             last.more_follows = self.gate.queued > 0
@@ -242,6 +287,9 @@ class WriteBuffer:
             return
         self.sealed = seqno = self.output.seal()
         batch = Batch(self.handle, wipe, puts, alarm, self, size, seqno)
+        if sides is not None:
+            batch.sides = sides
+            self.sides.sealed(sides, seqno)
         self.cache.sealed(puts, seqno)
         if self._deferred is None and self._may_leave(batch, self._last_read):
             self._send(batch)
@@ -289,6 +337,8 @@ class WriteBuffer:
         if batch is self._last:
             self._last = None
         self.cache.durable(batch.puts, seqno)
+        if batch.sides is not None:
+            self.sides.durable(batch.sides, seqno)
         if self._deferred is not None:
             self._send_deferred()
         self.output.durable(seqno)
@@ -365,7 +415,7 @@ class WriteBuffer:
         if not self.is_closed:
             if self._is_wiped:
                 # Done when it returned, whatever becomes of the turn; puts of the turn are not.
-                self._puts, self._alarm_change = None, None
+                self._puts, self._sides, self._alarm_change = None, None, None
                 self.seal()
             self.is_closed = True
             self._keep_wipe()

@@ -11,6 +11,7 @@ from attrs import define, field
 from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks, ObjectHandle, Unchanged
 from durable._engine.catalog import ClassRecord
 from durable._engine.engine import Engine
+from durable._engine.side_records import AREAS, end_of
 from durable._lmdb.environment import Environment
 from durable._model.errors import DurableError
 from durable._model.ids import BASE_SIZE, IdFactory
@@ -107,6 +108,7 @@ def batch_of(
     *,
     wipe: bool = False,
     alarm: Alarm | Unchanged | None = UNCHANGED,
+    sides: dict[bytes, bytes | None] | None = None,
     label: str = "",
     outcomes: Outcomes | None = None,
 ) -> Batch:
@@ -123,6 +125,7 @@ def batch_of(
             lambda: told.append((label, None)), lambda error: told.append((label, error))
         ),
         size=sum(len(key) + len(value or b"") for key, value in (puts or {}).items()),
+        sides=sides,
     )
 
 
@@ -131,6 +134,16 @@ def stored(engine: Engine, handle: ObjectHandle) -> dict[str, bytes]:
     engine.refresh()
     record = engine.find(handle.class_number, handle.base)
     return {} if record is None else dict(scan(engine, record.keyspace))
+
+
+def sides_of(engine: Engine, handle: ObjectHandle) -> dict[bytes, bytes]:
+    """The side records that the object has on the disk."""
+    engine.refresh()
+    record = engine.find(handle.class_number, handle.base)
+    if record is None:
+        return {}
+    first, last = AREAS[0], end_of(AREAS[-1])
+    return dict(engine.in_line.scan_sides(record.keyspace, first, last, count_max=1_000))
 
 
 def scan(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from durable._engine.batch import UNCHANGED, Alarm, DueAlarm, Unchanged
 from durable._engine.engine import Engine
 
-from .kit import VALUE, base_of, batch_of, place_of, stored
+from .kit import VALUE, base_of, batch_of, place_of, sides_of, stored
 
 NAMES = ("a", "b", "c")
 KEYS = st.sampled_from(["", "x", "y", "z" * 450, "z" * 451, "z" * 901])
@@ -21,6 +21,11 @@ BATCHES = st.tuples(
     st.dictionaries(KEYS, st.sampled_from([VALUE, None, None]), max_size=3),
     ALARMS,
     st.booleans(),  # begins with a wipe
+    st.dictionaries(
+        st.sampled_from([b"\x02\0\0\0\1", b"\x03", b"\x04timer"]),
+        st.sampled_from([VALUE, None]),
+        max_size=2,
+    ),
 )
 GROUPS = st.lists(st.lists(BATCHES, max_size=6), max_size=6)
 
@@ -30,11 +35,15 @@ class Model:
     """What one object has."""
 
     keys: dict[str, bytes] = field(factory=dict)
+    sides: dict[bytes, bytes] = field(factory=dict)
     alarm: Alarm | None = None
 
-    def apply(self, puts: dict[str, bytes | None], alarm: Any, wipe: bool) -> None:
+    def apply(self, puts: dict, alarm: Any, wipe: bool, sides: dict) -> None:
         if wipe:
             self.keys.clear()
+            self.sides.clear()
+        kept = {**self.sides, **sides}
+        self.sides = {key: value for key, value in kept.items() if value is not None}
         for key, value in puts.items():
             if value is None:
                 self.keys.pop(key, None)
@@ -42,6 +51,10 @@ class Model:
                 self.keys[key] = value
         if not isinstance(alarm, Unchanged):
             self.alarm = alarm
+
+    @property
+    def is_there(self) -> bool:
+        return bool(self.keys or self.sides or self.alarm)
 
 
 @settings(max_examples=100)
@@ -55,12 +68,16 @@ def test_the_store_is_a_dict_of_objects(one_engine: Engine, groups: list, wakes:
     models = {name: Model() for name in NAMES}
     for group in groups:
         batches, seen = [], set()
-        for name, puts, alarm, wants_wipe in group:
+        for name, puts, alarm, wants_wipe, sides in group:
             # The rule of a wipe: nothing under the old number is on its way.
             wipe = wants_wipe and name not in seen
             seen.add(name)
-            batches.append(batch_of(one_engine, places[name], dict(puts), alarm=alarm, wipe=wipe))
-            models[name].apply(puts, alarm, wipe)
+            batches.append(
+                batch_of(
+                    one_engine, places[name], dict(puts), alarm=alarm, wipe=wipe, sides=dict(sides)
+                )
+            )
+            models[name].apply(puts, alarm, wipe, sides)
         one_engine.commit(batches)
         one_engine.refresh()
         if wakes:
@@ -72,10 +89,11 @@ def test_the_store_is_a_dict_of_objects(one_engine: Engine, groups: list, wakes:
     number = places["a"].class_number
     for name, model in models.items():
         record = one_engine.find(number, base_of(name))
-        assert (record is not None) == bool(model.keys or model.alarm)
+        assert (record is not None) == model.is_there
         assert record is None or (record.name, record.alarm) == (name, model.alarm)
         assert stored(one_engine, places[name]) == model.keys
-    known = {base_of(name) for name, model in models.items() if model.keys or model.alarm}
+        assert sides_of(one_engine, places[name]) == model.sides
+    known = {base_of(name) for name, model in models.items() if model.is_there}
     assert {base for base, _ in one_engine.objects(number, count_max=9)} == known
     dues = [DueAlarm(m.alarm.due_us, number, base_of(n)) for n, m in models.items() if m.alarm]
     assert one_engine.alarms(count_max=9) == sorted(dues)

@@ -193,7 +193,7 @@ def test_an_older_store_becomes_one_of_this_format_with_the_first_write(
     old.close()
     with_both = open_store(tmp_path / "old")
     try:
-        assert format_of(with_both) == layout.FORMAT
+        assert format_of(with_both) == layout.FORMAT_OF_KEYS
         assert dict(with_both.scan(1)) == {
             **{key: encode(key) for key in ("a", LONG)},
             **{key: encode("new") for key in ("b", "c")},
@@ -233,7 +233,7 @@ def test_a_failed_first_write_leaves_an_older_store_as_it_is(
 
     old.commit([batch_of(old, place_of(old, "old"), {"b": encode(1)})])
 
-    assert format_of(old) == layout.FORMAT
+    assert format_of(old) == layout.FORMAT_OF_KEYS
 
 
 def test_an_older_store_whose_codec_begins_values_with_the_mark_is_read(old: Environment) -> None:

@@ -1,0 +1,87 @@
+"""Side records that one object has written and the disk does not have yet.
+
+The cache does the same for keys. Side records are read seldom, and not kept once they are durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import Final, Literal
+
+from attrs import define, field
+
+SideValue = bytes | None
+"""The value of a side record; None: there is none."""
+
+UNSEALED: Final = 1 << 62
+"""In the place of a sequence number: the write is not part of a batch yet."""
+
+
+class OnDisk(Enum):
+    """In the place of a value: the disk has it, or has none."""
+
+    ON_DISK = "on disk"
+
+
+ON_DISK: Final = OnDisk.ON_DISK
+
+SideBefore = tuple[SideValue, int] | None
+"""A write, and the batch that it is part of; None: the disk has what there is."""
+
+
+@define(eq=False, slots=True, weakref_slot=False)
+class SideWrites:
+    """What lies above the disk."""
+
+    # Each with the batch that it is part of.
+    _dirty: dict[bytes, tuple[SideValue, int]] = field(factory=dict, init=False)
+    # The keyspace from before everything was deleted: what the disk has under it is the object's no
+    # more. The object's new one comes when the batch of the deletion leaves, and then the disk is
+    # right again.
+    _dead_keyspace: int = field(default=0, init=False)
+
+    def lookup(self, key: bytes, keyspace: int) -> SideValue | Literal[OnDisk.ON_DISK]:
+        """The value of *key*, or that the disk knows it, under *keyspace*."""
+        write = self._dirty.get(key)
+        if write is not None:
+            return write[0]
+        return ON_DISK if self.is_on_disk(keyspace) else None
+
+    def is_on_disk(self, keyspace: int) -> bool:
+        """Whether what the disk has under *keyspace* is the object's."""
+        return keyspace not in {0, self._dead_keyspace}
+
+    def between(self, lower: bytes, upper: bytes) -> Mapping[bytes, SideValue]:
+        """The writes of keys from *lower* on, *upper* excluded."""
+        return {key: value for key, (value, _) in self._dirty.items() if lower <= key < upper}
+
+    def before(self, key: bytes) -> SideBefore:
+        return self._dirty.get(key)
+
+    def write(self, key: bytes, value: SideValue) -> None:
+        self._dirty[key] = value, UNSEALED
+
+    def restore(self, key: bytes, before: SideBefore, durable: int) -> None:
+        """Undo writes of *key*, back to *before*; batches up to *durable* are durable by now."""
+        if before is not None and before[1] > durable:
+            self._dirty[key] = before
+        else:
+            self._dirty.pop(key, None)
+
+    def sealed(self, keys: Iterable[bytes], seqno: int) -> None:
+        """The writes of *keys* are batch *seqno* now."""
+        for key in keys:
+            self._dirty[key] = self._dirty[key][0], seqno
+
+    def durable(self, keys: Iterable[bytes], seqno: int) -> None:
+        """Batch *seqno* is on disk: those of its *keys* not written again since are clean."""
+        for key in keys:
+            write = self._dirty.get(key)
+            if write is not None and write[1] == seqno:
+                del self._dirty[key]
+
+    def wipe(self, keyspace: int) -> None:
+        """All is deleted, what the disk has under *keyspace* too."""
+        self._dirty.clear()
+        self._dead_keyspace = keyspace
