@@ -95,6 +95,10 @@ class View(Protocol):
         A damaged value may be given as a `Damaged`.
         """
 
+    def sides(self, keyspace: int, lower: bytes, upper: bytes) -> list[tuple[bytes, bytes]]:
+        """Some side records from *lower* on, *upper* excluded; none only if there are no more. A
+        damaged value may be given as a `Damaged`."""
+
     def alarmed(
         self, after: DueAlarm | None, count_max: int
     ) -> list[tuple[DueAlarm, ObjectRecord | Malformed | None]]:
@@ -145,6 +149,12 @@ class EngineView:
             return self._reader.scan_some(
                 keyspace, lower, upper, count_max=KEYS_PER_STEP, size_max=STEP_SIZE_MAX
             )
+        finally:
+            self._reader.release()
+
+    def sides(self, keyspace: int, lower: bytes, upper: bytes) -> list[tuple[bytes, bytes]]:
+        try:
+            return self._reader.scan_sides(keyspace, lower, upper, count_max=KEYS_PER_STEP)
         finally:
             self._reader.release()
 

@@ -114,6 +114,9 @@ class LmdbView:
         except StoreDamaged:
             return Damaged(record)
 
+    def sides(self, keyspace: int, lower: bytes, upper: bytes) -> list[tuple[bytes, bytes]]:
+        return self.read(_sides, keyspace, lower, upper)
+
     def alarmed(
         self, after: DueAlarm | None, count_max: int
     ) -> list[tuple[DueAlarm, ObjectRecord | Malformed | None]]:
@@ -215,6 +218,17 @@ def _scan(
     until = None if upper is None else upper.encode()
     pairs = long_keys.scan(txn, keyspace, lower.encode(), until, False)
     return _step_of((key.decode(), value_of(keyspace, key, record)) for key, record in pairs)
+
+
+def _sides(
+    txn: Transaction, databases: Databases, keyspace: int, lower: bytes, upper: bytes
+) -> list[tuple[bytes, bytes]]:
+    first, until = layout.side_key(keyspace, lower), layout.side_key(keyspace, upper)
+    pairs = islice(long_keys.between(txn.cursor(), first, until, False), KEYS_PER_STEP)
+    return [
+        (key[layout.NUMBER_SIZE :], raw[1:-4] if is_complete(key, raw) else Damaged(raw))
+        for key, raw in pairs
+    ]
 
 
 def _step_of(pairs: Iterable[tuple[str, bytes]]) -> tuple[list[tuple[str, bytes]], bool]:

@@ -13,6 +13,7 @@ from attrs import define, field, frozen
 from durable._engine.batch import Alarm
 from durable._engine.catalog import Naming
 from durable._engine.codec import Codec
+from durable._engine.side_records import AREAS, SIDE_KEY_SIZE_MAX
 from durable._model.errors import DurableError
 from durable._model.ids import ID_SIZE, IdFactory
 from durable._storage.arguments import check_key
@@ -52,6 +53,7 @@ class FileObject:
     created_us: int
     alarm: Alarm | None
     encoded: dict[str, bytes] = field(factory=dict)
+    sides: dict[bytes, bytes] = field(factory=dict)
     size: int = 0
 
 
@@ -105,6 +107,9 @@ class _Reading:
             self.refuse("something follows the end")
         if "key" in what:
             self._add_value(what)
+            return
+        if "side" in what:
+            self._add_side(what)
             return
         if self._current is not None:
             yield self._current
@@ -197,6 +202,22 @@ class _Reading:
         current.encoded[key] = encoded
         current.size += len(what["key"]) + len(encoded)
         self._values += 1
+
+    def _add_side(self, what: dict[str, Any]) -> None:
+        current = self._current
+        if current is None:
+            self.refuse("a side record comes before any object")
+        try:
+            key = bytes.fromhex(what["side"])
+            encoded = base64.b64decode(what["encoded"], validate=True)
+        except (KeyError, TypeError, ValueError) as error:
+            self.refuse(f"the side record {what['side']!r:.80} cannot be understood: {error}")
+        if key[:1] not in AREAS or len(key) > SIDE_KEY_SIZE_MAX:
+            self.refuse(f"{what['side']!r:.80} is no key of a side record")
+        if key in current.sides:
+            self.refuse(f"the side record {what['side']!r:.80} comes twice")
+        current.sides[key] = encoded
+        current.size += len(key) + len(encoded)
 
 
 def _alarm(alarm: dict[str, Any]) -> Alarm:

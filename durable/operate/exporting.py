@@ -9,6 +9,8 @@ from typing import Any, TextIO
 
 from attrs import evolve, frozen
 
+from durable._engine.view import Damaged
+
 from .json_lines import json_line
 from .json_values import to_json
 from .looking import Found, Store, StoredAlarm, StoredClass, Unreadable
@@ -89,6 +91,12 @@ def _write(
             else:
                 _line(file, {"key": key, "value": to_json(value)})
             values += 1
+        for side, stored in store.sides(each):
+            if isinstance(stored, Damaged):
+                on_damaged(each, f"side record {side.hex()}", "its checksum does not fit")
+                damaged += 1
+            else:
+                _line(file, {"side": side.hex(), "encoded": base64.b64encode(stored).decode()})
         objects += 1
         on_object(objects)
     _line(file, {"end": {"objects": objects, "values": values}})

@@ -228,6 +228,7 @@ class _Carrying:
             origin=Callbacks(_nothing, _nothing),
             size=found.size,
             created_us=found.created_us,
+            sides=dict(found.sides) or None,
         )
 
     def _is_there(self, target: _Target, base: bytes) -> bool:

@@ -24,6 +24,7 @@ from durable._engine.checksums import is_protected
 from durable._engine.codec import Codec, MsgpackCodec
 from durable._engine.engine import Engine
 from durable._engine.measures import Measures
+from durable._engine.side_records import AREAS, end_of
 from durable._engine.view import Damaged, Fields, Malformed, Row, View, object_of
 from durable._lmdb.environment import Environment
 from durable._lmdb.snapshot import view_of
@@ -287,6 +288,13 @@ class Store:
             if not key.startswith(prefix):
                 return
             yield key, encoded
+
+    def sides(self, found: Found) -> Iterator[tuple[bytes, bytes]]:
+        """The side records, in the order of their keys; of one that is damaged a `Damaged`."""
+        lower, upper = AREAS[0], end_of(AREAS[-1])
+        while step := self._view.sides(found.number, lower, upper):
+            yield from step
+            lower = step[-1][0] + b"\0"
 
     def _records(
         self, number: int, lower: str = "", end: str | None = None

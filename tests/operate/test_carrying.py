@@ -23,8 +23,13 @@ from hypothesis import strategies as st
 
 import durable
 from durable import operate
+from durable._engine.batch import UNCHANGED, Batch, Callbacks, ObjectHandle
 from durable._engine.codec import decode, encode
+from durable._engine.side_records import OWN, PAGES
+from durable._lmdb.environment import Environment
+from durable._model.clock import SystemClock
 from durable._model.errors import StoreFull
+from durable._model.ids import BASE_SIZE
 from durable.operate import StoredInstance, importing
 
 pytestmark = pytest.mark.backends("asyncio")
@@ -119,6 +124,58 @@ def test_one_object_is_forked_under_another_name(source: Path, tmp_path: Path) -
     assert [each for each in after if each[2] != "fork of a"] == before
     (fork,) = [each for each in after if each[2] == "fork of a"]
     assert fork[5] == {"name": "a"}
+
+
+def test_side_records_go_along(source: Path, tmp_path: Path) -> None:
+    """What the library keeps for an object beside its keys, more than one step of it."""
+    sides: dict[bytes, bytes] = {PAGES + n.to_bytes(4, "big"): b"%d" % n for n in range(1, 1_200)}
+    sides[OWN + "tïmers".encode()] = b""
+    add_sides(source, "a", dict(sides))
+    file = tmp_path / "all.jsonl"
+    file.write_text(exported(source), encoding="utf-8")
+    operate.import_file(tmp_path / "other", file)
+
+    with operate.look(tmp_path / "other") as store:
+        assert dict(store.sides(store.find("Box", "a"))) == sides
+        assert list(store.sides(store.find("Box", "b"))) == []
+    assert contents(tmp_path / "other") == contents(source)
+    assert operate.check(tmp_path / "other") == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"side": "00", "encoded": ""},
+        {"side": "04", "encoded": "?"},
+        {"side": "4"},
+        {"side": "04" * 481, "encoded": ""},
+        {"side": 4, "encoded": ""},
+    ],
+)
+def test_a_side_record_that_cannot_be_is_refused(
+    file: Path, tmp_path: Path, line: dict[str, Any]
+) -> None:
+    """With its line, before anything is written."""
+    lines = file.read_text(encoding="utf-8").splitlines()
+    lines.insert(4, json.dumps(line))
+    file.write_text("".join(f"{each}\n" for each in lines), encoding="utf-8")
+    with pytest.raises(operate.NotAnExport, match=r"line 5 of the file: .*side record"):
+        operate.import_file(tmp_path / "other", file)
+
+    assert not (tmp_path / "other").exists()
+
+
+def add_sides(folder: Path, name: str, sides: dict[bytes, bytes | None]) -> None:
+    with operate.look(folder) as store:
+        found = store.find("Box", name)
+    base = found.id.raw[:BASE_SIZE]
+    environment = Environment.open(folder, clock=SystemClock())
+    try:
+        handle = ObjectHandle(found.cls.number, base, found.number, name, None, None)
+        callbacks = Callbacks(lambda: None, lambda error: None)
+        environment.commit([Batch(handle, False, {}, UNCHANGED, callbacks, 0, sides=sides)])
+    finally:
+        environment.close()
 
 
 def test_objects_go_into_another_class(source: Path, file: Path) -> None:

@@ -97,6 +97,7 @@ class FakeDisk:
 
     inline: bool = True
     stored: dict[int, dict[str, bytes]] = field(factory=dict)
+    sides: dict[int, dict[bytes, bytes]] = field(factory=dict)
     keyspace: int = 0  # under which the one object's records are now
     alarm: Alarm | None = None
     waiting: list[Batch] = field(factory=list)
@@ -165,6 +166,15 @@ class FakeDisk:
     def count_present(self, number: int, keys: Iterable[str]) -> int:
         return len(self.get_many(number, keys))
 
+    def get_side(self, number: int, key: bytes) -> bytes | None:
+        return self.sides.get(number, {}).get(key)
+
+    def scan_sides(
+        self, number: int, lower: bytes, upper: bytes, *, reverse: bool, count_max: int
+    ) -> list[tuple[bytes, bytes]]:
+        stored = sorted(self.sides.get(number, {}).items(), reverse=reverse)
+        return [(key, value) for key, value in stored if lower <= key < upper][:count_max]
+
     def fetch(
         self,
         read: Callable[[Any], Any],
@@ -185,6 +195,7 @@ class FakeDisk:
         batch.is_open = False
         if batch.wipe:
             self.stored.pop(self.keyspace, None)
+            # Freed in steps: for a while they can still be read.
         self.keyspace = batch.handle.keyspace
         stored = self.stored.setdefault(self.keyspace, {})
         for key, value in batch.puts.items():
@@ -192,6 +203,12 @@ class FakeDisk:
                 stored.pop(key, None)
             else:
                 stored[key] = value
+        for side, value in (batch.sides or {}).items():
+            kept = self.sides.setdefault(self.keyspace, {})
+            if value is None:
+                kept.pop(side, None)
+            else:
+                kept[side] = value
         if not isinstance(batch.alarm, Unchanged):
             self.alarm = batch.alarm
         self.unreported.append(batch)

@@ -16,6 +16,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from durable._engine.side_records import HISTORY, OWN, PAGES
 from durable._gates.futures import Answer, PendingAnswer
 from durable._model.errors import CommitFailed, DurableError
 from durable._storage import parts, records
@@ -27,7 +28,9 @@ from .fakes import FakeDisk, Kit, make_kit, run
 
 KEYS = ["", "a", "a\0", "aa", "ab", "b", "ba", "\ud7ff", "\ue000", "\U0010ffff"]
 STEPS = 3_000
+SIDE_KEYS = [OWN, OWN + b"a", OWN + b"b", HISTORY + b"\xff", PAGES + b"\0\0\0\1"]
 keys = st.sampled_from(KEYS)
+side_keys = st.sampled_from(SIDE_KEYS)
 values = st.one_of(st.none(), st.integers(0, 3), st.text(max_size=40))
 bounds = st.one_of(st.none(), keys)
 flags = st.booleans()
@@ -49,13 +52,13 @@ class StorageIsADict(RuleBasedStateMachine):
         super().__init__()
         self.disk = FakeDisk()
         self.kit: Kit = make_kit(self.disk)
-        self.model: dict[str, Any] = {}
+        self.model: dict[str | bytes, Any] = {}  # side records too, whose keys are bytes
         self.alarm: int | None = None
-        self.sealed: list[tuple[dict[str, Any], int | None]] = [({}, None)]
+        self.sealed: list[tuple[dict[str | bytes, Any], int | None]] = [({}, None)]
         self.committed = 0
         self.expected: list[tuple[PendingAnswer[Any], Any]] = []
         # Of each transaction that runs: its coroutine, txn, and what was before it.
-        self.running: list[tuple[Any, Transaction, dict[str, Any], int | None]] = []
+        self.running: list[tuple[Any, Transaction, dict[str | bytes, Any], int | None]] = []
         self.patch = pytest.MonkeyPatch()
 
     def teardown(self) -> None:
@@ -111,7 +114,7 @@ class StorageIsADict(RuleBasedStateMachine):
     ) -> None:
         listed = [
             key
-            for key in sorted(self.model, reverse=reverse)
+            for key in sorted(self.model_keys(), reverse=reverse)
             if key >= (start or "") and (end is None or key < end) and key.startswith(prefix or "")
         ]
         expected = {key: self.model[key] for key in listed[:limit]}
@@ -124,13 +127,36 @@ class StorageIsADict(RuleBasedStateMachine):
     def count(self, start: str | None, end: str | None, prefix: str | None, sync: bool) -> None:
         expected = sum(
             key >= (start or "") and (end is None or key < end) and key.startswith(prefix or "")
-            for key in self.model
+            for key in self.model_keys()
         )
         storage = self.kit.storage
         if sync:
             assert storage.kv.count(start=start, end=end, prefix=prefix) == expected
         else:
             self.check(storage.count(start=start, end=end, prefix=prefix), expected)
+
+    def model_keys(self) -> list[str]:
+        return [key for key in self.model if isinstance(key, str)]
+
+    # Side records
+
+    @rule(key=side_keys, value=st.binary(max_size=40))
+    def put_side(self, key: bytes, value: bytes) -> None:
+        self.kit.object_storage.sides.put(key, value)
+        self.model[key] = value
+
+    @rule(key=side_keys)
+    def delete_side(self, key: bytes) -> None:
+        self.kit.object_storage.sides.delete(key)
+        self.model.pop(key, None)
+
+    @rule(key=side_keys, last=side_keys, reverse=flags, count_max=st.integers(1, 4))
+    def read_sides(self, key: bytes, last: bytes, reverse: bool, count_max: int) -> None:
+        sides = self.kit.object_storage.sides
+        assert sides.get(key) == self.model.get(key)
+        there = [side for side in self.model if isinstance(side, bytes) and key <= side < last]
+        found = sides.scan(key, last, reverse=reverse, count_max=count_max)
+        assert found == [(k, self.model[k]) for k in sorted(there, reverse=reverse)][:count_max]
 
     # Writes
 
@@ -377,7 +403,10 @@ class StorageIsADict(RuleBasedStateMachine):
         stored = self.disk.stored.get(self.disk.keyspace, {})
         decode = self.kit.storage._decode
         assert {key: repr(decode(value)) for key, value in stored.items()} == {
-            key: repr(value) for key, value in model.items()
+            key: repr(value) for key, value in model.items() if isinstance(key, str)
+        }
+        assert self.disk.sides.get(self.disk.keyspace, {}) == {
+            key: value for key, value in model.items() if isinstance(key, bytes)
         }
         assert (self.disk.alarm and self.disk.alarm.due_us) == (alarm and alarm * 1_000_000)
 
@@ -404,6 +433,14 @@ def random_step(machine: StorageIsADict, chance: Random) -> None:
         ),
         (2, lambda: machine.put_many(dict.fromkeys(some_keys(chance), chance.randrange(9)))),
         (4, lambda: machine.delete(key, chance.random() < 0.2)),
+        (4, lambda: machine.put_side(chance.choice(SIDE_KEYS), chance.randbytes(9))),
+        (2, lambda: machine.delete_side(chance.choice(SIDE_KEYS))),
+        (
+            6,
+            lambda: machine.read_sides(
+                chance.choice(SIDE_KEYS), chance.choice(SIDE_KEYS), flag, chance.randrange(1, 4)
+            ),
+        ),
         (2, lambda: machine.delete_many(some_keys(chance), flag)),
         (4, lambda: machine.get(key, chance.random() < 0.2, chance.random() < 0.2)),
         (2, lambda: machine.get_many(some_keys(chance), chance.random() < 0.2)),
