@@ -58,7 +58,7 @@ from .measuring import measure
 from .ownership import Ownership, inspect_free
 from .reader import Reader, Scan
 from .spare import Spare
-from .upgrading import Protection, has_side_records, protected_from, upgrade
+from .upgrading import Protection, protected_from, upgrade
 from .write_transaction import Changes, Databases
 
 __all__ = ["ClassRecord", "DueAlarm", "Environment", "ObjectRecord"]
@@ -89,7 +89,6 @@ class Environment:
     _lock_file_seen: tuple[int, int] = field(default=(0, 0), init=False)
     _map_size: int = field(default=0, init=False)
     _spare: Spare = field(init=False)
-    _is_of_sides: bool = field(default=False, init=False)  # the format that the file says has them
     _is_foreign: bool = field(default=False, init=False)  # in a child of the process it belongs to
     _page_size: int = field(default=0, init=False)
     _pages_filled: int = field(default=0, init=False)
@@ -153,7 +152,6 @@ class Environment:
         self._lock_file_seen = lock_file_of(self.path)
         self.protection = Protection(self.path)
         self.protection.first = self.read(protected_from)
-        self._is_of_sides = self.read(has_side_records)
         self._spare = Spare(self.path)
         self._reader = self.new_reader()
         self.get = self._reader.get
@@ -267,8 +265,6 @@ class Environment:
             changes.apply(group)
             if changes.keyspace_max >= self._next_keyspace_saved:
                 changes.save_next_keyspace(changes.keyspace_max + 1)
-            if changes.has_sides and not self._is_of_sides:
-                changes.save_format()
             return changes
 
         try:
@@ -284,7 +280,6 @@ class Environment:
         done.settle()
         self._next_keyspace_saved = max(self._next_keyspace_saved, done.keyspace_max + 1)
         self.has_garbage |= done.makes_garbage
-        self._is_of_sides |= done.has_sides
         return True
 
     def change_classes(self, before: Catalog, after: Catalog) -> None:

@@ -40,12 +40,6 @@ def protected_from(txn: Transaction, databases: Databases) -> int | None:
     return 0 if first is None else layout.read_number(first)
 
 
-def has_side_records(txn: Transaction, databases: Databases) -> bool:
-    """Whether the store says a format that has side records."""
-    raw = txn.get(layout.META_FORMAT, db=databases.meta)
-    return raw is not None and layout.read_format(raw) > layout.FORMAT_OF_KEYS
-
-
 def upgrade(txn: Transaction, databases: Databases, next_keyspace: int) -> None:
     """The store has checksums from now on. No record is under *next_keyspace* or above it."""
     first = layout.write_number(next_keyspace)

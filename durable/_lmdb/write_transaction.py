@@ -64,9 +64,9 @@ class Changes:
     now_us: int
     keyspace_max: int = 0  # the highest keyspace that has records now
     makes_garbage: bool = False
-    has_sides: bool = False  # a side record was written
     _before: list[tuple[ObjectHandle, Any]] = field(factory=list)
     _diminished: dict[ObjectHandle, None] = field(factory=dict)
+    _has_sides: bool = False  # a side record was written
 
     def apply(self, group: Sequence[Batch]) -> None:
         put = self.txn.put
@@ -100,6 +100,8 @@ class Changes:
                     long_keys.put(self.txn, keyspace, encoded, record)
             if batch.sides is not None:
                 self._change_sides(handle, batch.sides)
+        if self._has_sides:
+            self._raise_format()
         for handle in self._diminished:
             self._forget_if_empty(handle)
 
@@ -110,12 +112,14 @@ class Changes:
                 self.txn.delete(whose)
                 self._diminished[handle] = None
             else:
-                self.has_sides = True
+                self._has_sides = True
                 self.txn.put(whose, protect(whose, value))
 
-    def save_format(self) -> None:
+    def _raise_format(self) -> None:
         """There are side records now, which older formats do not have."""
-        self.txn.put(META_FORMAT, write_format(FORMAT), db=self.databases.meta)
+        raised = write_format(FORMAT)
+        if self.txn.get(META_FORMAT, db=self.databases.meta) != raised:
+            self.txn.put(META_FORMAT, raised, db=self.databases.meta)
 
     def take_back(self) -> None:
         """The transaction was not committed: the handles are as before it."""
