@@ -97,7 +97,7 @@ class State:
         """
         activation = self._activation
         try:
-            activation.gate.check()
+            activation.gate.check_loop()
         except Stopped as stopped:
             return activation.gate.refuse(stopped)
         answer: PendingAnswer[None] = PendingAnswer(activation.services.loop)
@@ -111,7 +111,7 @@ class State:
         Raises DurableError if the socket or its pair is in use already, ValueError for too many or
         too long tags, TooManyWebSockets.
         """
-        self._activation.gate.check()
+        self._activation.gate.check_loop()
         sockets_of(self._activation).accept(ws, tags)
 
     def get_websockets(self, tag: str | None = None) -> list[WebSocket]:
@@ -127,7 +127,7 @@ class State:
     ) -> None:
         """Answer each message that is exactly *request* with *response*, without waking the object
         or waiting for its writes; None clears it. ValueError if one is too long."""
-        self._activation.gate.check()
+        self._activation.gate.check_loop()
         sockets_of(self._activation).set_auto_response(request, response)
 
     def get_websocket_auto_response(self) -> tuple[str, str] | None:

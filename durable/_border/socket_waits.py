@@ -14,9 +14,10 @@ from weakref import ref
 
 import anyio
 
+from durable._loop import here
 from durable._loop.loop import which_backend
 from durable._loop.open_loop import make_loop
-from durable._model.errors import WebSocketClosed
+from durable._model.errors import WebSocketClosed, WrongLoop
 from durable._model.frames import Close
 
 from .sending import reply
@@ -27,12 +28,15 @@ from .socket_states import Use
 class Reader(AsyncIterator[str | bytes]):
     """An `async for` over an end. While it goes on, it is where a close frame is read."""
 
-    __slots__ = ("__weakref__", "_end")
+    __slots__ = ("__weakref__", "_end", "_thread")
 
     def __init__(self, end: End) -> None:
         self._end = end
+        self._thread = here.thread()
 
     def __anext__(self) -> Awaitable[str | bytes]:
+        if here.thread() != self._thread:
+            raise WrongLoop("the WebSocket")
         return read(self._end)
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Coroutine
 from datetime import datetime
-from threading import get_ident
 from typing import Any, NoReturn
 
 from durable._engine.codec import Codec, MsgpackCodec
+from durable._loop import here
 from durable._model.errors import WrongLoop
 from durable._model.frames import as_bytes, close_frame, size_of
 from durable._model.limits import Limits
@@ -46,7 +46,7 @@ class ObjectSocket(WebSocket, ByReference):
     def __init__(self, end: End | None = None) -> None:
         self._end = End() if end is None else end
         # A socket belongs to the thread that it was made in.
-        self._thread = get_ident()
+        self._thread = here.thread()
         # With the codec of the object that made it.
         self._attachment: tuple[Codec, bytes] | None = None
         self.attachment_size_max = _ATTACHMENT_SIZE_MAX
@@ -55,7 +55,7 @@ class ObjectSocket(WebSocket, ByReference):
         self.answered_at: datetime | None = None
 
     def accept(self) -> None:
-        if get_ident() != self._thread:
+        if here.thread() != self._thread:
             self._refuse_thread()
         end = self._end
         is_new = end.use is not Use.ACCEPTED
@@ -66,7 +66,7 @@ class ObjectSocket(WebSocket, ByReference):
             activation.keep_for(self)
 
     def send(self, message: str | bytes) -> Awaitable[None]:
-        if get_ident() != self._thread:
+        if here.thread() != self._thread:
             self._refuse_thread()
         if not isinstance(message, str | bytes):
             message = as_bytes(message)
@@ -79,7 +79,7 @@ class ObjectSocket(WebSocket, ByReference):
         return Sent(end) if end.is_peer_full else DONE
 
     def close(self, code: int | None = None, reason: str | None = None) -> Awaitable[None]:
-        if get_ident() != self._thread:
+        if here.thread() != self._thread:
             self._refuse_thread()
         frame = close_frame(code, reason)
         if self._end.close():
@@ -101,9 +101,13 @@ class ObjectSocket(WebSocket, ByReference):
         return None if heard is None else heard.reason
 
     def __aiter__(self) -> AsyncIterator[str | bytes]:
+        if here.thread() != self._thread:
+            self._refuse_thread()
         return reader_of(self._end)
 
     def __anext__(self) -> Coroutine[Any, Any, str | bytes]:
+        if here.thread() != self._thread:
+            self._refuse_thread()
         return read(self._end)
 
     def serialize_attachment(self, value: Any) -> None:

@@ -15,7 +15,7 @@ from attrs import define
 
 from durable._loop.loop import Waker
 from durable._loop.timers import Timer, Timers
-from durable._model.errors import DurableError, ObjectReset
+from durable._model.errors import DurableError, ObjectReset, WrongLoop
 from durable._model.limits import Limits
 
 from .delivery import CURRENT, Delivery
@@ -79,8 +79,10 @@ class Section(Delivery[T]):
                 self.gate.inside = Inside.SECTION
             try:
                 yield from awaiter.waker.__await__()
-            except BaseException:
+            except BaseException as error:
                 self._drop(awaiter.waker)
+                if self._is_of_other_loop(error):
+                    raise WrongLoop("the answer") from None
                 raise
             finally:
                 self._awaiters.remove(awaiter)
@@ -142,7 +144,7 @@ class Sections:
         way the object is reset when *fn* takes more than `limits.critical_section_s_max` seconds.
         Raises DurableError when sections are nested more than `critical_section_depth_max` deep.
         """
-        self.gate.check()
+        self.gate.check_loop()
         parent = CURRENT.get()
         parent = None if parent is None or parent.gate is not self.gate else parent.home
         if _depth(parent) >= self.limits.critical_section_depth_max:

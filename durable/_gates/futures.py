@@ -163,12 +163,19 @@ class PendingAnswer(Answer[T]):
                 yield from waker.__await__()
             except BaseException as error:
                 self._drop(waker)
-                if isinstance(error, RuntimeError | TypeError) and not self._loop.is_here():
-                    raise WrongLoop("the answer") from None  # the other loop cannot wait for it
+                if self._is_of_other_loop(error):
+                    raise WrongLoop("the answer") from None
                 raise
         if self._error is not None:
             self._raise()
         return self._value
+
+    def _is_of_other_loop(self, error: BaseException) -> bool:
+        """Whether *error* says that the loop which runs here cannot wait for what is of ours."""
+        if not isinstance(error, RuntimeError | TypeError):
+            return False
+        # One backend's loop may run inside of the other's, which then takes itself to be here.
+        return not self._loop.is_here() or _is_unknown_to_backend(error)
 
     def _raise(self) -> NoReturn:
         assert self._error is not None
@@ -179,6 +186,11 @@ class PendingAnswer(Answer[T]):
         finally:
             # The traceback holds this frame, which holds the answer, which holds the error.
             del self
+
+
+def _is_unknown_to_backend(error: RuntimeError | TypeError) -> bool:
+    """Whether asyncio or Trio refuses what it cannot be waiting for, as it does by its text."""
+    return "got bad yield" in str(error) or "unrecognized yield message" in str(error)
 
 
 def when_done(answer: PendingAnswer[T], callback: Callable[[], None]) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from threading import get_ident
 from typing import Any, Generic
 
 from attrs import define, field
 
+from durable._loop import here
 from durable._loop.loop import Loop
 from durable._model.errors import DurableError, WrongLoop
 
@@ -33,7 +33,14 @@ class RunningCode(Generic[E]):
 
     def check(self) -> None:
         """Raise WrongLoop in another thread; the reason if broken, or Stopped in its own code."""
-        if get_ident() != self.loop.thread:
+        if here.thread() != self.loop.thread:
+            raise WrongLoop("the object")
+        if self.broken is not None:
+            raise self.stopped()
+
+    def check_loop(self) -> None:
+        """`check`, and WrongLoop on another loop of this thread too; that costs a little more."""
+        if not self.loop.is_here():
             raise WrongLoop("the object")
         if self.broken is not None:
             raise self.stopped()

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
-from threading import get_ident
 from typing import Any
 
 import anyio
@@ -17,6 +16,7 @@ from attrs import define, field
 
 from durable._model.log import log
 
+from . import here
 from .loop import BEGINS_ANEW_S, CROWD, INTERRUPTS, Waker
 
 # Where Python can, a task's first step is taken at once, inside of its starter's.
@@ -61,7 +61,7 @@ def _closed_over(callback: Any) -> list[Any]:
 @define(eq=False)
 class AsyncioLoop:
     name = "asyncio"
-    thread: int = field(factory=get_ident, init=False)
+    thread: int = field(factory=here.thread_now, init=False)
 
     _loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop, init=False)
     _tasks: set[asyncio.Task[None]] = field(factory=set, init=False)

@@ -46,7 +46,7 @@ class Loop(Protocol):
     """One running event loop, and the tasks of one runtime in it."""
 
     name: str
-    # Of the loop, as `threading.get_ident` numbers it.
+    # Of the loop, as `here` numbers it.
     thread: int
 
     def is_here(self) -> bool:

@@ -6,8 +6,6 @@ so an exception of the body leaves `durable.open` as it is, in no group.
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from contextvars import Context
@@ -21,6 +19,7 @@ from outcome import Value
 
 from durable._model.log import log
 
+from . import here
 from .loop import BEGINS_ANEW_S, CROWD, INTERRUPTS
 from .sleeping import chain
 from .trio_starts import own_start
@@ -51,7 +50,7 @@ class TrioWaker:
     def __await__(self) -> Generator[Any, Any, None]:
         if self._done:
             return
-        if threading.get_ident() != self._thread:
+        if here.thread() != self._thread:
             raise RuntimeError("another thread than the loop's cannot wait for it")
         self._task = trio.lowlevel.current_task()
 
@@ -83,8 +82,7 @@ class TrioLoop:
     name = "trio"
 
     _token: trio.lowlevel.TrioToken = field(factory=trio.lowlevel.current_trio_token, init=False)
-    thread: int = field(factory=threading.get_ident, init=False)
-    _pid: int = field(factory=os.getpid, init=False)
+    thread: int = field(factory=here.thread_now, init=False)
     _nursery: trio.Nursery | None = field(default=None, init=False)
     _closed: trio.Event = field(factory=trio.Event, init=False)
     _rounds: trio.lowlevel.Task | None = field(default=None, init=False)
@@ -98,10 +96,10 @@ class TrioLoop:
 
     def is_here(self) -> bool:
         try:
-            # A forked child has the token too, and is not to use it.
-            return trio.lowlevel.current_trio_token() is self._token and os.getpid() == self._pid
+            is_token = trio.lowlevel.current_trio_token() is self._token
         except RuntimeError:
             return False
+        return is_token and here.thread() == self.thread  # a forked child has the token too
 
     def has_ended(self) -> bool:
         try:

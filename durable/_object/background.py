@@ -16,7 +16,7 @@ from .live import LiveObject
 
 def wait_until(activation: LiveObject, awaitable: Awaitable[object]) -> None:
     """Run *awaitable* to its end as a task of the object, which stays in memory meanwhile."""
-    activation.gate.check()
+    activation.gate.check_loop()
     if not hasattr(awaitable, "__await__"):
         raise TypeError(f"wait_until() takes an awaitable, not {type(awaitable).__name__}")
 

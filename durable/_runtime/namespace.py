@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
+from weakref import WeakSet
 
 from attrs import frozen
 
 from durable._border.durable_object import DurableObject
 from durable._engine.catalog import ClassRecord
 from durable._gates.futures import Answer
+from durable._model.errors import WrongLoop
 from durable._model.ids import ObjectId
 
 from .class_table import ClassEntry
@@ -41,6 +44,7 @@ class Namespace(Generic[T]):
         self._entry = entry
         self._ids = entry.ids
         self._id_from_name = lru_cache(NAMES_REMEMBERED)(self._ids.from_name)
+        _namespaces.add(self)
 
     @property
     def cls(self) -> type[T]:
@@ -120,3 +124,24 @@ class Namespace(Generic[T]):
 
     def __repr__(self) -> str:
         return f"<Namespace of {self.cls.__name__}>"
+
+
+class _ForeignNamespace(Namespace[T]):
+    """What each namespace becomes in a forked child, whose parent has the objects."""
+
+    def get(self, id: ObjectId) -> NoReturn:
+        raise WrongLoop(repr(self))
+
+    def get_by_name(self, name: str) -> NoReturn:
+        raise WrongLoop(repr(self))
+
+
+_namespaces: WeakSet[Namespace[Any]] = WeakSet()
+
+
+def _give_up_in_child() -> None:
+    for namespace in list(_namespaces):
+        namespace.__class__ = _ForeignNamespace
+
+
+os.register_at_fork(after_in_child=_give_up_in_child)

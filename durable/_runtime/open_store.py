@@ -7,6 +7,7 @@ then they are cancelled; what they wrote is committed either way.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -130,6 +131,8 @@ class OpenStore:
         for disk in self._disks:
             disk.ring_by(Alarms(self._services, disk.engine, self._classes))
         self._unwatch = clock.watch(self._is_busy)
+        # In a forked child: its parent has this store open, and will close it.
+        self._is_foreign = False
         self._starts = task_starts.watch(backend, gate_task)
 
     def _open_disks(self) -> Disks:
@@ -216,8 +219,10 @@ class OpenStore:
         """Stop, however often the caller is cancelled meanwhile: that must not cost what objects
         wrote. Raises an interrupt that was raised in code of an object and not yet heard of.
 
-        Only once: who comes second waits for the end.
+        Only once: who comes second waits for the end. In a forked child nothing is done.
         """
+        if self._is_foreign:
+            return
         if self._closed is not None:
             await self._closed.wait()
             return
@@ -297,6 +302,10 @@ class OpenStore:
         for disk in self._disks:
             disk.close()
 
+    def abandon(self) -> None:
+        """In a forked child: this is the parent's."""
+        self._is_foreign = True
+
     def _unfinished(self) -> list[PendingAnswer[Any]]:
         """The deliveries that run, and the work that objects have begun by wait_until."""
         events = [
@@ -338,6 +347,15 @@ class OpenStore:
 # The stores of this process that are open, of whatever loop and thread.
 _open_stores: set[OpenStore] = set()
 _letting_go = threading.Lock()
+
+
+def _abandon_in_child() -> None:
+    for store in _open_stores:
+        store.abandon()
+    _open_stores.clear()
+
+
+os.register_at_fork(after_in_child=_abandon_in_child)
 
 
 def let_go_of_left() -> None:

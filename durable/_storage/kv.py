@@ -7,8 +7,9 @@ call blocks the event loop as long as the disk takes, a few microseconds for wha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from threading import get_ident
 from typing import Any, Literal, TypeVar, cast, overload
+
+from durable._loop import here
 
 from .arguments import UNSET
 from .records import Keys, Nothing, Records
@@ -69,7 +70,7 @@ class KeyValues:
             encoded = records.cache.entries[key]  # type: ignore[index]
         except (KeyError, TypeError):
             return records.now(records.find(key, default, no_cache=no_cache))
-        if records.gate.broken is not None or get_ident() != records.gate.loop.thread:
+        if records.gate.broken is not None or here.thread() != records.gate.loop.thread:
             records.gate.check()
         return default if encoded is None else records.decode(encoded)
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from threading import get_ident
 from typing import Any, Literal, TypeVar, overload
 
 from durable._engine.batch import Alarm
 from durable._gates.ending import Stopped
 from durable._gates.futures import Answer, ReadyAnswer
+from durable._loop import here
 from durable._model.clock import Clock
 
 from .arguments import UNSET, alarm_time_us, to_datetime
@@ -94,7 +94,7 @@ class Operations:
             encoded = UNKNOWN
         try:
             if encoded is not UNKNOWN:
-                if self._gate.broken is not None or get_ident() != self._thread:
+                if self._gate.broken is not None or here.thread() != self._thread:
                     self._gate.check()
                 return ReadyAnswer(default if encoded is None else self._decode(encoded))
             records = self._records

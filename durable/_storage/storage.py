@@ -86,7 +86,7 @@ class Storage(Operations):
         not waited for, since they wait for its end.
         """
         try:
-            self._gate.check()
+            self._gate.check_loop()
         except Stopped as stopped:
             return self._gate.refuse(stopped)
         return self._buffer.wait_durable()

@@ -44,6 +44,8 @@ class FakeGate:
         if self.broken is not None:
             raise self.stopped()
 
+    check_loop = check
+
     def stopped(self) -> BaseException:
         assert self.broken is not None
         return self.broken.again()
