@@ -14,10 +14,10 @@ way only with keys that are str; the others are spelled out first.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -68,9 +68,9 @@ class MsgpackCodec:
     decode: Callable[[bytes], Any]
 
     def __init__(self, declared: Declared | None = None) -> None:
-        self.encode = _encoder(_take_stored if declared is None else declared.take)
+        self.encode = encoder(_take_stored if declared is None else declared.take)
         make: Make = StoredInstance if declared is None else declared.make
-        self.decode = _decoder(make)
+        self.decode = decoder(make)
 
 
 def codec_of(codec: Codec, cls: type) -> Codec:
@@ -78,7 +78,10 @@ def codec_of(codec: Codec, cls: type) -> Codec:
     return MsgpackCodec(Declared(cls)) if type(codec) is MsgpackCodec else codec
 
 
-def _encoder(take: Keep) -> Callable[[Any], bytes]:
+def encoder(take: Keep) -> Callable[[Any], bytes]:
+    """What encodes values, and asks *take* what stands for a leaf that is of no plain type: parts
+    of it, or an extension type of one's own."""
+
     def encode(value: Any, /) -> bytes:
         """The bytes of *value*. Raises UnstorableValue, saying where in the value."""
         kind = type(value)
@@ -101,8 +104,11 @@ def _encoder(take: Keep) -> Callable[[Any], bytes]:
     return encode
 
 
-def _decoder(make: Make) -> Callable[[bytes], Any]:
-    read_ext = _ext_reader(DEPTH_MAX, make, None)
+def decoder(make: Make, others: LeafReaders | None = None) -> Callable[[bytes], Any]:
+    """What decodes values: *make* gives instances by the names of their classes, *others* read
+    extension types that no store has."""
+    readers = _LEAF_READERS if others is None else {**_LEAF_READERS, **others}
+    read_ext = _ext_reader(DEPTH_MAX, make, None, readers)
 
     def decode(encoded: bytes, /) -> Any:
         """The value of *encoded*. Raises StoreDamaged for bytes that `encode` cannot have written,
@@ -112,7 +118,7 @@ def _decoder(make: Make) -> Callable[[bytes], Any]:
                 return unpackb(encoded, ext_hook=read_ext, option=_ANY_KEYS)[0]
         except (ValueError, IndexError, RecursionError, OverflowError):
             pass
-        raise _why_unreadable(encoded, make)
+        raise _why_unreadable(encoded, make, readers)
 
     return decode
 
@@ -297,7 +303,7 @@ _EXT_WRITERS: dict[type, Callable[[Any], Ext]] = {
 
 
 def _ext_reader(
-    depth: int, make: Make, causes: list[Exception] | None
+    depth: int, make: Make, causes: list[Exception] | None, readers: LeafReaders
 ) -> Callable[[int, bytes], Any]:
     """What unpackb asks about extension types, *depth* levels of which may still follow; *make*
     gives an instance by the name of its class.
@@ -307,7 +313,7 @@ def _ext_reader(
 
     def read(code: int, payload: bytes) -> Any:
         try:
-            read_leaf = _LEAF_READERS.get(code)
+            read_leaf = readers.get(code)
             if read_leaf is not None:
                 return read_leaf(payload)
             read_items = _CONTAINER_READERS.get(code)
@@ -315,7 +321,7 @@ def _ext_reader(
                 raise ValueError(f"extension type {code} is unknown")
             if not depth:
                 raise ValueError(f"it is nested more than {DEPTH_MAX} deep")
-            reader = _ext_reader(depth - 1, make, causes)
+            reader = _ext_reader(depth - 1, make, causes, readers)
             items = unpackb(payload, ext_hook=reader, option=_ANY_KEYS)
             return make(*_instance_parts(items)) if read_items is None else read_items(items)
         except Exception as error:
@@ -371,7 +377,9 @@ def _read_pairs(parts: list[Any]) -> dict[Any, Any]:
     return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
-_LEAF_READERS: dict[int, Callable[[bytes], Any]] = {
+LeafReaders: TypeAlias = Mapping[int, Callable[[bytes], Any]]
+
+_LEAF_READERS: LeafReaders = {
     _EXT_INT: lambda payload: int.from_bytes(payload, "big", signed=True),
     _EXT_DATETIME: _read_datetime,
     _EXT_DATE: _read_date,
@@ -390,10 +398,11 @@ _CONTAINER_READERS: dict[int, Callable[[Any], Any]] = {
 }
 
 
-def _why_unreadable(encoded: bytes, make: Make) -> DurableError:
+def _why_unreadable(encoded: bytes, make: Make, readers: LeafReaders) -> DurableError:
     causes: list[Exception] = []
+    reader = _ext_reader(DEPTH_MAX, make, causes, readers)
     try:
-        unpackb(encoded, ext_hook=_ext_reader(DEPTH_MAX, make, causes), option=_ANY_KEYS)
+        unpackb(encoded, ext_hook=reader, option=_ANY_KEYS)
     except Exception as error:
         causes.append(error)
     if causes and isinstance(causes[0], UnreadableValue):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import socket
 import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -142,6 +143,21 @@ class AsyncioLoop:
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
         return self._loop.call_later(delay_s, callback, context=Context())
+
+    def watch_readable(self, sock: socket.socket, callback: Callable[[], None]) -> None:
+        Context().run(self._loop.add_reader, sock, callback)
+
+    def when_writable(self, sock: socket.socket, callback: Callable[[], None]) -> None:
+        def once() -> None:
+            self._loop.remove_writer(sock)
+            callback()
+
+        Context().run(self._loop.add_writer, sock, once)
+
+    def forget(self, sock: socket.socket) -> None:
+        if not self._loop.is_closed():
+            self._loop.remove_reader(sock)
+            self._loop.remove_writer(sock)
 
     def interrupt(self, task: Any, make_error: Callable[[], BaseException]) -> bool:
         if task is asyncio.current_task():

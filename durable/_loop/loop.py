@@ -7,6 +7,7 @@ them runs. A loop belongs to the thread that opened it.
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
@@ -85,6 +86,17 @@ class Loop(Protocol):
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> Waiting:
         """Call back after so many seconds on the clock of the loop, whatever clock is used else."""
+
+    def watch_readable(self, sock: socket.socket, callback: Callable[[], None]) -> None:
+        """Call back, in an empty context, whenever there is something to read at *sock*, which does
+        not block, or its peer has gone. The callback must not raise."""
+
+    def when_writable(self, sock: socket.socket, callback: Callable[[], None]) -> None:
+        """Call back once, in an empty context, when *sock* takes bytes again. The callback must not
+        raise."""
+
+    def forget(self, sock: socket.socket) -> None:
+        """Call back for *sock* no more: it is about to be closed."""
 
     def interrupt(self, task: Any, make_error: Callable[[], BaseException]) -> bool:
         """Wake *task*, of whoever's, if it waits and that can be: with an error of the backend's,

@@ -6,6 +6,7 @@ so an exception of the body leaves `durable.open` as it is, in no group.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from contextvars import Context
@@ -221,6 +222,26 @@ class TrioLoop:
             callback()
 
         return self.spawn(wait(), "durable clean-up", Context())
+
+    def watch_readable(self, sock: socket.socket, callback: Callable[[], None]) -> None:
+        async def watch() -> None:
+            with suppress(trio.ClosedResourceError):  # it is forgotten
+                while sock.fileno() >= 0:
+                    await trio.lowlevel.wait_readable(sock)
+                    callback()
+
+        self.spawn(watch(), "durable reads a socket", Context())
+
+    def when_writable(self, sock: socket.socket, callback: Callable[[], None]) -> None:
+        async def wait() -> None:
+            with suppress(trio.ClosedResourceError):  # as above
+                await trio.lowlevel.wait_writable(sock)
+                callback()
+
+        self.spawn(wait(), "durable writes to a socket", Context())
+
+    def forget(self, sock: socket.socket) -> None:
+        trio.lowlevel.notify_closing(sock)
 
     def interrupt(self, task: TrioTask, make_error: Callable[[], BaseException]) -> bool:
         # As Trio delivers a KeyboardInterrupt. A cancel scope, once cancelled, would cancel all

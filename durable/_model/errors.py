@@ -244,6 +244,46 @@ class InternalError(DurableError):
     """A fault of this library. Please report it with the traceback."""
 
 
+# Other processes
+
+
+class ObjectUnreachable(DurableError):
+    """The process that has the object went away, or says nothing, while a call was under way there:
+    the call may have been carried out or not."""
+
+    retryable = True
+
+
+class RemoteError(DurableError):
+    """What code in another process has raised, where its class is not known in this one or its
+    arguments are no values.
+
+    `class_name` is the full name of the class, `text` what the error said.
+    """
+
+    class_name: str
+    text: str
+
+    def __init__(self, class_name: str, text: str) -> None:
+        super().__init__(f"{class_name}: {text}" if text else class_name)
+        self.class_name, self.text = class_name, text
+
+
+class MessageTooLarge(DurableError, ValueError):
+    """Arguments, or a result, for another process take more than `size_max` bytes once encoded."""
+
+    size: int
+    size_max: int
+
+    def __init__(self, what: str, size: int, size_max: int) -> None:
+        super().__init__(
+            f"{what} takes {size:,} bytes on its way to another process, and a message has at most "
+            f"{size_max:,}; send it in parts, as a body that is streamed or by an async generator, "
+            f"or raise Limits.peer_message_size_max"
+        )
+        self.size, self.size_max = size, size_max
+
+
 # Storage
 
 

@@ -57,6 +57,9 @@ class Limits:
     # What may wait to be read at all the web sockets of the runtime
     websocket_unread_bytes_max: int = field(default=268_435_456, validator=_positive)
 
+    # One message to another process: arguments, a result, a chunk of a body
+    peer_message_size_max: int = field(default=67_108_864, validator=_positive)
+
     # Web sockets of one object
     websockets_max: int = field(default=32_768, validator=_positive)
     websocket_tags_max: int = field(default=10, validator=_positive)

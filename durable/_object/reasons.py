@@ -38,13 +38,24 @@ def reset_by(error: BaseException) -> DurableError:
     return reason if is_alike else ObjectReset.because_of(error)
 
 
+def reset_kind(kind: type[Exception]) -> type[Exception]:
+    """The class of a reset that an error of *kind* has caused."""
+    return type(kind.__name__, (ObjectReset, kind), {"__module__": __name__})
+
+
+def kind_of_reset(error: BaseException) -> type[Exception] | None:
+    """What *error* is a reset by, if `reset_kind` made its class."""
+    kind = type(error)
+    return kind.__bases__[1] if kind.__module__ == __name__ and len(kind.__bases__) == 2 else None
+
+
 def _like(error: BaseException) -> DurableError:
     if isinstance(error, DurableError) and error.reset:
         return error
     # A coroutine cannot raise what ends an iteration.
     if not isinstance(error, Exception) or isinstance(error, StopIteration | StopAsyncIteration):
         return ObjectReset.because_of(error)
-    kind: Any = type(type(error).__name__, (ObjectReset, type(error)), {"__module__": __name__})
+    kind: Any = reset_kind(type(error))
     reason: DurableError = kind.__new__(kind)
     fill(reason, arguments_of(error) or (f"{type(error).__name__} in the code of an object",))
     reason.__dict__.update(getattr(error, "__dict__", {}))

@@ -1,0 +1,139 @@
+"""A connection: frames out, frames in, over a socket that never blocks.
+
+Frames that are sent in one round of the loop leave together. No task reads or writes: the loop
+calls back when the socket can be read, or written to after it was full.
+
+Rule: whatever arrives, and however the connection ends, what is raised here ends this connection
+and nothing else.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from durable._loop.loop import Loop
+from durable._model.log import log
+
+from .frames import FrameReader
+
+READ_SIZE = 262_144
+
+
+class Connection:
+    """One end of a connection. Nothing here suspends."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        on_frame: Callable[[list[Any]], None],
+        on_lost: Callable[[str], None],
+    ) -> None:
+        sock.setblocking(False)
+        self._loop = loop
+        self._sock = sock
+        self._on_frame = on_frame
+        # Told why, once; not when this side closes.
+        self._on_lost = on_lost
+        self.frames = FrameReader()
+        self.is_open = True
+        self._is_writing = False  # the socket was full, and tells when it is not
+        self._is_flush_due = False
+        # Frames that leave at the end of this round, and bytes that the socket did not take.
+        self._waiting: list[bytes] = []
+        self._unsent = memoryview(b"")
+        # Bytes that were sent by now, and that came; and those that wait to be sent.
+        self.sent = 0
+        self.received = 0
+        self.bytes_waiting = 0
+        # Whether anything has arrived since this was last reset.
+        self.has_heard = True
+        loop.watch_readable(sock, self._read)
+
+    def send(self, frame: bytes) -> None:
+        """Let *frame* leave, with others of this round; it is dropped once the connection is
+        gone."""
+        if self.is_open:
+            self._waiting.append(frame)
+            self.bytes_waiting += len(frame)
+            if not self._is_flush_due and not self._is_writing:
+                self._is_flush_due = True
+                self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Send what waits."""
+        self._is_flush_due = False
+        while self.is_open and not self._is_writing and (self._unsent or self._waiting):
+            if not self._unsent:
+                waiting, self._waiting = self._waiting, []
+                # A view, of which the rest is cut off without copying it.
+                self._unsent = memoryview(waiting[0] if len(waiting) == 1 else b"".join(waiting))
+            self._write()
+
+    def _write(self) -> None:
+        try:
+            sent = self._sock.send(self._unsent)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError as error:
+            self._lose(f"it cannot be written to: {error}")
+            return
+        self.sent += sent
+        self.bytes_waiting -= sent
+        self._unsent = self._unsent[sent:]
+        if self._unsent:
+            self._is_writing = True
+            self._loop.when_writable(self._sock, self._write_on)
+
+    def _write_on(self) -> None:
+        self._is_writing = False
+        self.flush()
+
+    def _read(self) -> None:
+        if not self.is_open:
+            return
+        try:
+            received = self._sock.recv(READ_SIZE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self._lose(f"it cannot be read: {error}")
+            return
+        if not received:
+            self._lose("the other process has closed it")
+            return
+        self.received += len(received)
+        self.has_heard = True
+        try:
+            for frame in self.frames.feed(received):
+                self._on_frame(frame)
+                if not self.is_open:
+                    return
+        except Exception as error:
+            log.exception("what a peer has sent is wrong, and its connection ends")
+            self._lose(f"what arrived is wrong: {error}")
+
+    def _lose(self, why: str) -> None:
+        if self.is_open:
+            self.close()
+            try:
+                self._on_lost(why)
+            except Exception:
+                log.exception("the end of a connection could not be told")
+
+    def close(self) -> None:
+        """Send what waits if the socket takes it, and end the connection."""
+        if self.is_open:
+            if self._waiting and not self._unsent:
+                with suppress(OSError):
+                    self._sock.send(b"".join(self._waiting))
+            self.is_open = False
+            self._loop.forget(self._sock)
+            self._sock.close()
+
+    def __repr__(self) -> str:
+        state = "open" if self.is_open else "closed"
+        return f"<Connection {state}, {self.bytes_waiting} bytes to send>"

@@ -1,0 +1,134 @@
+"""Exceptions on their way to another process: as values, and made again there. No pickle.
+
+An exception arrives as its own class if that class is imported there already and the arguments are
+values; else as `RemoteError`. It is made without its `__init__`, as a copy is, so no code of an
+author's runs because of what arrives, and nothing is imported. The traceback of where it was raised
+comes as a note.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from durable._model import errors
+from durable._model.errors import (
+    DurableError,
+    ObjectReset,
+    RemoteError,
+    arguments_of,
+    fill,
+    text_of,
+)
+from durable._object.reasons import kind_of_reset, reset_kind
+
+# How many causes of causes travel along.
+CAUSES_MAX = 3
+TRACEBACK_SIZE_MAX = 16_384
+
+Encode = Callable[[Any], bytes]
+Decode = Callable[[bytes], Any]
+
+_FLAGS = ("retryable", "overloaded", "reset")
+
+
+def to_failure(error: BaseException, encode: Encode, causes_max: int = CAUSES_MAX) -> list[Any]:
+    """*error* as a list that a frame can have: module and name of the class, arguments or None,
+    attributes, text, the flags and the object's id of a DurableError, notes, cause, and whether it
+    is the reset that such an error has caused."""
+    of_reset = kind_of_reset(error)
+    cls = type(error) if of_reset is None else of_reset
+    is_durable = isinstance(error, DurableError)
+    cause = error.__cause__
+    return [
+        cls.__module__,
+        cls.__qualname__,
+        _encoded(list(arguments_of(error)), encode),
+        {
+            name: encoded
+            for name, value in vars(error).items()
+            if name != "__notes__" and (encoded := _encoded(value, encode)) is not None
+        },
+        _sendable(text_of(error)),
+        [bool(getattr(error, flag)) for flag in _FLAGS] if is_durable else None,
+        error.object_id if isinstance(error, DurableError) else None,
+        [*_notes(error), *_traceback(error)],
+        None if cause is None or not causes_max else to_failure(cause, encode, causes_max - 1),
+        of_reset is not None,
+    ]
+
+
+def from_failure(failure: Any, decode: Decode) -> Exception:
+    """The exception to raise here. Raises ValueError for what is no failure."""
+    module, name, args, attributes, text, flags, object_id, notes, cause, is_reset, *_ = failure
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise ValueError("a failure without a class")
+    cls = _known_class(module, name)
+    if is_reset:
+        cls = ObjectReset if cls is None else reset_kind(cls)
+    error = _made(cls, args, attributes, decode)
+    if error is None:
+        error = RemoteError(f"{module}.{name}" if module != "builtins" else name, str(text))
+        for flag, value in zip(_FLAGS, flags or (), strict=False):
+            setattr(error, flag, bool(value))
+        error.object_id = object_id if isinstance(object_id, str) else None
+    for note in notes:
+        error.add_note(str(note))
+    if cause is not None:
+        error.__cause__ = from_failure(cause, decode)
+    return error
+
+
+def _made(
+    cls: type[Exception] | None, args: Any, attributes: Any, decode: Decode
+) -> Exception | None:
+    """The exception as its own class; None if it cannot be."""
+    if cls is None or args is None:
+        return None
+    try:
+        base = next(kind for kind in cls.__mro__ if kind.__module__ == "builtins")
+        arguments = tuple(decode(args))
+        # Of the built-in base, past a `__new__` of an author's.
+        error: Exception = base.__new__(cls, *arguments)
+        fill(error, arguments)
+        vars(error).update({str(key): decode(value) for key, value in attributes.items()})
+        text_of(error)
+    except Exception:
+        return None
+    return error
+
+
+def _known_class(module: str, name: str) -> type[Exception] | None:
+    """The class of that name, if it is imported already and is that of an exception."""
+    # Of the library's own there is one set, whatever module a class is moved to.
+    found: Any = errors if module == errors.__name__ else sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, "__dict__", {}).get(part)
+    if isinstance(found, type) and issubclass(found, Exception):
+        return found
+    return None
+
+
+def _encoded(value: Any, encode: Encode) -> bytes | None:
+    try:
+        return encode(value)
+    except Exception:  # it is no value, or does something when it is looked at
+        return None
+
+
+def _notes(error: BaseException) -> list[str]:
+    return [_sendable(str(note)) for note in getattr(error, "__notes__", ())]
+
+
+def _sendable(text: str) -> str:
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
+def _traceback(error: BaseException) -> list[str]:
+    if error.__traceback__ is None:
+        return []
+    frames = "".join(traceback.format_tb(error.__traceback__))[-TRACEBACK_SIZE_MAX:]
+    return [_sendable(f"Raised in process {os.getpid()}:\n{frames.rstrip()}")]

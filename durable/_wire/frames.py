@@ -1,0 +1,130 @@
+"""Frames: what two processes say to each other, one after the other, over one connection.
+
+A frame is four bytes, its length, and an array in MessagePack: the number of its kind, then its
+fields. Values of authors are in it as bytes, in the codec's format, so that a value which cannot be
+read spoils no frame.
+
+Rule: the numbers and the fields are the protocol. A later version adds kinds and adds fields at the
+end; a receiver passes over the kinds and the fields that it does not know.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Any, Final
+
+import ormsgpack
+
+VERSION: Final = 1
+"""The version of the protocol that this code speaks."""
+VERSION_MIN: Final = 1
+"""The oldest version that it understands."""
+
+# What a frame has beside the message in it.
+FRAME_OVERHEAD: Final = 65_536
+# Of a connection that has not said what it is.
+FIRST_FRAME_SIZE_MAX: Final = 65_536
+
+_LENGTH = struct.Struct(">I")
+
+
+class Kind(IntEnum):
+    """The kinds of frames, with their fields.
+
+    A *call* is a number that the caller gives; a *port* a number that it gives to one incarnation
+    of an object; a *thing* what was handed over by reference: the number that its owner gave.
+    """
+
+    HELLO = 0  # version, oldest version understood, what else the process says of itself
+    BEAT = 1
+    REFUSED = 2  # why
+    OPEN = 3  # port, number of the class, id, name or None
+    SHUT = 4  # port
+    CALL = 5  # call, port, whether code of an object calls, method, arguments or None
+    FETCH = 6  # call, port, whether code of an object calls, request
+    STREAM = 7  # call, port, whether code of an object calls, method, arguments or None
+    DELETE = 8  # call, port, whether code of an object calls
+    INVOKE = 9  # call, thing, whether code of an object calls, arguments
+    ASK = 10  # call, name of what is asked, value
+    ANSWER = 11  # call, value
+    FAIL = 12  # call, failure
+    MOVED = 13  # call
+    ABORT = 14  # call: nobody waits for its response any more
+    DROP = 15  # thing, how often it had come
+    # Streams, by the call that made one or, below zero, by the thing.
+    WANT = 16  # stream, how many more items
+    ITEM = 17  # stream, value
+    END = 18  # stream, failure or None
+    LEAVE = 19  # stream
+    LEFT = 20  # stream, failure or None
+    # Signals and web sockets, by the thing.
+    ABORTED = 21  # thing
+    MESSAGE = 22  # thing, text or bytes, whether its owner says it
+    CLOSE = 23  # thing, code, reason, was clean, failure or None, whether its owner says it
+    TAKEN = 24  # thing, how many bytes were read, whether its owner says it
+    # Deadlocks.
+    WHO_WAITS = 25  # call, the search, the way up to here
+
+
+class BadFrame(Exception):
+    """What arrived is no frame of this protocol."""
+
+
+def pack(*frame: Any) -> bytes:
+    """The bytes of a frame, its length before them."""
+    body = ormsgpack.packb(frame, None, _OPTIONS)
+    return _LENGTH.pack(len(body)) + body
+
+
+_OPTIONS = ormsgpack.OPT_PASSTHROUGH_SUBCLASS
+
+
+class FrameReader:
+    """Cuts what arrives into frames."""
+
+    __slots__ = ("_rest", "size_max")
+
+    def __init__(self, size_max: int = FIRST_FRAME_SIZE_MAX) -> None:
+        # Of one frame.
+        self.size_max = size_max
+        # The beginning of a frame.
+        self._rest = bytearray()
+
+    def feed(self, received: bytes) -> Iterator[list[Any]]:
+        """The frames that are complete now. Raises BadFrame for what is none."""
+        rest = self._rest
+        if rest:
+            rest += received
+            if len(rest) < 4 or len(rest) < 4 + self._length(rest, 0):
+                return
+            received = bytes(rest)
+            rest.clear()
+        start, size = 0, len(received)
+        while size - start >= 4:
+            end = start + 4 + self._length(received, start)
+            if end > size:
+                break
+            yield _unpacked(received[start + 4 : end])
+            start = end
+        if start < size:
+            rest += received[start:] if start else received
+
+    def _length(self, received: bytes | bytearray, start: int) -> int:
+        (length,) = _LENGTH.unpack_from(received, start)
+        if length > self.size_max:
+            raise BadFrame(
+                f"a frame of {length:,} bytes is announced, and {self.size_max:,} are allowed"
+            )
+        return int(length)
+
+
+def _unpacked(body: bytes) -> list[Any]:
+    try:
+        frame = ormsgpack.unpackb(body)
+    except ValueError as error:
+        raise BadFrame(f"{len(body):,} bytes are no MessagePack: {error}") from None
+    if type(frame) is not list or not frame or type(frame[0]) is not int:
+        raise BadFrame(f"{type(frame).__name__} in the place of a frame")
+    return frame

@@ -1,0 +1,255 @@
+"""A peer: another process of the store, as this one speaks with it. And how the two meet.
+
+Both sides of a connection are alike once it stands: each calls objects of the other.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from attrs import define, field, frozen
+
+from durable._border.channel import Channel
+from durable._gates.futures import Answer, PendingAnswer
+from durable._loop.loop import Loop
+from durable._model.errors import DurableError, ObjectUnreachable
+from durable._model.ids import ObjectId
+from durable._model.log import log
+
+from .calls import Calls, Port, Target
+from .channel import RemoteChannel
+from .crossing import Crossing
+from .frames import FRAME_OVERHEAD, VERSION, VERSION_MIN, Kind
+from .link import Link
+from .serving import Reach, ServedCalls
+
+BACKLOG = 128
+
+
+@frozen
+class Greeting:
+    """What a process says of itself before anything else."""
+
+    store: bytes  # of which store it is a process
+    process: str  # unlike that of every other process, this one after a restart included
+    pid: int = field(factory=os.getpid)
+    version: int = VERSION
+    version_min: int = VERSION_MIN
+    # What else peers may want to know; values of MessagePack.
+    more: dict[str, Any] = field(factory=dict)
+
+
+class Refused(DurableError):
+    """The other process is none to speak with: of another store, or of a version too far off."""
+
+
+class Peer:
+    """Another process."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        greeting: Greeting,
+        crossing: Crossing,
+        reach: Reach,
+        on_greeted: Callable[[Peer], None],
+    ) -> None:
+        self.link = Link(loop, sock)
+        self.crossing = crossing
+        # What the other side has said of itself; None until it has.
+        self.greeting: Greeting | None = None
+        self._own = greeting
+        self._on_greeted = on_greeted
+        self._reach = reach
+        self._calls: Calls
+        # One of the two does not speak with the other.
+        self.is_refused = False
+        self.link.on[Kind.HELLO] = self._hello
+        self.link.on[Kind.REFUSED] = self._refused
+        self.link.send(
+            Kind.HELLO,
+            greeting.version,
+            greeting.version_min,
+            {
+                "store": greeting.store,
+                "process": greeting.process,
+                "pid": greeting.pid,
+                "more": greeting.more,
+                "message_size_max": crossing.services.limits.peer_message_size_max,
+            },
+        )
+
+    @property
+    def is_gone(self) -> bool:
+        return self.link.is_gone
+
+    @property
+    def on_gone(self) -> list[Callable[[str], None]]:
+        """Told why the peer is gone, once."""
+        return self.link.on_gone
+
+    def port(self, target: Target) -> Port:
+        """A way to one incarnation of an object of the peer."""
+        return self._calls.port(target)
+
+    def channel(self, class_number: int, object_id: ObjectId) -> Channel:
+        """A channel to an object of the peer, which goes no other way."""
+        target = Target(class_number, object_id, self.crossing.class_of(class_number))
+        return RemoteChannel(self.crossing, target, self.port(target))
+
+    def close(self, why: str = "the other process has closed the connection") -> None:
+        """End the connection: calls under way get ObjectUnreachable."""
+        self.link.end(why)
+
+    def _hello(self, frame: list[Any]) -> None:
+        _, version, version_min, said, *_ = frame
+        if self.greeting is not None:
+            raise ValueError("a second greeting")
+        theirs = Greeting(
+            said["store"], said["process"], said["pid"], version, version_min, said["more"]
+        )
+        own = self._own
+        if theirs.version < own.version_min or own.version < theirs.version_min:
+            self._refuse(
+                f"process {theirs.pid} speaks version {theirs.version} of the protocol between "
+                f"processes and understands {theirs.version_min}, and process {own.pid} speaks "
+                f"{own.version} and understands {own.version_min}; let all processes of a store "
+                f"run versions of durable that are next to each other"
+            )
+            return
+        if theirs.store != own.store:
+            self._refuse(f"process {theirs.pid} has another store than process {own.pid}")
+            return
+        self.greeting = theirs
+        limits = self.crossing.services.limits
+        self.link.connection.frames.size_max = (
+            max(limits.peer_message_size_max, said.get("message_size_max", 0)) + FRAME_OVERHEAD
+        )
+        self._calls = Calls(self.link, self.crossing)
+        ServedCalls(self.link, self.crossing, self._reach)
+        self._on_greeted(self)
+
+    def _refuse(self, why: str) -> None:
+        self.is_refused = True
+        self.link.refuse(why)
+
+    def _refused(self, frame: list[Any]) -> None:
+        self.is_refused = True
+        self.link.end(f"the other process refuses: {frame[1]}")
+
+    def __repr__(self) -> str:
+        pid = "not greeted" if self.greeting is None else f"process {self.greeting.pid}"
+        return f"<Peer {pid}, {self.link!r}>"
+
+
+@define(eq=False)
+class Server:
+    """Listens for the other processes of a store."""
+
+    path: str
+    greeting: Greeting
+    crossing: Crossing
+    reach: Reach
+    # Told of each process that has connected and greeted.
+    on_peer: Callable[[Peer], None]
+    peers: set[Peer] = field(factory=set)
+    _listener: socket.socket = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._listener = listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            _bind(listener, self.path)
+            listener.listen(BACKLOG)
+            listener.setblocking(False)
+        except BaseException:
+            listener.close()
+            raise
+        self.crossing.services.loop.watch_readable(listener, self._accept)
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except OSError as error:
+            if not isinstance(error, BlockingIOError | ConnectionError):
+                log.error("a process that wants to connect could not be let in: %s", error)
+            return
+        peer = Peer(
+            self.crossing.services.loop,
+            sock,
+            self.greeting,
+            self.crossing,
+            self.reach,
+            self.on_peer,
+        )
+        self.peers.add(peer)
+        peer.on_gone.append(lambda _: self.peers.discard(peer))
+
+    def close(self) -> None:
+        """Listen no more, and end the connections that came by it."""
+        if self._listener.fileno() < 0:
+            return
+        self.crossing.services.loop.forget(self._listener)
+        self._listener.close()
+        with suppress(OSError):
+            os.unlink(self.path)
+        for peer in list(self.peers):
+            peer.close()
+
+
+def _bind(listener: socket.socket, path: str) -> None:
+    """Listen at *path*, which only this user may connect to. Raises OSError."""
+    with suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            os.unlink(path)  # of a process that is gone
+    before = os.umask(0o177)
+    try:
+        listener.bind(path)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"processes cannot listen at {path!r} for each other: {error}"
+        ) from error
+    finally:
+        os.umask(before)
+
+
+def serve(
+    path: str,
+    greeting: Greeting,
+    crossing: Crossing,
+    reach: Reach,
+    on_peer: Callable[[Peer], None],
+) -> Server:
+    """Listen at the unix socket *path*, which only this user may connect to. Raises OSError."""
+    return Server(path, greeting, crossing, reach, on_peer)
+
+
+def connect(path: str, greeting: Greeting, crossing: Crossing, reach: Reach) -> Answer[Peer]:
+    """The process that listens at *path*, once both have greeted.
+
+    Raises ObjectUnreachable if none listens there, or it does not greet in time, Refused if the two
+    are not to speak with each other.
+    """
+    loop = crossing.services.loop
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    answer: PendingAnswer[Peer] = PendingAnswer(loop)
+    sock.setblocking(False)
+    try:
+        sock.connect(path)
+    except OSError as error:
+        sock.close()
+        answer.fail(ObjectUnreachable(f"no process listens at {path!r}: {error}"))
+        return answer
+    peer = Peer(loop, sock, greeting, crossing, reach, answer.resolve)
+
+    def gone(why: str) -> None:
+        kind = Refused if peer.is_refused else ObjectUnreachable
+        answer.fail(kind(f"the process that listens at {path!r} did not greet: {why}"))
+
+    peer.on_gone.append(gone)
+    return answer

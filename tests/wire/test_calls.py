@@ -1,0 +1,139 @@
+"""Methods of objects of another process."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+import durable
+
+from .conftest import Pair
+
+pytestmark = pytest.mark.anyio
+
+
+@attrs.define
+class Order:
+    number: int
+
+
+class Refusal(Exception):
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(code, text)
+        self.code = code
+
+
+class Counter(durable.DurableObject):
+    async def increment(self, by: int = 1) -> int:
+        value: int = await self.ctx.storage.get("value", 0) + by
+        self.ctx.storage.put("value", value)
+        return value
+
+    def echo(self, value: object, order: Order | None = None) -> object:
+        return value if order is None else order
+
+    async def refuse(self) -> None:
+        raise Refusal(7, "no")
+
+    async def refuse_locally(self) -> None:
+        class Inner(Exception):
+            pass
+
+        raise Inner("only here")
+
+
+async def test_a_method_is_called_and_its_result_comes(pair: Pair) -> None:
+    stub = pair.stub(Counter, "a")
+
+    assert await stub.increment() == 1
+    assert await stub.increment(5) == 6
+    assert await stub.increment(by=4) == 10
+    assert await pair.local(Counter, "a").increment() == 11
+
+
+async def test_calls_on_one_stub_reach_the_object_in_their_order(pair: Pair) -> None:
+    stub = pair.stub(Counter, "a")
+    answers = [stub.increment() for _ in range(50)]
+
+    assert [await answer for answer in answers] == list(range(1, 51))
+
+
+async def test_values_come_equal_and_of_the_same_type(pair: Pair) -> None:
+    stub = pair.stub(Counter, "a")
+    value = {"list": [1, (2, {3})], 4: b"five", "id": stub.id, "order": Order(7)}
+
+    got = await stub.echo(value)
+
+    assert got == value
+    assert isinstance(got["list"][1], tuple)  # type: ignore[index]
+
+
+async def test_stubs_cross_and_call_the_same_object(pair: Pair) -> None:
+    stub = pair.stub(Counter, "a")
+
+    other = await stub.echo([stub])
+
+    assert other == [stub]
+
+
+async def test_an_exception_arrives_as_its_own_class_with_the_far_traceback(pair: Pair) -> None:
+    stub = pair.stub(Counter, "a")
+
+    with pytest.raises(Refusal) as caught:
+        await stub.refuse()
+
+    assert caught.value.code == 7
+    assert caught.value.args == (7, "no")
+    assert any("in refuse" in note for note in caught.value.__notes__)
+
+
+async def test_an_exception_of_a_class_that_cannot_be_found_is_a_remote_error(pair: Pair) -> None:
+    stub = pair.stub(Counter, "a")
+
+    with pytest.raises(durable.RemoteError) as caught:
+        await stub.refuse_locally()
+
+    assert caught.value.class_name.endswith("Inner")
+    assert caught.value.text == "only here"
+
+
+async def test_calls_under_way_are_told_when_the_process_goes(pair: Pair) -> None:
+    stub = pair.stub(Counter, "a")
+    await stub.increment()
+    answer = stub.increment()
+    pair.peer.link.connection.flush()
+    pair.server.close()
+
+    with pytest.raises(durable.ObjectUnreachable) as caught:
+        await answer
+
+    assert caught.value.retryable
+    assert "may have been carried out" in str(caught.value)
+
+
+async def test_a_call_that_has_not_left_was_not_carried_out(pair: Pair) -> None:
+    stub = pair.stub(Counter, "a")
+    await stub.increment()
+    answer = stub.increment()
+    pair.peer.close()
+
+    with pytest.raises(durable.ObjectUnreachable, match="was not carried out"):
+        await answer
+
+
+async def test_a_message_that_is_too_large_is_refused_at_the_call(pair: Pair) -> None:
+    stub = pair.stub(Counter, "a")
+
+    with pytest.raises(durable.MessageTooLarge):
+        stub.echo(b"x" * (64 * 2**20 + 1))
+
+    assert await stub.increment() == 1
+
+
+async def test_delete_deletes(pair: Pair) -> None:
+    stub = pair.stub(Counter, "a")
+    await stub.increment()
+
+    await stub._channel.delete_all()  # type: ignore[union-attr]
+
+    assert await stub.increment() == 1
