@@ -5,7 +5,7 @@ coroutine: it passes on what the coroutine yields, and when the loop resumes it,
 input gate before it sends the value on. So any await of the author's is gated, whatever library it
 belongs to. The tasks that a delivery starts are driven in the same way (`gate_task`).
 
-Code of a broken object is told so where it waits, and may clean up (`_unwind`, and `ending`). What
+Code of a broken object is told so where it waits, and may clean up (`_clean_up`, `ending`). What
 has not ended then is never resumed: it is abandoned as it is, suspended (`abandoned`).
 """
 
@@ -36,8 +36,8 @@ CURRENT: ContextVar[Delivery[Any] | None] = CURRENT_ENTRANT
 """The delivery whose code runs; inherited by the tasks and callbacks that it starts."""
 
 
-class Line(Protocol):
-    """Deliveries that wait for the task that serves another one."""
+class Following(Protocol):
+    """The deliveries that one task is to serve next: a run queue of the executor."""
 
     def hand_off(self, delivery: Delivery[Any]) -> None:
         """*delivery* is suspended: let another task serve the others."""
@@ -54,8 +54,8 @@ class Delivery(PendingAnswer[T]):
         "has_left",
         "is_section",
         "label",
-        "line",
         "parent",
+        "run_queue",
         "size",
         "tasks",
     )
@@ -88,8 +88,8 @@ class Delivery(PendingAnswer[T]):
         self.fanned_out: bool = False
         self.is_section: bool = False
         self.has_left: bool = False
-        # Those that the task which serves this delivery is to serve next; set when it begins.
-        self.line: Line | None = None
+        # Set when a task begins to serve this delivery, and while others are to follow.
+        self.run_queue: Following | None = None
 
     @property
     def home(self) -> Delivery[Any]:
@@ -142,7 +142,8 @@ def _drive(
             result: T = stop.value
             return result
         if gate.broken is not None:
-            return (yield from _unwind(delivery, coro, send, throw, trap))
+            value, error = yield from _clean_up(delivery, coro, trap)
+            continue
         inside = gate.inside
         if inside is not None:
             gate.inside = None
@@ -152,8 +153,8 @@ def _drive(
             # A bare yield, as asyncio and Trio write it: the task runs again in the next round.
             is_bare = trap is None or isinstance(trap, type)
             gate.suspended(delivery, is_bare=is_bare and not is_sleeping(coro))
-        if delivery.line is not None:
-            delivery.line.hand_off(delivery)
+        if delivery.run_queue is not None:
+            delivery.run_queue.hand_off(delivery)
         try:
             value = yield trap
         except GeneratorExit:
@@ -168,60 +169,51 @@ def _drive(
             error = yield from _wait_turn(delivery, error, inside)
             delivery = delivery.home
         if gate.broken is not None:
-            return (yield from _unwind(delivery, coro, send, throw, _RESUMED, value, error))
+            value, error = yield from _clean_up(delivery, coro, _RESUMED, value, error)
 
 
 _RESUMED = object()  # in the place of a trap: the code waits no more
 
 
-def _unwind(
+def _clean_up(
     delivery: Delivery[Any],
-    coro: Coroutine[Any, Any, T],
-    send: Callable[[Any], Any],
-    throw: Callable[[BaseException], Any],
+    coro: Coroutine[Any, Any, Any],
     trap: Any,
     value: Any = None,
     error: BaseException | None = None,
-) -> Generator[Any, Any, T]:
-    """Run what is left of *coro*, whose object is broken: it is told so, and may clean up."""
+) -> Generator[Any, Any, tuple[Any, BaseException | None]]:
+    """Wait for *trap* in the code of a broken object, which is told so, and may clean up.
+
+    Returns what to send into *coro*, or else to throw. Raises Abandoned when its time is over.
+    """
     loop, ending = delivery.gate.loop, delivery.gate.ending
     task = loop.own_task()
-    while True:
-        if trap is not _RESUMED:
-            if delivery.line is not None:
-                delivery.line.hand_off(delivery)
-            if ending is not None and ending.is_to_stop(task):
-                ending.interrupt_soon(task)
-            try:
-                value = yield trap
-            except GeneratorExit:  # the loop is gone
-                abandon(coro, loop)
-                raise
-            except BaseException as raised:
-                error = raised
-        loop.was_woken(task)
-        if ending is None or ending.is_over:
-            _log_abandoned(delivery, coro)
-            abandon(coro, loop)
-            yield from loop.leave_scopes().__await__()
-            raise Abandoned
-        if ending.is_to_stop(task) and (error is not None or loop.may_stop_at(coro)):
-            ending.tell(task)
-            stopped = Stopped(ending.reason)
-            if not isinstance(error, Stopped):
-                stopped.__context__ = error
-            error = stopped
-            del stopped
+    if trap is not _RESUMED:
+        if delivery.run_queue is not None:
+            delivery.run_queue.hand_off(delivery)
+        if ending is not None and ending.is_to_stop(task):
+            ending.interrupt_soon(task)
         try:
-            if error is None:
-                trap = send(value)
-            else:
-                thrown, error = error, None
-                trap = throw(thrown)
-                del thrown
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
+            value = yield trap
+        except GeneratorExit:  # the loop is gone
+            abandon(coro, loop)
+            raise
+        except BaseException as raised:
+            error = raised
+    loop.was_woken(task)
+    if ending is None or ending.is_over:
+        _log_abandoned(delivery, coro)
+        abandon(coro, loop)
+        yield from loop.leave_scopes().__await__()
+        raise Abandoned
+    if ending.is_to_stop(task) and (error is not None or loop.may_stop_at(coro)):
+        ending.tell(task)
+        stopped = Stopped(ending.reason)
+        if not isinstance(error, Stopped):
+            stopped.__context__ = error
+        error = stopped
+        del stopped
+    return value, error
 
 
 def _log_abandoned(delivery: Delivery[Any], coro: Any) -> None:
@@ -333,9 +325,8 @@ def _drive_task(
     try:
         if is_clean_up and gate.ending is not None and not gate.ending.is_over:
             gate.ending.tell(task)
-            return (
-                yield from _unwind(delivery, coro, coro.send, coro.throw, _RESUMED, None, error)
-            )
+            _, error = yield from _clean_up(delivery, coro, _RESUMED, None, error)
+            return (yield from _drive(delivery, coro, coro.send, coro.throw, error))
         if gate.broken is None and not gate.enter_nowait(delivery):
             error = yield from _wait_turn(delivery, error)
         if gate.broken is not None:

@@ -39,14 +39,14 @@ class RunQueue:
     def hand_off(self, delivery: Delivery[Any]) -> None:
         """*delivery*, which the task serves, waits: each of the others gets a task of its own.
 
-        It is likely that they wait too. In a run_queue, each would begin a round after the one
-        before.
+        It is likely that they wait too. Left in the queue, each would begin a round of the loop
+        after the one before.
         """
-        delivery.line = None
+        delivery.run_queue = None
         while self.deliveries:
-            self.executor.spawn(self.take(), RunQueue(self.executor))
+            self.executor.spawn(self.pop(), RunQueue(self.executor))
 
-    def take(self) -> Delivery[Any]:
+    def pop(self) -> Delivery[Any]:
         self.executor.in_line -= 1
         return self.deliveries.popleft()
 
@@ -58,7 +58,7 @@ class Executor:
     loop: Loop
     # What the task that was started last takes along until its first step.
     _coming: RunQueue | None = field(default=None, init=False)
-    # How many stand in rows: they are served in this round of the loop, or in the next.
+    # How many stand in run queues: they are served in this round of the loop, or in the next.
     in_line: int = field(default=0, init=False)
 
     @property
@@ -78,7 +78,7 @@ class Executor:
         if run_queue.task is not None and not self.loop.may_reuse(
             run_queue.task
         ):  # cancelled by somebody
-            self.send(run_queue.take(), run_queue)
+            self.send(run_queue.pop(), run_queue)
 
     def send(self, delivery: Delivery[Any], run_queue: RunQueue) -> None:
         """Start a task for *delivery* and those in *run_queue*, which more may join on its way."""
@@ -95,7 +95,7 @@ class Executor:
                 self._coming = None
             delivery.fault(error)
             while run_queue.deliveries:
-                run_queue.take().fault(error)
+                run_queue.pop().fault(error)
 
     async def _serve(self, delivery: Delivery[Any], all_of_them: RunQueue) -> None:
         """The body of a task."""
@@ -116,7 +116,7 @@ class Executor:
                 if run_queue is not None and not run_queue.deliveries:
                     run_queue = None
                 if gate.broken is None:  # else it broke before this; whoever called was told
-                    delivery.line = run_queue
+                    delivery.run_queue = run_queue
                     gate.task_begins(task, delivery)
                     delivery.tasks = 1
                     value: Any = None
@@ -141,7 +141,7 @@ class Executor:
                     finally:
                         delivery.tasks -= 1
                         gate.task_ends(task)
-                    if delivery.line is None:
+                    if delivery.run_queue is None:
                         run_queue = None  # it has waited, and others are served by another task
                     try:
                         following = delivery.end(value, error)
@@ -164,7 +164,7 @@ class Executor:
                     gate.start(following)
                 if run_queue is None:
                     return
-                delivery, in_a_row = run_queue.take(), 0
+                delivery, in_a_row = run_queue.pop(), 0
                 if not is_fit:
                     self.send(delivery, run_queue)
                     return
