@@ -25,6 +25,7 @@ from durable._object.services import Services
 
 from .bodies import detach_body, export_response
 from .fetch_call import FetchCall
+from .once import OnceCall, digest_of
 from .redirects import Resends, is_sent
 from .rpc import copy_arguments, export_value, send
 from .streams import Pipe, Stream, Streaming, end_with
@@ -48,6 +49,12 @@ class Channel(Protocol):
 
     def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer[Any]:
         """Call the method *name* with copies of the arguments."""
+        raise NotImplementedError
+
+    def call_once(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], key: str
+    ) -> Answer[Any]:
+        """The same, unless a call of this *key* was made before: then the answer is that one's."""
         raise NotImplementedError
 
     def stream(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Stream[Any]:
@@ -89,6 +96,21 @@ class LocalChannel(Channel):
         invocation: MethodCall[Any] = MethodCall(
             activation, itself, copy_context(), name, CURRENT.get(), export_value
         )
+        if args or kwargs:
+            invocation.payload = (args, kwargs)
+        send(invocation)
+        return invocation
+
+    def call_once(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], key: str
+    ) -> Answer[Any]:
+        activation = self.activation
+        services = activation.services
+        check_open(services, activation.cls)
+        args, kwargs = copy_arguments(services, args, kwargs)
+        invocation = OnceCall(activation, itself, copy_context(), name, CURRENT.get(), export_value)
+        invocation.key = key
+        invocation.digest = digest_of(name, args, kwargs, services.codec_of(activation.cls).encode)
         if args or kwargs:
             invocation.payload = (args, kwargs)
         send(invocation)

@@ -209,13 +209,24 @@ class Deadlock(DurableError):
     """A call that could never be delivered: the object it is for waits, directly or through
     others, for the very object that makes the call. `chain` holds the ids on the way round."""
 
-    def __init__(self, chain: tuple[str, ...], names: tuple[str, ...]) -> None:
+    def __init__(
+        self, chain: tuple[str, ...], names: tuple[str, ...], why: str | None = None
+    ) -> None:
         super().__init__(
-            f"this call would wait for ever: {' -> '.join(names)}; the first of them is in a "
+            why
+            or f"this call would wait for ever: {' -> '.join(names)}; the first of them is in a "
             f"critical section, which lets no event in until it ends. Make the call outside of "
             f"block_concurrency_while() and transaction()"
         )
         self.chain = chain
+
+
+class OnceConflict(DurableError, ValueError):
+    """A key of `once=` names another call already: of another method, or with other arguments."""
+
+
+class ResultNotKept(DurableError, TypeError):
+    """A call with `once=` was made, and its result cannot be stored, so that no caller gets it."""
 
 
 class WrongLoop(DurableError, RuntimeError):

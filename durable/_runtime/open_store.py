@@ -19,6 +19,7 @@ import attrs
 from attrs import frozen
 
 from durable._border.durable_object import construct
+from durable._border.once import CallsOnce
 from durable._border.sockets import SocketTable
 from durable._control.server import ControlServer
 from durable._deploy.programs import Deployment, Program, resolve
@@ -118,6 +119,7 @@ class OpenStore:
             budget=CacheBudget(limits.cache_bytes_max),
         )
         self._services.share(self._observers)
+        self._services.share(CallsOnce())
         self._observers.install = partial(setattr, self._services, "hooks")
         self._services.construct = construct
         if options.observer is not None:

@@ -17,6 +17,7 @@ from yarl import URL
 from durable._border.by_reference import ByReference
 from durable._border.channel import Channel
 from durable._border.durable_object import HANDLERS, DurableObject, rpc_method
+from durable._border.once import check_once
 from durable._border.streams import Stream
 from durable._gates.futures import Answer
 from durable._model.errors import NoSuchMethod
@@ -68,6 +69,24 @@ class Stub(ByReference, Generic[T]):
         return cast("T", self)
 
     @overload
+    def call(
+        self,
+        method: Callable[Concatenate[T, ...], Awaitable[R]],
+        /,
+        *args: Any,
+        once: str | None,
+        **kwargs: Any,
+    ) -> Answer[R]: ...
+    @overload
+    def call(  # type: ignore[overload-overlap]
+        self,
+        method: Callable[Concatenate[T, ...], R],
+        /,
+        *args: Any,
+        once: str | None,
+        **kwargs: Any,
+    ) -> Answer[R]: ...
+    @overload
     def call(  # type: ignore[overload-overlap]
         self,
         method: Callable[Concatenate[T, P], AsyncIterator[R]],
@@ -94,9 +113,23 @@ class Stub(ByReference, Generic[T]):
         what overrides the method is what runs. TypeError for what is no method of the class,
         NoSuchMethod for one that is not public. A class that has a method `call` of its own keeps
         it: whatever is no method of the class is an argument for that.
+
+        With `once="key"`, up to 255 bytes of UTF-8, the call happens once: for a day, by the clock
+        of the runtime, a call of this object with the same key returns the first one's result, and
+        does not run the method; while that runs, it waits for it. The result is stored in the batch
+        of the turn in which the method ends, with what that turn wrote. A call that raised is not
+        remembered. OnceConflict for a key that another call has: another method, or other
+        arguments. ResultNotKept for a result that cannot be stored; the method has run all the
+        same, and does not run again. UnstorableValue, at the call, for arguments that cannot be
+        stored, TypeError for an async generator. None is no key. A method that has a parameter
+        `once` gets it.
         """
         name = self._name_of(args[0]) if args else None
         if name is not None:
+            if kwargs.get("once") is not None and not _takes_once(self._entry.cls, name):
+                return self._call_once(name, args[1:], kwargs)
+            if "once" in kwargs and not _takes_once(self._entry.cls, name):
+                del kwargs["once"]
             return self._method(name)(*args[1:], **kwargs)
         cls = self._entry.cls
         if rpc_method(cls, "call") is not None:
@@ -106,6 +139,15 @@ class Stub(ByReference, Generic[T]):
             f"call() takes a method of {cls.__name__} as the class has it, such as "
             f"{cls.__name__}.method, not {given}"
         )
+
+    def _call_once(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer[Any]:
+        key = check_once(kwargs.pop("once"))
+        if self._method(name).func == self._stream:
+            raise TypeError(
+                f"{self._entry.cls.__name__}.{name}() is an async generator, whose items are not "
+                f"kept; call it without once="
+            )
+        return self._reach().call_once(name, args, kwargs, key)
 
     def _name_of(self, method: Any) -> str | None:
         """The name of *method* in the class; None for what is no method of it."""
@@ -156,7 +198,7 @@ class Stub(ByReference, Generic[T]):
             self.__dict__[name] = method
         return method
 
-    def _method(self, name: str) -> Callable[..., Any]:
+    def _method(self, name: str) -> partial[Any]:
         cls = self._entry.cls
         function = rpc_method(cls, name)
         if function is None:
@@ -197,6 +239,11 @@ class Stub(ByReference, Generic[T]):
 def _is(found: Any, function: Any) -> bool:
     """Whether *found*, as it stands in a class, is *function*, static and class methods too."""
     return getattr(found, "__func__", found) is function
+
+
+def _takes_once(cls: type, name: str) -> bool:
+    """Whether the method has a parameter of that name of its own."""
+    return "once" in inspect.signature(getattr(cls, name)).parameters
 
 
 def no_such_method(cls: type, name: str, object_id: ObjectId) -> NoSuchMethod:

@@ -55,13 +55,17 @@ class RemoteChannel(Channel):
         services, target = self._crossing.services, self._target
         if not services.is_open or not services.loop.is_here():
             check_open(services, target.cls)
+        return self._call(name, (name, self._written(name, args, kwargs)))
+
+    def call_once(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], key: str
+    ) -> Answer[Any]:
+        check_open(self._crossing.services, self._target.cls)
+        return self._call(name, (name, self._written(name, args, kwargs), key))
+
+    def _call(self, name: str, fields: tuple[Any, ...]) -> Answer[Any]:
         call: FarCall[Any] = FarCall(
-            services.loop,
-            target,
-            Kind.CALL,
-            name,
-            (name, self._written(name, args, kwargs)),
-            CURRENT.get(),
+            self._crossing.services.loop, self._target, Kind.CALL, name, fields, CURRENT.get()
         )
         self._send(call)
         return call

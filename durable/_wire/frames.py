@@ -42,7 +42,9 @@ class Kind(IntEnum):
     REFUSED = 2  # why
     OPEN = 3  # port, number of the class, id, name or None
     SHUT = 4  # port
-    CALL = 5  # call, port, whether code of an object calls, method, arguments or None
+    CALL = (
+        5  # call, port, whether code of an object calls, method, arguments or None, key of `once=`
+    )
     FETCH = 6  # call, port, whether code of an object calls, request
     STREAM = 7  # call, port, whether code of an object calls, method, arguments or None
     DELETE = 8  # call, port, whether code of an object calls

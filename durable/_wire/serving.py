@@ -17,6 +17,7 @@ from attrs import define, field
 
 from durable._border.channel import LocalChannel
 from durable._border.durable_object import rpc_method
+from durable._border.once import OnceCall, check_once, digest_of
 from durable._gates.futures import Answer, PendingAnswer, when_done
 from durable._model.errors import (
     DurableError,
@@ -91,10 +92,10 @@ class ServedPort:
         return self.calls.encode(self.class_number, "what the call returns", value)
 
 
-class ServedCall(MethodCall[T]):
-    """A call of a method that came from another process."""
+class _Served(Invocation[T]):
+    """A call that came from another process, whatever its kind."""
 
-    __slots__ = ("calls", "number", "port")
+    __slots__ = ()
 
     calls: ServedCalls
     number: int
@@ -109,6 +110,18 @@ class ServedCall(MethodCall[T]):
         if not self._is_done:
             super().fail(error)
             self.calls.fail(self.number, self.port.class_number, error)
+
+
+class ServedCall(_Served[T], MethodCall[T]):
+    """A call of a method that came from another process."""
+
+    __slots__ = ("calls", "number", "port")
+
+
+class ServedOnce(_Served[Any], OnceCall):
+    """One with a key."""
+
+    __slots__ = ("calls", "number", "port")
 
 
 class ServedCalls:
@@ -153,7 +166,7 @@ class ServedCalls:
         del self._ports[frame[1]]
 
     def _call(self, frame: list[Any]) -> None:
-        _, number, port_number, from_object, name, written, *_ = frame
+        _, number, port_number, from_object, name, written, *more = frame
         port = self._ports[port_number]
         try:
             activation = port.reach()
@@ -162,13 +175,24 @@ class ServedCalls:
             if written is not None:
                 decoded = self._crossing.reader_of(port.class_number).decode(written)
                 payload = (decoded[0], decoded[1] if len(decoded) > 1 else {})
+            key = check_once(more[0]) if more else None
+            digest = b""
+            if key is not None:
+                args, kwargs = payload or ((), {})
+                encode = self._crossing.services.codec_of(activation.cls).encode
+                digest = digest_of(name, args, kwargs, encode)
         except NotOwner:
             self._link.send(Kind.MOVED, number)
             return
         except Exception as error:
             self._refuse(number, port, error)
             return
-        call: ServedCall[Any] = ServedCall(activation, itself, Context(), name, None, port.export)
+        call: ServedCall[Any] | ServedOnce
+        if key is None:
+            call = ServedCall(activation, itself, Context(), name, None, port.export)
+        else:
+            call = ServedOnce(activation, itself, Context(), name, None, port.export)
+            call.key, call.digest = key, digest
         call.calls, call.number, call.port = self, number, port
         call.payload = payload
         self._deliver(call, from_object)

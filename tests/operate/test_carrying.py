@@ -438,6 +438,38 @@ class Orders(durable.DurableObject):
         return await self.ctx.storage.get("order")
 
 
+def test_calls_that_are_remembered_are_carried_along(tmp_path: Path) -> None:
+    """By export and import, and by a copy; no listing shows them."""
+
+    async def put_once(folder: Path, value: int) -> None:
+        async with durable.open(folder, bindings={"BOXES": Box}) as runtime:
+            box = runtime.namespace(Box).get_by_name("a")
+            await box.call(Box.put, "n", 1, once="k")
+            if value == 1:
+                return
+            await box.put("n", value)
+            await box.call(Box.put, "n", 1, once="k")
+            with pytest.raises(durable.OnceConflict):
+                await box.call(Box.put, "n", 2, once="k")
+
+    source = tmp_path / "source"
+    anyio.run(put_once, source, 1)
+    exported = io.StringIO()
+    with operate.look(source) as store:
+        [found] = store.objects()
+        assert list(store.items(found)) == [("n", 1)]
+        operate.export(store, exported)
+    (tmp_path / "file").write_text(exported.getvalue(), encoding="utf-8")
+    operate.import_file(tmp_path / "imported", tmp_path / "file")
+    operate.copy(source, tmp_path / "copied")
+    for folder in ("imported", "copied"):
+        anyio.run(put_once, tmp_path / folder, 7)
+        with operate.look(tmp_path / folder) as store:
+            [found] = store.objects()
+            assert list(store.items(found)) == [("n", 7)]
+        assert operate.check(tmp_path / folder) == []
+
+
 def test_instances_are_carried_without_their_classes(tmp_path: Path) -> None:
     """They are shown by the names of their classes and fields, and are themselves in the end."""
 

@@ -51,6 +51,20 @@ async def test_a_method_is_called_and_its_result_comes(pair: Pair) -> None:
     assert await pair.local(Counter, "a").increment() == 11
 
 
+async def test_a_call_with_a_key_happens_once(pair: Pair) -> None:
+    """Whichever process makes it."""
+    stub, local = pair.stub(Counter, "a"), pair.local(Counter, "a")
+
+    assert await stub.call(Counter.increment, 5, once="k") == 5
+    assert await stub.call(Counter.increment, 5, once="k") == 5
+    assert await local.call(Counter.increment, 5, once="k") == 5
+    with pytest.raises(durable.OnceConflict):
+        await stub.call(Counter.increment, once="k")
+    with pytest.raises(durable.UnstorableValue):
+        await stub.call(Counter.echo, print, once="other")
+    assert await stub.increment() == 6
+
+
 async def test_calls_on_one_stub_reach_the_object_in_their_order(pair: Pair) -> None:
     stub = pair.stub(Counter, "a")
     answers = [stub.increment() for _ in range(50)]

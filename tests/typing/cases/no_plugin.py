@@ -78,6 +78,8 @@ async def calls(runtime: durable.Runtime) -> None:
     reveal_type(await stub.call(Counter.increment, 5))  # N: "int"
     reveal_type(await stub.call(Counter.increment, by=5))  # N: "int"
     reveal_type(await stub.call(Counter.peek))  # N: "int"
+    reveal_type(await stub.call(Counter.increment, 5, once="a key"))  # N: "int"
+    reveal_type(await stub.call(Counter.peek, once=None))  # N: "int"
     reveal_type(await stub.call(Counter.time))  # N: "datetime"
     reveal_type([tick async for tick in stub.call(Counter.ticks, 3)])  # N: "list[int]"
     reveal_type(await durable.retry(lambda stub: stub.rpc.increment(), stub))  # N: "int"
@@ -91,6 +93,7 @@ async def refused(stub: durable.Stub[Counter]) -> None:
     await stub.rpc.peek()  # E
     await stub.call(Counter.increment, "5")  # E
     await stub.call(Counter.peek, 1)  # E
+    await stub.call(Counter.peek, once=1)  # E
     await stub.call(Counter.ticks, 3)  # E
 
 
