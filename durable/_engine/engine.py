@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from .batch import Batch, DueAlarm, ObjectRecord
 from .catalog import Catalog, Weight
+from .damage import Malformed
 from .measures import Measures
 
 # Records and objects that are freed in one step of garbage collection, which holds commits up.
@@ -126,8 +127,9 @@ class Engine(Protocol):
 
     def objects(
         self, class_number: int, *, after: bytes | None = None, count_max: int
-    ) -> list[tuple[bytes, ObjectRecord]]:
-        """Up to *count_max* objects of a class behind the base *after*, in the order of bases."""
+    ) -> list[tuple[bytes, ObjectRecord | Malformed]]:
+        """Up to *count_max* objects of a class behind the base *after*, in the order of bases. In
+        the place of a record that is damaged stands what is wrong with it."""
 
     def alarms(self, *, after: DueAlarm | None = None, count_max: int) -> list[DueAlarm]:
         """Up to *count_max* alarms of all objects behind *after*, the earliest first."""

@@ -15,6 +15,7 @@ from attrs import define, field
 from durable._engine.batch import Batch, ObjectRecord
 from durable._engine.catalog import Catalog
 from durable._engine.committer import Committer
+from durable._engine.damage import Malformed
 from durable._engine.engine import Engine
 from durable._engine.group_commit import GroupCommit
 from durable._engine.measures import Measures
@@ -106,8 +107,9 @@ class Disks(Protocol):
 
     def objects(
         self, class_number: int, *, after: bytes | None, count_max: int
-    ) -> list[tuple[bytes, ObjectRecord]]:
-        """Up to *count_max* objects of a class behind the base *after*, in the order of bases."""
+    ) -> list[tuple[bytes, ObjectRecord | Malformed]]:
+        """Up to *count_max* objects of a class behind the base *after*, in the order of bases. In
+        the place of a record that is damaged stands what is wrong with it."""
 
 
 @define(eq=False)
@@ -137,7 +139,7 @@ class OneDisk(Disks):
 
     def objects(
         self, class_number: int, *, after: bytes | None, count_max: int
-    ) -> list[tuple[bytes, ObjectRecord]]:
+    ) -> list[tuple[bytes, ObjectRecord | Malformed]]:
         return self.only.engine.objects(class_number, after=after, count_max=count_max)
 
 
