@@ -7,6 +7,7 @@ them only says so: `pytestmark = pytest.mark.backends("asyncio", "trio")`.
 from __future__ import annotations
 
 import asyncio
+import functools
 import signal
 import sys
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import settings
 
 from durable._cpython.switch import BORROWS
+from durable._runtime import opening
 
 # asyncio's debug mode costs much and changes the order of things; it is off whatever the machine's
 # environment says.
@@ -38,6 +40,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shared", action="store_true", help="open every store with shared=True")
     parser.addoption(
         "--eager-tasks",
         action="store_true",
@@ -45,10 +48,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def _share_every_store() -> None:
+    """Each store that is opened without a word about it is one of shards, open to others."""
+    begin = opening.open.__init__
+
+    @functools.wraps(begin)
+    def begin_shared(self: Any, *args: Any, **options: Any) -> None:
+        if not options.get("scratch"):
+            options.setdefault("shared", True)
+        begin(self, *args, **options)
+
+    opening.open.__init__ = begin_shared  # type: ignore[method-assign]
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # A run in the background of a shell inherits that Ctrl-C is ignored, and would hand it on.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if config.getoption("--shared"):
+        _share_every_store()
     if config.getoption("--eager-tasks"):
         BACKENDS["asyncio"] = ("asyncio", {"debug": False, "loop_factory": _eager_loop})
 
@@ -61,6 +79,8 @@ def _eager_loop() -> asyncio.AbstractEventLoop:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("one_folder") is not None and item.config.getoption("--shared"):
+        pytest.skip("a store of shards has other files")
     if item.get_closest_marker("borrows") is not None and not BORROWS:
         pytest.skip("what is borrowed from CPython is switched off")
 

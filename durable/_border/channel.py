@@ -20,7 +20,6 @@ from durable._model.errors import RuntimeClosed, WrongLoop
 from durable._model.messages import Request, Response
 from durable._object.activation import Activation, sending_activation
 from durable._object.invocation import Invocation, MethodCall, itself
-from durable._object.live import Phase
 from durable._object.services import Services
 
 from .bodies import detach_body, export_response
@@ -83,7 +82,7 @@ class LocalChannel(Channel):
 
     @property
     def is_gone(self) -> bool:
-        return self.activation.phase is Phase.EVICTED
+        return self.activation.is_gone
 
     def call(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer[Any]:
         activation = self.activation

@@ -17,7 +17,6 @@ from typing import Final, Protocol
 
 from .batch import Batch, DueAlarm, ObjectRecord
 from .catalog import Catalog, Weight
-from .damage import Malformed
 from .measures import Measures
 
 # Records and objects that are freed in one step of garbage collection, which holds commits up.
@@ -127,9 +126,8 @@ class Engine(Protocol):
 
     def objects(
         self, class_number: int, *, after: bytes | None = None, count_max: int
-    ) -> list[tuple[bytes, ObjectRecord | Malformed]]:
-        """Up to *count_max* objects of a class behind the base *after*, in the order of bases. In
-        the place of a record that is damaged stands what is wrong with it."""
+    ) -> list[tuple[bytes, ObjectRecord]]:
+        """Up to *count_max* objects of a class behind the base *after*, in the order of bases."""
 
     def alarms(self, *, after: DueAlarm | None = None, count_max: int) -> list[DueAlarm]:
         """Up to *count_max* alarms of all objects behind *after*, the earliest first."""

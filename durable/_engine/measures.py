@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
-from attrs import frozen
+from attrs import fields, frozen
 
 # From so many free pages on, if they are one in so many at least, to search them takes a while.
 FREE_PAGES_MANY: Final = 16_384
@@ -41,3 +42,18 @@ class Measures:
             f"scattered, commits of large values are slow. `durable copy --compact` makes a store "
             f"without them"
         )
+
+
+def sum_of(measures: Sequence[Measures]) -> Measures:
+    """What several files are like together: sums, but of what is the same in each the largest."""
+    values = {field.name: [getattr(each, field.name) for each in measures] for field in _FIELDS}
+    return Measures(
+        **{
+            name: max(each, default=0) if name in _ALIKE else sum(each)
+            for name, each in values.items()
+        }
+    )
+
+
+_FIELDS = fields(Measures)
+_ALIKE = frozenset({"page_size", "classes", "readers_max"})

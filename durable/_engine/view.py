@@ -14,7 +14,6 @@ from durable._model.errors import DurableError
 
 from .batch import Alarm, DueAlarm, ObjectRecord
 from .catalog import Catalog
-from .damage import Malformed
 from .engine import Engine, OwnReader
 from .measures import Measures
 
@@ -42,6 +41,16 @@ class Listed:
     # The bases of objects whose record is damaged, and why it is no record.
     damaged: list[tuple[bytes, str]]
     last: bytes | None
+
+
+class Malformed(Exception):
+    """Bytes that no engine can have written; what is wrong with them."""
+
+
+class Damaged(bytes):
+    """In the place of an encoded value: a record whose checksum does not fit, as it is stored."""
+
+    __slots__ = ()
 
 
 class MomentLost(DurableError):
@@ -130,14 +139,8 @@ class EngineView:
         self, class_number: int, after: bytes | None, count_max: int, *, weigh: bool
     ) -> Listed:
         found = self.engine.objects(class_number, after=after, count_max=count_max)
-        rows: list[Row] = []
-        damaged: list[tuple[bytes, str]] = []
-        for base, record in found:
-            if isinstance(record, Malformed):
-                damaged.append((base, str(record)))
-            else:
-                rows.append((base, fields_of(record), None))
-        return Listed(rows, damaged, found[-1][0] if found else None)
+        rows: list[Row] = [(base, fields_of(record), None) for base, record in found]
+        return Listed(rows, [], rows[-1][0] if rows else None)
 
     def scan(
         self, keyspace: int, lower: str, upper: str | None

@@ -18,7 +18,7 @@ from durable._engine.batch import ObjectRecord
 from durable._engine.catalog import ClassRecord
 from durable._engine.checksums import is_complete
 from durable._engine.codec import Codec, MsgpackCodec
-from durable._engine.damage import Malformed
+from durable._engine.view import Malformed
 from durable._model.clock import SystemClock
 from durable._model.errors import StoreDamaged
 from durable._model.ids import NAME_SIZE_MAX, IdFactory

@@ -11,7 +11,6 @@ from typing import Final
 
 from durable._engine.catalog import Catalog, Weight
 from durable._engine.checksums import value_size
-from durable._engine.damage import Malformed
 
 from . import layout, long_keys
 from .long_keys import Transaction
@@ -79,13 +78,8 @@ def _discard_objects(
     count = 0
     is_there = cursor.set_range(prefix)
     while is_there and count < count_max and cursor.key().startswith(prefix):
-        try:
-            _, base = layout.read_object_key(cursor.key())
-            record = layout.read_object(cursor.key(), cursor.value())
-        except Malformed:
-            # Where its keys are is not known. It stays, for `check` to tell of; the others go.
-            is_there = cursor.next()
-            continue
+        _, base = layout.read_object_key(cursor.key())
+        record = layout.read_object(cursor.key(), cursor.value())
         if record.alarm is not None:
             alarm = layout.alarm_key(record.alarm.due_us, class_number, base)
             txn.delete(alarm, db=databases.alarms)
@@ -103,11 +97,8 @@ def weigh(txn: Transaction, databases: Databases, class_number: int) -> Weight:
     objects = alarms = size = 0
     pairs = long_keys.between(txn.cursor(databases.objects), prefix, layout.past(prefix), False)
     for object_key, raw in pairs:
+        record = layout.read_object(object_key, raw)
         objects += 1
-        try:
-            record = layout.read_object(object_key, raw)
-        except Malformed:
-            continue
         alarms += record.alarm is not None
         for key, stored in long_keys.scan(txn, record.keyspace, b"", None, False):
             size += len(key) + value_size(stored)

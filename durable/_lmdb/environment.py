@@ -20,10 +20,10 @@ from attrs import define, field
 
 from durable._engine.batch import Batch, DueAlarm, ObjectRecord
 from durable._engine.catalog import Catalog, ClassRecord, Weight
-from durable._engine.damage import Malformed
 from durable._engine.engine import GARBAGE_STEP
 from durable._engine.engine import Reader as Records
 from durable._engine.measures import Measures
+from durable._engine.view import Malformed
 from durable._model.clock import Clock
 from durable._model.errors import DurableError, RuntimeClosed, StoreFull, WrongLoop
 
@@ -207,9 +207,8 @@ class Environment:
 
     def objects(
         self, class_number: int, *, after: bytes | None = None, count_max: int
-    ) -> list[tuple[bytes, ObjectRecord | Malformed]]:
-        """Up to *count_max* objects of a class behind the base *after*, in the order of bases. In
-        the place of a record that is damaged stands what is wrong with it."""
+    ) -> list[tuple[bytes, ObjectRecord]]:
+        """Up to *count_max* objects of a class behind the base *after*, in the order of bases."""
         return self._ask(object_index.objects, class_number, after, count_max)
 
     def alarms(self, *, after: DueAlarm | None = None, count_max: int) -> list[DueAlarm]:

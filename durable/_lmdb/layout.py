@@ -19,9 +19,8 @@ from attrs import frozen
 from durable._engine.batch import DueAlarm, ObjectRecord
 from durable._engine.catalog import ClassRecord, Naming
 from durable._engine.checksums import is_complete, is_protected, protect
-from durable._engine.damage import Malformed
 from durable._engine.side_records import AREAS
-from durable._engine.view import Fields, fields_of, object_of
+from durable._engine.view import Fields, Malformed, fields_of, object_of
 
 # The newest that is known. A store has it from its first side record on; until then it has
 # `FORMAT_OF_KEYS`, so that versions of the library that do not know side records read it.

@@ -13,7 +13,7 @@ from typing import Any
 
 import lmdb
 
-from durable._engine.damage import Malformed
+from durable._engine.view import Malformed
 from durable._model.errors import FormatTooNew, StoreInUse
 
 from . import apart, layout

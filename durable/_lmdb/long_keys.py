@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, overload
 
 from attrs import define
 
-from durable._engine.damage import Malformed
+from durable._engine.view import Malformed
 
 from .layout import (
     NUMBER_SIZE,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from itertools import islice
 
 from durable._engine.batch import DueAlarm, ObjectRecord
-from durable._engine.damage import Malformed
 
 from . import layout, long_keys
 from .long_keys import Transaction
@@ -22,22 +21,15 @@ def find(
 
 def objects(
     txn: Transaction, databases: Databases, class_number: int, after: bytes | None, count_max: int
-) -> list[tuple[bytes, ObjectRecord | Malformed]]:
-    """Up to *count_max* objects of a class behind the base *after*, in the order of bases. In the
-    place of a record that is damaged stands what is wrong with it."""
+) -> list[tuple[bytes, ObjectRecord]]:
+    """Up to *count_max* objects of a class behind the base *after*, in the order of bases."""
     prefix = layout.class_prefix(class_number)
     start = prefix if after is None else layout.object_key(class_number, after) + b"\0"
     pairs = long_keys.between(txn.cursor(databases.objects), start, layout.past(prefix), False)
     return [
-        (layout.read_object_key(key)[1], _record(key, raw)) for key, raw in islice(pairs, count_max)
+        (layout.read_object_key(key)[1], layout.read_object(key, raw))
+        for key, raw in islice(pairs, count_max)
     ]
-
-
-def _record(key: bytes, raw: bytes) -> ObjectRecord | Malformed:
-    try:
-        return layout.read_object(key, raw)
-    except Malformed as error:
-        return error
 
 
 def alarms(

@@ -9,13 +9,9 @@ open file (`F_OFD_SETLK`): such a lock cannot be had on a file that was opened t
 had there, a lock for reading, is told from an owner's, and counts for nothing; where one stands in
 the way, the file `owner` is replaced by a new one, which is locked before it has its name.
 
-Locks of the kind `flock` can be had by anyone who can read, so they are used only where the system
-has no others. POSIX record locks are lost as soon as any code of the process opens and closes the
-file, a backup for instance, and do not keep out a second open of the same process.
-
 The operating system drops the locks when their holder dies, so a crash leaves nothing to clean up;
 the pid in the file is only for people. Pids differ from container to container, and the file may
-be gone: so the length of a lock says what the pid of its holder is, and in which pid namespace.
+be gone: so the lock itself says whose it is.
 
 A forked child inherits the locks and would keep them after its parent's death; so the files are
 closed in the child at once, which leaves the parent's locks as they are. Programs that are started
@@ -25,27 +21,15 @@ do not inherit them, as with every file that Python opens.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
-import struct
-import sys
 import weakref
 from contextlib import suppress
 
 from durable._model.errors import StoreDamaged, StoreInUse
 
 from .folder import DATA_FILE, OWNER_FILE, Found, inspect, refusal
-
-FILE_MODE = 0o600
-
-# Behind all that the files will ever hold: nobody else's lock is meant to be there.
-_LOCK_PLACE = 1 << 62
-_PID_BITS = 24
-_LOCK = struct.Struct("hhqqi4x")  # type, whence, start, length, pid
-_HAS_OFD: bool = sys.platform == "linux" and struct.calcsize("l") == 8
-
-_GET_LOCK, _SET_LOCK = 36, 37  # F_OFD_GETLK and F_OFD_SETLK of Linux
+from .locks import FILE_MODE, PID_BITS, locker, pid_namespace, try_lock
 
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -81,7 +65,7 @@ class Ownership:
             os.close(self._store_fd)  # of an empty file, which another has taken the place of
         self._store_fd = fd
         self._store_seen = _identity(os.fstat(fd))
-        if not _try_lock(fd, self._store_file):
+        if not try_lock(fd, self._store_file):
             self._refuse_second(fd)
 
     def check(self) -> None:
@@ -134,7 +118,7 @@ class Ownership:
         while True:
             fd = self._open()
             try:
-                if not _try_lock(fd, self._file):
+                if not try_lock(fd, self._file):
                     self._refuse_second(fd)
                     self._replace(fd)
                     return
@@ -150,7 +134,7 @@ class Ownership:
 
     def _refuse_second(self, fd: int) -> None:
         """The file could not be locked: raise StoreInUse, unless only readers are in the way."""
-        length = _locker(fd)
+        length = locker(fd)
         if length is not None:
             raise _in_use(self._path, length)
 
@@ -186,7 +170,7 @@ class Ownership:
             os.unlink(new)
         made = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | _FLAGS, FILE_MODE)
         try:
-            _try_lock(made, new)
+            try_lock(made, new)
             os.rename(new, self._file)
         except BaseException:
             os.close(made)
@@ -214,7 +198,7 @@ def check_free(path: str) -> None:
         except OSError:
             continue
         try:
-            length = _locker(fd)
+            length = locker(fd)
         finally:
             os.close(fd)
         if length is not None:
@@ -230,49 +214,9 @@ def inspect_free(path: str) -> Found:
         raise
 
 
-def _try_lock(fd: int, file: str) -> bool:
-    try:
-        if _HAS_OFD:
-            length = _pid_namespace() << _PID_BITS | os.getpid()
-            wanted = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _LOCK_PLACE, length, 0)
-            fcntl.fcntl(fd, _SET_LOCK, wanted)
-        else:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in {errno.EAGAIN, errno.EACCES}:
-            return False
-        raise refusal(error, file, "the file system must have locks") from error
-    return True
-
-
-def _locker(fd: int) -> int | None:
-    """The length of the lock that the file's owner has, 0 if it is not known; None if there is no
-    owner. The locks of those who can only read do not count."""
-    try:
-        if not _HAS_OFD:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            fcntl.flock(fd, fcntl.LOCK_UN)
-            return None
-        asked = _LOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, _LOCK_PLACE, 1, 0)
-        kind, _, _, length, _ = _LOCK.unpack(fcntl.fcntl(fd, _GET_LOCK, asked))
-    except BlockingIOError:
-        return 0
-    except OSError:
-        return None
-    return int(length) if kind == fcntl.F_WRLCK else None
-
-
-def _pid_namespace() -> int:
-    """A number of the namespace in which this process has its pid; 0 if that is not known."""
-    try:
-        return os.stat("/proc/self/ns/pid").st_ino & 0xFFFFFFFF
-    except OSError:
-        return 0
-
-
 def _in_use(path: str, length: int) -> StoreInUse:
-    namespace, pid = divmod(length, 1 << _PID_BITS)
-    here = _pid_namespace()
+    namespace, pid = divmod(length, 1 << PID_BITS)
+    here = pid_namespace()
     is_elsewhere = 0 not in {namespace, here} and here != namespace
     return StoreInUse(path, pid or _pid_in(path), is_elsewhere=is_elsewhere)
 

@@ -17,7 +17,7 @@ from zlib import crc32
 from attrs import define, field
 
 from durable._engine.checksums import WHOLE
-from durable._engine.damage import Malformed
+from durable._engine.view import Malformed
 
 from . import long_keys
 from .layout import NUMBER_SIZE, PIECE, identity, side_key, top_level

@@ -16,14 +16,15 @@ from attrs import define, evolve, field
 from durable._engine.batch import DueAlarm, ObjectRecord
 from durable._engine.catalog import Catalog
 from durable._engine.checksums import is_complete, value_size
-from durable._engine.damage import Damaged, Malformed
 from durable._engine.engine import Engine
 from durable._engine.measures import Measures
 from durable._engine.view import (
     KEYS_PER_STEP,
     STEP_SIZE_MAX,
+    Damaged,
     EngineView,
     Listed,
+    Malformed,
     MomentLost,
     Row,
     View,

@@ -15,7 +15,6 @@ from attrs import define, evolve, field
 
 from durable._engine.batch import Batch, DueAlarm, ObjectRecord
 from durable._engine.catalog import Catalog, Weight
-from durable._engine.damage import Malformed
 from durable._engine.engine import GARBAGE_STEP
 from durable._engine.measures import Measures
 from durable._model.clock import Clock
@@ -55,7 +54,7 @@ class MemoryEngine:
 
     def objects(
         self, class_number: int, *, after: bytes | None = None, count_max: int
-    ) -> list[tuple[bytes, ObjectRecord | Malformed]]:
+    ) -> list[tuple[bytes, ObjectRecord]]:
         found = (
             (base, record)
             for (number, base), record in self.in_line.seen.objects.items()

@@ -18,7 +18,6 @@ from attrs import define, field
 
 from durable._engine.batch import Batch, DueAlarm, ObjectRecord
 from durable._engine.catalog import Catalog, Weight
-from durable._engine.damage import Malformed
 from durable._engine.engine import GARBAGE_STEP, Engine, OwnReader
 from durable._engine.measures import Measures
 from durable._engine.side_records import AREAS, end_of
@@ -98,17 +97,17 @@ class ScratchEngine:
 
     def objects(
         self, class_number: int, *, after: bytes | None = None, count_max: int
-    ) -> list[tuple[bytes, ObjectRecord | Malformed]]:
+    ) -> list[tuple[bytes, ObjectRecord]]:
         seen = self.in_line.seen
         if class_number in seen.deleted_classes:
             return []
         above = {base: r for (number, base), r in seen.objects.items() if number == class_number}
-        found: list[tuple[bytes, ObjectRecord | Malformed]] = []
+        found: list[tuple[bytes, ObjectRecord]] = []
         while True:
             below = self.below.objects(class_number, after=after, count_max=count_max)
             is_last = len(below) < count_max
             until = None if is_last else below[-1][0]
-            merged: dict[bytes, ObjectRecord | Malformed | None] = dict(below)
+            merged: dict[bytes, ObjectRecord | None] = dict(below)
             merged |= {
                 base: record
                 for base, record in above.items()
@@ -136,8 +135,6 @@ class ScratchEngine:
             after = step[-1][0]
             for _, record in step:
                 objects += 1
-                if isinstance(record, Malformed):
-                    continue
                 alarms += record.alarm is not None
                 pairs, _ = self.in_line.scan_some(record.keyspace, count_max=None)
                 size += sum(len(key.encode()) + len(value) for key, value in pairs)

@@ -70,6 +70,7 @@ class Activation(Admission):
         self.counters = services.counters_of(handle.class_number, cls)
         self.instance = None
         self.phase = Phase.NEW
+        self.is_gone = False
         self._open = None
         self.pins = 0
         self.idle_since_s = services.clock.steady()

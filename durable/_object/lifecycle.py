@@ -36,12 +36,15 @@ class Lifecycle(Commits):
         "idle_since_s",
         "idle_timer",
         "instance",
+        "is_gone",
         "pins",
         "sections",
         "state",
     )
 
     phase: Phase
+    # Another channel leads to the object now: it was evicted, or its shard is being given up.
+    is_gone: bool
     sections: Sections
     state: Any
     counters: Counters
@@ -125,6 +128,7 @@ class Lifecycle(Commits):
         """Forget an idle object; the next invocation builds it anew."""
         assert self.is_idle
         self.phase = Phase.EVICTED
+        self.is_gone = True
         self.counters.evicted += 1
         # For a callback or a thread that still has something of the object in its hands.
         self.gate.broken = ObjectReset(

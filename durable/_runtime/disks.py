@@ -15,7 +15,6 @@ from attrs import define, field
 from durable._engine.batch import Batch, ObjectRecord
 from durable._engine.catalog import Catalog
 from durable._engine.committer import Committer
-from durable._engine.damage import Malformed
 from durable._engine.engine import Engine
 from durable._engine.group_commit import GroupCommit
 from durable._engine.measures import Measures
@@ -99,17 +98,17 @@ class Disks(Protocol):
     def catalog(self) -> Catalog:
         """The classes and migrations of the store."""
 
-    def change_classes(self, before: Catalog, after: Catalog) -> None:
-        """Know *after* of classes and migrations, where *before* was known."""
+    def change_classes(self, before: Catalog, after: Catalog) -> bool:
+        """Know *after* of classes and migrations, where *before* is known; False, and nothing is
+        changed, where another process has changed them meanwhile."""
 
     def measure(self) -> Measures:
         """The files of the disks that are open."""
 
     def objects(
         self, class_number: int, *, after: bytes | None, count_max: int
-    ) -> list[tuple[bytes, ObjectRecord | Malformed]]:
-        """Up to *count_max* objects of a class behind the base *after*, in the order of bases. In
-        the place of a record that is damaged stands what is wrong with it."""
+    ) -> list[tuple[bytes, ObjectRecord]]:
+        """Up to *count_max* objects of a class behind the base *after*, in the order of bases."""
 
 
 @define(eq=False)
@@ -131,15 +130,16 @@ class OneDisk(Disks):
     def catalog(self) -> Catalog:
         return self.only.engine.catalog()
 
-    def change_classes(self, before: Catalog, after: Catalog) -> None:
+    def change_classes(self, before: Catalog, after: Catalog) -> bool:
         self.only.engine.change_classes(before, after)
+        return True
 
     def measure(self) -> Measures:
         return self.only.engine.measure()
 
     def objects(
         self, class_number: int, *, after: bytes | None, count_max: int
-    ) -> list[tuple[bytes, ObjectRecord | Malformed]]:
+    ) -> list[tuple[bytes, ObjectRecord]]:
         return self.only.engine.objects(class_number, after=after, count_max=count_max)
 
 

@@ -13,9 +13,8 @@ from attrs import frozen
 
 from durable._border.durable_object import DurableObject
 from durable._engine.catalog import ClassRecord
-from durable._engine.damage import Malformed
 from durable._gates.futures import Answer
-from durable._model.errors import StoreDamaged, WrongLoop
+from durable._model.errors import WrongLoop
 from durable._model.ids import ObjectId
 
 from .class_table import ClassEntry
@@ -26,8 +25,6 @@ T = TypeVar("T", bound=DurableObject)
 # Objects are read from the disk in steps of this many, between which the loop runs.
 OBJECTS_PER_STEP = 256
 NAMES_REMEMBERED = 4_096
-# So many ids of damaged objects stand in the text of an error.
-DAMAGED_NAMED = 10
 
 
 @frozen
@@ -105,23 +102,16 @@ class Namespace(Generic[T]):
 
     async def objects(self, prefix: str | None = None) -> AsyncIterator[StoredObject]:
         """The objects that have a stored key or an alarm, in the order of their ids; with *prefix*,
-        those whose name begins with it. Wakes no object.
-
-        An object whose record is damaged on the disk is passed over. StoreDamaged, raised after the
-        last of the others, says which those are.
-        """
+        those whose name begins with it. Wakes no object."""
         self._entry.check_open()
         after: bytes | None = None
-        damaged: list[ObjectId] = []
         while True:
             found = self._entry.disks.objects(
                 self.record.number, after=after, count_max=OBJECTS_PER_STEP
             )
             for base, record in found:
                 after = base
-                if isinstance(record, Malformed):
-                    damaged.append(self._ids.from_base(base, None))
-                elif prefix is None or (record.name is not None and record.name.startswith(prefix)):
+                if prefix is None or (record.name is not None and record.name.startswith(prefix)):
                     yield StoredObject(
                         self._ids.from_base(base, record.name),
                         record.name,
@@ -129,24 +119,11 @@ class Namespace(Generic[T]):
                         record.alarm is not None,
                     )
             if len(found) < OBJECTS_PER_STEP:
-                break
+                return
             self._entry.check_open()
-        if damaged:
-            raise _damaged(self.cls, damaged)
 
     def __repr__(self) -> str:
         return f"<Namespace of {self.cls.__name__}>"
-
-
-def _damaged(cls: type, ids: list[ObjectId]) -> StoreDamaged:
-    named = ", ".join(str(each) for each in ids[:DAMAGED_NAMED])
-    more = f" and {len(ids) - DAMAGED_NAMED:,} more" if len(ids) > DAMAGED_NAMED else ""
-    return StoreDamaged(
-        f"the record of the object {named}{more} of the class {cls.__name__} is damaged, and was "
-        f"passed over; all others were listed. Run `durable check` on the folder, and take the "
-        f"object from a backup",
-        object_id=str(ids[0]),
-    )
 
 
 class _ForeignNamespace(Namespace[T]):

@@ -76,6 +76,9 @@ class Options:
     scratch: bool = False
     # Tell what objects do wrong.
     debug: bool = False
+    # Other processes have the store, too; None: if it says so itself, and then as the only one.
+    shared: bool = False
+    shards: int | None = None
 
 
 class OpenStore:
@@ -131,11 +134,14 @@ class OpenStore:
         self._classes = ClassTable()
         self._services.ring_now = self._ring_now
         for disk in self._disks:
-            disk.ring_by(Alarms(self._services, disk.engine, self._classes))
+            self._let_ring(disk)
         self._unwatch = clock.watch(self._is_busy)
         # In a forked child: its parent has this store open, and will close it.
         self._is_foreign = False
         self._starts = task_starts.watch(backend, gate_task)
+
+    def _let_ring(self, disk: OpenDisk) -> None:
+        disk.ring_by(Alarms(self._services, disk.engine, self._classes))
 
     def _open_disks(self) -> Disks:
         options = self._options
@@ -171,16 +177,27 @@ class OpenStore:
         await self._loop.open()
         self._loop.keep_running(self._timers.run, "durable timers")
         try:
-            deployment = resolve(self._disks.catalog(), programs)
-            if deployment.after != deployment.before:
-                self._disks.change_classes(deployment.before, deployment.after)
+            runtime = self._runtime(programs, self._deployed(programs))
+            await self._begin()
         except BaseException:
             await self.close()
             raise
+        return runtime
+
+    def _deployed(self, programs: Sequence[Program]) -> Deployment:
+        """What is to run, once the store knows of it."""
+        while True:
+            deployment = resolve(self._disks.catalog(), programs)
+            if deployment.after == deployment.before or self._disks.change_classes(
+                deployment.before, deployment.after
+            ):
+                return deployment
+
+    async def _begin(self) -> None:
+        """The store knows its classes, and so does the runtime: begin to work."""
         # Not before: it looks for garbage when it starts, and a deleted class leaves some.
         for disk in self._disks:
             disk.committer.start()
-        return self._runtime(programs, deployment)
 
     def _runtime(self, programs: Sequence[Program], deployment: Deployment) -> Runtime:
         opened = programs[-1]
@@ -254,13 +271,7 @@ class OpenStore:
         for disk in self._disks:
             disk.alarms.close()
         self._unwatch()
-        with anyio.move_on_after(self._limits.shutdown_s_max):
-            while unfinished := self._unfinished():
-                for answer in unfinished:
-                    await wait_done(answer)
-        await self._cancel_what_runs()
-        for activation in self._directory:
-            activation.finish_turns()
+        await self._let_finish(_all)
         for disk in self._disks:
             await disk.finish()
         for activation in self._directory:
@@ -272,8 +283,11 @@ class OpenStore:
         await self._loop.close()
         self._starts.close()
         for disk in self._disks:
-            disk.close()
+            self._close_disk(disk)
         _open_stores.discard(self)
+
+    def _close_disk(self, disk: OpenDisk) -> None:
+        disk.close()
 
     @property
     def is_left(self) -> bool:
@@ -302,36 +316,52 @@ class OpenStore:
         with suppress(RuntimeError, KeyError):  # it may have gone with the loop
             self._starts.close()
         for disk in self._disks:
-            disk.close()
+            self._close_disk(disk)
 
     def abandon(self) -> None:
         """In a forked child: this is the parent's."""
         self._is_foreign = True
 
-    def _unfinished(self) -> list[PendingAnswer[Any]]:
+    async def _let_finish(self, is_meant: Callable[[bytes], bool]) -> None:
+        """Let what runs in those objects end, then cancel it; seal what was written."""
+        with anyio.move_on_after(self._limits.shutdown_s_max):
+            while unfinished := self._unfinished(is_meant):
+                for answer in unfinished:
+                    await wait_done(answer)
+        await self._cancel_what_runs(is_meant)
+        for activation in self._live(is_meant):
+            activation.finish_turns()
+
+    def _live(self, is_meant: Callable[[bytes], bool]) -> list[Activation]:
+        return [activation for activation in self._directory if is_meant(activation.id.raw)]
+
+    def _unfinished(self, is_meant: Callable[[bytes], bool]) -> list[PendingAnswer[Any]]:
         """The deliveries that run, and the work that objects have begun by wait_until."""
         events = [
             event
-            for activation in self._directory
+            for activation in self._live(is_meant)
             for event in activation.open
             if event.is_waited_for
         ]
         sockets = self._sockets.of_objects
         # Work that reads sockets ends with them, and they end with the runtime.
         reading = {raw for raw, of_object in sockets.items() if of_object.are_read}
-        works = [done for done, raw in self._services.works.items() if raw not in reading]
+        works = [
+            done
+            for done, raw in self._services.works.items()
+            if raw not in reading and is_meant(raw)
+        ]
         return [*events, *works]
 
-    async def _cancel_what_runs(self) -> None:
-        tasks = {task for activation in self._directory for task in activation.gate.running}
-        if not tasks:
-            return
+    async def _cancel_what_runs(self, is_meant: Callable[[bytes], bool]) -> None:
+        def running() -> set[Any]:
+            return {task for live in self._live(is_meant) for task in live.gate.running}
+
+        tasks = running()
         for task in tasks:
             task.cancel()
         with anyio.move_on_after(CLEAN_UP_S_MAX):
-            while any(
-                tasks.intersection(activation.gate.running) for activation in self._directory
-            ):
+            while tasks and tasks.intersection(running()):
                 await anyio.sleep(0.001)
 
     def _is_busy(self) -> bool:
@@ -344,6 +374,11 @@ class OpenStore:
             or (disk.reads.waiting > 0 and not is_read_stuck)
             for disk in self._disks
         )
+
+
+def _all(_: bytes) -> bool:
+    """Every object is meant."""
+    return True
 
 
 # The stores of this process that are open, of whatever loop and thread.

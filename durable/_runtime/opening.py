@@ -19,11 +19,14 @@ from durable._deploy.migrations import Migration
 from durable._deploy.modules import Fetch
 from durable._deploy.programs import Program
 from durable._engine.codec import Codec, MsgpackCodec
+from durable._engine.shards import SHARDS_MAX
 from durable._model.clock import Clock, SystemClock
 from durable._model.errors import StoreInUse
 from durable._model.limits import Limits
 from durable._model.observer import Observer
 
+from .engines import is_of_shards
+from .open_shared import OpenSharedStore
 from .open_store import OpenStore, Options, let_go_of_left
 from .runtime import Runtime, two_of_one_name
 
@@ -35,6 +38,7 @@ class _Opening:
     """An async context manager that gives the runtime of one store."""
 
     _store_class: ClassVar[type[OpenStore]] = OpenStore
+    _shared_class: ClassVar[type[OpenStore]] = OpenSharedStore
 
     def __init__(
         self,
@@ -50,7 +54,10 @@ class _Opening:
         scratch: bool,
         debug: bool,
         wait_s: float,
+        shared: bool,
+        shards: int | None,
     ) -> None:
+        _check_shared(shared, shards, scratch)
         if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not wait_s >= 0:
             raise ValueError(f"wait_s must be a number of seconds from 0 on, not {wait_s!r}")
         if reads not in {"inline", "thread"}:
@@ -69,6 +76,8 @@ class _Opening:
             operate=not scratch and (wants_control_socket() if operate is None else operate),
             scratch=scratch,
             debug=debug,
+            shared=shared,
+            shards=shards,
         )
         self._wait_s = wait_s
         self._open: OpenStore | None = None
@@ -109,7 +118,7 @@ class _Opening:
         while self._open is None:
             let_go_of_left()
             try:
-                self._open = self._store_class(self._path, self._options)
+                self._open = self._class()(self._path, self._options)
             except (StoreInUse, BlockingIOError):
                 left = until - anyio.current_time()
                 if left <= 0:
@@ -118,6 +127,13 @@ class _Opening:
         runtime = await self._open.start(self._programs)
         runtime.closes_by(self.close)
         return runtime
+
+    def _class(self) -> type[OpenStore]:
+        """What opens the store: by how it is to be opened, and by what it is."""
+        options = self._options
+        if options.shared or (not options.scratch and is_of_shards(self._path)):
+            return self._shared_class
+        return self._store_class
 
     @property
     def _is_left(self) -> bool:
@@ -131,6 +147,20 @@ class _Opening:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+def _check_shared(shared: object, shards: object, scratch: bool) -> None:
+    if not isinstance(shared, bool):
+        raise TypeError(f"shared must be True or False, not {shared!r}")
+    if shards is not None:
+        if isinstance(shards, bool) or not isinstance(shards, int):
+            raise TypeError(f"shards must be a whole number, not {shards!r}")
+        if not 1 <= shards <= SHARDS_MAX:
+            raise ValueError(f"shards must be from 1 to {SHARDS_MAX:,}, not {shards:,}")
+        if not shared:
+            raise ValueError("shards is for a store that processes share: give shared=True, too")
+    if shared and scratch:
+        raise ValueError("what is written to a scratch store is not for others: leave out shared")
 
 
 def _tell_unclosed(path: str) -> None:
@@ -160,7 +190,10 @@ class open(_Opening):
     what objects do wrong: a value that is read before a wait on the outside and written after it, a
     step that holds up the event loop, a global that the code of two objects changes, a call that
     nobody waits for at the end; *wait_s*: wait for up to so many seconds until another owner has
-    gone, as in a reload or a rolling update.
+    gone, as in a reload or a rolling update; *shared*: let other processes of this machine have the
+    store, too, each object being in one of them at a time; *shards*: into how many parts a shared
+    store is divided for that, which is fixed when it is made (None: as it is, 16 for a new one, 1
+    for a folder that was not shared).
 
     Raises StoreInUse if another process or another `open` has the store then, StoreDamaged,
     FormatTooNew, MigrationConflict, and OSError where the folder cannot be used. An exception of
@@ -184,6 +217,8 @@ class open(_Opening):
         scratch: bool = False,
         debug: bool = False,
         wait_s: float = 0.0,
+        shared: bool = False,
+        shards: int | None = None,
     ) -> None:
         program = _program(dict(bindings or {}), dict(vars or {}), tuple(migrations), script)
         super().__init__(
@@ -198,6 +233,8 @@ class open(_Opening):
             scratch=scratch,
             debug=debug,
             wait_s=wait_s,
+            shared=shared,
+            shards=shards,
         )
 
 
@@ -260,6 +297,8 @@ class open_config(_Opening):
         scratch: bool = False,
         debug: bool = False,
         wait_s: float | None = None,
+        shared: bool = False,
+        shards: int | None = None,
     ) -> None:
         config = read_config(file, environment)
         folder = store_folder(config, path)
@@ -277,4 +316,6 @@ class open_config(_Opening):
             scratch=scratch,
             debug=debug,
             wait_s=config.script.wait_s if wait_s is None else wait_s,
+            shared=shared,
+            shards=shards,
         )

@@ -11,7 +11,7 @@ from attrs import define, field
 from durable._border.durable_object import DurableObject, check_methods
 from durable._border.sockets import SocketTable
 from durable._deploy.planning import check_usable
-from durable._engine.catalog import ClassRecord
+from durable._engine.catalog import ClassRecord, Naming
 from durable._engine.engine import Engine
 from durable._model.errors import ObjectReset, RuntimeClosed, UnknownClass, WrongLoop
 from durable._model.log import log
@@ -128,12 +128,18 @@ class Runtime:
             if other.record.naming == naming:
                 self._redefine(other.cls, cls)
                 return self._namespaces[cls]
-        catalog = self._disks.catalog()
-        record = check_usable(catalog, naming)
-        if record is None:
+        return self.add_class(self._record_of(naming), cls)
+
+    def _record_of(self, naming: Naming) -> ClassRecord:
+        """What the store knows of a class, which is made if it is new there."""
+        while True:
+            catalog = self._disks.catalog()
+            record = check_usable(catalog, naming)
+            if record is not None:
+                return record
             record = catalog.new_class(naming)
-            self._disks.change_classes(catalog, catalog.replacing(record))
-        return self.add_class(record, cls)
+            if self._disks.change_classes(catalog, catalog.replacing(record)):
+                return record
 
     def add_class(self, record: ClassRecord, cls: type[T]) -> Namespace[T]:
         """*cls* is the code of the class *record* from now on; not for users."""

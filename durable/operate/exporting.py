@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from attrs import evolve, frozen
 
-from durable._engine.damage import Damaged
+from durable._engine.view import Damaged
 
 from .json_lines import json_line
 from .json_values import to_json

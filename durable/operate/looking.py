@@ -22,11 +22,10 @@ from durable._engine.batch import Alarm, DueAlarm, ObjectRecord
 from durable._engine.catalog import ClassRecord
 from durable._engine.checksums import is_protected
 from durable._engine.codec import Codec, MsgpackCodec
-from durable._engine.damage import Damaged, Malformed
 from durable._engine.engine import Engine
 from durable._engine.measures import Measures
 from durable._engine.side_records import AREAS, end_of
-from durable._engine.view import Fields, Row, View, object_of
+from durable._engine.view import Damaged, Fields, Malformed, Row, View, object_of
 from durable._lmdb.environment import Environment
 from durable._lmdb.snapshot import view_of
 from durable._model.clock import SystemClock

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from durable._deploy.config import read_config
 from durable._engine.batch import Alarm, ObjectRecord
 from durable._engine.catalog import ClassRecord
-from durable._engine.damage import Malformed
+from durable._engine.view import Malformed
 from durable._lmdb import layout
 from durable._model.errors import InvalidConfig, InvalidId
 from durable._model.ids import IdFactory

@@ -9,7 +9,6 @@ from typing import Any
 
 import anyio
 import pytest
-from attrs import evolve
 
 pytest.importorskip("click")
 pytest.importorskip("rich")
@@ -163,49 +162,3 @@ def test_what_else_looks_tells_of_a_damaged_object(
         assert "checksum" in damaged.why
     problems = operate.check(folder)
     assert any(str(ID) in str(problem) and "checksum" in problem.what for problem in problems)
-
-
-@pytest.mark.parametrize("scratch", [False, True], ids=["owned", "scratch"])
-@pytest.mark.parametrize("count_max", [1, 2, 256])
-@pytest.mark.parametrize("prefix", [None, "", "c"])
-def test_a_namespace_lists_the_others_and_then_says_which_object_is_damaged(
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    prefix: str | None,
-    count_max: int,
-    scratch: bool,
-) -> None:
-    """After the last one, so that nothing is left undone for them."""
-    monkeypatch.setattr("durable._runtime.namespace.OBJECTS_PER_STEP", count_max)
-    damage_object(folder)
-
-    async def names() -> set[str | None]:
-        found: set[str | None] = set()
-        async with durable.open(folder, scratch=scratch) as runtime:
-            try:
-                async for stored in runtime.namespace(Keeper).objects(prefix):
-                    found.add(stored.name)
-            except durable.StoreDamaged as error:
-                found |= {error.object_id, str(error).split(" of the class")[0]}
-        return found
-
-    said = {str(ID), f"the record of the object {ID}"}
-    assert anyio.run(names) == ({"c"} if prefix == "c" else {"a", "c"}) | said
-
-
-def test_a_deleted_class_is_freed_but_for_a_damaged_object(folder: Path) -> None:
-    """It is kept for the check to tell of, and holds up nothing that is deleted later."""
-    damage_object(folder)
-    environment = Environment.open(folder, clock=SystemClock())
-    before = environment.catalog()
-    (record,) = before.records
-    assert environment.weigh_class(record.number).objects == 3
-    environment.change_classes(before, before.replacing(evolve(record, is_deleted=True)))
-    while environment.has_garbage:
-        environment.collect_garbage()
-
-    assert [base for base, _ in environment.objects(record.number, count_max=9)] == [BASE]
-    with environment.held():
-        assert environment.read(lambda txn, db: txn.cursor(db=db.garbage).first()) is False
-    environment.close()
-    assert any(str(ID) in str(problem) for problem in operate.check(folder))

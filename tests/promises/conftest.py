@@ -16,6 +16,7 @@ from attrs import define, field
 import durable
 import durable.testing
 from durable._lmdb.check import check
+from durable._lmdb.shared_folder import layout_of
 
 T = TypeVar("T")
 
@@ -45,7 +46,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store = Store(tmp_path / "store")
     yield store
     if store.folder.is_dir():
-        assert list(check(store.folder)) == []
+        layout = layout_of(store.folder)
+        for folder in [store.folder] if layout is None else layout.shards():
+            assert list(check(folder)) == []
 
 
 @pytest.fixture

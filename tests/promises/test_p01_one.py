@@ -105,6 +105,7 @@ async def test_different_ids_are_different_objects(runtime: durable.Runtime) -> 
     assert len({await stub.me() for stub in stubs}) == 3
 
 
+@pytest.mark.one_folder
 async def test_a_second_open_of_this_process_gets_store_in_use(
     store: Store, runtime: durable.Runtime
 ) -> None:
@@ -118,6 +119,7 @@ async def test_a_second_open_of_this_process_gets_store_in_use(
     assert await runtime.namespace(Actor).get_by_name("a").me()  # the owner is unharmed
 
 
+@pytest.mark.one_folder
 async def test_a_second_open_by_another_way_to_the_folder_gets_store_in_use(
     store: Store, runtime: durable.Runtime
 ) -> None:
@@ -243,6 +245,7 @@ anyio.run(main)
 """
 
 
+@pytest.mark.one_folder
 async def test_an_owner_whose_file_is_taken_away_is_still_the_only_one(
     store: Store, runtime: durable.Runtime
 ) -> None:

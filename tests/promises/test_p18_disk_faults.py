@@ -108,6 +108,7 @@ async def test_a_folder_without_permission_is_a_clear_error(tmp_path: Path) -> N
             raise AssertionError("opened")
 
 
+@pytest.mark.one_folder
 @pytest.mark.parametrize("keep", [100, 4_096, 5_000])
 async def test_a_truncated_file_is_a_clear_error(tmp_path: Path, keep: int) -> None:
     """Not a crash of the process, nor an empty store."""
@@ -123,6 +124,7 @@ async def test_a_truncated_file_is_a_clear_error(tmp_path: Path, keep: int) -> N
     assert str(store.folder) in str(caught.value) or "store" in str(caught.value)
 
 
+@pytest.mark.one_folder
 async def test_garbage_in_the_place_of_the_file_is_a_clear_error(tmp_path: Path) -> None:
     """Whatever was put there."""
     store = Store(tmp_path / "store")
@@ -144,6 +146,7 @@ def rot(folder: Path, good: bytes, bad: bytes) -> None:
     data.write_bytes(contents.replace(good, bad))
 
 
+@pytest.mark.one_folder
 @pytest.mark.parametrize("reads", ["inline", "thread"])
 async def test_a_value_that_has_rotted_is_never_returned(tmp_path: Path, reads: Any) -> None:
     """Reading it is an error that names the key; all else goes on, and the key can be put anew."""
@@ -238,6 +241,7 @@ async def rotten(tmp_path: Path) -> Store:
     return store
 
 
+@pytest.mark.one_folder
 @pytest.mark.parametrize("reads", ["inline", "thread"])
 @pytest.mark.parametrize("how", HOW)
 async def test_reading_a_damaged_value_resets_the_object(
@@ -261,6 +265,7 @@ async def test_reading_a_damaged_value_resets_the_object(
         assert await readers.get_by_name("site").read(how) == "saw nothing"
 
 
+@pytest.mark.one_folder
 async def test_an_alarm_that_reads_a_damaged_value_has_failed(rotten: Store) -> None:
     """It is retried as after any other error of its own, and given up in the end."""
     async with rotten.open() as runtime:

@@ -41,9 +41,10 @@ FLOORS: dict[str, frozenset[str]] = {
     "_object": _UP_TO_STORAGE,
     "_border": _UP_TO_STORAGE | {"_object"},
     "_wire": _UP_TO_BORDER,
+    "_shards": frozenset({"_loop", "_model"}),
     "_watch": _UP_TO_BORDER,
     "_deploy": frozenset({"_border", "_engine", "_model"}),
-    "_runtime": _UP_TO_BORDER | {"_wire", "_watch", "_deploy", "_control"} | ENGINES,
+    "_runtime": _UP_TO_BORDER | {"_wire", "_shards", "_watch", "_deploy", "_control"} | ENGINES,
 }
 
 LMDB_OWNERS = ("durable/_lmdb/environment.py", "durable/_lmdb/lmdb_files.py")

@@ -1,0 +1,236 @@
+"""A store of shards as one engine: for what looks at all of it, or copies it.
+
+Rule: a keyspace of the whole is one of a shard and the number of the shard, in one number. So
+whoever reads an object's records by its keyspace need not know that there are shards.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Container, Iterable, Sequence
+from operator import itemgetter
+
+from attrs import define, evolve, field
+
+from .batch import Batch, DueAlarm, ObjectHandle, ObjectRecord
+from .catalog import Catalog, Weight
+from .engine import GARBAGE_STEP, Engine, OwnReader, Reader
+from .measures import Measures, sum_of
+from .shards import shard_of
+
+
+@define(eq=False)
+class WholeReader:
+    """Reads the records of all shards, for one thread at a time."""
+
+    _readers: Sequence[Reader]
+
+    def _of(self, keyspace: int) -> tuple[Reader, int]:
+        own, shard = divmod(keyspace, len(self._readers))
+        return self._readers[shard], own
+
+    def get(self, keyspace: int, key: str, /) -> bytes | None:
+        reader, own = self._of(keyspace)
+        return reader.get(own, key)
+
+    def get_many(self, keyspace: int, keys: Iterable[str], /) -> dict[str, bytes]:
+        reader, own = self._of(keyspace)
+        return reader.get_many(own, keys)
+
+    def count_present(self, keyspace: int, keys: Iterable[str], /) -> int:
+        reader, own = self._of(keyspace)
+        return reader.count_present(own, keys)
+
+    def scan_some(
+        self,
+        keyspace: int,
+        lower: str = "",
+        upper: str | None = None,
+        *,
+        reverse: bool = False,
+        count_max: int | None,
+        size_max: int | None = None,
+    ) -> tuple[list[tuple[str, bytes]], bool]:
+        reader, own = self._of(keyspace)
+        return reader.scan_some(
+            own, lower, upper, reverse=reverse, count_max=count_max, size_max=size_max
+        )
+
+    def keys_some(
+        self,
+        keyspace: int,
+        lower: str = "",
+        upper: str | None = None,
+        *,
+        reverse: bool = False,
+        count_max: int,
+    ) -> tuple[list[str], bool]:
+        reader, own = self._of(keyspace)
+        return reader.keys_some(own, lower, upper, reverse=reverse, count_max=count_max)
+
+    def get_side(self, keyspace: int, key: bytes, /) -> bytes | None:
+        reader, own = self._of(keyspace)
+        return reader.get_side(own, key)
+
+    def scan_sides(
+        self,
+        keyspace: int,
+        lower: bytes,
+        upper: bytes,
+        *,
+        reverse: bool = False,
+        count_max: int,
+    ) -> list[tuple[bytes, bytes]]:
+        reader, own = self._of(keyspace)
+        return reader.scan_sides(own, lower, upper, reverse=reverse, count_max=count_max)
+
+    def count_some(
+        self,
+        keyspace: int,
+        lower: str,
+        upper: str | None,
+        without: Container[bytes],
+        count_max: int,
+    ) -> tuple[int, str | None]:
+        reader, own = self._of(keyspace)
+        return reader.count_some(own, lower, upper, without, count_max)
+
+
+@define(eq=False)
+class WholeOwnReader(WholeReader):
+    """The same, for a thread that has it to itself."""
+
+    _own: Sequence[OwnReader] = ()
+
+    def release(self) -> None:
+        for reader in self._own:
+            reader.release()
+
+    def close(self) -> None:
+        for reader in self._own:
+            reader.close()
+
+
+@define(eq=False, repr=False)
+class WholeStore:
+    """An `Engine` made of the engines of all shards, in their order."""
+
+    path: str
+    shards: Sequence[Engine]
+    # In the place of what the shards know, which may be late.
+    known: Catalog
+    # Those that it closes at its end.
+    own: Sequence[Engine] = ()
+    in_line: Reader = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.in_line = WholeReader([shard.in_line for shard in self.shards])
+
+    @property
+    def has_garbage(self) -> bool:
+        return any(shard.has_garbage for shard in self.shards)
+
+    @has_garbage.setter
+    def has_garbage(self, has_garbage: bool) -> None:
+        for shard in self.shards:
+            shard.has_garbage = has_garbage
+
+    # Reading
+
+    def refresh(self) -> None:
+        for shard in self.shards:
+            shard.refresh()
+
+    def new_reader(self) -> OwnReader:
+        readers = [shard.new_reader() for shard in self.shards]
+        return WholeOwnReader(readers, readers)
+
+    def shard_of(self, base: bytes) -> int:
+        return shard_of(base, len(self.shards))
+
+    def _whole(self, shard: int, record: ObjectRecord) -> ObjectRecord:
+        return evolve(record, keyspace=record.keyspace * len(self.shards) + shard)
+
+    def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
+        number = self.shard_of(base)
+        record = self.shards[number].find(class_number, base)
+        return None if record is None else self._whole(number, record)
+
+    def objects(
+        self, class_number: int, *, after: bytes | None = None, count_max: int
+    ) -> list[tuple[bytes, ObjectRecord]]:
+        found = [
+            (base, self._whole(number, record))
+            for number, shard in enumerate(self.shards)
+            for base, record in shard.objects(class_number, after=after, count_max=count_max)
+        ]
+        return heapq.nsmallest(count_max, found, key=itemgetter(0))
+
+    def alarms(self, *, after: DueAlarm | None = None, count_max: int) -> list[DueAlarm]:
+        found = (shard.alarms(after=after, count_max=count_max) for shard in self.shards)
+        return heapq.nsmallest(count_max, (due for some in found for due in some))
+
+    def next_alarm_us(self) -> int | None:
+        first = self.alarms(count_max=1)
+        return first[0].due_us if first else None
+
+    def catalog(self) -> Catalog:
+        return self.known
+
+    def weigh_class(self, class_number: int) -> Weight:
+        weights = [shard.weigh_class(class_number) for shard in self.shards]
+        return Weight(
+            sum(weight.objects for weight in weights),
+            sum(weight.alarms for weight in weights),
+            sum(weight.size for weight in weights),
+        )
+
+    def measure(self) -> Measures:
+        return sum_of([shard.measure() for shard in self.shards])
+
+    # Writing
+
+    def next_keyspace(self) -> int:
+        raise NotImplementedError("a keyspace is one of a shard: ask for one by the object's base")
+
+    def keyspace_for(self, base: bytes) -> int:
+        """A keyspace that no object has had, for the object of this base."""
+        number = self.shard_of(base)
+        return self.shards[number].next_keyspace() * len(self.shards) + number
+
+    def commit(self, group: Sequence[Batch], *, may_wait: bool = True) -> bool:
+        """As `Engine.commit`, but in a transaction for each shard."""
+        parts: dict[int, list[Batch]] = {}
+        for batch in group:
+            handle = batch.handle
+            own = ObjectHandle(
+                handle.class_number,
+                handle.base,
+                handle.keyspace // len(self.shards),
+                handle.name,
+                handle.created_us,
+                handle.alarm,
+            )
+            parts.setdefault(self.shard_of(handle.base), []).append(evolve(batch, handle=own))
+        for number, part in parts.items():
+            self.shards[number].commit(part)
+        return True
+
+    def change_classes(self, before: Catalog, after: Catalog) -> None:
+        for shard in self.shards:
+            known = shard.catalog()
+            if known != after:
+                shard.change_classes(known, after)
+        self.known = after
+
+    def collect_garbage(self, count_max: int = GARBAGE_STEP) -> int:
+        return sum(shard.collect_garbage(count_max) for shard in self.shards if shard.has_garbage)
+
+    # The end
+
+    def close(self) -> None:
+        for shard in self.own:
+            shard.close()
+
+    def __repr__(self) -> str:
+        return f"<WholeStore {self.path!r} of {len(self.shards)} shards>"

@@ -1,0 +1,238 @@
+"""A store of shards in a folder, as one of the processes of this machine that have it.
+
+To own a shard is to have the lock of its folder, which the operating system drops when the process
+dies: nobody has to guess whether an owner still lives, and a stale one cannot exist.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from threading import Event
+from types import MappingProxyType
+from typing import Final
+
+from attrs import define, evolve, field
+
+from durable._engine.catalog import Catalog
+from durable._engine.engine import Engine
+from durable._engine.shards import Owned, Process
+from durable._model.clock import Clock
+from durable._model.errors import DurableError, StoreInUse
+
+from .environment import Environment
+from .folder import DATA_FILE, last_transaction, refusal
+from .locks import FILE_MODE
+from .process_files import ProcessFiles
+from .shared_folder import Layout
+
+# The catalog is held for a few milliseconds; one who holds it so long is stopped.
+CATALOG_TRIES: Final = 400
+CATALOG_PAUSE_S: Final = 0.005
+SOCKET: Final = "wire"
+
+
+@define(eq=False, repr=False)
+class SharedFolder:
+    """A `SharedStore` in a folder."""
+
+    layout: Layout
+    me: Process
+    _clock: Clock
+    _files: ProcessFiles = field(init=False)
+    _owned: dict[int, Environment] = field(factory=dict, init=False)
+    _catalog: Catalog = field(factory=Catalog, init=False)
+    # Up to which change of it the catalog was read; -1: not at all.
+    _catalog_seen: int = field(default=-1, init=False)
+    _pause: Event = field(factory=Event, init=False)
+
+    @classmethod
+    def open(
+        cls, layout: Layout, clock: Clock, version: str, *, is_alone: bool = False
+    ) -> SharedFolder:
+        """The store; this process is not among those that have it yet."""
+        process = f"{os.getpid()}-{secrets.token_hex(4)}"
+        address = os.path.join(layout.processes, process, SOCKET)
+        return cls(layout, Process(process, os.getpid(), address, version, is_alone), clock)
+
+    def __attrs_post_init__(self) -> None:
+        self._files = ProcessFiles(self.layout.processes)
+
+    @property
+    def path(self) -> str:
+        return self.layout.path
+
+    @property
+    def identity(self) -> str:
+        return self.layout.identity
+
+    @property
+    def count(self) -> int:
+        return self.layout.count
+
+    # The processes
+
+    def join(self) -> None:
+        """Be among the processes. Raises StoreInUse if this one or another one is to be alone."""
+        # One at a time, so that of two that are each to be alone one is the first.
+        with self._catalog_held():
+            for other in self._files.processes():
+                if other.is_alone or self.me.is_alone:
+                    raise StoreInUse(self.path, other.pid)
+            self._files.announce(self.me)
+
+    def processes(self) -> list[Process]:
+        return self._files.processes()
+
+    def is_alive(self, process: str) -> bool:
+        return self._files.is_alive(process)
+
+    # The shards
+
+    def owners(self) -> list[Owned]:
+        return [self._owner(shard) for shard in range(self.count)]
+
+    def _owner(self, shard: int) -> Owned:
+        try:
+            with open(self.layout.owner(shard), encoding="utf-8") as opened:
+                said = json.load(opened)
+            return Owned(said["owner"], said["epoch"])
+        except (OSError, ValueError, KeyError):
+            return Owned(None)
+
+    def acquire(self, shard: int) -> Engine | None:
+        try:
+            environment = Environment.open(self.layout.shard(shard), clock=self._clock)
+        except StoreInUse:
+            return None
+        try:
+            self._write_owner(shard, Owned(self.me.id, self._owner(shard).epoch + 1))
+            self._owned[shard] = environment
+            self.follow(shard)
+        except BaseException:
+            self._owned.pop(shard, None)
+            environment.close()
+            raise
+        return environment
+
+    def follow(self, shard: int) -> None:
+        """Let a shard that is owned know the classes of the store."""
+        environment = self._owned[shard]
+        known, catalog = environment.catalog(), self.catalog()
+        if known != catalog:
+            environment.change_classes(known, catalog)
+
+    def release(self, shard: int) -> None:
+        if shard not in self._owned:
+            return
+        with suppress(OSError):
+            self._write_owner(shard, evolve(self._owner(shard), owner=None))
+        self._owned.pop(shard).close()
+
+    def _write_owner(self, shard: int, owned: Owned) -> None:
+        """Say who has a shard. The shard is locked, and the file is small: a reader sees all of it
+        or what was there before. After a power failure no epoch is remembered by anyone."""
+        file = self.layout.owner(shard)
+        part = f"{file}.part"
+        text = json.dumps({"owner": owned.owner, "epoch": owned.epoch})
+        try:
+            fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, FILE_MODE)
+            try:
+                os.write(fd, text.encode())
+            finally:
+                os.close(fd)
+            os.replace(part, file)
+        except OSError as error:
+            raise refusal(error, file, "the owner of a shard writes its name there") from error
+
+    def valid_until(self) -> float:
+        return math.inf  # the lock goes only with the process
+
+    # The classes
+
+    def catalog(self) -> Catalog:
+        if self._has_changed():
+            with self._catalog_held() as environment:
+                self._remember(environment)
+        return self._catalog
+
+    def change_classes(self, before: Catalog, after: Catalog) -> bool:
+        with self._catalog_held() as environment:
+            if environment.catalog() != before:
+                self._remember(environment)
+                return False
+            environment.change_classes(before, after)
+            self._remember(environment)
+        for shard in self._owned:
+            self.follow(shard)
+        return True
+
+    def _has_changed(self) -> bool:
+        try:
+            return self._catalog_seen != last_transaction(self.layout.catalog)
+        except (OSError, DurableError):
+            return True
+
+    def _remember(self, environment: Environment) -> None:
+        self._catalog = environment.catalog()
+        self._catalog_seen = last_transaction(self.layout.catalog)
+
+    @contextmanager
+    def _catalog_held(self) -> Iterator[Environment]:
+        """The catalog, which nobody else changes meanwhile. Raises StoreInUse if another process
+        has it for longer than anyone should."""
+        for left in reversed(range(CATALOG_TRIES)):
+            try:
+                environment = Environment.open(self.layout.catalog, clock=self._clock)
+                break
+            except StoreInUse as error:
+                if not left:
+                    raise StoreInUse(self.path, error.pid) from error
+                self._pause.wait(CATALOG_PAUSE_S)
+        try:
+            yield environment
+        finally:
+            environment.close()
+
+    # The end
+
+    def leave(self) -> None:
+        for shard in list(self._owned):
+            self.release(shard)
+        self._files.withdraw()
+
+    def __repr__(self) -> str:
+        return f"<SharedFolder {self.path!r}, {len(self._owned)} of {self.count} shards owned>"
+
+
+def open_shards_to_read(
+    layout: Layout, clock: Clock, owned: Mapping[int, Engine] = MappingProxyType({})
+) -> list[Engine | None]:
+    """The shards that others have, or none, to be read; None for one that was never made, and for
+    those that are *owned* by this process, which has them open."""
+    opened: list[Engine | None] = []
+    try:
+        for number, folder in enumerate(layout.shards()):
+            is_there = number not in owned and os.path.exists(os.path.join(folder, DATA_FILE))
+            opened.append(Environment.open_to_read(folder, clock=clock) if is_there else None)
+    except BaseException:
+        for engine in opened:
+            if engine is not None:
+                engine.close()
+        raise
+    return opened
+
+
+def read_catalog(layout: Layout, clock: Clock) -> Catalog:
+    """The classes and migrations of a store, for a process that has no part in it."""
+    if not os.path.exists(os.path.join(layout.catalog, DATA_FILE)):
+        return Catalog()  # the process died that was making the store
+    environment = Environment.open_to_read(layout.catalog, clock=clock)
+    try:
+        return environment.catalog()
+    finally:
+        environment.close()
