@@ -2,7 +2,8 @@
 
 One client says something, the object sends it to all, and every socket reads it: no network, so
 that what is measured is ours. The durable row stores each message before anybody hears it; beside
-it stands the same without the store. Ten thousand sockets are written to in one pass.
+it stands the same without the store. Ten thousand sockets are written to in one pass, and once more
+by `ctx.broadcast`, beside which stands the loop of sends.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import anyio.lowlevel
 import durable
 from durable import Request, Response, WebSocket, WebSocketPair
 
-from .harness import RATE, Row, Setting, compare, main
+from .harness import RATE, Row, Setting, compare, main, measure
 
 TEXT = "x" * 100
 
@@ -27,6 +28,9 @@ class Room(durable.DurableObject):
         return Response(status=101, websocket=client)
 
     async def websocket_message(self, ws: WebSocket, message: str | bytes) -> None:
+        if message == "broadcast":
+            self.ctx.broadcast(TEXT)
+            return
         if message == "store":
             self.ctx.storage.put("last", message)
         for member in self.ctx.get_websockets():
@@ -52,7 +56,35 @@ async def ask(setting: Setting) -> list[Row]:
             await row(few, "say", "100 sockets", rounds, setting.pick(2, 100, 200)),
             await row(few, "store", "100 sockets, durable", rounds, setting.pick(2, 50, 100)),
             await row(many, "say", f"{len(many):,} sockets", rounds, 1),
+            await broadcast(many, rounds),
         ]
+
+
+async def broadcast(sockets: list[WebSocket], rounds: int) -> Row:
+    """The same, said in one call; what is measured is the handler and not the reading."""
+
+    async def say(what: str) -> None:
+        await sockets[0].send(what)
+        await anext(sockets[-1])
+
+    async def ours(_: int) -> None:
+        await say("broadcast")
+
+    async def plain(_: int) -> None:
+        await say("say")
+
+    async def read(_: int) -> None:
+        for ws in sockets[:-1]:
+            await anext(ws)
+
+    heard: tuple[list[float], list[float]] = ([], [])
+    for number in range(rounds + 1):
+        for work, figures in zip((ours, plain), heard, strict=True):
+            us = await measure(work, 1)
+            await read(1)
+            if number:
+                figures.append(len(sockets) / us * 1e6)
+    return Row(f"ctx.broadcast to {len(sockets):,}", RATE, heard[0], "send to each", heard[1])
 
 
 async def row(sockets: list[WebSocket], what: str, name: str, rounds: int, count: int) -> Row:

@@ -118,6 +118,24 @@ class State:
         """The accepted sockets, the last one first; with *tag* those that have it, in order."""
         return sockets_of(self._activation).all(tag)
 
+    def broadcast(
+        self,
+        message: str | bytes,
+        *,
+        tag: str | None = None,
+        without: WebSocket | Iterable[WebSocket] = (),
+    ) -> int:
+        """Send *message* to the accepted sockets that are open, or to those with *tag*, but for
+        those in *without*; returns to how many.
+
+        As `send` of each of them does, though it goes through the gates once: it acts at the call,
+        and leaves when what the object wrote before it is on disk. It waits for no slow peer: one
+        with more than 16 MiB unread is closed. Those that are closing, or have closed, are passed
+        over. Raises TypeError and ValueError as `send` does, then nothing was sent.
+        """
+        self._activation.gate.check()
+        return sockets_of(self._activation).broadcast(message, tag, without)
+
     def get_tags(self, ws: WebSocket) -> list[str]:
         """The tags that *ws* was accepted with, also after it has closed."""
         return tags_of(ws)

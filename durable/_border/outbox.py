@@ -7,12 +7,14 @@ may leave waits for those before it that may not.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from attrs import define
 
 from durable._gates.input_gate import InputGate
 from durable._model.frames import Frame
+from durable._model.log import log
 
 
 class Flushed(Protocol):
@@ -23,8 +25,25 @@ class Flushed(Protocol):
 
 
 @define(eq=False, slots=True)
+class Together:
+    """Ends that one frame was sent at."""
+
+    ends: Sequence[Flushed]
+
+    def flush(self) -> None:
+        for end in self.ends:
+            try:
+                end.flush()
+            except Exception:  # no matter of the other ends
+                log.exception("a message could not leave an object: %r", end)
+
+
+@define(eq=False, slots=True)
 class Held:
-    """One frame of *end*; *gate* is that of the object that has sent it, None for the library."""
+    """One frame of *end*, or of several, in the outbox of each.
+
+    *gate* is that of the object that has sent it, None for the library.
+    """
 
     end: Flushed
     frame: Frame

@@ -6,11 +6,15 @@ durable; a reset takes it back. The order of frames is kept by the end (`outbox`
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from durable._gates.delivery import CURRENT
 from durable._gates.saying import say
 from durable._model.frames import Close, Frame
 
+from .outbox import Held, Together
 from .socket_end import End
+from .socket_states import Phase
 
 
 def send_frame(end: End, frame: Frame, size: int) -> None:
@@ -24,6 +28,30 @@ def send_frame(end: End, frame: Frame, size: int) -> None:
     else:
         held = end.hold(frame, size, sender.gate)
         say(sender, held.leave, held)
+
+
+def send_to_all(ends: Iterable[End], message: str | bytes, size: int) -> int:
+    """Send *message* at each of *ends* that is open; returns at how many.
+
+    It goes through the gates once, however many they are.
+    """
+    sender = CURRENT.get()
+    if sender is not None and sender.gate.broken is not None:
+        sender.gate.check()
+    open_ends: list[End] = []
+    held = Held(Together(open_ends), message, size, None if sender is None else sender.gate)
+    for end in ends:
+        # To make room for it may cut this one, or others.
+        if end.phase is Phase.OPEN and end.reserve(size):
+            end.hold_with_others(held)
+            open_ends.append(end)
+    if not open_ends:
+        return 0
+    if sender is None:
+        held.leave()
+    else:
+        say(sender, held.leave, held)
+    return len(open_ends)
 
 
 def reply(end: End) -> None:

@@ -194,6 +194,12 @@ class End:
             self.outbox = Outbox()
         return self.outbox.hold(self, frame, size, gate)
 
+    def hold_with_others(self, held: Held) -> None:
+        """Hold back a frame that is sent at other ends too."""
+        if self.outbox is None:
+            self.outbox = Outbox()
+        self.outbox.append(held)
+
     def flush(self) -> None:
         """Send the frames that may leave and have none before them that may not."""
         peer = self.peer()

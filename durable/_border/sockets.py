@@ -15,6 +15,7 @@ from weakref import ref
 from attrs import define, field
 
 from durable._model.errors import TooManyWebSockets
+from durable._model.frames import as_bytes, size_of
 from durable._model.ids import ObjectId
 from durable._model.websocket import WebSocket
 from durable._object.activation import Activation
@@ -22,7 +23,7 @@ from durable._object.live import LiveObject, Phase
 from durable._object.services import Services
 
 from .arrivals import Arrivals
-from .sending import reply
+from .sending import reply, send_to_all
 from .socket_arguments import checked_auto_response, checked_tags
 from .socket_end import End
 from .socket_states import Use
@@ -95,6 +96,18 @@ class Sockets:
         if tag is None:
             return list(reversed(self._hibernatable.values()))
         return list(self._by_tag.get(tag, {}).values())
+
+    def broadcast(
+        self, message: object, tag: str | None, without: WebSocket | Iterable[WebSocket]
+    ) -> int:
+        """Send *message* to the sockets with *tag*, or to all; returns to how many."""
+        text = message if isinstance(message, str | bytes) else as_bytes(message)
+        size = size_of(text)
+        those = [without] if isinstance(without, WebSocket) else without
+        left_out = {end_of(known_socket(ws, "broadcast(without=...)")) for ws in those}
+        ends = self._hibernatable if tag is None else self._by_tag.get(tag, {})
+        chosen = [end for end in ends if end not in left_out] if left_out else list(ends)
+        return send_to_all(chosen, text, size)
 
     @property
     def auto_response(self) -> tuple[str, str] | None:

@@ -33,7 +33,7 @@ ROWS: dict[ModuleType, int] = {
     reads: 6,
     objects: 5,
     alarms: 3,
-    websockets: 3,
+    websockets: 4,
     web: 4,
     observing: 2,
     operate: 4,
