@@ -25,20 +25,20 @@ def copy_file(environment: Environment, folder: str, *, compact: bool) -> None:
 
     *compact*: leave out free pages, which takes longer. Raises StoreDamaged or an OSError.
     """
-    if environment._ownership is not None:  # else it is only looked at
+    if environment.handle.ownership is not None:  # else it is only looked at
         _copy_owned(environment, folder, compact)
         return
-    environment.read(lambda txn, databases: None)  # the map may have been outgrown meanwhile
+    environment.handle.read(lambda txn, databases: None)  # the map may have been outgrown meanwhile
     try:
-        with environment.held() as handle:
-            handle.copy(folder, compact=compact)
+        with environment.handle.held() as env:
+            env.copy(folder, compact=compact)
     except Exception as error:  # all of LMDB's are
         if code := errno_of(error):
             raise OSError(code, os.strerror(code), folder) from error
         raise unreadable(environment.path, error) from error
     # The last pages may be unused, and then need not have been written.
-    pages = environment._lmdb.info()["last_pgno"] + 1 if not compact else 0
-    _finish(folder, pages * environment._page_size)
+    pages = environment.handle.env.info()["last_pgno"] + 1 if not compact else 0
+    _finish(folder, pages * environment.handle.page_size)
 
 
 def _copy_owned(environment: Environment, folder: str, compact: bool) -> None:
@@ -52,7 +52,7 @@ def _copy_owned(environment: Environment, folder: str, compact: bool) -> None:
     os.mkdir(whole)
     try:
         _copy_pages(environment, whole)
-        copied = Environment.open_to_read(whole, clock=environment._clock)
+        copied = Environment.open_to_read(whole, clock=environment.clock)
         try:
             copy_file(copied, folder, compact=True)
         finally:

@@ -103,7 +103,7 @@ def _check_open(environment: Environment, decode: Decode | None) -> list[Problem
     reader = environment.new_reader()
 
     def look(txn: Transaction, pause: Callable[[], None]) -> list[Problem]:
-        return _Check(txn, environment._databases, decode, pause).run()
+        return _Check(txn, environment.handle.databases, decode, pause).run()
 
     try:
         while True:

@@ -55,7 +55,7 @@ class LmdbView:
     _begun: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._reader = self.environment.new_reader(self._begin)
+        self._reader = self.environment.handle.new_reader(self._begin)
         if self.is_of_one_moment:
             self.read(lambda txn, databases: None)
 
@@ -65,7 +65,9 @@ class LmdbView:
     def read(self, look: Callable[..., T], *args: Any) -> T:
         """What *look* finds in one step."""
         try:
-            return self._reader.read(lambda txn: look(txn, self.environment._databases, *args))
+            return self._reader.read(
+                lambda txn: look(txn, self.environment.handle.databases, *args)
+            )
         finally:
             if not self.is_of_one_moment:
                 self._reader.release()
@@ -77,7 +79,7 @@ class LmdbView:
                 f"moment of it is held, so it was let go; do it again"
             )
         self._begun = True
-        return self.environment._begin_read()
+        return self.environment.handle.begin_read()
 
     # Questions, each a step
 
@@ -110,7 +112,7 @@ class LmdbView:
         if is_complete(layout.identity(keyspace, key), record):
             return record[1:-4]
         try:
-            return self.environment.protection.value(keyspace, key, record)
+            return self.environment.handle.protection.value(keyspace, key, record)
         except StoreDamaged:
             return Damaged(record)
 

@@ -40,8 +40,10 @@ def protected_from(txn: Transaction, databases: Databases) -> int | None:
     return 0 if first is None else layout.read_number(first)
 
 
-def upgrade(txn: Transaction, databases: Databases, next_keyspace: int) -> None:
-    """The store has checksums from now on. No record is under *next_keyspace* or above it."""
-    first = layout.write_number(next_keyspace)
-    txn.put(layout.META_PROTECTED_FROM, first, db=databases.meta)
+def upgrade(txn: Transaction, databases: Databases) -> int:
+    """The store has checksums from now on; returns the first keyspace of which all have one."""
+    raw = txn.get(layout.META_NEXT_KEYSPACE, db=databases.meta)
+    first = 1 if raw is None else layout.read_number(raw)  # no record is under it or above it
+    txn.put(layout.META_PROTECTED_FROM, layout.write_number(first), db=databases.meta)
     txn.put(layout.META_FORMAT, layout.write_format(layout.FORMAT_OF_KEYS), db=databases.meta)
+    return first

@@ -29,7 +29,7 @@ MIGRATIONS = (
 # is before, within or after a write transaction, for the argv[2]th time.
 CHILD = """
 import os, signal, sys
-from durable._lmdb.environment import Environment
+from durable._lmdb.handle import Handle
 from tests.crash.test_kill_migration import apply
 
 left = int(sys.argv[2])
@@ -40,7 +40,7 @@ def point():
     if left < 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
-write = Environment._write
+write = Handle.write
 
 def watched(self, change, *rest, **options):
     def inside(txn):
@@ -52,7 +52,7 @@ def watched(self, change, *rest, **options):
     point()
     return result
 
-Environment._write = watched
+Handle.write = watched
 apply(sys.argv[1])
 """
 

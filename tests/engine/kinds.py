@@ -56,7 +56,7 @@ class Lmdb:
             record = long_keys.find(txn, keyspace, key.encode())
             txn.put(layout.top_level(keyspace) + key.encode(), record[:-5] + b"?" + record[-4:])
 
-        engine._write(change)
+        engine.handle.write(change)
         engine.refresh()
 
     def check(self, engine: Engine) -> None:

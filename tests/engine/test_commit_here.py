@@ -222,7 +222,7 @@ def test_a_map_that_must_grow_is_the_threads_to_grow(tmp_path: Path) -> None:
     store = open_store(tmp_path / "store")
     assert store.commit([batch_of(store, place_of(store), {"a": VALUE})], may_wait=False)
     new = place_of(store, "new")
-    large = batch_of(store, new, {"a": bytes(2 * store._map_size)})
+    large = batch_of(store, new, {"a": bytes(2 * store.handle.map_size)})
 
     assert not store.commit([large], may_wait=False)
     assert new.record is UNREAD
@@ -238,7 +238,7 @@ def test_the_write_lock_is_not_waited_for(store: Environment) -> None:
     held, let_go = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with store._write_lock:
+        with store.handle.write_lock:
             held.set()
             let_go.wait(10)
 

@@ -187,7 +187,7 @@ def test_an_empty_batch_comes_back_in_its_turn(store: Environment) -> None:
     """A batch that writes nothing is a way to wait for those before it, and touches no disk."""
     loop, outcomes = Loop(), Outcomes()
     committer = Committer(store, loop.call_soon_threadsafe)
-    before = store._lmdb.info()["last_txnid"]
+    before = store.handle.env.info()["last_txnid"]
     handle = place_of(store)
     store.commit([])
     empty = batch_of(store, handle, label="empty", outcomes=outcomes)
@@ -198,7 +198,7 @@ def test_an_empty_batch_comes_back_in_its_turn(store: Environment) -> None:
     loop.run()
 
     assert outcomes.durable == ["empty"]
-    assert store._lmdb.info()["last_txnid"] == before + 1  # the class
+    assert store.handle.env.info()["last_txnid"] == before + 1  # the class
 
 
 def test_a_closed_loop_is_no_error(store: Environment) -> None:
@@ -262,7 +262,7 @@ def test_garbage_is_freed_when_there_is_nothing_else_to_do(
     assert freed.wait(10)
     committer.stop()
     store.refresh()
-    assert store.read(lambda txn, databases: len(list(txn.cursor().iternext()))) == 1
+    assert store.handle.read(lambda txn, databases: len(list(txn.cursor().iternext()))) == 1
 
 
 def test_a_large_group_is_cut(store: Environment, monkeypatch: pytest.MonkeyPatch) -> None:

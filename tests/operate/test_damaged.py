@@ -51,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
 def change(folder: Path, what: Callable[[Any, Any], object]) -> None:
     environment = Environment.open(folder, clock=SystemClock())
     try:
-        environment._write(lambda txn: what(txn, environment._databases))
+        environment.handle.write(lambda txn: what(txn, environment.handle.databases))
     finally:
         environment.close()
 

@@ -113,5 +113,5 @@ import os, sys
 from durable import operate
 with operate.look(sys.argv[1]) as store, store.one_moment():
     print([found.name for found in store.objects()])
-    print(str(os.getpid()) in store._engine._lmdb.readers())
+    print(str(os.getpid()) in store._engine.handle.env.readers())
 """

@@ -72,7 +72,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def readers(store: operate.Store) -> str:
     """Who holds a transaction, as LMDB tells it."""
-    return str(files_of(store._engine)._lmdb.readers())
+    return str(files_of(store._engine).handle.env.readers())
 
 
 LISTINGS: dict[str, Callable[[operate.Store], Iterator[Any]]] = {

@@ -633,5 +633,5 @@ def batch_of(number: int, class_number: int, index: int) -> Batch:
 
 
 def last_page(environment: Environment) -> int:
-    page: int = environment._lmdb.info()["last_pgno"]
+    page: int = environment.handle.env.info()["last_pgno"]
     return page

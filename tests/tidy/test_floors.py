@@ -47,7 +47,7 @@ FLOORS: dict[str, frozenset[str]] = {
     "_runtime": _UP_TO_BORDER | {"_wire", "_shards", "_watch", "_deploy", "_control"} | ENGINES,
 }
 
-LMDB_OWNERS = ("durable/_lmdb/environment.py", "durable/_lmdb/lmdb_files.py")
+LMDB_OWNERS = ("durable/_lmdb/handle.py", "durable/_lmdb/lmdb_files.py")
 CLOCK_OWNER = "durable/_model/clock.py"
 LINES_MAX = 500
 

@@ -275,7 +275,7 @@ class Life:
         else:
             self.faults.repair()
             self.faults.is_unsure = False
-            page_size = self._store.environment._page_size
+            page_size = self._store.environment.handle.page_size
             moment = power.cut_within(self._draw_commit(), self.folder, target, page_size, chance)
             if moment is not None:
                 history.count("power failures within a commit")

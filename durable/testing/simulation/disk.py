@@ -219,4 +219,4 @@ def look(environment: Environment, class_number: int, base: bytes) -> State | No
             return None
         return State.of(found)
 
-    return environment.read(read)
+    return environment.handle.read(read)

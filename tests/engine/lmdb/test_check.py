@@ -117,7 +117,7 @@ DAMAGES: list[tuple[str, Damage]] = [
 @pytest.mark.parametrize(("what", "damage"), DAMAGES)
 def test_each_kind_of_damage_is_found(store: Environment, what: str, damage: Damage) -> None:
     """One thing is wrong, and it is said."""
-    store._write(lambda txn: damage(txn, store._databases))
+    store.handle.write(lambda txn: damage(txn, store.handle.databases))
     problems = check(store)
 
     assert any(what in str(problem) for problem in problems), problems
@@ -125,7 +125,7 @@ def test_each_kind_of_damage_is_found(store: Environment, what: str, damage: Dam
 
 def test_a_codec_of_the_programs_own_is_no_damage(store: Environment) -> None:
     """How values are written can be left unchecked; whether they are whole is checked."""
-    store._write(lambda txn: put_record(txn, top_level(1) + b"a", b"json"))
+    store.handle.write(lambda txn: put_record(txn, top_level(1) + b"a", b"json"))
 
     assert check(store)
     assert check(store, values=False) == []

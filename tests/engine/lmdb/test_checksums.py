@@ -38,7 +38,7 @@ def store(tmp_path: Path):
 
 
 def change(store: Environment, what: Callable[[Any], Any]) -> None:
-    store._write(what)
+    store.handle.write(what)
     store.refresh()
 
 
@@ -58,7 +58,7 @@ READS: list[Callable[[Environment, str], Any]] = [
 @pytest.mark.parametrize("place", range(len(VALUE) + OVERHEAD))
 def test_no_byte_of_a_value_changes_unnoticed(store: Environment, key: str, place: int) -> None:
     """Whichever byte it is: each read raises, and the check says which object and which key."""
-    raw = store.read(lambda txn, databases: txn.get(record_key(key)))
+    raw = store.handle.read(lambda txn, databases: txn.get(record_key(key)))
     assert raw is not None
     for bit in range(8):
         rotten = raw[:place] + bytes([raw[place] ^ 1 << bit]) + raw[place + 1 :]
@@ -126,11 +126,14 @@ def test_what_is_damaged_can_be_deleted_and_written_over(store: Environment) -> 
 def test_the_record_of_an_object_is_protected_too(store: Environment) -> None:
     """It says under which number the values are: of a changed one they would be another's."""
     key = object_key(1, base_of("one"))
-    raw = store.read(lambda txn, databases: txn.get(key, db=databases.objects))
+    raw = store.handle.read(lambda txn, databases: txn.get(key, db=databases.objects))
     assert raw is not None
     for place in range(len(raw)):
         rotten = raw[:place] + bytes([raw[place] ^ 3]) + raw[place + 1 :]
-        change(store, lambda txn, rotten=rotten: txn.put(key, rotten, db=store._databases.objects))
+        change(
+            store,
+            lambda txn, rotten=rotten: txn.put(key, rotten, db=store.handle.databases.objects),
+        )
 
         with pytest.raises(StoreDamaged):
             store.find(1, base_of("one"))
@@ -148,14 +151,14 @@ def make_old(folder: Path) -> None:
     environment.commit([batch_of(environment, handle, puts)])
 
     def strip(txn: Any) -> None:
-        databases = environment._databases
+        databases = environment.handle.databases
         for database in (databases.records, databases.objects, databases.classes):
             for key, raw in list(txn.cursor(database).iternext()):
                 if raw[:1] == b"\xc1":
                     txn.put(key, raw[1:-4], db=database)
         txn.put(layout.META_FORMAT, layout.write_format(1), db=databases.meta)
 
-    environment._write(strip)
+    environment.handle.write(strip)
     environment.close()
 
 
@@ -163,7 +166,7 @@ def format_of(environment: Environment) -> int:
     def look(txn: Any, databases: Any) -> int:
         return layout.read_format(txn.get(layout.META_FORMAT, db=databases.meta))
 
-    return environment.read(look)
+    return environment.handle.read(look)
 
 
 @pytest.fixture
@@ -201,7 +204,7 @@ def test_an_older_store_becomes_one_of_this_format_with_the_first_write(
         assert check(with_both) == []
 
         # A new value of an old object is protected, though its old values are not.
-        raw = with_both.read(lambda txn, databases: txn.get(top_level(1) + b"b"))
+        raw = with_both.handle.read(lambda txn, databases: txn.get(top_level(1) + b"b"))
         assert raw == protect(top_level(1) + b"b", encode("new"))
         for place_in in range(len(raw)):
             rotten = raw[:place_in] + bytes([raw[place_in] ^ 1]) + raw[place_in + 1 :]
@@ -228,7 +231,7 @@ def test_a_failed_first_write_leaves_an_older_store_as_it_is(
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        old._write(fail)
+        old.handle.write(fail)
     assert format_of(old) == 1
 
     old.commit([batch_of(old, place_of(old, "old"), {"b": encode(1)})])

@@ -23,7 +23,7 @@ from ..kit import VALUE, batch_of, open_store, place_of, stored
 def store(tmp_path: Path):
     environment = open_store(tmp_path / "store")
     yield environment
-    if environment._is_open:
+    if environment.handle.is_open:
         assert check(environment) == []
         environment.close()
     assert check(tmp_path / "store") == []
@@ -60,7 +60,7 @@ def test_the_map_grows_by_itself(tmp_path: Path) -> None:
     store.commit([batch_of(store, handle, {f"{n}": value for n in range(40, 140)})])
 
     store.refresh()
-    assert store._lmdb.info()["map_size"] >= 140 * 2**20
+    assert store.handle.env.info()["map_size"] >= 140 * 2**20
     assert len(list(store.scan(handle.keyspace))) == 140
     assert check(store) == []
     store.close()
@@ -111,9 +111,9 @@ def test_reader_slots_do_not_leak(store: Environment) -> None:
         store.refresh()
         store.get(handle.keyspace, "a")
         store.find(handle.class_number, handle.base)
-        store.read(lambda txn, databases: None)
+        store.handle.read(lambda txn, databases: None)
 
-    assert store._lmdb.info()["num_readers"] <= 4
+    assert store.handle.env.info()["num_readers"] <= 4
 
 
 def test_opens_do_not_leak(tmp_path: Path) -> None:

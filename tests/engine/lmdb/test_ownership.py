@@ -254,7 +254,7 @@ def test_a_lock_file_that_is_taken_away_is_made_anew(folder: Path, owned: Enviro
     ) as looker:  # fmt: skip
         assert looker.stdout is not None
         assert looker.stdout.readline() == f"{looker.pid} 1\n"
-        assert str(looker.pid) in owned._lmdb.readers()
+        assert str(looker.pid) in owned.handle.env.readers()
         looker.kill()
 
 
@@ -283,7 +283,7 @@ environment = Environment.open_to_read(sys.argv[1], clock=SystemClock())
 held = []
 try:
     while True:
-        held.append(environment._lmdb.begin())
+        held.append(environment.handle.env.begin())
 except Exception as error:
     print(type(error).__name__, len(held), flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -306,7 +306,7 @@ except Exception as error:
 
 def test_each_look_clears_those_that_were_killed(folder: Path) -> None:
     """However many they are, beside a program that does nothing."""
-    killed = LOOKER + "txn = environment._lmdb.begin(); os.kill(os.getpid(), 9)"
+    killed = LOOKER + "txn = environment.handle.env.begin(); os.kill(os.getpid(), 9)"
     environment = open_store(folder)
     for _ in range(3):
         done = subprocess.run(
@@ -315,7 +315,7 @@ def test_each_look_clears_those_that_were_killed(folder: Path) -> None:
         assert done.returncode == -signal.SIGKILL
     assert run(LOOKER, folder).endswith(" 1\n")
 
-    assert environment._lmdb.reader_check() == 0
+    assert environment.handle.env.reader_check() == 0
     environment.close()
 
 

@@ -27,7 +27,7 @@ def format_of(environment: Environment) -> int:
     def look(txn: Any, databases: Any) -> int:
         return layout.read_format(txn.get(layout.META_FORMAT, db=databases.meta))
 
-    return environment.read(look)
+    return environment.handle.read(look)
 
 
 def test_the_format_rises_with_the_first_side_record(store: Environment) -> None:
@@ -58,7 +58,7 @@ def test_a_damaged_side_record_is_told_and_never_given(store: Environment) -> No
     place = layout.side_key(handle.keyspace, OWN + b"a")
     assert check(store) == []
 
-    store._write(lambda txn: txn.put(place, txn.get(place)[:-1] + b"x"))
+    store.handle.write(lambda txn: txn.put(place, txn.get(place)[:-1] + b"x"))
     store.refresh()
 
     with pytest.raises(StoreDamaged):
@@ -73,6 +73,6 @@ def test_a_damaged_side_record_is_told_and_never_given(store: Environment) -> No
 
 def test_side_records_of_nobody_are_found(store: Environment) -> None:
     """As keys of nobody are."""
-    store._write(lambda txn: txn.put(layout.side_key(9, OWN), b"1"))
+    store.handle.write(lambda txn: txn.put(layout.side_key(9, OWN), b"1"))
 
     assert any("belong to no object" in str(problem) for problem in check(store))

@@ -41,9 +41,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Environme
 
 def grow(store: Environment) -> None:
     """Commit more than the map takes."""
-    before = store._map_size
+    before = store.handle.map_size
     number = 0
-    while store._map_size == before:
+    while store.handle.map_size == before:
         store.refresh()
         puts = {f"more {number}": LARGE}
         store.commit([batch_of(store, place_of(store, "more"), puts)])
