@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import click
 
 from durable import operate
 from durable.operate import Existing, Found
+from durable.operate.parts import new_file, take_away_left
 from durable.operate.store_files import sync_folder
 
 from .plain_text import say
@@ -112,21 +112,27 @@ def _open_output(output: str, force: bool) -> Iterator[TextIO]:
     if not os.path.isdir(os.path.dirname(target)):
         raise FileNotFoundError(errno.ENOENT, "its folder is not there", output)
     # A name of its own: another export to the same file, under way or killed, is not in the way.
-    part = f"{target}.{secrets.token_hex(4)}.part"
+    part = operate.part_of(target)
+    _take_away_left(target)
     try:
-        with open(part, "x", encoding="utf-8", newline="\n") as file:
+        with open(new_file(part), "w", encoding="utf-8", newline="\n") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        if not force and os.path.lexists(target):
-            why = "another file has come there meanwhile; --force writes over it"
-            raise FileExistsError(errno.EEXIST, why, output)
-        os.replace(part, target)
+            if not force and os.path.lexists(target):
+                why = "another file has come there meanwhile; --force writes over it"
+                raise FileExistsError(errno.EEXIST, why, output)
+            os.replace(part, target)
         sync_folder(os.path.dirname(target))
     except BaseException:
         with suppress(OSError):
             os.unlink(part)
         raise
+
+
+def _take_away_left(target: str) -> None:
+    for part in take_away_left(target):
+        say(f"removed {part}, which a run that was killed has left", err=True)
 
 
 @click.command("import")
@@ -192,6 +198,7 @@ def copy(folder: str, target: str, compact: bool, is_quiet: bool) -> None:
             found = store.measure()
         return (found.pages - (found.free_pages if compact else 0)) * found.page_size
 
+    _take_away_left(target)
     # LMDB copies in one call, which nothing can interrupt: the thread is left behind then.
     thread = threading.Thread(target=work, daemon=True)
     part = operate.part_of(target)

@@ -21,7 +21,7 @@ from durable._lmdb.check import check as check_store
 from durable._model.instances import StoredInstance
 from durable._runtime.runtime import Runtime
 
-from .copying import copy, part_of
+from .copying import copy
 from .export_file import NotAnExport
 from .exporting import Carried, export
 from .importing import Existing, ObjectExists, import_file
@@ -37,6 +37,7 @@ from .looking import (
     Weight,
     look,
 )
+from .parts import part_of
 from .store_files import files_of
 from .watching import NotRunning, events, tops
 

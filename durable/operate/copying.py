@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import shutil
 
 from durable._lmdb.backup import copy_file
@@ -12,6 +11,7 @@ from durable._lmdb.environment import Environment
 from durable._model.clock import SystemClock
 from durable._runtime.runtime import Runtime
 
+from .parts import new_folder, part_of, take_away_left
 from .store_files import files_of, sync_folder
 
 
@@ -27,8 +27,9 @@ def copy(
 
     *compact*: leave out free pages; of a runtime's store this takes the room of two copies. The
     copy takes its place at the end, complete and synced; until then it is *part*, by default
-    `part_of(target)`, which may be thrown away and is in the way of no other copy. Raises
-    FileExistsError, StoreDamaged, FormatTooNew, OSError; then there is no copy.
+    `part_of(target)`, which is in the way of no other copy. Such parts of copies to *target* that
+    were killed are taken away first. Raises FileExistsError, StoreDamaged, FormatTooNew, OSError;
+    then there is no copy.
     """
     target = os.path.abspath(os.fspath(target))
     if os.path.lexists(target) and not (os.path.isdir(target) and not os.listdir(target)):
@@ -44,30 +45,25 @@ def copy(
         environment.close()
 
 
-def part_of(target: str | os.PathLike[str]) -> str:
-    """Where a copy to *target* can grow until it is complete: another name at each call."""
-    return f"{os.path.abspath(os.fspath(target))}.{secrets.token_hex(4)}.part"
-
-
 def _occupied(target: str) -> FileExistsError:
     return FileExistsError(errno.EEXIST, "a copy is made only where nothing is", target)
 
 
 def _copy(environment: Environment, target: str, part: str, compact: bool) -> None:
-    try:
-        os.mkdir(part, 0o700)
-    except FileNotFoundError:
+    if not os.path.isdir(os.path.dirname(target)):
         why = "the copy's folder goes into one that is there"
-        raise FileNotFoundError(errno.ENOENT, why, os.path.dirname(target)) from None
-    try:
-        copy_file(environment, part, compact=compact)
+        raise FileNotFoundError(errno.ENOENT, why, os.path.dirname(target))
+    take_away_left(target)
+    with new_folder(part):
         try:
-            os.rename(part, target)
-        except OSError as error:
-            if error.errno in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
-                raise _occupied(target) from None  # by another copy, meanwhile
+            copy_file(environment, part, compact=compact)
+            try:
+                os.rename(part, target)
+            except OSError as error:
+                if error.errno in {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}:
+                    raise _occupied(target) from None  # by another copy, meanwhile
+                raise
+        except BaseException:
+            shutil.rmtree(part, ignore_errors=True)
             raise
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
     sync_folder(os.path.dirname(target))
