@@ -1,14 +1,10 @@
 """The configuration: a file with the tables of Wrangler's, TOML or JSON, as frozen values.
 
-Rule: a key is known, or passed over with a warning, or refused where it is nearly a known one, as a
-slip of the hand is; every error names the file, the table and the key. Nothing is imported and no
-store is touched here; `modules.py` and `opening.py` do that.
+Nothing is imported and no store is touched here; `modules.py` and `opening.py` do that.
 """
 
 from __future__ import annotations
 
-import difflib
-import logging
 import os
 import re
 import tomllib
@@ -22,9 +18,8 @@ from durable._engine.catalog import Naming
 from durable._model.errors import InvalidConfig
 
 from . import jsonc
+from .config_table import Table, nearest
 from .migrations import Migration
-
-log = logging.getLogger("durable")
 
 TOP_KEYS = (
     "name",
@@ -47,25 +42,6 @@ MIGRATION_KEYS = (
     "deleted_classes",
     "transferred_classes",
 )
-
-# What Wrangler has and we do not, at the top and in environments: none of it is a slip.
-WRANGLER_KEYS = frozenset(
-    """
-    $schema account_id ai alias analytics_engine_datasets assets base_dir browser build cache
-    cloudchamber compatibility_date compatibility_flags compliance_region containers d1_databases
-    data_blobs define dependencies_instrumentation dev dispatch_namespaces exports
-    find_additional_modules first_party_worker hyperdrive images jsx_factory jsx_fragment
-    keep_names keep_vars kv_namespaces legacy_env limits logfwdr logpush media minify
-    mtls_certificates no_bundle observability pages_build_output_dir pipelines placement
-    preserve_file_names preview_urls preview queues r2_buckets ratelimits route routes rules
-    secrets secrets_store_secrets send_email send_metrics services site streaming_tail_consumers
-    tail_consumers text_blobs triggers tsconfig unsafe unsafe_hello_world upload_source_maps
-    usage_model vectorize version_metadata vpc_services wasm_modules worker_loaders workers_dev
-    workflows zone_id
-    """.split()  # noqa: SIM905 - read as words
-)
-
-_told: set[tuple[Path, str, str]] = set()
 
 _SCRIPT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 
@@ -139,17 +115,17 @@ def read_config(file: str | os.PathLike[str], environment: str | None = None) ->
     return Config(script, tuple(reversed(others)))
 
 
-def _reached_by(script: ScriptConfig) -> Iterator[tuple[str | None, _Table]]:
-    table = _Table(script.file, script.bindings_table, {})
+def _reached_by(script: ScriptConfig) -> Iterator[tuple[str | None, Table]]:
+    table = Table(script.file, script.bindings_table, {})
     for binding in script.bindings:
         yield binding.script, table
 
 
-def _no_such_script(files: _Files, name: str | None, why: _Table) -> InvalidConfig:
+def _no_such_script(files: _Files, name: str | None, why: Table) -> InvalidConfig:
     names = [known for source in files for known in source.script_names()]
     return why.error(
         "bindings",
-        f"script_name: there is no script {name!r}{_nearest(str(name), names)}; list its file in "
+        f"script_name: there is no script {name!r}{nearest(str(name), names)}; list its file in "
         f'scripts = ["…"] at the top of {why.file.name}',
     )
 
@@ -183,89 +159,12 @@ class _Files:
         return iter(self._sources.values())
 
 
-@frozen
-class _Table:
-    """A table of a file, and where it stands."""
-
-    file: Path
-    where: str  # "" for the top of the file
-    entries: Mapping[str, Any]
-
-    def error(self, key: str | None, what: str) -> InvalidConfig:
-        return InvalidConfig(str(self.file), self.where or None, key, what)
-
-    def check_keys(self, known: tuple[str, ...]) -> _Table:
-        unknown = [key for key in self.entries if key not in known]
-        for key in unknown:
-            hint = _nearest(key, known) if key not in WRANGLER_KEYS else ""
-            if hint:
-                raise self.error(key, f"there is no such key{hint}")
-        untold = [key for key in unknown if (self.file, self.where, key) not in _told]
-        if untold:
-            _told.update((self.file, self.where, key) for key in untold)
-            log.warning(
-                "%s%s: not known here and passed over: %s",
-                self.file,
-                f", [{self.where}]" if self.where else "",
-                ", ".join(untold),
-            )
-        return self
-
-    def only(self, known: tuple[str, ...]) -> _Table:
-        """The entries that are known."""
-        return _Table(
-            self.file, self.where, {key: self.entries[key] for key in self.entries if key in known}
-        )
-
-    def text(self, key: str, *, is_required: bool = False) -> str | None:
-        value = self.entries.get(key)
-        if value is None:
-            if is_required:
-                raise self.error(key, "it is missing")
-            return None
-        if not isinstance(value, str):
-            raise self.error(key, f"it must be a text, not {value!r}")
-        if not value:
-            raise self.error(key, "it must not be empty")
-        return value
-
-    def table(self, key: str) -> _Table:
-        where = f"{self.where}.{key}" if self.where else key
-        value = self.entries.get(key, {})
-        if not isinstance(value, dict):
-            raise self.error(key, f"it must be a table, not {value!r}")
-        return _Table(self.file, where, value)
-
-    def tables(self, key: str) -> list[_Table]:
-        where = f"{self.where}.{key}" if self.where else key
-        value = self.entries.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-            raise self.error(key, f"it must be a list of tables, not {value!r}")
-        return [
-            _Table(self.file, f"{where}[{number}]", entry) for number, entry in enumerate(value)
-        ]
-
-    def texts(self, key: str) -> list[str]:
-        value = self.entries.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
-            raise self.error(key, f"it must be a list of texts, not {value!r}")
-        return value
-
-    def seconds(self, key: str) -> float | None:
-        value = self.entries.get(key)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-            raise self.error(key, f"it must be a number of seconds from 0 on, not {value!r}")
-        return float(value)
-
-
 class _Source:
     """One file, which has a script at its top and one in each of its environments."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.top = _Table(path, "", _parse(path)).check_keys(TOP_KEYS)
+        self.top = Table(path, "", _parse(path)).check_keys(TOP_KEYS)
         self.name = self.top.text("name")
         if self.name is not None and not _SCRIPT_NAME.fullmatch(self.name):
             raise self.top.error("name", f"{self.name!r} must be of letters, digits, '-' and '_'")
@@ -289,7 +188,7 @@ class _Source:
         if environment is not None:
             if environment not in self.environments:
                 names = ", ".join(self.environments) or "none"
-                hint = _nearest(environment, self.environments) or f"; there are: {names}"
+                hint = nearest(environment, self.environments) or f"; there are: {names}"
                 raise self.top.error("env", f"there is no environment {environment!r}{hint}")
             table = self.environments[environment]
         name = self.name if environment is None else f"{self.name}-{environment}"
@@ -329,7 +228,7 @@ def _parse(path: Path) -> dict[str, Any]:
     return read
 
 
-def _check_environment(name: str, table: _Table) -> None:
+def _check_environment(name: str, table: Table) -> None:
     if not _SCRIPT_NAME.fullmatch(name):
         raise table.error(None, f"{name!r} must be of letters, digits, '-' and '_'")
     if "migrations" in table.entries:
@@ -345,7 +244,7 @@ def _check_environment(name: str, table: _Table) -> None:
     table.check_keys(ENVIRONMENT_KEYS)
 
 
-def _bindings(table: _Table, script: str | None) -> tuple[Binding, ...]:
+def _bindings(table: Table, script: str | None) -> tuple[Binding, ...]:
     objects = table.table("durable_objects").check_keys(("bindings",))
     found: dict[str, Binding] = {}
     for entry in objects.tables("bindings"):
@@ -356,7 +255,7 @@ def _bindings(table: _Table, script: str | None) -> tuple[Binding, ...]:
     return tuple(found.values())
 
 
-def _binding(table: _Table, script: str | None) -> Binding:
+def _binding(table: Table, script: str | None) -> Binding:
     name = table.text("name", is_required=True)
     class_name = table.text("class_name", is_required=True)
     assert name is not None
@@ -372,7 +271,7 @@ def _binding(table: _Table, script: str | None) -> Binding:
     return Binding(name, class_name, script_name or script)
 
 
-def _migration(table: _Table) -> Migration:
+def _migration(table: Table) -> Migration:
     table = table.check_keys(MIGRATION_KEYS).only(MIGRATION_KEYS)
     table.text("tag", is_required=True)
     for key in ("new_classes", "new_sqlite_classes", "deleted_classes"):
@@ -392,7 +291,7 @@ def _migration(table: _Table) -> Migration:
     return _try_migration(table, None, table.entries)
 
 
-def _try_migration(table: _Table, key: str | None, entries: Mapping[str, Any]) -> Migration:
+def _try_migration(table: Table, key: str | None, entries: Mapping[str, Any]) -> Migration:
     try:
         return Migration(**entries)
     except (TypeError, ValueError) as error:
@@ -401,8 +300,3 @@ def _try_migration(table: _Table, key: str | None, entries: Mapping[str, Any]) -
 
 def _where(environment: str | None, key: str) -> str:
     return key if environment is None else f"env.{environment}.{key}"
-
-
-def _nearest(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, [text for text in known if text], 1)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -16,15 +16,14 @@ from attrs import define, field, frozen
 
 from durable._engine.batch import ObjectRecord
 from durable._engine.catalog import ClassRecord
-from durable._engine.checksums import is_complete
 from durable._engine.codec import Codec, MsgpackCodec
 from durable._engine.view import Malformed
 from durable._model.clock import SystemClock
-from durable._model.errors import StoreDamaged
 from durable._model.ids import NAME_SIZE_MAX, IdFactory
 
 from . import layout
 from .byte_flags import Marks
+from .check_keyspace import Decode, KeyspaceCheck
 from .environment import Environment
 from .folder import DATA_FILE, Found, check_pages, inspect
 from .layout import RecordKey
@@ -36,9 +35,6 @@ from .write_transaction import Databases
 
 T = TypeVar("T")
 
-Decode = Callable[[bytes], Any]
-
-KEY_SIZE_MAX = 2_048
 RECORDS_PER_PAUSE = 1_000
 
 # What a number that may have records is one of: an object with an alarm, one without an alarm, of
@@ -248,7 +244,7 @@ class _Check:
                 self._say(where, f"the object says {record.alarm}")
 
     def _check_records(self) -> None:
-        tree: _Tree | None = None
+        tree: KeyspaceCheck | None = None
         for key, value in self._pairs(self.databases.records):
             record: RecordKey | None = None
             if not layout.is_side_key(key):
@@ -258,7 +254,9 @@ class _Check:
             keyspace = int.from_bytes(key[: layout.NUMBER_SIZE], "big")
             if tree is None or tree.keyspace != keyspace:
                 self._finish(tree)
-                tree = _Tree(self, keyspace, self.numbers.of(keyspace))
+                marks = self.numbers.of(keyspace)
+                is_read = marks != 0 and not marks & GARBAGE
+                tree = KeyspaceCheck(keyspace, is_read, self.protected_from, self.decode, self.hurt)
             if record is None:
                 tree.add_side(key, value)
             else:
@@ -278,14 +276,15 @@ class _Check:
             if self.numbers.of(number) & SILENT:
                 self._say(where, f"it has neither a key nor an alarm, under the number {number}")
 
-    def _finish(self, tree: _Tree | None) -> None:
+    def _finish(self, tree: KeyspaceCheck | None) -> None:
         if tree is None:
             return
+        marks = self.numbers.of(tree.keyspace)
         self.numbers.remove(tree.keyspace, SILENT)
-        if not tree.marks:
+        if not marks:
             tree.say("its records belong to no object, and are no garbage")
         # What garbage has lost already is no problem.
-        if not tree.marks & GARBAGE:
+        if not marks & GARBAGE:
             tree.finish()
 
     def _say_whose(self) -> None:
@@ -325,104 +324,3 @@ class _Check:
     def _last_number(self) -> int:
         cursor = self.txn.cursor(self.databases.records)
         return int.from_bytes(cursor.key()[: layout.NUMBER_SIZE], "big") if cursor.last() else 0
-
-
-@define(eq=False)
-class _Tree:
-    """The records under one number, as they pass by."""
-
-    check: _Check
-    keyspace: int
-    marks: int  # what the number is
-    # What the key of a record on a node continues, by node; the nodes that have records.
-    before: dict[int, tuple[int | None, bytes]] = field(factory=dict, init=False)
-    nodes: dict[int, list[bytes]] = field(factory=dict, init=False)
-    # Values of keys that are not known before the end; those that we write are known at once.
-    late: list[tuple[int, bytes, bytes]] = field(factory=list, init=False)
-
-    def say(self, what: str) -> None:
-        self.check.hurt.setdefault(self.keyspace, []).append(what)
-
-    def add(self, key: RecordKey, value: bytes) -> None:
-        if key.node is not None:
-            self.nodes.setdefault(key.node, [])
-        if key.is_pointer:
-            self._add_pointer(key, value)
-        elif key.node is None:
-            self._check_key(key.rest)
-            self._check_value(key.rest, value)
-        else:
-            self.nodes[key.node].append(key.rest)
-            start = self._start_of(key.node)
-            if start is None:
-                self.late.append((key.node, key.rest, value))
-            else:
-                self._check_value(start + key.rest, value)
-
-    def add_side(self, key: bytes, record: bytes) -> None:
-        if self.marks and not self.marks & GARBAGE and not is_complete(key, record):
-            area, name = key[layout.NUMBER_SIZE], key[layout.NUMBER_SIZE + 1 :]
-            self.say(f"the side record {name.hex()} of area {area} is damaged")
-
-    def _add_pointer(self, key: RecordKey, value: bytes) -> None:
-        try:
-            node = layout.read_number(value)
-        except Malformed as error:
-            self.say(str(error))
-            return
-        if node in self.before:
-            self.say(f"two pointers lead to the node {node}")
-        self.before[node] = (key.node, key.rest)
-
-    def _check_value(self, key: bytes, record: bytes) -> None:
-        if not self.marks or self.marks & GARBAGE:
-            return  # nobody reads it
-        check, value = self.check, record
-        if is_complete(layout.identity(self.keyspace, key), record):
-            value = record[1:-4]
-        elif check.protected_from is not None and self.keyspace >= check.protected_from:
-            self.say(f"the value of the key {_short(key)} is damaged: its checksum does not fit")
-            return
-        if check.decode is not None:
-            try:
-                check.decode(value)
-            except StoreDamaged as error:
-                self.say(f"the value of the key {_short(key)}: {error}")
-
-    def finish(self) -> None:
-        for node, rests in self.nodes.items():
-            start = self._start_of(node)
-            if start is None:
-                self.say(f"no pointer leads to the node {node}")
-                continue
-            for rest in rests:
-                self._check_key(start + rest)
-        for node in self.before.keys() - self.nodes.keys():
-            self.say(f"a pointer leads to the node {node}, which is empty")
-        for node, rest, value in self.late:
-            if (start := self._start_of(node)) is not None:
-                self._check_value(start + rest, value)
-
-    def _start_of(self, node: int) -> bytes | None:
-        """What all keys on *node* begin with; None if it cannot be reached."""
-        pieces: list[bytes] = []
-        parent: int | None = node
-        while parent is not None:
-            if parent not in self.before or len(pieces) > KEY_SIZE_MAX // layout.PIECE:
-                return None
-            parent, piece = self.before[parent]
-            pieces.append(piece)
-        return b"".join(reversed(pieces))
-
-    def _check_key(self, key: bytes) -> None:
-        if len(key) > KEY_SIZE_MAX:
-            self.say(f"the key {_short(key)} takes {len(key):,} bytes")
-        try:
-            key.decode()
-        except UnicodeDecodeError as error:
-            self.say(f"the key {_short(key)} is no UTF-8: {error}")
-
-
-def _short(key: bytes) -> str:
-    text = key.decode(errors="backslashreplace")
-    return repr(text if len(text) <= 80 else text[:80] + "…")

@@ -341,7 +341,7 @@ def test_an_unknown_zone_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
     def not_found(key: str) -> ZoneInfo:
         raise zoneinfo.ZoneInfoNotFoundError(f"No time zone found with key {key}")
 
-    monkeypatch.setattr("durable._engine.codec.ZoneInfo", not_found)
+    monkeypatch.setattr("durable._engine.extension_types.ZoneInfo", not_found)
     with pytest.raises(StoreDamaged, match=r"Europe/Vienna.*tzdata"):
         decode(encoded)
 

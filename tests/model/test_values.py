@@ -343,12 +343,12 @@ def test_what_is_read_is_a_datetime_while_a_library_freezes_the_clock(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Such a library puts a subclass in the place of each module's name."""
-    from durable._engine import codec
+    from durable._engine import extension_types
     from durable._model import plain
 
     values = [datetime(2020, 1, 2, tzinfo=UTC), date(2020, 1, 2), time(3)]
     encoded = encode(values)
-    for module in (codec, plain):
+    for module in (extension_types, plain):
         monkeypatch.setattr(module, "datetime", Moment)
 
     for found in (decode(encoded), copy_value([Moment(2020, 1, 2, tzinfo=UTC), *values[1:]])):

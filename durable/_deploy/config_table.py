@@ -1,0 +1,119 @@
+"""A table of a configuration file: its entries by type, and errors that name file, table and key.
+
+Rule: a key is known, or passed over with a warning, or refused where it is nearly a known one, as a
+slip of the hand is.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from durable._model.errors import InvalidConfig
+
+log = logging.getLogger("durable")
+
+# What Wrangler has and we do not, at the top and in environments: none of it is a slip.
+WRANGLER_KEYS = frozenset(
+    """
+    $schema account_id ai alias analytics_engine_datasets assets base_dir browser build cache
+    cloudchamber compatibility_date compatibility_flags compliance_region containers d1_databases
+    data_blobs define dependencies_instrumentation dev dispatch_namespaces exports
+    find_additional_modules first_party_worker hyperdrive images jsx_factory jsx_fragment
+    keep_names keep_vars kv_namespaces legacy_env limits logfwdr logpush media minify
+    mtls_certificates no_bundle observability pages_build_output_dir pipelines placement
+    preserve_file_names preview_urls preview queues r2_buckets ratelimits route routes rules
+    secrets secrets_store_secrets send_email send_metrics services site streaming_tail_consumers
+    tail_consumers text_blobs triggers tsconfig unsafe unsafe_hello_world upload_source_maps
+    usage_model vectorize version_metadata vpc_services wasm_modules worker_loaders workers_dev
+    workflows zone_id
+    """.split()  # noqa: SIM905 - read as words
+)
+
+_told: set[tuple[Path, str, str]] = set()
+
+
+@frozen
+class Table:
+    """A table of a file, and where it stands."""
+
+    file: Path
+    where: str  # "" for the top of the file
+    entries: Mapping[str, Any]
+
+    def error(self, key: str | None, what: str) -> InvalidConfig:
+        return InvalidConfig(str(self.file), self.where or None, key, what)
+
+    def check_keys(self, known: tuple[str, ...]) -> Table:
+        unknown = [key for key in self.entries if key not in known]
+        for key in unknown:
+            hint = nearest(key, known) if key not in WRANGLER_KEYS else ""
+            if hint:
+                raise self.error(key, f"there is no such key{hint}")
+        untold = [key for key in unknown if (self.file, self.where, key) not in _told]
+        if untold:
+            _told.update((self.file, self.where, key) for key in untold)
+            log.warning(
+                "%s%s: not known here and passed over: %s",
+                self.file,
+                f", [{self.where}]" if self.where else "",
+                ", ".join(untold),
+            )
+        return self
+
+    def only(self, known: tuple[str, ...]) -> Table:
+        """The entries that are known."""
+        return Table(
+            self.file, self.where, {key: self.entries[key] for key in self.entries if key in known}
+        )
+
+    def text(self, key: str, *, is_required: bool = False) -> str | None:
+        value = self.entries.get(key)
+        if value is None:
+            if is_required:
+                raise self.error(key, "it is missing")
+            return None
+        if not isinstance(value, str):
+            raise self.error(key, f"it must be a text, not {value!r}")
+        if not value:
+            raise self.error(key, "it must not be empty")
+        return value
+
+    def table(self, key: str) -> Table:
+        where = f"{self.where}.{key}" if self.where else key
+        value = self.entries.get(key, {})
+        if not isinstance(value, dict):
+            raise self.error(key, f"it must be a table, not {value!r}")
+        return Table(self.file, where, value)
+
+    def tables(self, key: str) -> list[Table]:
+        where = f"{self.where}.{key}" if self.where else key
+        value = self.entries.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+            raise self.error(key, f"it must be a list of tables, not {value!r}")
+        return [Table(self.file, f"{where}[{number}]", entry) for number, entry in enumerate(value)]
+
+    def texts(self, key: str) -> list[str]:
+        value = self.entries.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+            raise self.error(key, f"it must be a list of texts, not {value!r}")
+        return value
+
+    def seconds(self, key: str) -> float | None:
+        value = self.entries.get(key)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+            raise self.error(key, f"it must be a number of seconds from 0 on, not {value!r}")
+        return float(value)
+
+
+def nearest(name: str, known: Iterable[str | None]) -> str:
+    """What a hint says of *name*: which of *known* was meant perhaps."""
+    close = difflib.get_close_matches(name, [text for text in known if text], 1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,124 @@
+"""The check of one keyspace: the values of an object, its long keys and its side records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from attrs import define, field
+
+from durable._engine.checksums import is_complete
+from durable._engine.view import Malformed
+from durable._model.errors import StoreDamaged
+
+from . import layout
+from .layout import RecordKey
+
+Decode: TypeAlias = Callable[[bytes], Any]
+
+KEY_SIZE_MAX = 2_048
+
+
+@define(eq=False)
+class KeyspaceCheck:
+    """The records of one keyspace, as they pass by."""
+
+    keyspace: int
+    is_read: bool  # it is an object's, and no garbage
+    # The first keyspace whose values all have checksums, if any has.
+    protected_from: int | None
+    decode: Decode | None
+    # What is wrong, by keyspace.
+    hurt: dict[int, list[str]]
+    # What the key of a record on a node continues, by node; the nodes that have records.
+    before: dict[int, tuple[int | None, bytes]] = field(factory=dict, init=False)
+    nodes: dict[int, list[bytes]] = field(factory=dict, init=False)
+    # Values of keys that are not known before the end; those that we write are known at once.
+    late: list[tuple[int, bytes, bytes]] = field(factory=list, init=False)
+
+    def say(self, what: str) -> None:
+        self.hurt.setdefault(self.keyspace, []).append(what)
+
+    def add(self, key: RecordKey, value: bytes) -> None:
+        if key.node is not None:
+            self.nodes.setdefault(key.node, [])
+        if key.is_pointer:
+            self._add_pointer(key, value)
+        elif key.node is None:
+            self._check_key(key.rest)
+            self._check_value(key.rest, value)
+        else:
+            self.nodes[key.node].append(key.rest)
+            start = self._start_of(key.node)
+            if start is None:
+                self.late.append((key.node, key.rest, value))
+            else:
+                self._check_value(start + key.rest, value)
+
+    def add_side(self, key: bytes, record: bytes) -> None:
+        if self.is_read and not is_complete(key, record):
+            area, name = key[layout.NUMBER_SIZE], key[layout.NUMBER_SIZE + 1 :]
+            self.say(f"the side record {name.hex()} of area {area} is damaged")
+
+    def _add_pointer(self, key: RecordKey, value: bytes) -> None:
+        try:
+            node = layout.read_number(value)
+        except Malformed as error:
+            self.say(str(error))
+            return
+        if node in self.before:
+            self.say(f"two pointers lead to the node {node}")
+        self.before[node] = (key.node, key.rest)
+
+    def _check_value(self, key: bytes, record: bytes) -> None:
+        if not self.is_read:
+            return
+        value = record
+        if is_complete(layout.identity(self.keyspace, key), record):
+            value = record[1:-4]
+        elif self.protected_from is not None and self.keyspace >= self.protected_from:
+            self.say(f"the value of the key {_short(key)} is damaged: its checksum does not fit")
+            return
+        if self.decode is not None:
+            try:
+                self.decode(value)
+            except StoreDamaged as error:
+                self.say(f"the value of the key {_short(key)}: {error}")
+
+    def finish(self) -> None:
+        for node, rests in self.nodes.items():
+            start = self._start_of(node)
+            if start is None:
+                self.say(f"no pointer leads to the node {node}")
+                continue
+            for rest in rests:
+                self._check_key(start + rest)
+        for node in self.before.keys() - self.nodes.keys():
+            self.say(f"a pointer leads to the node {node}, which is empty")
+        for node, rest, value in self.late:
+            if (start := self._start_of(node)) is not None:
+                self._check_value(start + rest, value)
+
+    def _start_of(self, node: int) -> bytes | None:
+        """What all keys on *node* begin with; None if it cannot be reached."""
+        pieces: list[bytes] = []
+        parent: int | None = node
+        while parent is not None:
+            if parent not in self.before or len(pieces) > KEY_SIZE_MAX // layout.PIECE:
+                return None
+            parent, piece = self.before[parent]
+            pieces.append(piece)
+        return b"".join(reversed(pieces))
+
+    def _check_key(self, key: bytes) -> None:
+        if len(key) > KEY_SIZE_MAX:
+            self.say(f"the key {_short(key)} takes {len(key):,} bytes")
+        try:
+            key.decode()
+        except UnicodeDecodeError as error:
+            self.say(f"the key {_short(key)} is no UTF-8: {error}")
+
+
+def _short(key: bytes) -> str:
+    text = key.decode(errors="backslashreplace")
+    return repr(text if len(text) <= 80 else text[:80] + "…")
