@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 from weakref import ref
 
-from durable._gates.futures import Answer, when_done
+from durable._gates.futures import Answer, PendingAnswer, when_done
 from durable._model.errors import WebSocketClosed
 from durable._model.messages import REDIRECT_STATUSES, Redirect, Request, Response
 from durable._object.invocation import Invocation, itself
@@ -14,15 +14,16 @@ from durable._object.invocation import Invocation, itself
 from .redirects import OneTime, Resends, follow
 
 
-class FetchCall(Invocation[Response]):
-    """A call of `fetch`, and its answer.
+class FetchAnswer(PendingAnswer[Response]):
+    """An answer to `fetch`, of an object of this process or of another one.
 
     Tasks that the handler has started know the call as long as they live. So the call does not keep
     a web socket that its caller has taken: when the caller drops it, it is gone. The same holds
     when the caller has given up, and no other task awaits the answer when it comes.
     """
 
-    __slots__ = ("awaiting", "content", "followed", "hops", "redirect", "request", "resends")
+    # Of the subclasses: a class can have one base with slots.
+    __slots__ = ()
 
     awaiting: int  # how many tasks do; not set before the first
     # What following a redirect takes, see `redirects`.
@@ -33,15 +34,9 @@ class FetchCall(Invocation[Response]):
     hops: int
     followed: Answer[Response]
 
-    def begin(self) -> Any:
-        body = self.body
-        return self._fetch() if body is itself else body()
-
-    def _fetch(self) -> Any:
-        return self.activation.handle_fetch(self.request)
-
-    def watch(self, watched: Callable[[Callable[[], Any]], Callable[[], Any]]) -> None:
-        self.body = watched(self._fetch if self.body is itself else self.body)
+    def abort(self) -> None:
+        """Nobody waits for the response any more."""
+        self.request.signal._abort()
 
     def __await__(self) -> Generator[Any, Any, Response]:
         self.awaiting = getattr(self, "awaiting", 0) + 1
@@ -50,7 +45,7 @@ class FetchCall(Invocation[Response]):
         except BaseException:
             self.awaiting -= 1
             if not self.awaiting and not self._is_done:
-                self.request.signal._abort()
+                self.abort()
             when_done(self, self._given_up)
             raise
         self.awaiting -= 1
@@ -72,3 +67,23 @@ class FetchCall(Invocation[Response]):
         if response.websocket is not None:
             taken: Any = ref(response)
             self._value = taken
+
+
+FETCH_SLOTS = ("awaiting", "content", "followed", "hops", "redirect", "request", "resends")
+"""The slots of a FetchAnswer, for its subclasses."""
+
+
+class FetchCall(FetchAnswer, Invocation[Response]):
+    """A call of `fetch`, and its answer."""
+
+    __slots__ = FETCH_SLOTS
+
+    def begin(self) -> Any:
+        body = self.body
+        return self._fetch() if body is itself else body()
+
+    def _fetch(self) -> Any:
+        return self.activation.handle_fetch(self.request)
+
+    def watch(self, watched: Callable[[Callable[[], Any]], Callable[[], Any]]) -> None:
+        self.body = watched(self._fetch if self.body is itself else self.body)

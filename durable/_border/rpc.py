@@ -44,6 +44,11 @@ class RemoteFunction(ByReference):
         if activation is not None:
             activation.pin()
 
+    @property
+    def label(self) -> str:
+        """The name of the function."""
+        return str(getattr(self._fn, "__qualname__", self._fn))
+
     def __call__(self, *args: Any, **kwargs: Any) -> Answer[Any]:
         services = self._services
         if not services.loop.is_here():
@@ -69,7 +74,7 @@ class RemoteFunction(ByReference):
                 loop.call_soon_threadsafe(self._activation.unpin)
 
     def __repr__(self) -> str:
-        return f"<remote function {getattr(self._fn, '__qualname__', self._fn)!s}>"
+        return f"<remote function {self.label}>"
 
 
 def send(invocation: Invocation[Any]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import define, field
 
@@ -54,6 +54,21 @@ class Streaming(Invocation[None]):
         for item in pipe.asked:
             if item.asker is not None:
                 yield item.asker, item
+
+
+class Source(Protocol):
+    """What a stream asks for its items: a `Pipe`, or what leads to one of another process."""
+
+    loop: Loop
+    is_closed: bool
+
+    def ask(self) -> PendingAnswer[Any]:
+        """One more item, please."""
+        raise NotImplementedError
+
+    def close(self) -> Answer[None]:
+        """No more items will be asked for. The answer comes when the generator has ended."""
+        raise NotImplementedError
 
 
 @define(eq=False)
@@ -202,9 +217,9 @@ class Stream(AsyncIterator[T], ByReference, Generic[T]):
     limit and go on, let a task wait for it: `asyncio.wait([task], timeout=15)`.
     """
 
-    __slots__ = ("_pipe",)
+    __slots__ = ("__weakref__", "_pipe")
 
-    def __init__(self, pipe: Pipe) -> None:
+    def __init__(self, pipe: Source) -> None:
         self._pipe = pipe
 
     def __anext__(self) -> Answer[T]:
@@ -266,6 +281,11 @@ class _Next(Answer[T]):
         finally:
             # The traceback holds this frame, which holds the stream, which holds the error.
             del self, item
+
+
+def source_of(stream: Stream[Any]) -> Source:
+    """Where the items of *stream* come from."""
+    return stream._pipe
 
 
 def end_with(pipe: Pipe, invocation: Invocation[Any]) -> None:

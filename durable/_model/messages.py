@@ -74,6 +74,15 @@ class _Message(Body):
             self._used = True
             self._content = None
 
+    def _header_parts(self) -> list[Any]:
+        """The headers as pairs, None if nobody has asked for any, and the content type."""
+        headers = self._headers
+        return [None if headers is None else [*headers.items()], self._content_type]
+
+    def _set_header_parts(self, headers: Any, content_type: Any) -> None:
+        self._headers = None if headers is None else Headers(headers)
+        self._content_type = None if content_type is None else str(content_type)
+
     def _copy_headers(self, copy: _Message) -> None:
         copy._content_type = self._content_type
         copy._headers = None if self._headers is None else self._headers.copy()
@@ -164,6 +173,19 @@ class Request(_Message):
             signal = self._signal = Signal(None if signal is None else signal.signal)
         return signal
 
+    def _parts(self) -> list[Any]:
+        """What the request is made of, but for its body and its signal, as plain values."""
+        return [str(self._url), self.method, *self._header_parts(), self.redirect]
+
+    @classmethod
+    def _of_parts(cls, parts: list[Any]) -> Request:
+        """The request that `_parts` was asked of. Raises TypeError or ValueError for what is no
+        request's."""
+        url, method, headers, content_type, redirect, *_ = parts
+        made = cls(url, method=method, redirect=redirect)
+        made._set_header_parts(headers, content_type)
+        return made
+
     def clone(self) -> Request:
         """The same request once more, with a body that is read on its own.
 
@@ -245,6 +267,19 @@ class Response(_Message):
         self._copy_headers(copy)
         copy._put(content)
         return copy
+
+    def _parts(self) -> list[Any]:
+        """What the response is made of, but for its body and its socket, as plain values."""
+        return [self.status, *self._header_parts()]
+
+    @classmethod
+    def _of_parts(cls, parts: list[Any], websocket: WebSocket | None) -> Response:
+        """The response that `_parts` was asked of. Raises TypeError or ValueError for what is no
+        response's."""
+        status, headers, content_type, *_ = parts
+        made = cls(status=status, websocket=websocket)
+        made._set_header_parts(headers, content_type)
+        return made
 
     def _handed_over(self) -> Response:
         """The response for its receiver; this one's body counts as read. TypeError if it was."""

@@ -12,28 +12,44 @@ from __future__ import annotations
 
 import enum
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from attrs import frozen
 
 from durable._gates.delivery import CURRENT, Delivery
 from durable._gates.futures import PendingAnswer
-from durable._gates.saying import let_go
+from durable._gates.saying import let_go, say
 from durable._loop.loop import Loop, Waker
-from durable._model.errors import DurableError, ObjectUnreachable
+from durable._model.errors import DurableError, ObjectUnreachable, RuntimeClosed
 from durable._model.ids import ObjectId
+from durable._object.deadlocks import section_awaits
+from durable._object.services import Services
 
-from .crossing import Crossing
 from .failures import from_failure
 from .frames import Kind
 from .link import Link
+from .reading import Readers
+from .streams import Decode, Streams
+from .things import LinkThings, Written
 
 T = TypeVar("T")
 
 
+class Called(Protocol):
+    """What a call is for."""
+
+    @property
+    def class_number(self) -> int: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def id_text(self) -> str | None: ...
+
+
 @frozen
-class Target:
+class Target(Called):
     """The object that a call is for."""
 
     class_number: int
@@ -43,6 +59,10 @@ class Target:
     @property
     def label(self) -> str:
         return f"{self.cls.__name__}({self.object_id.name or self.object_id})"
+
+    @property
+    def id_text(self) -> str | None:
+        return str(self.object_id)
 
 
 class NotBegun(enum.Enum):
@@ -70,7 +90,7 @@ class FarCall(PendingAnswer[T]):
     def __init__(
         self,
         loop: Loop,
-        target: Target,
+        target: Called,
         kind: Kind,
         label: str,
         rest: tuple[Any, ...],
@@ -103,22 +123,41 @@ class FarCall(PendingAnswer[T]):
         if self.caller is not None:
             yield self.caller, self
 
+    def left(self, calls: Calls, number: int) -> None:
+        """The call has left over the link of *calls*."""
+
+    def came_back(self, calls: Calls, number: int) -> None:
+        """The call has moved: it stands on that link no more."""
+
+    def decoder(self, readers: Readers) -> Decode:
+        """Decodes what comes of it."""
+        return readers.of(self.target.class_number).decode
+
+    def read(self, readers: Readers, encoded: bytes) -> T:
+        """The value that has come."""
+        value: T = self.decoder(readers)(encoded)
+        return value
+
     def answered(self, value: T) -> None:
         """The value has come."""
         self.caller = None
+        self.rest = ()
         self.resolve(value)
 
     def fail(self, error: BaseException) -> None:
         self.caller = None
+        self.rest = ()
         super().fail(error)
 
 
 class Calls:
     """The calls that wait for an answer over one link."""
 
-    def __init__(self, link: Link, crossing: Crossing) -> None:
+    def __init__(self, link: Link, things: LinkThings, streams: Streams) -> None:
         self.link = link
-        self.crossing = crossing
+        self.things = things
+        self.streams = streams
+        self.readers: Readers
         self._under_way: dict[int, FarCall[Any]] = {}
         self._numbers = itertools.count(1)
         self._ports = itertools.count(1)
@@ -126,28 +165,39 @@ class Calls:
         link.on[Kind.FAIL] = self._failed
         link.on[Kind.MOVED] = self._moved
         link.on_gone.append(self._lost)
+        streams.on_call_over = self._stream_is_over
 
     def port(self, target: Target) -> Port:
         """A way to the incarnation of *target* that is the first to be called by it."""
         return Port(self, target, next(self._ports))
 
-    def send(self, call: FarCall[Any], *address: Any) -> int:
-        """Send *call*; *address* says where it goes. Returns its number."""
-        link = self.link
+    def send(self, call: FarCall[Any], *address: Any) -> None:
+        """Send *call*; *address* says where it goes."""
+        link, things = self.link, self.things
         number = next(self._numbers)
         self._under_way[number] = call
         connection = link.connection
         call.position = connection.sent + connection.bytes_waiting
-        link.send(call.kind, number, *address, call.caller is not None, *call.rest)
-        return number
+        rest = [things.sent(part) if type(part) is Written else part for part in call.rest]
+        link.send(call.kind, number, *address, call.caller is not None, *rest)
+        call.left(self, number)
 
-    def _take(self, number: int) -> FarCall[Any]:
-        return self._under_way.pop(number)
+    def send_or_fail(self, call: FarCall[Any], *address: Any) -> None:
+        """Send *call*, which goes no other way."""
+        if self.link.is_gone:
+            _returned(call, NotBegun.UNSENT)
+        else:
+            self.send(call, *address)
+
+    def abort(self, number: int) -> None:
+        """Nobody waits for the response of the call *number*, if that is under way."""
+        if number in self._under_way:
+            self.link.send(Kind.ABORT, number)
 
     def _answered(self, frame: list[Any]) -> None:
-        call = self._take(frame[1])
+        call = self._under_way.pop(frame[1])
         try:
-            value = self.crossing.reader_of(call.target.class_number).decode(frame[2])
+            value = call.read(self.readers, frame[2])
         except DurableError as error:
             call.fail(error)
         else:
@@ -155,15 +205,23 @@ class Calls:
         _settled(call)
 
     def _failed(self, frame: list[Any]) -> None:
-        call = self._take(frame[1])
-        reader = self.crossing.reader_of(call.target.class_number)
-        call.fail(from_failure(frame[2], reader.decode))
+        call = self._under_way.pop(frame[1])
+        call.fail(from_failure(frame[2], call.decoder(self.readers)))
+        _settled(call)
+
+    def _stream_is_over(self, number: int) -> None:
+        call = self._under_way.pop(number)
+        call.answered(None)
         _settled(call)
 
     def _moved(self, frame: list[Any]) -> None:
-        call = self._take(frame[1])
+        number = frame[1]
+        call = self._under_way.pop(number)
         if call.port is not None:
             call.port.has_moved = True
+        for part in call.rest:
+            self.things.take_back(part)
+        call.came_back(self, number)
         _returned(call, NotBegun.MOVED)
 
     def _lost(self, why: str) -> None:
@@ -221,6 +279,21 @@ class Port:
                 link.loop.call_soon_threadsafe(lambda: link.send(Kind.SHUT, number))
 
 
+def say_call(services: Services, call: FarCall[Any], send: Callable[[FarCall[Any]], None]) -> None:
+    """Send *call*: one of an object when its turn ends or waits for others, and what it has written
+    before is on disk."""
+    sender = call.caller
+    if sender is None:
+        if services.is_open:
+            send(call)
+        else:
+            call.fail(RuntimeClosed())
+        return
+    if sender.is_section:
+        section_awaits(sender, call)
+    say(sender, partial(send, call), call)
+
+
 def _settled(call: FarCall[Any]) -> None:
     if call.router is not None:
         call.router.settled(call)
@@ -238,5 +311,5 @@ def unreachable(call: FarCall[Any], why: str) -> ObjectUnreachable:
     return ObjectUnreachable(
         f"{call.label}() of {call.target.label} has no answer, since its process cannot be "
         f"reached: {why}",
-        object_id=str(call.target.object_id),
+        object_id=call.target.id_text,
     )

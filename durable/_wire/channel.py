@@ -6,22 +6,22 @@ a value that cannot be sent, a message that is too large. All else comes by the 
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Protocol
 
 from durable._border.channel import Channel, check_open
-from durable._border.redirects import Resends
+from durable._border.redirects import Resends, is_sent
 from durable._border.streams import Stream
 from durable._gates.delivery import CURRENT
 from durable._gates.futures import Answer
-from durable._gates.saying import say
-from durable._model.errors import MessageTooLarge, RuntimeClosed
 from durable._model.messages import Request, Response
-from durable._object.deadlocks import section_awaits
+from durable._object.activation import sending_activation
 
-from .calls import FarCall, Target
-from .crossing import Crossing
+from .calls import FarCall, Target, say_call
+from .crossing import Crossing, check_size, write_arguments
+from .far_calls import FarFetch, StreamCall
 from .frames import Kind
+from .streams import FarSource
+from .things import Written
 
 
 class Route(Protocol):
@@ -64,17 +64,38 @@ class RemoteChannel(Channel):
         return self._call(name, (name, self._written(name, args, kwargs), key))
 
     def _call(self, name: str, fields: tuple[Any, ...]) -> Answer[Any]:
+        services = self._crossing.services
         call: FarCall[Any] = FarCall(
-            self._crossing.services.loop, self._target, Kind.CALL, name, fields, CURRENT.get()
+            services.loop, self._target, Kind.CALL, name, fields, CURRENT.get()
         )
-        self._send(call)
+        say_call(services, call, self.route.send)
         return call
 
+    def _written(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> bytes | Written | None:
+        return write_arguments(self._crossing, self._target.class_number, name, args, kwargs)
+
     def stream(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Stream[Any]:
-        raise NotImplementedError
+        services, target = self._crossing.services, self._target
+        check_open(services, target.cls)
+        written = self._written(name, args, kwargs)
+        call = StreamCall(services.loop, target, Kind.STREAM, name, (name, written), CURRENT.get())
+        call.source = source = FarSource(services.loop)
+        stream = Stream[Any](source)
+        say_call(services, call, self.route.send)
+        return stream
 
     def fetch(self, request: Request, resends: Resends, hops: int) -> Answer[Response]:
-        raise NotImplementedError
+        services, target = self._crossing.services, self._target
+        check_open(services, target.cls)
+        call = FarFetch(services.loop, target, Kind.FETCH, "fetch", (), CURRENT.get())
+        is_sent(call, request, resends, hops)
+        writer = self._crossing.writer_of(target.class_number)
+        written = writer.write_request(request, sending_activation())
+        call.rest = (check_size(self._crossing, "the request", written),)
+        say_call(services, call, self.route.send)
+        return call
 
     def delete_all(self) -> Answer[None]:
         services = self._crossing.services
@@ -82,35 +103,8 @@ class RemoteChannel(Channel):
         call: FarCall[None] = FarCall(
             services.loop, self._target, Kind.DELETE, "delete", (), CURRENT.get()
         )
-        self._send(call)
+        say_call(services, call, self.route.send)
         return call
-
-    def _written(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes | None:
-        """The arguments as bytes; None if there are none."""
-        if not args and not kwargs:
-            return None
-        writer = self._crossing.writer_of(self._target.class_number)
-        written = writer.encode([[*args], kwargs] if kwargs else [[*args]])
-        size_max = self._crossing.services.limits.peer_message_size_max
-        if len(written) > size_max:
-            raise MessageTooLarge(
-                f"the call of {name}() with its arguments", len(written), size_max
-            )
-        return written
-
-    def _send(self, call: FarCall[Any]) -> None:
-        """Send *call*: one of an object when its turn ends or waits for others, and what it has
-        written before is on disk."""
-        sender = call.caller
-        if sender is None:
-            if self._crossing.services.is_open:
-                self.route.send(call)
-            else:
-                call.fail(RuntimeClosed())
-            return
-        if sender.is_section:
-            section_awaits(sender, call)
-        say(sender, partial(self.route.send, call), call)
 
     def __repr__(self) -> str:
         return f"<RemoteChannel to {self._target.label}>"

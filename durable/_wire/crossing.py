@@ -1,7 +1,8 @@
 """Values as bytes, on their way from one process to another: the codec of the store, and more.
 
-What is stored is sent in the same bytes. Beside that cross, nested anywhere, ids, stubs, and what
-is handed over by reference: an extension type of its own stands for each, which no store has.
+What is stored is sent in the same bytes. Beside that cross, nested anywhere, ids, stubs, requests,
+responses, and what is handed over by reference: an extension type of its own stands for each, which
+no store has.
 
 Rule: an instance of an author's class is made only if the class of the object that is called, or
 that returns it, declares the class. That is asked on both sides.
@@ -12,20 +13,40 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-import ormsgpack
 from attrs import define, field
-from ormsgpack import Ext
+from ormsgpack import Ext, packb
 
+from durable._border.bodies import detach_body
 from durable._border.by_reference import ByReference
-from durable._engine.codec import MsgpackCodec, decoder, encoder
+from durable._border.rpc import RemoteFunction
+from durable._border.streams import Source, Stream
+from durable._border.websocket import ObjectSocket
+from durable._engine.codec import MsgpackCodec, encoder
+from durable._gates.futures import Answer, PendingAnswer, ReadyAnswer
+from durable._loop.loop import Loop
 from durable._model.declared import Declared
-from durable._model.errors import UnstorableValue
+from durable._model.errors import MessageTooLarge, UnstorableValue
 from durable._model.ids import ID_SIZE, ObjectId
+from durable._model.messages import Request, Response
+from durable._model.signal import Signal
+from durable._object.activation import Activation, sending_activation
 from durable._object.services import Services
 
-EXT_ID: Final = 64  # an array: the id, name or None
-EXT_STUB: Final = 65  # an array: number of the class, id, name or None
-EXT_OWN: Final = 66  # what the codec of the program has made of a leaf
+from .things import Things, Written
+
+# The payloads are arrays, to which a later version adds at the end.
+EXT_ID: Final = 64  # the id, its name or None
+EXT_STUB: Final = 65  # number of the class, the id, its name or None
+EXT_OWN: Final = 66  # what the codec of the program has made of a leaf; no array
+EXT_FUNCTION: Final = 67  # thing, label, the process that it comes from or None, its number there
+EXT_STREAM: Final = 68  # thing
+EXT_REQUEST: Final = 69  # parts, body, thing of the signal or None
+EXT_RESPONSE: Final = 70  # parts, body, thing of the web socket or None
+EXT_SOCKET: Final = 71  # thing
+
+# A body of more bytes is streamed, so that it does not stand in the way of others.
+WHOLE_BODY_SIZE_MAX: Final = 1_048_576
+CHUNK_SIZE: Final = 262_144
 
 
 @define(eq=False)
@@ -38,79 +59,213 @@ class Crossing:
     # Makes a stub; takes one apart, None for what is none.
     make_stub: Callable[[int, ObjectId], Any]
     parts_of_stub: Callable[[Any], tuple[int, ObjectId] | None]
-    # What other processes may ask for by name; returns a value, or awaits one.
+    # What other processes may ask for by name, of the peer that asks: returns or awaits a value.
     requests: dict[str, Callable[[Any, Any], Awaitable[Any] | Any]] = field(factory=dict)
+    # This process, as all others know it.
+    process: str = ""
+    things: Things = field(factory=Things)
     _writers: dict[int, Writer] = field(factory=dict, init=False)
-    _readers: dict[int, Reader] = field(factory=dict, init=False)
 
     def writer_of(self, class_number: int) -> Writer:
         """Encodes what goes to and comes from objects of a class."""
         writer = self._writers.get(class_number)
         if writer is None:
-            writer = self._writers[class_number] = Writer(self, self.class_of(class_number))
+            cls = self.class_of(class_number)
+            writer = self._writers[class_number] = Writer(self, class_number, cls)
         return writer
-
-    def reader_of(self, class_number: int) -> Reader:
-        """Decodes what comes from and goes to objects of a class."""
-        reader = self._readers.get(class_number)
-        if reader is None:
-            reader = self._readers[class_number] = Reader(self, self.class_of(class_number))
-        return reader
 
     def forget(self, class_number: int) -> None:
         """The class of the number has other code now."""
         self._writers.pop(class_number, None)
-        self._readers.pop(class_number, None)
+
+
+class FarFunction(RemoteFunction):
+    """A function of another process."""
+
+    __slots__ = ("__weakref__", "_call", "_label", "number", "process")
+
+    def __init__(
+        self, call: Callable[..., Answer[Any]], label: str, process: str, number: int
+    ) -> None:
+        self._call = call
+        self._label = label
+        # Where it comes from, and its number there.
+        self.process = process
+        self.number = number
+
+    @property
+    def label(self) -> str:
+        return self._label
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Answer[Any]:
+        return self._call(args, kwargs)
+
+    def __del__(self) -> None:
+        """Nothing to do: the link sees that it is freed."""
+
+    def __repr__(self) -> str:
+        return f"<remote function {self.label} of another process>"
 
 
 class Writer:
     """Encodes values for objects of one class."""
 
-    __slots__ = ("_crossing", "_declared", "encode")
+    __slots__ = ("_class_number", "_crossing", "_declared", "_encode", "_numbers", "_sender")
 
-    def __init__(self, crossing: Crossing, cls: type) -> None:
+    def __init__(self, crossing: Crossing, class_number: int, cls: type) -> None:
         self._crossing = crossing
+        self._class_number = class_number
         self._declared = Declared(cls)
-        # Raises UnstorableValue for what cannot be sent.
-        self.encode = encoder(self._take)
+        self._encode = encoder(self._take)
+        # Of the value that is being encoded: the things in it, and the object whose code gives it.
+        self._numbers: list[int] = []
+        self._sender: Activation | None = None
+
+    def write(self, value: Any, sender: Activation | None) -> bytes | Written:
+        """The bytes of *value*, which code of *sender* gives, or the program's. Raises
+        UnstorableValue for what cannot be sent."""
+        return self._with_things(self._encode, value, sender)
+
+    def write_request(self, request: Request, sender: Activation | None) -> bytes | Written:
+        """The bytes of *request*, which is the library's own, and of nothing else."""
+        return self._with_things(self._own_request, request, sender)
+
+    def write_response(self, response: Response, sender: Activation | None) -> bytes | Written:
+        """The same of *response*."""
+        return self._with_things(self._response, response, sender)
+
+    def _with_things(
+        self, encode: Callable[[Any], bytes], value: Any, sender: Activation | None
+    ) -> bytes | Written:
+        before = self._numbers, self._sender
+        self._numbers, self._sender = [], sender
+        try:
+            encoded = encode(value)
+            if not self._numbers:
+                return encoded
+            written = Written(encoded, self._crossing.things, self._numbers)
+            self._numbers = []
+            return written
+        finally:
+            for number in self._numbers:
+                self._crossing.things.release(number)
+            self._numbers, self._sender = before
+
+    def plain(self, value: Any) -> bytes:
+        """The bytes of *value*. Raises UnstorableValue if there is more in it than values."""
+        written = self.write(value, None)
+        if isinstance(written, Written):
+            raise UnstorableValue("there is something in it that is handed over by reference")
+        return written
 
     def _take(self, leaf: Any) -> object | None:
         """What stands for *leaf* in what is sent."""
+        crossing = self._crossing
         if isinstance(leaf, ObjectId):
-            return Ext(EXT_ID, ormsgpack.packb([leaf.raw, leaf.name]))
+            return Ext(EXT_ID, packb([leaf.raw, leaf.name]))
         if isinstance(leaf, ByReference):
-            stub = self._crossing.parts_of_stub(leaf)
-            if stub is not None:
-                number, object_id = stub
-                return Ext(EXT_STUB, ormsgpack.packb([number, object_id.raw, object_id.name]))
-            raise UnstorableValue(f"{leaf!r} cannot be sent to another process")
-        codec = self._crossing.services.codec
+            return self._refer(leaf)
+        if isinstance(leaf, Request):
+            return Ext(EXT_REQUEST, self._request(Request(leaf), leaf.signal))
+        if isinstance(leaf, Response):
+            return Ext(EXT_RESPONSE, self._response(leaf._handed_over()))
+        if callable(leaf) and not isinstance(leaf, type):
+            return self._refer(RemoteFunction(leaf, self._sender, crossing.services))
+        codec = crossing.services.codec
         if type(codec) is not MsgpackCodec:
             return Ext(EXT_OWN, codec.encode(leaf))
         return self._declared.take(leaf)
 
+    def _refer(self, leaf: ByReference) -> Ext:
+        stub = self._crossing.parts_of_stub(leaf)
+        if stub is not None:
+            class_number, object_id = stub
+            return Ext(EXT_STUB, packb([class_number, object_id.raw, object_id.name]))
+        if isinstance(leaf, RemoteFunction):
+            home = (leaf.process, leaf.number) if isinstance(leaf, FarFunction) else (None, 0)
+            return Ext(EXT_FUNCTION, packb([self._export(leaf), leaf.label, *home]))
+        if isinstance(leaf, Stream):
+            return Ext(EXT_STREAM, packb([self._export(leaf)]))
+        raise UnstorableValue(f"{leaf!r} cannot be sent to another process")
 
-class Reader:
-    """Decodes values for objects of one class, as one connection brings them."""
+    def _own_request(self, sent: Request) -> bytes:
+        return self._request(sent, None if sent._signal is None else sent.signal)
 
-    __slots__ = ("_crossing", "decode")
+    def _request(self, sent: Request, signal: Signal | None) -> bytes:
+        number = None if signal is None else self._export(signal)
+        return packb([sent._parts(), self._body(sent), number])
 
-    def __init__(self, crossing: Crossing, cls: type) -> None:
-        self._crossing = crossing
-        # Raises UnreadableValue and StoreDamaged for what no Writer has written.
-        self.decode = decoder(
-            Declared(cls).make,
-            {EXT_ID: _read_id, EXT_STUB: self._read_stub, EXT_OWN: crossing.services.codec.decode},
-        )
+    def _response(self, sent: Response) -> bytes:
+        if isinstance(sent.websocket, ObjectSocket):
+            raise UnstorableValue("web sockets cannot be sent to another process yet")
+        return packb([sent._parts(), self._body(sent), None])
 
-    def _read_stub(self, payload: bytes) -> Any:
-        number, raw, name = ormsgpack.unpackb(payload)
-        return self._crossing.make_stub(number, checked_id(raw, name))
+    def _body(self, message: Request | Response) -> bytes | int | None:
+        """The content of *message*, as bytes or as the thing that gives its chunks."""
+        services = self._crossing.services
+        detach_body(message, services, self._sender)
+        content = message._hand_over_body()
+        if content is None:
+            return None
+        if isinstance(content, Stream):
+            return self._export(content)
+        assert isinstance(content, bytes)
+        if len(content) <= WHOLE_BODY_SIZE_MAX:
+            return content
+        return self._export(Stream[bytes](Chunks(services.loop, content)))
+
+    def _export(self, value: Any) -> int:
+        number = self._crossing.things.export(value, self._class_number)
+        self._numbers.append(number)
+        return number
 
 
-def _read_id(payload: bytes) -> ObjectId:
-    raw, name = ormsgpack.unpackb(payload)
-    return checked_id(raw, name)
+def write_arguments(
+    crossing: Crossing,
+    class_number: int,
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> bytes | Written | None:
+    """The arguments of a call, which the code that runs makes; None if there are none. Raises
+    UnstorableValue and MessageTooLarge."""
+    if not args and not kwargs:
+        return None
+    value = [[*args], kwargs] if kwargs else [[*args]]
+    written = crossing.writer_of(class_number).write(value, sending_activation())
+    return check_size(crossing, f"the call of {name}() with its arguments", written)
+
+
+def check_size(crossing: Crossing, what: str, written: bytes | Written) -> bytes | Written:
+    """*written*, if one message can have it. Raises MessageTooLarge."""
+    size_max = crossing.services.limits.peer_message_size_max
+    if len(written) > size_max:
+        raise MessageTooLarge(what, len(written), size_max)
+    return written
+
+
+class Chunks(Source):
+    """A body of bytes that is given in parts."""
+
+    def __init__(self, loop: Loop, content: bytes) -> None:
+        self.loop = loop
+        self.is_closed = False
+        self._content = content
+        self._place = 0
+
+    def ask(self) -> PendingAnswer[Any]:
+        answer: PendingAnswer[Any] = PendingAnswer(self.loop)
+        if self._place >= len(self._content):
+            answer.fail(StopAsyncIteration())
+        else:
+            place, self._place = self._place, self._place + CHUNK_SIZE
+            answer.resolve(self._content[place : self._place])
+        return answer
+
+    def close(self) -> Answer[None]:
+        self.is_closed = True
+        self._place = len(self._content)
+        return ReadyAnswer(None)
 
 
 def checked_id(raw: Any, name: Any) -> ObjectId:

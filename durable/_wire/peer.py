@@ -15,18 +15,24 @@ from typing import Any
 from attrs import define, field, frozen
 
 from durable._border.channel import Channel
+from durable._engine.codec import encode
 from durable._gates.futures import Answer, PendingAnswer
 from durable._loop.loop import Loop
 from durable._model.errors import DurableError, ObjectUnreachable
 from durable._model.ids import ObjectId
 from durable._model.log import log
 
+from .answers import Answers
 from .calls import Calls, Port, Target
 from .channel import RemoteChannel
 from .crossing import Crossing
+from .far_calls import Invoker, Nobody, Question
 from .frames import FRAME_OVERHEAD, VERSION, VERSION_MIN, Kind
 from .link import Link
+from .reading import Readers
 from .serving import Reach, ServedCalls
+from .streams import Streams
+from .things import LinkThings
 
 BACKLOG = 128
 
@@ -48,6 +54,9 @@ class Refused(DurableError):
     """The other process is none to speak with: of another store, or of a version too far off."""
 
 
+_PEER = Nobody(0, "another process")
+
+
 class Peer:
     """Another process."""
 
@@ -62,6 +71,7 @@ class Peer:
     ) -> None:
         self.link = Link(loop, sock)
         self.crossing = crossing
+        crossing.process = greeting.process
         # What the other side has said of itself; None until it has.
         self.greeting: Greeting | None = None
         self._own = greeting
@@ -103,6 +113,16 @@ class Peer:
         target = Target(class_number, object_id, self.crossing.class_of(class_number))
         return RemoteChannel(self.crossing, target, self.port(target))
 
+    def request(self, name: str, value: Any = None) -> Answer[Any]:
+        """Ask the peer what *name* stands for in its `Crossing.requests`; plain values cross.
+
+        Raises what the peer's function raises, DurableError if it has none of that name,
+        ObjectUnreachable.
+        """
+        question = Question(self.link.loop, _PEER, Kind.ASK, name, (name, encode(value)), None)
+        self._calls.send_or_fail(question)
+        return question
+
     def close(self, why: str = "the other process has closed the connection") -> None:
         """End the connection: calls under way get ObjectUnreachable."""
         self.link.end(why)
@@ -131,9 +151,21 @@ class Peer:
         self.link.connection.frames.size_max = (
             max(limits.peer_message_size_max, said.get("message_size_max", 0)) + FRAME_OVERHEAD
         )
-        self._calls = Calls(self.link, self.crossing)
-        ServedCalls(self.link, self.crossing, self._reach)
+        self._speak(theirs)
         self._on_greeted(self)
+
+    def _speak(self, theirs: Greeting) -> None:
+        """Both have greeted: take the frames of all kinds."""
+        link, crossing = self.link, self.crossing
+        things = LinkThings(link, crossing.things)
+        streams = Streams(link, things)
+        streams.write = lambda number, item: crossing.writer_of(number).write(item, None)
+        self._calls = Calls(link, things, streams)
+        invoke = Invoker(crossing, self._calls)
+        self._calls.readers = readers = Readers(crossing, things, streams, invoke)
+        readers.process = theirs.process
+        ServedCalls(link, things, streams, readers, self._reach)
+        self.answers = Answers(link, crossing.requests, self)
 
     def _refuse(self, why: str) -> None:
         self.is_refused = True

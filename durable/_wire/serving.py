@@ -11,29 +11,33 @@ object, that call and all later ones of the port are sent back, unbegun.
 from __future__ import annotations
 
 from contextvars import Context
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from attrs import define, field
 
-from durable._border.channel import LocalChannel
+from durable._border.bodies import export_response
+from durable._border.channel import LocalChannel, reached
 from durable._border.durable_object import rpc_method
+from durable._border.fetch_call import FetchCall
 from durable._border.once import OnceCall, check_once, digest_of
+from durable._border.rpc import RemoteFunction
+from durable._border.streams import Pipe, Streaming, end_with
 from durable._gates.futures import Answer, PendingAnswer, when_done
-from durable._model.errors import (
-    DurableError,
-    InternalError,
-    MessageTooLarge,
-    NoSuchMethod,
-)
+from durable._model.errors import DurableError, InternalError, NoSuchMethod
 from durable._model.ids import ObjectId
 from durable._model.log import log
+from durable._model.messages import Request, Response
 from durable._object.activation import Activation
 from durable._object.invocation import Invocation, MethodCall, itself
 
-from .crossing import Crossing, checked_id
+from .crossing import check_size, checked_id
 from .failures import to_failure
-from .frames import Kind, pack
+from .frames import BadFrame, Kind
 from .link import Link
+from .reading import Readers
+from .streams import Streams
+from .things import LinkThings, Written
 
 T = TypeVar("T")
 
@@ -87,9 +91,16 @@ class ServedPort:
                 )
             self.methods.add(name)
 
-    def export(self, _: Any, value: Any) -> bytes:
+    def export(self, activation: Any, value: Any) -> bytes | Written:
         """What a method has returned, as it leaves."""
-        return self.calls.encode(self.class_number, "what the call returns", value)
+        return self.calls.write(self.class_number, "what the call returns", value, activation)
+
+    def export_response(self, activation: Any, value: Any) -> bytes | Written:
+        """What `fetch` has returned, as it leaves."""
+        response = export_response(activation, value)
+        writer = self.calls.crossing.writer_of(self.class_number)
+        written = writer.write_response(response, activation)
+        return check_size(self.calls.crossing, "the response", written)
 
 
 class _Served(Invocation[T]):
@@ -97,66 +108,96 @@ class _Served(Invocation[T]):
 
     __slots__ = ()
 
-    calls: ServedCalls
     number: int
     port: ServedPort
 
     def resolve(self, value: Any) -> None:
         if not self._is_done:
             super().resolve(None)  # type: ignore[arg-type]
-            self.calls.answer(self.number, value)
+            self.port.calls.answer(self.number, value)
 
     def fail(self, error: BaseException) -> None:
         if not self._is_done:
             super().fail(error)
-            self.calls.fail(self.number, self.port.class_number, error)
+            self.port.calls.fail(self.number, self.port.class_number, error)
 
 
 class ServedCall(_Served[T], MethodCall[T]):
     """A call of a method that came from another process."""
 
-    __slots__ = ("calls", "number", "port")
+    __slots__ = ("number", "port")
 
 
 class ServedOnce(_Served[Any], OnceCall):
     """One with a key."""
 
-    __slots__ = ("calls", "number", "port")
+    __slots__ = ("number", "port")
+
+
+class ServedFetch(_Served[Response], FetchCall):
+    """A call of `fetch`."""
+
+    __slots__ = ("number", "port")
+
+    def resolve(self, value: Any) -> None:
+        self.port.calls.fetch_ended(self.number)
+        super().resolve(value)
+
+    def fail(self, error: BaseException) -> None:
+        self.port.calls.fetch_ended(self.number)
+        super().fail(error)
 
 
 class ServedCalls:
     """What the other side of one link calls."""
 
-    def __init__(self, link: Link, crossing: Crossing, reach: Reach) -> None:
+    def __init__(
+        self, link: Link, things: LinkThings, streams: Streams, readers: Readers, reach: Reach
+    ) -> None:
         self._link = link
-        self._crossing = crossing
+        self.crossing = readers.crossing
+        self._things = things
+        self._streams = streams
+        self._readers = readers
         self.reach = reach
         self._ports: dict[int, ServedPort] = {}
-        self._size_max = crossing.services.limits.peer_message_size_max
+        # The requests of the calls of `fetch` that have no answer yet.
+        self._requests: dict[int, Request] = {}
         link.on[Kind.OPEN] = self._open
         link.on[Kind.SHUT] = self._shut
         link.on[Kind.CALL] = self._call
+        link.on[Kind.FETCH] = self._fetch
+        link.on[Kind.STREAM] = self._stream
         link.on[Kind.DELETE] = self._delete
+        link.on[Kind.INVOKE] = self._invoke
+        link.on[Kind.ABORT] = self._abort
         link.on_gone.append(self._lost)
 
-    def encode(self, class_number: int, what: str, value: Any) -> bytes:
+    def write(
+        self, class_number: int, what: str, value: Any, activation: Activation | None
+    ) -> bytes | Written:
         """*value* as bytes. Raises UnstorableValue, MessageTooLarge."""
-        encoded = self._crossing.writer_of(class_number).encode(value)
-        if len(encoded) > self._size_max:
-            raise MessageTooLarge(what, len(encoded), self._size_max)
-        return encoded
+        written = self.crossing.writer_of(class_number).write(value, activation)
+        return check_size(self.crossing, what, written)
 
-    def answer(self, number: int, encoded: bytes) -> None:
+    def answer(self, number: int, written: bytes | Written) -> None:
         """Let the caller of *number* have a value."""
-        self._link.connection.send(pack(Kind.ANSWER, number, encoded))
+        self._link.send(Kind.ANSWER, number, self._things.sent(written))
 
     def fail(self, number: int, class_number: int, error: BaseException) -> None:
         """Let the caller of *number* have *error*."""
-        failure = to_failure(error, self._crossing.writer_of(class_number).encode)
+        failure = to_failure(error, self.crossing.writer_of(class_number).plain)
         self._link.send(Kind.FAIL, number, failure)
+
+    def fetch_ended(self, number: int) -> None:
+        """The call of `fetch` has its answer."""
+        self._requests.pop(number, None)
 
     def _lost(self, _: str) -> None:
         self._ports.clear()
+        requests, self._requests = self._requests, {}
+        for request in requests.values():
+            request.signal._abort()
 
     def _open(self, frame: list[Any]) -> None:
         _, number, class_number, raw, name, *_ = frame
@@ -168,34 +209,72 @@ class ServedCalls:
     def _call(self, frame: list[Any]) -> None:
         _, number, port_number, from_object, name, written, *more = frame
         port = self._ports[port_number]
+        call: ServedCall[Any] | ServedOnce
         try:
             activation = port.reach()
             port.check_method(activation.cls, name)
-            payload = None
-            if written is not None:
-                decoded = self._crossing.reader_of(port.class_number).decode(written)
-                payload = (decoded[0], decoded[1] if len(decoded) > 1 else {})
-            key = check_once(more[0]) if more else None
-            digest = b""
-            if key is not None:
-                args, kwargs = payload or ((), {})
-                encode = self._crossing.services.codec_of(activation.cls).encode
-                digest = digest_of(name, args, kwargs, encode)
-        except NotOwner:
-            self._link.send(Kind.MOVED, number)
-            return
+            payload = None if written is None else self._arguments(port.class_number, written)
+            if more and more[0] is not None:
+                call = self._once(activation, port, name, payload, more[0])
+            else:
+                call = ServedCall(activation, itself, Context(), name, None, port.export)
         except Exception as error:
-            self._refuse(number, port, error)
+            self._refuse(number, port.class_number, error)
             return
-        call: ServedCall[Any] | ServedOnce
-        if key is None:
-            call = ServedCall(activation, itself, Context(), name, None, port.export)
-        else:
-            call = ServedOnce(activation, itself, Context(), name, None, port.export)
-            call.key, call.digest = key, digest
-        call.calls, call.number, call.port = self, number, port
-        call.payload = payload
-        self._deliver(call, from_object)
+        call.number, call.port, call.payload = number, port, payload
+        _deliver(call, from_object)
+
+    def _once(
+        self, activation: Activation, port: ServedPort, name: str, payload: Any, key: Any
+    ) -> ServedOnce:
+        call = ServedOnce(activation, itself, Context(), name, None, port.export)
+        call.key = check_once(key)
+        args, kwargs = payload or ((), {})
+        encode = self.crossing.services.codec_of(activation.cls).encode
+        call.digest = digest_of(name, args, kwargs, encode)
+        return call
+
+    def _fetch(self, frame: list[Any]) -> None:
+        _, number, port_number, from_object, written, *_ = frame
+        port = self._ports[port_number]
+        try:
+            activation = port.reach()
+            request = self._readers.of(port.class_number).request(written)
+        except Exception as error:
+            self._refuse(number, port.class_number, error)
+            return
+        call = ServedFetch(activation, itself, Context(), "fetch", None, port.export_response)
+        call.number, call.port, call.request = number, port, request
+        call.size = request._size
+        self._requests[number] = request
+        _deliver(call, from_object)
+
+    def _stream(self, frame: list[Any]) -> None:
+        _, number, port_number, from_object, name, written, *_ = frame
+        port = self._ports[port_number]
+        try:
+            activation = port.reach()
+            port.check_method(activation.cls, name)
+            args, kwargs = (
+                ((), {}) if written is None else self._arguments(port.class_number, written)
+            )
+        except Exception as error:
+            self._refuse(number, port.class_number, error)
+            return
+        pipe = Pipe(activation.services.loop)
+
+        def run() -> Any:
+            callee = reached(invocation)
+            items = getattr(callee.instance, name)(*args, **kwargs)
+            return pipe.pump(items, partial(port.export, callee), invocation)
+
+        invocation = Streaming(activation, run, Context(), name, None)
+        invocation.pipe = pipe
+        invocation.is_waited_for = False
+        end_with(pipe, invocation)
+        self._streams.serve(number, pipe, self.crossing.writer_of(port.class_number).plain)
+        when_done(invocation, lambda: self._streams.over(number, invocation.error))
+        _deliver(invocation, from_object)
 
     def _delete(self, frame: list[Any]) -> None:
         _, number, port_number, *_ = frame
@@ -204,18 +283,37 @@ class ServedCalls:
             port.reach()
             assert port.channel is not None
             answer = port.channel.delete_all()
-        except NotOwner:
-            self._link.send(Kind.MOVED, number)
         except Exception as error:
-            self._refuse(number, port, error)
+            self._refuse(number, port.class_number, error)
         else:
             self._pass_on(number, port.class_number, answer)
 
-    def _deliver(self, invocation: Invocation[Any], from_object: Any) -> None:
-        activation: Any = invocation.activation
-        if from_object:
-            activation.counters.subrequests += 1
-        activation.deliver(invocation)
+    def _invoke(self, frame: list[Any]) -> None:
+        _, number, thing_number, _, written, *_ = frame
+        thing = self._things.own(thing_number)
+        function = thing.value
+        if not isinstance(function, RemoteFunction):
+            raise BadFrame("what is called is no function")
+        try:
+            args, kwargs = (
+                ((), {}) if written is None else self._arguments(thing.class_number, written)
+            )
+            answer = function(*args, **kwargs)
+        except Exception as error:
+            self._refuse(number, thing.class_number, error)
+        else:
+            self._pass_on(number, thing.class_number, answer)
+
+    def _abort(self, frame: list[Any]) -> None:
+        request = self._requests.get(frame[1])
+        if request is not None:
+            request.signal._abort()
+
+    def _arguments(
+        self, class_number: int, written: bytes
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        decoded = self._readers.of(class_number).decode(written)
+        return tuple(decoded[0]), decoded[1] if len(decoded) > 1 else {}
 
     def _pass_on(self, number: int, class_number: int, answer: Answer[Any]) -> None:
         """Answer the call *number* with what *answer* comes to."""
@@ -226,16 +324,28 @@ class ServedCalls:
                 self.fail(number, class_number, answer.error)
                 return
             try:
-                encoded = self.encode(class_number, "what the call returns", answer._value)
+                what = "what the call returns"
+                written = self.write(class_number, what, answer._value, None)
             except DurableError as error:
                 self.fail(number, class_number, error)
             else:
-                self.answer(number, encoded)
+                self.answer(number, written)
 
         when_done(answer, done)
 
-    def _refuse(self, number: int, port: ServedPort, error: Exception) -> None:
+    def _refuse(self, number: int, class_number: int, error: Exception) -> None:
+        """The call *number* is not delivered."""
+        if isinstance(error, NotOwner):
+            self._link.send(Kind.MOVED, number)
+            return
         if not isinstance(error, DurableError):
-            log.exception("a call from another process could not be delivered")
+            log.error("a call from another process could not be delivered", exc_info=error)
             error = InternalError(f"the call could not be delivered: {error!r}")
-        self.fail(number, port.class_number, error)
+        self.fail(number, class_number, error)
+
+
+def _deliver(invocation: Invocation[Any], from_object: Any) -> None:
+    activation = invocation.activation
+    if from_object:
+        activation.counters.subrequests += 1
+    activation.deliver(invocation)

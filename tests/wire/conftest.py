@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from attrs import define
+from attrs import define, field
 
 import durable
 import durable.testing
 from durable._runtime.crossings import OwnObjects, crossing_of
 from durable._runtime.stub import Stub
+from durable._wire.crossing import Crossing
 from durable._wire.peer import Greeting, Peer, Server, connect, serve
 
 T = TypeVar("T", bound=durable.DurableObject)
@@ -27,10 +28,10 @@ class Side:
 
     runtime: durable.Runtime
     greeting: Greeting
+    crossing: Crossing = field(init=False)
 
-    @property
-    def crossing(self) -> Any:
-        return crossing_of(self.runtime._services, self.runtime._classes)
+    def __attrs_post_init__(self) -> None:
+        self.crossing = crossing_of(self.runtime._services, self.runtime._classes)
 
     @property
     def reach(self) -> OwnObjects:
