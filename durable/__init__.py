@@ -22,8 +22,10 @@ from durable._model.errors import (
     Deadlock,
     DurableError,
     FormatTooNew,
+    FormTooLarge,
     InternalError,
     InvalidConfig,
+    InvalidForm,
     InvalidId,
     KeyTooLarge,
     MessageTooLarge,
@@ -50,6 +52,7 @@ from durable._model.errors import (
     WebSocketClosed,
     WrongLoop,
 )
+from durable._model.forms import FormFile
 from durable._model.ids import ObjectId
 from durable._model.limits import Limits
 from durable._model.messages import Request, Response
@@ -78,9 +81,12 @@ __all__ = [
     "DurableError",
     "DurableObject",
     "Env",
+    "FormFile",
+    "FormTooLarge",
     "FormatTooNew",
     "InternalError",
     "InvalidConfig",
+    "InvalidForm",
     "InvalidId",
     "KeyTooLarge",
     "KeyValues",

@@ -365,6 +365,28 @@ class TransactionOver(DurableError):
     """A call on a transaction that was rolled back or has ended."""
 
 
+# Forms
+
+
+class InvalidForm(DurableError, ValueError):
+    """The body is not the form that its content type says it is."""
+
+
+class FormTooLarge(InvalidForm):
+    """A form has more than a limit of `form()` allows: `limit` is its name, `limit_max` its
+    number."""
+
+    limit: str
+    limit_max: int
+
+    def __init__(self, limit: str, limit_max: int, what: str) -> None:
+        super().__init__(
+            f"{what}, and form({limit}={limit_max:_}) allows {limit_max:,}; answer with 413, or "
+            f"allow more"
+        )
+        self.limit, self.limit_max = limit, limit_max
+
+
 # Web sockets
 
 

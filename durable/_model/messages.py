@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any, Literal, NoReturn, Self, TypeAlias
 
 from attrs import define
@@ -15,6 +17,8 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from .body import Body, BodyInit
+from .cookies import LONG_AGO, SameSite, cookie_header, read_cookies
+from .forms import Form, FormLimits, read_form
 from .headers import Headers, HeadersInit
 from .signal import Signal
 from .websocket import WebSocket
@@ -52,6 +56,32 @@ class _Message(Body):
             if self._content_type is not None:
                 self._headers["content-type"] = self._content_type
         return self._headers
+
+    async def form(
+        self,
+        *,
+        size_max: int = 16_777_216,
+        fields_max: int = 1_000,
+        files_max: int = 100,
+        field_size_max: int = 1_048_576,
+    ) -> Form:
+        """The whole body as a form: a multidict of str, and of a `FormFile` for each file.
+
+        `form["name"]` is the first field of that name, `form.getall("name")` are all of them, in
+        the order of the form. Of the content types application/x-www-form-urlencoded and
+        multipart/form-data; the latter needs the extra `forms`. All of it is in memory, up to
+        *size_max* bytes, which the files share; a field that is no file has up to *field_size_max*.
+
+        Raises TypeError where the content type is another one, or the body was read; InvalidForm
+        for a body that is not what it says, FormTooLarge past a limit, whose name it has.
+        """
+        limits = FormLimits(size_max, fields_max, files_max, field_size_max)
+        content_type = self.headers.get("content-type", "")
+        chunks: Any = self.stream()
+        try:
+            return await read_form(content_type, chunks, limits)
+        finally:
+            await chunks.aclose()
 
     def _set_headers(self, headers: HeadersInit, content_type: str | None) -> None:
         self._content_type = content_type
@@ -186,6 +216,12 @@ class Request(_Message):
         made._set_header_parts(headers, content_type)
         return made
 
+    @property
+    def cookies(self) -> Mapping[str, str]:
+        """The cookies that the client has sent, as they were written: what was quoted to set one
+        is to be unquoted. Of two with one name the first, which is the more specific."""
+        return read_cookies(self.headers.getall("cookie", ()))
+
     def clone(self) -> Request:
         """The same request once more, with a body that is read on its own.
 
@@ -244,6 +280,52 @@ class Response(_Message):
         response = cls(text, status=status)
         response._set_headers(headers, "application/json")
         return response
+
+    def set_cookie(
+        self,
+        name: str,
+        value: str = "",
+        *,
+        max_age: int | timedelta | None = None,
+        expires: datetime | None = None,
+        path: str | None = "/",
+        domain: str | None = None,
+        secure: bool = False,
+        httponly: bool = False,
+        samesite: SameSite | None = "lax",
+        partitioned: bool = False,
+    ) -> None:
+        """Add a `set-cookie` header, beside those that are there.
+
+        *max_age*, in seconds or as a timedelta, and *expires* say how long the browser keeps it;
+        without them, until it is closed. Raises TypeError and ValueError for what no cookie can
+        have (a value has no space, comma, semicolon, quote or backslash and is ASCII:
+        `urllib.parse.quote` writes any text so), and for what browsers would drop without a word.
+        """
+        header = cookie_header(
+            name,
+            value,
+            max_age=max_age,
+            expires=expires,
+            path=path,
+            domain=domain,
+            secure=secure,
+            httponly=httponly,
+            samesite=samesite,
+            partitioned=partitioned,
+        )
+        self.headers.add("set-cookie", header)
+
+    def delete_cookie(
+        self,
+        name: str,
+        *,
+        path: str | None = "/",
+        domain: str | None = None,
+        secure: bool = False,
+    ) -> None:
+        """Let the browser forget a cookie that was set with this *path* and *domain*."""
+        self.set_cookie(name, max_age=0, expires=LONG_AGO, path=path, domain=domain, secure=secure)
 
     @classmethod
     def redirect(cls, url: str | URL, status: int = 302) -> Self:

@@ -124,6 +124,8 @@ async def fetch(request: Request, env: Any) -> Response:
             return Response(await request.bytes(), headers=headers)
         case "headers":
             return Response.from_json(list(request.headers.items()))
+        case "form":
+            return await form(request)
         case "empty":
             return Response(status=204)
         case "boom":
@@ -140,6 +142,21 @@ async def fetch(request: Request, env: Any) -> Response:
         case "cancelled":
             return Response(str(await env.COUNTERS.get_by_name("/cancelled").increment(0)))
     return Response("not found", status=404)
+
+
+async def form(request: Request) -> Response:
+    """What came, and the cookies of the request back with one more."""
+    sent = await request.form(size_max=500_000)
+    response = Response.from_json(
+        [
+            [name, value if isinstance(value, str) else [value.filename, value.size]]
+            for name, value in sent.items()
+        ]
+    )
+    for name, value in request.cookies.items():
+        response.set_cookie(name, value)
+    response.set_cookie("new", "1", httponly=True)
+    return response
 
 
 STORE = os.environ.get("STORE", "store")

@@ -83,6 +83,26 @@ def test_every_header_goes_both_ways(client: httpx.Client) -> None:
     assert client.get("/echo").headers.get_list("set-cookie") == ["a=1", "b=2"]
 
 
+@pytest.mark.parametrize("size", [10, 400_000])
+def test_forms_and_cookies_go_both_ways(client: httpx.Client, size: int) -> None:
+    """Read at once or as a stream; every cookie that is set is a header of its own."""
+    answer = client.post(
+        "/form",
+        data={"title": "sunset", "tag": ["a", "b"]},
+        files={"photo": ("sun.png", bytes(size), "image/png")},
+        headers={"cookie": "a=1; b=2"},
+    )
+
+    fields = [["title", "sunset"], ["tag", "a"], ["tag", "b"]]
+    assert answer.json() == [*fields, ["photo", ["sun.png", size]]]
+    assert [cookie.partition(";")[0] for cookie in answer.headers.get_list("set-cookie")] == [
+        "a=1",
+        "b=2",
+        "new=1",
+    ]
+    assert client.post("/form", data={"title": "žluť"}).json() == [["title", "žluť"]]
+
+
 @pytest.mark.parametrize("size", [0, 1, 100_000, 1_000_000])
 def test_bodies_arrive_whole(client: httpx.Client, size: int) -> None:
     """Short ones and long ones, of any bytes."""
