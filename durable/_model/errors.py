@@ -387,6 +387,32 @@ class FormTooLarge(InvalidForm):
         self.limit, self.limit_max = limit, limit_max
 
 
+# SQL
+
+
+class SqlError(DurableError):
+    """SQLite refuses a statement, or it has no such result as was asked for.
+
+    `code` is SQLite's name for the reason, such as "SQLITE_CONSTRAINT_UNIQUE", where it is one;
+    `offset` is the place in the statement, in bytes, where it says one.
+    """
+
+    code: str | None
+    offset: int | None
+
+    def __init__(self, message: str, *, code: str | None = None, offset: int | None = None) -> None:
+        super().__init__(message)
+        self.code, self.offset = code, offset
+
+
+class SqlConstraint(SqlError):
+    """A constraint of a table does not allow it; nothing of the statement was done."""
+
+
+class SqlForbidden(SqlError):
+    """A statement that SQL in an object may not make."""
+
+
 # Web sockets
 
 

@@ -57,6 +57,19 @@ class Limits:
     # What may wait to be read at all the web sockets of the runtime
     websocket_unread_bytes_max: int = field(default=268_435_456, validator=_positive)
 
+    # SQL in one object
+    sql_size_max: int = field(default=10_000_000_000, validator=_positive)  # of the database
+    sql_value_size_max: int = field(default=2_097_152, validator=_positive)  # of a value, of a row
+    sql_statement_size_max: int = field(default=100_000, validator=_positive)
+    sql_columns_max: int = field(default=100, validator=_positive)
+    sql_bindings_max: int = field(default=100, validator=_positive)
+    sql_function_arguments_max: int = field(default=127, validator=_positive)
+    sql_pattern_size_max: int = field(default=50, validator=_positive)  # of LIKE and GLOB
+    sql_s_max: float = field(default=30.0, validator=_positive)  # of a statement, in real time
+    sql_turn_bytes_max: int = field(default=67_108_864, validator=_positive)  # written in a turn
+    # Open databases of the runtime; the one used longest ago is closed for another
+    sql_connections_max: int = field(default=500, validator=_positive)
+
     # One message to another process: arguments, a result, a chunk of a body
     peer_message_size_max: int = field(default=67_108_864, validator=_positive)
 

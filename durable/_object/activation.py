@@ -93,6 +93,7 @@ class Activation(Admission):
             clock=services.clock,
             budget=services.budget,
             run_section=self.sections.run,
+            open_sql=services.sql.open,
             has_alarm_handler=hasattr(self.cls, "alarm"),
             on_failed=self.break_,
             on_damaged=self.fail,

@@ -17,6 +17,7 @@ from durable._model.ids import ObjectId
 from durable._model.limits import Limits
 from durable._model.websocket import WebSocket
 from durable._storage.cache_budget import CacheBudget
+from durable._storage.sql_support import SqlSupport
 
 from .counters import Counters
 from .disk import Disk
@@ -40,6 +41,7 @@ class Services:
     # Has a delivery served that was let in: of the executor.
     start: Callable[[Delivery[Any]], None]
     budget: CacheBudget
+    sql: SqlSupport
     # What authors get as `env`; the classes of other scripts, by number, have others.
     env: Any = None
     envs: dict[int, Any] = field(factory=dict)

@@ -42,6 +42,7 @@ from durable._model.observer import Observer
 from durable._object.activation import Activation
 from durable._object.services import Services
 from durable._storage.cache_budget import CacheBudget
+from durable._storage.sql_support import SqlSupport
 from durable._watch.debug import WatchedActivation
 from durable._watch.observed import Observers
 
@@ -120,6 +121,7 @@ class OpenStore:
             disk_of=self._disks.disk_of,
             start=self._executor.start,
             budget=CacheBudget(limits.cache_bytes_max),
+            sql=SqlSupport(clock, limits),
         )
         self._services.share(self._observers)
         self._services.share(CallsOnce())
@@ -280,6 +282,7 @@ class OpenStore:
             sockets.disconnect_all()
         while self._directory.endings:  # each for a bounded time
             await anyio.sleep(0.001)
+        self._services.sql.close()
         await self._loop.close()
         self._starts.close()
         for disk in self._disks:

@@ -28,6 +28,8 @@ from .write_buffer import WriteBuffer
 if TYPE_CHECKING:
     from durable._engine.read_thread import Reads
 
+    from .sql.sql import Sql
+
 
 class ObjectStorage:
     """What one object remembers: its cache, its write buffer, and the storage made of them."""
@@ -60,6 +62,7 @@ class ObjectStorage:
         clock: Clock,
         budget: CacheBudget,
         run_section: RunSection,
+        open_sql: Callable[[Records], Sql],
         has_alarm_handler: bool,
         on_failed: Callable[[DurableError], None],
         on_damaged: Callable[[BaseException], None],
@@ -82,7 +85,7 @@ class ObjectStorage:
         # The activation sets it while the object's constructor runs.
         self.constructing: bool = False
         self.storage: Storage = Storage(
-            self.records, clock, lambda: self.may_set_alarm, run_section
+            self.records, clock, lambda: self.may_set_alarm, run_section, open_sql
         )
 
     @property

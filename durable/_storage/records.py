@@ -369,9 +369,9 @@ class Records:
             self.on_damaged(error)
         wait.fail(error)
 
-    def damaged(self, error: StoreDamaged) -> BaseException:
-        """A value that was asked for is damaged: the object is reset, so that nothing is built on
-        what is left. Returns what to raise in its code."""
+    def damaged(self, error: DurableError) -> BaseException:
+        """What was asked for is damaged, or part of the turn was lost: the object is reset, so that
+        nothing is built on what is left. Returns what to raise in its code."""
         self.on_damaged(error)
         return self.gate.stopped()
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from durable._gates.ending import Stopped
 from durable._gates.futures import Answer
@@ -13,7 +14,10 @@ from .kv import KeyValues
 from .operations import Operations
 from .records import Records
 from .transaction import Transaction, run_transaction
-from .write_buffer import Layer
+from .write_buffer import Layer, Phase
+
+if TYPE_CHECKING:
+    from .sql.sql import Sql
 
 T = TypeVar("T")
 
@@ -50,7 +54,7 @@ class Storage(Operations):
         self.ctx.storage.put("count", count)          # acts here; awaiting is optional
     """
 
-    __slots__ = ("_kv", "_run_section")
+    __slots__ = ("_kv", "_open_sql", "_run_section", "_sql")
 
     def __init__(
         self,
@@ -58,10 +62,13 @@ class Storage(Operations):
         clock: Clock,
         may_set_alarm: Callable[[], bool],
         run_section: RunSection,
+        open_sql: Callable[[Records], Sql],
     ) -> None:
         super().__init__(records, clock, may_set_alarm)
         self._run_section = run_section
+        self._open_sql = open_sql
         self._kv: KeyValues | None = None
+        self._sql: Sql | None = None
 
     def delete_all(
         self,
@@ -117,6 +124,39 @@ class Storage(Operations):
             resets=False,
         )
 
+    def transaction_sync(self, closure: Callable[[], T]) -> T:
+        """Run `closure()`, which takes nothing and does not wait, here and now; returns what it
+        returns.
+
+        What it writes, keys, alarm and SQL, is kept if it returns and undone if it raises, which
+        passes on. It is part of this turn: what is kept is committed with what the turn writes
+        before and after it. Transactions of this kind nest, and run within `transaction()` too.
+        """
+        self._gate.check()
+        if not callable(closure) or inspect.iscoroutinefunction(closure):
+            raise TypeError(
+                f"transaction_sync() takes a plain function without arguments, not {closure!r}; "
+                f"transaction() takes an async one"
+            )
+        buffer = self._buffer
+        layer = buffer.push_within_turn()
+        try:
+            value = closure()
+            if inspect.isawaitable(value):
+                if inspect.iscoroutine(value):
+                    value.close()
+                raise TypeError(
+                    "transaction_sync() takes a plain function; what it was given returned "
+                    "something to await. Use transaction()"
+                )
+        except BaseException:
+            if layer.phase is Phase.OPEN:
+                buffer.roll_back(layer)
+            raise
+        if layer.phase is Phase.OPEN:
+            buffer.commit(layer)
+        return value
+
     def _begin(self, layer: Layer) -> Transaction:
         return Transaction(self._records, self._clock, self._may_set_alarm, layer)
 
@@ -126,6 +166,13 @@ class Storage(Operations):
         if self._kv is None:
             self._kv = KeyValues(self._records)
         return self._kv
+
+    @property
+    def sql(self) -> Sql:
+        """The object's SQLite database; DurableError where `durable[sql]` is not installed."""
+        if self._sql is None:
+            self._sql = self._open_sql(self._records)
+        return self._sql
 
     def __repr__(self) -> str:
         return f"<Storage {self._records.cache!r} {self._buffer!r}>"

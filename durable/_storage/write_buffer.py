@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from attrs import define, field
 
@@ -61,10 +61,32 @@ class Layer:
     has_written: bool = field(default=False, init=False)
     is_confirmed: bool = field(default=False, init=False)
     phase: Phase = field(default=Phase.OPEN, init=False)
+    # It began in the turn in which it ends, and that goes on after it.
+    is_within_turn: bool = field(default=False, init=False)
 
     def note(self, confirmed: bool) -> None:
         self.has_written = True
         self.is_confirmed |= confirmed
+
+
+class SqlTurn(Protocol):
+    """The object's SQL database, which is part of its turns and transactions."""
+
+    def release(self, layer: Layer, /) -> None:
+        """What was written in *layer* is kept."""
+
+    def roll_back(self, layer: Layer, /) -> None:
+        """What was written in *layer* is undone."""
+
+    def end_turn(self) -> DurableError | None:
+        """Write the pages that the turn has changed as side records. What to reset the object with,
+        if that cannot be."""
+
+    def wipe(self) -> None:
+        """Everything is deleted."""
+
+    def close(self) -> None:
+        """What was not sealed is gone."""
 
 
 @define(eq=False, slots=True, weakref_slot=False)
@@ -96,6 +118,8 @@ class WriteBuffer:
     _side_writes: SideWrites | None = field(default=None, init=False)
 
     layers: list[Layer] | None = field(default=None, init=False)
+    # From the first use of `ctx.storage.sql` on.
+    database: SqlTurn | None = field(default=None, init=False, repr=False)
 
     # Batches become durable in the order they were sealed, so two counters say it all.
     sealed: int = field(default=0, init=False)
@@ -159,6 +183,13 @@ class WriteBuffer:
             self._sides[key] = value
         sides.write(key, value)
 
+    def note_sql(self) -> None:
+        """The database was written to; its pages come when the turn is sealed."""
+        if self.layers:
+            self.layers[-1].note(confirmed=True)
+        elif not self._is_confirmed:
+            self._note(confirmed=True)
+
     def write_alarm(self, alarm: Alarm | None, *, confirmed: bool) -> None:
         """The object's alarm is *alarm* from now on; whatever rings is not its alarm any more."""
         self.alarm = alarm
@@ -178,6 +209,8 @@ class WriteBuffer:
         self.cache.wipe()
         # Made now if there are none: the disk may have some, which are not to be seen any more.
         self.sides.wipe(self.handle.keyspace)
+        if self.database is not None:
+            self.database.wipe()
         self.write_alarm(None, confirmed=confirmed)
 
     def _note(self, confirmed: bool) -> None:
@@ -200,6 +233,17 @@ class WriteBuffer:
         """A transaction begins: what is written from now on is its."""
         if not self.layers:
             self.seal()
+        return self._push()
+
+    def push_within_turn(self) -> Layer:
+        """A transaction begins that ends before the turn does: what the turn wrote before it, and
+        what it writes after it, goes into the same batch."""
+        layer = self._push()
+        layer.is_within_turn = True
+        return layer
+
+    def _push(self) -> Layer:
+        if self.layers is None:
             self.layers = []
         layer = Layer(self.alarm, self.alarm_runs)
         self.layers.append(layer)
@@ -212,6 +256,8 @@ class WriteBuffer:
         place = self.layers.index(layer)
         del self.layers[place]
         layer.phase = Phase.COMMITTED
+        if self.database is not None:
+            self.database.release(layer)
         if place:
             self._merge(layer, self.layers[place - 1])
         elif layer.has_written:
@@ -225,8 +271,9 @@ class WriteBuffer:
             self._note(layer.is_confirmed)
         if not self.layers:
             self.layers = None
-            # At once: a reset later in the turn takes back nothing that has answered.
-            self.seal()
+            if not layer.is_within_turn:
+                # At once: a reset later in the turn takes back nothing that has answered.
+                self.seal()
 
     def roll_back(self, layer: Layer) -> None:
         """Undo what *layer* wrote, and the transactions inside it that have not ended."""
@@ -236,6 +283,8 @@ class WriteBuffer:
             top = self.layers.pop()
             top.phase = Phase.ROLLED_BACK
             if not self.is_closed:
+                if self.database is not None:
+                    self.database.roll_back(top)
                 for key, before in top.befores.items():
                     self.cache.restore(key, before, self.durable)
                 for side, side_before in top.side_befores.items():
@@ -260,6 +309,9 @@ class WriteBuffer:
     def seal(self) -> None:
         """The turn has ended: what it wrote is one batch now. Not while a transaction runs."""
         if not self._has_written or self.layers or self.is_closed:
+            return
+        if self.database is not None and (refused := self.database.end_turn()) is not None:
+            self._on_failed(refused)
             return
         puts = self._puts if self._puts is not None else {}
         size = 0
@@ -413,6 +465,9 @@ class WriteBuffer:
         """Make no more batches, and forget those that have not left, up to a last `delete_all()`.
         Whoever waits gets *error*."""
         if not self.is_closed:
+            if self.database is not None:
+                self.database.close()
+                self.database = None
             if self._is_wiped:
                 # Done when it returned, whatever becomes of the turn; puts of the turn are not.
                 self._puts, self._sides, self._alarm_change = None, None, None

@@ -108,7 +108,7 @@ class WatchedStorage(Storage):
     __slots__ = ("_reads",)
 
     def __init__(self, of: Storage, reads: Reads) -> None:
-        super().__init__(of._records, of._clock, of._may_set_alarm, of._run_section)
+        super().__init__(of._records, of._clock, of._may_set_alarm, of._run_section, of._open_sql)
         self._reads = reads
 
     def _begin(self, layer: Layer) -> Transaction:

@@ -20,6 +20,7 @@ from durable._model.errors import DurableError
 from durable._model.limits import Limits
 from durable._storage.cache_budget import CacheBudget
 from durable._storage.object_storage import ObjectStorage
+from durable._storage.sql_support import SqlSupport
 from durable._storage.storage import Storage
 
 
@@ -318,6 +319,7 @@ def make_kit(
         clock=clock,  # type: ignore[arg-type]
         budget=budget,
         run_section=run_section,
+        open_sql=SqlSupport(clock, limits).open,  # type: ignore[arg-type]
         has_alarm_handler=has_alarm_handler,
         on_failed=on_failed,
         on_damaged=on_damaged,

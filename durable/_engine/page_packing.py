@@ -1,0 +1,62 @@
+"""Pages of a SQLite database as they are stored: without the free space in their middle.
+
+A page of a B-tree has its cell pointers at the front and its cells at the back. What lies between
+is not stored, so a database that is nearly empty takes hundreds of bytes, and not a whole page for
+each table and index. The last bytes of a page are reserved: SQLite leaves them alone, and they are
+not stored either, so that a full page with its checksum still fits one overflow page of LMDB.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .view import Malformed
+
+PAGE_SIZE: Final = 4_096
+RESERVED: Final = 24
+USABLE: Final = PAGE_SIZE - RESERVED
+
+# The header of the file is at the front of the first page.
+FILE_HEADER_SIZE: Final = 100
+_COUNT: Final = slice(28, 32)
+# The kinds of pages of B-trees, and how long their headers are. Other pages begin with the number
+# of a page, whose first byte is 0 in any database that is allowed to be.
+_HEADER_SIZES: Final = {2: 12, 5: 12, 10: 8, 13: 8}
+
+
+def pack(number: int, page: bytes) -> bytes:
+    """The page *number*, as it is stored."""
+    start = FILE_HEADER_SIZE if number == 1 else 0
+    header_size = _HEADER_SIZES.get(page[start])
+    if header_size is not None:
+        used, content = _bounds(page, start, header_size)
+        if used < content <= USABLE:
+            return page[:used] + page[content:USABLE]
+    return page[:USABLE]
+
+
+def unpack(number: int, stored: bytes) -> bytes:
+    """The page *number* of what `pack` made of it. Raises Malformed for what it did not make."""
+    gap = USABLE - len(stored)
+    if not gap:
+        return stored + bytes(RESERVED)
+    start = FILE_HEADER_SIZE if number == 1 else 0
+    if gap > 0 and len(stored) >= start + 8:
+        header_size = _HEADER_SIZES.get(stored[start])
+        if header_size is not None:
+            used, content = _bounds(stored, start, header_size)
+            if content - used == gap:
+                return stored[:used] + bytes(gap) + stored[used:] + bytes(RESERVED)
+    raise Malformed(f"{len(stored)} bytes that begin with {stored[:8].hex()} are no page {number}")
+
+
+def pages_of(first_page: bytes) -> int:
+    """How many pages the database has, by its first page, packed or not."""
+    return int.from_bytes(first_page[_COUNT], "big")
+
+
+def _bounds(page: bytes, start: int, header_size: int) -> tuple[int, int]:
+    """Where the cell pointers end, and where the cells begin."""
+    cells = page[start + 3] << 8 | page[start + 4]
+    content = page[start + 5] << 8 | page[start + 6]
+    return start + header_size + 2 * cells, content

@@ -1,0 +1,354 @@
+"""The database of one object: a connection while it is in use, and the turn's transaction.
+
+The first statement of a turn that writes begins a transaction of SQLite, and the end of the turn
+commits it: what SQLite then writes of pages is part of the turn's batch. A transaction of the
+object is a savepoint, made when SQL is first written in it.
+
+Rule: SQLite undoes a whole transaction by itself in some cases, and the keys of the turn stay. Then
+the object is reset, so that neither is stored.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import apsw
+from attrs import define, field
+
+from durable._engine.page_packing import PAGE_SIZE, RESERVED
+from durable._model.errors import DurableError, ObjectReset, SqlError, SqlForbidden
+
+from ..records import Records
+from . import rules
+from .connections import Connections
+from .failures import sql_error
+from .pages import Pages
+from .statements import ONLY_THE_LAST_BINDS, TEXTS_REMEMBERED, Statement, check_bindings, first_of
+
+if TYPE_CHECKING:
+    from ..write_buffer import Layer
+
+T = TypeVar("T")
+Rows = tuple[apsw.Cursor, Statement]
+
+# The statements that a connection remembers are found by their text, and no authorizer is asked
+# about those: so ours must not be what an object could write.
+_MARK: Final = f"/*{secrets.token_hex(8)}*/"
+_BEGIN: Final = "BEGIN" + _MARK
+_COMMIT: Final = "COMMIT" + _MARK
+_ROLLBACK: Final = "ROLLBACK" + _MARK
+
+CACHE_KIB: Final = 256
+# SQLite asks after so many steps of its machine whether to go on. Where it has not asked for so
+# long, it stood still in between.
+STEPS_PER_LOOK: Final = 100_000
+STOOD_STILL_S: Final = 1.0
+
+CONSTRAINTS_VIOLATED: Final = (
+    "Durable Object was reset and rolled back to its last known good state because the application "
+    "left the database in a state where constraints were violated: "
+)
+TURN_UNDONE: Final = (
+    "SQLite has undone all that the database was told since the turn began, and the object was "
+    "reset, so that its keys are undone with it: "
+)
+
+
+@define(eq=False, slots=True)
+class Database:
+    """One object's. Nothing here suspends."""
+
+    _records: Records
+    _connections: Connections
+    _pages: Pages
+    _connection: apsw.Connection | None = field(default=None, init=False)
+    # Statements of our own run, about which the rules are not asked.
+    _is_ours: bool = field(default=False, init=False)
+    _has_begun: bool = field(default=False, init=False)
+    # The transaction of the object, if there was one, in which the turn began to write.
+    _begun_in: Layer | None = field(default=None, init=False)
+    # The transactions of the object that have a savepoint, and its name; None in the place of one
+    # that has ended before those above it.
+    _savepoints: list[tuple[Layer | None, str]] = field(factory=list, init=False)
+    _texts: dict[str, tuple[Statement, ...]] = field(factory=dict, init=False)
+    # Of the statement that is looked at: why it is not allowed, and a switch that it turns.
+    _refusal: DurableError | None = field(default=None, init=False)
+    _switch: tuple[str, str] | None = field(default=None, init=False)
+    # The switches that were turned, and the statements that turn them.
+    _switches: dict[str, str] = field(factory=dict, init=False)
+    _switching: dict[str, tuple[str, str]] = field(factory=dict, init=False)
+    # Cursors that have rows left.
+    reading: int = field(default=0, init=False)
+    _looked_s: float = field(default=0.0, init=False)
+    _running_since_s: float = field(default=0.0, init=False)
+
+    @classmethod
+    def of(cls, records: Records, connections: Connections) -> Database:
+        """The database of the object whose records these are."""
+        database = cls(records, connections, Pages(records))
+        records.buffer.database = database
+        return database
+
+    # The connection
+
+    @property
+    def is_in_turn(self) -> bool:
+        return self._has_begun
+
+    @property
+    def is_read(self) -> bool:
+        return self.reading > 0
+
+    def _use(self) -> apsw.Connection:
+        connection = self._connection
+        if connection is not None:
+            self._connections.touch(self)
+            return connection
+        self._pages.look()
+        connection = self._connection = self._connections.open(self, self._pages)
+        try:
+            self._set_up(connection)
+        except BaseException:
+            self.disconnect()
+            raise
+        return connection
+
+    def _set_up(self, connection: apsw.Connection) -> None:
+        limits = self._connections.limits
+        if not self._pages.count:
+            connection.reserve_bytes(reserve=RESERVED)
+        pragmas = [
+            f"page_size={PAGE_SIZE}",
+            "locking_mode=EXCLUSIVE",
+            "journal_mode=MEMORY",
+            "synchronous=OFF",
+            "temp_store=MEMORY",
+            f"cache_size=-{CACHE_KIB}",
+            f"max_page_count={max(1, limits.sql_size_max // PAGE_SIZE)}",
+            "trusted_schema=OFF",
+            "foreign_keys=ON",
+            *(f"{name}={value}" for name, value in self._switches.items()),
+        ]
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+        connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+        for limit, value in rules.limits_of(limits).items():
+            connection.limit(limit, value)
+        connection.authorizer = self._authorize
+        connection.set_progress_handler(self._is_to_stop, STEPS_PER_LOOK)
+
+    def disconnect(self) -> None:
+        """Close the connection. What the turn has written by it is gone."""
+        connection, self._connection = self._connection, None
+        self._has_begun, self._begun_in = False, None
+        self._savepoints.clear()
+        self._pages.forget_turn()
+        if connection is not None:
+            self._connections.closed(self)
+            # What SQLite still writes is of a transaction that is undone, and the pages forget it.
+            connection.close(True)
+            self._pages.forget_turn()
+
+    def _authorize(
+        self, action: int, first: str | None, second: str | None, database: str | None, _: Any
+    ) -> int:
+        if self._is_ours:
+            return apsw.SQLITE_OK
+        if action in {apsw.SQLITE_TRANSACTION, apsw.SQLITE_SAVEPOINT}:
+            self._refusal = SqlForbidden(rules.USE_TRANSACTION)
+            return apsw.SQLITE_DENY
+        if not rules.is_allowed(action, first, second, database):
+            return apsw.SQLITE_DENY
+        if action == apsw.SQLITE_PRAGMA and second is not None:
+            name = (first or "").lower()
+            if name in rules.KEPT_SWITCHES:
+                self._switch = name, second
+        return apsw.SQLITE_OK
+
+    def _is_to_stop(self) -> bool:
+        now_s = monotonic()
+        if now_s - self._looked_s > STOOD_STILL_S:
+            self._running_since_s = now_s
+        self._looked_s = now_s
+        return now_s - self._running_since_s > self._connections.limits.sql_s_max
+
+    # Statements of the object
+
+    def run(self, text: str, bindings: tuple[Any, ...]) -> Rows:
+        """Run *text*: all of its statements but the last to their end, and the last one too, if it
+        writes. Returns where its rows are read, and the statement."""
+        connection = self._use()
+        statements = self._texts.get(text)
+        if statements is None:
+            return self._run_new(connection, text, bindings)
+        if len(statements) > 1:
+            for statement in statements[:-1]:
+                self._execute(connection, statement, ()).fetchall()
+        last = statements[-1]
+        if last.bindings != len(bindings):
+            check_bindings(last, len(bindings))
+        return self._execute(connection, last, bindings), last
+
+    def _run_new(self, connection: apsw.Connection, text: str, bindings: tuple[Any, ...]) -> Rows:
+        statements: list[Statement] = []
+        rest = text
+        while True:
+            statement, rest = self._look_at(connection, rest)
+            statements.append(statement)
+            if not rest:
+                break
+            if statement.bindings:
+                raise SqlError(ONLY_THE_LAST_BINDS)
+            self._execute(connection, statement, ()).fetchall()
+        check_bindings(statement, len(bindings))
+        cursor = self._execute(connection, statement, bindings)
+        if len(self._texts) >= TEXTS_REMEMBERED:
+            self._texts.clear()
+        self._texts[text] = tuple(statements)
+        return cursor, statement
+
+    def _look_at(self, connection: apsw.Connection, text: str) -> tuple[Statement, str]:
+        self._refusal = self._switch = None
+        try:
+            statement, rest = first_of(connection, text)
+        except apsw.Error as error:
+            raise self._refusal or self.failed(error) from error
+        if not rules.is_allowed_text(statement.sql):
+            raise SqlForbidden(rules.NOT_AUTHORIZED)
+        if self._switch is not None:
+            self._switching[statement.sql] = self._switch
+        return statement, rest
+
+    def _execute(
+        self, connection: apsw.Connection, statement: Statement, bindings: tuple[Any, ...]
+    ) -> apsw.Cursor:
+        if not statement.only_reads:
+            self._begin_writing()
+        cursor = connection.cursor()
+        try:
+            cursor.execute(statement.sql, bindings)
+        except apsw.Error as error:
+            raise self.failed(error) from error
+        if self._switching and statement.sql in self._switching:
+            name, value = self._switching[statement.sql]
+            self._switches[name] = value
+        return cursor
+
+    def failed(self, error: apsw.Error) -> BaseException:
+        """What to raise for *error*. Resets the object where SQLite has undone the turn, and where
+        a page is damaged."""
+        if self._pages.failure is not None:
+            damaged, self._pages.failure = self._pages.failure, None
+            return self._records.damaged(damaged)
+        told = sql_error(error)
+        if self._has_begun and self._connection is not None and not self._connection.in_transaction:
+            undone = ObjectReset(f"{TURN_UNDONE}{told}")
+            undone.__cause__ = told
+            return self._records.damaged(undone)
+        return told
+
+    @property
+    def size(self) -> int:
+        """Bytes of the pages in use."""
+        connection = self._use()
+
+        def ask() -> int:
+            count: int = connection.pragma("page_count")
+            free: int = connection.pragma("freelist_count")
+            return (count - free) * PAGE_SIZE
+
+        return self._own(ask)
+
+    @property
+    def changes(self) -> int:
+        """How many rows the connection has inserted, changed and deleted."""
+        return 0 if self._connection is None else self._connection.total_changes()
+
+    # The turn, and the transactions of the object
+
+    def _begin_writing(self) -> None:
+        layers = self._records.buffer.layers
+        if not self._has_begun:
+            self._run_own(_BEGIN)
+            self._has_begun = True
+            self._begun_in = layers[0] if layers else None
+        if layers and len(self._savepoints) < len(layers):
+            for layer in layers[len(self._savepoints) :]:
+                name = f"s{len(self._savepoints)}"
+                self._run_own(f"SAVEPOINT {name}{_MARK}")
+                self._savepoints.append((layer, name))
+        self._records.buffer.note_sql()
+
+    def release(self, layer: Layer) -> None:
+        """What was written in *layer* is kept: it is that of the transaction around it now."""
+        for place, (owner, name) in enumerate(self._savepoints):
+            if owner is layer:
+                self._savepoints[place] = None, name
+        while self._savepoints and self._savepoints[-1][0] is None:
+            self._run_own(f"RELEASE {self._savepoints.pop()[1]}{_MARK}")
+        if self._begun_in is layer:
+            self._begun_in = None
+
+    def roll_back(self, layer: Layer) -> None:
+        """What was written in *layer* is undone."""
+        if self._begun_in is layer:
+            # All that the turn has written, by the shortest way: some tables do not survive a
+            # savepoint that is undone.
+            self._savepoints.clear()
+            self._run_own(_ROLLBACK)
+            self._has_begun, self._begun_in = False, None
+            self._pages.forget_turn()
+            return
+        for place, (owner, name) in enumerate(self._savepoints):
+            if owner is layer:
+                self._run_own(f"ROLLBACK TO {name}{_MARK}")
+                self._run_own(f"RELEASE {name}{_MARK}")
+                del self._savepoints[place:]
+                return
+
+    def end_turn(self) -> DurableError | None:
+        """Make what the turn has written by SQL part of its batch. What to reset the object with,
+        if SQLite refuses."""
+        if not self._has_begun:
+            return None
+        try:
+            self._run_own(_COMMIT)
+        except apsw.ConstraintError as error:
+            return self._cannot_end(CONSTRAINTS_VIOLATED, error)
+        except apsw.Error as error:
+            return self._cannot_end(TURN_UNDONE, error)
+        self._has_begun = False
+        self._begun_in = None
+        self._pages.end_turn()
+        return None
+
+    def _cannot_end(self, why: str, error: apsw.Error) -> DurableError:
+        if self._pages.failure is not None:
+            return self._pages.failure
+        told = sql_error(error)
+        reset = ObjectReset(f"{why}{told}")
+        reset.__cause__ = told
+        return reset
+
+    def _run_own(self, statement: str) -> None:
+        connection = self._connection
+        if connection is not None:
+            self._own(lambda: connection.execute(statement))
+
+    def _own(self, step: Callable[[], T]) -> T:
+        self._is_ours = True
+        try:
+            return step()
+        finally:
+            self._is_ours = False
+
+    def wipe(self) -> None:
+        """Everything of the object is deleted."""
+        self.disconnect()
+
+    def close(self) -> None:
+        """The object leaves memory, or is broken."""
+        self.disconnect()

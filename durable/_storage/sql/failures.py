@@ -1,0 +1,31 @@
+"""What SQLite says went wrong, in the words of `SqlError`."""
+
+from __future__ import annotations
+
+import apsw
+
+from durable._model.errors import SqlConstraint, SqlError, SqlForbidden
+
+# SQLite says of functions and columns only by its words that they are not allowed.
+_FORBIDDEN = ("not authorized", "access to ")
+
+
+def sql_error(error: apsw.Error) -> SqlError:
+    """The error for *error*; nothing of apsw's crosses to those above."""
+    result = getattr(error, "result", apsw.SQLITE_ERROR)
+    extended = getattr(error, "extendedresult", result)
+    name = str(apsw.mapping_result_codes.get(result & 0xFF, "SQLITE_ERROR"))
+    code = str(apsw.mapping_extended_result_codes.get(extended, name))
+    offset = getattr(error, "error_offset", -1)
+    text = str(error)
+    if offset >= 0:
+        text += f" at offset {offset}"
+    text += f": {name}"
+    if code != name:
+        text += f" (extended: {code})"
+    kind = SqlError
+    if result == apsw.SQLITE_CONSTRAINT:
+        kind = SqlConstraint
+    elif result == apsw.SQLITE_AUTH or str(error).startswith(_FORBIDDEN):
+        kind = SqlForbidden
+    return kind(text, code=code, offset=offset if offset >= 0 else None)

@@ -1,0 +1,94 @@
+"""The pages of one object's database: those of the turn under way, and its side records below them.
+
+SQLite writes pages when a transaction of it ends, or before if its cache is full. They wait here
+until the turn ends; then they are side records of the turn's batch.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from attrs import define, field
+
+from durable._engine.page_packing import PAGE_SIZE, pack, pages_of, unpack
+from durable._engine.side_records import PAGES
+from durable._engine.view import Malformed
+from durable._model.errors import StoreDamaged
+
+from ..records import Records
+from ..side_writes import OnDisk, SideValue
+
+GONE: Final = None
+"""In the place of a page: the database ends before it."""
+
+
+@define(eq=False, slots=True, weakref_slot=False)
+class Pages:
+    """What SQLite takes for a file. Nothing here suspends."""
+
+    _records: Records
+    count: int = field(default=0, init=False)
+    # Written since the last turn ended, as they are stored.
+    _written: dict[int, SideValue] = field(factory=dict, init=False)
+    written_bytes: int = field(default=0, init=False)
+    # Why a page could not be read: SQLite knows no more than that it could not.
+    failure: StoreDamaged | None = field(default=None, init=False)
+
+    def look(self) -> None:
+        """See how many pages there are. Not while a transaction runs."""
+        first = self._stored(1)
+        self.count = 0 if first is None else pages_of(first)
+
+    def read(self, number: int) -> bytes | None:
+        """The page *number*; None if it was never written."""
+        try:
+            stored = self._stored(number)
+            return None if stored is None else unpack(number, stored)
+        except StoreDamaged as error:
+            self.failure = error
+        except Malformed as error:
+            self.failure = StoreDamaged(f"a page of the object's database is damaged: {error}")
+        raise self.failure
+
+    def _stored(self, number: int) -> SideValue:
+        if number in self._written:
+            return self._written[number]
+        key = key_of(number)
+        buffer = self._records.buffer
+        keyspace = buffer.handle.keyspace
+        found = buffer.sides.lookup(key, keyspace)
+        if isinstance(found, OnDisk):
+            return self._records.reads.get_side(keyspace, key)
+        return found
+
+    def write(self, number: int, page: bytes) -> None:
+        stored = pack(number, page)
+        self.written_bytes += len(stored)
+        self._written[number] = stored
+        self.count = max(self.count, number)
+
+    def truncate(self, count: int) -> None:
+        """The database has *count* pages now."""
+        for number in range(count + 1, self.count + 1):
+            self._written[number] = GONE
+        self.count = count
+
+    def end_turn(self) -> None:
+        """Make what was written part of the turn's batch."""
+        for number, stored in self._written.items():
+            self._records.buffer.write_side(key_of(number), stored)
+        self.forget_turn()
+
+    def forget_turn(self) -> None:
+        """What was written since the last turn never happened."""
+        self._written.clear()
+        self.written_bytes = 0
+
+
+def key_of(number: int) -> bytes:
+    """The side record of a page."""
+    return PAGES + number.to_bytes(4, "big")
+
+
+def size_of(count: int) -> int:
+    return count * PAGE_SIZE

@@ -1,0 +1,53 @@
+"""The texts of SQL that a database has run: their statements, and what each of them does.
+
+What a text is made of is found once, as its statements are about to run: one may need the tables
+that those before it make.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import apsw
+import apsw.ext
+from attrs import frozen
+
+from durable._model.errors import SqlError
+
+NO_STATEMENT: Final = "SQL code did not contain a statement."
+WRONG_BINDINGS: Final = "Wrong number of parameter bindings for SQL query."
+ONLY_THE_LAST_BINDS: Final = (
+    "When executing multiple SQL statements in a single call, only the last statement can have "
+    "parameters."
+)
+TEXTS_REMEMBERED: Final = 256
+
+
+@frozen
+class Statement:
+    """One statement."""
+
+    sql: str
+    only_reads: bool
+    bindings: int
+    columns: tuple[str, ...]
+
+
+def first_of(connection: apsw.Connection, text: str) -> tuple[Statement, str]:
+    """The first statement of *text*, and what follows it. Raises an apsw.Error if it is none."""
+    found = apsw.ext.query_info(connection, text)
+    if not found.has_vdbe:
+        raise SqlError(NO_STATEMENT)
+    sql = found.first_query
+    # PRAGMA optimize says that it only reads, and writes tables of statistics.
+    only_reads = found.is_readonly and "optimize" not in sql.lower()
+    columns = tuple([column[0] for column in found.description])
+    return Statement(sql, only_reads, found.bindings_count, columns), (
+        found.query_remaining or ""
+    ).strip()
+
+
+def check_bindings(statement: Statement, given: int) -> None:
+    """Raise SqlError if *statement* does not take so many."""
+    if statement.bindings != given:
+        raise SqlError(f"{WRONG_BINDINGS} It takes {statement.bindings}, and {given} were given")

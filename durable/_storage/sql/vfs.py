@@ -1,0 +1,127 @@
+"""The file system that SQLite sees: one file for each database that is open, made of its pages.
+
+There is no journal, no lock and no sync here: SQLite keeps its rollback journal in memory, one
+connection has the file to itself, and the committer syncs.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, Final
+
+import apsw
+
+from durable._engine.page_packing import PAGE_SIZE
+from durable._model.clock import Clock
+from durable._model.errors import StoreDamaged
+
+from .pages import Pages, size_of
+
+# A VFS belongs to the process, and a runtime has one of its own: its clock is in it.
+_NUMBERS = itertools.count(1)
+# Milliseconds from the beginning of the Julian days to 1970.
+_JULIAN_1970_MS: Final = 210_866_760_000_000
+_WHAT_HOLDS: Final = (
+    apsw.SQLITE_IOCAP_ATOMIC
+    | apsw.SQLITE_IOCAP_SAFE_APPEND
+    | apsw.SQLITE_IOCAP_SEQUENTIAL
+    | apsw.SQLITE_IOCAP_POWERSAFE_OVERWRITE
+    | apsw.SQLITE_IOCAP_UNDELETABLE_WHEN_OPEN
+)
+
+
+class PageFile:
+    """One object's database as a file. SQLite calls these methods, by their names."""
+
+    __slots__ = ("_files", "_name", "_pages")
+
+    def __init__(self, files: PageFiles, name: str, pages: Pages) -> None:
+        self._files, self._name, self._pages = files, name, pages
+
+    def xRead(self, amount: int, offset: int) -> bytes:
+        number, start = divmod(offset, PAGE_SIZE)
+        try:
+            page = self._pages.read(number + 1)
+        except StoreDamaged as error:
+            raise apsw.IOError(str(error)) from error  # `Pages.failure` has it
+        if page is None:
+            return b""  # a short read, which SQLite fills up with zeros
+        return page if amount == PAGE_SIZE else page[start : start + amount]
+
+    def xWrite(self, data: bytes, offset: int) -> None:
+        if len(data) != PAGE_SIZE or offset % PAGE_SIZE:
+            raise apsw.IOError("SQLite wrote something that is no page")
+        if self._pages.written_bytes > self._files.turn_bytes_max:
+            raise apsw.FullError("the turn has written too much")
+        self._pages.write(offset // PAGE_SIZE + 1, bytes(data))
+
+    def xFileSize(self) -> int:
+        return size_of(self._pages.count)
+
+    def xTruncate(self, size: int) -> None:
+        self._pages.truncate(size // PAGE_SIZE)
+
+    def xSync(self, flags: int) -> None: ...
+
+    def xLock(self, level: int) -> None: ...
+
+    def xUnlock(self, level: int) -> None: ...
+
+    def xCheckReservedLock(self) -> bool:
+        return False
+
+    def xSectorSize(self) -> int:
+        return PAGE_SIZE
+
+    def xDeviceCharacteristics(self) -> int:
+        return _WHAT_HOLDS
+
+    def xFileControl(self, op: int, pointer: int) -> bool:
+        return False
+
+    def xClose(self) -> None:
+        self._files.closed(self._name)
+
+
+class PageFiles(apsw.VFS):
+    """Opens the databases that are announced to it, and no other file: no temporary one, no
+    journal."""
+
+    def __init__(self, clock: Clock, turn_bytes_max: int) -> None:
+        self._name = f"durable-{next(_NUMBERS)}"
+        self._clock = clock
+        self.turn_bytes_max = turn_bytes_max
+        self._announced: dict[str, Pages] = {}
+        self._numbers = itertools.count(1)
+        super().__init__(self._name, base="")
+
+    def connect(self, pages: Pages) -> apsw.Connection:
+        """A connection to the database that *pages* are."""
+        name = f"/{next(self._numbers)}"
+        self._announced[name] = pages
+        return apsw.Connection(name, vfs=self._name)
+
+    def closed(self, name: str) -> None:
+        self._announced.pop(name, None)
+
+    # What SQLite calls
+
+    def xFullPathname(self, name: str) -> str:
+        return name
+
+    def xAccess(self, pathname: str, flags: int) -> bool:
+        return False
+
+    def xDelete(self, filename: str, syncdir: bool) -> None: ...
+
+    def xOpen(self, name: Any, flags: list[int]) -> Any:
+        path = name.filename() if isinstance(name, apsw.URIFilename) else name
+        pages = self._announced.get(path)
+        if pages is None or not flags[0] & apsw.SQLITE_OPEN_MAIN_DB:
+            raise apsw.CantOpenError(f"{path!r} is no database of an object")
+        flags[1] = flags[0]
+        return PageFile(self, path, pages)
+
+    def xCurrentTimeInt64(self) -> int:
+        """The runtime's clock, as the milliseconds that SQLite counts in."""
+        return int(self._clock.now() * 1_000) + _JULIAN_1970_MS
