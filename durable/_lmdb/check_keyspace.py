@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 from attrs import define, field
 
 from durable._engine.checksums import is_complete
+from durable._engine.page_packing import pages_of, unpack
+from durable._engine.side_records import PAGES
 from durable._engine.view import Malformed
 from durable._model.errors import StoreDamaged
 
@@ -35,6 +37,7 @@ class KeyspaceCheck:
     nodes: dict[int, list[bytes]] = field(factory=dict, init=False)
     # Values of keys that are not known before the end; those that we write are known at once.
     late: list[tuple[int, bytes, bytes]] = field(factory=list, init=False)
+    pages: int = field(default=0, init=False)  # of its database, as the first one says
 
     def say(self, what: str) -> None:
         self.hurt.setdefault(self.keyspace, []).append(what)
@@ -56,9 +59,24 @@ class KeyspaceCheck:
                 self._check_value(start + key.rest, value)
 
     def add_side(self, key: bytes, record: bytes) -> None:
-        if self.is_read and not is_complete(key, record):
-            area, name = key[layout.NUMBER_SIZE], key[layout.NUMBER_SIZE + 1 :]
-            self.say(f"the side record {name.hex()} of area {area} is damaged")
+        if not self.is_read:
+            return
+        side = key[layout.NUMBER_SIZE :]
+        if not is_complete(key, record):
+            self.say(f"the side record {side.hex()} is damaged: its checksum does not fit")
+        elif side.startswith(PAGES):
+            self._check_page(int.from_bytes(side[len(PAGES) :], "big"), record[1:-4])
+
+    def _check_page(self, number: int, stored: bytes) -> None:
+        try:
+            page = unpack(number, stored)
+        except Malformed as error:
+            self.say(f"page {number} of its database: {error}")
+            return
+        if number == 1:
+            self.pages = pages_of(page)
+        if number > self.pages:
+            self.say(f"page {number} lies behind the end of its database of {self.pages} pages")
 
     def _add_pointer(self, key: RecordKey, value: bytes) -> None:
         try:

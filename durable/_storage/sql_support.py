@@ -3,7 +3,8 @@ first object asks."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
@@ -29,9 +30,7 @@ class SqlSupport:
     def open(self, records: Records) -> Sql:
         """The SQL of the object whose records these are. DurableError without the extra."""
         try:
-            from .sql.connections import Connections  # noqa: PLC0415
-            from .sql.database import Database  # noqa: PLC0415
-            from .sql.sql import Sql  # noqa: PLC0415
+            sql: Any = import_module("durable._storage.sql.opening")
         except ModuleNotFoundError as error:
             if error.name != "apsw":
                 raise
@@ -40,8 +39,9 @@ class SqlSupport:
                 "installed: pip install 'durable[sql]'"
             ) from error
         if self._connections is None:
-            self._connections = Connections.of(self._clock, self._limits)
-        return Sql(records, Database.of(records, self._connections))
+            self._connections = sql.make_connections(self._clock, self._limits)
+        opened: Sql = sql.open_sql(records, self._connections)
+        return opened
 
     @property
     def connections(self) -> int:

@@ -142,7 +142,8 @@ class Storage(Operations):
         layer = buffer.push_within_turn()
         try:
             value = closure()
-            if inspect.isawaitable(value):
+            # What the storage's own calls return has acted already.
+            if inspect.isawaitable(value) and not isinstance(value, Answer):
                 if inspect.iscoroutine(value):
                     value.close()
                 raise TypeError(

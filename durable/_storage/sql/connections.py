@@ -11,7 +11,6 @@ from typing import Protocol
 import apsw
 from attrs import define, field
 
-from durable._model.clock import Clock
 from durable._model.limits import Limits
 
 from .pages import Pages
@@ -43,11 +42,6 @@ class Connections:
     _files: PageFiles
     # The one used longest ago first.
     _connected: dict[Connected, None] = field(factory=dict, init=False)
-
-    @classmethod
-    def of(cls, clock: Clock, limits: Limits) -> Connections:
-        """Those of a runtime with this clock."""
-        return cls(limits, PageFiles(clock, limits.sql_turn_bytes_max))
 
     def __len__(self) -> int:
         return len(self._connected)

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import apsw
 from attrs import define, field
 
 from durable._engine.page_packing import PAGE_SIZE, RESERVED
+from durable._model.clock import SystemClock
 from durable._model.errors import DurableError, ObjectReset, SqlError, SqlForbidden
 
 from ..records import Records
@@ -46,6 +46,8 @@ CACHE_KIB: Final = 256
 # long, it stood still in between.
 STEPS_PER_LOOK: Final = 100_000
 STOOD_STILL_S: Final = 1.0
+# A statement holds the loop up, so it is real time that counts.
+_REAL_TIME: Final = SystemClock()
 
 CONSTRAINTS_VIOLATED: Final = (
     "Durable Object was reset and rolled back to its last known good state because the application "
@@ -169,7 +171,7 @@ class Database:
         return apsw.SQLITE_OK
 
     def _is_to_stop(self) -> bool:
-        now_s = monotonic()
+        now_s = _REAL_TIME.steady()
         if now_s - self._looked_s > STOOD_STILL_S:
             self._running_since_s = now_s
         self._looked_s = now_s

@@ -1,0 +1,22 @@
+"""The way into this folder for those that must not import it before it is asked for."""
+
+from __future__ import annotations
+
+from durable._model.clock import Clock
+from durable._model.limits import Limits
+
+from ..records import Records
+from .connections import Connections
+from .database import Database
+from .sql import Sql
+from .vfs import PageFiles
+
+
+def make_connections(clock: Clock, limits: Limits) -> Connections:
+    """What the databases of a runtime share."""
+    return Connections(limits, PageFiles(clock, limits.sql_turn_bytes_max))
+
+
+def open_sql(records: Records, connections: Connections) -> Sql:
+    """The SQL of the object whose records these are."""
+    return Sql(records, Database.of(records, connections))
