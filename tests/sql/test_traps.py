@@ -325,7 +325,7 @@ async def test_a_damaged_page_resets_the_object_and_is_never_read(store: Store) 
             await runtime.namespace(Desk).get_by_name("a").values()
     problems = operate.check(store.folder)
     assert any("'a'" in str(problem) for problem in problems)
-    _damage(store, keyspace)  # once more, and it is as it was
+    _damage(store, keyspace)  # the same bit again
 
 
 def _keyspace(runtime: durable.Runtime) -> int:
@@ -343,7 +343,7 @@ def _damage(store: Store, keyspace: int) -> None:
         raw[9] ^= 1
         txn.put(place, bytes(raw))
 
-    environment._write(flip)
+    environment.handle.write(flip)
     environment.close()
 
 
