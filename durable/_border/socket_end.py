@@ -64,6 +64,7 @@ class End:
         "is_awaited",
         "on_arrival",
         "on_last_word",
+        "on_taken",
         "outbox",
         "peer",
         "phase",
@@ -99,6 +100,8 @@ class End:
         # Set, then forgotten: when something arrives; when the peer has room again.
         self.arrival: Bell | None = None
         self.room: Bell | None = None
+        # Called with the bytes that were read here, if what sends them is in another process.
+        self.on_taken: Callable[[int], None] | None = None
         # The peer's tasks wait until less is unread here.
         self.is_awaited = False
         # Called when something arrives, where no task reads.
@@ -260,6 +263,8 @@ class End:
             peer = self.peer()
             if peer is not None:
                 peer.free_room()
+        if self.on_taken is not None:
+            self.on_taken(size)
 
     def free_room(self) -> None:
         """Wake the tasks that wait for room at the peer."""
@@ -324,6 +329,13 @@ class End:
         peer = self.peer()
         if peer is not None:
             peer.lose(Close(DROPPED, text, False, error), forget=False)
+
+    def break_off(self, end: Close) -> None:
+        """The connection is gone behind this end: the peer reads *end* last."""
+        self.lose(end, forget=True)
+        peer = self.peer()
+        if peer is not None:
+            peer.lose(end, forget=False)
 
     def cut(self) -> None:
         """Close the socket with 1013, since too much is unread here, and forget that."""

@@ -20,7 +20,7 @@ from durable._border.bodies import detach_body
 from durable._border.by_reference import ByReference
 from durable._border.rpc import RemoteFunction
 from durable._border.streams import Source, Stream
-from durable._border.websocket import ObjectSocket
+from durable._border.websocket import ObjectSocket, end_of, hand_over
 from durable._engine.codec import MsgpackCodec, encoder
 from durable._gates.futures import Answer, PendingAnswer, ReadyAnswer
 from durable._loop.loop import Loop
@@ -29,9 +29,11 @@ from durable._model.errors import MessageTooLarge, UnstorableValue
 from durable._model.ids import ID_SIZE, ObjectId
 from durable._model.messages import Request, Response
 from durable._model.signal import Signal
+from durable._model.websocket import WebSocket
 from durable._object.activation import Activation, sending_activation
 from durable._object.services import Services
 
+from .sockets import Relay
 from .things import Things, Written
 
 # The payloads are arrays, to which a later version adds at the end.
@@ -186,6 +188,8 @@ class Writer:
             return Ext(EXT_FUNCTION, packb([self._export(leaf), leaf.label, *home]))
         if isinstance(leaf, Stream):
             return Ext(EXT_STREAM, packb([self._export(leaf)]))
+        if isinstance(leaf, ObjectSocket):
+            return Ext(EXT_SOCKET, packb([self._socket(leaf)]))
         raise UnstorableValue(f"{leaf!r} cannot be sent to another process")
 
     def _own_request(self, sent: Request) -> bytes:
@@ -196,9 +200,17 @@ class Writer:
         return packb([sent._parts(), self._body(sent), number])
 
     def _response(self, sent: Response) -> bytes:
-        if isinstance(sent.websocket, ObjectSocket):
-            raise UnstorableValue("web sockets cannot be sent to another process yet")
-        return packb([sent._parts(), self._body(sent), None])
+        socket = None if sent.websocket is None else self._socket(sent.websocket)
+        return packb([sent._parts(), self._body(sent), socket])
+
+    def _socket(self, socket: WebSocket) -> int:
+        """The number of *socket*, which is of no use here from now on."""
+        try:
+            return self._export(Relay(end_of(hand_over(socket))))
+        except TypeError as error:
+            raise UnstorableValue(f"a web socket cannot be sent to another process: {error}") from (
+                error
+            )
 
     def _body(self, message: Request | Response) -> bytes | int | None:
         """The content of *message*, as bytes or as the thing that gives its chunks."""

@@ -63,9 +63,9 @@ class Kind(IntEnum):
     LEFT = 20  # stream, failure or None
     # Signals and web sockets, by the thing.
     ABORTED = 21  # thing
-    MESSAGE = 22  # thing, text or bytes, whether its owner says it
-    CLOSE = 23  # thing, code, reason, was clean, failure or None, whether its owner says it
-    TAKEN = 24  # thing, how many bytes were read, whether its owner says it
+    MESSAGE = 22  # thing, whether its owner says it, text or bytes
+    CLOSE = 23  # thing, whether its owner says it, code, reason, was clean, failure, is lost
+    TAKEN = 24  # thing, whether its owner says it, how many bytes were read
     # Deadlocks.
     WHO_WAITS = 25  # call, the search, the way up to here
 

@@ -31,6 +31,7 @@ from .frames import FRAME_OVERHEAD, VERSION, VERSION_MIN, Kind
 from .link import Link
 from .reading import Readers
 from .serving import Reach, ServedCalls
+from .sockets import Sockets
 from .streams import Streams
 from .things import LinkThings
 
@@ -162,9 +163,11 @@ class Peer:
         streams.write = lambda number, item: crossing.writer_of(number).write(item, None)
         self._calls = Calls(link, things, streams)
         invoke = Invoker(crossing, self._calls)
-        self._calls.readers = readers = Readers(crossing, things, streams, invoke)
+        self._calls.readers = readers = Readers(
+            crossing, things, streams, Sockets(link, things), invoke
+        )
         readers.process = theirs.process
-        ServedCalls(link, things, streams, readers, self._reach)
+        self.served = ServedCalls(link, things, streams, readers, self._reach)
         self.answers = Answers(link, crossing.requests, self)
 
     def _refuse(self, why: str) -> None:
@@ -259,6 +262,21 @@ def serve(
 ) -> Server:
     """Listen at the unix socket *path*, which only this user may connect to. Raises OSError."""
     return Server(path, greeting, crossing, reach, on_peer)
+
+
+def meet_self(greeting: Greeting, crossing: Crossing, reach: Reach) -> Answer[Peer]:
+    """This process as its own peer, for calls that are on their way in a frame when their object
+    turns out to be here."""
+    loop = crossing.services.loop
+    answer: PendingAnswer[Peer] = PendingAnswer(loop)
+    one, other = socket.socketpair()
+    Peer(loop, one, greeting, crossing, reach, answer.resolve)
+    Peer(loop, other, greeting, crossing, reach, _nothing)
+    return answer
+
+
+def _nothing(_: Peer) -> None:
+    """The other side of oneself needs no notice."""
 
 
 def connect(path: str, greeting: Greeting, crossing: Crossing, reach: Reach) -> Answer[Peer]:

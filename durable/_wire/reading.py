@@ -13,6 +13,7 @@ from ormsgpack import unpackb
 
 from durable._border.rpc import RemoteFunction
 from durable._border.streams import Stream
+from durable._border.websocket import ObjectSocket
 from durable._engine.codec import decoder
 from durable._gates.futures import Answer
 from durable._model.declared import Declared
@@ -26,6 +27,7 @@ from .crossing import (
     EXT_OWN,
     EXT_REQUEST,
     EXT_RESPONSE,
+    EXT_SOCKET,
     EXT_STREAM,
     EXT_STUB,
     Crossing,
@@ -34,6 +36,7 @@ from .crossing import (
 )
 from .frames import BadFrame, Kind
 from .link import Link
+from .sockets import Sockets
 from .streams import Streams
 from .things import LinkThings
 
@@ -45,11 +48,17 @@ class Readers:
     """Decode what one link brings."""
 
     def __init__(
-        self, crossing: Crossing, things: LinkThings, streams: Streams, invoke: Invoke
+        self,
+        crossing: Crossing,
+        things: LinkThings,
+        streams: Streams,
+        sockets: Sockets,
+        invoke: Invoke,
     ) -> None:
         self.crossing = crossing
         self.things = things
         self.streams = streams
+        self.sockets = sockets
         self.invoke = invoke
         # The other process, as all know it.
         self.process = ""
@@ -110,6 +119,7 @@ class Reader:
                 EXT_STREAM: self._stream,
                 EXT_REQUEST: self.request,
                 EXT_RESPONSE: self.response,
+                EXT_SOCKET: self._socket,
             },
         )
 
@@ -148,10 +158,15 @@ class Reader:
 
     def response(self, payload: bytes) -> Response:
         """The response that a Writer has written by itself."""
-        parts, body, _, *_ = unpackb(payload)
-        response = Response._of_parts(parts, None)
+        parts, body, socket, *_ = unpackb(payload)
+        websocket = None if socket is None else self._readers.sockets.socket_of(socket)
+        response = Response._of_parts(parts, websocket)
         response._put(self._body(body))
         return response
+
+    def _socket(self, payload: bytes) -> ObjectSocket:
+        number, *_ = unpackb(payload)
+        return self._readers.sockets.socket_of(number)
 
     def _body(self, body: Any) -> bytes | Stream[bytes] | None:
         if body is None or type(body) is bytes:
