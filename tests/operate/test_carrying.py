@@ -550,6 +550,8 @@ def shape(value: Any) -> Any:
         return type(value), frozenset(shape(item) for item in value)
     if isinstance(value, dict):
         return dict, tuple((shape(key), shape(item)) for key, item in value.items())
+    if isinstance(value, StoredInstance):
+        return StoredInstance, value.name, shape(value.content)
     return type(value), repr(value)
 
 
