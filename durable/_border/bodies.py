@@ -7,16 +7,27 @@ generator.
 
 from __future__ import annotations
 
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 from durable._gates.delivery import CURRENT
+from durable._gates.futures import PendingAnswer
 from durable._model.messages import Request, Response
 from durable._object.activation import Activation
 from durable._object.services import Services
 
 from .streams import Pipe, Stream, Streaming, end_with
 from .websocket import hand_over
+
+# The bodies that code of the program has sent in this context and that are still being made: the
+# answers come when they are not.
+_SENT: ContextVar[tuple[PendingAnswer[None], ...]] = ContextVar("durable_sent_bodies", default=())
+
+
+def bodies_on_the_way() -> list[PendingAnswer[None]]:
+    """The streamed bodies that this code has sent and that are still being made, each by what
+    comes when it is not."""
+    return [sent for sent in _SENT.get() if not sent.is_done]
 
 
 def detach_body(
@@ -31,7 +42,10 @@ def detach_body(
     context = copy_context()
     if activation is None:
         context.run(CURRENT.set, None)
-        services.loop.spawn(_pump(pipe, aiter(chunks), services), "body", context)
+        context.run(_SENT.set, ())
+        made: PendingAnswer[None] = PendingAnswer(services.loop)
+        _SENT.set((*bodies_on_the_way(), made))
+        services.loop.spawn(_pump(pipe, aiter(chunks), services, made), "body", context)
         return
 
     def run() -> Any:
@@ -44,7 +58,7 @@ def detach_body(
     activation.deliver(invocation)
 
 
-async def _pump(pipe: Pipe, chunks: Any, services: Services) -> None:
+async def _pump(pipe: Pipe, chunks: Any, services: Services, made: PendingAnswer[None]) -> None:
     try:
         await pipe.pump(chunks, _unchanged, None)
     except BaseException as error:  # it is for the reader of the body
@@ -52,6 +66,7 @@ async def _pump(pipe: Pipe, chunks: Any, services: Services) -> None:
     else:
         pipe.ended(None)
     finally:
+        made.resolve(None)
         services.loop.ended(services.loop.own_task())
 
 

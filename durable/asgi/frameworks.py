@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import suppress
 from functools import lru_cache
 from importlib import import_module
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import anyio
 
 from durable import Request, Response
+from durable._border.bodies import bodies_on_the_way
+from durable._gates.futures import PendingAnswer, wait_done
 
 from .incoming import Incoming, Receive, Scope, Send
 from .requests import BODY_SIZE_MAX, read_request, upgrade_request
@@ -72,25 +74,38 @@ def _streamed_class() -> Any:
         def __init__(self, response: Response) -> None:
             super().__init__(response.stream(), response.status)
             self.raw_headers = raw_headers(response)
+            self._sent = bodies_on_the_way()
 
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
             incoming = scope.get(_INCOMING)
             if incoming is None:  # the framework has read the body, or nobody will
                 incoming = Incoming(receive, BODY_SIZE_MAX)
                 incoming.give_up()
-            await _send_while_there(self, scope, incoming, send)
+            await _send_while_there(self, scope, incoming, send, self._sent)
             if self.background is not None:
                 await self.background()
 
     return Streamed
 
 
-async def _send_while_there(answer: Any, scope: Scope, incoming: Incoming, send: Send) -> None:
-    """Send *answer* as long as its client is there and the server goes on."""
+async def _send_while_there(
+    answer: Any,
+    scope: Scope,
+    incoming: Incoming,
+    send: Send,
+    sent: Iterable[PendingAnswer[None]],
+) -> None:
+    """Send *answer* as long as its client is there and the server goes on.
+
+    The route may have handed on the body of its request by itself, among the bodies *sent*: as long
+    as these are being made what comes from the client is theirs.
+    """
     failed: Exception | None = None
     async with anyio.create_task_group() as tasks:
 
         async def end_with_client() -> None:
+            for body in sent:
+                await wait_done(body)
             with suppress(Exception):  # a server that cannot say that has nobody to answer either
                 await incoming.wait_gone()
                 tasks.cancel_scope.cancel()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from attrs import define, field
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
 import durable
@@ -360,3 +362,68 @@ def test_a_store_that_was_left_open_is_free_when_its_loop_has_ended(
 
     anyio.run(leave, backend=backend)
     assert anyio.run(look, backend=backend) == "2"
+
+
+class HandsBack(durable.DurableObject):
+    """What it does with a body, by the path: sends all of it back, or one chunk, or none."""
+
+    left: anyio.Event
+
+    async def fetch(self, request: Request) -> Response:
+        return Response(self.answer(request, int(request.url.path.strip("/") or 99)))
+
+    async def answer(self, request: Request, count: int) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in request.stream():
+                if not count:
+                    break
+                count -= 1
+                yield chunk
+            else:
+                return
+            del request
+            yield b"."
+            await anyio.sleep_forever()
+        finally:
+            HandsBack.left.set()
+
+
+class SlowClient(Client):
+    """One who listens beside the reader of a body has a turn between two messages."""
+
+    async def receive(self) -> dict[str, Any]:
+        await anyio.sleep(0)
+        return await super().receive()
+
+
+CHUNKS = [b"%d," % n for n in range(20)]
+
+
+@pytest.mark.parametrize("count", ["", "0", "1"])
+async def test_a_route_hands_on_the_body_by_itself(tmp_path: Path, count: str) -> None:
+    """As the framework's own stream: no chunk of it is taken for a sign of the client's. When the
+    object leaves it, a client that goes away is noticed while nothing is to be sent."""
+    HandsBack.left = anyio.Event()
+    client = SlowClient([{"type": "http.request", "body": c, "more_body": True} for c in CHUNKS])
+    client.messages.append({"type": "http.request", "body": b"", "more_body": False})
+
+    async with durable.open(tmp_path / "store", bindings={"BACK": HandsBack}) as runtime:
+
+        async def route(request: Any) -> Any:
+            stub = runtime.env.BACK.get_by_name("a")
+            sent = stub.fetch(f"http://back/{count}", method="POST", body=request.stream())
+            return durable.asgi.starlette_response(await sent)
+
+        app = Starlette(routes=[Route("/", route, methods=["POST"])])
+        headers = [(b"transfer-encoding", b"chunked")]
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(partial(client.ask, app, "POST", headers=headers))
+                if count:
+                    await wait_for(lambda: any(m.get("body") == b"." for m in client.sent))
+                    assert not HandsBack.left.is_set()
+                    client.gone.set()
+            await HandsBack.left.wait()
+
+    body = b"".join(message.get("body", b"") for message in client.sent)
+    assert body == (b"".join(CHUNKS[: int(count)]) + b"." if count else b"".join(CHUNKS))
