@@ -112,7 +112,7 @@ class Pair:
                 self.database.disconnect()
 
     def check(self) -> None:
-        connection = self.database._use()
+        connection = self.database.use()
         assert self.database._own(
             lambda: connection.execute("PRAGMA integrity_check").fetchall()
         ) == [("ok",)]

@@ -42,6 +42,7 @@ class Connections:
     _files: PageFiles
     # The one used longest ago first.
     _connected: dict[Connected, None] = field(factory=dict, init=False)
+    latest: Connected | None = field(default=None, init=False)
 
     def __len__(self) -> int:
         return len(self._connected)
@@ -52,15 +53,19 @@ class Connections:
             self._make_room()
         connection = self._files.connect(pages)
         self._connected[database] = None
+        self.latest = database
         return connection
 
     def touch(self, database: Connected) -> None:
         """*database* is the one used last."""
         del self._connected[database]
         self._connected[database] = None
+        self.latest = database
 
     def closed(self, database: Connected) -> None:
         self._connected.pop(database, None)
+        if self.latest is database:
+            self.latest = None
 
     def _make_room(self) -> None:
         idle = [each for each in self._connected if not each.is_in_turn]

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import apsw
-from attrs import define, field
+from attrs import define, evolve, field
 
 from durable._engine.page_packing import PAGE_SIZE, RESERVED
 from durable._model.clock import SystemClock
@@ -66,7 +66,7 @@ class Database:
     _records: Records
     _connections: Connections
     _pages: Pages
-    _connection: apsw.Connection | None = field(default=None, init=False)
+    connection: apsw.Connection | None = field(default=None, init=False)
     # Statements of our own run, about which the rules are not asked.
     _is_ours: bool = field(default=False, init=False)
     _has_begun: bool = field(default=False, init=False)
@@ -75,10 +75,14 @@ class Database:
     # The transactions of the object that have a savepoint, and its name; None in the place of one
     # that has ended before those above it.
     _savepoints: list[tuple[Layer | None, str]] = field(factory=list, init=False)
+    # The texts that were run, as long as the schema stays.
     _texts: dict[str, tuple[Statement, ...]] = field(factory=dict, init=False)
+    # Those of one statement that only reads; `Sql.exec` runs them itself.
+    selects: dict[str, Statement] = field(factory=dict, init=False)
     # Of the statement that is looked at: why it is not allowed, and a switch that it turns.
     _refusal: DurableError | None = field(default=None, init=False)
     _switch: tuple[str, str] | None = field(default=None, init=False)
+    _changes_schema: bool = field(default=False, init=False)
     # The switches that were turned, and the statements that turn them.
     _switches: dict[str, str] = field(factory=dict, init=False)
     _switching: dict[str, tuple[str, str]] = field(factory=dict, init=False)
@@ -104,13 +108,14 @@ class Database:
     def is_read(self) -> bool:
         return self.reading > 0
 
-    def _use(self) -> apsw.Connection:
-        connection = self._connection
+    def use(self) -> apsw.Connection:
+        connection = self.connection
         if connection is not None:
-            self._connections.touch(self)
+            if self._connections.latest is not self:
+                self._connections.touch(self)
             return connection
         self._pages.look()
-        connection = self._connection = self._connections.open(self, self._pages)
+        connection = self.connection = self._connections.open(self, self._pages)
         try:
             self._set_up(connection)
         except BaseException:
@@ -144,9 +149,10 @@ class Database:
 
     def disconnect(self) -> None:
         """Close the connection. What the turn has written by it is gone."""
-        connection, self._connection = self._connection, None
+        connection, self.connection = self.connection, None
         self._has_begun, self._begun_in = False, None
         self._savepoints.clear()
+        self._forget_texts()
         self._pages.forget_turn()
         if connection is not None:
             self._connections.closed(self)
@@ -162,6 +168,7 @@ class Database:
         if action in {apsw.SQLITE_TRANSACTION, apsw.SQLITE_SAVEPOINT}:
             self._refusal = SqlForbidden(rules.USE_TRANSACTION)
             return apsw.SQLITE_DENY
+        self._changes_schema |= action in rules.CHANGES_SCHEMA
         if not rules.is_allowed(action, first, second, database):
             return apsw.SQLITE_DENY
         if action == apsw.SQLITE_PRAGMA and second is not None:
@@ -182,7 +189,7 @@ class Database:
     def run(self, text: str, bindings: tuple[Any, ...]) -> Rows:
         """Run *text*: all of its statements but the last to their end, and the last one too, if it
         writes. Returns where its rows are read, and the statement."""
-        connection = self._use()
+        connection = self.use()
         statements = self._texts.get(text)
         if statements is None:
             return self._run_new(connection, text, bindings)
@@ -207,19 +214,34 @@ class Database:
             self._execute(connection, statement, ()).fetchall()
         check_bindings(statement, len(bindings))
         cursor = self._execute(connection, statement, bindings)
-        if len(self._texts) >= TEXTS_REMEMBERED:
-            self._texts.clear()
-        self._texts[text] = tuple(statements)
+        if not any(each.changes_schema for each in statements):
+            self._remember(text, tuple(statements))
         return cursor, statement
+
+    def _remember(self, text: str, statements: tuple[Statement, ...]) -> None:
+        if len(self._texts) >= TEXTS_REMEMBERED:
+            self._forget_texts()
+        self._texts[text] = statements
+        # A switch that is turned is to be seen to.
+        if len(statements) == 1 and statements[0].only_reads and text not in self._switching:
+            self.selects[text] = statements[0]
+
+    def _forget_texts(self) -> None:
+        self._texts.clear()
+        self.selects.clear()
 
     def _look_at(self, connection: apsw.Connection, text: str) -> tuple[Statement, str]:
         self._refusal = self._switch = None
+        self._changes_schema = False
         try:
             statement, rest = first_of(connection, text)
         except apsw.Error as error:
             raise self._refusal or self.failed(error) from error
         if not rules.is_allowed_text(statement.sql):
             raise SqlForbidden(rules.NOT_AUTHORIZED)
+        if self._changes_schema:
+            self._forget_texts()
+            statement = evolve(statement, changes_schema=True)
         if self._switch is not None:
             self._switching[statement.sql] = self._switch
         return statement, rest
@@ -229,9 +251,8 @@ class Database:
     ) -> apsw.Cursor:
         if not statement.only_reads:
             self._begin_writing()
-        cursor = connection.cursor()
         try:
-            cursor.execute(statement.sql, bindings)
+            cursor = connection.execute(statement.sql, bindings)
         except apsw.Error as error:
             raise self.failed(error) from error
         if self._switching and statement.sql in self._switching:
@@ -246,7 +267,7 @@ class Database:
             damaged, self._pages.failure = self._pages.failure, None
             return self._records.damaged(damaged)
         told = sql_error(error)
-        if self._has_begun and self._connection is not None and not self._connection.in_transaction:
+        if self._has_begun and self.connection is not None and not self.connection.in_transaction:
             undone = ObjectReset(f"{TURN_UNDONE}{told}")
             undone.__cause__ = told
             return self._records.damaged(undone)
@@ -255,7 +276,7 @@ class Database:
     @property
     def size(self) -> int:
         """Bytes of the pages in use."""
-        connection = self._use()
+        connection = self.use()
 
         def ask() -> int:
             count: int = connection.pragma("page_count")
@@ -267,7 +288,7 @@ class Database:
     @property
     def changes(self) -> int:
         """How many rows the connection has inserted, changed and deleted."""
-        return 0 if self._connection is None else self._connection.total_changes()
+        return 0 if self.connection is None else self.connection.total_changes()
 
     # The turn, and the transactions of the object
 
@@ -300,12 +321,14 @@ class Database:
             # All that the turn has written, by the shortest way: some tables do not survive a
             # savepoint that is undone.
             self._savepoints.clear()
+            self._forget_texts()
             self._run_own(_ROLLBACK)
             self._has_begun, self._begun_in = False, None
             self._pages.forget_turn()
             return
         for place, (owner, name) in enumerate(self._savepoints):
             if owner is layer:
+                self._forget_texts()
                 self._run_own(f"ROLLBACK TO {name}{_MARK}")
                 self._run_own(f"RELEASE {name}{_MARK}")
                 del self._savepoints[place:]
@@ -336,7 +359,7 @@ class Database:
         return reset
 
     def _run_own(self, statement: str) -> None:
-        connection = self._connection
+        connection = self.connection
         if connection is not None:
             self._own(lambda: connection.execute(statement))
 

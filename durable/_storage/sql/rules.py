@@ -43,6 +43,18 @@ _NAMED: Final = frozenset(
 _INNER_TABLES: Final = frozenset(
     {"dbstat", "sqlite_dbpage", "sqlite_stmt", "bytecode", "tables_used", "carray", "completion"}
 )
+# What changes which columns there are; the columns of statements are remembered.
+CHANGES_SCHEMA: Final = frozenset(
+    {
+        apsw.SQLITE_ALTER_TABLE,
+        apsw.SQLITE_CREATE_TABLE,
+        apsw.SQLITE_CREATE_VIEW,
+        apsw.SQLITE_CREATE_VTABLE,
+        apsw.SQLITE_DROP_TABLE,
+        apsw.SQLITE_DROP_VIEW,
+        apsw.SQLITE_DROP_VTABLE,
+    }
+)
 _ALWAYS: Final = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE, apsw.SQLITE_ANALYZE})
 _COMMENTS: Final = re.compile(r"--[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _VACUUM: Final = re.compile(r"\s*(?:explain\s+(?:query\s+plan\s+)?)?vacuum\b")

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import apsw
 
+from durable._loop import here
 from durable._model.errors import SqlError, UnstorableValue
 
 from ..records import Records
@@ -43,11 +44,11 @@ class Sql:
         self.ctx.storage.sql.exec("INSERT INTO visit VALUES (?, ?)", time, page)
     """
 
-    __slots__ = ("_database", "_gate", "_records")
+    __slots__ = ("_database", "_gate", "_thread")
 
     def __init__(self, records: Records, database: Database) -> None:
-        self._records = records
         self._gate = records.gate
+        self._thread = records.gate.loop.thread
         self._database = database
 
     def exec(self, query: str, *bindings: Binding) -> Cursor:
@@ -60,29 +61,41 @@ class Sql:
         Raises SqlError for what SQLite refuses (SqlConstraint, SqlForbidden), UnstorableValue for
         a binding that SQL has no value for.
         """
-        self._gate.check()
+        gate = self._gate
+        if gate.broken is not None or here.thread() != self._thread:
+            gate.check()
+        if bindings:
+            for binding in bindings:
+                if type(binding) not in _AS_THEY_ARE:
+                    _check(binding, bindings)
+        database = self._database
+        statement = database.selects.get(query)
+        if statement is None or statement.bindings != len(bindings):
+            return self._run(query, bindings)
+        connection = database.use()
+        try:
+            rows = connection.execute(query, bindings)
+        except (apsw.Error, UnicodeEncodeError) as error:
+            raise _raised(database, error) from error
+        database.reading += 1
+        return Cursor(database, statement.columns, rows, True, 0)
+
+    def _run(self, query: str, bindings: tuple[Any, ...]) -> Cursor:
         if type(query) is not str:
             raise TypeError(f"exec() takes SQL, a str, not {type(query).__name__}")
-        if bindings:
-            for place, binding in enumerate(bindings):
-                if type(binding) not in _AS_THEY_ARE:
-                    _check(binding, place)
         database = self._database
         changes = database.changes
         try:
-            cursor, statement = database.run(query, bindings)
-        except UnicodeEncodeError as error:
-            raise UnstorableValue(
-                "text with a lone surrogate has no UTF-8, so SQL has no value for it"
-            ) from error
-        if statement.only_reads:
-            return Cursor(database, cursor, statement.columns, cursor)
-        try:
-            rows = cursor.fetchall()
-        except apsw.Error as error:
-            raise database.failed(error) from error
+            rows, statement = database.run(query, bindings)
+            if statement.only_reads:
+                database.reading += 1
+                return Cursor(database, statement.columns, rows, True, 0)
+            found = rows.fetchall()
+        except (apsw.Error, UnicodeEncodeError) as error:
+            raise _raised(database, error) from error
+        # A connection that was opened for it has counted nothing before.
         written = max(0, database.changes - changes)
-        return Cursor(database, None, statement.columns, iter(rows), written)
+        return Cursor(database, statement.columns, iter(found), False, written)
 
     @property
     def database_size(self) -> int:
@@ -105,33 +118,27 @@ class Cursor(Iterator[dict[str, Value]]):
     SqlError when it was closed before its end.
     """
 
-    __slots__ = ("_database", "_read", "_reading", "_rows", "_written", "column_names")
-
-    column_names: list[str]
-    """The names of the columns, in order."""
+    __slots__ = ("_columns", "_database", "_is_open", "_read", "_rows", "_written")
 
     def __init__(
         self,
         database: Database,
-        reading: apsw.Cursor | None,
         columns: tuple[str, ...],
         rows: Iterator[tuple[Any, ...]],
-        written: int = 0,
+        is_open: bool,
+        written: int,
     ) -> None:
         self._database = database
-        self._reading = reading
+        self._columns = columns
         self._rows = rows
+        self._is_open = is_open  # and counted among those that are read
         self._read = 0
         self._written = written
-        if reading is not None:
-            try:
-                # Of this run: a table may have other columns by now.
-                columns = tuple([column[0] for column in reading.get_description()])
-            except apsw.ExecutionCompleteError:
-                self._reading = None
-            else:
-                database.reading += 1
-        self.column_names = list(columns)
+
+    @property
+    def column_names(self) -> list[str]:
+        """The names of the columns, in order."""
+        return list(self._columns)
 
     @property
     def rows_read(self) -> int:
@@ -144,82 +151,94 @@ class Cursor(Iterator[dict[str, Value]]):
         return self._written
 
     def __next__(self) -> dict[str, Value]:
-        return dict(zip(self.column_names, self._next(), strict=True))
-
-    def _next(self) -> tuple[Any, ...]:
         try:
             row = next(self._rows)
-        except StopIteration:
-            self._ended()
-            raise
-        except apsw.Error as error:
-            raise self._failed(error) from error
+        except (StopIteration, apsw.Error) as error:
+            raise self._over(error) from None
         self._read += 1
-        return row
+        return dict(zip(self._columns, row, strict=True))
 
     def raw(self) -> Iterator[tuple[Value, ...]]:
         """The rows that are left, as tuples."""
         while True:
             try:
-                row = self._next()
+                row = next(self._rows)
             except StopIteration:
+                self._ended()
                 return
+            except apsw.Error as error:
+                raise self._over(error) from error
+            self._read += 1
             yield row
 
     def to_list(self) -> list[dict[str, Value]]:
         """The rows that are left."""
-        names = self.column_names
+        columns = self._columns
         try:
             rows = list(self._rows)
         except apsw.Error as error:
-            raise self._failed(error) from error
+            raise self._over(error) from error
         self._ended()
         self._read += len(rows)
-        return [dict(zip(names, row, strict=True)) for row in rows]
+        return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def one(self) -> dict[str, Value]:
         """The only row that is left; SqlError if there is none, or another one."""
-        row = next(self, None)
-        if row is None:
-            raise SqlError("Expected exactly one result from SQL query, but got no results.")
-        if next(self, None) is not None:
-            raise SqlError("Expected exactly one result from SQL query, but got multiple results.")
-        return row
+        try:
+            row = next(self._rows, None)
+            if row is None:
+                self._ended()
+                raise SqlError("Expected exactly one result from SQL query, but got no results.")
+            self._read += 1
+            if next(self._rows, None) is not None:
+                self._read += 1
+                raise SqlError(
+                    "Expected exactly one result from SQL query, but got multiple results."
+                )
+        except apsw.Error as error:
+            raise self._over(error) from error
+        self._ended()
+        return dict(zip(self._columns, row, strict=True))
 
-    def _failed(self, error: apsw.Error) -> BaseException:
+    def _over(self, error: BaseException) -> BaseException:
+        """The rows have ended by *error*: what to raise."""
         self._ended()
         if isinstance(error, apsw.CursorClosedError | apsw.ConnectionClosedError):
             return SqlError(CURSOR_CLOSED)
-        return self._database.failed(error)
+        return self._database.failed(error) if isinstance(error, apsw.Error) else error
 
     def _ended(self) -> None:
-        if self._reading is not None:
-            self._reading = None
+        if self._is_open:
+            self._is_open = False
             self._database.reading -= 1
 
     def __del__(self) -> None:
-        if getattr(self, "_reading", None) is not None:
+        if self._is_open:
             self._ended()
 
     def __repr__(self) -> str:
-        return f"<Cursor of {', '.join(self.column_names) or 'no columns'}>"
+        return f"<Cursor of {', '.join(self._columns) or 'no columns'}>"
 
 
-def _check(binding: Any, place: int) -> None:
+def _check(binding: Any, bindings: tuple[Any, ...]) -> None:
     """Raise UnstorableValue for a binding that SQL has no value for."""
     if isinstance(binding, int):
-        if not -_INT_MAX <= binding < _INT_MAX:
-            raise UnstorableValue(
-                f"binding {place + 1} is an int beyond 64 bits, for which SQL has no value: "
-                f"{binding}"
-            )
+        if -_INT_MAX <= binding < _INT_MAX:
+            return
+        what = f"an int beyond 64 bits: {binding}"
     elif isinstance(binding, float):
-        if math.isnan(binding):
-            raise UnstorableValue(
-                f"binding {place + 1} is NaN, which SQL would store as NULL; give None for that"
-            )
-    elif not isinstance(binding, str | bytes | bytearray | memoryview):
-        raise UnstorableValue(
-            f"binding {place + 1} is of the type {type(binding).__name__}, for which SQL has no "
-            f"value: give None, an int, a float, a str or bytes"
-        )
+        if not math.isnan(binding):
+            return
+        what = "NaN, which would be stored as NULL; give None for that"
+    elif isinstance(binding, str | bytes | bytearray | memoryview):
+        return
+    else:
+        what = f"of the type {type(binding).__name__}; give None, an int, a float, str or bytes"
+    place = next(n for n, each in enumerate(bindings, 1) if each is binding)
+    raise UnstorableValue(f"SQL has no value for binding {place}, which is {what}")
+
+
+def _raised(database: Database, error: apsw.Error | UnicodeEncodeError) -> BaseException:
+    if isinstance(error, UnicodeEncodeError):
+        return UnstorableValue(f"SQL has no value for text with a lone surrogate: {error}")
+    return database.failed(error)

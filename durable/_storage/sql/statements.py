@@ -30,7 +30,8 @@ class Statement:
     sql: str
     only_reads: bool
     bindings: int
-    columns: tuple[str, ...]
+    columns: tuple[str, ...]  # as long as no statement changes the schema
+    changes_schema: bool = False
 
 
 def first_of(connection: apsw.Connection, text: str) -> tuple[Statement, str]:
