@@ -26,11 +26,7 @@ def shard_of(base: bytes, count: int) -> int:
 
 
 class NotOwner(Exception):
-    """Another process owns the shard of the object, or none does: nothing was begun here."""
-
-    def __init__(self, shard: int) -> None:
-        super().__init__(f"shard {shard} is not owned by this process")
-        self.shard = shard
+    """The object is not this process's now: nothing has begun, and the caller is to look anew."""
 
 
 @frozen
@@ -43,6 +39,8 @@ class Process:
     version: str
     # Nobody else may have the store meanwhile; it does not listen.
     is_alone: bool = False
+    # "starting", then "ready" to have shards, then "leaving".
+    state: str = "starting"
 
 
 @frozen
@@ -77,6 +75,12 @@ class SharedStore(Protocol):
     def join(self) -> None:
         """Be among the processes from now on. The address is listened at."""
 
+    def say(self, state: str) -> None:
+        """Be in another state from now on."""
+
+    def address(self, process: Process) -> str:
+        """Where a process listens, as this one can use it."""
+
     def processes(self) -> list[Process]:
         """Those that live, this one too once it has joined."""
 
@@ -90,10 +94,16 @@ class SharedStore(Protocol):
 
     def acquire(self, shard: int) -> Engine | None:
         """Own a shard, and give its engine, which knows the classes of the store; None while
-        another process has it."""
+        another process has it. May be called in another thread, once for a shard at a time."""
 
-    def release(self, shard: int) -> None:
-        """Let others have the shard. Its engine is closed."""
+    def has(self, shard: int) -> Owned:
+        """The shard, which is owned, is ready to be called by others: let them know its owner."""
+
+    def follow(self, shard: int) -> None:
+        """Let a shard that is owned know the classes of the store as they are now."""
+
+    def release(self, shard: int) -> Owned:
+        """Let others have the shard, and close its engine; returns who had it last."""
 
     def valid_until(self) -> float:
         """Until when, by the steady clock, what is owned is owned without being renewed."""

@@ -7,6 +7,7 @@ in `handle.py`.
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import Any, TypeVar
@@ -114,6 +115,7 @@ class Environment:
         self._keyspaces = count(self._next_keyspace_saved)
         self.has_garbage = self._reader.read(lambda txn: txn.cursor(db=garbage).first())
         self._reader.release()
+        _environments.add(self)
 
     @property
     def path(self) -> str:
@@ -249,3 +251,14 @@ class Environment:
         handle = self.handle
         state = "foreign" if handle.is_foreign else "open" if handle.is_open else "closed"
         return f"<Environment {state} {self.path!r}>"
+
+
+def opened_here(path: str) -> Environment | None:
+    """The environment of the folder *path* that this process has open, if it has."""
+    for environment in list(_environments):
+        if environment.path == path and environment.handle.is_open:
+            return environment
+    return None
+
+
+_environments: weakref.WeakSet[Environment] = weakref.WeakSet()

@@ -22,6 +22,7 @@ from .folder import refusal
 from .locks import FILE_MODE, locker, try_lock
 
 FILE: Final = "process"
+SIZE: Final = 4_096
 
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
@@ -41,14 +42,13 @@ class ProcessFiles:
     def announce(self, process: Process) -> None:
         """Be seen by the others, from now until `withdraw` or the end of the process."""
         made = os.path.join(self._folder, f".{process.id}")
-        said = {**asdict(process), "boot": _boot()}
         try:
             os.mkdir(made, 0o700)
             file = os.path.join(made, FILE)
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._fd = os.open(file, flags, FILE_MODE)
             _announced.add(self)
-            os.write(self._fd, json.dumps(said).encode() + b"\n")
+            os.write(self._fd, _said(process))
             assert try_lock(self._fd, file)
             os.rename(made, self.folder_of(process.id))
         except OSError as error:
@@ -58,6 +58,12 @@ class ProcessFiles:
                 error, self._folder, "each process of a shared store has a folder there"
             ) from error
         self._me = process.id
+
+    def update(self, process: Process) -> None:
+        """Say something else of this process. In one write of the same size, so that a reader sees
+        one or the other."""
+        if self._fd >= 0:
+            os.pwrite(self._fd, _said(process), 0)
 
     def withdraw(self) -> None:
         if self._me is not None:
@@ -134,6 +140,10 @@ def _names(folder: str) -> list[str]:
         return os.listdir(folder)
     except OSError:
         return []
+
+
+def _said(process: Process) -> bytes:
+    return json.dumps({**asdict(process), "boot": _boot()}).encode().ljust(SIZE - 1) + b"\n"
 
 
 def _boot() -> str | None:

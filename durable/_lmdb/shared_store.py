@@ -6,6 +6,7 @@ dies: nobody has to guess whether an owner still lives, and a stale one cannot e
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -24,9 +25,10 @@ from durable._engine.shards import Owned, Process
 from durable._model.clock import Clock
 from durable._model.errors import DurableError, StoreInUse
 
-from .environment import Environment
+from .environment import Environment, opened_here
 from .folder import DATA_FILE, last_transaction, refusal
 from .locks import FILE_MODE
+from .looked_at import LookedAt
 from .process_files import ProcessFiles
 from .shared_folder import Layout
 
@@ -34,6 +36,9 @@ from .shared_folder import Layout
 CATALOG_TRIES: Final = 400
 CATALOG_PAUSE_S: Final = 0.005
 SOCKET: Final = "wire"
+# What fits into the address of a unix socket everywhere.
+ADDRESS_SIZE_MAX: Final = 100
+_OPEN_FILES: Final = "/proc/self/fd"
 
 
 @define(eq=False, repr=False)
@@ -48,6 +53,7 @@ class SharedFolder:
     _catalog: Catalog = field(factory=Catalog, init=False)
     # Up to which change of it the catalog was read; -1: not at all.
     _catalog_seen: int = field(default=-1, init=False)
+    _processes_fd: int = field(default=-1, init=False)
     _pause: Event = field(factory=Event, init=False)
 
     @classmethod
@@ -85,6 +91,24 @@ class SharedFolder:
                     raise StoreInUse(self.path, other.pid)
             self._files.announce(self.me)
 
+    def say(self, state: str) -> None:
+        self.me = evolve(self.me, state=state)
+        self._files.update(self.me)
+
+    def address(self, process: Process) -> str:
+        """Its socket, by a path that fits into the address of one."""
+        if len(os.fsencode(process.address)) <= ADDRESS_SIZE_MAX:
+            return process.address
+        if not os.path.isdir(_OPEN_FILES):
+            raise OSError(
+                errno.ENAMETOOLONG,
+                "the path is too long for the sockets of a shared store; give a shorter one",
+                process.address,
+            )
+        if self._processes_fd < 0:
+            self._processes_fd = os.open(self.layout.processes, os.O_RDONLY | os.O_CLOEXEC)
+        return f"{_OPEN_FILES}/{self._processes_fd}/{process.id}/{SOCKET}"
+
     def processes(self) -> list[Process]:
         return self._files.processes()
 
@@ -110,7 +134,6 @@ class SharedFolder:
         except StoreInUse:
             return None
         try:
-            self._write_owner(shard, Owned(self.me.id, self._owner(shard).epoch + 1))
             self._owned[shard] = environment
             self.follow(shard)
         except BaseException:
@@ -119,6 +142,11 @@ class SharedFolder:
             raise
         return environment
 
+    def has(self, shard: int) -> Owned:
+        owned = Owned(self.me.id, self._owner(shard).epoch + 1)
+        self._write_owner(shard, owned)
+        return owned
+
     def follow(self, shard: int) -> None:
         """Let a shard that is owned know the classes of the store."""
         environment = self._owned[shard]
@@ -126,12 +154,14 @@ class SharedFolder:
         if known != catalog:
             environment.change_classes(known, catalog)
 
-    def release(self, shard: int) -> None:
-        if shard not in self._owned:
-            return
-        with suppress(OSError):
-            self._write_owner(shard, evolve(self._owner(shard), owner=None))
+    def release(self, shard: int) -> Owned:
+        owned = self._owner(shard)
+        if owned.owner == self.me.id:
+            owned = evolve(owned, owner=None)
+            with suppress(OSError):
+                self._write_owner(shard, owned)
         self._owned.pop(shard).close()
+        return owned
 
     def _write_owner(self, shard: int, owned: Owned) -> None:
         """Say who has a shard. The shard is locked, and the file is small: a reader sees all of it
@@ -204,6 +234,9 @@ class SharedFolder:
         for shard in list(self._owned):
             self.release(shard)
         self._files.withdraw()
+        fd, self._processes_fd = self._processes_fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def __repr__(self) -> str:
         return f"<SharedFolder {self.path!r}, {len(self._owned)} of {self.count} shards owned>"
@@ -218,13 +251,18 @@ def open_shards_to_read(
     try:
         for number, folder in enumerate(layout.shards()):
             is_there = number not in owned and os.path.exists(os.path.join(folder, DATA_FILE))
-            opened.append(Environment.open_to_read(folder, clock=clock) if is_there else None)
+            opened.append(_open_to_read(folder, clock) if is_there else None)
     except BaseException:
         for engine in opened:
             if engine is not None:
                 engine.close()
         raise
     return opened
+
+
+def _open_to_read(folder: str, clock: Clock) -> Engine:
+    here = opened_here(folder)
+    return LookedAt(here) if here is not None else Environment.open_to_read(folder, clock=clock)
 
 
 def read_catalog(layout: Layout, clock: Clock) -> Catalog:

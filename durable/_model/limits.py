@@ -70,6 +70,8 @@ class Limits:
     # Open databases of the runtime; the one used longest ago is closed for another
     sql_connections_max: int = field(default=500, validator=_positive)
 
+    # Other processes: how long a call waits that has not begun, since the owner is not found
+    unreachable_s_max: float = field(default=30.0, validator=_positive)
     # One message to another process: arguments, a result, a chunk of a body
     peer_message_size_max: int = field(default=67_108_864, validator=_positive)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
+from durable._engine.shards import NotOwner
 from durable._gates.delivery import CURRENT, Delivery
 from durable._gates.futures import PendingAnswer
 from durable._gates.saying import let_go
@@ -101,9 +102,14 @@ class Invocation(Delivery[T]):
         activation = self.activation
         if activation.phase is Phase.EVICTED:
             # While it was idle, as far as it knew. Eviction is not to be seen.
-            activation = activation.services.activation_of(
-                activation.id, activation.cls, activation.handle.class_number
-            )
+            services = activation.services
+            try:
+                activation = services.activation_of(
+                    activation.id, activation.cls, activation.handle.class_number
+                )
+            except NotOwner:
+                services.send_on(self)
+                return
             self.move(activation)
         activation.deliver(self)
 

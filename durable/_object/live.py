@@ -13,6 +13,7 @@ from durable._model.errors import DurableError
 from durable._model.ids import ObjectId
 
 from .counters import Counters
+from .disk import Disk
 
 
 class Phase(enum.Enum):
@@ -38,6 +39,7 @@ class LiveObject(Protocol):
     gate: InputGate[Any]
     output: OutputGate
     handle: ObjectHandle
+    disk: Disk
     counters: Counters
     instance: Any
     phase: Phase

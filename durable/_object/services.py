@@ -60,6 +60,8 @@ class Services:
     _shared: dict[type, object] = field(factory=dict, init=False)
     # The one activation of an object, made if there is none; set by the directory.
     activation_of: Callable[[ObjectId, type[Any], int], LiveObject] = field(init=False)
+    # Sends a call on that has left its sender, since another process has the object by now.
+    send_on: Callable[[Any], None] = field(init=False)
     # Rings the alarm of an activation now; set by the scheduler, for the test kit.
     ring_now: Callable[[Any], Awaitable[bool]] = field(init=False)
     # What objects have begun by wait_until, and which of them did; closing gives it time to end.

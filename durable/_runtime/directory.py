@@ -32,8 +32,9 @@ ROOM_LOOKED_FOR_S = 1.0
 class _Unsettled:
     """What an object's broken activations have left behind."""
 
-    # How many things have not ended yet.
+    # How many things have not ended yet, and how many of them are code.
     count: int = 0
+    endings: int = 0
     # What begins then.
     begins: list[Callable[[], None]] = field(factory=list)
 
@@ -126,6 +127,7 @@ class Directory:
         ending = activation.gate.ending
         if ending is not None and activation.gate.running:
             self._expect(raw)
+            self._unsettled[raw].endings += 1
             self.endings.add(ending)
             ending.when_over(partial(self._ended, raw, ending))
 
@@ -140,6 +142,7 @@ class Directory:
 
     def _ended(self, raw: bytes, ending: Ending) -> None:
         self.endings.discard(ending)
+        self._unsettled[raw].endings -= 1
         self._settled(raw)
 
     def _settled(self, raw: bytes) -> None:
@@ -151,6 +154,10 @@ class Directory:
                 begin()
 
     # Who goes
+
+    def has_endings(self, is_meant: Callable[[bytes], bool]) -> bool:
+        """Whether code of broken ones of these objects has not ended yet."""
+        return any(is_meant(raw) and left.endings for raw, left in self._unsettled.items())
 
     def _watch_idle(self, activation: Activation, delay_s: float) -> None:
         activation.idle_timer = self.services.timers.call_later(

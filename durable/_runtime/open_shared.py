@@ -1,28 +1,89 @@
-"""A store of shards that is open: what `OpenStore` does, on several disks, which come and go."""
+"""A store of shards that is open: what `OpenStore` does, on several disks, which come and go.
+
+A task keeps the shards that this process has to those that it should have, by the placement; it is
+woken when a process comes or goes, and looks by itself once a second.
+
+Rule: a shard is given up whole. Its objects take nothing new, what runs there ends, all of it is
+committed, and only then may another process have the shard.
+"""
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Final
 
 import anyio
 import anyio.to_thread
 
 from durable._engine.engine import Engine
-from durable._model.errors import ObjectReset
+from durable._model.errors import DurableError, ObjectReset, RuntimeClosed
+from durable._model.log import log
 from durable._object.activation import Activation
+from durable._shards.lines import Lines
+from durable._shards.placement import Placement, place
+from durable._wire.calls import unreachable
 
+from .crossings import crossing_of
+from .directory import Directory
 from .disks import Disks, OpenDisk
 from .engines import open_shared
-from .open_store import OpenStore
+from .neighbours import CHANGED, CLASSES, Neighbours
+from .open_store import OpenStore, Options
 from .shard_disks import ShardDisks
+from .shared_directory import ObjectsHere, SharedDirectory
 
-MOVED = "Durable Object moved to another process of its store."
+MOVED: Final = "Durable Object moved to another process of its store."
+
+# How long the task waits when nothing tells it to look: all is as it should be; another process is
+# to give a shard up; the owner of a shard is dead, and the system has yet to drop its lock.
+LOOKS_S: Final = 1.0
+LOOKS_SOON_S: Final = 0.25
+LOOKS_AT_ONCE_S: Final = 0.005
+# With this many looks at once in a row, something else is wrong.
+LOOKS_AT_ONCE_MAX: Final = 200
 
 
 class OpenSharedStore(OpenStore):
     """One process's part of a store of shards."""
 
     _disks: ShardDisks
+    _directory: SharedDirectory
+
+    def __init__(self, path: str, options: Options) -> None:
+        super().__init__(path, options)
+        disks, services = self._disks, self._services
+        crossing = crossing_of(services, self._classes)
+        self._neighbours = Neighbours(
+            disks.shared,
+            self._loop,
+            crossing,
+            ObjectsHere(disks, self._classes),
+            on_owner=self._owner_changed,
+            on_change=self._look,
+            on_classes=self._follow_classes,
+            is_waited_for=lambda: len(self._lines) > 0,
+        )
+        self._lines = Lines(
+            self._loop,
+            self._clock,
+            self._timers,
+            self._limits.unreachable_s_max,
+            self._neighbours.owner_of,
+            self._neighbours.look_for,
+            unreachable,
+            disks.open,
+        )
+        self._directory.lead_by(disks, self._lines, crossing)
+        self._disks.on_classes = partial(self._neighbours.tell_all, CLASSES)
+        self._looked = anyio.Event()
+        self._looks_at_once = 0
+        # Shards that are on their way to this process, or from it.
+        self._taking: set[int] = set()
+        self._giving: set[int] = set()
+        self._is_balancing = False
+
+    def _make_directory(self, activation_class: type[Activation]) -> Directory:
+        return SharedDirectory(self._services, activation_class)
 
     def _open_disks(self) -> Disks:
         options = self._options
@@ -32,51 +93,144 @@ class OpenSharedStore(OpenStore):
         shared.join()
         return ShardDisks(shared, self._clock)
 
+    # The beginning
+
     async def _begin(self) -> None:
-        async with anyio.create_task_group() as group:
-            for shard in range(self._disks.count):
-                group.start_soon(self._take, shard)
+        shared = self._disks.shared
+        if not shared.me.is_alone:
+            self._neighbours.listen()
+            self._neighbours.meet(shared.processes())
+            await self._neighbours.wait_connected(LOOKS_S)
+            if self._neighbours.refused is not None:
+                raise self._neighbours.refused
+        self._neighbours.read_owners()
+        shared.say("ready")
+        self._neighbours.tell_all(CHANGED)
+        self._is_balancing = True
+        await self._balance()
+        self._loop.keep_running(self._keep_balance, "durable balance")
+
+    def _owner_changed(self, shard: int | None) -> None:
+        self._lines.owner_changed(shard)
+
+    def _follow_classes(self) -> None:
+        """Another process has changed the classes: let the shards of this one know them."""
+        shared = self._disks.shared
+        for shard in self._disks.open:
+            shared.follow(shard)
+
+    # The balance
+
+    def _look(self) -> None:
+        """See at once whether the shards are where they should be."""
+        self._looks_at_once = 0
+        self._looked.set()
+
+    async def _keep_balance(self) -> None:
+        while True:
+            self._looked = anyio.Event()
+            pause_s = LOOKS_SOON_S
+            try:
+                pause_s = await self._balance()
+            except (OSError, DurableError) as error:
+                log.error("the shards of %r cannot be balanced now: %s", self._path, error)
+            with anyio.move_on_after(pause_s):
+                await self._looked.wait()
+
+    async def _balance(self) -> float:
+        """Give up what this process should not have, and take what it should; returns when to
+        look again."""
+        disks, shared = self._disks, self._disks.shared
+        if not self._is_balancing:
+            return LOOKS_S
+        processes = shared.processes()
+        if not shared.me.is_alone:
+            self._neighbours.meet(processes)
+        ready = [process.id for process in processes if process.state == "ready"]
+        placed: Placement = place(disks.count, ready)
+        mine = {shard for shard, process in enumerate(placed) if process == shared.me.id}
+        for shard in set(disks.open) - mine:
+            if placed and shard not in self._giving:
+                self._start_giving(shard)
+        missing = mine - set(disks.open) - set(disks.leaving)
+        if missing:
+            async with anyio.create_task_group() as group:
+                for shard in missing - self._taking:
+                    group.start_soon(self._take, shard)
+        return self._pause_s(mine - set(disks.open), {process.id for process in processes})
+
+    def _pause_s(self, missing: set[int], living: set[str]) -> float:
+        owners = self._disks.shared.owners()
+        # One that lives and cannot be reached begins, or has just died.
+        if not living - set(self._neighbours.peers) or self._disks.shared.me.is_alone:
+            if not missing:
+                return LOOKS_S
+            if all(owners[shard].owner in living for shard in missing):
+                return LOOKS_SOON_S
+        self._looks_at_once += 1
+        return LOOKS_AT_ONCE_S if self._looks_at_once < LOOKS_AT_ONCE_MAX else LOOKS_SOON_S
 
     # Taking a shard
 
-    async def _take(self, shard: int) -> bool:
-        """Own a shard if nobody else does; returns whether it is owned."""
+    async def _take(self, shard: int) -> None:
+        """Own a shard if nobody else does."""
         shared = self._disks.shared
-        engine: Engine | None = await anyio.to_thread.run_sync(shared.acquire, shard)
+        self._taking.add(shard)
+        try:
+            engine: Engine | None = await anyio.to_thread.run_sync(shared.acquire, shard)
+        finally:
+            self._taking.discard(shard)
         if engine is None:
-            return False
+            return
         disk = self._disk_with(engine)
         self._let_ring(disk)
         self._disks.open[shard] = disk
         disk.committer.start()
         disk.alarms.ask()
-        return True
+        self._neighbours.has(shard, shared.has(shard))
 
     # Giving a shard up
 
+    def _start_giving(self, shard: int) -> None:
+        self._giving.add(shard)
+
+        async def give() -> None:
+            try:
+                await self._give_up(shard)
+            except Exception:
+                log.exception("shard %d could not be given up as it should be", shard)
+            finally:
+                self._giving.discard(shard)
+                self._loop.ended(self._loop.own_task())
+
+        self._loop.spawn(give(), f"durable gives shard {shard} up")
+
     async def _give_up(self, shard: int) -> None:
-        """Let nothing new begin there, let what runs end, commit all of it, and let others have
-        the shard."""
-        disk = self._disks.open.pop(shard)
-        self._disks.leaving[shard] = disk
+        disks = self._disks
+        disk = disks.leaving[shard] = disks.open.pop(shard)
         disk.alarms.close()
         is_meant = partial(self._is_in, shard)
         for activation in self._live(is_meant):
             activation.is_gone = True
-        await self._let_finish(is_meant)
-        await disk.finish()
-        for activation in self._live(is_meant):
-            self._forget(activation)
-        while any(ending for ending in self._directory.endings):  # each for a bounded time
-            await anyio.sleep(0.001)
-        await anyio.to_thread.run_sync(disk.reads.close)
-        del self._disks.leaving[shard]
-        self._disks.shared.release(shard)
+        try:
+            await self._let_finish(is_meant)
+            await disk.finish()
+            for activation in self._live(is_meant):
+                self._send_away(activation)
+            for sockets in self._sockets:
+                if is_meant(sockets.object_id.raw):
+                    sockets.disconnect_all()
+            while self._directory.has_endings(is_meant):  # each for a bounded time
+                await anyio.sleep(0.001)
+        finally:
+            await anyio.to_thread.run_sync(disk.reads.close)
+            disks.leaving.pop(shard, None)
+            self._neighbours.has(shard, disks.shared.release(shard))
 
     def _is_in(self, shard: int, raw: bytes) -> bool:
         return self._disks.shard_of(raw) == shard
 
-    def _forget(self, activation: Activation) -> None:
+    def _send_away(self, activation: Activation) -> None:
         """The object leaves memory with its shard: unseen, if nothing is lost by that."""
         if activation.is_idle:
             activation.evict()
@@ -86,15 +240,32 @@ class OpenSharedStore(OpenStore):
     # The end
 
     async def stop(self) -> None:
+        shared = self._disks.shared
+        self._is_balancing = False
+        self._services.is_open = False
+        shared.say("leaving")
+        self._neighbours.tell_all(CHANGED)
         try:
+            if set(self._neighbours.peers) - {shared.me.id}:
+                async with anyio.create_task_group() as group:
+                    for shard in set(self._disks.open) - self._giving:
+                        group.start_soon(self._give_up, shard)
+            while self._giving or self._taking:
+                await anyio.sleep(0.001)
             await super().stop()
         finally:
-            self._disks.shared.leave()
+            shared.leave()
+
+    async def _part(self) -> None:
+        self._lines.close(RuntimeClosed)
+        await self._neighbours.wait_connected(LOOKS_S)
+        await self._neighbours.wait_parted()
+        self._neighbours.close()
 
     def let_go(self) -> None:
         super().let_go()
         self._disks.shared.leave()
 
     def _close_disk(self, disk: OpenDisk) -> None:
-        """The shards are released with the store, not one by one."""
+        """The engine is closed with the release of its shard."""
         disk.reads.close()

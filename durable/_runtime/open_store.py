@@ -130,7 +130,7 @@ class OpenStore:
         if options.observer is not None:
             self._observers.add(options.observer, ())
         activation_class = WatchedActivation if options.debug else Activation
-        self._directory = Directory(self._services, activation_class)
+        self._directory = self._make_directory(activation_class)
         # After the directory, which forgets an object before its sockets are told.
         self._sockets = SocketTable(self._services)
         self._classes = ClassTable()
@@ -141,6 +141,9 @@ class OpenStore:
         # In a forked child: its parent has this store open, and will close it.
         self._is_foreign = False
         self._starts = task_starts.watch(backend, gate_task)
+
+    def _make_directory(self, activation_class: type[Activation]) -> Directory:
+        return Directory(self._services, activation_class)
 
     def _let_ring(self, disk: OpenDisk) -> None:
         disk.ring_by(Alarms(self._services, disk.engine, self._classes))
@@ -282,12 +285,16 @@ class OpenStore:
             sockets.disconnect_all()
         while self._directory.endings:  # each for a bounded time
             await anyio.sleep(0.001)
+        await self._part()
         self._services.sql.close()
         await self._loop.close()
         self._starts.close()
         for disk in self._disks:
             self._close_disk(disk)
         _open_stores.discard(self)
+
+    async def _part(self) -> None:
+        """Nothing runs any more: end what connects the store with others, while the loop runs."""
 
     def _close_disk(self, disk: OpenDisk) -> None:
         disk.close()

@@ -46,7 +46,7 @@ class ShardDisks(Disks):
         shard = shard_of(base, self.count)
         opened = self.open.get(shard) or self.leaving.get(shard)
         if opened is None:
-            raise NotOwner(shard)
+            raise NotOwner
         return opened.disk
 
     def __iter__(self) -> Iterator[OpenDisk]:

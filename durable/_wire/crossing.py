@@ -66,6 +66,8 @@ class Crossing:
     # This process, as all others know it.
     process: str = ""
     things: Things = field(factory=Things)
+    # What other processes may tell, by name.
+    told: dict[str, Callable[[Any, Any], None]] = field(factory=dict)
     _writers: dict[int, Writer] = field(factory=dict, init=False)
 
     def writer_of(self, class_number: int) -> Writer:

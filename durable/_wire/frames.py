@@ -68,6 +68,7 @@ class Kind(IntEnum):
     TAKEN = 24  # thing, whether its owner says it, how many bytes were read
     # Deadlocks.
     WHO_WAITS = 25  # call, the search, the way up to here
+    TELL = 26  # name of what is told, value
 
 
 class BadFrame(Exception):

@@ -83,6 +83,7 @@ class Peer:
         self.is_refused = False
         self.link.on[Kind.HELLO] = self._hello
         self.link.on[Kind.REFUSED] = self._refused
+        self.link.on[Kind.TELL] = self._told
         self.link.send(
             Kind.HELLO,
             greeting.version,
@@ -123,6 +124,17 @@ class Peer:
         question = Question(self.link.loop, _PEER, Kind.ASK, name, (name, encode(value)), None)
         self._calls.send_or_fail(question)
         return question
+
+    def tell(self, name: str, value: Any) -> None:
+        """Tell the peer something of the store, behind all that was sent to it before. What it does
+        with that, `Crossing.told` says there."""
+        self.link.send(Kind.TELL, name, value)
+
+    def _told(self, frame: list[Any]) -> None:
+        _, name, value, *_ = frame
+        take = self.crossing.told.get(name)
+        if take is not None:  # else it is of a later version
+            take(self, value)
 
     def close(self, why: str = "the other process has closed the connection") -> None:
         """End the connection: calls under way get ObjectUnreachable."""

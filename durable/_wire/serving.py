@@ -23,6 +23,7 @@ from durable._border.fetch_call import FetchCall
 from durable._border.once import OnceCall, check_once, digest_of
 from durable._border.rpc import RemoteFunction
 from durable._border.streams import Pipe, Streaming, end_with
+from durable._engine.shards import NotOwner
 from durable._gates.futures import Answer, PendingAnswer, when_done
 from durable._model.errors import DurableError, InternalError, NoSuchMethod
 from durable._model.ids import ObjectId
@@ -40,10 +41,6 @@ from .streams import Streams
 from .things import LinkThings, Written
 
 T = TypeVar("T")
-
-
-class NotOwner(Exception):
-    """The object is not this process's now: nothing has begun, and the caller is to look anew."""
 
 
 class Reach(Protocol):

@@ -71,12 +71,14 @@ def test_a_folder_with_an_owner_cannot_become_a_shared_one(tmp_path: Path) -> No
 def test_a_shard_has_one_owner_and_an_epoch_for_each(tmp_path: Path) -> None:
     a, b = joined(tmp_path), joined(tmp_path)
     assert a.acquire(5) is not None
+    assert a.has(5) == Owned(a.me.id, 1)
 
     assert b.acquire(5) is None
     assert a.owners()[5] == b.owners()[5] == Owned(a.me.id, 1)
     a.release(5)
     assert b.owners()[5] == Owned(None, 1)
     assert b.acquire(5) is not None
+    b.has(5)
     assert a.owners()[5] == Owned(b.me.id, 2)
     a.leave()
     b.leave()

@@ -1,0 +1,93 @@
+"""A store that another runtime of this process has open, to be looked at.
+
+LMDB opens a file once in a process. So who wants to look on at what is open here looks into that
+environment, with a reader of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from attrs import define, field
+
+from durable._engine.batch import DueAlarm, ObjectRecord
+from durable._engine.catalog import Catalog, Weight
+from durable._engine.engine import OwnReader, Reader
+from durable._engine.measures import Measures
+
+from . import class_records, object_index
+from .environment import Environment
+
+T = TypeVar("T")
+
+
+@define(eq=False)
+class LookedAt:
+    """An `Engine` to read, from any one thread."""
+
+    environment: Environment
+    in_line: Reader = field(init=False)
+    has_garbage: bool = False
+    _reader: OwnReader = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._reader = self.environment.new_reader()
+        self.in_line = self._reader
+
+    @property
+    def path(self) -> str:
+        return self.environment.path
+
+    def refresh(self) -> None:
+        self._reader.release()
+
+    def new_reader(self) -> OwnReader:
+        return self.environment.new_reader()
+
+    def _ask(self, look: Callable[..., T], *args: Any) -> T:
+        return self.environment.handle.read(lambda txn, databases: look(txn, databases, *args))
+
+    def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
+        return self._ask(object_index.find, class_number, base)
+
+    def objects(
+        self, class_number: int, *, after: bytes | None = None, count_max: int
+    ) -> list[tuple[bytes, ObjectRecord]]:
+        return self._ask(object_index.objects, class_number, after, count_max)
+
+    def alarms(self, *, after: DueAlarm | None = None, count_max: int) -> list[DueAlarm]:
+        return self._ask(object_index.alarms, after, count_max)
+
+    def next_alarm_us(self) -> int | None:
+        first = self.alarms(count_max=1)
+        return first[0].due_us if first else None
+
+    def catalog(self) -> Catalog:
+        return self._ask(class_records.read_catalog)
+
+    def weigh_class(self, class_number: int) -> Weight:
+        return self._ask(class_records.weigh, class_number)
+
+    def measure(self) -> Measures:
+        return self.environment.measure()
+
+    # Writing
+
+    def next_keyspace(self) -> int:
+        raise self._is_read_only()
+
+    def commit(self, group: Any, *, may_wait: bool = True) -> bool:
+        raise self._is_read_only()
+
+    def change_classes(self, before: Catalog, after: Catalog) -> None:
+        raise self._is_read_only()
+
+    def collect_garbage(self, count_max: int = 0) -> int:
+        raise self._is_read_only()
+
+    def _is_read_only(self) -> Exception:
+        return AssertionError(f"{self.path!r} is only looked at")
+
+    def close(self) -> None:
+        self._reader.close()

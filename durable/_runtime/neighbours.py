@@ -1,0 +1,245 @@
+"""The other processes of a store: the connections with them, and who has which shard.
+
+What others say is believed at once, since a wrong guess costs a call that is sent back; and what
+nobody says is read where it is written, as long as calls wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Final
+
+import anyio
+from attrs import define, field
+
+from durable._engine.shards import Owned, Process, SharedStore
+from durable._gates.futures import PendingAnswer, when_done
+from durable._loop.loop import Loop, Waiting
+from durable._model.log import log
+from durable._shards.lines import Owner
+from durable._wire.crossing import Crossing
+from durable._wire.frames import VERSION, VERSION_MIN
+from durable._wire.peer import Greeting, Peer, Refused, Server, connect, serve
+from durable._wire.serving import Reach
+
+# While calls wait for the owner of a shard it is looked for so often, at first and later on.
+LOOKS_S: Final = (0.01, 0.02, 0.05, 0.1, 0.2)
+
+VERSION_SPOKEN: Final = VERSION
+VERSION_UNDERSTOOD: Final = VERSION_MIN
+
+# What is told.
+OWNS: Final = "owns"
+CHANGED: Final = "changed"
+CLASSES: Final = "classes"
+# Nothing more is to be sent to me; and: nothing more comes from me.
+BYE: Final = "bye"
+BYE_TOO: Final = "bye too"
+# A process that does not say so within this time is not waited for.
+PARTING_S_MAX: Final = 1.0
+
+
+@define(eq=False)
+class Neighbours:
+    """The processes that this one speaks with, itself among them. Nothing but a `wait` suspends."""
+
+    shared: SharedStore
+    loop: Loop
+    crossing: Crossing
+    reach: Reach
+    # The owner of a shard, or of any, is another one, or can be reached now.
+    on_owner: Callable[[int | None], None]
+    # A process came, went, or gave a shard up.
+    on_change: Callable[[], None]
+    # Another process has changed the classes.
+    on_classes: Callable[[], None]
+    # Whether calls wait for an owner.
+    is_waited_for: Callable[[], bool]
+    # By process.
+    peers: dict[str, Peer] = field(factory=dict, init=False)
+    owners: list[Owned] = field(init=False)
+    # What a process of another version has said.
+    refused: Refused | None = field(default=None, init=False)
+    # Those that take nothing more; those that send nothing more.
+    _parting: set[str] = field(factory=set, init=False)
+    _heard_out: set[str] = field(factory=set, init=False)
+    _connecting: set[str] = field(factory=set, init=False)
+    _server: Server | None = field(default=None, init=False)
+    _greeting: Greeting = field(init=False)
+    _look: Waiting | None = field(default=None, init=False)
+    _looks: int = field(default=0, init=False)
+    _is_closed: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.owners = [Owned(None)] * self.shared.count
+        me = self.shared.me
+        self._greeting = Greeting(
+            self.shared.identity.encode(), me.id, me.pid, VERSION_SPOKEN, VERSION_UNDERSTOOD
+        )
+        self.crossing.told[OWNS] = self._told_owner
+        self.crossing.told[CHANGED] = lambda peer, value: self.on_change()
+        self.crossing.told[BYE] = self._told_bye
+        self.crossing.told[BYE_TOO] = self._told_bye_too
+        self.crossing.told[CLASSES] = lambda peer, value: self.on_classes()
+
+    def listen(self) -> None:
+        """Let others connect. Raises OSError."""
+        self._server = serve(
+            self.shared.address(self.shared.me),
+            self._greeting,
+            self.crossing,
+            self.reach,
+            self._came,
+        )
+
+    async def wait_connected(self, s_max: float) -> None:
+        """Return when each connection that is being made stands or has failed, or after so long."""
+        with anyio.move_on_after(s_max):
+            while self._connecting:
+                await anyio.sleep(0.001)
+
+    def meet(self, processes: Iterable[Process]) -> None:
+        """Connect with those that this one has no connection with, itself among them."""
+        for process in processes:
+            if process.id in self.peers or process.id in self._connecting or self._is_closed:
+                continue
+            self._connecting.add(process.id)
+            address = self.shared.address(process)
+            answer = connect(address, self._greeting, self.crossing, self.reach)
+            assert isinstance(answer, PendingAnswer)
+            when_done(answer, partial(self._connected, process.id, answer))
+
+    def _connected(self, process: str, answer: PendingAnswer[Peer]) -> None:
+        self._connecting.discard(process)
+        error = answer.error
+        if error is None:
+            self._met(answer._value)
+        elif isinstance(error, Refused):
+            self.refused = error
+        # Else it is about to listen, or gone: it is looked for again.
+
+    def _came(self, peer: Peer) -> None:
+        """A process has connected with this one."""
+        if _process_of(peer) != self.shared.me.id:
+            self._met(peer)
+            self.on_change()
+
+    def _met(self, peer: Peer) -> None:
+        if self._is_closed:
+            peer.close()
+            return
+        process = _process_of(peer)
+        known = self.peers.get(process)
+        if known is None or known.is_gone:  # else both have connected at once, and one will do
+            self.peers[process] = peer
+        peer.on_gone.append(partial(self._gone, process, peer))
+        for shard, owned in enumerate(self.owners):
+            if owned.owner == self.shared.me.id:
+                peer.tell(OWNS, [shard, owned.epoch, owned.owner])
+        self.on_owner(None)
+
+    def _gone(self, process: str, peer: Peer, why: str) -> None:
+        if self.peers.get(process) is peer:
+            del self.peers[process]
+        if not self._is_closed:
+            self.on_change()
+
+    def tell_all(self, name: str, value: Any = None) -> None:
+        """Tell all other processes."""
+        for process, peer in self.peers.items():
+            if process != self.shared.me.id:
+                peer.tell(name, value)
+
+    # Who has what
+
+    def owner_of(self, shard: int) -> Owner | None:
+        """The owner of a shard, if it can be reached."""
+        owned = self.owners[shard]
+        peer = None if owned.owner is None else self.peers.get(owned.owner)
+        if peer is None or peer.is_gone or owned.owner in self._parting:
+            return None
+        return Owner(peer, owned.epoch)
+
+    def has(self, shard: int, owned: Owned) -> None:
+        """This process has a shard now, or has it no more; the others are told."""
+        self.owners[shard] = owned
+        self.tell_all(OWNS, [shard, owned.epoch, owned.owner])
+        self.on_owner(shard)
+
+    def _told_owner(self, peer: Peer, value: Any) -> None:
+        shard, epoch, owner = value
+        self._know(int(shard), Owned(owner, int(epoch)))
+        if owner is None:
+            self.on_change()
+
+    def _know(self, shard: int, owned: Owned) -> None:
+        """Believe it, if it is newer than what is known."""
+        known = self.owners[shard]
+        is_newer = owned.epoch > known.epoch or (owned.epoch == known.epoch and owned.owner is None)
+        if is_newer and owned != known:
+            self.owners[shard] = owned
+            self.on_owner(shard)
+
+    def look_for(self, shard: int) -> None:
+        """The owner of a shard is not known, or has turned out not to have it: find out."""
+        if self._look is None and not self._is_closed:
+            pause_s = LOOKS_S[min(self._looks, len(LOOKS_S) - 1)]
+            self._looks += 1
+            self._look = self.loop.call_later(pause_s, self._look_around)
+
+    def _look_around(self) -> None:
+        self._look = None
+        if self._is_closed:
+            return
+        try:
+            self.read_owners()
+            self.meet(self.shared.processes())
+        except OSError as error:
+            log.error("the owners of the shards cannot be read: %s", error)
+        if self.is_waited_for():
+            self.on_owner(None)  # who still waits then has this look again
+        else:
+            self._looks = 0
+
+    def read_owners(self) -> None:
+        """What is written about who has which shard."""
+        for shard, owned in enumerate(self.shared.owners()):
+            self._know(shard, owned)
+
+    # The end
+
+    def _told_bye(self, peer: Peer, value: Any) -> None:
+        """The peer is about to close the connection: what it gets before this process's last word
+        is sent back, and what it would get after that would be lost."""
+        process = _process_of(peer)
+        self._parting.add(process)
+        # By the connection that calls were sent by, if each side has made one.
+        self.peers.get(process, peer).tell(BYE_TOO, None)
+
+    def _told_bye_too(self, peer: Peer, value: Any) -> None:
+        self._heard_out.add(_process_of(peer))
+
+    async def wait_parted(self) -> None:
+        """Return when no call is on its way to this process any more, or after a bounded time."""
+        self.tell_all(BYE)
+        with anyio.move_on_after(PARTING_S_MAX):
+            while set(self.peers) - self._heard_out - {self.shared.me.id}:
+                await anyio.sleep(0.001)
+
+    def close(self) -> None:
+        """End all connections."""
+        self._is_closed = True
+        if self._look is not None:
+            self._look.cancel()
+        for peer in list(self.peers.values()):
+            peer.close("the other process has closed the store")
+        self.peers.clear()
+        if self._server is not None:
+            self._server.close()
+
+
+def _process_of(peer: Peer) -> str:
+    """Which process it is, as it has said itself."""
+    assert peer.greeting is not None
+    return peer.greeting.process
