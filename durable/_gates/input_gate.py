@@ -16,6 +16,7 @@ then read the state, decide, and act, knowing that nobody else moved in between.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from typing import Any
 
 from attrs import define, field
 
@@ -62,6 +63,8 @@ class InputGate(RunningCode[E]):
     # Rounds in which the holder was seen to be still, since it has owned the gate.
     quiet_in_all: int = 0
     is_watched: bool = False
+    # Each called once, when a task of a holder that has several is about to wait, or has ended.
+    when_stirred: dict[Any, Callable[[], None]] | None = field(default=None, repr=False)
     # Called when a task waits to be let on; what it answers is called when it is.
     on_wait: Callable[[E], Callable[[], None]] | None = field(default=None, repr=False)
 
@@ -152,6 +155,14 @@ class InputGate(RunningCode[E]):
             self.holder_is_outside(delivery)
         else:
             self.watch()
+            if self.when_stirred is not None:
+                self._tell_stirred()
+
+    def _tell_stirred(self) -> None:
+        assert self.when_stirred is not None
+        callbacks, self.when_stirred = self.when_stirred, None
+        for callback in callbacks.values():
+            callback()
 
     def child_started(self, delivery: E) -> None:
         """A task that *delivery* started takes its first step, or is about to."""
@@ -162,6 +173,8 @@ class InputGate(RunningCode[E]):
         """A task that *delivery* had started has ended; what waits for it will stir."""
         self.steps += 1
         delivery.fanned_out = True
+        if self.when_stirred is not None:
+            self._tell_stirred()
         if self.holder is delivery:
             if not delivery.tasks and delivery.has_left and not self._holds:
                 self._start(self._end_turn())

@@ -28,6 +28,10 @@ EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) els
 EAGER_DEPTH_MAX = 12
 
 
+# A task may wait for another one through several of asyncio's own futures: a shield in a gather.
+FUTURES_DEEP_MAX = 4
+
+
 class _Task(asyncio.Task[None]):
     """A task that takes its first step whatever happens: what it is to serve was let in already.
 
@@ -51,12 +55,29 @@ def _anyio_states() -> Any:
 
 
 def _closed_over(callback: Any) -> list[Any]:
+    """The futures that *callback* may set; none if others may set them without it."""
     cells = getattr(callback, "__closure__", None) or ()
-    found = [*getattr(callback, "args", ())]
-    for cell in cells:
+    names = getattr(getattr(callback, "__code__", None), "co_freevars", ())
+    found: dict[Any, Any] = dict(enumerate(getattr(callback, "args", ())))
+    for name, cell in zip(names, cells, strict=False):
         with suppress(ValueError):  # an empty one
-            found.append(cell.cell_contents)
-    return [each for each in found if isinstance(each, asyncio.Future)]
+            found[name] = cell.cell_contents
+    # Of asyncio.wait: for the first of several, or for some time.
+    is_of_first = found.get("return_when") == asyncio.FIRST_COMPLETED and found.get("counter") != 1
+    if is_of_first or found.get("timeout_handle") is not None:
+        return []
+    return [each for each in found.values() if isinstance(each, asyncio.Future)]
+
+
+def _wakes(future: Any, other: Any, depth: int = FUTURES_DEEP_MAX) -> bool:
+    """Whether *other* is done when *future* is, or by it: as asyncio's wait, wait_for, shield and
+    gather have it, which their callbacks close over."""
+    return any(
+        each is other
+        or (depth > 1 and not isinstance(each, asyncio.Task) and _wakes(each, other, depth - 1))
+        for callback, _ in getattr(future, "_callbacks", None) or ()
+        for each in _closed_over(callback)
+    )
 
 
 @define(eq=False)
@@ -201,9 +222,8 @@ class AsyncioLoop:
             group = getattr(callback, "__self__", None)
             if isinstance(group, asyncio.TaskGroup) and getattr(group, "_parent_task", 0) is other:
                 return True
-            # asyncio's wait, wait_for and shield have it among what their callbacks close over.
-            if waits_for is not None and waits_for in _closed_over(callback):
-                return True
+        if waits_for is not None and _wakes(task, waits_for):
+            return True
         state = self._anyio_states.get(task)
         scope = None if state is None else state.cancel_scope
         while scope is not None:

@@ -11,7 +11,7 @@ call is kept out by a section, and again when code begins to await what the ring
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -75,14 +75,13 @@ def _may_go_on(invocation: Invocation[Any]) -> bool:
 def _ring(closing: Invocation[Any]) -> list[tuple[Invocation[Any], bool]]:
     """The invocations that wait for *closing*, from it to one that it waits for, each with
     whether a section keeps it out; empty if there is no such ring."""
-    again = partial(is_kept_out, closing)
     sections = closing.gate.running_sections
     # By each invocation that waits: the one before, and whether it waits for that one's section.
     before: dict[Invocation[Any], tuple[Invocation[Any] | None, bool]] = {closing: (None, True)}
     to_do = deque([closing])
     while to_do:
         invocation = to_do.popleft()
-        for delivery in _depending(invocation, again):
+        for delivery in _depending(invocation, closing):
             if delivery in sections:
                 return _way_back(before, invocation)
             for waits in _kept_out_by(delivery) if delivery.is_section else (delivery,):
@@ -113,21 +112,33 @@ def _kept_out_by(section: Delivery[Any]) -> Iterator[Invocation[Any]]:
         )
 
 
-def _depending(invocation: Invocation[Any], again: Callable[[], None]) -> Iterator[Any]:
-    """The deliveries that cannot end before *invocation* has its answer; `again()` once there are
-    more.
+def _depending(invocation: Invocation[Any], closing: Invocation[Any]) -> Iterator[Any]:
+    """The deliveries that cannot end before *invocation* has its answer. When there may be more,
+    *closing* is looked at again.
 
     Events and running sections, that is.
     """
     for asker, answer in invocation.awaited():
         wakers = wakers_of(answer)
         if not wakers:
-            when_awaited(answer, again)
+            when_awaited(answer, partial(is_kept_out, closing))
         for waker in wakers:
             task = asker.gate.loop.task_at(waker)
             delivery: Any = None if task is None else asker.gate.running.get(task)
-            if delivery is not None and _ends_after(delivery, task):
+            if delivery is None:
+                continue
+            if _ends_after(delivery, task):
                 yield delivery
+            elif not delivery.has_left:
+                _when_awaited_more(delivery, closing)
+
+
+def _when_awaited_more(delivery: Delivery[Any], closing: Invocation[Any]) -> None:
+    """Look again when the handler of *delivery* may have begun to await a task of its own."""
+    gate = delivery.gate
+    if gate.when_stirred is None:
+        gate.when_stirred = {}
+    gate.when_stirred[closing] = partial(is_kept_out, closing)
 
 
 def _ends_after(delivery: Delivery[Any], task: Any) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 import sys
 from typing import Any
 
@@ -51,6 +52,29 @@ async def test_gather_and_task_groups_tell_whom_they_wait_for() -> None:
         task: Any = group.create_task(asyncio.sleep(0))
         assert group._parent_task is asyncio.current_task()  # type: ignore[attr-defined]
         assert [callback.__self__ for callback, _ in task._callbacks] == [group]
+
+
+@asyncio_only
+async def test_callbacks_close_over_what_they_set() -> None:
+    """Those of `asyncio.wait` over how long it waits, too."""
+    future: Any = asyncio.get_running_loop().create_future()
+    waits = [
+        asyncio.create_task(asyncio.wait([future], return_when=asyncio.FIRST_COMPLETED)),
+        asyncio.create_task(asyncio.wait([future], timeout=60)),
+    ]
+    shielded = asyncio.shield(future)
+    gathered = asyncio.gather(future)
+    await asyncio.sleep(0)
+
+    callbacks = [inspect.getclosurevars(callback).nonlocals for callback, _ in future._callbacks]
+    outers = [each["outer"] for each in callbacks if "outer" in each]
+    assert {shielded, gathered} <= set(outers)
+    first, limited = (each for each in callbacks if "waiter" in each)
+    assert (first["return_when"], first["counter"]) == (asyncio.FIRST_COMPLETED, 1)
+    assert first["timeout_handle"] is None
+    assert limited["timeout_handle"] is not None
+    future.set_result(None)
+    await asyncio.wait([*waits, shielded, gathered])
 
 
 @asyncio_only

@@ -141,6 +141,75 @@ class Node(durable.DurableObject):
         await DOORS["later"].wait()
         return await answer
 
+    async def awaits_older(self, way: str, name: str) -> Any:
+        """Let a task wait for a visit, and wait for that when told to."""
+        older = asyncio.create_task(self._visit(self.peer(name)))
+        others = asyncio.create_task(self._stir())
+        await DOORS["later"].wait()
+        try:
+            return await self._await_by(way, older)
+        finally:
+            others.cancel()
+
+    async def _stir(self) -> None:
+        for _ in range(100):
+            await asyncio.sleep(0)
+        await asyncio.Event().wait()
+
+    async def _await_by(self, way: str, older: asyncio.Task[Any]) -> Any:
+        if way == "gather":
+            return await asyncio.gather(older)
+        if way == "wait":
+            done, _ = await asyncio.wait([older])
+            return done.pop().result()
+        if way == "wait_for":
+            return await asyncio.wait_for(older, 100)
+        if way == "shield":
+            return await asyncio.shield(older)
+        if way == "wait_for shield":
+            return await asyncio.wait_for(asyncio.shield(older), 100)
+        if way == "gather of gather":
+            return (await asyncio.gather(asyncio.gather(older)))[0]
+        if way == "newer task":
+            return await asyncio.create_task(self._await_by("task", older))
+        return await older
+
+    async def awaits_first(self, how: dict[str, Any], name: str) -> Any:
+        """Let a task wait for a visit, and go on without it."""
+        visit = asyncio.create_task(self._visit(self.peer(name)))
+        other = asyncio.create_task(DOORS["later"].wait())
+        limit = how.pop("limit", False)
+        tasks = [visit] if limit else [visit, other]
+        done, _ = await asyncio.wait(tasks, timeout=0.01 if limit else None, **how)
+        assert visit not in done
+        return "went on"
+
+    async def calls_one_that_awaits_older(
+        self, way: Any, name: str, method: str = "awaits_older"
+    ) -> Any:
+        async def section() -> Any:
+            try:
+                return await getattr(self.peer(name), method)(way, str(self.ctx.id.name))
+            except durable.Deadlock as error:
+                return error.chain
+
+        return await self.ctx.block_concurrency_while(section)
+
+    async def awaits_older_in_section(self, way: str, name: str) -> Any:
+        async def section() -> Any:
+            call = self.peer(name).hand_on("call", str(self.ctx.id.name))
+            older = asyncio.create_task(self._deadlock_of(call))
+            await DOORS["later"].wait()
+            return await self._await_by(way, older)
+
+        return await self.ctx.block_concurrency_while(section)
+
+    async def _deadlock_of(self, call: Awaitable[Any]) -> Any:
+        try:
+            return await call
+        except durable.Deadlock as error:
+            return error.chain
+
     async def calls_that_one(self, name: str, middle: str) -> Any:
         async def section() -> Any:
             try:
@@ -292,6 +361,66 @@ async def test_so_it_is_if_another_object_s_code_awaits_it_later(
     await store.settle()
     assert call.done
     assert await call.result() == tuple(str(nodes.get_by_name(each).id) for each in "abca")
+
+
+OLDER = (
+    "task",
+    "gather",
+    "wait",
+    "wait_for",
+    "shield",
+    "newer task",
+    "wait_for shield",
+    "gather of gather",
+)
+
+
+@pytest.mark.backends("asyncio", "uvloop")
+@pytest.mark.parametrize("way", OLDER)
+async def test_so_it_is_if_a_handler_awaits_an_older_task_of_its_own(
+    store: Store, nodes: Any, start: Start[Any], way: str
+) -> None:
+    """Whose call the section keeps out; until then the handler may end without it."""
+    call = start(nodes.get_by_name("a").calls_one_that_awaits_older(way, "b"))
+    await store.settle()
+    assert not call.done
+
+    DOORS["later"].set()
+    await store.settle()
+    assert call.done
+    assert await call.result() == tuple(str(nodes.get_by_name(each).id) for each in "aba")
+
+
+@pytest.mark.backends("asyncio", "uvloop")
+@pytest.mark.parametrize("way", OLDER)
+async def test_so_it_is_if_a_section_awaits_an_older_task_of_its_own(
+    store: Store, nodes: Any, start: Start[Any], way: str
+) -> None:
+    """Which waits for a call that comes back to the section's object."""
+    call = start(nodes.get_by_name("a").awaits_older_in_section(way, "b"))
+    await store.settle()
+    assert not call.done
+
+    DOORS["later"].set()
+    await store.settle()
+    assert call.done
+    chain = await call.result()
+    chain = chain[0] if "gather" in way else chain
+    assert chain == tuple(str(nodes.get_by_name(each).id) for each in "aba")
+
+
+@pytest.mark.backends("asyncio", "uvloop")
+@pytest.mark.parametrize("how", [{"return_when": asyncio.FIRST_COMPLETED}, {"limit": True}])
+async def test_a_call_that_a_handler_goes_on_without_is_no_deadlock(
+    store: Store, nodes: Any, start: Start[Any], how: dict[str, Any]
+) -> None:
+    """It waits for the first of several tasks, or for some time."""
+    args = how, "b", "awaits_first"
+    call = start(nodes.get_by_name("a").calls_one_that_awaits_older(*args))
+    await store.settle()
+
+    DOORS["later"].set()
+    assert await call.result() == "went on"
 
 
 async def test_a_call_that_waits_for_a_section_without_a_ring_is_served(
