@@ -56,7 +56,7 @@ class Worker(durable.DurableObject):
     async def count(self) -> int:
         return len(await self.ctx.storage.list(prefix="key "))
 
-    async def wipe(self) -> None:
+    async def clear(self) -> None:
         await self.ctx.storage.delete_all()
 
     async def remind(self) -> None:

@@ -48,7 +48,7 @@ def build(
             handle=ObjectHandle(
                 record.number, base, environment.next_keyspace(), name_of(number), None, None
             ),
-            wipe=False,
+            clears=False,
             puts={"value": value},
             alarm=alarm,
             origin=Callbacks(lambda: None, lambda error: None),

@@ -116,12 +116,12 @@ class Batch:
     """What one turn wrote, or a few in a row: all of it reaches the disk or none. A value that can
     be sent.
 
-    First the wipe, then the puts and deletes, of keys and of side records; an alarm of None deletes
-    it.
+    First it clears, if it does, then it puts and deletes keys and side records; an alarm of None
+    deletes it.
     """
 
     handle: ObjectHandle
-    wipe: bool  # everything that was stored before goes; `handle.keyspace` is a new one already
+    clears: bool  # everything that was stored before goes; `handle.keyspace` is a new one already
     puts: dict[str, bytes | None]  # None deletes
     alarm: Alarm | Unchanged | None
     origin: Origin = field(repr=False)
@@ -145,7 +145,7 @@ class Batch:
 
     @property
     def is_empty(self) -> bool:
-        return not self.puts and not self.sides and not self.wipe and self.alarm is UNCHANGED
+        return not self.puts and not self.sides and not self.clears and self.alarm is UNCHANGED
 
     @property
     def stores(self) -> bool:
@@ -164,8 +164,8 @@ def record_after(before: ObjectRecord | None, batch: Batch, now_us: int) -> Obje
     """
     handle, alarm, record = batch.handle, batch.alarm, before
     created_us = now_us if batch.created_us is None else batch.created_us
-    if batch.wipe and record is not None:
-        assert handle.keyspace != record.keyspace  # a wipe needs a new keyspace
+    if batch.clears and record is not None:
+        assert handle.keyspace != record.keyspace  # a clear needs a new keyspace
         record = ObjectRecord(handle.keyspace, created_us, record.name, record.alarm)
     if record is None:
         if not batch.stores:

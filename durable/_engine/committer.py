@@ -109,7 +109,7 @@ class Committer:
     def commit_here(self, batch: Batch) -> bool:
         """Commit *batch* on the caller's thread, which is the loop's, and call its callback; False
         if it is to be submitted instead, and nothing was done."""
-        if not self.is_quick or batch.wipe or batch.size > QUICK_SIZE_MAX:
+        if not self.is_quick or batch.clears or batch.size > QUICK_SIZE_MAX:
             return False
         if batch.handle.failed is not None:
             return False
@@ -182,7 +182,7 @@ class Committer:
                     self._engine.collect_garbage()
                 self._wake()  # the loop's reader is not to keep what was freed
             except DurableError:
-                # It is no loss of anybody's; the next wipe, or the next open, tries again.
+                # It is no loss of anybody's; the next clear, or the next open, tries again.
                 self._engine.has_garbage = False
 
     def _commit_and_wake(self, taken: list[Batch]) -> None:

@@ -81,7 +81,7 @@ class GroupCommit:
         self.flush()
         marker = Batch(
             handle=ObjectHandle(0, b"", 0, None, None, None),
-            wipe=False,
+            clears=False,
             puts={},
             alarm=UNCHANGED,
             origin=Callbacks(callback, lambda error: callback()),

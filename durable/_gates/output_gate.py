@@ -50,8 +50,9 @@ class _Release:
 class OutputGate:
     """Counts the batches of one object. Nothing here suspends."""
 
-    _sealed: int = 0
-    _durable: int = 0
+    sealed: int = 0
+    # Raised when a batch is on disk, with all before it; `release` follows.
+    durable: int = 0
     # The last batch with a write in it that was not `allow_unconfirmed`.
     _confirmed: int = 0
     # The turn under way has written; `seal` makes a batch of it.
@@ -78,17 +79,17 @@ class OutputGate:
                 self.on_first_write()
             self.has_unsealed = True
         if confirmed:
-            self._confirmed = self._sealed + 1
+            self._confirmed = self.sealed + 1
 
     def confirm_all(self) -> None:
         """What leaves from now on waits for all that was written so far, unconfirmed or not."""
-        self._confirmed = self._sealed + self.has_unsealed
+        self._confirmed = self.sealed + self.has_unsealed
 
     def seal(self) -> int:
         """The turn's writes are one batch from now on; answers its number."""
         self.has_unsealed = self._is_promised = False
-        self._sealed += 1
-        return self._sealed
+        self.sealed += 1
+        return self.sealed
 
     def join_nowait(self) -> bool:
         """Let the turn's writes be part of the last batch, which has not left yet.
@@ -98,13 +99,13 @@ class OutputGate:
         if self._is_promised:
             return False
         self.has_unsealed = False
-        self._confirmed = min(self._confirmed, self._sealed)
+        self._confirmed = min(self._confirmed, self.sealed)
         return True
 
-    def durable(self, number: int) -> None:
-        """Batch *number* is on disk, and so are all before it."""
-        assert self._durable < number <= self._sealed
-        self._durable = number
+    def release(self) -> None:
+        """Let out what waited for the batches that are durable by now."""
+        number = self.durable
+        assert number <= self.sealed
         waiting = self._waiting
         if waiting is None:
             return
@@ -125,7 +126,7 @@ class OutputGate:
 
     def seqno(self) -> int:
         """What a message that leaves now has to wait for."""
-        if self._confirmed > self._sealed:
+        if self._confirmed > self.sealed:
             self._is_promised = True
         return self._confirmed
 
@@ -133,19 +134,19 @@ class OutputGate:
         """The same for every write so far, `allow_unconfirmed` ones too."""
         if self.has_unsealed:
             self._is_promised = True
-        return self._sealed + self.has_unsealed
+        return self.sealed + self.has_unsealed
 
     def is_open(self) -> bool:
         """Whether a message made now may leave at once."""
-        return self._confirmed <= self._durable
+        return self._confirmed <= self.durable
 
     def is_durable(self, seqno: int) -> bool:
-        return seqno <= self._durable
+        return seqno <= self.durable
 
     @property
     def in_flight(self) -> int:
         """How many batches are sealed and not yet durable."""
-        return self._sealed - self._durable
+        return self.sealed - self.durable
 
     def when_durable(
         self, seqno: int, release: Callable[[], None], unheard: Unheard | None = None
@@ -154,7 +155,7 @@ class OutputGate:
 
         Should that never be, *unheard* is told why.
         """
-        if seqno <= self._durable:
+        if seqno <= self.durable:
             release()
         else:
             self.hold(_Release(seqno, release, unheard))
@@ -162,7 +163,7 @@ class OutputGate:
     def hold(self, message: Held) -> None:
         """Let *message* out when its seqno is on disk: at once, or later on the loop's thread."""
         seqno = message.seqno
-        if seqno <= self._durable:
+        if seqno <= self.durable:
             message.let_out()
             return
         waiting = self._waiting
@@ -208,7 +209,7 @@ class OutputGate:
         for seqno, release, unheard in unsaid:
             if self.is_closed:
                 return  # what was let out before has broken the object
-            if seqno <= self._durable:
+            if seqno <= self.durable:
                 try:
                     release()
                 except Exception:  # no matter of the messages behind it
@@ -229,4 +230,4 @@ class OutputGate:
 
     def __repr__(self) -> str:
         held = len(self._waiting) if self._waiting else 0
-        return f"<OutputGate {self._durable} of {self._sealed} durable, {held} held>"
+        return f"<OutputGate {self.durable} of {self.sealed} durable, {held} held>"

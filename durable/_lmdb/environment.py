@@ -227,9 +227,9 @@ class Environment:
         self.refresh()
 
     def collect_garbage(self, count_max: int = GARBAGE_STEP) -> int:
-        """Free up to *count_max* records and objects of what was wiped, or deleted with its class.
+        """Free up to *count_max* records and objects of what was cleared or deleted with its class.
 
-        Answers how many; blocks on fsync.
+        Returns how many; blocks on fsync.
         """
         databases = self.handle.databases
 

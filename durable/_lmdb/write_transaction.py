@@ -77,7 +77,7 @@ class Changes:
             # the puts: they pass here.
             if (
                 batch.alarm is not UNCHANGED
-                or batch.wipe
+                or batch.clears
                 or not isinstance(known, ObjectRecord)
                 or (known.name is None and handle.name is not None)
             ):
@@ -138,7 +138,7 @@ class Changes:
             return
         if before is not None and before.keyspace != record.keyspace:
             self._throw_away(before.keyspace)
-        if batch.wipe or batch.alarm is None:
+        if batch.clears or batch.alarm is None:
             self._diminished[handle] = None
         if record != before:
             self._write(handle, before, record)

@@ -7,7 +7,7 @@ so an exception of the body leaves `durable.open` as it is, in no group.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
@@ -24,45 +24,10 @@ from . import here
 from .loop import BEGINS_ANEW_S, CROWD, INTERRUPTS
 from .sleeping import chain
 from .trio_starts import own_start
+from .trio_waker import TrioWaker
 
 # How often it is seen whether the program's task has come to a wait, to raise an interrupt there.
 LOOKS_EVERY_S = 0.01
-
-
-@define(eq=False)
-class TrioWaker:
-    """One wait of one Trio task."""
-
-    _shield: bool
-    _thread: int
-    _task: trio.lowlevel.Task | None = None
-    _done: bool = False
-
-    def done(self) -> bool:
-        return self._done
-
-    def set_result(self, result: None, /) -> None:
-        assert not self._done
-        self._done = True
-        if self._task is not None:
-            trio.lowlevel.reschedule(self._task, Value(None))
-            self._task = None
-
-    def __await__(self) -> Generator[Any, Any, None]:
-        if self._done:
-            return
-        if here.thread() != self._thread:
-            raise RuntimeError("another thread than the loop's cannot wait for it")
-        self._task = trio.lowlevel.current_task()
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            if self._shield:
-                return trio.lowlevel.Abort.FAILED
-            self._done = True
-            self._task = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        yield from trio.lowlevel.wait_task_rescheduled(abort).__await__()  # noqa: ASYNC105
 
 
 @define(eq=False)

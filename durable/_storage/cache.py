@@ -181,7 +181,7 @@ class Cache:
             self.dirty = None
         self.budget.settle(self)
 
-    def wipe(self) -> None:
+    def clear(self) -> None:
         """Everything is deleted: nothing is stored, and that is known."""
         self._drop()
         self._set_spans(EVERYTHING)

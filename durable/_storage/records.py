@@ -280,9 +280,9 @@ class Records:
 
     def delete_all(self, *, allow_unconfirmed: bool) -> None:
         self.gate.check()
-        if self.buffer.layers:
+        if self.buffer.savepoints:
             raise DurableError(CANNOT_DELETE_ALL)
-        self.buffer.wipe(confirmed=not allow_unconfirmed)
+        self.buffer.clear(confirmed=not allow_unconfirmed)
 
     # Answering
 

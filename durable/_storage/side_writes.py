@@ -81,7 +81,7 @@ class SideWrites:
             if write is not None and write[1] == seqno:
                 del self._dirty[key]
 
-    def wipe(self, keyspace: int) -> None:
+    def clear(self, keyspace: int) -> None:
         """All is deleted, what the disk has under *keyspace* too."""
         self._dirty.clear()
         self._dead_keyspace = keyspace

@@ -13,8 +13,8 @@ from durable._model.clock import Clock
 from .kv import KeyValues
 from .operations import Operations
 from .records import Records
+from .savepoint import Phase, Savepoint
 from .transaction import Transaction, run_transaction
-from .write_buffer import Layer, Phase
 
 if TYPE_CHECKING:
     from .sql.sql import Sql
@@ -119,7 +119,7 @@ class Storage(Operations):
         return self._run_section(
             lambda: run_transaction(
                 self._buffer,
-                lambda layer: closure(self._begin(layer)),
+                lambda savepoint: closure(self._begin(savepoint)),
             ),
             resets=False,
         )
@@ -139,7 +139,7 @@ class Storage(Operations):
                 f"transaction() takes an async one"
             )
         buffer = self._buffer
-        layer = buffer.push_within_turn()
+        savepoint = buffer.begin_within_turn()
         try:
             value = closure()
             # What the storage's own calls return has acted already.
@@ -151,15 +151,15 @@ class Storage(Operations):
                     "something to await. Use transaction()"
                 )
         except BaseException:
-            if layer.phase is Phase.OPEN:
-                buffer.roll_back(layer)
+            if savepoint.phase is Phase.OPEN:
+                buffer.roll_back(savepoint)
             raise
-        if layer.phase is Phase.OPEN:
-            buffer.commit(layer)
+        if savepoint.phase is Phase.OPEN:
+            buffer.commit(savepoint)
         return value
 
-    def _begin(self, layer: Layer) -> Transaction:
-        return Transaction(self._records, self._clock, self._may_set_alarm, layer)
+    def _begin(self, savepoint: Savepoint) -> Transaction:
+        return Transaction(self._records, self._clock, self._may_set_alarm, savepoint)
 
     @property
     def kv(self) -> KeyValues:

@@ -16,18 +16,19 @@ from durable._model.errors import DurableError, TransactionOver
 
 from .operations import Operations
 from .records import Records
-from .write_buffer import CANNOT_DELETE_ALL, DONE, Layer, Phase, WriteBuffer
+from .savepoint import Phase, Savepoint
+from .write_buffer import CANNOT_DELETE_ALL, DONE, WriteBuffer
 
 T = TypeVar("T")
 C = TypeVar("C", bound="Transaction")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-async def run_transaction(buffer: WriteBuffer, closure: Callable[[Layer], Awaitable[T]]) -> T:
-    """Run *closure* with its writes in a layer of their own, kept if it returns."""
-    layer = buffer.push()
+async def run_transaction(buffer: WriteBuffer, closure: Callable[[Savepoint], Awaitable[T]]) -> T:
+    """Run *closure* with its writes behind a savepoint, kept if it returns."""
+    savepoint = buffer.begin()
     try:
-        running = closure(layer)
+        running = closure(savepoint)
         if not inspect.isawaitable(running):
             raise TypeError(
                 f"transaction() takes an async function; what it was given returned "
@@ -35,11 +36,11 @@ async def run_transaction(buffer: WriteBuffer, closure: Callable[[Layer], Awaita
             )
         value = await running
     except BaseException:
-        if layer.phase is Phase.OPEN:
-            buffer.roll_back(layer)
+        if savepoint.phase is Phase.OPEN:
+            buffer.roll_back(savepoint)
         raise
-    if layer.phase is Phase.OPEN:
-        buffer.commit(layer)
+    if savepoint.phase is Phase.OPEN:
+        buffer.commit(savepoint)
     return value
 
 
@@ -85,13 +86,17 @@ class Transaction(Operations):
         await self.ctx.storage.transaction(move)
     """
 
-    __slots__ = ("_layer",)
+    __slots__ = ("_savepoint",)
 
     def __init__(
-        self, records: Records, clock: Clock, may_set_alarm: Callable[[], bool], layer: Layer
+        self,
+        records: Records,
+        clock: Clock,
+        may_set_alarm: Callable[[], bool],
+        savepoint: Savepoint,
     ) -> None:
         super().__init__(records, clock, may_set_alarm)
-        self._layer = layer
+        self._savepoint = savepoint
 
     def delete_all(self) -> NoReturn:
         """Raises DurableError: a transaction cannot delete everything."""
@@ -105,21 +110,21 @@ class Transaction(Operations):
         to `ctx.storage` from here on is not the transaction's. Raises TransactionOver after a
         commit, and while a nested transaction runs.
         """
-        if self._layer.phase is not Phase.ROLLED_BACK:
+        if self._savepoint.phase is not Phase.ROLLED_BACK:
             self._check("rollback()")
             buffer = self._buffer
-            assert buffer.layers is not None
-            if buffer.layers[-1] is not self._layer:
+            assert buffer.savepoints is not None
+            if buffer.savepoints[-1] is not self._savepoint:
                 raise TransactionOver(
                     "Cannot roll back an outer transaction while a nested transaction is still "
                     "running. Wait for the nested one, or roll that back"
                 )
-            buffer.roll_back(self._layer)
+            buffer.roll_back(self._savepoint)
         return DONE
 
     def _check(self, call: str) -> None:
         self._gate.check()
-        phase = self._layer.phase
+        phase = self._savepoint.phase
         if phase is Phase.ROLLED_BACK:
             raise TransactionOver(
                 f"Cannot {call} on rolled back transaction. Use ctx.storage, or start another one"
@@ -131,4 +136,4 @@ class Transaction(Operations):
             )
 
     def __repr__(self) -> str:
-        return f"<Transaction {self._layer.phase.value}>"
+        return f"<Transaction {self._savepoint.phase.value}>"

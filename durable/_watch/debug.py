@@ -27,9 +27,9 @@ from durable._object.invocation import Invocation
 from durable._object.services import Services
 from durable._storage.kv import KeyValues
 from durable._storage.object_storage import ObjectStorage
+from durable._storage.savepoint import Savepoint
 from durable._storage.storage import Storage
 from durable._storage.transaction import Transaction
-from durable._storage.write_buffer import Layer
 
 from .shared_globals import SharedGlobals, Step
 
@@ -111,8 +111,8 @@ class WatchedStorage(Storage):
         super().__init__(of._records, of._clock, of._may_set_alarm, of._run_section, of._open_sql)
         self._reads = reads
 
-    def _begin(self, layer: Layer) -> Transaction:
-        return WatchedTransaction(super()._begin(layer), self._reads)
+    def _begin(self, savepoint: Savepoint) -> Transaction:
+        return WatchedTransaction(super()._begin(savepoint), self._reads)
 
     def get(self, key: Any, default: Any = None, **options: Any) -> Any:
         answer = super().get(key, default, **options)
@@ -137,7 +137,7 @@ class WatchedTransaction(Transaction):
     __slots__ = ("_reads",)
 
     def __init__(self, of: Transaction, reads: Reads) -> None:
-        super().__init__(of._records, of._clock, of._may_set_alarm, of._layer)
+        super().__init__(of._records, of._clock, of._may_set_alarm, of._savepoint)
         self._reads = reads
 
     def get(self, key: Any, default: Any = None, **options: Any) -> Any:

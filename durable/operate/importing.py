@@ -222,7 +222,7 @@ class _Carrying:
         handle = ObjectHandle(target.record.number, base, number, name_to_keep(name), None, None)
         return Batch(
             handle=handle,
-            wipe=is_there,
+            clears=is_there,
             puts=dict(found.encoded),
             alarm=found.alarm,
             origin=Callbacks(_nothing, _nothing),

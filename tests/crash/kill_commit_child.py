@@ -60,8 +60,8 @@ def main(folder: Path, point: str, seed: int) -> None:
             environment,
             places[n],
             dict.fromkeys(KEYS, value),
-            # A wipe needs that all before it is durable, as the write buffer sees to.
-            wipe=not committer.waiting and chance.random() < 0.1,
+            # A clear needs that all before it is durable, as the write buffer sees to.
+            clears=not committer.waiting and chance.random() < 0.1,
             alarm=Alarm(number, number),
         )
         # One write is one line, whoever dies behind it.

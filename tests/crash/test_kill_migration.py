@@ -90,7 +90,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def batch_of(number: int, class_number: int, index: int) -> Batch:
     return Batch(
         handle=ObjectHandle(class_number, index.to_bytes(16, "big"), number, None, None, None),
-        wipe=False,
+        clears=False,
         puts={"value": b"x", "k" * 1_000: b"long key"},
         alarm=Alarm(10**15, 10**15),
         origin=Callbacks(lambda: None, lambda error: None),

@@ -106,19 +106,19 @@ def batch_of(
     handle: ObjectHandle,
     puts: dict[str, bytes | None] | None = None,
     *,
-    wipe: bool = False,
+    clears: bool = False,
     alarm: Alarm | Unchanged | None = UNCHANGED,
     sides: dict[bytes, bytes | None] | None = None,
     label: str = "",
     outcomes: Outcomes | None = None,
 ) -> Batch:
     """A batch as a write buffer sends it: a number is given out before it leaves."""
-    if wipe or not handle.keyspace:
+    if clears or not handle.keyspace:
         handle.keyspace = engine.next_keyspace()
     told = (outcomes or Outcomes()).told
     return Batch(
         handle=handle,
-        wipe=wipe,
+        clears=clears,
         puts=puts or {},
         alarm=alarm,
         origin=Callbacks(

@@ -20,7 +20,7 @@ BATCHES = st.tuples(
     st.sampled_from(NAMES),
     st.dictionaries(KEYS, st.sampled_from([VALUE, None, None]), max_size=3),
     ALARMS,
-    st.booleans(),  # begins with a wipe
+    st.booleans(),  # begins with a clear
     st.dictionaries(
         st.sampled_from([b"\x02\0\0\0\1", b"\x03", b"\x04timer"]),
         st.sampled_from([VALUE, None]),
@@ -38,8 +38,8 @@ class Model:
     sides: dict[bytes, bytes] = field(factory=dict)
     alarm: Alarm | None = None
 
-    def apply(self, puts: dict, alarm: Any, wipe: bool, sides: dict) -> None:
-        if wipe:
+    def apply(self, puts: dict, alarm: Any, clears: bool, sides: dict) -> None:
+        if clears:
             self.keys.clear()
             self.sides.clear()
         kept = {**self.sides, **sides}
@@ -63,21 +63,26 @@ def test_the_store_is_a_dict_of_objects(one_engine: Engine, groups: list, wakes:
     """Whatever is written together, and whether or not activations live on between the groups."""
     places = {name: place_of(one_engine, name) for name in NAMES}
     one_engine.commit(
-        [batch_of(one_engine, place, wipe=True, alarm=None) for place in places.values()]
+        [batch_of(one_engine, place, clears=True, alarm=None) for place in places.values()]
     )
     models = {name: Model() for name in NAMES}
     for group in groups:
         batches, seen = [], set()
-        for name, puts, alarm, wants_wipe, sides in group:
-            # The rule of a wipe: nothing under the old number is on its way.
-            wipe = wants_wipe and name not in seen
+        for name, puts, alarm, wants_clear, sides in group:
+            # The rule of a clear: nothing under the old number is on its way.
+            clears = wants_clear and name not in seen
             seen.add(name)
             batches.append(
                 batch_of(
-                    one_engine, places[name], dict(puts), alarm=alarm, wipe=wipe, sides=dict(sides)
+                    one_engine,
+                    places[name],
+                    dict(puts),
+                    alarm=alarm,
+                    clears=clears,
+                    sides=dict(sides),
                 )
             )
-            models[name].apply(puts, alarm, wipe, sides)
+            models[name].apply(puts, alarm, clears, sides)
         one_engine.commit(batches)
         one_engine.refresh()
         if wakes:

@@ -129,7 +129,7 @@ def test_what_makes_garbage_and_what_is_large_is_left_to_the_thread(store: Envir
     large: dict[str, bytes | None] = {"a": b"\x91" + bytes(QUICK_SIZE_MAX)}
 
     assert not committer.commit_here(batch_of(store, handle, large))
-    assert not committer.commit_here(batch_of(store, handle, wipe=True))
+    assert not committer.commit_here(batch_of(store, handle, clears=True))
     store.has_garbage = True
     assert not committer.is_quick
     committer.stop()

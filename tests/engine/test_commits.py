@@ -26,7 +26,7 @@ def test_of_a_group_that_fails_nothing_is_stored(engine: Engine) -> None:
     old, new = place_of(engine, "old"), place_of(engine, "new")
     engine.commit([batch_of(engine, old, {"a": VALUE}, alarm=Alarm(5, 5))])
     broken = batch_of(engine, old, {"c": VALUE})
-    broken.wipe = True  # without a new keyspace, which no write buffer does
+    broken.clears = True  # without a new keyspace, which no write buffer does
     with pytest.raises(AssertionError):
         engine.commit(
             [
@@ -50,7 +50,7 @@ def test_a_keyspace_is_never_given_out_again(kept: Opened) -> None:
     engine = kept.engine
     handle = place_of(engine)
     engine.commit([batch_of(engine, handle, {"a": VALUE})])
-    engine.commit([batch_of(engine, handle, {"b": VALUE}, wipe=True)])
+    engine.commit([batch_of(engine, handle, {"b": VALUE}, clears=True)])
     engine.commit([batch_of(engine, handle, {"b": None})])
     last = handle.keyspace
 
@@ -70,7 +70,7 @@ def test_garbage_goes_in_bounded_steps(engine: Engine) -> None:
     """Each step frees so many records at most, and a new write is none the worse for it."""
     handle = place_of(engine)
     engine.commit([batch_of(engine, handle, {f"{n}": VALUE for n in range(10)})])
-    engine.commit([batch_of(engine, handle, {"new": VALUE}, wipe=True)])
+    engine.commit([batch_of(engine, handle, {"new": VALUE}, clears=True)])
     freed = []
     while engine.has_garbage:
         freed.append(engine.collect_garbage(4))
@@ -84,7 +84,7 @@ def test_garbage_is_remembered_by_the_store(kept: Opened) -> None:
     engine = kept.engine
     handle = place_of(engine)
     engine.commit([batch_of(engine, handle, {f"{n}": VALUE for n in range(10)})])
-    engine.commit([batch_of(engine, handle, wipe=True, alarm=None)])
+    engine.commit([batch_of(engine, handle, clears=True, alarm=None)])
     had_garbage = engine.has_garbage
 
     engine = kept.reopen()
@@ -94,9 +94,9 @@ def test_garbage_is_remembered_by_the_store(kept: Opened) -> None:
     assert engine.collect_garbage() == 0
 
 
-def test_a_wipe_of_nothing_leaves_no_garbage(engine: Engine) -> None:
+def test_a_clear_of_nothing_leaves_no_garbage(engine: Engine) -> None:
     """There is nothing to free where there was nothing."""
-    engine.commit([batch_of(engine, place_of(engine), wipe=True, alarm=None)])
+    engine.commit([batch_of(engine, place_of(engine), clears=True, alarm=None)])
 
     assert not engine.has_garbage
 

@@ -257,7 +257,7 @@ def test_garbage_is_freed_when_there_is_nothing_else_to_do(
     monkeypatch.setattr(Environment, "collect_garbage", collect_and_tell)
     committer = Committer(store, Loop().call_soon_threadsafe)
     committer.start()
-    committer.submit(batch_of(store, handle, {"new": VALUE}, wipe=True))
+    committer.submit(batch_of(store, handle, {"new": VALUE}, clears=True))
 
     assert freed.wait(10)
     committer.stop()
@@ -306,7 +306,7 @@ def test_the_committer_is_a_list_of_groups(
     outcomes, expected, told, lost = Outcomes(), {}, [], set()
     places = {name: place_of(environment, name) for name in "abc"}
     for name, place in places.items():
-        environment.commit([batch_of(environment, place, wipe=True, alarm=None)])
+        environment.commit([batch_of(environment, place, clears=True, alarm=None)])
         expected[name] = {}
     committer, faults, loop = held_committer(environment)
 

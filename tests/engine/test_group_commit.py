@@ -76,7 +76,7 @@ def bench() -> Bench:
 def batch(*, more_follows: bool = False, alarm: Alarm | None = None) -> Batch:
     return Batch(
         handle=ObjectHandle(1, bytes(16), 1, None, None, None),
-        wipe=False,
+        clears=False,
         puts={"k": b"v"},
         alarm=alarm or UNCHANGED,
         origin=Callbacks(lambda: None, lambda error: None),

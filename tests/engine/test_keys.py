@@ -29,18 +29,18 @@ KEYS = st.builds(
         min_size=1,
         max_size=6,
     ),
-    is_wiped=st.booleans(),
+    is_cleared=st.booleans(),
 )
 def test_a_scan_is_that_of_a_sorted_dict(
-    one_engine: Engine, groups, bounds, is_wiped: bool
+    one_engine: Engine, groups, bounds, is_cleared: bool
 ) -> None:
     """Bounds, direction and limit are exact, however long keys and bounds are."""
     handle = place_of(one_engine, "any")
-    one_engine.commit([batch_of(one_engine, handle, wipe=True, alarm=None)])
+    one_engine.commit([batch_of(one_engine, handle, clears=True, alarm=None)])
     expected: dict[str, bytes] = {}
     for puts in groups:
-        one_engine.commit([batch_of(one_engine, handle, dict(puts), wipe=is_wiped)])
-        if is_wiped:
+        one_engine.commit([batch_of(one_engine, handle, dict(puts), clears=is_cleared)])
+        if is_cleared:
             expected.clear()
         for key, value in puts.items():
             if value is None:
@@ -79,7 +79,7 @@ def test_other_objects_are_not_seen(engine: Engine) -> None:
     for place in places:
         puts = {"k": VALUE, "k" * 1_000: VALUE, "\U0010ffff" * 300: VALUE}
         engine.commit([batch_of(engine, place, puts)])
-    engine.commit([batch_of(engine, places[1], wipe=True, alarm=None)])
+    engine.commit([batch_of(engine, places[1], clears=True, alarm=None)])
 
     assert stored(engine, places[1]) == {}
     assert len(stored(engine, places[0])) == len(stored(engine, places[2])) == 3

@@ -68,23 +68,23 @@ def test_an_object_may_come_and_go_within_one_group(engine: Engine) -> None:
     assert stored(engine, kept) == {"b": VALUE}
 
 
-def test_a_wipe_takes_everything_and_what_comes_after_it_stays(engine: Engine) -> None:
-    """A wipe comes before the puts of its batch, and leaves no alarm that the batch drops."""
+def test_a_clear_takes_everything_and_what_comes_after_it_stays(engine: Engine) -> None:
+    """A clear comes before the puts of its batch, and leaves no alarm that the batch drops."""
     handle = place_of(engine)
     engine.commit([batch_of(engine, handle, {"a": VALUE, "k" * 2_000: VALUE}, alarm=Alarm(5, 5))])
     old = handle.keyspace
-    engine.commit([batch_of(engine, handle, {"b": VALUE}, wipe=True, alarm=None)])
+    engine.commit([batch_of(engine, handle, {"b": VALUE}, clears=True, alarm=None)])
 
     assert stored(engine, handle) == {"b": VALUE}
     assert handle.keyspace != old
     assert engine.alarms(count_max=1) == []
 
 
-def test_a_wipe_that_says_nothing_of_the_alarm_leaves_it(engine: Engine) -> None:
+def test_a_clear_that_says_nothing_of_the_alarm_leaves_it(engine: Engine) -> None:
     """The alarm is another part of an object than its records."""
     handle = place_of(engine)
     engine.commit([batch_of(engine, handle, {"a": VALUE}, alarm=Alarm(5, 5))])
-    engine.commit([batch_of(engine, handle, wipe=True)])
+    engine.commit([batch_of(engine, handle, clears=True)])
 
     assert stored(engine, handle) == {}
     found = engine.find(handle.class_number, handle.base)
@@ -92,11 +92,11 @@ def test_a_wipe_that_says_nothing_of_the_alarm_leaves_it(engine: Engine) -> None
     assert found.alarm == Alarm(5, 5)
 
 
-def test_a_wipe_with_nothing_after_it_forgets_the_object(engine: Engine) -> None:
+def test_a_clear_with_nothing_after_it_forgets_the_object(engine: Engine) -> None:
     """An object without a key or an alarm is not known."""
     handle = place_of(engine)
     engine.commit([batch_of(engine, handle, {"a": VALUE})])
-    engine.commit([batch_of(engine, handle, wipe=True, alarm=None)])
+    engine.commit([batch_of(engine, handle, clears=True, alarm=None)])
 
     engine.refresh()
     assert engine.find(handle.class_number, handle.base) is None
@@ -106,7 +106,7 @@ def test_two_lives_of_an_object_have_nothing_in_common(engine: Engine) -> None:
     """What is written after everything was deleted has another keyspace and another age."""
     first = place_of(engine)
     engine.commit([batch_of(engine, first, {"a": VALUE, "b": VALUE})])
-    engine.commit([batch_of(engine, first, wipe=True, alarm=None)])
+    engine.commit([batch_of(engine, first, clears=True, alarm=None)])
     engine.refresh()
     second = place_of(engine)
     engine.commit([batch_of(engine, second, {"c": VALUE})])

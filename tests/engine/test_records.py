@@ -141,13 +141,13 @@ def test_a_reader_sees_one_moment_until_it_is_released(engine: Engine) -> None:
 
 
 def test_an_object_that_is_deleted_is_read_until_its_reader_is_released(engine: Engine) -> None:
-    """A wipe, and the garbage collection after it, take nothing from a reader."""
+    """A clear, and the garbage collection after it, take nothing from a reader."""
     handle = place_of(engine)
     engine.commit([batch_of(engine, handle, {"a": VALUE, "b": VALUE})])
     keyspace = handle.keyspace
     reader: OwnReader = engine.new_reader()
     assert reader.get(keyspace, "a") == VALUE
-    engine.commit([batch_of(engine, handle, wipe=True, alarm=None)])
+    engine.commit([batch_of(engine, handle, clears=True, alarm=None)])
     while engine.has_garbage:
         engine.collect_garbage()
 

@@ -234,7 +234,7 @@ def write(engine: Engine, turns: Any) -> None:
             [
                 Batch(
                     handle=ObjectHandle(1, raw, keyspace, None, None, None),
-                    wipe=wipe,
+                    clears=wipe,
                     puts=puts,
                     alarm=alarm,
                     origin=Callbacks(lambda: None, lambda error: None),

@@ -69,7 +69,7 @@ def test_everything_deleted_takes_the_side_records_along(engine: Engine) -> None
     handle = place_of(engine)
     engine.commit([batch_of(engine, handle, {"a": VALUE}, sides={page(1): PAGE, OWN: b"1"})])
     before = handle.keyspace
-    engine.commit([batch_of(engine, handle, wipe=True, sides={page(2): PAGE})])
+    engine.commit([batch_of(engine, handle, clears=True, sides={page(2): PAGE})])
     while engine.has_garbage:
         engine.collect_garbage(1)
 

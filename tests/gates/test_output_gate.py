@@ -28,9 +28,11 @@ def test_a_message_waits_for_the_writes_before_it_only() -> None:
     gate.seal()
     assert heard == []
 
-    gate.durable(1)
+    gate.durable = 1
+    gate.release()
     assert heard == ["a"]
-    gate.durable(2)
+    gate.durable = 2
+    gate.release()
     assert heard == ["a", "b"]
     assert gate.is_open()
 
@@ -43,7 +45,8 @@ def test_an_unconfirmed_write_holds_nothing_back_but_is_waited_for_by_sync() -> 
     gate.when_durable(gate.seqno_of_all(), lambda: heard.append("sync"))
     assert heard == ["message"]
 
-    gate.durable(gate.seal())
+    gate.durable = gate.seal()
+    gate.release()
     assert heard == ["message", "sync"]
 
 
@@ -65,7 +68,8 @@ def test_what_waits_at_a_broken_gate_is_never_sent() -> None:
     gate.note_write()
     gate.when_durable(gate.seqno(), gate.drop_waiting)
     gate.when_durable(gate.seqno(), lambda: heard.append("never"))
-    gate.durable(gate.seal())
+    gate.durable = gate.seal()
+    gate.release()
 
     assert heard == []
 
@@ -98,7 +102,8 @@ def test_the_counters_are_a_list_of_writes(steps: list[str]) -> None:
                 unsealed = []
         elif step == "durable" and batches:
             batches.pop(0)
-            gate.durable(sealed - len(batches))
+            gate.durable = sealed - len(batches)
+            gate.release()
         elif step in {"say", "sync"}:
             first = sealed - len(batches) + 1
             held = {

@@ -624,7 +624,7 @@ def batch_of(number: int, class_number: int, index: int) -> Batch:
     handle = ObjectHandle(class_number, index.to_bytes(16, "big"), number, None, None, None)
     return Batch(
         handle=handle,
-        wipe=False,
+        clears=False,
         puts={"value": b"x"},
         alarm=UNCHANGED if index % 2 else Alarm(10**15 + index, 10**15 + index),
         origin=Callbacks(lambda: None, lambda error: None),

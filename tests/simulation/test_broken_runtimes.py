@@ -42,7 +42,7 @@ def no_output_gate(patch: pytest.MonkeyPatch) -> None:
 
 def opened_too_early(patch: pytest.MonkeyPatch) -> None:
     """Every answer waits for the batch before the one that it rests on."""
-    patch.setattr(OutputGate, "is_open", lambda self: self._confirmed - 1 <= self._durable)
+    patch.setattr(OutputGate, "is_open", lambda self: self._confirmed - 1 <= self.durable)
     patch.setattr(OutputGate, "seqno", lambda self: self._confirmed - 1)
 
 
@@ -210,7 +210,7 @@ def confirmed_writes_behind_unconfirmed_ones_that_do_not_count(patch: pytest.Mon
     note = WriteBuffer._note
 
     def note_first(self: WriteBuffer, confirmed: bool) -> None:
-        if not self._has_written:
+        if not self.output.has_unsealed:
             note(self, confirmed)
 
     patch.setattr(WriteBuffer, "_note", note_first)
@@ -229,7 +229,7 @@ def unconfirmed_writes_that_open_the_gate(patch: pytest.MonkeyPatch) -> None:
 
 
 def unconfirmed_writes_that_nobody_waits_for_at_an_eviction(patch: pytest.MonkeyPatch) -> None:
-    in_flight = property(lambda self: max(0, self._confirmed - self._durable))
+    in_flight = property(lambda self: max(0, self._confirmed - self.durable))
     patch.setattr(OutputGate, "in_flight", in_flight)
 
 

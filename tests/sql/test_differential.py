@@ -79,7 +79,7 @@ class Pair:
 
     def some_transactions(self) -> None:
         for _ in range(self.chance.randrange(3)):
-            layer = self.buffer.push_within_turn()
+            layer = self.buffer.begin_within_turn()
             self.plain.execute("SAVEPOINT layer")
             self.some_statements()
             if self.chance.random() < 0.5:

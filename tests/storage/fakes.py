@@ -196,7 +196,7 @@ class FakeDisk:
         """Apply the oldest batch; it is not reported yet."""
         batch = self.waiting.pop(0)
         batch.is_open = False
-        if batch.wipe:
+        if batch.clears:
             self.stored.pop(self.keyspace, None)
             # Freed in steps: for a while they can still be read.
         self.keyspace = batch.handle.keyspace
@@ -292,6 +292,8 @@ def make_kit(
 
     def on_failed(error: DurableError) -> None:
         failed.append(error)
+        for unheard in output.drop_waiting():
+            unheard.fail(error)
         gate.broken = error
 
     def on_damaged(error: BaseException) -> None:

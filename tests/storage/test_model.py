@@ -227,7 +227,8 @@ class StorageIsADict(RuleBasedStateMachine):
     def commit_transaction(self) -> None:
         steps, _, _, _ = self.running.pop()
         buffer = self.kit.storage._buffer
-        before, has_written = buffer.sealed, bool(buffer.layers and buffer.layers[0].has_written)
+        before = self.kit.output.sealed
+        has_written = bool(buffer.savepoints and buffer.savepoints[0].has_written)
         with pytest.raises(StopIteration):
             steps.send(None)
         if not self.running:
@@ -253,12 +254,13 @@ class StorageIsADict(RuleBasedStateMachine):
     @rule()
     def seal(self) -> None:
         buffer = self.kit.storage._buffer
-        before, has_written = buffer.sealed, buffer._has_written and not buffer.layers
+        before = self.kit.output.sealed
+        has_written = self.kit.output.has_unsealed and not buffer.savepoints
         self.kit.object_storage.seal()
         self.sealed_since(before, has_written)
 
     def sealed_since(self, before: int, has_written: bool) -> None:
-        if self.kit.storage._buffer.sealed > before:
+        if self.kit.output.sealed > before:
             self.sealed.append((dict(self.model), self.alarm))
         elif has_written:  # it has joined the batch before it, which has not left
             assert self.committed < len(self.sealed) - 1
@@ -329,12 +331,12 @@ class StorageIsADict(RuleBasedStateMachine):
         self.start_anew()
 
     def start_anew(self) -> None:
-        is_wiped = self.kit.storage._buffer._is_wiped
+        is_cleared = self.kit.storage._buffer._is_cleared
         self.kit.object_storage.discard()
         while self.disk.waiting:  # a delete_all(), and what is sealed before it
             self.commit()
             self.disk.report()
-        if is_wiped and self.committed == len(self.sealed):
+        if is_cleared and self.committed == len(self.sealed):
             self.sealed.append(({}, None))
         assert self.kit.budget.size == 0
         while self.disk.reading:
@@ -420,7 +422,7 @@ def some_keys(chance: Random) -> Any:
 
 
 def random_step(machine: StorageIsADict, chance: Random) -> None:
-    """One step, of those that keep much going on at once: few resets, wipes and settlings."""
+    """One step, of those that keep much going on at once: few resets, clears and settlings."""
     flag = chance.random() < 0.5
     key = chance.choice(KEYS)
     bound = [None, *KEYS]

@@ -29,7 +29,7 @@ from .pages import Pages
 from .statements import ONLY_THE_LAST_BINDS, TEXTS_REMEMBERED, Statement, check_bindings, first_of
 
 if TYPE_CHECKING:
-    from ..write_buffer import Layer
+    from ..savepoint import Savepoint
 
 T = TypeVar("T")
 Rows = tuple[apsw.Cursor, Statement]
@@ -71,10 +71,10 @@ class Database:
     _is_ours: bool = field(default=False, init=False)
     _has_begun: bool = field(default=False, init=False)
     # The transaction of the object, if there was one, in which the turn began to write.
-    _begun_in: Layer | None = field(default=None, init=False)
+    _begun_in: Savepoint | None = field(default=None, init=False)
     # The transactions of the object that have a savepoint, and its name; None in the place of one
     # that has ended before those above it.
-    _savepoints: list[tuple[Layer | None, str]] = field(factory=list, init=False)
+    _names: list[tuple[Savepoint | None, str]] = field(factory=list, init=False)
     # The texts that were run, as long as the schema stays.
     _texts: dict[str, tuple[Statement, ...]] = field(factory=dict, init=False)
     # Those of one statement that only reads; `Sql.exec` runs them itself.
@@ -151,7 +151,7 @@ class Database:
         """Close the connection. What the turn has written by it is gone."""
         connection, self.connection = self.connection, None
         self._has_begun, self._begun_in = False, None
-        self._savepoints.clear()
+        self._names.clear()
         self._forget_texts()
         self._pages.forget_turn()
         if connection is not None:
@@ -293,45 +293,45 @@ class Database:
     # The turn, and the transactions of the object
 
     def _begin_writing(self) -> None:
-        layers = self._records.buffer.layers
+        savepoints = self._records.buffer.savepoints
         if not self._has_begun:
             self._run_own(_BEGIN)
             self._has_begun = True
-            self._begun_in = layers[0] if layers else None
-        if layers and len(self._savepoints) < len(layers):
-            for layer in layers[len(self._savepoints) :]:
-                name = f"s{len(self._savepoints)}"
+            self._begun_in = savepoints[0] if savepoints else None
+        if savepoints and len(self._names) < len(savepoints):
+            for savepoint in savepoints[len(self._names) :]:
+                name = f"s{len(self._names)}"
                 self._run_own(f"SAVEPOINT {name}{_MARK}")
-                self._savepoints.append((layer, name))
+                self._names.append((savepoint, name))
         self._records.buffer.note_sql()
 
-    def release(self, layer: Layer) -> None:
-        """What was written in *layer* is kept: it is that of the transaction around it now."""
-        for place, (owner, name) in enumerate(self._savepoints):
-            if owner is layer:
-                self._savepoints[place] = None, name
-        while self._savepoints and self._savepoints[-1][0] is None:
-            self._run_own(f"RELEASE {self._savepoints.pop()[1]}{_MARK}")
-        if self._begun_in is layer:
+    def release(self, savepoint: Savepoint) -> None:
+        """What was written in *savepoint* is kept: it is that of the transaction around it now."""
+        for place, (owner, name) in enumerate(self._names):
+            if owner is savepoint:
+                self._names[place] = None, name
+        while self._names and self._names[-1][0] is None:
+            self._run_own(f"RELEASE {self._names.pop()[1]}{_MARK}")
+        if self._begun_in is savepoint:
             self._begun_in = None
 
-    def roll_back(self, layer: Layer) -> None:
-        """What was written in *layer* is undone."""
-        if self._begun_in is layer:
+    def roll_back(self, savepoint: Savepoint) -> None:
+        """What was written in *savepoint* is undone."""
+        if self._begun_in is savepoint:
             # All that the turn has written, by the shortest way: some tables do not survive a
             # savepoint that is undone.
-            self._savepoints.clear()
+            self._names.clear()
             self._forget_texts()
             self._run_own(_ROLLBACK)
             self._has_begun, self._begun_in = False, None
             self._pages.forget_turn()
             return
-        for place, (owner, name) in enumerate(self._savepoints):
-            if owner is layer:
+        for place, (owner, name) in enumerate(self._names):
+            if owner is savepoint:
                 self._forget_texts()
                 self._run_own(f"ROLLBACK TO {name}{_MARK}")
                 self._run_own(f"RELEASE {name}{_MARK}")
-                del self._savepoints[place:]
+                del self._names[place:]
                 return
 
     def end_turn(self) -> DurableError | None:
@@ -370,7 +370,7 @@ class Database:
         finally:
             self._is_ours = False
 
-    def wipe(self) -> None:
+    def clear(self) -> None:
         """Everything of the object is deleted."""
         self.disconnect()
 

@@ -87,7 +87,7 @@ class SteppedCommitter(Committer):
         self._call_soon_threadsafe(self._report)
 
     def collect(self) -> None:
-        """A step of freeing what was wiped."""
+        """A step of freeing what was cleared."""
         self._collect_garbage()
 
     def _commit_and_report(self) -> None:

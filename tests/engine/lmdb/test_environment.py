@@ -38,7 +38,7 @@ def test_garbage_goes_in_bounded_steps(store: Environment) -> None:
     """Each step frees so many records at most, and the last one says that it was the last."""
     handle = place_of(store)
     store.commit([batch_of(store, handle, {f"{n}": VALUE for n in range(10)})])
-    store.commit([batch_of(store, handle, {"new": VALUE}, wipe=True)])
+    store.commit([batch_of(store, handle, {"new": VALUE}, clears=True)])
     store = reopened(store)
     assert store.has_garbage
 
@@ -169,7 +169,7 @@ def test_a_group_is_whole_when_the_map_grew_in_its_midst(tmp_path: Path) -> None
     old = place_of(environment, "old")
     environment.commit([batch_of(environment, old, {"gone": VALUE}, alarm=Alarm(5, 5))])
     places = [place_of(environment, f"n{n}") for n in range(100)]
-    group = [batch_of(environment, old, {"new": VALUE}, wipe=True, alarm=Alarm(6, 6))]
+    group = [batch_of(environment, old, {"new": VALUE}, clears=True, alarm=Alarm(6, 6))]
     group += [batch_of(environment, p, {"k": value}, alarm=Alarm(7, 7)) for p in places]
     group += [batch_of(environment, p, {"k": None}, alarm=None) for p in places[:50]]
     environment.commit(group)

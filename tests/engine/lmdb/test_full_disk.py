@@ -94,7 +94,7 @@ def test_what_only_deletes_succeeds_on_a_full_disk(small_disk: Path, size: int) 
         store.refresh()  # as the loop does: who reads old pages keeps them
     store.commit([batch_of(store, handle, {"new": VALUE})])
     assert not any(key.startswith("0 ") for key in stored(store, handle))
-    store.commit([batch_of(store, handle, wipe=True)])
+    store.commit([batch_of(store, handle, clears=True)])
     while store.has_garbage:
         store.collect_garbage()
     store.close()

@@ -1,0 +1,48 @@
+"""One wait of one Trio task, until another part of the program ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import trio
+from attrs import define
+from outcome import Value
+
+from . import here
+
+
+@define(eq=False)
+class TrioWaker:
+    """One wait of one Trio task."""
+
+    _shield: bool
+    _thread: int
+    _task: trio.lowlevel.Task | None = None
+    _done: bool = False
+
+    def done(self) -> bool:
+        return self._done
+
+    def set_result(self, result: None, /) -> None:
+        assert not self._done
+        self._done = True
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task, Value(None))
+            self._task = None
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        if self._done:
+            return
+        if here.thread() != self._thread:
+            raise RuntimeError("another thread than the loop's cannot wait for it")
+        self._task = trio.lowlevel.current_task()
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            if self._shield:
+                return trio.lowlevel.Abort.FAILED
+            self._done = True
+            self._task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        yield from trio.lowlevel.wait_task_rescheduled(abort).__await__()  # noqa: ASYNC105

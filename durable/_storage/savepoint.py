@@ -1,0 +1,58 @@
+"""A savepoint: what one transaction that runs has written, and how to undo it in memory."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from attrs import define, field
+
+from durable._engine.batch import Alarm, Unchanged
+
+from .cache import Before, Known
+from .side_writes import SideBefore, SideValue
+
+UNCHANGED: Final = Unchanged.UNCHANGED
+
+AlarmChange = Alarm | Unchanged | None
+
+
+class Phase(Enum):
+    """Where a transaction is."""
+
+    OPEN = "open"
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled back"
+
+
+@define(eq=False, slots=True)
+class Savepoint:
+    """The writes of one transaction that runs, and what was there before them."""
+
+    alarm_before: Alarm | None
+    alarm_runs_before: bool
+    puts: dict[str, Known] = field(factory=dict, init=False)
+    undo: dict[str, Before] = field(factory=dict, init=False)
+    sides: dict[bytes, SideValue] = field(factory=dict, init=False)
+    side_undo: dict[bytes, SideBefore] = field(factory=dict, init=False)
+    alarm: AlarmChange = field(default=UNCHANGED, init=False)
+    has_written: bool = field(default=False, init=False)
+    is_confirmed: bool = field(default=False, init=False)
+    phase: Phase = field(default=Phase.OPEN, init=False)
+    # It began in the turn in which it ends, and that goes on after it.
+    is_within_turn: bool = field(default=False, init=False)
+
+    def note(self, confirmed: bool) -> None:
+        self.has_written = True
+        self.is_confirmed |= confirmed
+
+    def merge_into(self, outer: Savepoint) -> None:
+        """The transaction is done: what it wrote is the work of the one around it."""
+        outer.puts.update(self.puts)
+        outer.undo = self.undo | outer.undo
+        outer.sides.update(self.sides)
+        outer.side_undo = self.side_undo | outer.side_undo
+        if self.alarm is not UNCHANGED:
+            outer.alarm = self.alarm
+        if self.has_written:
+            outer.note(self.is_confirmed)
