@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 from durable._engine.catalog import Naming
 from durable._model.errors import InvalidConfig
@@ -74,6 +74,8 @@ class ScriptConfig:
     migrations: tuple[Migration, ...]
     # Other files whose scripts may be bound.
     scripts: tuple[Path, ...]
+    # What a caller reads itself, see `Wrangler.keys`.
+    further: Mapping[str, Any] = field(factory=dict)
 
     @property
     def bindings_table(self) -> str:
@@ -93,20 +95,46 @@ class Config:
         yield self.script
 
 
-def read_config(file: str | os.PathLike[str], environment: str | None = None) -> Config:
+@frozen
+class Wrangler:
+    """How a caller has a file read that is Wrangler's as it is.
+
+    What only a part of the program needs may be missing then: a binding of a script that is not at
+    hand stays, for the caller to see. An environment may have a name and migrations of its own.
+    """
+
+    # Keys that the caller reads itself, in `ScriptConfig.further`. An environment has those of the
+    # top that are inherited.
+    keys: frozenset[str] = frozenset()
+    inherited: frozenset[str] = frozenset()
+    # Other files, beside those that the file lists.
+    beside: tuple[Path, ...] = ()
+    # Names of further scripts that a script needs.
+    reaches: Callable[[ScriptConfig], Iterable[str]] = lambda script: ()
+
+
+def read_config(
+    file: str | os.PathLike[str],
+    environment: str | None = None,
+    wrangler: Wrangler | None = None,
+) -> Config:
     """Read *file* and the files that it lists; *environment* is a NAME of its `[env.NAME]` tables.
 
     Raises InvalidConfig, or OSError where a file cannot be read.
     """
-    files = _Files()
+    files = _Files(wrangler)
     source = files.read(Path(file))
+    for path in wrangler.beside if wrangler else ():
+        files.read(path)
     script = source.script(environment)
     reached = {script.name: script}
     waiting = [script]
     while waiting:
-        for name, why in _reached_by(waiting.pop(0)):
+        for name, why in _reached_by(waiting.pop(0), wrangler):
             if name not in reached:
                 other = files.script_called(name)
+                if other is None and wrangler is not None:
+                    continue
                 if other is None:
                     raise _no_such_script(files, name, why)
                 reached[name] = other
@@ -115,10 +143,14 @@ def read_config(file: str | os.PathLike[str], environment: str | None = None) ->
     return Config(script, tuple(reversed(others)))
 
 
-def _reached_by(script: ScriptConfig) -> Iterator[tuple[str | None, Table]]:
+def _reached_by(
+    script: ScriptConfig, wrangler: Wrangler | None
+) -> Iterator[tuple[str | None, Table]]:
     table = Table(script.file, script.bindings_table, {})
     for binding in script.bindings:
         yield binding.script, table
+    for name in wrangler.reaches(script) if wrangler else ():
+        yield name, table
 
 
 def _no_such_script(files: _Files, name: str | None, why: Table) -> InvalidConfig:
@@ -133,14 +165,15 @@ def _no_such_script(files: _Files, name: str | None, why: Table) -> InvalidConfi
 class _Files:
     """The files that were read, in the order in which they were come upon."""
 
-    def __init__(self) -> None:
+    def __init__(self, wrangler: Wrangler | None) -> None:
         self._sources: dict[Path, _Source] = {}
+        self._wrangler = wrangler
 
     def read(self, path: Path) -> _Source:
         """The file, and what it lists, and what that lists."""
         key = path.resolve()
         if key not in self._sources:
-            source = self._sources[key] = _Source(path)
+            source = self._sources[key] = _Source(path, self._wrangler)
             for other in source.scripts:
                 try:
                     self.read(other)
@@ -162,9 +195,11 @@ class _Files:
 class _Source:
     """One file, which has a script at its top and one in each of its environments."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, wrangler: Wrangler | None) -> None:
         self.path = path
-        self.top = Table(path, "", _parse(path)).check_keys(TOP_KEYS)
+        self.wrangler = wrangler
+        further = tuple(wrangler.keys) if wrangler else ()
+        self.top = Table(path, "", _parse(path)).check_keys((*TOP_KEYS, *further))
         self.name = self.top.text("name")
         if self.name is not None and not _SCRIPT_NAME.fullmatch(self.name):
             raise self.top.error("name", f"{self.name!r} must be of letters, digits, '-' and '_'")
@@ -173,15 +208,19 @@ class _Source:
         environments = self.top.table("env")
         self.environments = {name: environments.table(name) for name in environments.entries}
         for name, table in self.environments.items():
-            _check_environment(name, table)
+            _check_environment(name, table, wrangler)
         if self.environments and self.name is None:
             raise self.top.error("name", "it is missing, and the scripts of [env] are called by it")
 
     def script_names(self) -> dict[str | None, str | None]:
         """The scripts of this file, each with its environment."""
         names: dict[str | None, str | None] = {self.name: None}
-        names.update({f"{self.name}-{env}": env for env in self.environments})
+        names.update({self._called(env): env for env in self.environments})
         return names
+
+    def _called(self, environment: str) -> str:
+        own = self.environments[environment].text("name") if self.wrangler else None
+        return own or f"{self.name}-{environment}"
 
     def script(self, environment: str | None) -> ScriptConfig:
         table = self.top
@@ -191,7 +230,7 @@ class _Source:
                 hint = nearest(environment, self.environments) or f"; there are: {names}"
                 raise self.top.error("env", f"there is no environment {environment!r}{hint}")
             table = self.environments[environment]
-        name = self.name if environment is None else f"{self.name}-{environment}"
+        name = self.name if environment is None else self._called(environment)
         path = table.text("path") or self.top.text("path")
         wait_s = table.seconds("wait_s")
         if wait_s is None:
@@ -210,9 +249,22 @@ class _Source:
             wait_s=wait_s or 0.0,
             bindings=bindings,
             vars=dict(variables.entries),
-            migrations=self.migrations,
+            migrations=self._migrations_of(table),
             scripts=self.scripts,
+            further=self._further(table),
         )
+
+    def _migrations_of(self, table: Table) -> tuple[Migration, ...]:
+        if table is self.top or "migrations" not in table.entries:
+            return self.migrations
+        return tuple(_migration(each) for each in table.tables("migrations"))
+
+    def _further(self, table: Table) -> dict[str, Any]:
+        if self.wrangler is None:
+            return {}
+        found = {key: self.top.entries.get(key) for key in self.wrangler.inherited}
+        found.update({key: table.entries[key] for key in self.wrangler.keys & set(table.entries)})
+        return {key: value for key, value in found.items() if value is not None}
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -228,9 +280,12 @@ def _parse(path: Path) -> dict[str, Any]:
     return read
 
 
-def _check_environment(name: str, table: Table) -> None:
+def _check_environment(name: str, table: Table, wrangler: Wrangler | None) -> None:
     if not _SCRIPT_NAME.fullmatch(name):
         raise table.error(None, f"{name!r} must be of letters, digits, '-' and '_'")
+    if wrangler is not None:
+        table.check_keys((*ENVIRONMENT_KEYS, "name", "migrations", *wrangler.keys))
+        return
     if "migrations" in table.entries:
         raise table.error(
             "migrations",
@@ -282,9 +337,9 @@ def _migration(table: Table) -> Migration:
     ):
         for entry in table.tables(key):
             entry.check_keys(known)
-            for field in known:
-                if field != "from_script" or entry.entries.get(field) != "":
-                    entry.text(field, is_required=True)
+            for name in known:
+                if name != "from_script" or entry.entries.get(name) != "":
+                    entry.text(name, is_required=True)
     for key, value in table.entries.items():
         if key != "tag":
             _try_migration(table, key, {"tag": "-", key: value})

@@ -34,8 +34,8 @@ from .runtime import Runtime, two_of_one_name
 TRY_AGAIN_S = 0.05
 
 
-class _Opening:
-    """An async context manager that gives the runtime of one store."""
+class Opening:
+    """An async context manager that gives the runtime of one store; not for users."""
 
     _store_class: ClassVar[type[OpenStore]] = OpenStore
     _shared_class: ClassVar[type[OpenStore]] = OpenSharedStore
@@ -172,7 +172,7 @@ def _tell_unclosed(path: str) -> None:
     )
 
 
-class open(_Opening):
+class open(Opening):
     """Open the store in the folder *path*, which is made if it is not there.
 
         async with durable.open("state", bindings={"COUNTERS": Counter}) as runtime:
@@ -268,7 +268,7 @@ def _program(
     return Program(script, classes, named, variables, migrations)
 
 
-class open_config(_Opening):
+class open_config(Opening):
     """Open the store that a TOML file describes, with the tables of `wrangler.toml`.
 
         async with durable.open_config("durable.toml", environment="staging") as runtime:

@@ -16,6 +16,7 @@ import durable
 from durable import DurableError, Request, Response, Runtime, RuntimeClosed
 from durable._border.bodies import detach_body
 from durable._border.websocket import end_of
+from durable._runtime.opening import Opening
 
 from .incoming import BodyTooLarge, ClientGone, Incoming, Message, Receive, Scope, Send
 from .refusals import Refusals
@@ -70,11 +71,11 @@ class Application:
     """What `durable.asgi.app` answers."""
 
     _entry: Entry
-    _make_store: Callable[[], durable.open] | None
+    _make_store: Callable[[], Opening] | None
     _runtime: Runtime | None
     _debug: bool
     _body_size_max: int
-    _store: durable.open | None = field(default=None, init=False)
+    _store: Opening | None = field(default=None, init=False)
     _is_closed: bool = field(default=False, init=False)
     # The first version of this, which has the store.
     _first: Application | None = field(default=None, init=False)

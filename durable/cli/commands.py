@@ -8,6 +8,7 @@ import click
 from click.shell_completion import shell_complete
 
 from .carrying import copy, export, import_
+from .dev import dev
 from .looking import alarms, check, ls, show, stats
 from .migrating import migrate
 from .plain_text import say
@@ -39,7 +40,8 @@ def demo(arguments: tuple[str, ...]) -> None:
 
 
 for _command in (
-    demo, serve, ls, show, alarms, export, import_, copy, check, stats, tail, top, migrate, types,
+    demo, dev, serve, ls, show, alarms, export, import_, copy, check, stats, tail, top, migrate,
+    types,
 ):  # fmt: skip
     commands.add_command(_command)
 

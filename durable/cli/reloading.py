@@ -16,7 +16,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from operator import attrgetter
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import click
@@ -138,10 +138,16 @@ class Reloading:
         return self._files(watchfiles.Change.modified, file)
 
 
+class Watching(Protocol):
+    """What looks for changes, until it is cancelled."""
+
+    async def watch(self) -> None: ...
+
+
 class Server(uvicorn.Server):
     """A server that watches the files of its application while it serves."""
 
-    def __init__(self, config: uvicorn.Config, reloading: Reloading) -> None:
+    def __init__(self, config: uvicorn.Config, reloading: Watching) -> None:
         super().__init__(config)
         self._reloading = reloading
 

@@ -37,12 +37,13 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 # The modules that have a section of their own, for all that their `__all__` lists.
 DOORS = (
     *("durable.testing", "durable.operate", "durable.observing", "durable.asgi"),
+    "durable.workers",
     *("durable.httpx", "durable.otel", "durable.prometheus"),
 )
 
 # The classes that users call themselves.
 CALLED = frozenset(
-    {"open", "open_config", "Request", "Response", "VirtualClock"}
+    {"open", "open_config", "open_worker", "Request", "Response", "VirtualClock"}
     | {"ObjectTransport", "ConfirmedTransport", "Telemetry", "RuntimeCollector"}
 )
 

@@ -55,7 +55,11 @@ FORBIDDEN_WORDS = frozenset(
     {"manager", "managers", "helper", "helpers", "util", "utils"}
     | {"context", "contexts", "data", "info", "infos"}
 )
-ALLOWED_NAMES = frozenset({"AlarmInfo"})
+ALLOWED_NAMES = frozenset({"AlarmInfo"}) | {
+    # Cloudflare's, and JavaScript's.
+    *("DurableObjectContext", "ExecutionContext", "FormData", "formData", "form_data"),
+    *("DataView", "info"),
+}
 
 TIME_READS = frozenset(
     f"{name}{suffix}"

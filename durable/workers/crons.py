@@ -1,0 +1,65 @@
+"""Cron triggers: when they are due, and the tasks that wait for it."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from durable import Clock
+
+log: logging.Logger = logging.getLogger("durable")
+
+Run = Callable[[str, int], Awaitable[None]]
+
+_DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
+
+
+class Schedule:
+    """A cron expression of Cloudflare's: five fields, in UTC; days of the week are 1 to 7 from
+    Sunday on, or three letters.
+
+    Raises ValueError for what is none, and ImportError without the library that reads it.
+    """
+
+    def __init__(self, cron: str) -> None:
+        library: Any = importlib.import_module("cronsim")
+        fields = cron.split()
+        if len(fields) != 5:
+            raise ValueError(f"a cron trigger has five fields, not {cron!r}")
+        self._cron = " ".join([*fields[:4], _days(fields[4])])
+        self._library = library
+        try:
+            self.after(datetime(2030, 1, 1, tzinfo=UTC))
+        except library.CronSimError as error:
+            raise ValueError(f"{cron!r} is no cron trigger: {error}") from error
+
+    def after(self, at: datetime) -> datetime:
+        """The next time that is later than *at*."""
+        found: datetime = next(self._library.CronSim(self._cron, at))
+        return found
+
+
+def _days(field: str) -> str:
+    """The days of the week, which Cloudflare counts from 1, by the letters that all know."""
+    # Not what follows a slash or a hash, which is no day.
+    return re.sub(r"(?<![/#\d])[1-7](?!\d)", lambda day: _DAYS[int(day[0]) - 1], field)
+
+
+async def keep(cron: str, schedule: Schedule, clock: Clock, run: Run) -> None:
+    """Run it whenever it is due; never ends by itself."""
+    due = schedule.after(datetime.fromtimestamp(clock.now(), UTC))
+    while True:
+        left = due.timestamp() - clock.now()
+        if left > 0:
+            # In parts, since the wall clock may be set meanwhile.
+            await clock.sleep(min(left, 30.0))
+            continue
+        try:
+            await run(cron, int(due.timestamp() * 1000))
+        except Exception:
+            log.exception("the cron trigger %r has failed", cron)
+        due = schedule.after(max(due, datetime.fromtimestamp(clock.now(), UTC) - timedelta(0)))

@@ -1,0 +1,53 @@
+"""Errors on their way between Python and JavaScript."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from durable import DurableError
+
+from .javascript import JsException, JsRangeError, JsTypeError
+
+
+class NotHere(JsException, NotImplementedError):
+    """Something of Cloudflare's that cannot be had here."""
+
+
+def raised_there(error: Exception) -> BaseException:
+    """What the caller of another object or Worker gets of an error that was raised there: its text
+    and its traceback, as Python's exceptions cross in Cloudflare's runtime, and not its class."""
+    if isinstance(error, JsException):
+        return error
+    if isinstance(error, DurableError):
+        return of_runtime(error)
+    told = "".join(traceback.format_exception(error))
+    return JsException(f"PythonError: {told}", name="Error", remote=True)
+
+
+def of_runtime(error: Exception) -> JsException:
+    """An error of the library as JavaScript has it."""
+    kinds = ((TypeError, JsTypeError), (AttributeError, JsTypeError), (ValueError, JsRangeError))
+    cls = next((js for python, js in kinds if isinstance(error, python)), JsException)
+    flags: dict[str, Any] = {}
+    if isinstance(error, DurableError):
+        named = {
+            "retryable": error.retryable,
+            "overloaded": error.overloaded,
+            "durableObjectReset": error.reset,
+        }
+        flags = {name: True for name, is_set in named.items() if is_set}
+    return cls(str(error), **flags)
+
+
+@contextmanager
+def errors_of_javascript() -> Iterator[None]:
+    """What the library refuses is an error of JavaScript, which programs may catch as such."""
+    try:
+        yield
+    except JsException:
+        raise
+    except (DurableError, TypeError, ValueError) as error:
+        raise of_runtime(error) from error

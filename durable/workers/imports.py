@@ -1,0 +1,141 @@
+"""While a Worker runs, its code finds the modules that Cloudflare's runtime has.
+
+Rule: what was there before is there again afterwards, and a package of one of their names that is
+really installed is set aside with a word.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import sys
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+from attrs import define, field
+
+from . import provided
+
+log: logging.Logger = logging.getLogger("durable")
+
+NAMES = ("workers", "js", "pyodide")
+
+_installed: int = 0
+_set_aside: dict[str, ModuleType] = {}
+
+
+def _is_ours(name: str) -> bool:
+    return name.partition(".")[0] in NAMES
+
+
+def install() -> None:
+    """Provide the modules, until `uninstall` has been called as often."""
+    global _installed  # noqa: PLW0603 - sys.modules is one for the process
+    _installed += 1
+    if _installed > 1:
+        return
+    _tell_of_installed()
+    for name in [name for name in sys.modules if _is_ours(name)]:
+        _set_aside[name] = sys.modules.pop(name)
+    sys.modules.update(provided.modules())
+
+
+def uninstall() -> None:
+    global _installed  # noqa: PLW0603
+    _installed -= 1
+    if _installed:
+        return
+    for name in [name for name in sys.modules if _is_ours(name)]:
+        del sys.modules[name]
+    sys.modules.update(_set_aside)
+    _set_aside.clear()
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """Within it, `workers`, `js` and `pyodide` can be imported."""
+    install()
+    try:
+        yield
+    finally:
+        uninstall()
+
+
+def _tell_of_installed() -> None:
+    for name in NAMES:
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError):
+            continue
+        if spec is not None and spec.origin is not None:
+            log.warning(
+                "the installed package %s (%s) is set aside while a Worker runs, which gets "
+                "durable's in its place",
+                name,
+                spec.origin,
+            )
+
+
+@define(eq=False)
+class Code:
+    """The modules of one Worker: the main one, and what that has imported from its folder."""
+
+    main: ModuleType
+    folder: Path
+    modules: dict[str, ModuleType] = field(factory=dict)
+
+    def forget(self) -> None:
+        """They are imported anew when they are asked for again."""
+        for name, module in self.modules.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
+
+    def put_back(self) -> None:
+        """They are those that are found, after all."""
+        sys.modules.update(self.modules)
+
+
+def load(path: Path, others: Collection[Code] = ()) -> Code:
+    """Import the main module of a Worker, as its runtime does: by the name of its file, with what
+    lies beside it. What the module itself raises passes.
+
+    Modules of the same names that *others* have are not found by it, nor does it take theirs.
+    """
+    folder, name = path.resolve().parent, path.stem
+    for other in others:
+        other.forget()
+    before = dict(sys.modules)
+    aside = sys.modules.pop(name, None)
+    importlib.invalidate_caches()
+    sys.path.insert(0, str(folder))
+    try:
+        main = importlib.import_module(name)
+    except BaseException:
+        _take_out(before, folder)
+        if aside is not None:
+            sys.modules[name] = aside
+        raise
+    finally:
+        sys.path.remove(str(folder))
+    return Code(main, folder, _own(folder))
+
+
+def _own(folder: Path) -> dict[str, ModuleType]:
+    return {name: m for name, m in list(sys.modules.items()) if _is_in(m, folder)}
+
+
+def _is_in(module: ModuleType, folder: Path) -> bool:
+    file = getattr(module, "__file__", None)
+    if not isinstance(file, str) or not file.startswith(str(folder)):
+        return False
+    inner = Path(file).relative_to(folder).parts
+    return not any(part in {"site-packages", "python_modules"} for part in inner)
+
+
+def _take_out(before: dict[str, ModuleType], folder: Path) -> None:
+    for name, module in _own(folder).items():
+        if before.get(name) is not module:
+            del sys.modules[name]
