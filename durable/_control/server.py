@@ -2,7 +2,8 @@
 
 It works in threads of its own, so that it can answer while the event loop is stuck, and say so. It
 observes the objects only while a client is connected. A request is one line of JSON, a response
-lines of JSON: `{"want": "events"}`, `{"want": "top"}` or `{"want": "statistics"}`. The response to
+lines of JSON: `{"want": "events"}`, `{"want": "top"}` or `{"want": "statistics"}`. With `{"want":
+"order", ...}` the program does something with an object, and says what came of it. The response to
 `{"want": "folder"}` is the folder itself, as an open file, for a process that cannot lock it where
 it is mounted there. An empty line is a heartbeat, which shows whether the client is still there.
 """
@@ -30,9 +31,13 @@ from .busiest import Busiest, QueueLength
 
 T = TypeVar("T")
 
+TakeOrder = Callable[[Mapping[str, Any], Callable[[Mapping[str, Any]], None]], None]
+"""Begins to carry out an order, and calls back with the answer; called on the loop's thread."""
+
 CLIENTS_MAX = 8
 EVENTS_WAITING_MAX = 10_000
-REQUEST_SIZE_MAX = 4_096
+# A value takes up to 2 MiB, and a third more as text.
+REQUEST_SIZE_MAX = 16 << 20
 REQUEST_S_MAX = 5.0
 SEND_S_MAX = 30.0
 BEAT_S = 1.0
@@ -60,12 +65,14 @@ class ControlServer:
         observe: Callable[[Observer], Callable[[], None]],
         statistics: Callable[[], Mapping[str, Any]],
         queue_lengths: Callable[[], Mapping[str, QueueLength]],
+        take_order: TakeOrder,
     ) -> None:
         self._store = store
         self._clock = clock
         self._call_soon_threadsafe = call_soon_threadsafe
         # Called on the loop's thread.
         self._observe, self._statistics, self._queue_lengths = observe, statistics, queue_lengths
+        self._take_order = take_order
         self._clients: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -138,6 +145,8 @@ class ControlServer:
             self._send_top(connection)
         elif want == "statistics":
             _send(connection, self._on_loop(self._statistics))
+        elif want == "order":
+            self._obey(connection, asked)
         else:
             _send(connection, {"error": f"unknown request {want!r}"})
 
@@ -185,6 +194,26 @@ class ControlServer:
                 self._closed.wait(BEAT_S)
         finally:
             self._call_soon_threadsafe(end)
+
+    def _obey(self, connection: socket.socket, order: Mapping[str, Any]) -> None:
+        done = threading.Event()
+        answers: list[Mapping[str, Any]] = []
+
+        def on_answer(answer: Mapping[str, Any]) -> None:
+            answers.append(answer)
+            done.set()
+
+        try:
+            self._on_loop(lambda: self._take_order(order, on_answer))
+        except LoopStuck:
+            why = "its event loop is stuck; what it was told is done when that goes on, if it does"
+            _send(connection, {"error": f"process {os.getpid()}: {why}"})
+            return
+        while not done.wait(BEAT_S):
+            if self._closed.is_set():
+                return
+            connection.sendall(b"\n")
+        _send(connection, answers[0])
 
     def _on_loop(self, ask: Callable[[], T]) -> T:
         """Returns what *ask* returns on the loop's thread. Raises LoopStuck."""

@@ -53,6 +53,7 @@ from .directory import Directory
 from .disks import Disks, OneDisk, OpenDisk
 from .engines import open_engine
 from .env import Env
+from .orders import take_orders
 from .runtime import Runtime
 
 # After the grace time, what has been cancelled gets this long to clean up behind itself.
@@ -223,6 +224,7 @@ class OpenStore:
                 observe=runtime.observe,
                 statistics=lambda: attrs.asdict(runtime.statistics()),
                 queue_lengths=runtime.queue_lengths,
+                take_order=take_orders(runtime),
             )
         namespace_of = {
             number: runtime.add_class(record, cls)

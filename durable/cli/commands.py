@@ -8,11 +8,13 @@ import click
 from click.shell_completion import shell_complete
 
 from .carrying import copy, export, import_
+from .changing import call, delete, put
 from .dev import dev
 from .looking import alarms, check, ls, show, stats
 from .migrating import migrate
 from .plain_text import say
 from .serving import serve
+from .starting import init
 from .stub_classes import types
 from .watching import tail, top
 
@@ -40,8 +42,8 @@ def demo(arguments: tuple[str, ...]) -> None:
 
 
 for _command in (
-    demo, dev, serve, ls, show, alarms, export, import_, copy, check, stats, tail, top, migrate,
-    types,
+    demo, init, dev, serve, ls, show, alarms, put, delete, call, export, import_, copy, check,
+    stats, tail, top, migrate, types,
 ):  # fmt: skip
     commands.add_command(_command)
 

@@ -7,7 +7,8 @@
             print(found.name, dict(store.items(found)))
 
 What only looks neither writes nor wakes an object, and the owner of the store need not stop. The
-owner itself gives its runtime, any other process the folder. The command line is made of these.
+owner itself gives its runtime, any other process the folder. What changes an object is done by the
+program that has the store, or by this one if none has. The command line is made of these.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from durable._lmdb.check import check as check_store
 from durable._model.instances import StoredInstance
 from durable._runtime.runtime import Runtime
 
+from .changing import Refused, call, delete, put
 from .copying import copy
 from .export_file import NotAnExport
 from .exporting import Carried, export
@@ -68,6 +70,7 @@ __all__ = [
     "NotRunning",
     "ObjectExists",
     "Problem",
+    "Refused",
     "Store",
     "StoredAlarm",
     "StoredClass",
@@ -75,14 +78,17 @@ __all__ = [
     "UnknownObject",
     "Unreadable",
     "Weight",
+    "call",
     "check",
     "copy",
+    "delete",
     "events",
     "export",
     "from_json",
     "import_file",
     "look",
     "part_of",
+    "put",
     "to_json",
     "tops",
 ]

@@ -24,8 +24,8 @@ PROGRAM = """
 import anyio, durable
 
 class Counter(durable.DurableObject):
-    async def increment(self):
-        self.ctx.storage.put("value", await self.ctx.storage.get("value", 0) + 1)
+    async def increment(self, by=1):
+        self.ctx.storage.put("value", await self.ctx.storage.get("value", 0) + by)
 
 async def main():
     async with durable.open("state", bindings={"C": Counter}) as runtime:
@@ -77,7 +77,7 @@ def test_the_commands_of_the_page_run(tmp_path: Path) -> None:
         line for block in blocks(PAGE) if block.language == "sh" for line in block.text.splitlines()
     ]
     assert len(commands) > 15
-    watching = [line for line in commands if line.split()[1] in {"tail", "top"}]
+    watching = [line for line in commands if line.split()[1] in {"tail", "top", "call"}]
     for command in commands:
         if command not in watching:
             run(command, tmp_path)

@@ -1,0 +1,38 @@
+"""`durable init`: a project that runs, to begin with."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import click
+
+from .plain_text import say
+from .project import project_files
+
+
+@click.command()
+@click.argument("folder", default=".")
+def init(folder: str) -> None:
+    """Make a new project: a program, its test, a Dockerfile.
+
+    The files go into FOLDER, which is made if it is not there; by default into this folder. None
+    that is there already is written over.
+    """
+    place = Path(folder).absolute()
+    files = project_files(place.name)
+    if os.path.lexists(place) and not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "the project goes into a folder", folder)
+    for path in files:
+        if os.path.lexists(place / path):
+            why = "it is there already, and is not written over; choose another folder"
+            raise FileExistsError(errno.EEXIST, why, os.path.join(folder, path))
+    for path, text in files.items():
+        (place / path).parent.mkdir(parents=True, exist_ok=True)
+        with (place / path).open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        say(f"{os.path.join(folder, path)}", err=True)
+    go = "" if place == Path.cwd() else f"cd {folder}; "
+    say(f"Run it:  {go}uvicorn main:app")
+    say(f"Test it: {go}python -m pytest")
