@@ -7,16 +7,16 @@ import os
 import click
 from click.shell_completion import shell_complete
 
-from .carrying import copy, export, import_
 from .changing import call, delete, put
 from .dev import dev
-from .looking import alarms, check, ls, show, stats
 from .migrating import migrate
 from .plain_text import say
 from .serving import serve
+from .show import alarms, check, ls, show, stats
 from .starting import init
 from .stub_classes import types
-from .watching import tail, top
+from .tail_top import tail, top
+from .transfer import copy, export, import_
 
 # A shell asks by it what could come next, and for the script with which it asks.
 COMPLETE = "_DURABLE_COMPLETE"

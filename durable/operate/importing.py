@@ -27,7 +27,7 @@ from durable._model.ids import BASE_SIZE, IdFactory, name_to_keep
 
 from .export_file import FileClass, FileObject, NotAnExport, read_objects
 from .exporting import Carried
-from .seen import Ascending, NotAscending, Seen, on_disk
+from .id_set import Ascending, NotAscending, Seen, on_disk
 
 # Objects are written in transactions of about this many bytes, or of one object that is larger.
 GROUP_SIZE_MAX = 16 << 20

@@ -29,8 +29,8 @@ from .conftest import Watched, Worker
 pytest.importorskip("click")
 pytest.importorskip("rich")
 
-from durable.cli.looking import described
 from durable.cli.object_lines import object_lines
+from durable.cli.show import described
 
 NOBODY = "(no active readers)\n"
 OBJECTS = 25
