@@ -6,14 +6,18 @@ import argparse
 import sys
 
 from durable import operate
+from durable.operate.databases import check_databases
 from durable.operate.json_lines import json_line
 
 from .plain_text import say
 
 
-def check(folder: str, *, other_codec: bool, is_json: bool) -> int:
-    """Read all of the store and say what is wrong with it; returns 1 if anything is."""
+def check(folder: str, *, other_codec: bool, is_json: bool, with_sql: bool = False) -> int:
+    """Read all of the store and say what is wrong with it; returns 1 if anything is. *with_sql*:
+    by SQLite's own check of each object's database too."""
     problems = operate.check(folder, values=not other_codec)
+    if with_sql and not problems:
+        problems = check_databases(folder)
     for problem in problems:
         if is_json:
             sys.stdout.write(json_line({"where": problem.where, "what": problem.what}))
@@ -36,9 +40,17 @@ def add_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         action="store_true",
         help="do not decode values: the store has a custom codec",
     )
+    parser.add_argument(
+        "--sql", action="store_true", help="run SQLite's integrity check of each object's database"
+    )
     parser.add_argument("--json", action="store_true", help="print lines of JSON")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    return check(arguments.folder, other_codec=arguments.other_codec, is_json=arguments.json)
+    return check(
+        arguments.folder,
+        other_codec=arguments.other_codec,
+        is_json=arguments.json,
+        with_sql=arguments.sql,
+    )

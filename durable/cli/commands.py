@@ -8,6 +8,7 @@ import click
 from click.shell_completion import shell_complete
 
 from .changing import call, delete, put
+from .databases import sql
 from .dev import dev
 from .migrating import migrate
 from .plain_text import say
@@ -42,8 +43,8 @@ def demo(arguments: tuple[str, ...]) -> None:
 
 
 for _command in (
-    demo, init, dev, serve, ls, show, alarms, put, delete, call, export, import_, copy, check,
-    stats, tail, top, migrate, types,
+    demo, init, dev, serve, ls, show, sql, alarms, put, delete, call, export, import_, copy,
+    check, stats, tail, top, migrate, types,
 ):  # fmt: skip
     commands.add_command(_command)
 

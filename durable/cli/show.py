@@ -10,6 +10,7 @@ import click
 
 from durable import operate
 from durable.operate import Found, Store, Unreadable
+from durable.operate.databases import database_size
 from durable.operate.json_lines import json_line
 from durable.operate.listing import Step, listing
 
@@ -129,8 +130,9 @@ def show(
     with operate.look(folder) as store:
         found = store.find(cls, name_or_id)
         items = store.items(found, prefix=prefix, start=start, end=end, limit=limit)
+        database = database_size(store, found)
         if is_json:
-            print_json({"object": described(found)})
+            print_json({"object": {**described(found), "database_bytes": database}})
             for key, value in items:
                 print_json(_item(key, value))
             return
@@ -142,6 +144,7 @@ def show(
                 ("created", moment(found.created)),
                 ("next alarm", moment(found.alarm.due if found.alarm else None)),
             ]
+            + ([("database", size(database))] if database else [])
         )
         say("")
         rows = ((key, _value(value)) for key, value in items)
@@ -227,8 +230,14 @@ def stats(folder: str, is_json: bool) -> None:
 @click.option(
     "--other-codec", is_flag=True, help="Do not decode values: the store has a custom codec."
 )
+@click.option(
+    "--sql",
+    "with_sql",
+    is_flag=True,
+    help="Run SQLite's integrity check of each object's database.",
+)
 @as_json
-def check(folder: str, other_codec: bool, is_json: bool) -> int:
+def check(folder: str, other_codec: bool, with_sql: bool, is_json: bool) -> int:
     """Check that a store is intact.
 
     Reads all of the store in FOLDER and reports every problem; the exit status is 1 if there is
@@ -236,4 +245,4 @@ def check(folder: str, other_codec: bool, is_json: bool) -> int:
     by what its program writes.
     """
     with progress("checking"):
-        return checking.check(folder, other_codec=other_codec, is_json=is_json)
+        return checking.check(folder, other_codec=other_codec, is_json=is_json, with_sql=with_sql)

@@ -14,6 +14,7 @@ import click
 
 from durable import operate
 from durable.operate import Existing, Found
+from durable.operate.databases import export_sqlite
 from durable.operate.parts import new_file, take_away_left
 from durable.operate.store_files import sync_folder
 
@@ -29,6 +30,9 @@ LOOK_S = 0.2
 @click.argument("name_or_id", metavar="[NAME_OR_ID]]", required=False)
 @click.option("-o", "--output", default="-", help="The file to write; - is standard output.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
+@click.option(
+    "--sqlite", metavar="FILE", help="Write the SQL database of one object, as a file of SQLite's."
+)
 @as_quiet
 def export(
     folder: str,
@@ -36,6 +40,7 @@ def export(
     name_or_id: str | None,
     output: str,
     force: bool,
+    sqlite: str | None,
     is_quiet: bool,
 ) -> int:
     """Export objects as lines of JSON.
@@ -46,6 +51,8 @@ def export(
     The export is a snapshot of one moment. While it is being written, the file of a store in use
     grows by what its program writes, so write to a file and not to a slow reader.
     """
+    if sqlite is not None:
+        return _export_sqlite(folder, cls, name_or_id, sqlite, is_quiet)
     with operate.look(folder) as store, _named(output), _open_output(output, force) as file:
 
         def total() -> int:
@@ -69,6 +76,18 @@ def export(
         left_out = f"{carried.damaged_objects:,} objects, {carried.damaged:,} values"
         say(f"{what}; left out as damaged: {left_out}" if status else what, err=True)
     return status
+
+
+def _export_sqlite(
+    folder: str, cls: str | None, name_or_id: str | None, file: str, is_quiet: bool
+) -> int:
+    if cls is None or name_or_id is None:
+        raise click.UsageError("--sqlite takes one object: FOLDER CLASS NAME_OR_ID")
+    with operate.look(folder) as store, _named(file):
+        written = export_sqlite(store, store.find(cls, name_or_id), file)
+    if not is_quiet:
+        say(f"{size(written)} of SQLite", err=True)
+    return 0
 
 
 def _say_damaged(found: Found, key: str, why: str) -> None:

@@ -289,9 +289,11 @@ class Store:
                 return
             yield key, encoded
 
-    def sides(self, found: Found) -> Iterator[tuple[bytes, bytes]]:
-        """The side records, in the order of their keys; of one that is damaged a `Damaged`."""
-        lower, upper = AREAS[0], end_of(AREAS[-1])
+    def sides(
+        self, found: Found, lower: bytes = AREAS[0], upper: bytes = end_of(AREAS[-1])
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """The side records from *lower* on, *upper* excluded, in the order of their keys; of one
+        that is damaged a `Damaged`."""
         while step := self._view.sides(found.number, lower, upper):
             yield from step
             lower = step[-1][0] + b"\0"

@@ -14,9 +14,6 @@ from durable._model.errors import SqlError, UnstorableValue
 from ..records import Records
 from .database import Database
 
-Value: TypeAlias = int | float | str | bytes | None
-"""What a column of a row may be."""
-
 Binding: TypeAlias = int | float | str | bytes | bytearray | memoryview | None
 """What may be given for a parameter: a bool comes back as 0 or 1, bytes of any kind as bytes."""
 
@@ -110,7 +107,7 @@ class Sql:
         return "<Sql>"
 
 
-class Cursor(Iterator[dict[str, Value]]):
+class Cursor(Iterator[dict[str, Any]]):
     """The rows of a query: dicts by the names of their columns, where the last of two columns of
     one name wins.
 
@@ -150,7 +147,7 @@ class Cursor(Iterator[dict[str, Value]]):
         """How many rows the statement has inserted, changed and deleted."""
         return self._written
 
-    def __next__(self) -> dict[str, Value]:
+    def __next__(self) -> dict[str, Any]:
         try:
             row = next(self._rows)
         except (StopIteration, apsw.Error) as error:
@@ -158,7 +155,7 @@ class Cursor(Iterator[dict[str, Value]]):
         self._read += 1
         return dict(zip(self._columns, row, strict=True))
 
-    def raw(self) -> Iterator[tuple[Value, ...]]:
+    def raw(self) -> Iterator[tuple[Any, ...]]:
         """The rows that are left, as tuples."""
         while True:
             try:
@@ -171,7 +168,7 @@ class Cursor(Iterator[dict[str, Value]]):
             self._read += 1
             yield row
 
-    def to_list(self) -> list[dict[str, Value]]:
+    def to_list(self) -> list[dict[str, Any]]:
         """The rows that are left."""
         columns = self._columns
         try:
@@ -182,7 +179,7 @@ class Cursor(Iterator[dict[str, Value]]):
         self._read += len(rows)
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
-    def one(self) -> dict[str, Value]:
+    def one(self) -> dict[str, Any]:
         """The only row that is left; SqlError if there is none, or another one."""
         try:
             row = next(self._rows, None)

@@ -7,7 +7,7 @@ connection has the file to itself, and the committer syncs.
 from __future__ import annotations
 
 import itertools
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import apsw
 
@@ -15,12 +15,13 @@ from durable._engine.page_packing import PAGE_SIZE
 from durable._model.clock import Clock
 from durable._model.errors import StoreDamaged
 
-from .pages import Pages, size_of
+from .pages import size_of
 
 # A VFS belongs to the process, and a runtime has one of its own: its clock is in it.
 _NUMBERS = itertools.count(1)
 # Milliseconds from the beginning of the Julian days to 1970.
 _JULIAN_1970_MS: Final = 210_866_760_000_000
+_READ_WRITE: Final = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
 _WHAT_HOLDS: Final = (
     apsw.SQLITE_IOCAP_ATOMIC
     | apsw.SQLITE_IOCAP_SAFE_APPEND
@@ -30,12 +31,28 @@ _WHAT_HOLDS: Final = (
 )
 
 
+class FilePages(Protocol):
+    """The pages that a file is made of."""
+
+    count: int
+    written_bytes: int
+
+    def read(self, number: int, /) -> bytes | None:
+        """The page *number*, whole; None if it was never written. Raises StoreDamaged."""
+
+    def write(self, number: int, page: bytes, /) -> None:
+        """Write a page."""
+
+    def truncate(self, count: int, /) -> None:
+        """There are *count* pages now."""
+
+
 class PageFile:
     """One object's database as a file. SQLite calls these methods, by their names."""
 
     __slots__ = ("_files", "_name", "_pages")
 
-    def __init__(self, files: PageFiles, name: str, pages: Pages) -> None:
+    def __init__(self, files: PageFiles, name: str, pages: FilePages) -> None:
         self._files, self._name, self._pages = files, name, pages
 
     def xRead(self, amount: int, offset: int) -> bytes:
@@ -91,15 +108,15 @@ class PageFiles(apsw.VFS):
         self._name = f"durable-{next(_NUMBERS)}"
         self._clock = clock
         self.turn_bytes_max = turn_bytes_max
-        self._announced: dict[str, Pages] = {}
+        self._announced: dict[str, FilePages] = {}
         self._numbers = itertools.count(1)
         super().__init__(self._name, base="")
 
-    def connect(self, pages: Pages) -> apsw.Connection:
+    def connect(self, pages: FilePages, flags: int = _READ_WRITE) -> apsw.Connection:
         """A connection to the database that *pages* are."""
         name = f"/{next(self._numbers)}"
         self._announced[name] = pages
-        return apsw.Connection(name, vfs=self._name)
+        return apsw.Connection(name, flags=flags, vfs=self._name)
 
     def closed(self, name: str) -> None:
         self._announced.pop(name, None)
