@@ -64,6 +64,7 @@ from durable._model.websocket import WebSocket
 from durable._runtime.env import Env
 from durable._runtime.namespace import Namespace, StoredObject
 from durable._runtime.opening import open, open_config
+from durable._runtime.peer_processes import PeerProcess
 from durable._runtime.retrying import retry
 from durable._runtime.runtime import Runtime
 from durable._runtime.statistics import Statistics
@@ -104,6 +105,7 @@ __all__ = [
     "ObjectOverloaded",
     "ObjectReset",
     "ObjectUnreachable",
+    "PeerProcess",
     "RemoteError",
     "OnceConflict",
     "RemoteFunction",

@@ -26,13 +26,14 @@ TOP_KEYS = (
     "main",
     "path",
     "wait_s",
+    "shared",
     "scripts",
     "durable_objects",
     "vars",
     "migrations",
     "env",
 )
-ENVIRONMENT_KEYS = ("main", "path", "wait_s", "durable_objects", "vars")
+ENVIRONMENT_KEYS = ("main", "path", "wait_s", "shared", "durable_objects", "vars")
 BINDING_KEYS = ("name", "class_name", "script_name", "environment")
 MIGRATION_KEYS = (
     "tag",
@@ -69,6 +70,7 @@ class ScriptConfig:
     main: str | None
     path: Path | None
     wait_s: float
+    shared: bool
     bindings: tuple[Binding, ...]
     vars: Mapping[str, Any]
     migrations: tuple[Migration, ...]
@@ -235,6 +237,9 @@ class _Source:
         wait_s = table.seconds("wait_s")
         if wait_s is None:
             wait_s = self.top.seconds("wait_s")
+        shared = table.flag("shared")
+        if shared is None:
+            shared = self.top.flag("shared")
         bindings = _bindings(table, name)
         variables = table.table("vars")
         for binding in bindings:
@@ -247,6 +252,7 @@ class _Source:
             main=table.text("main") or self.top.text("main"),
             path=None if path is None else self.path.absolute().parent / path,
             wait_s=wait_s or 0.0,
+            shared=shared or False,
             bindings=bindings,
             vars=dict(variables.entries),
             migrations=self._migrations_of(table),

@@ -112,6 +112,12 @@ class Table:
             raise self.error(key, f"it must be a number of seconds from 0 on, not {value!r}")
         return float(value)
 
+    def flag(self, key: str) -> bool | None:
+        value = self.entries.get(key)
+        if value is not None and not isinstance(value, bool):
+            raise self.error(key, f"it must be true or false, not {value!r}")
+        return value
+
 
 def nearest(name: str, known: Iterable[str | None]) -> str:
     """What a hint says of *name*: which of *known* was meant perhaps."""

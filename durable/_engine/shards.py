@@ -78,6 +78,9 @@ class SharedStore(Protocol):
     def say(self, state: str) -> None:
         """Be in another state from now on."""
 
+    def folder(self) -> str:
+        """A folder of this process alone, gone with it."""
+
     def address(self, process: Process) -> str:
         """Where a process listens, as this one can use it."""
 

@@ -7,8 +7,10 @@ whoever reads an object's records by its keyspace need not know that there are s
 from __future__ import annotations
 
 import heapq
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from itertools import count
 from operator import itemgetter
+from typing import Final
 
 from attrs import define, evolve, field
 
@@ -17,6 +19,9 @@ from .catalog import Catalog, Weight
 from .engine import GARBAGE_STEP, Engine, OwnReader, Reader
 from .measures import Measures, sum_of
 from .shards import shard_of
+
+# Keyspaces from here on are given out, and not yet one of a shard.
+FRESH: Final = 1 << 62
 
 
 @define(eq=False)
@@ -122,6 +127,9 @@ class WholeStore:
     # Those that it closes at its end.
     own: Sequence[Engine] = ()
     in_line: Reader = field(init=False)
+    _fresh: Iterator[int] = field(factory=lambda: count(FRESH), init=False)
+    # The keyspace of a shard for each fresh one that was used.
+    _given: dict[int, int] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.in_line = WholeReader([shard.in_line for shard in self.shards])
@@ -191,30 +199,36 @@ class WholeStore:
     # Writing
 
     def next_keyspace(self) -> int:
-        raise NotImplementedError("a keyspace is one of a shard: ask for one by the object's base")
-
-    def keyspace_for(self, base: bytes) -> int:
-        """A keyspace that no object has had, for the object of this base."""
-        number = self.shard_of(base)
-        return self.shards[number].next_keyspace() * len(self.shards) + number
+        """As `Engine.next_keyspace`. Of which shard it is shows when it is used: until then it is
+        none that an object of a store has."""
+        return next(self._fresh)
 
     def commit(self, group: Sequence[Batch], *, may_wait: bool = True) -> bool:
         """As `Engine.commit`, but in a transaction for each shard."""
         parts: dict[int, list[Batch]] = {}
         for batch in group:
             handle = batch.handle
+            number = self.shard_of(handle.base)
             own = ObjectHandle(
                 handle.class_number,
                 handle.base,
-                handle.keyspace // len(self.shards),
+                self._own_keyspace(number, handle.keyspace),
                 handle.name,
                 handle.created_us,
                 handle.alarm,
             )
-            parts.setdefault(self.shard_of(handle.base), []).append(evolve(batch, handle=own))
+            parts.setdefault(number, []).append(evolve(batch, handle=own))
         for number, part in parts.items():
             self.shards[number].commit(part)
         return True
+
+    def _own_keyspace(self, shard: int, keyspace: int) -> int:
+        if keyspace < FRESH:
+            return keyspace // len(self.shards)
+        own = self._given.get(keyspace)
+        if own is None:
+            own = self._given[keyspace] = self.shards[shard].next_keyspace()
+        return own
 
     def change_classes(self, before: Catalog, after: Catalog) -> None:
         for shard in self.shards:

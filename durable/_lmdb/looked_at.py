@@ -1,7 +1,7 @@
-"""A store that another runtime of this process has open, to be looked at.
+"""A store that this process has open, to be looked at beside whoever works on it.
 
-LMDB opens a file once in a process. So who wants to look on at what is open here looks into that
-environment, with a reader of its own.
+LMDB opens a file once in a process. So who wants to look at what is open here looks into that
+environment, with a reader of its own, at one moment until `refresh`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from durable._engine.measures import Measures
 
 from . import class_records, object_index
 from .environment import Environment
+from .reader import Reader as LmdbReader
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ class LookedAt:
     environment: Environment
     in_line: Reader = field(init=False)
     has_garbage: bool = False
-    _reader: OwnReader = field(init=False)
+    _reader: LmdbReader = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._reader = self.environment.new_reader()
@@ -46,7 +47,8 @@ class LookedAt:
         return self.environment.new_reader()
 
     def _ask(self, look: Callable[..., T], *args: Any) -> T:
-        return self.environment.handle.read(lambda txn, databases: look(txn, databases, *args))
+        handle = self.environment.handle
+        return self._reader.read(lambda txn: look(txn, handle.databases, *args))
 
     def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
         return self._ask(object_index.find, class_number, base)

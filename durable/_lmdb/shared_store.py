@@ -30,7 +30,7 @@ from .folder import DATA_FILE, last_transaction, refusal
 from .locks import FILE_MODE
 from .looked_at import LookedAt
 from .process_files import ProcessFiles
-from .shared_folder import Layout
+from .shared_folder import Layout, layout_of
 
 # The catalog is held for a few milliseconds; one who holds it so long is stopped.
 CATALOG_TRIES: Final = 400
@@ -108,6 +108,10 @@ class SharedFolder:
         if self._processes_fd < 0:
             self._processes_fd = os.open(self.layout.processes, os.O_RDONLY | os.O_CLOEXEC)
         return f"{_OPEN_FILES}/{self._processes_fd}/{process.id}/{SOCKET}"
+
+    def folder(self) -> str:
+        """Where the sockets of this process are."""
+        return self._files.folder_of(self.me.id)
 
     def processes(self) -> list[Process]:
         return self._files.processes()
@@ -263,6 +267,16 @@ def open_shards_to_read(
 def _open_to_read(folder: str, clock: Clock) -> Engine:
     here = opened_here(folder)
     return LookedAt(here) if here is not None else Environment.open_to_read(folder, clock=clock)
+
+
+def processes_of(path: str) -> list[tuple[Process, str]]:
+    """The processes that share the store in the folder *path*, each with a folder of its own;
+    none if it is no store of shards."""
+    layout = layout_of(path)
+    if layout is None:
+        return []
+    files = ProcessFiles(layout.processes)
+    return [(process, files.folder_of(process.id)) for process in files.processes()]
 
 
 def read_catalog(layout: Layout, clock: Clock) -> Catalog:

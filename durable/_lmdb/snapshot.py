@@ -30,11 +30,14 @@ from durable._engine.view import (
     View,
     Weight,
 )
+from durable._engine.whole import WholeStore
+from durable._engine.whole_view import WholeView
 from durable._model.errors import StoreDamaged
 
 from . import class_records, layout, long_keys, object_index
 from .environment import Environment
 from .long_keys import Cursor, Transaction
+from .looked_at import LookedAt
 from .reader import Reader
 from .write_transaction import Databases
 
@@ -132,6 +135,11 @@ class LmdbView:
 
 def view_of(engine: Engine, *, is_of_one_moment: bool = False) -> View:
     """A view of an open store. One moment can be held of LMDB only."""
+    if isinstance(engine, WholeStore):
+        views = [view_of(shard, is_of_one_moment=is_of_one_moment) for shard in engine.shards]
+        return WholeView(views, engine.catalog())
+    if isinstance(engine, LookedAt):
+        engine = engine.environment
     if isinstance(engine, Environment):
         return LmdbView(engine, is_of_one_moment)
     return EngineView(engine)

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import version
+from typing import Final
 
+from attrs import define, field
+
+from durable._engine.catalog import Catalog
 from durable._engine.engine import Engine
 from durable._engine.shards import SHARDS_DEFAULT, SharedStore
 from durable._engine.whole import WholeStore
 from durable._lmdb.environment import Environment
+from durable._lmdb.looked_at import LookedAt
 from durable._lmdb.shared_folder import layout_of, make_layout
 from durable._lmdb.shared_store import SharedFolder, open_shards_to_read, read_catalog
 from durable._memory.engine import MemoryEngine
 from durable._memory.scratch import ScratchEngine
 from durable._model.clock import Clock
+from durable._model.errors import StoreInUse
+
+VERSION: Final = version("durable-objects")
 
 
 def open_engine(path: str, clock: Clock, *, scratch: bool = False) -> Engine:
@@ -36,6 +44,46 @@ def open_to_read(path: str, clock: Clock) -> Engine:
     return WholeStore(layout.path, shards, catalog, shards)
 
 
+def open_to_write(path: str, clock: Clock, *, shards: int | None = None) -> Engine:
+    """Own all of the store in the folder *path*, which is made if it is not there, to write to it
+    without a runtime; with *shards* one of so many shards is made. Raises what `durable.open`
+    raises."""
+    if shards is None and layout_of(path) is None:
+        return Environment.open(path, clock=clock)
+    shared = open_shared(path, clock, shards=shards, is_alone=True)
+    shared.join()
+    try:
+        return AllShards.of(shared)
+    except BaseException:
+        shared.leave()
+        raise
+
+
+@define(eq=False, repr=False)
+class AllShards(WholeStore):
+    """All shards of a store, owned by this process alone."""
+
+    _shared: SharedStore = field(kw_only=True)
+
+    @classmethod
+    def of(cls, shared: SharedStore) -> AllShards:
+        """Raises StoreInUse if another process has a shard."""
+        shards: list[Engine] = []
+        for number in range(shared.count):
+            shard = shared.acquire(number)
+            if shard is None:
+                raise StoreInUse(shared.path, None)
+            shards.append(shard)
+        return cls(shared.path, shards, shared.catalog(), shared=shared)
+
+    def change_classes(self, before: Catalog, after: Catalog) -> None:
+        assert self._shared.change_classes(before, after)  # it is ours alone
+        super().change_classes(before, after)
+
+    def close(self) -> None:
+        self._shared.leave()
+
+
 def is_of_shards(path: str) -> bool:
     """Whether the folder *path* is a store of shards, however it was opened last."""
     return layout_of(path) is not None
@@ -47,7 +95,7 @@ def open_shared(
     """The store of shards in the folder *path*, which becomes one if it is none; this process has
     not joined it yet. Raises what `durable.open` raises."""
     layout = make_layout(path, shards, SHARDS_DEFAULT, clock)
-    return SharedFolder.open(layout, clock, version("durable-objects"), is_alone=is_alone)
+    return SharedFolder.open(layout, clock, VERSION, is_alone=is_alone)
 
 
 def look_beside(shared: SharedStore, owned: Mapping[int, Engine], clock: Clock) -> WholeStore:
@@ -59,7 +107,10 @@ def look_beside(shared: SharedStore, owned: Mapping[int, Engine], clock: Clock) 
     shards: list[Engine] = []
     for number, each in enumerate(opened):
         if number in owned:
-            shards.append(owned[number])
+            environment = owned[number]
+            assert isinstance(environment, Environment)
+            own.append(LookedAt(environment))
+            shards.append(own[-1])
         else:
             shards.append(MemoryEngine(clock, shared.path) if each is None else each)
     return WholeStore(shared.path, shards, shared.catalog(), own)

@@ -61,6 +61,8 @@ class Neighbours:
     owners: list[Owned] = field(init=False)
     # What a process of another version has said.
     refused: Refused | None = field(default=None, init=False)
+    # All that stand: where each side of two has connected at once there are two.
+    _met_peers: set[Peer] = field(factory=set, init=False)
     # Those that take nothing more; those that send nothing more.
     _parting: set[str] = field(factory=set, init=False)
     _heard_out: set[str] = field(factory=set, init=False)
@@ -133,6 +135,7 @@ class Neighbours:
         known = self.peers.get(process)
         if known is None or known.is_gone:  # else both have connected at once, and one will do
             self.peers[process] = peer
+        self._met_peers.add(peer)
         peer.on_gone.append(partial(self._gone, process, peer))
         for shard, owned in enumerate(self.owners):
             if owned.owner == self.shared.me.id:
@@ -140,8 +143,12 @@ class Neighbours:
         self.on_owner(None)
 
     def _gone(self, process: str, peer: Peer, why: str) -> None:
+        self._met_peers.discard(peer)
         if self.peers.get(process) is peer:
             del self.peers[process]
+            for other in self._met_peers:
+                if _process_of(other) == process and not other.is_gone:
+                    self.peers[process] = other
         if not self._is_closed:
             self.on_change()
 
@@ -232,7 +239,7 @@ class Neighbours:
         self._is_closed = True
         if self._look is not None:
             self._look.cancel()
-        for peer in list(self.peers.values()):
+        for peer in list(self._met_peers):
             peer.close("the other process has closed the store")
         self.peers.clear()
         if self._server is not None:

@@ -9,12 +9,16 @@ committed, and only then may another process have the shard.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
 import anyio
 import anyio.to_thread
 
+from durable._deploy.programs import Deployment, Program
 from durable._engine.engine import Engine
 from durable._model.errors import DurableError, ObjectReset, RuntimeClosed
 from durable._model.log import log
@@ -22,6 +26,7 @@ from durable._object.activation import Activation
 from durable._shards.lines import Lines
 from durable._shards.placement import Placement, place
 from durable._wire.calls import unreachable
+from durable._wire.peer import Peer
 
 from .crossings import crossing_of
 from .directory import Directory
@@ -29,6 +34,8 @@ from .disks import Disks, OpenDisk
 from .engines import open_shared
 from .neighbours import CHANGED, CLASSES, Neighbours
 from .open_store import OpenStore, Options
+from .peer_processes import PeerProcess
+from .runtime import Runtime
 from .shard_disks import ShardDisks
 from .shared_directory import ObjectsHere, SharedDirectory
 
@@ -39,6 +46,8 @@ MOVED: Final = "Durable Object moved to another process of its store."
 LOOKS_S: Final = 1.0
 LOOKS_SOON_S: Final = 0.25
 LOOKS_AT_ONCE_S: Final = 0.005
+# What other processes are asked is answered in this time, or not at all.
+ANSWERS_S_MAX: Final = 2.0
 # With this many looks at once in a row, something else is wrong.
 LOOKS_AT_ONCE_MAX: Final = 200
 
@@ -92,6 +101,43 @@ class OpenSharedStore(OpenStore):
         )
         shared.join()
         return ShardDisks(shared, self._clock)
+
+    def _control_folder(self) -> str:
+        return self._disks.shared.folder()
+
+    def _runtime(self, programs: Sequence[Program], deployment: Deployment) -> Runtime:
+        runtime = super()._runtime(programs, deployment)
+        runtime._peers_by(self._peers)
+        self._neighbours.crossing.requests["peer"] = lambda peer, value: len(self._directory)
+        return runtime
+
+    async def _peers(self) -> list[PeerProcess]:
+        """All processes, each with what it says of itself."""
+        shared = self._disks.shared
+        shards = Counter(owned.owner for owned in shared.owners())
+        live: dict[str, int] = {shared.me.id: len(self._directory)}
+
+        async def ask(process: str, peer: Peer) -> None:
+            with anyio.move_on_after(ANSWERS_S_MAX), suppress(DurableError):
+                live[process] = await peer.request("peer")
+
+        async with anyio.create_task_group() as group:
+            for process, peer in self._neighbours.peers.items():
+                if process != shared.me.id:
+                    group.start_soon(ask, process, peer)
+        return [
+            PeerProcess(
+                id=process.id,
+                pid=process.pid,
+                address=None if process.is_alone else process.address,
+                version=process.version,
+                state=process.state,
+                shards=shards[process.id],
+                live_objects=live.get(process.id),
+                is_here=process.id == shared.me.id,
+            )
+            for process in sorted(shared.processes(), key=lambda process: process.pid)
+        ]
 
     # The beginning
 

@@ -218,7 +218,7 @@ class OpenStore:
         )
         if self._operate:
             self._control_server = ControlServer(
-                self._path,
+                self._control_folder(),
                 self._clock,
                 self._loop.call_soon_threadsafe,
                 observe=runtime.observe,
@@ -240,6 +240,10 @@ class OpenStore:
                 if record.script == program.script:
                     self._services.envs[record.number] = env
         return runtime
+
+    def _control_folder(self) -> str:
+        """Where the socket is that `durable tail` and `durable top` ask at."""
+        return self._path
 
     async def close(self) -> None:
         """Stop, however often the caller is cancelled meanwhile: that must not cost what objects

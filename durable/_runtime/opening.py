@@ -275,7 +275,8 @@ class open_config(Opening):
             stub = runtime.env.COUNTERS.get_by_name("front page")
 
     *environment*: a NAME of the file's `[env.NAME]`; *path*: the store's folder, in place of the
-    file's `path`, and *wait_s* in place of its `wait_s`; the others are those of `durable.open`.
+    file's `path`, *wait_s* and *shared* in place of those of the file; the others are those of
+    `durable.open`.
     `fetch` is the entry function of the main module, if it has one.
 
     Raises InvalidConfig, at the call, and what `durable.open` raises. What the main module raises
@@ -297,7 +298,7 @@ class open_config(Opening):
         scratch: bool = False,
         debug: bool = False,
         wait_s: float | None = None,
-        shared: bool = False,
+        shared: bool | None = None,
         shards: int | None = None,
     ) -> None:
         config = read_config(file, environment)
@@ -316,6 +317,6 @@ class open_config(Opening):
             scratch=scratch,
             debug=debug,
             wait_s=config.script.wait_s if wait_s is None else wait_s,
-            shared=shared,
+            shared=config.script.shared if shared is None else shared,
             shards=shards,
         )

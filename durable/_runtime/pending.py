@@ -15,7 +15,7 @@ from durable._engine.catalog import Catalog, Weight
 from durable._model.clock import Clock, SystemClock
 from durable._model.errors import MigrationConflict
 
-from .engines import open_engine, open_to_read
+from .engines import open_to_read, open_to_write
 
 
 @frozen
@@ -60,7 +60,7 @@ class PendingMigrations:
         StoreInUse while the store has an owner, and MigrationConflict if the store is not what it
         was; then nothing was changed.
         """
-        engine = open_engine(self.path, self._clock)
+        engine = open_to_write(self.path, self._clock)
         try:
             if engine.catalog() != self.plan.before:
                 raise MigrationConflict(

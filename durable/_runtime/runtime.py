@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 from weakref import WeakSet
@@ -23,7 +24,10 @@ from .class_table import ClassEntry, ClassTable
 from .commits import Commits
 from .directory import Directory
 from .disks import Disks
+from .engines import VERSION
 from .namespace import Namespace
+from .peer_processes import PeerProcess
+from .shard_disks import ShardDisks
 from .statistics import Statistics, statistics_of
 
 T = TypeVar("T", bound=DurableObject)
@@ -47,6 +51,7 @@ class Runtime:
     _directory: Directory
     _classes: ClassTable
     _commits: Commits
+    _ask_peers: Callable[[], Awaitable[list[PeerProcess]]] | None = field(default=None, init=False)
     _namespaces: dict[type[DurableObject], Namespace[Any]] = field(factory=dict, init=False)
     # Classes that were replaced by later versions of themselves.
     _former: WeakSet[type[DurableObject]] = field(factory=WeakSet, init=False)
@@ -56,6 +61,15 @@ class Runtime:
     def _engine(self) -> Engine:
         """The store, for those that look into it."""
         return self._disks.engine
+
+    def _peers_by(self, ask: Callable[[], Awaitable[list[PeerProcess]]]) -> None:
+        """How other processes are asked; not for users."""
+        self._ask_peers = ask
+
+    @property
+    def _is_of_shards(self) -> bool:
+        """Whether `_engine` is made anew each time, and to be closed."""
+        return isinstance(self._disks, ShardDisks)
 
     @property
     def env(self) -> Any:
@@ -89,6 +103,28 @@ class Runtime:
             sum(disk.committer.waiting for disk in self._disks),
             self._disks.measure(),
         )
+
+    async def peers(self) -> list[PeerProcess]:
+        """The processes that have the store open, this one too, by pid; one if it is not shared.
+
+        Each says itself how many objects are in its memory: one that does not answer within two
+        seconds is in the list without that. Raises RuntimeClosed.
+        """
+        if not self._services.is_open:
+            raise RuntimeClosed
+        if self._ask_peers is not None:
+            return await self._ask_peers()
+        alone = PeerProcess(
+            id="",
+            pid=os.getpid(),
+            address=None,
+            version=VERSION,
+            state="ready",
+            shards=1,
+            live_objects=len(self._directory),
+            is_here=True,
+        )
+        return [alone]
 
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Tell *observer* what happens from now on; answers what to call to end it.

@@ -120,8 +120,10 @@ def _screen(report: dict[str, Any], rows: int) -> Group:
 def _summary(report: dict[str, Any]) -> str:
     now, period_s = report["statistics"], report["period_s"] or 1.0
     fsync = report["fsync_s"]
+    pids = report.get("pids", [report["pid"]])
+    who = f"process {pids[0]:d}" if len(pids) == 1 else f"processes {', '.join(map(str, pids))}"
     return (
-        f"process {report['pid']:d}: {report['deliveries'] / period_s:,.0f} deliveries/s, "
+        f"{who}: {report['deliveries'] / period_s:,.0f} deliveries/s, "
         f"{now['open_deliveries']:,} open, {now['queued_deliveries']:,} queued, "
         f"{now['live_objects']:,} live objects, {now['websockets']:,} websockets, "
         f"cache {size(now['cache_bytes'])}\n"

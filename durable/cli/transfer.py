@@ -193,12 +193,26 @@ def import_(
         say(f"{carried.objects:,} objects with {carried.values:,} values{skipped}", err=True)
 
 
+def _size_of(folder: str) -> int:
+    """The bytes of all files there, and in the folders of its shards."""
+    return sum(
+        os.stat(os.path.join(place, name)).st_size
+        for place, _, names in os.walk(folder)
+        for name in names
+    )
+
+
 @click.command()
 @click.argument("folder")
 @click.argument("target")
 @click.option("--compact", is_flag=True, help="Leave out free pages; the copy is smaller.")
+@click.option(
+    "--shards",
+    type=click.IntRange(1, 1_024),
+    help="Into how many shards the copy is divided, for processes that share it.",
+)
 @as_quiet
-def copy(folder: str, target: str, compact: bool, is_quiet: bool) -> None:
+def copy(folder: str, target: str, compact: bool, shards: int | None, is_quiet: bool) -> None:
     """Copy a store, also while it is in use.
 
     TARGET becomes a store of its own, a snapshot of the store in FOLDER. While it is being copied,
@@ -208,7 +222,7 @@ def copy(folder: str, target: str, compact: bool, is_quiet: bool) -> None:
 
     def work() -> None:
         try:
-            operate.copy(folder, target, compact=compact, part=part)
+            operate.copy(folder, target, compact=compact, part=part, shards=shards)
         except BaseException as error:
             errors.append(error)
 
@@ -227,7 +241,7 @@ def copy(folder: str, target: str, compact: bool, is_quiet: bool) -> None:
             while thread.is_alive():
                 thread.join(LOOK_S)
                 with suppress(OSError):
-                    tell(sum(entry.stat().st_size for entry in os.scandir(part)))
+                    tell(_size_of(part))
     except KeyboardInterrupt:
         shutil.rmtree(part, ignore_errors=True)
         raise

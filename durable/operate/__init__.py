@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import os
 
+from durable._engine.engine import Engine
 from durable._engine.measures import Measures
 from durable._engine.view import MomentLost
+from durable._engine.whole import WholeStore
 from durable._lmdb.check import Problem
 from durable._lmdb.check import check as check_store
 from durable._model.instances import StoredInstance
@@ -40,8 +42,13 @@ from .looking import (
     look,
 )
 from .parts import part_of
-from .store_files import files_of
+from .store_files import check_shards, files_of, shards_of
 from .watching import NotRunning, events, tops
+
+
+def _whole(engine: Engine) -> WholeStore:
+    assert isinstance(engine, WholeStore)
+    return engine
 
 
 def check(store: str | os.PathLike[str] | Runtime, *, values: bool = True) -> list[Problem]:
@@ -54,7 +61,12 @@ def check(store: str | os.PathLike[str] | Runtime, *, values: bool = True) -> li
     """
     if isinstance(store, Runtime):
         codec = store._services.codec
+        if store._is_of_shards:
+            return check_shards(_whole(store._engine), values=values, codec=codec)
         return check_store(files_of(store._engine), values=values, codec=codec)
+    engine = shards_of(store)
+    if engine is not None:
+        return check_shards(engine, values=values, codec=None)
     return check_store(store, values=values)
 
 

@@ -5,12 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Callable
 
+from durable._engine.engine import Engine
+from durable._engine.shards import SHARDS_MAX
+from durable._engine.whole import WholeStore
 from durable._lmdb.backup import copy_file
 from durable._lmdb.environment import Environment
+from durable._lmdb.looked_at import LookedAt
 from durable._model.clock import SystemClock
+from durable._runtime.engines import open_to_read
 from durable._runtime.runtime import Runtime
 
+from .copying_shards import copy_objects, copy_shards
 from .parts import new_folder, part_of, take_away_left
 from .store_files import files_of, sync_folder
 
@@ -21,42 +28,68 @@ def copy(
     *,
     compact: bool = False,
     part: str | os.PathLike[str] | None = None,
+    shards: int | None = None,
 ) -> None:
     """Copy the store in a folder, or that of an open runtime, to the folder *target*, which must
     not be there or be empty. Blocks; call it in a thread. Nobody who uses the store waits for it.
 
-    *compact*: leave out free pages; of a runtime's store this takes the room of two copies. The
-    copy takes its place at the end, complete and synced; until then it is *part*, by default
-    `part_of(target)`, which is in the way of no other copy. Such parts of copies to *target* that
-    were killed are taken away first. Raises FileExistsError, StoreDamaged, FormatTooNew, OSError;
-    then there is no copy.
+    *shards*: make a store of so many shards, object by object, of one that has another number, 1
+    being one that is not divided; *compact*: leave out free pages; of a runtime's store this takes
+    the room of two copies. The copy takes its place at the end, complete and synced; until then it
+    is *part*, by default `part_of(target)`, which is in the way of no other copy. Such parts of
+    copies to *target* that were killed are taken away first.
+
+    Raises FileExistsError, StoreDamaged, FormatTooNew, OSError; then there is no copy.
     """
     target = os.path.abspath(os.fspath(target))
     if os.path.lexists(target) and not (os.path.isdir(target) and not os.listdir(target)):
         raise _occupied(target)
     part = part_of(target) if part is None else os.fspath(part)
-    if isinstance(store, Runtime):
-        _copy(files_of(store._engine), target, part, compact)
-        return
-    environment = Environment.open_to_read(store, clock=SystemClock())
+    clock = SystemClock()
+    is_ours = not isinstance(store, Runtime) or store._is_of_shards
+    engine = store._engine if isinstance(store, Runtime) else open_to_read(os.fspath(store), clock)
     try:
-        _copy(environment, target, part, compact)
+        count = len(engine.shards) if isinstance(engine, WholeStore) else 1
+        if shards is not None and shards != count:
+            _copy(
+                lambda: copy_objects(_apart(engine), part, clock, shards=_divided(shards)),
+                target,
+                part,
+            )
+        elif isinstance(engine, WholeStore):
+            _copy(lambda: copy_shards(engine, part, clock, compact=compact), target, part)
+        else:
+            _copy(lambda: copy_file(files_of(engine), part, compact=compact), target, part)
     finally:
-        environment.close()
+        if is_ours:
+            engine.close()
+
+
+def _apart(engine: Engine) -> Engine:
+    """The same to be read by this thread, at one moment."""
+    return LookedAt(engine) if isinstance(engine, Environment) else engine
+
+
+def _divided(shards: int) -> int | None:
+    """How many shards a copy is to have; None if it is not to be divided."""
+    if not 1 <= shards <= SHARDS_MAX:
+        raise ValueError(f"a store has from 1 to {SHARDS_MAX:,} shards, not {shards:,}")
+    return None if shards == 1 else shards
 
 
 def _occupied(target: str) -> FileExistsError:
     return FileExistsError(errno.EEXIST, "a copy is made only where nothing is", target)
 
 
-def _copy(environment: Environment, target: str, part: str, compact: bool) -> None:
+def _copy(make: Callable[[], None], target: str, part: str) -> None:
+    """Have *make* make the folder *part*, and put it in its place."""
     if not os.path.isdir(os.path.dirname(target)):
         why = "the copy's folder goes into one that is there"
         raise FileNotFoundError(errno.ENOENT, why, os.path.dirname(target))
     take_away_left(target)
     with new_folder(part):
         try:
-            copy_file(environment, part, compact=compact)
+            make()
             try:
                 os.rename(part, target)
             except OSError as error:

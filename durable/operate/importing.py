@@ -20,10 +20,11 @@ from durable._deploy.planning import check_usable
 from durable._engine.batch import Batch, Callbacks, ObjectHandle
 from durable._engine.catalog import Catalog, ClassRecord, Naming
 from durable._engine.codec import Codec, MsgpackCodec
-from durable._lmdb.environment import Environment
+from durable._engine.engine import Engine
 from durable._model.clock import Clock, SystemClock
 from durable._model.errors import DurableError, UnknownClass
 from durable._model.ids import BASE_SIZE, IdFactory, name_to_keep
+from durable._runtime.engines import open_to_write
 
 from .export_file import FileClass, FileObject, NotAnExport, read_objects
 from .exporting import Carried
@@ -97,15 +98,15 @@ def import_file(
                 f"{sum(seen.values()):,}"
             )
         on_total(sum(seen.values()))
-        environment = Environment.open(store, clock=SystemClock())
+        engine = open_to_write(os.fspath(store), SystemClock())
         try:
-            carrying = _Carrying(environment, codec, cls, name, existing)
+            carrying = _Carrying(engine, codec, cls, name, existing)
             carrying.choose(seen)
             if existing is Existing.REFUSE and not carrying.has_only_new_classes:
                 carrying.check_new(read_objects(lines, codec))
             return carrying.write(read_objects(lines, codec), on_object)
         finally:
-            environment.close()
+            engine.close()
 
 
 def _read_through(lines: BinaryIO, codec: Codec, into: Naming | None) -> dict[FileClass, int]:
@@ -132,7 +133,7 @@ def _count(lines: BinaryIO, codec: Codec, into: Naming | None, seen: Seen) -> di
 class _Carrying:
     """One import under way."""
 
-    environment: Environment
+    engine: Engine
     codec: Codec
     cls: str | None
     name: str | None
@@ -142,10 +143,10 @@ class _Carrying:
 
     def choose(self, seen: Iterable[FileClass]) -> None:
         """See to which classes the objects go. Raises MigrationConflict if one cannot be made."""
-        catalog = self.environment.catalog()
+        catalog = self.engine.catalog()
         for file_class in seen:
             record = self._record(catalog, file_class)
-            is_new = record not in self.environment.catalog().records
+            is_new = record not in self.engine.catalog().records
             if is_new:
                 catalog = catalog.replacing(record)
             self.targets[file_class] = _Target(record, is_new)
@@ -182,7 +183,7 @@ class _Carrying:
 
     def write(self, objects: Iterable[FileObject], on_object: Callable[[int], object]) -> Carried:
         self._register()
-        group = _Group(self.environment)
+        group = _Group(self.engine)
         values = skipped = 0
         try:
             for found in objects:
@@ -200,15 +201,15 @@ class _Carrying:
                     f"do it again with `existing` (on the command line --existing) set to skip"
                 )
             raise
-        while self.environment.has_garbage:
-            self.environment.collect_garbage()
+        while self.engine.has_garbage:
+            self.engine.collect_garbage()
         return Carried(group.written, values, skipped)
 
     def _register(self) -> None:
         new = [target.record for target in self.targets.values() if target.is_new]
         if new:
-            before = self.environment.catalog()
-            self.environment.change_classes(before, before.replacing(*new))
+            before = self.engine.catalog()
+            self.engine.change_classes(before, before.replacing(*new))
 
     def _batch(self, found: FileObject) -> Batch | None:
         """What is to be written of an object; None if nothing."""
@@ -218,7 +219,7 @@ class _Carrying:
         is_there = self._is_there(target, base)
         if is_there and self.existing is Existing.SKIP:
             return None
-        number = self.environment.next_keyspace()
+        number = self.engine.next_keyspace()
         handle = ObjectHandle(target.record.number, base, number, name_to_keep(name), None, None)
         return Batch(
             handle=handle,
@@ -232,7 +233,7 @@ class _Carrying:
         )
 
     def _is_there(self, target: _Target, base: bytes) -> bool:
-        return self.environment.find(target.record.number, base) is not None
+        return self.engine.find(target.record.number, base) is not None
 
     def _name(self, found: FileObject) -> str | None:
         return found.name if self.name is None else self.name
@@ -242,7 +243,7 @@ class _Carrying:
 class _Group:
     """What goes into the store in one transaction."""
 
-    environment: Environment
+    engine: Engine
     written: int = field(default=0, init=False)
     _batches: list[Batch] = field(factory=list, init=False)
     _size: int = field(default=0, init=False)
@@ -259,8 +260,8 @@ class _Group:
     def commit(self) -> None:
         batches, self._batches, self._size = self._batches, [], 0
         if batches:
-            self.environment.commit(batches)
-            self.environment.refresh()
+            self.engine.commit(batches)
+            self.engine.refresh()
             self.written += len(batches)
 
 

@@ -26,11 +26,11 @@ from durable._engine.engine import Engine
 from durable._engine.measures import Measures
 from durable._engine.side_records import AREAS, end_of
 from durable._engine.view import Damaged, Fields, Malformed, Row, View, object_of
-from durable._lmdb.environment import Environment
 from durable._lmdb.snapshot import view_of
 from durable._model.clock import SystemClock
 from durable._model.errors import DurableError, StoreDamaged, UnknownClass
 from durable._model.ids import BASE_SIZE, IdFactory, ObjectId
+from durable._runtime.engines import open_to_read
 from durable._runtime.runtime import Runtime
 
 OBJECTS_PER_STEP = 1_000
@@ -116,8 +116,8 @@ def look(store: str | os.PathLike[str] | Runtime, *, codec: Codec | None = None)
     """
     if isinstance(store, Runtime):
         own = store._services.codec if codec is None else codec
-        return Store(store._engine, own, is_ours=False)
-    engine = Environment.open_to_read(store, clock=SystemClock())
+        return Store(store._engine, own, is_ours=store._is_of_shards)
+    engine = open_to_read(os.fspath(store), SystemClock())
     return Store(engine, codec or MsgpackCodec(), is_ours=True)
 
 

@@ -9,7 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from durable._control import control_socket
+from durable._lmdb.shared_folder import layout_of
+from durable._lmdb.shared_store import processes_of
 from durable._model.errors import DurableError
+
+from . import watching_all
 
 
 class NotRunning(DurableError):
@@ -30,16 +34,35 @@ def _ask(store: str, want: str) -> Iterator[dict[str, Any]]:
     """Connects at once: what is wrong is raised by the call, not by the first step."""
     if not os.path.isdir(store):
         raise FileNotFoundError(f"there is no store in {store!r}")
+    if layout_of(store) is not None:
+        return _ask_all(store, want)
     try:
         connection = control_socket.connect(store)
         connection.sendall(json.dumps({"want": want}).encode() + b"\n")
     except OSError as error:
-        raise NotRunning(
-            f"no program can be watched at the store {store!r}: {error}. It must have opened the "
-            f"store with durable.open(..., operate=True), or run with DURABLE_OPERATE=1, as this "
-            f"user"
-        ) from error
+        raise _not_running(store, error) from error
     return _lines(connection)
+
+
+def _ask_all(store: str, want: str) -> Iterator[dict[str, Any]]:
+    """The same of all processes that share the store."""
+
+    def folders() -> dict[int, str]:
+        return {process.pid: folder for process, folder in processes_of(store)}
+
+    try:
+        watched = watching_all.Watched(folders, want)
+    except OSError as error:
+        raise _not_running(store, error) from error
+    return watching_all.events(watched) if want == "events" else watching_all.tops(watched)
+
+
+def _not_running(store: str, error: OSError) -> NotRunning:
+    return NotRunning(
+        f"no program can be watched at the store {store!r}: {error}. It must have opened the "
+        f"store with durable.open(..., operate=True), or run with DURABLE_OPERATE=1, as this "
+        f"user"
+    )
 
 
 def _lines(connection: socket.socket) -> Iterator[dict[str, Any]]:

@@ -1,0 +1,149 @@
+"""Watching all processes that share a store, as if they were one program.
+
+Processes that come while it is watched are watched from their coming on.
+"""
+
+from __future__ import annotations
+
+import json
+import selectors
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from durable._control import control_socket
+
+# How often it is looked for processes that have come.
+LOOK_S: Final = 1.0
+READ_SIZE: Final = 65_536
+SHOWN_MAX: Final = 50
+
+Folders = Callable[[], Mapping[int, str]]
+"""The folder with the socket of each process, by pid."""
+
+
+class Watched:
+    """The connections with all processes of a store."""
+
+    def __init__(self, folders: Folders, want: str) -> None:
+        """Raises an OSError if there is none to connect with."""
+        self._folders, self._want = folders, want
+        self._selector = selectors.DefaultSelector()
+        self._rest: dict[socket.socket, bytes] = {}
+        self._pids: dict[int, socket.socket] = {}
+        error = self._connect()
+        if not self._pids:
+            raise error or OSError("no process has the store open")
+
+    def _connect(self) -> OSError | None:
+        """Connect with those that have come; returns why one could not be connected with."""
+        failure = None
+        for pid, folder in self._folders().items():
+            if pid in self._pids:
+                continue
+            try:
+                connection = control_socket.connect(folder)
+                connection.sendall(json.dumps({"want": self._want}).encode() + b"\n")
+            except OSError as error:
+                failure = error
+                continue
+            self._pids[pid] = connection
+            self._rest[connection] = b""
+            self._selector.register(connection, selectors.EVENT_READ, pid)
+        return failure
+
+    def lines(self) -> Iterator[tuple[int, dict[str, Any]] | None]:
+        """What each process says, with its pid; None now and then, when none says anything. Ends
+        when all have gone."""
+        try:
+            while self._pids:
+                ready = self._selector.select(LOOK_S)
+                for key, _ in ready:
+                    assert isinstance(key.fileobj, socket.socket)
+                    for line in self._read(key.fileobj, key.data):
+                        yield key.data, line
+                if not ready:
+                    yield None
+                self._connect()
+        finally:
+            for connection in self._pids.values():
+                connection.close()
+            self._selector.close()
+
+    def _read(self, connection: socket.socket, pid: int) -> Iterator[dict[str, Any]]:
+        try:
+            received = connection.recv(READ_SIZE)
+        except OSError:
+            received = b""
+        if not received:
+            self._selector.unregister(connection)
+            connection.close()
+            del self._pids[pid], self._rest[connection]
+            return
+        *lines, self._rest[connection] = (self._rest[connection] + received).split(b"\n")
+        for line in lines:
+            if line.strip():
+                yield json.loads(line)
+
+    @property
+    def pids(self) -> set[int]:
+        """The processes that are watched now."""
+        return set(self._pids)
+
+
+def events(watched: Watched) -> Iterator[dict[str, Any]]:
+    """What happens in any of the processes, each event with the pid."""
+    for said in watched.lines():
+        if said is not None:
+            pid, event = said
+            yield {**event, "pid": pid}
+
+
+def tops(watched: Watched) -> Iterator[dict[str, Any]]:
+    """A report for all processes together, when each of them has made one."""
+    reports: dict[int, dict[str, Any]] = {}
+    for said in watched.lines():
+        if said is not None:
+            pid, report = said
+            if pid in reports:  # another one was slow
+                yield combined(list(reports.values()))
+                reports.clear()
+            reports[pid] = report
+        if reports and watched.pids <= set(reports):
+            yield combined(list(reports.values()))
+            reports.clear()
+
+
+def combined(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """The reports of several processes as one: sums, but of times the largest."""
+    stuck = [report for report in reports if report.get("stuck")]
+    if stuck:
+        return stuck[0]
+    pids = sorted(report["pid"] for report in reports)
+    objects = [found for report in reports for found in report["objects"]]
+    objects.sort(key=lambda found: (found["queue"], found["deliveries"]), reverse=True)
+    return {
+        "pid": pids[0],
+        "pids": pids,
+        "period_s": max(report["period_s"] for report in reports),
+        "deliveries": sum(report["deliveries"] for report in reports),
+        "commits": sum(report["commits"] for report in reports),
+        "fsync_s": {
+            part: max((report["fsync_s"][part] or 0.0 for report in reports), default=0.0) or None
+            for part in reports[0]["fsync_s"]
+        },
+        "statistics": summed([report["statistics"] for report in reports]),
+        "objects": objects[:SHOWN_MAX],
+    }
+
+
+def summed(parts: list[Any]) -> Any:
+    """Numbers added, tables by their entries; of anything else that of the first."""
+    first = parts[0]
+    if isinstance(first, dict):
+        return {key: summed([part[key] for part in parts if key in part]) for key in first}
+    if isinstance(first, int | float) and not isinstance(first, bool):
+        return sum(parts)
+    if isinstance(first, list):
+        return [entry for part in parts for entry in part]
+    return first
