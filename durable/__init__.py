@@ -46,6 +46,7 @@ from durable._model.errors import (
     StoreFull,
     StoreInUse,
     TooManyKeys,
+    TooManyTimers,
     TooManyWebSockets,
     TransactionOver,
     UnknownClass,
@@ -71,6 +72,7 @@ from durable._runtime.statistics import Statistics
 from durable._runtime.stub import Stub
 from durable._storage.kv import KeyValues
 from durable._storage.storage import Storage
+from durable._storage.timers import Timer, Timers
 from durable._storage.transaction import Transaction
 
 __version__ = "0.1.0"
@@ -128,7 +130,10 @@ __all__ = [
     "Stream",
     "Stub",
     "SystemClock",
+    "Timer",
+    "Timers",
     "TooManyKeys",
+    "TooManyTimers",
     "TooManyWebSockets",
     "Transaction",
     "TransactionOver",

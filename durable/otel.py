@@ -101,7 +101,7 @@ class Telemetry:
     def _begin(self, event: DeliveryCame) -> None:
         """In the delivery's own context, which has the caller's span in it."""
         # An alarm has no caller; what its context may carry is that of whoever last set a timer.
-        parent = Context() if event.kind == "alarm" else None
+        parent = Context() if event.kind in {"alarm", "timer"} else None
         span = self._tracer.start_span(
             f"{event.class_name}.{event.method}",
             context=parent,

@@ -1,4 +1,4 @@
-"""One ringing of an object's alarm: the invocation, and what its outcome makes of the alarm.
+"""One ringing: the invocation of an object's alarm, and what its outcome makes of that.
 
 Retries as in Cloudflare's runtime: 2, 4, 8 ... s after a failure, plus up to a quarter, and at most
 `Limits.alarm_retries_max` of them; a failure that is none of the object's code is not counted. The
@@ -25,6 +25,7 @@ from durable._model.log import log
 from durable._object.activation import Activation
 from durable._object.invocation import Invocation
 from durable._storage.arguments import to_datetime
+from durable._storage.object_storage import ObjectStorage
 
 BACKOFF_START_S = 2
 BACKOFF_MAX = 9  # doublings
@@ -35,8 +36,8 @@ TOOK_TOO_LONG = "Alarm exceeded its allowed execution time"
 
 @frozen
 class AlarmInfo:
-    """What `alarm(self, info)` is told: the time the alarm was set for, and how many of its runs
-    have failed."""
+    """What `alarm(self, info)` and `timer(self, name, payload, info)` are told: the time that was
+    set, and how many runs for it have failed."""
 
     scheduled_time: datetime
     retry_count: int
@@ -55,38 +56,51 @@ def backoff_s(doublings: int) -> float:
     return delay_s + random.randint(0, int(delay_s * JITTER * 1000)) / 1000
 
 
-class AlarmInvocation(Invocation[Any]):
-    """The delivery of one alarm."""
+class Ringing(Invocation[Any]):
+    """The delivery of an alarm or a timer."""
 
     __slots__ = ("alarm", "is_forced", "is_given_up", "is_own_fault", "timer")
 
+    # The name of the timer; None for an object's alarm.
+    name: str | None = None
     activation: Activation
 
-    def __init__(self, activation: Activation, alarm: Alarm, context: Context) -> None:
-        super().__init__(activation, self._ring, context, "alarm", None)
+    def __init__(
+        self, activation: Activation, alarm: Alarm, context: Context, label: str, *, is_forced: bool
+    ) -> None:
+        super().__init__(activation, self._ring, context, label, None)
         self.alarm = alarm
         self.timer: Timer | None = None
         # By the test kit: whatever time it is.
-        self.is_forced = False
+        self.is_forced = is_forced
         # By ctx.abort(retry_alarm=False).
         self.is_given_up = False
         # The object broke through what the handler did, which counts as its failure.
         self.is_own_fault = False
 
     def _ring(self) -> Any:
-        """Run the handler, if the alarm is still the object's and its time has come."""
-        activation = self.activation
-        services = activation.services
-        stored = activation.storage.alarm
-        is_early = stored is not None and stored.due_us > services.clock.now() * 1_000_000
-        if stored is None or (is_early and not self.is_forced):
-            return CANCELLED
-        self.alarm = stored
-        activation.storage.begin_alarm()
+        """Run the handler, if what rings is still the object's and its time has come."""
+        raise NotImplementedError
+
+    def amend(self, storage: ObjectStorage) -> None:
+        """Store what follows from its failure, after which the object was reset."""
+        raise NotImplementedError
+
+    def _settle(self, error: BaseException | None) -> None:
+        """Store what follows from how the handler has ended, in the turn that ends."""
+        raise NotImplementedError
+
+    def is_early(self, due_us: int) -> bool:
+        return due_us > self.activation.services.clock.now() * 1_000_000 and not self.is_forced
+
+    def watch_time(self) -> None:
+        """The handler starts."""
+        services = self.activation.services
         self.timer = services.timers.call_later(services.limits.alarm_s_max, self._took_too_long)
-        info = AlarmInfo(to_datetime(stored.scheduled_us), stored.retry_count)
-        handler = activation.instance.alarm
-        return handler(info) if _takes_argument(handler) else handler()
+
+    @property
+    def told(self) -> AlarmInfo:
+        return AlarmInfo(to_datetime(self.alarm.scheduled_us), self.alarm.retry_count)
 
     def blame(self, *, gives_up: bool = False) -> None:
         self.is_own_fault = True
@@ -107,22 +121,17 @@ class AlarmInvocation(Invocation[Any]):
     def is_awaited(self) -> bool:
         return False  # what its handler raises is logged
 
-    def _settle(self, error: BaseException | None) -> None:
-        """Delete the alarm, or set it again, in the turn that ends; unless the handler set it."""
+    def count(self, error: BaseException | None) -> None:
         counters = self.activation.counters
         counters.alarms += 1
         counters.errors += error is not None
-        storage = self.activation.storage
-        if error is None:
-            storage.end_alarm(success=True)
-            return
-        retry = self.retry()
-        still_ours = storage.end_alarm(success=retry is None, retry=retry)
-        what = "it is not retried" if retry is None or not still_ours else "it is retried"
+
+    def tell_failed(self, what: str, error: BaseException, *, is_retried: bool) -> None:
         log.error(
-            "alarm() of %s failed; %s",
-            self.activation.label,
+            "%s of %s failed; %s",
             what,
+            self.activation.label,
+            "it is retried" if is_retried else "it is not retried",
             exc_info=error,
             extra=self.activation.marks,
         )
@@ -141,17 +150,54 @@ class AlarmInvocation(Invocation[Any]):
         )
 
 
-def _takes_argument(handler: Callable[..., Any]) -> bool:
+class AlarmInvocation(Ringing):
+    """The delivery of an object's alarm."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, activation: Activation, alarm: Alarm, context: Context, *, is_forced: bool
+    ) -> None:
+        super().__init__(activation, alarm, context, "alarm", is_forced=is_forced)
+
+    def _ring(self) -> Any:
+        activation = self.activation
+        stored = activation.storage.alarm
+        if stored is None or self.is_early(stored.due_us):
+            return CANCELLED
+        self.alarm = stored
+        activation.storage.begin_alarm()
+        self.watch_time()
+        handler = activation.instance.alarm
+        return handler(self.told) if takes_one_more(handler, 0) else handler()
+
+    def _settle(self, error: BaseException | None) -> None:
+        """Delete the alarm, or set it again, unless the handler has set it."""
+        self.count(error)
+        storage = self.activation.storage
+        if error is None:
+            storage.end_alarm(success=True)
+            return
+        retry = self.retry()
+        still_ours = storage.end_alarm(success=retry is None, retry=retry)
+        self.tell_failed("alarm()", error, is_retried=retry is not None and still_ours)
+
+    def amend(self, storage: ObjectStorage) -> None:
+        storage.amend_alarm(self.alarm, self.retry())
+
+
+def takes_one_more(handler: Callable[..., Any], count: int) -> bool:
+    """Whether *handler* takes an argument after *count* others."""
     function = getattr(handler, "__func__", None)
     if function is None:
-        return _accepts(handler, 1)
+        return _accepts(handler, count + 1)
     # By what the class has, not by what the object has: looking is as dear as ringing.
-    return _accepts_as_method(function)
+    return _accepts_as_method(function, count + 2)
 
 
 @lru_cache(HANDLERS_REMEMBERED)
-def _accepts_as_method(function: Callable[..., Any]) -> bool:
-    return _accepts(function, 2)
+def _accepts_as_method(function: Callable[..., Any], count: int) -> bool:
+    return _accepts(function, count)
 
 
 def _accepts(function: Callable[..., Any], count: int) -> bool:

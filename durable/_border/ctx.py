@@ -15,6 +15,7 @@ from durable._object.activation import Activation
 from durable._object.background import wait_until
 from durable._storage.arguments import to_datetime
 from durable._storage.storage import Storage
+from durable._storage.timers import Timers
 
 from .sockets import answered_at, sockets_of, tags_of
 
@@ -41,6 +42,11 @@ class State:
     def storage(self) -> Storage:
         """What the object remembers when it is not in memory."""
         return self._activation.storage.storage
+
+    @property
+    def timers(self) -> Timers:
+        """The object's timers: many alarms, each with a name, a payload and perhaps a schedule."""
+        return self._activation.storage.timers
 
     @property
     def env(self) -> Any:

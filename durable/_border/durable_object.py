@@ -14,10 +14,10 @@ class DurableObject:
     """A named object with memory and storage of its own, of which one instance lives at a time.
 
     Subclass it, and call the instances through the stubs of a `Namespace`. Handlers that may be
-    defined: `async fetch(self, request)`, `async alarm(self, info)` (*info* may be left out),
-    `async websocket_message(self, ws, message)`, `websocket_close(self, ws, code, reason,
-    was_clean)` and `websocket_error(self, ws, error)`. Every other public method is callable on a
-    stub.
+    defined: `async fetch(self, request)`, `async alarm(self, info)` (*info* may be left out) or
+    `async timer(self, name, payload, info)` (the same), `async websocket_message(self, ws,
+    message)`, `websocket_close(self, ws, code, reason, was_clean)` and `websocket_error(self, ws,
+    error)`. Every other public method is callable on a stub.
 
     The constructor runs before the first event is delivered. What it must wait for it gives to
     `ctx.block_concurrency_while`.
@@ -34,7 +34,9 @@ def construct(activation: Activation) -> None:
     activation.instance = activation.cls(activation.state, activation.state.env)
 
 
-HANDLERS = frozenset({"fetch", "alarm", "websocket_message", "websocket_close", "websocket_error"})
+HANDLERS = frozenset(
+    {"fetch", "alarm", "timer", "websocket_message", "websocket_close", "websocket_error"}
+)
 
 
 def rpc_method(cls: type, name: str) -> Any | None:
@@ -59,7 +61,14 @@ OF_THE_STUB = ("id", "name")
 
 
 def check_methods(cls: type) -> None:
-    """TypeError if *cls* has a public method that no stub could call, or `values` that are none."""
+    """TypeError if *cls* has a public method that no stub could call, `values` that are none, or
+    handlers that exclude each other."""
+    if hasattr(cls, "alarm") and hasattr(cls, "timer"):
+        raise TypeError(
+            f"{cls.__qualname__} has alarm() and timer(), and an object has one of them: timers "
+            f"ring on its one alarm. Do what alarm() does in timer(), under a name for it; or give "
+            f"timer() another name, if it is no handler of timers"
+        )
     for _ in said_by(cls):
         pass
     for name in OF_THE_STUB:

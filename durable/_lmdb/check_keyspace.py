@@ -10,6 +10,7 @@ from attrs import define, field
 from durable._engine.checksums import is_complete
 from durable._engine.page_packing import pages_of, unpack
 from durable._engine.side_records import PAGES
+from durable._engine.stored_timer import TIMERS, read_timer
 from durable._engine.view import Malformed
 from durable._model.errors import StoreDamaged
 
@@ -66,6 +67,14 @@ class KeyspaceCheck:
             self.say(f"the side record {side.hex()} is damaged: its checksum does not fit")
         elif side.startswith(PAGES):
             self._check_page(int.from_bytes(side[len(PAGES) :], "big"), record[1:-4])
+        elif side.startswith(TIMERS):
+            self._check_timer(side, record[1:-4])
+
+    def _check_timer(self, side: bytes, stored: bytes) -> None:
+        try:
+            read_timer(side, stored)
+        except Malformed as error:
+            self.say(str(error))
 
     def _check_page(self, number: int, stored: bytes) -> None:
         try:

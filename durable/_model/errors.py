@@ -319,10 +319,16 @@ class ValueTooLarge(DurableError, ValueError):
     size: int
     size_max: int
 
-    def __init__(self, key: str, size: int, size_max: int) -> None:
+    def __init__(
+        self,
+        key: str,
+        size: int,
+        size_max: int,
+        advice: str = "split it over several keys or raise Limits.value_size_max",
+    ) -> None:
         super().__init__(
             f"Values cannot be larger than {size_max} bytes. A value of size {size} was provided "
-            f"for {_shorten(key)}; split it over several keys or raise Limits.value_size_max"
+            f"for {_shorten(key)}; {advice}"
         )
         self.key, self.size, self.size_max = key, size, size_max
 
@@ -340,6 +346,10 @@ class TooManyKeys(DurableError, ValueError):
             f"committed together"
         )
         self.count, self.count_max = count, count_max
+
+
+class TooManyTimers(DurableError, ValueError):
+    """An object has as many timers already as it can have."""
 
 
 class UnstorableValue(DurableError, TypeError):

@@ -15,13 +15,15 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, Flag
 from functools import lru_cache
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import attrs
 from attrs import define, frozen
 
 Content: TypeAlias = dict[str, Any] | str | list[Any]
 """Of an instance its fields; of an enum the name of the member; of a Flag those of its bits."""
+
+T = TypeVar("T")
 
 KINDS: Final = "dataclass, attrs class, NamedTuple, enum or pydantic model"
 
@@ -200,10 +202,21 @@ class _ModelShape(Shape):
         return fields
 
 
+# Classes of the library's own that are values, as classes of the author's are.
+_values_of_ours: set[type] = set()
+
+
+def is_value(cls: type[T]) -> type[T]:
+    """Let instances of *cls*, a class of the library's own, be sent and stored."""
+    _values_of_ours.add(cls)
+    return cls
+
+
 @lru_cache(_SHAPES_REMEMBERED)
 def shape_of(cls: type) -> Shape | None:
     """What instances of *cls* are made of; None if it does not say so."""
-    if cls.__module__.partition(".")[0] == _PACKAGE or issubclass(cls, BaseException):
+    is_ours = cls.__module__.partition(".")[0] == _PACKAGE and cls not in _values_of_ours
+    if is_ours or issubclass(cls, BaseException):
         return None
     if issubclass(cls, Enum):
         return _EnumShape(cls)

@@ -46,6 +46,11 @@ class Limits:
     idle_s_max: float = field(default=10.0, validator=_positive)
     shutdown_s_max: float = field(default=10.0, validator=_positive)
 
+    # Timers of one object
+    timers_max: int = field(default=1_000, validator=_positive)
+    timer_name_size_max: int = field(default=256, validator=_positive)  # bytes of UTF-8
+    timer_payload_size_max: int = field(default=16_384, validator=_positive)  # bytes once encoded
+
     # The queue of one object
     queued_deliveries_max: int = field(default=1_000, validator=_positive)
     queued_bytes_max: int = field(default=33_554_432, validator=_positive)
@@ -87,4 +92,9 @@ class Limits:
             raise ValueError(
                 f"Limits.key_size_max can be lowered but not raised above 2,048 bytes, the longest "
                 f"key of the store's format; {self.key_size_max:,} was given"
+            )
+        if self.timer_name_size_max > 400:
+            raise ValueError(
+                f"Limits.timer_name_size_max can be raised to 400 bytes, for which the store's "
+                f"format has room; {self.timer_name_size_max:,} was given"
             )

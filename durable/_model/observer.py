@@ -48,7 +48,7 @@ class DeliveryCame(ObjectEvent):
     that it calls."""
 
     number: int  # the same in the DeliveryEnded; no two deliveries of a runtime share one
-    kind: str  # "fetch", "rpc", "alarm", or the name of a websocket handler
+    kind: str  # "fetch", "rpc", "alarm", "timer", or the name of a websocket handler
     method: str  # the name of the method or handler
     caller: str | None  # the id of the object whose code made the call
 
@@ -81,11 +81,12 @@ class CommitEnded:
 
 @frozen(kw_only=True)
 class AlarmRang(ObjectEvent):
-    """The handler of an alarm begins."""
+    """The handler of an alarm or a timer begins."""
 
     scheduled_time: datetime
     late_s: float  # after the time that it was to ring at
     retry_count: int
+    timer: str | None = None  # its name; None for the object's alarm
 
 
 @frozen(kw_only=True)

@@ -95,6 +95,7 @@ class Activation(Admission):
             run_section=self.sections.run,
             open_sql=services.sql.open,
             has_alarm_handler=hasattr(self.cls, "alarm"),
+            has_timer_handler=hasattr(self.cls, "timer"),
             on_failed=self.break_,
             on_damaged=self.fail,
         )

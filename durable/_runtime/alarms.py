@@ -4,18 +4,22 @@ The index on the disk is the schedule; in memory are only the alarms that ring a
 million that wait cost nothing, and what was due while the program was down rings when its class is
 registered. An alarm leaves the index in the batch that its handler has written, which makes it ring
 at least once, and at most once at a time.
+
+Of an object with timers the index has the first one that has not been settled. Its others are found
+in the object, whenever the index is looked at while that one is due.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
 
 from attrs import define, field
 
-from durable._border.alarm import AlarmInvocation, backoff_s
+from durable._border.alarm import AlarmInvocation, Ringing, backoff_s
+from durable._border.timer import TimerInvocation
 from durable._engine.batch import Alarm, Batch, DueAlarm, Origin
 from durable._engine.engine import Engine
 from durable._gates.delivery import CURRENT
@@ -57,8 +61,8 @@ class _Expecting:
         self.alarms.ask()
 
 
-Key = tuple[int, bytes]
-"""Class number and base of an object."""
+Key = tuple[int, bytes, str | None]
+"""Class number and base of an object, and the name of a timer; None: its alarm."""
 
 
 @define(eq=False)
@@ -68,7 +72,7 @@ class Alarms:
     services: Services
     engine: Engine
     classes: ClassTable
-    _ringing: dict[Key, AlarmInvocation] = field(factory=dict, init=False)
+    _ringing: dict[Key, Ringing] = field(factory=dict, init=False)
     # Alarms that failed for no fault of their object's: how often in a row, and not before when.
     _uncounted: dict[Key, tuple[int, float]] = field(factory=dict, init=False)
     _forget_clock: Callable[[], None] | None = field(default=None, init=False)
@@ -76,6 +80,8 @@ class Alarms:
     _looks_at_s: float = field(default=0.0, init=False)
     _is_asked: bool = field(default=False, init=False)
     _is_closed: bool = field(default=False, init=False)
+    # When timers are due of objects whose first one rings.
+    _later_us: list[int] = field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
         # An alarm is for a time of the wall clock, which may be set.
@@ -139,6 +145,7 @@ class Alarms:
         """Ring what is due, as far as there is room; returns when to look again."""
         now_us = int(self.services.clock.now() * 1_000_000)
         next_us: int | None = None
+        self._later_us.clear()
         steady_s = self.services.clock.steady()
         # Those whose time has come are found below, unless their objects have no alarm any more.
         again_s = [when_s for _, when_s in self._uncounted.values() if when_s > steady_s]
@@ -151,6 +158,9 @@ class Alarms:
             if not self._try_to_ring(due):
                 # What its object has done to it may not come to be, if that breaks.
                 again_s.append(steady_s + LOOK_AGAIN_S)
+        if self._later_us:
+            soonest_us = min(self._later_us)
+            next_us = soonest_us if next_us is None else min(next_us, soonest_us)
         if again_s:
             delay_s = min(again_s) - steady_s
             soonest_us = now_us + int(max(delay_s, 0.001) * 1_000_000)
@@ -172,25 +182,56 @@ class Alarms:
             return self._ring(due)
         except Exception:
             log.exception("an alarm of an object cannot be run; it is tried again")
-            self._put_off((due.class_number, due.base))
+            self._put_off((due.class_number, due.base, None))
             return True
 
     def _ring(self, due: DueAlarm) -> bool:
         """Ring an alarm that is due. False: its object says that it has none, or not yet."""
-        key = (due.class_number, due.base)
-        failures, not_before_s = self._uncounted.get(key, (0, 0.0))
-        if key in self._ringing or (failures and not_before_s > self.services.clock.steady()):
+        key = (due.class_number, due.base, None)
+        if not self._may_ring(key):
             return True
         entry = self.classes[due.class_number]
         activation = entry.activation_of_base(due.base)
+        if hasattr(entry.cls, "timer"):
+            return self._ring_timers(due, activation)
         alarm = activation.storage.alarm
         if alarm is None or self._delay_s(alarm.due_us) > 0:
             return False  # it was just deleted or put off; the index will hear of it
         if hasattr(entry.cls, "alarm"):
-            self._start(key, activation, alarm)
+            self._start(key, AlarmInvocation(activation, alarm, _apart(), is_forced=False))
         else:
             self._drop(activation, alarm)
         return True
+
+    def _may_ring(self, key: Key) -> bool:
+        """It does not ring already, and was not put off."""
+        failures, not_before_s = self._uncounted.get(key, (0, 0.0))
+        is_put_off = failures and not_before_s > self.services.clock.steady()
+        return key not in self._ringing and not is_put_off
+
+    def _ring_timers(self, due: DueAlarm, activation: Activation) -> bool:
+        """Ring the timers that are due of one object. False as above."""
+        if activation.begins_later is not None:
+            activation.when_open(self.ask)  # it would read its timers too early
+            return True
+        table = activation.storage.timer_table
+        now_us = int(self.services.clock.now() * 1_000_000)
+        are_due = False
+        for timer in table.due(now_us):
+            are_due = True
+            if len(self._ringing) >= RINGING_MAX:
+                return True
+            key = (due.class_number, due.base, timer.name)
+            if self._may_ring(key):
+                self._start(key, TimerInvocation(activation, timer.name, _apart()))
+        later_us = table.next_us(now_us)
+        if later_us is not None:
+            self._later_us.append(later_us)
+        alarm = activation.storage.alarm
+        if not len(table) and alarm is not None:
+            self._drop(activation, alarm)
+            return True
+        return are_due
 
     def _drop(self, activation: Activation, alarm: Alarm) -> None:
         log.warning(
@@ -200,31 +241,31 @@ class Alarms:
         )
         activation.storage.amend_alarm(alarm, None)
 
-    async def ring_now(self, activation: Activation) -> bool:
-        """Ring the alarm of *activation* whatever its time; answers whether there was one."""
-        alarm = activation.storage.alarm
-        if alarm is None:
-            return False
-        key = (activation.handle.class_number, activation.handle.base)
+    async def ring_now(self, activation: Activation, timer: str | None = None) -> bool:
+        """Ring the alarm of *activation*, or its timer of this name, whatever its time; answers
+        whether there was one."""
+        handle, storage = activation.handle, activation.storage
+        key = (handle.class_number, handle.base, timer)
         event = self._ringing.get(key)
-        if event is None:
-            event = self._start(key, activation, alarm, is_forced=True)
+        if event is None and timer is not None:
+            if storage.timer_table.stored(timer) is None:
+                return False
+            event = TimerInvocation(activation, timer, _apart(), is_forced=True)
+            self._start(key, event)
+        elif event is None:
+            if storage.alarm is None:
+                return False
+            event = AlarmInvocation(activation, storage.alarm, _apart(), is_forced=True)
+            self._start(key, event)
         await wait_done(event)
         return True
 
-    def _start(
-        self, key: Key, activation: Activation, alarm: Alarm, *, is_forced: bool = False
-    ) -> AlarmInvocation:
-        context = copy_context()
-        context.run(CURRENT.set, None)
-        event = AlarmInvocation(activation, alarm, context)
-        event.is_forced = is_forced
+    def _start(self, key: Key, event: Ringing) -> None:
         self._ringing[key] = event
         when_done(event, partial(self._ended, key, event))
-        activation.deliver(event)
-        return event
+        event.activation.deliver(event)
 
-    def _ended(self, key: Key, event: AlarmInvocation) -> None:
+    def _ended(self, key: Key, event: Ringing) -> None:
         """The ringing is over, and what follows from it is stored; or its object broke."""
         del self._ringing[key]
         if event.error is None:
@@ -237,12 +278,12 @@ class Alarms:
                 self._put_off(key)
         self.ask()
 
-    def _broke(self, key: Key, event: AlarmInvocation) -> None:
+    def _broke(self, key: Key, event: Ringing) -> None:
         if event.is_own_fault:
             # The count is stored by a new incarnation, since the old one writes no more.
             self._uncounted.pop(key, None)
             activation = self.classes[key[0]].activation_of_base(key[1])
-            activation.when_open(lambda: activation.storage.amend_alarm(event.alarm, event.retry()))
+            activation.when_open(lambda: event.amend(activation.storage))
             return
         self._put_off(key)
 
@@ -251,3 +292,10 @@ class Alarms:
         failures = self._uncounted.get(key, (0, 0.0))[0]
         not_before_s = self.services.clock.steady() + backoff_s(failures)
         self._uncounted[key] = (failures + 1, not_before_s)
+
+
+def _apart() -> Context:
+    """That of a delivery which no code of an object has made."""
+    context = copy_context()
+    context.run(CURRENT.set, None)
+    return context

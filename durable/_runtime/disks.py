@@ -34,8 +34,9 @@ class Rings(Protocol):
     def close(self) -> None:
         """Ring nothing more."""
 
-    async def ring_now(self, activation: Any) -> bool:
-        """Ring the alarm of *activation* whatever its time; returns whether there was one."""
+    async def ring_now(self, activation: Any, timer: str | None = None) -> bool:
+        """Ring the alarm of *activation*, or its timer of this name, whatever its time; returns
+        whether there was one."""
 
 
 @define(eq=False)

@@ -171,10 +171,10 @@ class OpenStore:
         group_commit = GroupCommit(committer, self._executor, self._loop.call_soon)
         return OpenDisk(engine, committer, group_commit, reads)
 
-    async def _ring_now(self, activation: Any) -> bool:
+    async def _ring_now(self, activation: Any, timer: str | None) -> bool:
         for disk in self._disks:
             if disk.disk is activation.disk:
-                return await disk.alarms.ring_now(activation)
+                return await disk.alarms.ring_now(activation, timer)
         return False
 
     async def start(self, programs: Sequence[Program]) -> Runtime:

@@ -78,7 +78,9 @@ def check_pairs(pairs: Mapping[str, Any], size_max: int, count_max: int) -> list
     return [(check_key(key, size_max), value) for key, value in pairs.items()]
 
 
-def alarm_time_us(time: datetime | timedelta | float, now_s: float) -> int:
+def alarm_time_us(
+    time: datetime | timedelta | float, now_s: float, call: str = "set_alarm()"
+) -> int:
     """When to ring, in microseconds of POSIX time; a time that has passed becomes now.
 
     A naive datetime is local time, a timedelta counts from now, a number is POSIX seconds. Raises
@@ -86,16 +88,16 @@ def alarm_time_us(time: datetime | timedelta | float, now_s: float) -> int:
     """
     now_us = round(now_s * 1_000_000)
     try:
-        time_us = _to_us(time, now_us)
+        time_us = _to_us(time, now_us, call)
     except (OverflowError, OSError) as error:
-        raise ValueError(f"set_alarm() cannot tell which time {time!r} is: {error}") from None
+        raise ValueError(f"{call} cannot tell which time {time!r} is: {error}") from None
     if time_us <= 0:
         raise ValueError(
-            f"set_alarm() cannot be called with an alarm time <= 0. {time!r} was given; times are "
+            f"{call} cannot be called with an alarm time <= 0. {time!r} was given; times are "
             f"a datetime, a timedelta from now, or seconds since 1970"
         )
     if time_us > _LAST_US:
-        raise ValueError(f"set_alarm() cannot be called with {time!r}, a time after year 9999")
+        raise ValueError(f"{call} cannot be called with {time!r}, a time after year 9999")
     return max(time_us, now_us)
 
 
@@ -103,19 +105,19 @@ def to_datetime(time_us: int) -> datetime:
     return _EPOCH + time_us * _MICROSECOND
 
 
-def _to_us(time: datetime | timedelta | float, now_us: int) -> int:
+def _to_us(time: datetime | timedelta | float, now_us: int, call: str) -> int:
     if isinstance(time, datetime):
         return (time.astimezone(UTC) - _EPOCH) // _MICROSECOND
     if isinstance(time, timedelta):
         return now_us + time // _MICROSECOND
     if isinstance(time, bool) or not isinstance(time, int | float):
         raise TypeError(
-            f"set_alarm() takes a datetime, a timedelta or POSIX seconds, not {type(time).__name__}"
+            f"{call} takes a datetime, a timedelta or POSIX seconds, not {type(time).__name__}"
         )
     if isinstance(time, int):
         return time * 1_000_000
     if not isfinite(time):
-        raise ValueError(f"set_alarm() cannot be called with {time!r}")
+        raise ValueError(f"{call} cannot be called with {time!r}")
     return round(time * 1_000_000)
 
 

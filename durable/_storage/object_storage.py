@@ -23,6 +23,8 @@ from .key_ranges import EVERYTHING, NOTHING
 from .records import Records
 from .side_records import SideRecords
 from .storage import RunSection, Storage
+from .timer_table import TimerTable
+from .timers import Timers
 from .write_buffer import WriteBuffer
 
 if TYPE_CHECKING:
@@ -41,7 +43,9 @@ class ObjectStorage:
         "constructing",
         "decode",
         "gate",
+        "_timers",
         "has_alarm_handler",
+        "has_timer_handler",
         "records",
         "run_section",
         "sides",
@@ -64,6 +68,7 @@ class ObjectStorage:
         run_section: RunSection,
         open_sql: Callable[[Records], Sql],
         has_alarm_handler: bool,
+        has_timer_handler: bool = False,
         on_failed: Callable[[DurableError], None],
         on_damaged: Callable[[BaseException], None],
     ) -> None:
@@ -82,6 +87,8 @@ class ObjectStorage:
         )
         self.sides: SideRecords = SideRecords(self.records)
         self.has_alarm_handler: bool = has_alarm_handler
+        self.has_timer_handler: bool = has_timer_handler
+        self._timers: Timers | None = None
         # The activation sets it while the object's constructor runs.
         self.constructing: bool = False
         self.storage: Storage = Storage(
@@ -90,8 +97,29 @@ class ObjectStorage:
 
     @property
     def may_set_alarm(self) -> bool:
-        """The class has a handler; the constructor may set an alarm whatever handlers there are."""
+        """The class has a handler; the constructor may set an alarm whatever handlers there are.
+        Raises TypeError for a class whose alarm is that of its timers."""
+        if self.has_timer_handler:
+            raise TypeError(
+                "a class that has timer() uses timers, and no alarm of its own: call "
+                "ctx.timers.set() and delete(), or define alarm() in place of timer()"
+            )
         return self.has_alarm_handler or self.constructing
+
+    @property
+    def timers(self) -> Timers:
+        """The object's timers, as its code sees them."""
+        if self._timers is None:
+            table = TimerTable(self.sides, self.buffer)
+            self._timers = Timers(
+                table, self.records, self.clock, has_handler=self.has_timer_handler
+            )
+        return self._timers
+
+    @property
+    def timer_table(self) -> TimerTable:
+        """The object's timers, as those see them who ring them."""
+        return self.timers.table
 
     def touch(self) -> None:
         """A delivery comes: the object's cache is now the most recently used."""

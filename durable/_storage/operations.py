@@ -339,13 +339,15 @@ class Operations:
 
         *time* is a datetime (a naive one is local time), a timedelta from now, or POSIX seconds;
         kept to the microsecond; one that has passed becomes now. Raises ValueError for a time <= 0,
-        TypeError for a class without `alarm()`; the constructor may set one all the same.
+        TypeError for a class without `alarm()`; the constructor may set one all the same, unless
+        the class has timers.
         """
         self._gate.check()
         if not self._may_set_alarm():
             raise TypeError(
                 "Your Durable Object class must have an alarm() handler in order to call "
-                "set_alarm(). Define `async def alarm(self, info)` in it"
+                "set_alarm(). Define `async def alarm(self, info)` in it; or define `async def "
+                "timer(self, name, payload)`, and call ctx.timers.set()"
             )
         time_us = alarm_time_us(time, self._clock.now())
         self._buffer.write_alarm(Alarm(time_us, time_us), confirmed=not allow_unconfirmed)
@@ -356,6 +358,7 @@ class Operations:
     ) -> Answer[None]:
         """Unset the alarm, if one is set. A handler that runs goes on, but is not retried."""
         self._gate.check()
+        self._may_set_alarm()  # which refuses where there are timers
         if self._buffer.alarm is not None:
             self._buffer.write_alarm(None, confirmed=not allow_unconfirmed)
         else:

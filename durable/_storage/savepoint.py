@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
+from types import MappingProxyType
 from typing import Final
 
 from attrs import define, field
@@ -15,6 +17,9 @@ from .side_writes import SideBefore, SideValue
 UNCHANGED: Final = Unchanged.UNCHANGED
 
 AlarmChange = Alarm | Unchanged | None
+TimersRun = Mapping[str, int | None]
+"""Timers whose handlers run, by name, with when each rings next; None: it does not."""
+NONE_RUN: Final[TimersRun] = MappingProxyType({})
 
 
 class Phase(Enum):
@@ -31,6 +36,7 @@ class Savepoint:
 
     alarm_before: Alarm | None
     alarm_runs_before: bool
+    timers_run_before: TimersRun
     puts: dict[str, Known] = field(factory=dict, init=False)
     undo: dict[str, Before] = field(factory=dict, init=False)
     sides: dict[bytes, SideValue] = field(factory=dict, init=False)

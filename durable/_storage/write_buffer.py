@@ -25,7 +25,7 @@ from durable._gates.storage_wait import StorageWait
 from durable._model.errors import DurableError
 
 from .cache import Cache, Known
-from .savepoint import UNCHANGED, AlarmChange, Phase, Savepoint
+from .savepoint import NONE_RUN, UNCHANGED, AlarmChange, Phase, Savepoint, TimersRun
 from .side_writes import SideValue, SideWrites
 from .sql_turn import SqlTurn
 
@@ -53,6 +53,10 @@ class WriteBuffer:
     # The alarm as the object sees it; it rings while its handler runs, and is then not to be seen.
     alarm: Alarm | None = field(init=False)
     alarm_runs: bool = field(default=False, init=False)
+    # The same of timers, by name; with when each rings next, if it does.
+    timers_run: TimersRun = field(default=NONE_RUN, init=False)
+    # Rises when writes are undone, for those who have made something of what was written.
+    undone: int = field(default=0, init=False)
 
     # The turn under way
     _puts: dict[str, Known] | None = field(default=None, init=False)
@@ -151,6 +155,8 @@ class WriteBuffer:
         assert not self.savepoints
         self._puts = self._sides = None
         self._is_cleared = True
+        self.timers_run = NONE_RUN
+        self.undone += 1
         self.cache.clear()
         # Made now if there are none: the disk may have some, which are not to be seen any more.
         self.sides.clear(self.handle.keyspace)
@@ -189,7 +195,7 @@ class WriteBuffer:
     def _begin(self) -> Savepoint:
         if self.savepoints is None:
             self.savepoints = []
-        savepoint = Savepoint(self.alarm, self.alarm_runs)
+        savepoint = Savepoint(self.alarm, self.alarm_runs, self.timers_run)
         self.savepoints.append(savepoint)
         return savepoint
 
@@ -235,6 +241,8 @@ class WriteBuffer:
                 for side, side_before in top.side_undo.items():
                     self.sides.restore(side, side_before, durable)
             self.alarm, self.alarm_runs = top.alarm_before, top.alarm_runs_before
+            self.timers_run = top.timers_run_before
+        self.undone += 1
         if not self.savepoints:
             self.savepoints = None
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import define, field
 
-from durable._border.alarm import CANCELLED, AlarmInvocation
+from durable._border.alarm import CANCELLED, Ringing
 from durable._border.durable_object import HANDLERS
 from durable._gates.delivery import Delivery
 from durable._loop.steps import Steps
@@ -162,14 +162,15 @@ class Observers:
 
         return goes_on
 
-    def rings(self, activation: Activation, alarm: Alarm) -> None:
-        """The handler of *alarm* begins."""
+    def rings(self, activation: Activation, alarm: Alarm, timer: str | None) -> None:
+        """The handler of *alarm* begins; that of the timer of this name if there is one."""
         late_s = self.clock.now() - alarm.due_us / 1_000_000
         self.tell(
             AlarmRang(
                 scheduled_time=to_datetime(alarm.scheduled_us),
                 late_s=max(0.0, late_s),
                 retry_count=alarm.retry_count,
+                timer=timer,
                 **_who(activation),
             )
         )
@@ -273,10 +274,10 @@ class _Watched:
         finally:
             timing.ended_s = clock.steady()
             self._took(timing.ended_s - began_s)
-        if isinstance(self._event, AlarmInvocation):
+        if isinstance(self._event, Ringing):
             if value is CANCELLED:
                 return value
-            self._rings(self._event.alarm)
+            self._rings(self._event.alarm, self._event.name)
         if not hasattr(value, "__await__"):
             return value
         timing.ended_s = None
@@ -287,9 +288,9 @@ class _Watched:
         if duration_s >= SLOW_TURN_S_MIN:
             self._observers.took(self._activation, self._event, duration_s)
 
-    def _rings(self, alarm: Alarm) -> None:
+    def _rings(self, alarm: Alarm, timer: str | None) -> None:
         if self._observers.observers:
-            self._observers.rings(self._activation, alarm)
+            self._observers.rings(self._activation, alarm, timer)
 
 
 async def _await(value: Any) -> Any:

@@ -8,10 +8,11 @@ from typing import Any
 import attrs
 import click
 
-from durable import operate
+from durable import Timer, operate
 from durable.operate import Found, Store, Unreadable
 from durable.operate.databases import database_size
 from durable.operate.json_lines import json_line
+from durable.operate.json_timers import timer_to_json
 from durable.operate.listing import Step, listing
 
 from . import checking
@@ -126,13 +127,15 @@ def show(
     limit: int | None,
     is_json: bool,
 ) -> None:
-    """Show one object: its keys, values and alarm."""
+    """Show one object: its keys, values, alarm and timers."""
     with operate.look(folder) as store:
         found = store.find(cls, name_or_id)
         items = store.items(found, prefix=prefix, start=start, end=end, limit=limit)
         database = database_size(store, found)
+        timers = store.timers(found)
         if is_json:
-            print_json({"object": {**described(found), "database_bytes": database}})
+            shown_timers = {"timers": list(map(timer_to_json, timers))} if timers else {}
+            print_json({"object": {**described(found), "database_bytes": database, **shown_timers}})
             for key, value in items:
                 print_json(_item(key, value))
             return
@@ -146,9 +149,27 @@ def show(
             ]
             + ([("database", size(database))] if database else [])
         )
+        if timers:
+            say("")
+            print_table(
+                ("timer", "rings at", "every", "retries", "payload"),
+                [[_timer_row(timer) for timer in timers]],
+                nothing="",
+            )
         say("")
         rows = ((key, _value(value)) for key, value in items)
         print_table(("key", "value"), in_steps(rows), nothing="there are no such keys")
+
+
+def _timer_row(timer: Timer) -> tuple[str, ...]:
+    zone = "" if timer.time_zone is None else f" ({timer.time_zone})"
+    return (
+        shown(timer.name),
+        moment(timer.due),
+        "-" if timer.schedule is None else f"{timer.schedule}{zone}",
+        str(timer.retry_count),
+        _value(timer.payload),
+    )
 
 
 def _item(key: str, value: Any) -> dict[str, Any]:
@@ -170,23 +191,38 @@ def _value(value: Any) -> str:
 @click.argument("cls", metavar="[CLASS]", required=False)
 @as_json
 def alarms(folder: str, cls: str | None, is_json: bool) -> int:
-    """List pending alarms, soonest first."""
+    """List pending alarms, soonest first.
+
+    Of an object with timers, the first that is to ring; `durable show` lists all of them.
+    """
     with operate.look(folder) as store:
         steps = store._alarm_steps(cls)
         if is_json:
             for step in steps:
-                print_now("".join([json_line(described(found)) for found in step]))
+                print_now("".join([json_line(_alarm(store, found)) for found in step]))
         else:
-            columns = ("rings at", "class", "name", "id", "retries")
-            print_table(columns, map(_alarm_rows, steps), nothing="there are no alarms")
+            columns = ("rings at", "class", "name", "timer", "id", "retries")
+            rows = (_alarm_rows(store, step) for step in steps)
+            print_table(columns, rows, nothing="there are no alarms")
         return say_left_out(store)
 
 
-def _alarm_rows(step: list[Found]) -> list[tuple[str, ...]]:
+def _alarm(store: Store, found: Found) -> dict[str, Any]:
+    name = _first_timer(store, found)
+    return described(found) if name is None else {**described(found), "timer": name}
+
+
+def _first_timer(store: Store, found: Found) -> str | None:
+    """The name of the timer that the alarm is of; None if it is an alarm."""
+    timers = store.timers(found)
+    return timers[0].name if timers else None
+
+
+def _alarm_rows(store: Store, step: list[Found]) -> list[tuple[str, ...]]:
     return [
         (
-            moment(found.alarm.due), found.cls.label, shown(found.name), str(found.id),
-            str(found.alarm.retry_count),
+            moment(found.alarm.due), found.cls.label, shown(found.name),
+            shown(_first_timer(store, found)), str(found.id), str(found.alarm.retry_count),
         )
         for found in step
         if found.alarm is not None

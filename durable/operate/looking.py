@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import islice
 from types import TracebackType
@@ -25,6 +25,7 @@ from durable._engine.codec import Codec, MsgpackCodec
 from durable._engine.engine import Engine
 from durable._engine.measures import Measures
 from durable._engine.side_records import AREAS, end_of
+from durable._engine.stored_timer import PAST_TIMERS, TIMERS, StoredTimer, read_timer
 from durable._engine.view import Damaged, Fields, Malformed, Row, View, object_of
 from durable._lmdb.snapshot import view_of
 from durable._model.clock import SystemClock
@@ -32,6 +33,7 @@ from durable._model.errors import DurableError, StoreDamaged, UnknownClass
 from durable._model.ids import BASE_SIZE, IdFactory, ObjectId
 from durable._runtime.engines import open_to_read
 from durable._runtime.runtime import Runtime
+from durable._storage.timers import Timer, timer_of
 
 OBJECTS_PER_STEP = 1_000
 OBJECTS_PER_COUNT = 10_000
@@ -297,6 +299,20 @@ class Store:
         while step := self._view.sides(found.number, lower, upper):
             yield from step
             lower = step[-1][0] + b"\0"
+
+    def timers(self, found: Found) -> list[Timer]:
+        """The timers of an object, the first to ring first. A payload that cannot be decoded is an
+        `Unreadable`; a timer that is damaged is left out, and `check` tells of it."""
+        timers: list[StoredTimer] = []
+        lower = TIMERS
+        while step := self._view.sides(found.number, lower, PAST_TIMERS):
+            lower = step[-1][0] + b"\0"
+            for key, stored in step:
+                with suppress(Malformed):
+                    if not isinstance(stored, Damaged):
+                        timers.append(read_timer(key, stored))
+        timers.sort(key=lambda timer: (timer.due_us, timer.name))
+        return [timer_of(timer, self._decode) for timer in timers]
 
     def _records(
         self, number: int, lower: str = "", end: str | None = None

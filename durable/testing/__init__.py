@@ -17,6 +17,7 @@ from .objects import (
     reset,
     run_alarm,
     run_in_object,
+    run_timer,
 )
 from .opening import open
 from .settling import settle
@@ -33,5 +34,6 @@ __all__ = [
     "reset",
     "run_alarm",
     "run_in_object",
+    "run_timer",
     "settle",
 ]

@@ -98,10 +98,21 @@ async def run_alarm(stub: Stub[Any]) -> bool:
     """Ring the object's alarm now, whatever time it is set for; False if none is set.
 
     Returns when the handler has ended and what follows from it is stored; raises nothing of the
-    handler's, which is retried as it would be.
+    handler's, which is retried as it would be. TypeError for a class with timers: `run_timer`.
     """
     _check_stub(stub, "run_alarm")
-    return await stub._entry.directory.services.ring_now(_reach(stub))
+    if hasattr(stub._entry.cls, "timer"):
+        raise TypeError(f"{stub._entry.cls.__name__} has timers; call run_timer(stub, name)")
+    return await stub._entry.directory.services.ring_now(_reach(stub), None)
+
+
+async def run_timer(stub: Stub[Any], name: str) -> bool:
+    """Ring the object's timer *name* now, whatever time it is set for; False if there is none.
+
+    As `run_alarm`. A timer with a schedule is set for its next time after the one it was set for.
+    """
+    _check_stub(stub, "run_timer")
+    return await stub._entry.directory.services.ring_now(_reach(stub), name)
 
 
 async def reset(runtime: Runtime) -> None:

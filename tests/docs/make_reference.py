@@ -23,7 +23,7 @@ MARK = "<!-- From here on written by tests/docs/make_reference.py. -->"
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Opening": ("open", "open_config", "Runtime", "Env", "Statistics", "Migration"),
-    "Objects": ("DurableObject", "State", "AlarmInfo"),
+    "Objects": ("DurableObject", "State", "AlarmInfo", "Timers", "Timer"),
     "Storage": ("Storage", "KeyValues", "Transaction", "Codec"),
     "Calling": (
         *("Namespace", "StoredObject", "ObjectId", "Stub"),
