@@ -17,6 +17,7 @@ from hypothesis import settings
 
 from durable._cpython.switch import BORROWS
 from durable._runtime import opening
+from tests import remote
 
 # asyncio's debug mode costs much and changes the order of things; it is off whatever the machine's
 # environment says.
@@ -41,6 +42,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--shared", action="store_true", help="open every store with shared=True")
+    parser.addoption(
+        "--remote",
+        action="store_true",
+        help="let every call go over a socket to its object: see tests/remote.py",
+    )
     parser.addoption(
         "--eager-tasks",
         action="store_true",
@@ -67,6 +73,8 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--shared"):
         _share_every_store()
+    if config.getoption("--remote"):
+        remote.install()
     if config.getoption("--eager-tasks"):
         BACKENDS["asyncio"] = ("asyncio", {"debug": False, "loop_factory": _eager_loop})
 
@@ -81,6 +89,9 @@ def _eager_loop() -> asyncio.AbstractEventLoop:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("one_folder") is not None and item.config.getoption("--shared"):
         pytest.skip("a store of shards has other files")
+    local = item.get_closest_marker("local")
+    if local is not None and item.config.getoption("--remote"):
+        pytest.skip(*local.args)
     if item.get_closest_marker("borrows") is not None and not BORROWS:
         pytest.skip("what is borrowed from CPython is switched off")
 

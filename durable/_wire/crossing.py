@@ -130,6 +130,18 @@ class Writer:
         UnstorableValue for what cannot be sent."""
         return self._with_things(self._encode, value, sender)
 
+    def write_arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], sender: Activation | None
+    ) -> bytes | Written:
+        """The bytes of the arguments of a call: those of a list, or an array of two such bytes."""
+        if not kwargs:
+            return self._with_things(self._encode, [*args], sender)
+        return self._with_things(self._both_arguments, (args, kwargs), sender)
+
+    def _both_arguments(self, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> bytes:
+        args, kwargs = arguments
+        return packb([self._encode([*args]), self._encode(kwargs)])
+
     def write_request(self, request: Request, sender: Activation | None) -> bytes | Written:
         """The bytes of *request*, which is the library's own, and of nothing else."""
         return self._with_things(self._own_request, request, sender)
@@ -245,8 +257,7 @@ def write_arguments(
     UnstorableValue and MessageTooLarge."""
     if not args and not kwargs:
         return None
-    value = [[*args], kwargs] if kwargs else [[*args]]
-    written = crossing.writer_of(class_number).write(value, sending_activation())
+    written = crossing.writer_of(class_number).write_arguments(args, kwargs, sending_activation())
     return check_size(crossing, f"the call of {name}() with its arguments", written)
 
 

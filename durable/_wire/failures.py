@@ -27,6 +27,7 @@ from durable._object.reasons import kind_of_reset, reset_kind
 
 # How many causes of causes travel along.
 CAUSES_MAX = 3
+PARTS_MAX = 32
 TRACEBACK_SIZE_MAX = 16_384
 
 Encode = Callable[[Any], bytes]
@@ -37,8 +38,8 @@ _FLAGS = ("retryable", "overloaded", "reset")
 
 def to_failure(error: BaseException, encode: Encode, causes_max: int = CAUSES_MAX) -> list[Any]:
     """*error* as a list that a frame can have: module and name of the class, arguments or None,
-    attributes, text, the flags and the object's id of a DurableError, notes, cause, and whether it
-    is the reset that such an error has caused."""
+    attributes, text, the flags and the object's id of a DurableError, notes, cause, whether it is
+    the reset that such an error has caused, and the parts of a group."""
     of_reset = kind_of_reset(error)
     cls = type(error) if of_reset is None else of_reset
     is_durable = isinstance(error, DurableError)
@@ -46,7 +47,7 @@ def to_failure(error: BaseException, encode: Encode, causes_max: int = CAUSES_MA
     return [
         cls.__module__,
         cls.__qualname__,
-        _encoded(list(arguments_of(error)), encode),
+        _encoded(_arguments(error), encode),
         {
             name: encoded
             for name, value in vars(error).items()
@@ -58,18 +59,20 @@ def to_failure(error: BaseException, encode: Encode, causes_max: int = CAUSES_MA
         [*_notes(error), *_traceback(error)],
         None if cause is None or not causes_max else to_failure(cause, encode, causes_max - 1),
         of_reset is not None,
+        _parts(error, encode, causes_max),
     ]
 
 
 def from_failure(failure: Any, decode: Decode) -> Exception:
     """The exception to raise here. Raises ValueError for what is no failure."""
-    module, name, args, attributes, text, flags, object_id, notes, cause, is_reset, *_ = failure
+    module, name, args, attributes, text, flags, object_id, notes, cause, *more = failure
     if not isinstance(module, str) or not isinstance(name, str):
         raise ValueError("a failure without a class")
     cls = _known_class(module, name)
-    if is_reset:
+    if more[0]:
         cls = ObjectReset if cls is None else reset_kind(cls)
-    error = _made(cls, args, attributes, decode)
+    parts = [from_failure(part, decode) for part in more[1] or ()]
+    error = _made(cls, args, attributes, parts, decode)
     if error is None:
         error = RemoteError(f"{module}.{name}" if module != "builtins" else name, str(text))
         for flag, value in zip(_FLAGS, flags or (), strict=False):
@@ -83,14 +86,14 @@ def from_failure(failure: Any, decode: Decode) -> Exception:
 
 
 def _made(
-    cls: type[Exception] | None, args: Any, attributes: Any, decode: Decode
+    cls: type[Exception] | None, args: Any, attributes: Any, parts: list[Exception], decode: Decode
 ) -> Exception | None:
     """The exception as its own class; None if it cannot be."""
     if cls is None or args is None:
         return None
     try:
         base = next(kind for kind in cls.__mro__ if kind.__module__ == "builtins")
-        arguments = tuple(decode(args))
+        arguments = (*decode(args), parts) if parts else tuple(decode(args))
         # Of the built-in base, past a `__new__` of an author's.
         error: Exception = base.__new__(cls, *arguments)
         fill(error, arguments)
@@ -110,6 +113,17 @@ def _known_class(module: str, name: str) -> type[Exception] | None:
     if isinstance(found, type) and issubclass(found, Exception):
         return found
     return None
+
+
+def _arguments(error: BaseException) -> list[Any]:
+    return [error.message] if isinstance(error, BaseExceptionGroup) else [*arguments_of(error)]
+
+
+def _parts(error: BaseException, encode: Encode, causes_max: int) -> list[Any] | None:
+    """The first of the errors in a group. They count as causes: a group may be deep."""
+    if not isinstance(error, BaseExceptionGroup) or not causes_max:
+        return None
+    return [to_failure(part, encode, causes_max - 1) for part in error.exceptions[:PARTS_MAX]]
 
 
 def _encoded(value: Any, encode: Encode) -> bytes | None:

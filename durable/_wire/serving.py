@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from attrs import define, field
+from ormsgpack import unpackb
 
 from durable._border.bodies import export_response
 from durable._border.channel import LocalChannel, reached
@@ -23,6 +24,7 @@ from durable._border.fetch_call import FetchCall
 from durable._border.once import OnceCall, check_once, digest_of
 from durable._border.rpc import RemoteFunction
 from durable._border.streams import Pipe, Streaming, end_with
+from durable._engine.codec import FORMAT_MSGPACK
 from durable._engine.shards import NotOwner
 from durable._gates.futures import Answer, PendingAnswer, when_done
 from durable._model.errors import DurableError, InternalError, NoSuchMethod
@@ -309,8 +311,11 @@ class ServedCalls:
     def _arguments(
         self, class_number: int, written: bytes
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        decoded = self._readers.of(class_number).decode(written)
-        return tuple(decoded[0]), decoded[1] if len(decoded) > 1 else {}
+        decode = self._readers.of(class_number).decode
+        if written[0] == FORMAT_MSGPACK:
+            return tuple(decode(written)), {}
+        args, kwargs = unpackb(written)
+        return tuple(decode(args)), decode(kwargs)
 
     def _pass_on(self, number: int, class_number: int, answer: Answer[Any]) -> None:
         """Answer the call *number* with what *answer* comes to."""

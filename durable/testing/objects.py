@@ -146,8 +146,9 @@ def _reach(stub: Stub[Any]) -> Activation:
     """The activation that a call by *stub* would reach; made if there is none."""
     stub._entry.check_open()
     channel = stub._reach()
-    assert isinstance(channel, LocalChannel)
-    return channel.activation
+    if isinstance(channel, LocalChannel):
+        return channel.activation
+    return stub._entry.activation_of(stub.id)
 
 
 def _live(stub: Stub[Any]) -> Activation:

@@ -209,6 +209,7 @@ class Bare(durable.DurableObject):
         return value
 
 
+@pytest.mark.local("only instances of declared classes are sent to another process")
 @pytest.mark.parametrize("value", [Undeclared(1), Status.OPEN, Level.LOW, Point(1), Model(id=1)])
 async def test_an_instance_of_a_class_that_is_not_declared_is_not_stored(
     runtime: durable.Runtime, value: Any
@@ -231,6 +232,7 @@ async def test_the_place_of_a_culprit_leads_through_fields(shop: durable.Stub[Sh
     assert caught.value.where == "value[0][0].sizes[0]"
 
 
+@pytest.mark.local("only instances of declared classes are sent to another process")
 async def test_an_instance_that_contains_itself_is_refused(shop: durable.Stub[Shop]) -> None:
     """As a list is."""
     line = Undeclared([])

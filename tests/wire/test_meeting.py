@@ -43,7 +43,7 @@ async def test_a_process_of_the_next_version_is_spoken_with(pair: Pair) -> None:
     target = Target(number, pair.callers.runtime.namespace(Quiet).id_from_name("a"), Quiet)
     port = peer.port(target)
     call: FarCall[int] = FarCall(
-        peer.link.loop, target, Kind.CALL, "add", ("add", b"\x91\x91\x91\x05", None, "more"), None
+        peer.link.loop, target, Kind.CALL, "add", ("add", b"\x91\x91\x05", None, "more"), None
     )
     port.send(call)
 
@@ -112,14 +112,14 @@ async def test_calls_for_an_object_that_is_elsewhere_come_back_in_order(pair: Pa
     calls: list[FarCall[int]] = []
     for _ in range(3):
         call: FarCall[int] = FarCall(
-            pair.peer.link.loop, target, Kind.CALL, "add", ("add", b"\x91\x91\x91\x05"), None
+            pair.peer.link.loop, target, Kind.CALL, "add", ("add", b"\x91\x91\x05"), None
         )
         call.router = Router()
         calls.append(call)
         port.send(call)
     other = pair.peer.port(target)
     last: FarCall[int] = FarCall(
-        pair.peer.link.loop, target, Kind.CALL, "add", ("add", b"\x91\x91\x91\x07"), None
+        pair.peer.link.loop, target, Kind.CALL, "add", ("add", b"\x91\x91\x07"), None
     )
     other.send(last)
 
