@@ -45,7 +45,7 @@ def to_failure(error: BaseException, encode: Encode, causes_max: int = CAUSES_MA
     is_durable = isinstance(error, DurableError)
     cause = error.__cause__
     return [
-        cls.__module__,
+        _full_name(cls.__module__),
         cls.__qualname__,
         _encoded(_arguments(error), encode),
         {
@@ -108,11 +108,20 @@ def _known_class(module: str, name: str) -> type[Exception] | None:
     """The class of that name, if it is imported already and is that of an exception."""
     # Of the library's own there is one set, whatever module a class is moved to.
     found: Any = errors if module == errors.__name__ else sys.modules.get(module)
+    if found is None and module == _full_name("__main__"):
+        found = sys.modules["__main__"]
     for part in name.split("."):
         found = getattr(found, "__dict__", {}).get(part)
     if isinstance(found, type) and issubclass(found, Exception):
         return found
     return None
+
+
+def _full_name(module: str) -> str:
+    """The name of a module; of a program that was started by `python -m` the one that others
+    import it by."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None) if module == "__main__" else None
+    return module if spec is None else str(spec.name)
 
 
 def _arguments(error: BaseException) -> list[Any]:
