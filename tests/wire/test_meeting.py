@@ -10,11 +10,11 @@ import attrs
 import pytest
 
 import durable
+from durable._engine.shards import NotOwner
 from durable._wire.calls import FarCall, NotBegun, Target
 from durable._wire.channel import RemoteChannel
 from durable._wire.frames import VERSION, Kind
 from durable._wire.peer import Greeting, Peer, Refused, connect, meet_self
-from durable._wire.serving import NotOwner
 
 from .conftest import Pair
 
