@@ -125,12 +125,7 @@ class SharedFolder:
         return [self._owner(shard) for shard in range(self.count)]
 
     def _owner(self, shard: int) -> Owned:
-        try:
-            with open(self.layout.owner(shard), encoding="utf-8") as opened:
-                said = json.load(opened)
-            return Owned(said["owner"], said["epoch"])
-        except (OSError, ValueError, KeyError):
-            return Owned(None)
+        return _owner(self.layout, shard)
 
     def acquire(self, shard: int) -> Engine | None:
         try:
@@ -277,6 +272,21 @@ def processes_of(path: str) -> list[tuple[Process, str]]:
         return []
     files = ProcessFiles(layout.processes)
     return [(process, files.folder_of(process.id)) for process in files.processes()]
+
+
+def owners_of(path: str) -> list[Owned]:
+    """Who has, or had, which shard of the store in the folder *path*; none if it has no shards."""
+    layout = layout_of(path)
+    return [] if layout is None else [_owner(layout, shard) for shard in range(layout.count)]
+
+
+def _owner(layout: Layout, shard: int) -> Owned:
+    try:
+        with open(layout.owner(shard), encoding="utf-8") as opened:
+            said = json.load(opened)
+        return Owned(said["owner"], said["epoch"])
+    except (OSError, ValueError, KeyError):
+        return Owned(None)
 
 
 def read_catalog(layout: Layout, clock: Clock) -> Catalog:

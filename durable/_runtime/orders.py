@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 Order = Mapping[str, Any]
 
+# Then nothing was done.
+ELSEWHERE = "the object is in another process now"
 # A stream is one answer here.
 ITEMS_MAX = 10_000
 
@@ -134,7 +136,7 @@ async def _event(
     """What *do* makes of the object's storage, in an invocation of it."""
     channel = entry.channel_of(object_id)
     if not isinstance(channel, LocalChannel):
-        raise DurableError("the object is in another process now; ask that one")
+        raise DurableError(f"{ELSEWHERE}; ask that one")
     activation = channel.activation
 
     def run() -> Answer[T]:

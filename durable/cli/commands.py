@@ -11,6 +11,7 @@ from .changing import call, delete, put
 from .databases import sql
 from .dev import dev
 from .migrating import migrate
+from .peers import peers
 from .plain_text import say
 from .serving import serve
 from .show import alarms, check, ls, show, stats
@@ -44,7 +45,7 @@ def demo(arguments: tuple[str, ...]) -> None:
 
 for _command in (
     demo, init, dev, serve, ls, show, sql, alarms, put, delete, call, export, import_, copy,
-    check, stats, tail, top, migrate, types,
+    check, stats, tail, top, peers, migrate, types,
 ):  # fmt: skip
     commands.add_command(_command)
 

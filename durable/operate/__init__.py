@@ -42,6 +42,7 @@ from .looking import (
     look,
 )
 from .parts import part_of
+from .peers import peers
 from .store_files import check_shards, files_of, shards_of
 from .watching import NotRunning, events, tops
 
@@ -100,6 +101,7 @@ __all__ = [
     "import_file",
     "look",
     "part_of",
+    "peers",
     "put",
     "to_json",
     "tops",

@@ -13,18 +13,19 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 from durable._control import control_socket
 from durable._engine.batch import UNCHANGED, Batch, Callbacks, ObjectHandle
 from durable._engine.codec import MsgpackCodec
-from durable._lmdb.environment import Environment
+from durable._lmdb.shared_store import processes_of
 from durable._model.clock import SystemClock
 from durable._model.errors import DurableError, StoreInUse, ValueTooLarge
 from durable._model.ids import BASE_SIZE, IdFactory, name_to_keep
 from durable._model.limits import Limits
-from durable._runtime.orders import Order, carry_out
+from durable._runtime.engines import open_to_write
+from durable._runtime.orders import ELSEWHERE, Order, carry_out
 from durable._runtime.runtime import Runtime
 from durable._storage.arguments import check_key
 
@@ -130,11 +131,11 @@ def call_order(
 
 def takes_orders(store: Where) -> bool:
     """Whether a program that takes orders has the store."""
-    try:
-        control_socket.connect(os.fspath(store)).close()
-    except OSError:
-        return False
-    return True
+    for folder in _folders(store):
+        with suppress(OSError):
+            control_socket.connect(folder).close()
+            return True
+    return False
 
 
 async def obey(runtime: Runtime, order: Order) -> Any:
@@ -147,9 +148,25 @@ def _order(what: str, cls: str, name_or_id: str, **more: Any) -> Order:
     return {"want": "order", "do": what, "class": cls, "object": name_or_id, **more}
 
 
+def _folders(store: Where) -> list[str]:
+    """Where the programs listen that have the store."""
+    path = os.fspath(store)
+    return [folder for _, folder in processes_of(path)] or [path]
+
+
 def _told(store: Where, order: Order) -> Order | None:
-    """What the program that has the store answers; None if none listens there."""
-    folder = os.fspath(store)
+    """What the program that has the store answers; None if none listens there. Of processes that
+    share it each is asked until one has the object."""
+    answer: Order | None = None
+    for folder in _folders(store):
+        told = _told_at(folder, order)
+        answer = told or answer
+        if told is not None and ELSEWHERE not in str(told.get("error", "")):
+            break
+    return answer
+
+
+def _told_at(folder: str, order: Order) -> Order | None:
     try:
         connection = control_socket.connect(folder)
     except OSError:
@@ -201,7 +218,7 @@ class _Unowned:
         with look(store) as looked:  # what is no store is not to become one
             looked.cls(cls)
         try:
-            self._environment = Environment.open(store, clock=SystemClock())
+            self._environment = open_to_write(os.fspath(store), SystemClock())
         except StoreInUse as error:
             error.add_note(f"Otherwise {HOW_TO_REACH}.")
             raise

@@ -231,3 +231,23 @@ async def read_and_stream(request: fastapi.Request, path: str) -> fastapi.Respon
 @with_routes.websocket("/room")
 async def room(websocket: fastapi.WebSocket) -> None:
     await durable.asgi.forward(websocket, websocket.app.state.rooms.get_by_name("a"))
+
+
+class Worker(durable.DurableObject):
+    """Says which process it is in."""
+
+    async def fetch(self, request: Request) -> Response:
+        value: int = await self.ctx.storage.get("value", 0) + 1
+        self.ctx.storage.put("value", value)
+        return Response(f"{value} {os.getpid()}")
+
+
+async def to_worker(request: Request, env: Any) -> Response:
+    """Each path is an object; says also by which process the request came."""
+    response = await env.WORKERS.get_by_name(request.url.path).fetch(request)
+    return Response(f"{await response.text()} {os.getpid()}")
+
+
+shared_workers = durable.asgi.app(
+    to_worker, os.environ.get("STORE", "store"), shared=True, bindings={"WORKERS": Worker}
+)
