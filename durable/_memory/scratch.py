@@ -10,22 +10,20 @@ Alarms that the engine below has do not run: they are the owner's. Those that ar
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from itertools import count
 from typing import Final
 
 from attrs import define, field
 
-from durable._engine.batch import Batch, DueAlarm, ObjectRecord
+from durable._engine.batch import ObjectRecord
 from durable._engine.catalog import Catalog, Weight
-from durable._engine.engine import GARBAGE_STEP, Engine, OwnReader
+from durable._engine.engine import Engine, OwnReader
 from durable._engine.measures import Measures
 from durable._engine.side_records import AREAS, end_of
 from durable._model.clock import Clock
-from durable._model.errors import RuntimeClosed
 
-from .contents import Contents, Draft, Records, Sides
-from .engine import alarms_after, tell_created
+from .contents import Below, Contents, Records, Sides
+from .contents_engine import ContentsEngine
 from .reader import Hidden, MemoryReader
 
 # Far above those that the owner gives out meanwhile.
@@ -57,14 +55,14 @@ class _Below:
 
 
 @define(eq=False, repr=False)
-class ScratchEngine:
+class ScratchEngine(ContentsEngine):
     """An `Engine` above the engine *below*, which it closes with itself."""
 
     below: Engine
-    _clock: Clock
+    clock: Clock
     has_garbage: bool = field(default=False, init=False)
     in_line: MemoryReader = field(init=False)
-    _contents: Contents = field(factory=Contents, init=False)
+    contents: Contents = field(factory=Contents, init=False)
     _committed_below: _Below = field(init=False)
     _keyspaces: count[int] = field(factory=lambda: count(FIRST_KEYSPACE), init=False)
     _write_lock: threading.Lock = field(factory=threading.Lock, init=False)
@@ -81,7 +79,7 @@ class ScratchEngine:
     # Reading
 
     def refresh(self) -> None:
-        self.in_line.release()
+        super().refresh()
         self.below.refresh()
 
     def new_reader(self) -> MemoryReader:
@@ -118,13 +116,6 @@ class ScratchEngine:
                 return found[:count_max]
             after = until
 
-    def alarms(self, *, after: DueAlarm | None = None, count_max: int) -> list[DueAlarm]:
-        return alarms_after(self.in_line.seen, after, count_max)
-
-    def next_alarm_us(self) -> int | None:
-        alarms = self.in_line.seen.alarms
-        return alarms[0].due_us if alarms else None
-
     def catalog(self) -> Catalog:
         return self.in_line.seen.catalog or self.below.catalog()
 
@@ -144,29 +135,11 @@ class ScratchEngine:
         """The measures of the store below."""
         return self.below.measure()
 
-    # Writing
+    def _begin_commit(self) -> Below:
+        return self._committed_below
 
-    def next_keyspace(self) -> int:
-        return next(self._keyspaces)
-
-    def commit(self, group: Sequence[Batch], *, may_wait: bool = True) -> bool:
-        with self._write_lock:
-            draft = Draft(self._latest(), self._committed_below, int(self._clock.now() * 1_000_000))
-            try:
-                draft.apply(group)
-            finally:
-                self._committed_below.reader.release()
-            self._contents = draft.contents()
-        tell_created(group, self._contents)
-        return True
-
-    def change_classes(self, before: Catalog, after: Catalog) -> None:
-        with self._write_lock:
-            self._contents = self._latest().with_catalog(after)
-        self.refresh()
-
-    def collect_garbage(self, count_max: int = GARBAGE_STEP) -> int:
-        return 0  # what is not needed any more goes with the value that it was part of
+    def _end_commit(self) -> None:
+        self._committed_below.reader.release()
 
     # The end
 
@@ -176,11 +149,6 @@ class ScratchEngine:
             self._committed_below.reader.close()
             self.in_line.close()
             self.below.close()
-
-    def _latest(self) -> Contents:
-        if not self._is_open:
-            raise RuntimeClosed(f"the store {self.path!r} is closed; open it again")
-        return self._contents
 
     def __repr__(self) -> str:
         return f"<ScratchEngine {'open' if self._is_open else 'closed'} above {self.below!r}>"
