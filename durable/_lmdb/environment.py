@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 from attrs import define, field
 
 from durable._engine.batch import Batch, DueAlarm, ObjectRecord
-from durable._engine.catalog import Catalog, ClassRecord, Weight
+from durable._engine.catalog import Catalog, ClassRecord
 from durable._engine.engine import GARBAGE_STEP
 from durable._engine.engine import Reader as Records
 from durable._engine.measures import Measures
 from durable._model.clock import Clock
 
-from . import class_records, layout, object_index
+from . import class_records, layout
 from .create import make_folder, unmake_folder
 from .folder import MAP_SIZE_MAX, Found
 from .handle import Handle
@@ -35,6 +35,7 @@ from .lmdb_files import (
 from .long_keys import Transaction
 from .measuring import measure
 from .ownership import Ownership, inspect_free
+from .questions import Questions
 from .reader import Reader, Scan
 from .write_transaction import Changes, Databases
 
@@ -44,7 +45,7 @@ T = TypeVar("T")
 
 
 @define(eq=False, repr=False)
-class Environment:
+class Environment(Questions):
     """An open store. `commit` and its kin block; reads are in-line and fast."""
 
     handle: Handle
@@ -131,36 +132,9 @@ class Environment:
         """A reader for one more thread."""
         return self.handle.new_reader()
 
-    def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
-        """What is known of an object; None if it has neither a key nor an alarm."""
-        return self._ask(object_index.find, class_number, base)
-
-    def objects(
-        self, class_number: int, *, after: bytes | None = None, count_max: int
-    ) -> list[tuple[bytes, ObjectRecord]]:
-        """Up to *count_max* objects of a class behind the base *after*, in the order of bases."""
-        return self._ask(object_index.objects, class_number, after, count_max)
-
-    def alarms(self, *, after: DueAlarm | None = None, count_max: int) -> list[DueAlarm]:
-        """Up to *count_max* alarms of all objects behind *after*, the earliest first."""
-        return self._ask(object_index.alarms, after, count_max)
-
-    def next_alarm_us(self) -> int | None:
-        """When the earliest alarm is due."""
-        first = self.alarms(count_max=1)
-        return first[0].due_us if first else None
-
     def classes(self) -> list[ClassRecord]:
         """Every class of the store, in the order in which they were registered."""
         return [record for record in self.catalog().records if not record.is_deleted]
-
-    def catalog(self) -> Catalog:
-        """All that is known of classes, those that were deleted included, and of migrations."""
-        return self._ask(class_records.read_catalog)
-
-    def weigh_class(self, class_number: int) -> Weight:
-        """What a class holds; reads all of it."""
-        return self._ask(class_records.weigh, class_number)
 
     def measure(self) -> Measures:
         """What the file is like; costs the same for a small store and a large one."""

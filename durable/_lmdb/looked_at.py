@@ -11,20 +11,19 @@ from typing import Any, TypeVar
 
 from attrs import define, field
 
-from durable._engine.batch import DueAlarm, ObjectRecord
-from durable._engine.catalog import Catalog, Weight
+from durable._engine.catalog import Catalog
 from durable._engine.engine import OwnReader, Reader
 from durable._engine.measures import Measures
 
-from . import class_records, object_index
 from .environment import Environment
+from .questions import Questions
 from .reader import Reader as LmdbReader
 
 T = TypeVar("T")
 
 
 @define(eq=False)
-class LookedAt:
+class LookedAt(Questions):
     """An `Engine` to read, from any one thread."""
 
     environment: Environment
@@ -49,27 +48,6 @@ class LookedAt:
     def _ask(self, look: Callable[..., T], *args: Any) -> T:
         handle = self.environment.handle
         return self._reader.read(lambda txn: look(txn, handle.databases, *args))
-
-    def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
-        return self._ask(object_index.find, class_number, base)
-
-    def objects(
-        self, class_number: int, *, after: bytes | None = None, count_max: int
-    ) -> list[tuple[bytes, ObjectRecord]]:
-        return self._ask(object_index.objects, class_number, after, count_max)
-
-    def alarms(self, *, after: DueAlarm | None = None, count_max: int) -> list[DueAlarm]:
-        return self._ask(object_index.alarms, after, count_max)
-
-    def next_alarm_us(self) -> int | None:
-        first = self.alarms(count_max=1)
-        return first[0].due_us if first else None
-
-    def catalog(self) -> Catalog:
-        return self._ask(class_records.read_catalog)
-
-    def weigh_class(self, class_number: int) -> Weight:
-        return self._ask(class_records.weigh, class_number)
 
     def measure(self) -> Measures:
         return self.environment.measure()

@@ -49,8 +49,7 @@ class Scan(Protocol):
 
 @define(eq=False, slots=True)
 class Reader:
-    """What is stored, as it was when the transaction began. No value that is damaged is given:
-    StoreDamaged is raised in its place."""
+    """An `OwnReader` of `_engine`: what is stored, as it was when its transaction began."""
 
     _begin: Callable[[], Transaction]
     _refuse: Callable[[Exception], NoReturn]  # raises what an error means to those above
@@ -81,7 +80,6 @@ class Reader:
         return self._unprotected(keyspace, encoded, record)
 
     def get_many(self, keyspace: int, keys: Iterable[str]) -> dict[str, bytes]:
-        """The values of those that are there."""
         found = {}
         try:
             with self.lock:
@@ -96,7 +94,6 @@ class Reader:
         return found
 
     def count_present(self, keyspace: int, keys: Iterable[str]) -> int:
-        """How many of the keys are there, whatever their values are worth."""
         try:
             with self.lock:
                 txn = self._txn or self._renew()
@@ -127,8 +124,6 @@ class Reader:
         count_max: int | None,
         size_max: int | None = None,
     ) -> tuple[list[tuple[str, bytes]], bool]:
-        """The first of them, up to *count_max* keys, or to the one with which the values take
-        *size_max* bytes; and whether there are no more."""
         until = None if upper is None else upper.encode()
         found: list[tuple[str, bytes]] = []
         room = size_max
@@ -155,7 +150,6 @@ class Reader:
         reverse: bool = False,
         count_max: int,
     ) -> tuple[list[str], bool]:
-        """The keys alone, up to *count_max*; and whether there are no more."""
         until = None if upper is None else upper.encode()
         try:
             with self.lock:
@@ -174,8 +168,6 @@ class Reader:
         without: Container[bytes],
         count_max: int,
     ) -> tuple[int, str | None]:
-        """How many of up to *count_max* keys from *lower* on are not *without*, and the key to go
-        on from; None: there are no more."""
         until = None if upper is None else upper.encode()
         try:
             with self.lock:
@@ -255,7 +247,6 @@ class Reader:
             self._refuse(error)
 
     def release(self) -> None:
-        """See what was committed since, from the next read on."""
         with self.lock:
             self.release_locked()
 

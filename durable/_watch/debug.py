@@ -8,10 +8,11 @@ closed. Nothing else changes; without it nobody watches.
 
 from __future__ import annotations
 
-import sys
+import inspect
 import warnings
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
+from types import CoroutineType
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
@@ -20,6 +21,7 @@ from attrs import define, field
 from durable._engine.batch import ObjectHandle
 from durable._gates.delivery import CURRENT, Delivery
 from durable._gates.input_gate import InputGate
+from durable._loop.steps import Steps
 from durable._model.clock import SystemClock
 from durable._model.log import log
 from durable._object.activation import Activation
@@ -102,7 +104,25 @@ class Reads:
         )
 
 
-class WatchedStorage(Storage):
+class _RemembersReads:
+    """Before a class with `get` and `put`: what they read and write is remembered."""
+
+    __slots__ = ()
+
+    _reads: Reads
+
+    def get(self, key: Any, default: Any = None, **options: Any) -> Any:
+        found = super().get(key, default, **options)  # type: ignore[misc]
+        self._reads.reads(key)
+        return found
+
+    def put(self, key: Any, *value: Any, **options: Any) -> Any:
+        stored = super().put(key, *value, **options)  # type: ignore[misc]
+        self._reads.writes(key)
+        return stored
+
+
+class WatchedStorage(_RemembersReads, Storage):
     """`ctx.storage` that remembers what was read."""
 
     __slots__ = ("_reads",)
@@ -114,16 +134,6 @@ class WatchedStorage(Storage):
     def _begin(self, savepoint: Savepoint) -> Transaction:
         return WatchedTransaction(super()._begin(savepoint), self._reads)
 
-    def get(self, key: Any, default: Any = None, **options: Any) -> Any:
-        answer = super().get(key, default, **options)
-        self._reads.reads(key)
-        return answer
-
-    def put(self, key: Any, *value: Any, **options: Any) -> Any:
-        answer = super().put(key, *value, **options)
-        self._reads.writes(key)
-        return answer
-
     @property
     def kv(self) -> KeyValues:
         if self._kv is None:
@@ -131,7 +141,7 @@ class WatchedStorage(Storage):
         return self._kv
 
 
-class WatchedTransaction(Transaction):
+class WatchedTransaction(_RemembersReads, Transaction):
     """`txn` that does so too."""
 
     __slots__ = ("_reads",)
@@ -140,18 +150,8 @@ class WatchedTransaction(Transaction):
         super().__init__(of._records, of._clock, of._may_set_alarm, of._savepoint)
         self._reads = reads
 
-    def get(self, key: Any, default: Any = None, **options: Any) -> Any:
-        answer = super().get(key, default, **options)
-        self._reads.reads(key)
-        return answer
 
-    def put(self, key: Any, *value: Any, **options: Any) -> Any:
-        answer = super().put(key, *value, **options)
-        self._reads.writes(key)
-        return answer
-
-
-class WatchedKeyValues(KeyValues):
+class WatchedKeyValues(_RemembersReads, KeyValues):
     """`ctx.storage.kv` that does so too."""
 
     __slots__ = ("_reads",)
@@ -159,15 +159,6 @@ class WatchedKeyValues(KeyValues):
     def __init__(self, records: Any, reads: Reads) -> None:
         super().__init__(records)
         self._reads = reads
-
-    def get(self, key: Any, default: Any = None, **options: Any) -> Any:
-        value = super().get(key, default, **options)
-        self._reads.reads(key)
-        return value
-
-    def put(self, key: Any, *value: Any, **options: Any) -> None:
-        super().put(key, *value, **options)
-        self._reads.writes(key)
 
 
 class WatchedActivation(Activation):
@@ -232,38 +223,33 @@ def _run_watched(body: Callable[[], Any], what: str, new_step: Callable[[], Step
     with new_step():
         value = body()
     if hasattr(value, "__await__"):
-        return _Watched(value, what, new_step)
+        coro = value if type(value) is CoroutineType else _await(value)
+        return _WatchedSteps(coro, what, new_step)
     _tell_blocking(start_s, what, value)
     return value
 
 
-class _Watched:
-    """An awaitable whose steps are timed, and followed in what they do to globals."""
+async def _await(value: Any) -> Any:
+    return await value
 
-    def __init__(self, value: Any, what: str, new_step: Callable[[], Step]) -> None:
-        self._value = value
+
+class _WatchedSteps(Steps):
+    """Steps that are timed, and followed in what they do to globals."""
+
+    __slots__ = ("_new_step", "_what")
+
+    def __init__(self, coro: Any, what: str, new_step: Callable[[], Step]) -> None:
+        super().__init__(coro)
         self._what = what
         self._new_step = new_step
 
-    def __await__(self) -> Generator[Any, Any, Any]:
-        steps = self._value.__await__()
-        step = partial(next, steps)
-        while True:
-            start_s = SystemClock.steady()
-            try:
-                with self._new_step():
-                    trap = step()
-            except StopIteration as stop:
-                return stop.value
-            finally:
-                _tell_blocking(start_s, self._what, self._value)
-            try:
-                step = partial(steps.send, (yield trap))
-            except GeneratorExit:
-                steps.close()
-                raise
-            except BaseException as error:
-                step = partial(steps.throw, error)
+    def step(self, resume: Callable[..., Any], *args: Any) -> Any:
+        start_s = SystemClock.steady()
+        try:
+            with self._new_step():
+                return resume(*args)
+        finally:
+            _tell_blocking(start_s, self._what, self.cr_await)
 
 
 def _tell_blocking(start_s: float, what: str, value: Any) -> None:
@@ -286,7 +272,9 @@ def _keys(key: str | Iterable[str]) -> set[str]:
 
 def _site() -> Site:
     """The innermost line that is not of this library."""
-    frame = sys._getframe(1)
+    frame = inspect.currentframe()
+    if frame is None:  # an interpreter that does not show its frames
+        return "<unknown>", 0
     while frame.f_back is not None:
         if not frame.f_globals.get("__name__", "").startswith("durable."):
             break
