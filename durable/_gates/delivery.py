@@ -245,7 +245,13 @@ def _wait_turn(
     goes_on = None if gate.on_wait is None else gate.on_wait(delivery)
     shield: anyio.CancelScope | None = None
     try:
-        while not waiter.is_let_in:
+        while True:
+            if waiter.is_let_in:
+                if gate.broken is not None or gate.resume_nowait(delivery.home, inside is not None):
+                    break
+                # Let in with another task of its delivery, which has ended the turn before it.
+                waker = gate.loop.waker(shield=True)
+                waiter = gate.queue_resumption(delivery.home, waker)
             assert waiter.waker is not None
             try:
                 yield from waiter.waker.__await__()

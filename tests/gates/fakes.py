@@ -97,13 +97,16 @@ class Bench:
         """Its only task waits, and not for the storage."""
         self.gate.suspended(delivery, is_bare=is_bare)
 
-    def resume(self, delivery: Delivery[Any], *, from_inside: bool = False) -> None:
-        """What a task of it waited for has come."""
+    def resume(
+        self, delivery: Delivery[Any], *, task: str | None = None, from_inside: bool = False
+    ) -> None:
+        """What its first task waited for has come, or another one that is called *task*."""
         delivery = delivery.home
+        label = delivery.label if task is None else task
         if self.gate.resume_nowait(delivery, from_inside):
-            self.let_in.append(delivery.label)
+            self.let_in.append(label)
         else:
-            waker = HandWaker(lambda: self.let_in.append(delivery.label))
+            waker = HandWaker(lambda: self.let_in.append(label))
             self.gate.queue_resumption(delivery, waker)
 
     def leave(self, delivery: Delivery[Any], awaiting: Delivery[Any] | None = None) -> None:

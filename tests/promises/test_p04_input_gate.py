@@ -311,6 +311,19 @@ class Visitor(durable.DurableObject):
         await anyio.lowlevel.checkpoint()
         LOG.append("was let on")
 
+    async def read_other(self) -> None:
+        LOG.append("read")
+        await self.ctx.storage.get("other")
+        LOG.append("has read")
+
+    async def two_wait(self) -> None:
+        """It and a task of its own, while a read that nobody awaits holds the gate."""
+        self.ctx.wait_until(self.wait("task"))
+        await anyio.sleep(0)
+        self.ctx.storage.get("key")
+        await DOORS["handler"].wait()
+        LOG.append("ends")
+
     async def visit(self, name: str = "visit") -> None:
         LOG.append(name)
 
@@ -505,6 +518,31 @@ async def test_a_read_that_nobody_awaits_holds_the_gate_until_it_has_ended(
         assert LOG == ["read"]
 
     await visit.result()
+
+
+async def test_a_task_that_is_let_on_with_its_handler_does_not_outlast_the_turn(
+    store: Store, threaded: durable.Stub[Visitor], start: Start[Any]
+) -> None:
+    """The handler ends before the task has its step: then that waits in line as others do."""
+    DOORS.update(handler=anyio.Event(), task=anyio.Event())
+    with store.faults.hold_reads():
+        two = start(threaded.two_wait())
+        await store.settle()
+        reading = start(threaded.read_other())
+        DOORS["handler"].set()
+        await store.settle()
+        DOORS["task"].set()
+        await store.settle()
+        assert LOG == ["wait"]
+
+    await two.result()
+    await reading.result()
+    await store.settle()
+    # Trio takes the steps of a round in any order.
+    assert LOG in (
+        ["wait", "ends", "read", "has read", "waited"],
+        ["wait", "waited", "ends", "read", "has read"],
+    )
 
 
 async def test_a_handler_does_not_pass_its_own_unawaited_read(
