@@ -108,7 +108,7 @@ class StoreInUse(DurableError):
             owner += ", which is this one"
         super().__init__(
             f"the store {path!r} is in use by {owner}; a store has one owner at a time: close it "
-            f"there first, let the server have one worker (`--workers 1`), give `wait_s` if the "
+            f"there first, open it with shared=True in all processes, give `wait_s` if the "
             f"owner is about to end, as in a reload, or open another folder",
             retryable=True,
         )

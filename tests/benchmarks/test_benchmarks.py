@@ -19,6 +19,7 @@ from benchmarks import (
     observing,
     operate,
     peers,
+    processes,
     reads,
     web,
     websockets,
@@ -37,6 +38,7 @@ ROWS: dict[ModuleType, int] = {
     web: 4,
     observing: 2,
     operate: 4,
+    processes: 3,
 }
 
 
