@@ -25,6 +25,8 @@ from durable._model.frames import Close
 from durable._object.activation import Activation
 from durable._runtime.directory import Directory
 from durable._storage.cache import Known
+from durable._storage.sql.database import Database
+from durable._storage.sql.pages import Pages
 from durable._storage.write_buffer import WriteBuffer
 from durable.testing.simulation import Outcome, power, simulate
 from durable.testing.simulation.disk import SteppedCommitter
@@ -247,6 +249,34 @@ def a_disk_that_lies_about_syncs(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(power, "image_at", image_with_meta)
 
 
+def sql_that_is_kept_when_it_is_undone(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Database, "roll_back", Database.release)
+
+
+def pages_that_are_stored_without_their_keys(patch: pytest.MonkeyPatch) -> None:
+    """Those of a turn that is lost are stored with the turn after it."""
+    end_turn = Pages.end_turn
+    lost: dict[str, Any] = {}
+
+    def forget_turn(self: Pages) -> None:
+        lost.update({"pages": dict(self._written)} if self._written else {})
+        self._written.clear()
+        self.written_bytes = 0
+
+    def end_turn_late(self: Pages) -> None:
+        written = dict(self._written)
+        if lost.get("pages", {}).keys() >= written.keys():
+            self._written.update(lost.pop("pages"))
+        end_turn(self)
+
+    patch.setattr(Pages, "forget_turn", forget_turn)
+    patch.setattr(Pages, "end_turn", end_turn_late)
+
+
+def tables_that_outlive_a_deletion(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Database, "clear", lambda self: None)
+
+
 BROKEN: list[Break] = [
     no_output_gate,
     opened_too_early,
@@ -270,6 +300,9 @@ BROKEN: list[Break] = [
     unconfirmed_writes_that_open_the_gate,
     unconfirmed_writes_that_nobody_waits_for_at_an_eviction,
     a_disk_that_lies_about_syncs,
+    sql_that_is_kept_when_it_is_undone,
+    pages_that_are_stored_without_their_keys,
+    tables_that_outlive_a_deletion,
 ]
 
 

@@ -6,7 +6,7 @@ the turn, as a batch of its own.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from random import Random
 from typing import Any
 
@@ -18,6 +18,7 @@ from durable._border.durable_object import DurableObject
 
 from .history import History
 from .model import PAIR
+from .tables import has_table, read_rows, write_rows
 
 KEYS = ("k0", "k1", "k2")
 ALL = ("n", *PAIR, "due", *KEYS)
@@ -36,6 +37,7 @@ class Storing(DurableObject):
         self.history: History = env.history
         self.chance: Random = self.history.chance
         self.name: str = ctx.id.name or ""
+        self.has_table: bool = has_table(self.name)
 
     async def _load(self, style: int) -> dict[str, Any]:
         storage = self.ctx.storage
@@ -53,6 +55,8 @@ class Storing(DurableObject):
         else:
             found = {**await storage.list(prefix="k"), **await storage.get(["n", *PAIR, "due"])}
         found = {key: value for key, value in found.items() if value is not None}
+        if self.has_table and (rows := read_rows(self.ctx)) != found:
+            self.history.broken(f"P7: {self.name} finds {found} by keys and {rows} by SQL")
         return {"n": 0, **found}
 
     async def _load_at_once(self) -> dict[str, Any]:
@@ -77,6 +81,9 @@ class Storing(DurableObject):
         for key, value in changes.items():
             if value is None:
                 storage.delete(key, **option)
+        rows = {**changes, **puts}
+        if style < TURN_STYLES:
+            self._write_rows(rows)
         if style == 0:
             storage.put(puts, **option)
         elif style == 1:
@@ -95,7 +102,13 @@ class Storing(DurableObject):
             for key, value in puts.items():
                 storage.kv.put(key, value, **option)
         else:
+            self._write_rows({key: None for key, value in changes.items() if value is None})
             await storage.transaction(lambda txn: self._write_in(txn, puts, option))
+
+    def _write_rows(self, changes: Mapping[str, Any]) -> None:
+        """The same by SQL, in the objects that have a table."""
+        if self.has_table:
+            write_rows(self.ctx, changes)
 
     def _option(self, change: int) -> dict[str, bool]:
         """How the writes of this change are made."""
@@ -106,6 +119,7 @@ class Storing(DurableObject):
 
     async def _write_in(self, txn: Any, puts: dict[str, Any], option: dict[str, bool]) -> None:
         txn.put(puts, **option)
+        self._write_rows(puts)
         await self._pause(self.chance.randrange(3))
 
     async def _pause(self, kind: int) -> None:

@@ -96,6 +96,7 @@ class Subject(Listening):
         found = await self._load(how["read"])
         self._note(change, found)
         was_there = self.ctx.storage.delete(how["key"], **self._option(change))
+        self._write_rows({how["key"]: None})
         await self._write(change, found, {}, how["write"] % TURN_STYLES)
         return [[found["n"] + 1, await was_there]]
 
@@ -197,6 +198,7 @@ class Subject(Listening):
 
         async def closure(txn: Any) -> None:
             txn.put({"n": 10_000, PAIR[0]: -1, "k0": -1})
+            self._write_rows({"n": 10_000, "k0": None, "k1": -1})
             await self._pause(how["between"])
             if how["value"] % 2:
                 raise Refusal
@@ -222,6 +224,7 @@ class Subject(Listening):
     def _say_and_abort(self, how: dict[str, Any]) -> NoReturn:
         if how["write"] % 2:  # else what is said waits for nothing
             self.ctx.storage.put({"n": 20_000, PAIR[0]: -2})
+            self._write_rows({"n": 20_000})
         self.env.SUBJECTS.get_by_name(how["other"]).hear_nothing(self.name)
         for ws in self.ctx.get_websockets():
             if self._connection_of(ws).can_say:
