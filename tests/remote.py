@@ -48,12 +48,7 @@ class _Wire:
         met: list[Peer] = []
         greeting = Greeting(b"store", "process")
         self.server = serve(f"{self.folder}/s", greeting, crossing, reach, met.append)
-        self.peer = await connect(
-            f"{self.folder}/s",
-            Greeting(b"store", "other"),
-            crossing_of(store._services, store._classes),
-            reach,
-        )
+        self.peer = await connect(f"{self.folder}/s", greeting, crossing, reach)
         while not met:
             await anyio.sleep(0)
         self.other = met[0]
@@ -127,7 +122,7 @@ def find_activation(stub: Any) -> Activation:
 
 def install() -> None:
     """Let all stores that are opened from now on be such."""
-    opening._Opening._store_class = WiredStore
+    opening.Opening._store_class = WiredStore
     find_local = Directory.channel_of
 
     def channel_of(self: Directory, object_id: ObjectId, cls: Any, class_number: int) -> Channel:

@@ -45,6 +45,15 @@ class RemoteFunction(ByReference):
             activation.pin()
 
     @property
+    def activation(self) -> Activation | None:
+        """That of the object that the function came from; None if it is the program's."""
+        return self._activation
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Any]:
+        """What calls the function itself with these arguments."""
+        return partial(self._fn, *args, **kwargs)
+
+    @property
     def label(self) -> str:
         """The name of the function."""
         return str(getattr(self._fn, "__qualname__", self._fn))

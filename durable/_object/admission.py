@@ -59,7 +59,7 @@ class Admission(Lifecycle):
             return
         invocation.came_s = self.services.clock.steady()
         gate.queue(invocation)
-        if invocation.caller is not None and gate.sections:
+        if gate.sections and invocation.is_of_object:
             deadlocks.is_kept_out(invocation)
 
     def give_up(self, invocation: Invocation[Any], error: DurableError) -> None:

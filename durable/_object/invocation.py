@@ -35,6 +35,8 @@ class Invocation(Delivery[T]):
 
     # Whether a full queue refuses it; not what is bounded where it comes from.
     is_refusable: ClassVar[bool] = True
+    # Whether its caller, code of an object, is in another process.
+    is_from_afar: bool = False
 
     def __init__(
         self,
@@ -80,6 +82,14 @@ class Invocation(Delivery[T]):
         """Be for *activation*, since the one that it was for has left memory before it came."""
         self.activation = activation
         self.gate = activation.gate
+
+    @property
+    def is_of_object(self) -> bool:
+        """Whether code of an object is its caller."""
+        return self.caller is not None or self.is_from_afar
+
+    def ask_afar(self, way: Any) -> None:
+        """Look in the process of the caller who waits for this, to where *way* has led."""
 
     def awaited(self) -> Iterator[tuple[Delivery[Any], PendingAnswer[Any]]]:
         """What code of objects may await of it, and which code does if any."""

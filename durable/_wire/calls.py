@@ -31,6 +31,7 @@ from .failures import from_failure
 from .frames import Kind
 from .link import Link
 from .reading import Readers
+from .searches import Searches
 from .streams import Decode, Streams
 from .things import LinkThings, Written
 
@@ -86,6 +87,8 @@ class FarCall(PendingAnswer[T]):
     """A call of an object of another process, and its answer."""
 
     __slots__ = ("caller", "kind", "label", "port", "position", "rest", "router", "target")
+
+    is_from_afar = False
 
     def __init__(
         self,
@@ -153,7 +156,10 @@ class FarCall(PendingAnswer[T]):
 class Calls:
     """The calls that wait for an answer over one link."""
 
-    def __init__(self, link: Link, things: LinkThings, streams: Streams) -> None:
+    def __init__(
+        self, link: Link, things: LinkThings, streams: Streams, searches: Searches
+    ) -> None:
+        self._searches = searches
         self.link = link
         self.things = things
         self.streams = streams
@@ -164,6 +170,8 @@ class Calls:
         link.on[Kind.ANSWER] = self._answered
         link.on[Kind.FAIL] = self._failed
         link.on[Kind.MOVED] = self._moved
+        link.on[Kind.WHO_WAITS] = self._who_waits
+        link.on[Kind.RING] = self._ring
         link.on_gone.append(self._lost)
         streams.on_call_over = self._stream_is_over
 
@@ -208,6 +216,14 @@ class Calls:
         call = self._under_way.pop(frame[1])
         call.fail(from_failure(frame[2], call.decoder(self.readers)))
         _settled(call)
+
+    def _who_waits(self, frame: list[Any]) -> None:
+        call = self._under_way.get(frame[1])
+        if call is not None:
+            self._searches.go_on(call, frame[2])
+
+    def _ring(self, frame: list[Any]) -> None:
+        self._searches.tell(frame[1], frame[2])
 
     def _stream_is_over(self, number: int) -> None:
         call = self._under_way.pop(number)

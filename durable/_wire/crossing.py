@@ -33,6 +33,7 @@ from durable._model.websocket import WebSocket
 from durable._object.activation import Activation, sending_activation
 from durable._object.services import Services
 
+from .searches import Searches
 from .sockets import Relay
 from .things import Things, Written
 
@@ -63,12 +64,19 @@ class Crossing:
     parts_of_stub: Callable[[Any], tuple[int, ObjectId] | None]
     # What other processes may ask for by name, of the peer that asks: returns or awaits a value.
     requests: dict[str, Callable[[Any, Any], Awaitable[Any] | Any]] = field(factory=dict)
-    # This process, as all others know it.
-    process: str = ""
+    searches: Searches = field(init=False)
     things: Things = field(factory=Things)
     # What other processes may tell, by name.
     told: dict[str, Callable[[Any, Any], None]] = field(factory=dict)
     _writers: dict[int, Writer] = field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.searches = Searches(self.services.loop)
+
+    @property
+    def process(self) -> str:
+        """This process, as all others know it."""
+        return self.searches.process
 
     def writer_of(self, class_number: int) -> Writer:
         """Encodes what goes to and comes from objects of a class."""

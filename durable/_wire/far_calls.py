@@ -4,14 +4,15 @@ functions, and what the processes ask each other.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from attrs import frozen
 
 from durable._border.fetch_call import FETCH_SLOTS, FetchAnswer
 from durable._engine.codec import decode
-from durable._gates.delivery import CURRENT
-from durable._gates.futures import Answer
+from durable._gates.delivery import CURRENT, Delivery
+from durable._gates.futures import Answer, PendingAnswer
 from durable._model.errors import WrongLoop
 from durable._model.messages import Response
 
@@ -50,6 +51,9 @@ class StreamCall(FarCall[None]):
     __slots__ = ("source",)
 
     source: FarSource
+
+    def awaited(self) -> Iterator[tuple[Delivery[Any], PendingAnswer[Any]]]:
+        yield from self.source.awaited()
 
     def left(self, calls: Calls, number: int) -> None:
         calls.streams.read(number, self.source, self.decoder(calls.readers))

@@ -67,8 +67,9 @@ class Kind(IntEnum):
     CLOSE = 23  # thing, whether its owner says it, code, reason, was clean, failure, is lost
     TAKEN = 24  # thing, whether its owner says it, how many bytes were read
     # Deadlocks.
-    WHO_WAITS = 25  # call, the search, the way up to here
+    WHO_WAITS = 25  # call, the way up to here
     TELL = 26  # name of what is told, value
+    RING = 27  # the ring, up to which place in it all know
 
 
 class BadFrame(Exception):

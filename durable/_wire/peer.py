@@ -72,7 +72,7 @@ class Peer:
     ) -> None:
         self.link = Link(loop, sock)
         self.crossing = crossing
-        crossing.process = greeting.process
+        crossing.searches.process = greeting.process
         # What the other side has said of itself; None until it has.
         self.greeting: Greeting | None = None
         self._own = greeting
@@ -173,7 +173,7 @@ class Peer:
         things = LinkThings(link, crossing.things)
         streams = Streams(link, things)
         streams.write = lambda number, item: crossing.writer_of(number).write(item, None)
-        self._calls = Calls(link, things, streams)
+        self._calls = Calls(link, things, streams, crossing.searches)
         invoke = Invoker(crossing, self._calls)
         self._calls.readers = readers = Readers(
             crossing, things, streams, Sockets(link, things), invoke

@@ -32,9 +32,10 @@ from durable._model.ids import ObjectId
 from durable._model.log import log
 from durable._model.messages import Request, Response
 from durable._object.activation import Activation
+from durable._object.deadlocks import Way
 from durable._object.invocation import Invocation, MethodCall, itself
 
-from .crossing import check_size, checked_id
+from .crossing import FarFunction, check_size, checked_id
 from .failures import to_failure
 from .frames import BadFrame, Kind
 from .link import Link
@@ -109,6 +110,14 @@ class _Served(Invocation[T]):
 
     number: int
     port: ServedPort
+    is_from_afar: bool
+
+    @property
+    def link(self) -> Link:
+        return self.port.calls.link
+
+    def ask_afar(self, way: Way) -> None:
+        self.port.calls.crossing.searches.begin(way)
 
     def resolve(self, value: Any) -> None:
         if not self._is_done:
@@ -121,22 +130,44 @@ class _Served(Invocation[T]):
             self.port.calls.fail(self.number, self.port.class_number, error)
 
 
+# A class can have one base with slots, so those of `_Served` stand in each of its subclasses.
+_SLOTS = ("is_from_afar", "number", "port")
+
+
 class ServedCall(_Served[T], MethodCall[T]):
     """A call of a method that came from another process."""
 
-    __slots__ = ("number", "port")
+    __slots__ = _SLOTS
 
 
 class ServedOnce(_Served[Any], OnceCall):
     """One with a key."""
 
-    __slots__ = ("number", "port")
+    __slots__ = _SLOTS
+
+
+class ServedFunction(_Served[Any], Invocation[Any]):
+    """A call of a function of an object."""
+
+    __slots__ = _SLOTS
+
+
+class ServedStream(_Served[None], Streaming):
+    """A call of an async generator, whose end is told as that of a stream."""
+
+    __slots__ = _SLOTS
+
+    def resolve(self, value: Any) -> None:
+        Streaming.resolve(self, value)
+
+    def fail(self, error: BaseException) -> None:
+        Streaming.fail(self, error)
 
 
 class ServedFetch(_Served[Response], FetchCall):
     """A call of `fetch`."""
 
-    __slots__ = ("number", "port")
+    __slots__ = _SLOTS
 
     def resolve(self, value: Any) -> None:
         self.port.calls.fetch_ended(self.number)
@@ -153,7 +184,7 @@ class ServedCalls:
     def __init__(
         self, link: Link, things: LinkThings, streams: Streams, readers: Readers, reach: Reach
     ) -> None:
-        self._link = link
+        self.link = link
         self.crossing = readers.crossing
         self._things = things
         self._streams = streams
@@ -181,12 +212,12 @@ class ServedCalls:
 
     def answer(self, number: int, written: bytes | Written) -> None:
         """Let the caller of *number* have a value."""
-        self._link.send(Kind.ANSWER, number, self._things.sent(written))
+        self.link.send(Kind.ANSWER, number, self._things.sent(written))
 
     def fail(self, number: int, class_number: int, error: BaseException) -> None:
         """Let the caller of *number* have *error*."""
         failure = to_failure(error, self.crossing.writer_of(class_number).plain)
-        self._link.send(Kind.FAIL, number, failure)
+        self.link.send(Kind.FAIL, number, failure)
 
     def fetch_ended(self, number: int) -> None:
         """The call of `fetch` has its answer."""
@@ -220,8 +251,8 @@ class ServedCalls:
         except Exception as error:
             self._refuse(number, port.class_number, error)
             return
-        call.number, call.port, call.payload = number, port, payload
-        _deliver(call, from_object)
+        call.payload = payload
+        _deliver(call, number, port, from_object)
 
     def _once(
         self, activation: Activation, port: ServedPort, name: str, payload: Any, key: Any
@@ -243,10 +274,10 @@ class ServedCalls:
             self._refuse(number, port.class_number, error)
             return
         call = ServedFetch(activation, itself, Context(), "fetch", None, port.export_response)
-        call.number, call.port, call.request = number, port, request
+        call.request = request
         call.size = request._size
         self._requests[number] = request
-        _deliver(call, from_object)
+        _deliver(call, number, port, from_object)
 
     def _stream(self, frame: list[Any]) -> None:
         _, number, port_number, from_object, name, written, *_ = frame
@@ -267,13 +298,13 @@ class ServedCalls:
             items = getattr(callee.instance, name)(*args, **kwargs)
             return pipe.pump(items, partial(port.export, callee), invocation)
 
-        invocation = Streaming(activation, run, Context(), name, None)
+        invocation = ServedStream(activation, run, Context(), name, None)
         invocation.pipe = pipe
         invocation.is_waited_for = False
         end_with(pipe, invocation)
         self._streams.serve(number, pipe, self.crossing.writer_of(port.class_number).plain)
         when_done(invocation, lambda: self._streams.over(number, invocation.error))
-        _deliver(invocation, from_object)
+        _deliver(invocation, number, port, from_object)
 
     def _delete(self, frame: list[Any]) -> None:
         _, number, port_number, *_ = frame
@@ -288,7 +319,7 @@ class ServedCalls:
             self._pass_on(number, port.class_number, answer)
 
     def _invoke(self, frame: list[Any]) -> None:
-        _, number, thing_number, _, written, *_ = frame
+        _, number, thing_number, from_object, written, *_ = frame
         thing = self._things.own(thing_number)
         function = thing.value
         if not isinstance(function, RemoteFunction):
@@ -297,11 +328,19 @@ class ServedCalls:
             args, kwargs = (
                 ((), {}) if written is None else self._arguments(thing.class_number, written)
             )
-            answer = function(*args, **kwargs)
+            activation = None if isinstance(function, FarFunction) else function.activation
+            answer = function(*args, **kwargs) if activation is None else None
         except Exception as error:
             self._refuse(number, thing.class_number, error)
-        else:
+            return
+        if activation is None:
+            assert answer is not None
             self._pass_on(number, thing.class_number, answer)
+            return
+        port = ServedPort(self, thing.class_number, activation.id)
+        body = function.bind(args, kwargs)
+        call = ServedFunction(activation, body, Context(), function.label, None, port.export)
+        _deliver(call, number, port, from_object)
 
     def _abort(self, frame: list[Any]) -> None:
         request = self._requests.get(frame[1])
@@ -338,7 +377,7 @@ class ServedCalls:
     def _refuse(self, number: int, class_number: int, error: Exception) -> None:
         """The call *number* is not delivered."""
         if isinstance(error, NotOwner):
-            self._link.send(Kind.MOVED, number)
+            self.link.send(Kind.MOVED, number)
             return
         if not isinstance(error, DurableError):
             log.error("a call from another process could not be delivered", exc_info=error)
@@ -346,8 +385,14 @@ class ServedCalls:
         self.fail(number, class_number, error)
 
 
-def _deliver(invocation: Invocation[Any], from_object: Any) -> None:
-    activation = invocation.activation
+def _deliver(
+    call: ServedCall[Any] | ServedOnce | ServedFetch | ServedStream | ServedFunction,
+    number: int,
+    port: ServedPort,
+    from_object: Any,
+) -> None:
+    call.number, call.port, call.is_from_afar = number, port, bool(from_object)
+    activation = call.activation
     if from_object:
         activation.counters.subrequests += 1
-    activation.deliver(invocation)
+    activation.deliver(call)

@@ -13,7 +13,7 @@ the thing. It ends once: by END of the side that has it, or LEAVE of the side th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from weakref import ref
 
@@ -36,6 +36,16 @@ WANTED_AT_ONCE_MAX = 1_024
 Decode = Callable[[bytes], Any]
 
 
+class _Item(PendingAnswer[Any]):
+    """One item that was asked for."""
+
+    __slots__ = ("asker",)
+
+    def __init__(self, loop: Loop) -> None:
+        super().__init__(loop)
+        self.asker: Delivery[Any] | None = None
+
+
 class FarSource(Source):
     """What a stream of another process asks for its items."""
 
@@ -43,7 +53,10 @@ class FarSource(Source):
         self.loop = loop
         self.is_closed = False
         self._is_body = is_body
-        self._asked: deque[PendingAnswer[Any]] = deque()
+        self._asked: deque[_Item] = deque()
+        # The next one, if it is to be known when that is awaited; and which code asked last.
+        self._coming: _Item | None = None
+        self._last_asker: Delivery[Any] | None = None
         # Chunks that came before they were asked for.
         self._ahead: deque[Any] = deque()
         self._ahead_bytes = 0
@@ -66,8 +79,20 @@ class FarSource(Source):
         else:
             self._want()
 
+    def awaited(self) -> Iterator[tuple[Delivery[Any], PendingAnswer[Any]]]:
+        """What code of objects may await of it, and which code does."""
+        if not self._asked and not self.is_closed and self._last_asker is not None:
+            if self._coming is None:
+                self._coming = _Item(self.loop)
+            yield self._last_asker, self._coming
+        for item in self._asked:
+            if item.asker is not None:
+                yield item.asker, item
+
     def ask(self) -> PendingAnswer[Any]:
-        item: PendingAnswer[Any] = PendingAnswer(self.loop)
+        item: _Item = _Item(self.loop) if self._coming is None else self._coming
+        self._coming = None
+        item.asker = self._last_asker = CURRENT.get()
         if self._ahead:
             chunk = self._ahead.popleft()
             self._ahead_bytes -= _size(chunk)
@@ -77,9 +102,8 @@ class FarSource(Source):
             return item
         else:
             self._asked.append(item)
-            asker: Delivery[Any] | None = CURRENT.get()
-            if asker is not None and asker.is_section:
-                section_awaits(asker, item)
+            if item.asker is not None and item.asker.is_section:
+                section_awaits(item.asker, item)
         self._want()
         return item
 
