@@ -50,6 +50,7 @@ CALLED = frozenset(
 # Members without an underscore that are for other parts of the library.
 NOT_FOR_USERS: dict[str, frozenset[str]] = {
     "Answer": frozenset({"send", "throw", "close"}),
+    "RemoteFunction": frozenset({"activation", "bind"}),
     "Migration": frozenset({"arrivals", "created_classes"}),
     "Runtime": frozenset({"add_class", "classes", "queue_lengths"}),
     "Faults": frozenset(
