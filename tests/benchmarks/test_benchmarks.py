@@ -21,6 +21,7 @@ from benchmarks import (
     peers,
     processes,
     reads,
+    sql,
     web,
     websockets,
     writes,
@@ -39,6 +40,7 @@ ROWS: dict[ModuleType, int] = {
     observing: 2,
     operate: 4,
     processes: 3,
+    sql: 7,
 }
 
 
