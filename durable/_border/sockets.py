@@ -15,7 +15,7 @@ from weakref import ref
 from attrs import define, field
 
 from durable._model.errors import TooManyWebSockets
-from durable._model.frames import as_bytes, size_of
+from durable._model.frames import Close, as_bytes, size_of
 from durable._model.ids import ObjectId
 from durable._model.websocket import WebSocket
 from durable._object.activation import Activation
@@ -32,6 +32,8 @@ from .websocket import ObjectSocket, end_of, known_socket
 
 LEAVING_MIN = 64
 GOING_AWAY = 1001
+RESTART = 1012
+MOVES = "the object moves to another process"
 
 NOT_ACCEPTED = (
     "you must call 'accept_websocket()' before attempting to access the tags of a WebSocket."
@@ -211,6 +213,15 @@ class Sockets:
             end.on_arrival = None
         for end in ends:  # two of them may be the ends of one pair
             end.drop()
+
+    def restart_all(self) -> None:
+        """The object moves to another process: its peers see 1012, by which they know that they may
+        connect anew."""
+        classic = [end for which in self._classic if (end := which()) is not None]
+        for end in (*self._hibernatable, *classic):
+            if end.can_speak and end.close():
+                end.say(Close(RESTART, MOVES, True), 0)
+        self.disconnect_all()
 
     def object_gone(self, *, is_broken: bool) -> None:
         """The object has left memory: it was reset, or evicted."""

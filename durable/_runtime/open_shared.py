@@ -261,11 +261,11 @@ class OpenSharedStore(OpenStore):
         try:
             await self._let_finish(is_meant)
             await disk.finish()
+            for sockets in list(self._sockets):
+                if is_meant(sockets.object_id.raw):
+                    sockets.restart_all()
             for activation in self._live(is_meant):
                 self._send_away(activation)
-            for sockets in self._sockets:
-                if is_meant(sockets.object_id.raw):
-                    sockets.disconnect_all()
             while self._directory.has_endings(is_meant):  # each for a bounded time
                 await anyio.sleep(0.001)
         finally:
