@@ -12,11 +12,12 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any, TypeVar
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from durable._engine.batch import ObjectRecord
 from durable._engine.catalog import ClassRecord
 from durable._engine.codec import Codec, MsgpackCodec
+from durable._engine.problem import Problem
 from durable._engine.view import Malformed
 from durable._model.clock import SystemClock
 from durable._model.ids import NAME_SIZE_MAX, IdFactory
@@ -40,17 +41,6 @@ RECORDS_PER_PAUSE = 1_000
 # What a number that may have records is one of: an object with an alarm, one without an alarm, of
 # which no records were met so far, and what is to be freed.
 ALARMED, SILENT, GARBAGE = 1, 2, 4
-
-
-@frozen
-class Problem:
-    """Something that must not be."""
-
-    where: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what}"
 
 
 def check(

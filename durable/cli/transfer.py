@@ -13,10 +13,10 @@ from typing import TextIO
 import click
 
 from durable import operate
+from durable._runtime.store_files import sync_folder
 from durable.operate import Existing, Found
 from durable.operate.databases import export_sqlite
 from durable.operate.parts import new_file, take_away_left
-from durable.operate.store_files import sync_folder
 
 from .plain_text import say
 from .printing import as_quiet, progress, say_left_out, size, utf8_stdout

@@ -17,12 +17,12 @@ import os
 
 from durable._engine.engine import Engine
 from durable._engine.measures import Measures
+from durable._engine.problem import Problem
 from durable._engine.view import MomentLost
 from durable._engine.whole import WholeStore
-from durable._lmdb.check import Problem
-from durable._lmdb.check import check as check_store
 from durable._model.instances import StoredInstance
 from durable._runtime.runtime import Runtime
+from durable._runtime.store_files import check_folder, check_open, check_shards, shards_of
 
 from .changing import Refused, call, delete, put
 from .copying import copy
@@ -43,7 +43,6 @@ from .looking import (
 )
 from .parts import part_of
 from .peers import peers
-from .store_files import check_shards, files_of, shards_of
 from .watching import NotRunning, events, tops
 
 
@@ -64,11 +63,11 @@ def check(store: str | os.PathLike[str] | Runtime, *, values: bool = True) -> li
         codec = store._services.codec
         if store._is_of_shards:
             return check_shards(_whole(store._engine), values=values, codec=codec)
-        return check_store(files_of(store._engine), values=values, codec=codec)
+        return check_open(store._engine, values=values, codec=codec)
     engine = shards_of(store)
     if engine is not None:
         return check_shards(engine, values=values, codec=None)
-    return check_store(store, values=values)
+    return check_folder(store, values=values)
 
 
 __all__ = [

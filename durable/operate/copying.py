@@ -7,19 +7,15 @@ import os
 import shutil
 from collections.abc import Callable
 
-from durable._engine.engine import Engine
 from durable._engine.shards import SHARDS_MAX
 from durable._engine.whole import WholeStore
-from durable._lmdb.backup import copy_file
-from durable._lmdb.environment import Environment
-from durable._lmdb.looked_at import LookedAt
 from durable._model.clock import SystemClock
 from durable._runtime.engines import open_to_read
 from durable._runtime.runtime import Runtime
+from durable._runtime.store_files import at_one_moment, copy_open, copy_shards, sync_folder
 
-from .copying_shards import copy_objects, copy_shards
+from .copying_objects import copy_objects
 from .parts import new_folder, part_of, take_away_left
-from .store_files import files_of, sync_folder
 
 
 def copy(
@@ -52,22 +48,17 @@ def copy(
         count = len(engine.shards) if isinstance(engine, WholeStore) else 1
         if shards is not None and shards != count:
             _copy(
-                lambda: copy_objects(_apart(engine), part, clock, shards=_divided(shards)),
+                lambda: copy_objects(at_one_moment(engine), part, clock, shards=_divided(shards)),
                 target,
                 part,
             )
         elif isinstance(engine, WholeStore):
             _copy(lambda: copy_shards(engine, part, clock, compact=compact), target, part)
         else:
-            _copy(lambda: copy_file(files_of(engine), part, compact=compact), target, part)
+            _copy(lambda: copy_open(engine, part, compact=compact), target, part)
     finally:
         if is_ours:
             engine.close()
-
-
-def _apart(engine: Engine) -> Engine:
-    """The same to be read by this thread, at one moment."""
-    return LookedAt(engine) if isinstance(engine, Environment) else engine
 
 
 def _divided(shards: int) -> int | None:

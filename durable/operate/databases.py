@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from durable._engine.page_packing import PAGE_SIZE, pages_of
+from durable._engine.problem import Problem
 from durable._engine.side_records import PAGES, end_of
 from durable._engine.view import Damaged
-from durable._lmdb.check import Problem
 from durable._model.errors import DurableError
 
 from .looking import Found, Store, look

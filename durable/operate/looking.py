@@ -27,12 +27,12 @@ from durable._engine.measures import Measures
 from durable._engine.side_records import AREAS, end_of
 from durable._engine.stored_timer import PAST_TIMERS, TIMERS, StoredTimer, read_timer
 from durable._engine.view import Damaged, Fields, Malformed, Row, View, object_of
-from durable._lmdb.snapshot import view_of
 from durable._model.clock import SystemClock
 from durable._model.errors import DurableError, StoreDamaged, UnknownClass
 from durable._model.ids import BASE_SIZE, IdFactory, ObjectId
 from durable._runtime.engines import open_to_read
 from durable._runtime.runtime import Runtime
+from durable._runtime.store_files import view_of
 from durable._storage.timers import Timer, timer_of
 
 OBJECTS_PER_STEP = 1_000

@@ -18,16 +18,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from durable._lmdb.backup import WHOLE_FOLDER
-from durable._lmdb.folder import DATA_FILE, LOCK_FILE, OWNER_FILE
-from durable._lmdb.shared_folder import CATALOG, OWNERS, PROCESSES, SHARDS_FILE
+from durable._runtime.store_files import is_of_a_store
 
 from .exporting import FORMAT
 
-_IN_A_COPY: Final = frozenset({DATA_FILE, LOCK_FILE, OWNER_FILE, WHOLE_FOLDER}) | {
-    *(SHARDS_FILE, CATALOG, PROCESSES, OWNERS)
-}
-_SHARD: Final = re.compile(r"shard-\d{2,4}", re.ASCII)
 _EXPORT_BEGINS: Final = f'{{"format": "{FORMAT}"'.encode()
 
 
@@ -95,7 +89,7 @@ def _take_away(part: str) -> bool:
         if not _is_at(part, fd):
             return False
         kind = os.fstat(fd).st_mode
-        if stat.S_ISDIR(kind) and all(map(_is_in_a_copy, os.listdir(fd))):
+        if stat.S_ISDIR(kind) and all(map(is_of_a_store, os.listdir(fd))):
             shutil.rmtree(part)
         elif stat.S_ISREG(kind) and os.read(fd, len(_EXPORT_BEGINS)) in {b"", _EXPORT_BEGINS}:
             os.unlink(part)
@@ -106,10 +100,6 @@ def _take_away(part: str) -> bool:
     finally:
         os.close(fd)
     return True
-
-
-def _is_in_a_copy(name: str) -> bool:
-    return name in _IN_A_COPY or _SHARD.fullmatch(name) is not None
 
 
 def _is_at(part: str, fd: int) -> bool:

@@ -9,8 +9,8 @@ from contextlib import suppress
 from typing import Any
 
 from durable._control import control_socket
-from durable._lmdb.shared_store import owners_of, processes_of
 from durable._runtime.peer_processes import PeerProcess
+from durable._runtime.store_files import owners_of, processes_of
 
 ANSWER_S_MAX = 2.0
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from durable._control import control_socket
-from durable._lmdb.shared_folder import layout_of
-from durable._lmdb.shared_store import processes_of
 from durable._model.errors import DurableError
+from durable._runtime.engines import is_of_shards
+from durable._runtime.store_files import processes_of
 
 from . import watching_all
 
@@ -34,7 +34,7 @@ def _ask(store: str, want: str) -> Iterator[dict[str, Any]]:
     """Connects at once: what is wrong is raised by the call, not by the first step."""
     if not os.path.isdir(store):
         raise FileNotFoundError(f"there is no store in {store!r}")
-    if layout_of(store) is not None:
+    if is_of_shards(store):
         return _ask_all(store, want)
     try:
         connection = control_socket.connect(store)

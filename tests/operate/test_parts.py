@@ -15,7 +15,7 @@ pytest.importorskip("rich")
 
 import durable
 from durable import operate
-from durable._lmdb.backup import copy_file
+from durable._runtime.store_files import copy_open
 from durable.cli import main
 from durable.operate import copying, parts
 
@@ -36,7 +36,7 @@ def half(*words, **options):
         words[1].flush()
     os.kill(os.getpid(), signal.SIGKILL)
 
-copying.copy_file = half
+copying.copy_open = half
 operate.export = half
 main(sys.argv[1:])
 """
@@ -101,9 +101,9 @@ def test_parts_that_grow_stay(store: Path, tmp_path: Path, monkeypatch: pytest.M
             grown.extend(left(tmp_path))
             operate.copy(tmp_path / "second", tmp_path / "target")
             assert left(tmp_path) == grown
-        copy_file(*words, **options)  # type: ignore[arg-type]
+        copy_open(*words, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(copying, "copy_file", copy_beside)
+    monkeypatch.setattr(copying, "copy_open", copy_beside)
     with pytest.raises(FileExistsError):
         operate.copy(store, tmp_path / "target")
     assert len(grown) == 1

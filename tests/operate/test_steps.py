@@ -22,7 +22,6 @@ from durable._model.ids import IdFactory
 from durable.cli import main
 from durable.operate import importing, looking
 from durable.operate.listing import listing
-from durable.operate.store_files import files_of
 
 from .conftest import Watched, Worker
 
@@ -72,7 +71,7 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def readers(store: operate.Store) -> str:
     """Who holds a transaction, as LMDB tells it."""
-    return str(files_of(store._engine).handle.env.readers())
+    return str(store._engine.handle.env.readers())
 
 
 LISTINGS: dict[str, Callable[[operate.Store], Iterator[Any]]] = {

@@ -1,59 +1,20 @@
-"""A copy of a store of shards, file by file; and one with another number of shards, object by
-object."""
+"""A copy of a store with another number of shards: object by object."""
 
 from __future__ import annotations
 
-import json
-import os
-import secrets
 from collections.abc import Iterator
 from typing import Final
 
 from durable._engine.batch import Batch, Callbacks, ObjectHandle, ObjectRecord
 from durable._engine.engine import Engine
 from durable._engine.side_records import AREAS, end_of
-from durable._engine.whole import WholeStore
-from durable._lmdb.backup import copy_file
-from durable._lmdb.environment import Environment
-from durable._lmdb.looked_at import LookedAt
-from durable._lmdb.shared_folder import CATALOG, FORMAT, SHARDS_FILE
 from durable._model.clock import Clock
 from durable._runtime.engines import open_to_write
-
-from .store_files import sync_folder
 
 OBJECTS_PER_STEP: Final = 1_000
 KEYS_PER_STEP: Final = 1_000
 GROUP_SIZE_MAX: Final = 16 << 20
 GROUP_COUNT_MAX: Final = 10_000
-
-
-def copy_shards(store: WholeStore, part: str, clock: Clock, *, compact: bool) -> None:
-    """Copy all shards and the catalog into the empty folder *part*, which is a store of its own
-    then."""
-    for number, engine in enumerate(store.shards):
-        environment = engine.environment if isinstance(engine, LookedAt) else engine
-        if isinstance(environment, Environment):
-            folder = os.path.join(part, f"shard-{number:02}")
-            os.mkdir(folder, 0o700)
-            copy_file(environment, folder, compact=compact)
-            sync_folder(folder)
-    catalog = Environment.open(os.path.join(part, CATALOG), clock=clock)
-    try:
-        catalog.change_classes(catalog.catalog(), store.catalog())
-    finally:
-        catalog.close()
-    said = {
-        "format": FORMAT,
-        "store": secrets.token_hex(8),
-        "shards": len(store.shards),
-        "is_top": False,
-    }
-    with open(os.path.join(part, SHARDS_FILE), "x", encoding="utf-8") as file:
-        file.write(json.dumps(said) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    sync_folder(part)
 
 
 def copy_objects(store: Engine, part: str, clock: Clock, *, shards: int | None) -> None:
