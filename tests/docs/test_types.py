@@ -1,4 +1,4 @@
-"""Type checkers accept what the documentation shows, with the plugin or without it."""
+"""Type checkers accept what the documentation shows, in their strict modes and with no plugin."""
 
 from __future__ import annotations
 
@@ -9,20 +9,6 @@ from pathlib import Path
 from tests.typing.checkers import errors, mypy, pyright
 
 from .pages import ROOT, blocks, is_there, page_paths
-
-# What a page leaves out where it would distract: the types of fixtures, and of what `env` has.
-LENIENT = """
-strict = True
-disallow_untyped_defs = False
-disallow_incomplete_defs = False
-warn_return_any = False
-"""
-STRICT = [
-    ROOT / "README.md",
-    ROOT / "docs/index.md",
-    ROOT / "docs/guides/values.md",
-    ROOT / "docs/guides/types.md",
-]
 
 
 def python_of(path: Path) -> str:
@@ -46,25 +32,20 @@ def written(pages: Iterable[Path], folder: Path) -> list[Path]:
     return files
 
 
-def test_the_python_of_the_pages_is_well_typed(tmp_path: Path) -> None:
-    """mypy, with the plugin for stubs, accepts every page."""
-    files = written(page_paths(), tmp_path)
-
-    assert not errors(mypy(*files, folder=tmp_path, plugin=True, options=LENIENT))
+def examples() -> list[Path]:
+    return sorted((ROOT / "docs" / "examples").rglob("*.py"))
 
 
-def test_the_python_of_the_pages_needs_no_plugin(tmp_path: Path) -> None:
-    """Nor does it without."""
-    files = written(page_paths(), tmp_path)
+def test_pages_and_examples_are_right_for_mypy(tmp_path: Path) -> None:
+    """Every page, and every example, under `mypy --strict`."""
+    files = [*written(page_paths(), tmp_path), *examples()]
 
-    assert not errors(mypy(*files, folder=tmp_path, options=LENIENT))
-
-
-def test_what_newcomers_read_first_is_strict(tmp_path: Path) -> None:
-    """The README, the first page, and the guides to values and types, under `mypy --strict`."""
-    assert not errors(mypy(*written(STRICT, tmp_path), folder=tmp_path))
+    assert len(files) > 20
+    assert not errors(mypy(*files, folder=tmp_path))
 
 
-def test_what_newcomers_read_first_is_strict_for_pyright(tmp_path: Path) -> None:
-    """The same pages, under pyright's strict mode."""
-    assert not errors(pyright(*written(STRICT, tmp_path), folder=tmp_path))
+def test_pages_and_examples_are_right_for_pyright(tmp_path: Path) -> None:
+    """The same files, under pyright's strict mode."""
+    files = [*written(page_paths(), tmp_path), *examples()]
+
+    assert not errors(pyright(*files, folder=tmp_path))

@@ -28,15 +28,11 @@ def run(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
     )
 
 
-def mypy(
-    *files: Path, folder: Path, plugin: bool = False, options: str = "strict = True"
-) -> dict[str, Reports]:
-    """What mypy says of *files*, by their names."""
+def mypy(*files: Path, folder: Path) -> dict[str, Reports]:
+    """What mypy says of *files* when it is strict, by their names."""
     config = folder / "mypy.ini"
-    plugins = "plugins = durable.mypy_plugin" if plugin else ""
     config.write_text(
-        f"[mypy]\n{options}\n{plugins}\nmypy_path = {ROOT}:{folder}\n"
-        f"explicit_package_bases = True\n",
+        f"[mypy]\nstrict = True\nmypy_path = {ROOT}:{folder}\nexplicit_package_bases = True\n",
         encoding="utf-8",
     )
     done = run(

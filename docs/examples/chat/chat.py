@@ -13,7 +13,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
@@ -132,7 +132,7 @@ def parse(message: str | bytes) -> dict[str, Any] | None:
         said = json.loads(message)
     except ValueError:
         return None
-    return said if isinstance(said, dict) else None
+    return cast("dict[str, Any]", said) if isinstance(said, dict) else None
 
 
 def say(ws: WebSocket, **said: Any) -> None:
@@ -156,7 +156,8 @@ async def fetch(request: Request, env: Any) -> Response:
                 return Response("expected a WebSocket", status=400)
             room = find_room(env, name)
             return await room.fetch(request) if room else Response("no such room", status=404)
-    return Response("not found", status=404)
+        case _:
+            return Response("not found", status=404)
 
 
 def find_room(env: Any, name: str) -> Any:
