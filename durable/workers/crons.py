@@ -6,7 +6,7 @@ import importlib
 import logging
 import re
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from durable import Clock
@@ -14,8 +14,6 @@ from durable import Clock
 log: logging.Logger = logging.getLogger("durable")
 
 Run = Callable[[str, int], Awaitable[None]]
-
-_DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 
 
 class Schedule:
@@ -44,9 +42,9 @@ class Schedule:
 
 
 def _days(field: str) -> str:
-    """The days of the week, which Cloudflare counts from 1, by the letters that all know."""
+    """The days of the week, which Cloudflare counts from 1, as all others count them, from 0."""
     # Not what follows a slash or a hash, which is no day.
-    return re.sub(r"(?<![/#\d])[1-7](?!\d)", lambda day: _DAYS[int(day[0]) - 1], field)
+    return re.sub(r"(?<![/#\d])[1-7](?!\d)", lambda day: str(int(day[0]) - 1), field)
 
 
 async def keep(cron: str, schedule: Schedule, clock: Clock, run: Run) -> None:
@@ -62,4 +60,5 @@ async def keep(cron: str, schedule: Schedule, clock: Clock, run: Run) -> None:
             await run(cron, int(due.timestamp() * 1000))
         except Exception:
             log.exception("the cron trigger %r has failed", cron)
-        due = schedule.after(max(due, datetime.fromtimestamp(clock.now(), UTC) - timedelta(0)))
+        # What has come due while it ran is passed over.
+        due = schedule.after(max(due, datetime.fromtimestamp(clock.now(), UTC)))

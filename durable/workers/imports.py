@@ -38,7 +38,7 @@ def install() -> None:
     if _installed > 1:
         return
     _tell_of_installed()
-    for name in [name for name in sys.modules if _is_ours(name)]:
+    for name in filter(_is_ours, sys.modules.copy()):
         _set_aside[name] = sys.modules.pop(name)
     sys.modules.update(provided.modules())
 
@@ -48,7 +48,7 @@ def uninstall() -> None:
     _installed -= 1
     if _installed:
         return
-    for name in [name for name in sys.modules if _is_ours(name)]:
+    for name in filter(_is_ours, sys.modules.copy()):
         del sys.modules[name]
     sys.modules.update(_set_aside)
     _set_aside.clear()
@@ -107,7 +107,7 @@ def load(path: Path, others: Collection[Code] = ()) -> Code:
     folder, name = path.resolve().parent, path.stem
     for other in others:
         other.forget()
-    before = dict(sys.modules)
+    before = sys.modules.copy()
     aside = sys.modules.pop(name, None)
     importlib.invalidate_caches()
     sys.path.insert(0, str(folder))
@@ -124,7 +124,7 @@ def load(path: Path, others: Collection[Code] = ()) -> Code:
 
 
 def _own(folder: Path) -> dict[str, ModuleType]:
-    return {name: m for name, m in list(sys.modules.items()) if _is_in(m, folder)}
+    return {name: m for name, m in sys.modules.copy().items() if _is_in(m, folder)}
 
 
 def _is_in(module: ModuleType, folder: Path) -> bool:

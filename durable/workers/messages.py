@@ -146,7 +146,7 @@ class Request(_Message):
 
     @property
     def url(self) -> str:
-        return str(self._message.url)
+        return URL(self._message.url).href
 
     @property
     def method(self) -> str:

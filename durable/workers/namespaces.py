@@ -96,7 +96,12 @@ class Fetcher(JsProxy):
         except (JsException, TypeError, ValueError) as error:
             return Promise.reject(error)
         url = request.url
-        return Promise(self._send(sent), lambda response: response_at(response, url), raised_there)
+        answer = self._send(sent)
+        return Promise(answer, lambda response: response_at(response, url), self._blamed)
+
+    def _blamed(self, error: Exception) -> BaseException:
+        """What a caller gets of an error that was raised on the other side."""
+        return raised_there(error)
 
     def _send(self, request: durable.Request) -> Any:
         raise NotImplementedError
@@ -115,7 +120,7 @@ class Fetcher(JsProxy):
                 answer = self._call(name, sent)
             except durable.DurableError as error:
                 return Promise.reject(of_runtime(error))
-            return Promise(answer, inward, raised_there)
+            return Promise(answer, inward, self._blamed)
 
         call.__name__ = call.__qualname__ = name
         return call

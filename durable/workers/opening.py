@@ -200,7 +200,7 @@ class open_worker(Opening):
         """Give each Worker the `env` of its script."""
         for worker in self._workers.values():
             if worker is self.worker:
-                worker.env = runtime.env
+                worker.env = EnvWrapper(runtime.env)
                 continue
             entries = dict(worker.entries)
             for binding in worker.script.bindings:
@@ -208,7 +208,7 @@ class open_worker(Opening):
                 cls = None if other is None else other.classes.get(binding.class_name)
                 if cls is not None:
                     entries[binding.name] = runtime.namespace(cls)
-            worker.env = Env(entries)
+            worker.env = EnvWrapper(Env(entries))
 
     def reload(self, runtime: Runtime) -> None:
         """Load the code of the Workers anew, and exchange the classes of *runtime*'s objects.

@@ -11,7 +11,7 @@ import importlib
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextvars import Context
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import durable
 from durable._model.frames import DROPPED, NO_CODE
@@ -25,6 +25,8 @@ from .sockets import WebSocket
 
 log: logging.Logger = logging.getLogger("durable")
 TIMEOUT_S = 100.0
+# A body whose length is known, and this at most, is read at once.
+READ_AT_ONCE_MAX = 65_536
 # Headers that say how a body came, which has been undone.
 _OF_THE_WAY = frozenset({"content-encoding", "content-length", "transfer-encoding", "connection"})
 
@@ -39,7 +41,10 @@ def _http_library() -> Any:
 
 
 class _World(Fetcher):
-    """All that is not here."""
+    """All that is not here. What fails on the way is an OSError, as the SDK has it."""
+
+    def _blamed(self, error: Exception) -> BaseException:
+        return error
 
     def _send(self, request: durable.Request) -> Any:
         return started(_send(request))
@@ -71,19 +76,42 @@ async def _send(request: durable.Request) -> durable.Response:
         raise
     headers = [(n, v) for n, v in response.headers.multi_items() if n.lower() not in _OF_THE_WAY]
     has_body = response.status_code not in {204, 205, 304} and request.method != "HEAD"
-    body = _body(client, response) if has_body else None
+    body: Any = _Body(client, response) if has_body else None
+    size = response.headers.get("content-length", "")
     if body is None:
         await client.aclose()
+    elif size.isdecimal() and int(size) <= READ_AT_ONCE_MAX:
+        body = b"".join([chunk async for chunk in body])
     return durable.Response(body, status=response.status_code, headers=headers)
 
 
-async def _body(client: Any, response: Any) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in response.aiter_bytes():
-            yield chunk
-    finally:
-        await response.aclose()
-        await client.aclose()
+class _Body:
+    """A body that is read from the network. One that nobody reads lets its connection go."""
+
+    def __init__(self, client: Any, response: Any) -> None:
+        self._client: Any = client
+        self._chunks: AsyncIterator[bytes] = response.aiter_bytes()
+        self._loop = asyncio.get_running_loop()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._chunks)
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    def __del__(self) -> None:
+        client = self._client
+        if client is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(lambda: _apart(client.aclose()))
 
 
 async def _upgrade(request: durable.Request) -> durable.Response:

@@ -38,7 +38,10 @@ class Promise(JsProxy, Answer[Any]):
         except Exception as error:
             if self._blame is None:
                 raise
-            raise self._blame(error) from error
+            blamed = self._blame(error)
+            if blamed is error:
+                raise
+            raise blamed from error
         return value if self._convert is None else self._convert(value)
 
     def then(

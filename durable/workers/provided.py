@@ -32,7 +32,7 @@ from . import (
     streams,
     urls,
 )
-from .errors import NotHere
+from .errors import NotHere, of_runtime
 from .promises import Promise
 from .scope import scope_of
 
@@ -78,7 +78,7 @@ def fetch(resource: Any, **other_options: Any) -> Promise:
 
 def _js_fetch(resource: Any, init: Any = None, **options: Any) -> Promise:
     answer = outgoing.fetch(resource, init, **options)
-    return Promise(answer, lambda response: response.js_object)
+    return Promise(answer, lambda response: response.js_object, of_runtime)
 
 
 def wait_until(awaitable: Awaitable[object]) -> None:
@@ -218,6 +218,7 @@ def modules() -> dict[str, ModuleType]:
         "workers": sdk,
         "workers.blob": {**sdk},
         "workers.entrypoints": {**sdk, "DurableObjectContext": state.DurableObjectContext},
+        "workers.fetch": {**sdk},
         "workers.formdata": {**sdk},
         "workers.request": {**sdk},
         "workers.response": {**sdk},

@@ -102,8 +102,9 @@ class WebSocket(EventTarget):
         return self._socket.ready_state
 
     def serializeAttachment(self, value: Any) -> None:
+        kept = outward(value)
         with errors_of_javascript():
-            self._socket.serialize_attachment(outward(value))
+            self._socket.serialize_attachment(kept)
 
     def deserializeAttachment(self) -> Any:
         return to_javascript(self._socket.deserialize_attachment())

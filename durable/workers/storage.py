@@ -52,10 +52,11 @@ class _KeysAndAlarm(BothCases):
             raise JsTypeError("put() called with undefined value.")
         options = (rest[1:] if entries is None else rest) or (None,)
         given = keywords(options_of(options[0], more), *_WRITE)
+        value = None if entries is not None else outward(rest[0])
         with errors_of_javascript():
             if entries is not None:
                 return Promise(self._storage.put(entries, **given))
-            return Promise(self._storage.put(js_text(key), outward(rest[0]), **given))
+            return Promise(self._storage.put(js_text(key), value, **given))
 
     def delete(self, key: Any, options: Any = None, **more: Any) -> Promise:
         given = keywords(options_of(options, more), *_WRITE)
@@ -159,8 +160,9 @@ class SyncKvStorage(BothCases):
             return inward(self._kv.get(js_text(key)))
 
     def put(self, key: str, value: Any) -> None:
+        kept = outward(value)
         with errors_of_javascript():
-            self._kv.put(js_text(key), outward(value))
+            self._kv.put(js_text(key), kept)
 
     def delete(self, key: str) -> bool:
         with errors_of_javascript():
