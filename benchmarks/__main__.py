@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import sys
 
-from . import alarms, calls, objects, operate, processes, reads, sql, web, websockets, writes
+from . import (
+    alarms,
+    blocking,
+    calls,
+    objects,
+    operate,
+    processes,
+    reads,
+    sql,
+    web,
+    websockets,
+    writes,
+)
 from .harness import Row, arguments, report, run, show
 from .workerd import run as workerd
 
-QUESTIONS = (calls, writes, reads, objects, alarms, operate, websockets, web, processes, sql)
+QUESTIONS = (
+    *(calls, writes, reads, objects, alarms, operate, websockets, web, processes, sql),
+    blocking,
+)
 
 
 def main() -> None:

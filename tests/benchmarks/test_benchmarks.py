@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks import (
     alarms,
+    blocking,
     calls,
     harness,
     objects,
@@ -38,6 +39,7 @@ ROWS: dict[ModuleType, int] = {
     websockets: 4,
     web: 4,
     observing: 2,
+    blocking: 2,
     operate: 4,
     processes: 3,
     sql: 7,

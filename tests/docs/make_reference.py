@@ -37,6 +37,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
 # The modules that have a section of their own, for all that their `__all__` lists.
 DOORS = (
     *("durable.testing", "durable.operate", "durable.observing", "durable.asgi"),
+    "durable.blocking",
     "durable.workers",
     *("durable.httpx", "durable.otel", "durable.prometheus"),
 )
