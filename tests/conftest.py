@@ -17,6 +17,7 @@ from hypothesis import settings
 
 from durable._cpython.switch import BORROWS
 from durable._runtime import opening
+from durable._runtime.open_store import OpenStore
 from tests import remote
 
 # asyncio's debug mode costs much and changes the order of things; it is off whatever the machine's
@@ -60,7 +61,7 @@ def _share_every_store() -> None:
 
     @functools.wraps(begin)
     def begin_shared(self: Any, *args: Any, **options: Any) -> None:
-        if not options.get("scratch"):
+        if not options.get("scratch") and self._store_class is OpenStore:
             options.setdefault("shared", True)
         begin(self, *args, **options)
 

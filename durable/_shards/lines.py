@@ -98,8 +98,9 @@ class Lines:
         return line
 
     def leave(self, line: Line) -> None:
-        """Nothing is under way by *line*, and nothing waits there."""
-        del self._lines[line.raw]
+        """Nothing is under way by *line*, and nothing waits there; it may have left before."""
+        if self._lines.get(line.raw) is line:
+            del self._lines[line.raw]
 
     def owner_changed(self, shard: int | None = None) -> None:
         """The owner of a shard, or of any, is another one than before, or can be reached now."""
@@ -234,8 +235,7 @@ class Line:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            if self._lines.is_used(self.raw):
-                self._lines.leave(self)
+            self._lines.leave(self)
 
     def _expire(self) -> None:
         """Let those have an error that have waited for too long."""

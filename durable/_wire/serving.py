@@ -24,10 +24,10 @@ from durable._border.fetch_call import FetchCall
 from durable._border.once import OnceCall, check_once, digest_of
 from durable._border.rpc import RemoteFunction
 from durable._border.streams import Pipe, Streaming, end_with
-from durable._engine.codec import FORMAT_MSGPACK
+from durable._engine.codec import FORMAT_MSGPACK, encode
 from durable._engine.shards import NotOwner
 from durable._gates.futures import Answer, PendingAnswer, when_done
-from durable._model.errors import DurableError, InternalError, NoSuchMethod
+from durable._model.errors import DurableError, InternalError, NoSuchMethod, UnknownClass
 from durable._model.ids import ObjectId
 from durable._model.log import log
 from durable._model.messages import Request, Response
@@ -216,7 +216,10 @@ class ServedCalls:
 
     def fail(self, number: int, class_number: int, error: BaseException) -> None:
         """Let the caller of *number* have *error*."""
-        failure = to_failure(error, self.crossing.writer_of(class_number).plain)
+        try:
+            failure = to_failure(error, self.crossing.writer_of(class_number).plain)
+        except UnknownClass:  # which is what the caller is to hear
+            failure = to_failure(error, encode)
         self.link.send(Kind.FAIL, number, failure)
 
     def fetch_ended(self, number: int) -> None:

@@ -259,6 +259,7 @@ async def test_an_owner_whose_file_is_taken_away_is_still_the_only_one(
     assert (store.folder / "owner").exists()
 
 
+@pytest.mark.one_folder
 async def test_nothing_is_confirmed_in_a_folder_that_was_replaced(store: Store) -> None:
     """The next start would not find it."""
     async with store.open() as runtime:

@@ -1,0 +1,94 @@
+"""One catalog of classes and migrations for all processes of a store."""
+
+from __future__ import annotations
+
+import pytest
+
+import durable
+from durable import Migration
+
+from .conftest import Processes
+
+
+class Note(durable.DurableObject):
+    async def write(self, value: int) -> int:
+        self.ctx.storage.put("value", value)
+        return value
+
+    async def read(self) -> int:
+        value: int = await self.ctx.storage.get("value", 0)
+        return value
+
+
+class Page(Note):
+    """What a note is called later."""
+
+
+FIRST = Migration(tag="v1", new_classes=("Note",))
+SECOND = Migration(tag="v2", renamed_classes=({"from": "Note", "to": "Page"},))
+GONE = Migration(tag="v3", deleted_classes=("Page",))
+
+
+async def test_a_process_with_the_same_migrations_joins(processes: Processes) -> None:
+    options = {"bindings": {"NOTES": Note}, "migrations": [FIRST], "script": "app"}
+    one = await processes.start(**options)
+    two = await processes.start(**options)
+    await processes.settle()
+
+    for number in range(8):
+        await one.env.NOTES.get_by_name(str(number)).write(number)
+        assert await two.env.NOTES.get_by_name(str(number)).read() == number
+
+
+async def test_a_process_with_older_migrations_is_refused(processes: Processes) -> None:
+    """The others go on."""
+    one = await processes.start(bindings={"PAGES": Page}, migrations=[FIRST, SECOND], script="app")
+
+    with pytest.raises(durable.MigrationConflict):
+        await processes.start(bindings={"NOTES": Note}, migrations=[FIRST], script="app")
+    assert await one.env.PAGES.get_by_name("a").write(1) == 1
+    assert len(processes.shards(one)) == 16
+
+
+async def test_migrations_are_applied_once_for_all_shards(processes: Processes) -> None:
+    """By whoever opens first; the objects of all shards are those of the new class."""
+    one = await processes.start(bindings={"NOTES": Note}, migrations=[FIRST], script="app")
+    for number in range(20):
+        await one.env.NOTES.get_by_name(str(number)).write(number)
+    await processes.stop(one)
+
+    options = {"bindings": {"PAGES": Page}, "migrations": [FIRST, SECOND], "script": "app"}
+    one, two = await processes.start(**options), await processes.start(**options)
+    await processes.settle()
+    for number in range(20):
+        assert await two.env.PAGES.get_by_name(str(number)).read() == number
+
+    await processes.stop(one)
+    await processes.stop(two)
+    last = await processes.start(migrations=[FIRST, SECOND, GONE], script="app")
+    await processes.stop(last)
+    again = await processes.start(bindings={"NOTES": Note}, script=None)
+    assert [stored async for stored in again.env.NOTES.objects()] == []
+
+
+async def test_a_class_that_one_process_registers_is_known_to_the_shards_of_all(
+    processes: Processes,
+) -> None:
+    one, two = await processes.start(), await processes.start()
+    await processes.settle()
+
+    number = one.namespace(Note).record.number
+    assert two.namespace(Note).record.number == number
+    for name in map(str, range(8)):
+        assert await one.namespace(Note).get_by_name(name).write(1) == 1
+        assert await two.namespace(Note).get_by_name(name).read() == 1
+
+
+async def test_an_owner_that_does_not_know_a_class_says_so(processes: Processes) -> None:
+    one, two = await processes.start(), await processes.start()
+    await processes.settle()
+    notes = one.namespace(Note)
+    far = notes.get_by_name(processes.name_in(two, notes))
+
+    with pytest.raises(durable.UnknownClass, match="bind the same classes"):
+        await far.read()
