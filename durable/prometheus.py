@@ -50,7 +50,8 @@ _STORE_GAUGES = {
 
 
 class RuntimeCollector:
-    """The metrics of one runtime. One that is closed has none."""
+    """The metrics of one runtime. One that is closed has none; those of a runtime that shares its
+    store with other processes have a label `process`."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -64,8 +65,17 @@ class RuntimeCollector:
             statistics = self._runtime.statistics()
         except RuntimeClosed:
             return
-        yield from _of_classes(statistics.classes)
-        yield from _of_store(statistics)
+        process = self._runtime._process
+        for metric in (*_of_classes(statistics.classes), *_of_store(statistics)):
+            yield metric if process is None else _with_process(metric, process)
+
+
+def _with_process(metric: Metric, process: str) -> Metric:
+    """*metric* as that of one of several processes: sums over all of them are of the store."""
+    metric.samples = [
+        sample._replace(labels={**sample.labels, "process": process}) for sample in metric.samples
+    ]
+    return metric
 
 
 def _of_classes(classes: tuple[ClassStatistics, ...]) -> Iterator[Metric]:

@@ -90,6 +90,8 @@ class OpenSharedStore(OpenStore):
         self._taking: set[int] = set()
         self._giving: set[int] = set()
         self._is_balancing = False
+        # Why a shard could not be taken.
+        self._refused: Exception | None = None
 
     def _make_directory(self, activation_class: type[Activation]) -> Directory:
         return SharedDirectory(self._services, activation_class)
@@ -107,7 +109,7 @@ class OpenSharedStore(OpenStore):
 
     def _runtime(self, programs: Sequence[Program], deployment: Deployment) -> Runtime:
         runtime = super()._runtime(programs, deployment)
-        runtime._peers_by(self._peers)
+        runtime._is_one_of_several(self._disks.shared.me.id, self._peers)
         self._neighbours.crossing.requests["peer"] = lambda peer, value: len(self._directory)
         return runtime
 
@@ -200,9 +202,12 @@ class OpenSharedStore(OpenStore):
                 self._start_giving(shard)
         missing = mine - set(disks.open) - set(disks.leaving)
         if missing:
+            self._refused = None
             async with anyio.create_task_group() as group:
                 for shard in missing - self._taking:
-                    group.start_soon(self._take, shard)
+                    group.start_soon(self._try_to_take, shard)
+            if self._refused is not None:
+                raise self._refused
         return self._pause_s(mine - set(disks.open), {process.id for process in processes})
 
     def _pause_s(self, missing: set[int], living: set[str]) -> float:
@@ -217,6 +222,13 @@ class OpenSharedStore(OpenStore):
         return LOOKS_AT_ONCE_S if self._looks_at_once < LOOKS_AT_ONCE_MAX else LOOKS_SOON_S
 
     # Taking a shard
+
+    async def _try_to_take(self, shard: int) -> None:
+        """Take it if that can be; what is wrong with one shard is no matter of the others."""
+        try:
+            await self._take(shard)
+        except (OSError, DurableError) as error:
+            self._refused = self._refused or error
 
     async def _take(self, shard: int) -> None:
         """Own a shard if nobody else does."""
@@ -293,9 +305,8 @@ class OpenSharedStore(OpenStore):
         self._neighbours.tell_all(CHANGED)
         try:
             if set(self._neighbours.peers) - {shared.me.id}:
-                async with anyio.create_task_group() as group:
-                    for shard in set(self._disks.open) - self._giving:
-                        group.start_soon(self._give_up, shard)
+                for shard in set(self._disks.open) - self._giving:
+                    self._start_giving(shard)
             while self._giving or self._taking:
                 await anyio.sleep(0.001)
             await super().stop()

@@ -51,6 +51,7 @@ class Runtime:
     _directory: Directory
     _classes: ClassTable
     _commits: Commits
+    _process: str | None = field(default=None, init=False)
     _ask_peers: Callable[[], Awaitable[list[PeerProcess]]] | None = field(default=None, init=False)
     _namespaces: dict[type[DurableObject], Namespace[Any]] = field(factory=dict, init=False)
     # Classes that were replaced by later versions of themselves.
@@ -62,9 +63,11 @@ class Runtime:
         """The store, for those that look into it."""
         return self._disks.engine
 
-    def _peers_by(self, ask: Callable[[], Awaitable[list[PeerProcess]]]) -> None:
-        """How other processes are asked; not for users."""
-        self._ask_peers = ask
+    def _is_one_of_several(
+        self, process: str, ask: Callable[[], Awaitable[list[PeerProcess]]]
+    ) -> None:
+        """Which process this is, and how the others are asked; not for users."""
+        self._process, self._ask_peers = process, ask
 
     @property
     def _is_of_shards(self) -> bool:

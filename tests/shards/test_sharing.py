@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 import durable
+from durable._lmdb.shared_store import SharedFolder
 
 from .conftest import Processes
 
@@ -252,6 +253,35 @@ async def test_a_call_that_finds_no_process_is_tried_again_and_then_fails(
     store._is_balancing = True
     store._look()
     assert await waiting == 1
+
+
+@pytest.mark.parametrize("error", [OSError(28, "no space"), durable.StoreDamaged("it is damaged")])
+async def test_a_shard_that_cannot_be_opened_is_a_clear_error(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """As it is, at the opening; and later on the process goes on with the others."""
+    acquire = SharedFolder.acquire
+    is_broken = True
+
+    def acquire_some(self: SharedFolder, shard: int) -> Any:
+        if is_broken and shard == 3:
+            raise error
+        return acquire(self, shard)
+
+    monkeypatch.setattr(SharedFolder, "acquire", acquire_some)
+    with pytest.raises(type(error)):
+        await processes.start()
+    is_broken = False
+    one, two = await processes.start(), await processes.start()
+    await processes.settle()
+    is_broken = True
+    await processes.stop(one if 3 in processes.shards(one) else two)
+    left = next(iter(processes.openings))
+    with anyio.fail_after(5):
+        while len(processes.shards(left)) < 15:
+            await anyio.sleep(0.01)
+    is_broken = False
+    await processes.settle()
 
 
 async def test_a_process_of_another_version_is_a_clear_error(

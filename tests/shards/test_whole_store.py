@@ -140,6 +140,21 @@ async def test_processes_are_listed_with_what_they_have(filled: Processes) -> No
         assert sum(each.is_here for each in found) == 1
 
 
+async def test_metrics_carry_the_process(filled: Processes) -> None:
+    client = pytest.importorskip("prometheus_client")
+    from durable.prometheus import RuntimeCollector
+
+    registry = client.CollectorRegistry()
+    for runtime in filled.openings:
+        registry.register(RuntimeCollector(runtime))
+    text = client.generate_latest(registry).decode()
+    lines = [line for line in text.splitlines() if line.startswith("durable_stored_objects")]
+    found = await next(iter(filled.openings)).peers()
+
+    assert sum(float(line.split()[-1]) for line in lines) == 40
+    assert all(any(f'process="{each.id}"' in line for line in lines) for each in found)
+
+
 async def test_a_store_of_one_process_has_one(tmp_path: Path) -> None:
     async with durable.open(tmp_path / "plain") as runtime:
         (found,) = await runtime.peers()
