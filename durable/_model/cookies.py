@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
@@ -23,6 +22,9 @@ _is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII).fullmatch
 _is_value = re.compile(r"[!#-+\--:<-\[\]-~]*", re.ASCII).fullmatch
 _is_attribute = re.compile(r"[ -:<-~]*", re.ASCII).fullmatch
 _SAME_SITE = {"lax": "Lax", "strict": "Strict", "none": "None"}
+# Whatever the locale says.
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -127,4 +129,6 @@ def _seconds(age: int | timedelta) -> int:
 def _date(time: datetime) -> str:
     if not isinstance(time, datetime):
         raise TypeError(f"expires is a datetime, not {time!r}; max_age takes seconds")
-    return format_datetime(time.astimezone(UTC), usegmt=True)
+    utc = time.astimezone(UTC)
+    day, month = _DAYS[utc.weekday()], _MONTHS[utc.month - 1]
+    return f"{day}, {utc.day:02} {month} {utc.year:04} {utc:%H:%M:%S} GMT"

@@ -18,6 +18,8 @@ from .errors import FormTooLarge, InvalidForm
 
 URLENCODED: Final = "application/x-www-form-urlencoded"
 MULTIPART: Final = "multipart/form-data"
+# As RFC 2046 has it.
+BOUNDARY_SIZE_MAX: Final = 70
 # Of the headers of one part; that of a browser has a hundred or two.
 PART_HEADERS_SIZE_MAX: Final = 8_192
 
@@ -132,8 +134,11 @@ class _Multipart:
             ) from error
         _, options = self._library.parse_options_header(self.content_type)
         boundary = options.get(b"boundary")
-        if not boundary:
-            raise InvalidForm(f"the content type {self.content_type!r} names no boundary")
+        if not boundary or len(boundary) > BOUNDARY_SIZE_MAX:
+            raise InvalidForm(
+                f"the content type {self.content_type[:200]!r} names no boundary of up to "
+                f"{BOUNDARY_SIZE_MAX} bytes"
+            )
         callbacks = {
             "on_part_begin": self._part_begins,
             "on_header_field": self._header_name,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from yarl import URL
@@ -29,6 +29,8 @@ from .class_table import ClassEntry
 T = TypeVar("T", bound=DurableObject)
 R = TypeVar("R")
 P = ParamSpec("P")
+
+METHODS_REMEMBERED = 256
 
 Body = bytes | str | AsyncIterable[bytes] | None
 
@@ -126,9 +128,9 @@ class Stub(ByReference, Generic[T]):
         """
         name = self._name_of(args[0]) if args else None
         if name is not None:
-            if kwargs.get("once") is not None and not _takes_once(self._entry.cls, name):
-                return self._call_once(name, args[1:], kwargs)
-            if "once" in kwargs and not _takes_once(self._entry.cls, name):
+            if "once" in kwargs and not _takes_once(getattr(self._entry.cls, name)):
+                if kwargs["once"] is not None:
+                    return self._call_once(name, args[1:], kwargs)
                 del kwargs["once"]
             return self._method(name)(*args[1:], **kwargs)
         cls = self._entry.cls
@@ -241,9 +243,10 @@ def _is(found: Any, function: Any) -> bool:
     return getattr(found, "__func__", found) is function
 
 
-def _takes_once(cls: type, name: str) -> bool:
+@lru_cache(METHODS_REMEMBERED)
+def _takes_once(method: Callable[..., Any]) -> bool:
     """Whether the method has a parameter of that name of its own."""
-    return "once" in inspect.signature(getattr(cls, name)).parameters
+    return "once" in inspect.signature(method).parameters
 
 
 def no_such_method(cls: type, name: str, object_id: ObjectId) -> NoSuchMethod:
