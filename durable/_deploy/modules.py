@@ -22,6 +22,10 @@ from .config import ScriptConfig
 Fetch = Callable[[Any, Any], Any]
 
 
+# What only a Worker imports, and only `durable.workers` provides.
+_OF_WORKERS = frozenset({"workers", "js", "pyodide"})
+
+
 @frozen
 class Main:
     """What a script's main module has for the runtime."""
@@ -54,7 +58,15 @@ def _import(script: ScriptConfig) -> ModuleType:
             path = folder / script.main
             if not path.is_file():
                 raise _error(script, f"there is no file {path}")
-            return _import_file(path)
+            try:
+                return _import_file(path)
+            except ModuleNotFoundError as error:
+                if error.name in _OF_WORKERS:
+                    error.add_note(
+                        "a Python Worker of Cloudflare's is opened by durable.workers.open_worker, "
+                        "and served by `durable dev`"
+                    )
+                raise
         try:
             return importlib.import_module(script.main)
         except ModuleNotFoundError as error:

@@ -21,7 +21,7 @@ from . import provided
 
 log: logging.Logger = logging.getLogger("durable")
 
-NAMES = ("workers", "js", "pyodide")
+NAMES = ("workers", "js", "pyodide", "asgi")
 
 _installed: int = 0
 _set_aside: dict[str, ModuleType] = {}

@@ -1,4 +1,4 @@
-"""The modules that a Worker's code imports: `workers`, `js`, `pyodide` and what is below them.
+"""The modules that a Worker's code imports: `workers`, `js`, `pyodide`, what is below, and `asgi`.
 
 They are made here, of what the files of this package have, and are no modules of the installation.
 """
@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from . import (
+    asgi_bridge,
     blobs,
     buffers,
     crossing,
@@ -214,8 +215,11 @@ def modules() -> dict[str, ModuleType]:
         "FetchResponse": sdk_messages.FetchResponse,
         "pyfetch": fetch,
     }
+    asgi = {"fetch": asgi_bridge.fetch, "websocket": asgi_bridge.websocket}
     contents: Mapping[str, Mapping[str, Any]] = {
+        "asgi": asgi,
         "workers": sdk,
+        "workers.asgi": asgi,
         "workers.blob": {**sdk},
         "workers.entrypoints": {**sdk, "DurableObjectContext": state.DurableObjectContext},
         "workers.fetch": {**sdk},

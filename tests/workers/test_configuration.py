@@ -395,6 +395,15 @@ async def test_background_work_is_seen_to_its_end(
     assert "in the background" in caplog.text
 
 
+async def test_a_worker_that_is_opened_as_a_program_of_the_library_is_told_how_to(
+    tmp_path: Path,
+) -> None:
+    file = write(tmp_path, ROOM, PLAIN + BOUND)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        durable.open_config(file, path=tmp_path / "state")
+    assert "durable.workers.open_worker" in caught.value.__notes__[0]
+
+
 @pytest.mark.backends("trio")
 async def test_a_worker_is_a_program_of_asyncio(tmp_path: Path) -> None:
     """Another event loop is told so, and nothing is left behind."""
