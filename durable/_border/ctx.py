@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from typing import Any, NoReturn, TypeVar
 
-from durable._gates.ending import Stopped
 from durable._gates.futures import Answer, PendingAnswer
+from durable._gates.input_gate import InputGate
+from durable._gates.refusing import refusing
 from durable._model.errors import WrongLoop
 from durable._model.ids import ObjectId
 from durable._model.websocket import WebSocket
@@ -29,6 +30,10 @@ class State:
 
     def __init__(self, activation: Activation) -> None:
         self._activation = activation
+
+    @property
+    def _gate(self) -> InputGate[Any]:
+        return self._activation.gate
 
     @property
     def id(self) -> ObjectId:
@@ -58,6 +63,7 @@ class State:
         """The time of the runtime's clock, in UTC: what alarms go by, and a test turns."""
         return to_datetime(round(self._activation.services.clock.now() * 1_000_000))
 
+    @refusing
     def block_concurrency_while(self, async_fn: Callable[[], Awaitable[T]]) -> Answer[T]:
         """Run `async_fn()` alone: from this call on nothing else is delivered until it has ended.
 
@@ -94,6 +100,7 @@ class State:
             raise WrongLoop(repr(self))
         raise self._activation.abort(reason, retry_alarm=retry_alarm)
 
+    @refusing
     def confirmed(self) -> Answer[None]:
         """An answer that comes when every write made so far, but for those with
         `allow_unconfirmed`, is on disk.
@@ -102,10 +109,7 @@ class State:
         an HTTP client. If a write fails the object is reset, and the code here does not go on.
         """
         activation = self._activation
-        try:
-            activation.gate.check_loop()
-        except Stopped as stopped:
-            return activation.gate.refuse(stopped)
+        activation.gate.check_loop()
         answer: PendingAnswer[None] = PendingAnswer(activation.services.loop)
         activation.output.when_durable(activation.output.seqno(), lambda: answer.resolve(None))
         return answer

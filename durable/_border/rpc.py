@@ -15,7 +15,8 @@ from typing import Any
 
 from durable._engine.codec import MsgpackCodec
 from durable._gates.delivery import CURRENT
-from durable._gates.futures import Answer, PendingAnswer
+from durable._gates.ending import Stopped
+from durable._gates.futures import Answer, PendingAnswer, when_done
 from durable._gates.saying import say
 from durable._model.errors import RuntimeClosed, WrongLoop
 from durable._model.ids import ObjectId
@@ -99,7 +100,11 @@ def send(invocation: Invocation[Any]) -> None:
     activation.counters.subrequests += 1
     if sender.is_section:
         section_awaits(sender, invocation)
-    say(sender, invocation.leave, invocation)
+    try:
+        say(sender, invocation.leave, invocation)
+    except Stopped as stopped:
+        refused = sender.gate.refuse(stopped)
+        when_done(refused, partial(invocation.fail, stopped))
 
 
 def copy_arguments(

@@ -20,7 +20,7 @@ from attrs import define, field
 
 from durable._loop.loop import Loop, Waiting
 
-from .futures import Answer, PendingAnswer
+from .futures import PendingAnswer
 
 # How long code of a broken object may clean up, on the loop's own clock. Those that have not ended
 # after half of it are told again.
@@ -97,7 +97,7 @@ class Ending:
         else:
             self._look(LAST_ROUNDS)
 
-    def refuse(self, stopped: Stopped) -> Answer[Any]:
+    def refuse(self, stopped: Stopped) -> PendingAnswer[Any]:
         """Raise *stopped*, or answer with it in the next round: code that catches it again and
         again, and never waits, would keep the loop for itself."""
         self.refusals += 1

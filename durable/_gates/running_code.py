@@ -13,7 +13,7 @@ from durable._model.errors import DurableError, WrongLoop
 
 from .ending import Ending, Stopped
 from .entrant import CURRENT_ENTRANT, E
-from .futures import Answer
+from .futures import PendingAnswer
 
 
 @define(eq=False, slots=True)
@@ -54,7 +54,7 @@ class RunningCode(Generic[E]):
         self.ending.tell(self.loop.own_task())
         return Stopped(self.ending.reason)
 
-    def refuse(self, stopped: Stopped) -> Answer[Any]:
+    def refuse(self, stopped: Stopped) -> PendingAnswer[Any]:
         """Raise *stopped*, or return an answer that does: see `Ending.refuse`."""
         assert self.ending is not None
         return self.ending.refuse(stopped)

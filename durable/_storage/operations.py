@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar, overload
 from durable._engine.batch import Alarm
 from durable._gates.ending import Stopped
 from durable._gates.futures import Answer, ReadyAnswer
+from durable._gates.refusing import refusing
 from durable._loop import here
 from durable._model.clock import Clock
 
@@ -132,6 +133,7 @@ class Operations:
         allow_concurrency: bool = False,
         no_cache: bool = False,
     ) -> Answer[Keys]: ...
+    @refusing
     def list(
         self,
         *,
@@ -175,6 +177,7 @@ class Operations:
         )
         return records.answer_parts(found, holds=not allow_concurrency)
 
+    @refusing
     def count(
         self,
         *,
@@ -260,6 +263,7 @@ class Operations:
         allow_unconfirmed: bool = False,
         no_cache: bool = False,
     ) -> Answer[V]: ...
+    @refusing
     def update(
         self,
         key: str,
@@ -300,6 +304,7 @@ class Operations:
         allow_unconfirmed: bool = False,
         no_cache: bool = False,
     ) -> Answer[int]: ...
+    @refusing
     def delete(
         self,
         key: str | Iterable[str],
@@ -322,12 +327,14 @@ class Operations:
 
     # The alarm
 
+    @refusing
     def get_alarm(self, *, allow_concurrency: bool = False) -> Answer[datetime | None]:
         """When the alarm is set for, in UTC; None if it is not, or while its handler runs."""
         self._gate.check()
         alarm = None if self._buffer.alarm_runs else self._buffer.alarm
         return ReadyAnswer(None if alarm is None else to_datetime(alarm.scheduled_us))
 
+    @refusing
     def set_alarm(
         self,
         time: datetime | timedelta | float,
@@ -353,6 +360,7 @@ class Operations:
         self._buffer.write_alarm(Alarm(time_us, time_us), confirmed=not allow_unconfirmed)
         return self._buffer.wait_room(None, holds=not allow_concurrency)
 
+    @refusing
     def delete_alarm(
         self, *, allow_concurrency: bool = False, allow_unconfirmed: bool = False
     ) -> Answer[None]:

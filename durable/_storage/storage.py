@@ -6,8 +6,8 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from durable._gates.ending import Stopped
 from durable._gates.futures import Answer
+from durable._gates.refusing import refusing
 from durable._model.clock import Clock
 
 from .kv import KeyValues
@@ -70,6 +70,7 @@ class Storage(Operations):
         self._kv: KeyValues | None = None
         self._sql: Sql | None = None
 
+    @refusing
     def delete_all(
         self,
         *,
@@ -85,6 +86,7 @@ class Storage(Operations):
         self._records.delete_all(allow_unconfirmed=allow_unconfirmed)
         return self._buffer.wait_room(None, holds=not allow_concurrency)
 
+    @refusing
     def sync(self) -> Answer[None]:
         """Wait until all that was written before this call is on disk, `allow_unconfirmed` too.
 
@@ -92,14 +94,12 @@ class Storage(Operations):
         committed when the turn ends. Within a transaction the writes of the transaction itself are
         not waited for, since they wait for its end.
         """
-        try:
-            self._gate.check_loop()
-        except Stopped as stopped:
-            return self._gate.refuse(stopped)
+        self._gate.check_loop()
         return self._buffer.wait_durable()
 
     # Transactions
 
+    @refusing
     def transaction(self, closure: Callable[[Transaction], Awaitable[T]]) -> Answer[T]:
         """Run `closure(txn)` once, alone, when this turn ends; answers what it returns (P11).
 

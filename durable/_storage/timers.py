@@ -12,6 +12,8 @@ from attrs import evolve, frozen
 
 from durable._engine.stored_timer import StoredTimer
 from durable._gates.futures import Answer, ReadyAnswer
+from durable._gates.input_gate import InputGate
+from durable._gates.refusing import refusing
 from durable._model.clock import Clock
 from durable._model.errors import TooManyTimers, ValueTooLarge
 from durable._model.instances import is_value
@@ -92,6 +94,7 @@ class Timers:
         """What is kept of them; not for users."""
         return self._table
 
+    @refusing
     def set(
         self,
         name: str,
@@ -115,6 +118,7 @@ class Timers:
         self._table.put(timer)
         return self._records.buffer.wait_room(None, holds=not allow_concurrency)
 
+    @refusing
     def every(
         self,
         name: str,
@@ -153,6 +157,7 @@ class Timers:
             self._table.put(StoredTimer(name, due_us, due_us, encoded, wanted))
         return self._records.buffer.wait_room(None, holds=not allow_concurrency)
 
+    @refusing
     def delete(self, name: str, *, allow_concurrency: bool = False) -> Answer[bool]:
         """Unset the timer *name*; answers whether it was set. A handler that runs for it goes on,
         but is not retried."""
@@ -163,6 +168,7 @@ class Timers:
         self._table.forget_running(name)
         return self._records.buffer.wait_room(was_set, holds=not allow_concurrency)
 
+    @refusing
     def get(self, name: str) -> Answer[Timer | None]:
         """The timer *name*; None if there is none. While its handler runs: one that rings once is
         gone, one with a schedule is set for its next time."""
@@ -170,6 +176,7 @@ class Timers:
         timer = self._table.seen(check_text(name, "timer's name"))
         return ReadyAnswer(None if timer is None else self._shown(timer))
 
+    @refusing
     def list(self) -> Answer[builtins.list[Timer]]:
         """All timers, as `get` gives them, the first to ring first."""
         self._records.gate.check()
@@ -182,6 +189,10 @@ class Timers:
                 f"a class must have a handler of timers to call timers.{call}; define `async def "
                 f"timer(self, name, payload)` in it"
             )
+
+    @property
+    def _gate(self) -> InputGate[Any]:
+        return self._records.gate
 
     @property
     def _limits(self) -> Limits:

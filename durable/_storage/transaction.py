@@ -11,6 +11,7 @@ from functools import wraps
 from typing import Any, NoReturn, TypeVar, cast
 
 from durable._gates.futures import Answer
+from durable._gates.refusing import refusing
 from durable._model.clock import Clock
 from durable._model.errors import DurableError, TransactionOver
 
@@ -52,7 +53,7 @@ def while_it_runs(call: F) -> F:
         self._check(f"{call.__name__}()")
         return call(self, *args, **options)
 
-    return cast("F", checked)
+    return refusing(cast("F", checked))
 
 
 def checked_calls(*names: str) -> Callable[[type[C]], type[C]]:

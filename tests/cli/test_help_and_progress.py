@@ -104,7 +104,7 @@ def test_a_copy_tells_how_much_of_the_whole_is_done(
 ) -> None:
     """In bytes, of those of the file; without free pages of those that are used."""
 
-    def copy(store: str, target: str, *, compact: bool, part: str) -> None:
+    def copy(store: str, target: str, *, part: str, **options: object) -> None:
         """Stands still when it has written something, until that was told."""
         Path(part).mkdir()
         (Path(part) / "data.mdb").write_bytes(bytes(4_096))
