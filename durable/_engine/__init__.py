@@ -1,1 +1,1 @@
-"""What a store is, whoever keeps it: its interface, batches, the committer, values as bytes."""
+"""What a store is, for every engine: its interface, batches, the committer, values as bytes."""

@@ -6,7 +6,7 @@ Which thread writes which field of a `ObjectHandle`:
   all batches under the old one are durable) and `name`. The committer's thread only reads them.
 - The thread that commits writes `record` and `created_us`. The loop may read `created_us` once a
   batch was reported durable, and never looks at `record`.
-- `failed` is set once, by either; who finds it set leaves it.
+- `failed` is set once, by either thread; the other leaves it as it is.
 - `class_number` and `base` never change; `alarm` is the one that the handle was found with.
 """
 

@@ -23,7 +23,7 @@ class ClassRecord:
     name: str
     script: str | None = None
     is_deleted: bool = False
-    # Names it went by before and that nobody else has taken since: bindings follow them.
+    # Its former names that no other class has taken since: bindings follow them.
     former: tuple[Naming, ...] = ()
 
     @property
@@ -73,7 +73,7 @@ class Catalog:
     def replacing(self, *changed: ClassRecord) -> Catalog:
         """This catalog with *changed* in the place of the records of the same numbers, or added.
 
-        A name that one of them takes stops to lead to whoever had it before.
+        A name that one of them takes no longer leads to the class that had it before.
         """
         taken = {record.naming for record in changed if not record.is_deleted}
         by_number = {record.number: record for record in (*self.records, *changed)}

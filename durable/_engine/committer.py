@@ -52,7 +52,7 @@ class CommitFaults(Protocol):
         """An OSError that is raised here fails the commit; nothing of it is stored."""
 
     def after_commit(self, group: Sequence[Batch]) -> None:
-        """The group is on the disk, and nobody knows yet. An OSError fails it none the less."""
+        """The group is on disk, and no batch was told yet. An OSError fails it none the less."""
 
 
 class CommitWatch(Protocol):
@@ -246,7 +246,7 @@ class Committer:
         return set(freeing)
 
     def _wake(self) -> None:
-        # A loop that is closed has nobody left who waits.
+        # On a loop that is closed nothing waits any more.
         with suppress(RuntimeError):
             self._call_soon_threadsafe(self._report)
 

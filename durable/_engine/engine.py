@@ -1,4 +1,4 @@
-"""What a store is, whoever keeps it: the calls that everything above asks of an engine.
+"""What a store is: the calls that everything above makes of an engine.
 
 An engine keeps records under keyspaces, objects under their class and base, alarms in the order of
 their times, and a catalog of classes. Everything above it works with values only: batches go down,

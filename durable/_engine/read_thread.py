@@ -74,7 +74,7 @@ class Reads:
 
     @property
     def inline(self) -> bool:
-        """Whether a miss is to be read in-line; else it is to be fetched."""
+        """Whether to read a miss in-line, on the loop's thread; else in the reading thread."""
         return self._inline and (self._faults is None or not self._faults.holds_reads)
 
     def fetch(

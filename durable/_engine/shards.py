@@ -1,4 +1,4 @@
-"""A store of shards, which several processes share: what is asked of whoever keeps it.
+"""A store of shards, which several processes share: the interface to what keeps it.
 
 Each shard has one owner at a time, a process, and an epoch that rises with each change of owner.
 Which process should have which shard is not decided here.
@@ -37,7 +37,7 @@ class Process:
     pid: int
     address: str  # where it listens
     version: str
-    # Nobody else may have the store meanwhile; it does not listen.
+    # No other process may have the store meanwhile; this one does not listen.
     is_alone: bool = False
     # "starting", then "ready" to have shards, then "leaving".
     state: str = "starting"

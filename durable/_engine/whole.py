@@ -1,7 +1,7 @@
 """A store of shards as one engine: for what looks at all of it, or copies it.
 
 Rule: a keyspace of the whole is one of a shard and the number of the shard, in one number. So
-whoever reads an object's records by its keyspace need not know that there are shards.
+code that reads an object's records by its keyspace need not know that there are shards.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Who may speak, and when it is heard: one object's input gate and output gate."""
+"""One object's input gate and output gate: what may run, and when its messages leave."""

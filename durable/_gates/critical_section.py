@@ -94,8 +94,8 @@ class Section(Delivery[T]):
         if self.timer is not None:
             self.timer.cancel()
         if error is not None and self.resets and self.on_failed is not None:
-            # Before the gate is left. Whoever awaits the section is code of this object, and is
-            # not resumed any more.
+            # Before the gate is left. What awaits the section is code of this object, which does
+            # not go on any more.
             self.on_failed(error)
         following = self._leave()
         if error is not None:
@@ -140,8 +140,9 @@ class Sections:
     def run(self, fn: Callable[[], Awaitable[T]], *, resets: bool) -> Answer[T]:
         """Run `fn()` alone, from the end of this turn on.
 
-        With *resets* a throw resets the object; else it passes to whoever awaits the answer. Either
-        way the object is reset when *fn* takes more than `limits.critical_section_s_max` seconds.
+        With *resets* what *fn* raises resets the object; else it is raised where the answer is
+        awaited. Either way the object is reset when *fn* takes more than
+        `limits.critical_section_s_max` seconds.
         Raises DurableError when sections are nested more than `critical_section_depth_max` deep.
         """
         self.gate.check_loop()

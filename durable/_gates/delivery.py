@@ -75,7 +75,7 @@ class Delivery(PendingAnswer[T]):
         self._error = None
         self._waiting = None
         self.gate: InputGate[Any] = gate
-        # Runs the author's code; what it answers is awaited if that can be.
+        # Runs the author's code; what it returns is awaited if that can be.
         self.body: Callable[[], Any] = body
         self.context: Context = context
         self.label: str = label
@@ -104,7 +104,8 @@ class Delivery(PendingAnswer[T]):
         return self.body()
 
     def end(self, value: Any, error: BaseException | None) -> Delivery[Any] | None:
-        """The handler has ended: leave the gate, and answer. Answers whom the gate let in."""
+        """The handler has ended: leave the gate and give the answer. Returns the delivery that is
+        let in next, if any."""
         following = self.gate.leave(self)
         if error is not None:
             self.fail(error)
@@ -235,7 +236,7 @@ drive = types.coroutine(_drive)
 def _wait_turn(
     delivery: Delivery[Any], error: BaseException | None, inside: Inside | None = None
 ) -> Generator[Any, Any, BaseException | None]:
-    """Wait in line; answers what is to be thrown into the handler when it goes on, if anything.
+    """Wait in line; returns the error to throw into the handler when it goes on, if any.
 
     A cancellation does not end this wait: it is kept, and meets the handler where it waited.
     """
@@ -307,7 +308,7 @@ class _GatedTask:
         return self._steps
 
     def __getattr__(self, name: str) -> Any:
-        # Names, frames and flags, for whoever shows tasks to people.
+        # Names, frames and flags, for debuggers.
         return getattr(self._coro, name)
 
 

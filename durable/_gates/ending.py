@@ -2,8 +2,8 @@
 
 `Stopped` is thrown into each of its coroutines, in the task that runs it: first into the tasks that
 were started last, and into those around them when these have ended, as structured concurrency has
-it. So `finally` blocks run where they belong, and what they await they get. Whoever does not end is
-told a second time, and is abandoned when the time is over.
+it. So `finally` blocks run where they belong, and what they await they get. Code that does not end
+is told a second time, and is abandoned when the time is over.
 
 Rule: an ending is over for good after `CLEAN_UP_S_MAX`, whatever the code does.
 """

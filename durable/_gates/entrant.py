@@ -18,7 +18,7 @@ class Inside(enum.Enum):
 
 class Entrant(Protocol):
     """What the gate needs to know of a delivery. It alone writes `fanned_out`, `is_section`,
-    `has_left` and `heir`; whoever runs the delivery counts its tasks."""
+    `has_left` and `heir`; the code that runs the delivery counts its tasks."""
 
     # Bytes that it keeps in memory while it waits in line.
     size: int

@@ -5,7 +5,7 @@ all deliveries that are let in until then, and serves them in that order; and at
 serves the next of the same object. When a delivery waits, the others get tasks of their own.
 
 Rule: a task serves one delivery at a time, so `current_task()` is honest. Nor does it serve another
-once somebody has kept it, to cancel it later or to know by it who is who.
+once other code has kept a reference to it, to cancel it later or to tell tasks apart.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Executor:
         # No task yet: a finalizer calls, run by the collector while the task is being made.
         if run_queue.task is not None and not self.loop.may_reuse(
             run_queue.task
-        ):  # cancelled by somebody
+        ):  # it was cancelled
             self.send(run_queue.pop(), run_queue)
 
     def send(self, delivery: Delivery[Any], run_queue: RunQueue) -> None:
@@ -115,7 +115,7 @@ class Executor:
                 following: Delivery[Any] | None = None
                 if run_queue is not None and not run_queue.deliveries:
                     run_queue = None
-                if gate.broken is None:  # else it broke before this; whoever called was told
+                if gate.broken is None:  # else it broke before this; the caller has the reason
                     delivery.run_queue = run_queue
                     gate.task_begins(task, delivery)
                     delivery.tasks = 1
@@ -134,7 +134,7 @@ class Executor:
                             value = await drive(*_begin_in(run, delivery))
                     except Abandoned:
                         return
-                    except BaseException as raised:  # the author's, for whoever called
+                    except BaseException as raised:  # the author's, for the caller
                         error = raised
                         if isinstance(raised, INTERRUPTS) and not delivery.is_awaited:
                             loop.raise_in_program(raised)
@@ -149,7 +149,7 @@ class Executor:
                         if isinstance(failure, INTERRUPTS):
                             loop.raise_in_program(failure)
                         delivery.fault(failure)
-                    # The delivery is in it: who drops the answer then drops what came with it.
+                    # The delivery is in it: a cycle, which would outlive the answer.
                     del delivery.context
                     value = error = None
                 if following is None and run_queue is None:

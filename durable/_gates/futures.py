@@ -47,7 +47,7 @@ class Answer(_Awaitable[T]):
         try:
             return steps.send(value)
         except BaseException:
-            del self._steps  # whoever takes the answer next begins anew
+            del self._steps  # the next `await` begins anew
             raise
 
     def throw(self, *error: Any) -> Any:
@@ -90,7 +90,7 @@ class ReadyAnswer(Answer[T]):
 
 
 class PendingAnswer(Answer[T]):
-    """An answer that comes: `resolve` or `fail` it once; those who wait for it are woken."""
+    """An answer that comes: `resolve` or `fail` it once; the tasks that wait for it are woken."""
 
     __slots__ = ("_error", "_is_done", "_loop", "_value", "_waiting")
 
@@ -121,7 +121,7 @@ class PendingAnswer(Answer[T]):
                 self._wake()
 
     def fail(self, error: BaseException) -> None:
-        """Let whoever awaits the answer get *error*."""
+        """Raise *error* in the code that awaits the answer."""
         if not self._is_done:
             self._is_done = True
             self._error = error
@@ -229,7 +229,7 @@ def wakers_of(answer: PendingAnswer[Any]) -> list[Waker]:
 class _Announcing(list["Waker"]):
     """What waits for an answer, and is to be told when more does.
 
-    In the place of a plain list, so that an answer which nobody asks about pays nothing.
+    In the place of a plain list, so that other answers do not pay for it.
     """
 
     __slots__ = ("callbacks",)
@@ -261,7 +261,7 @@ class _Callback:
         self._is_done = True
         try:
             self._callback()
-        except Exception:  # no matter of those who wait for the answer too
+        except Exception:  # which must not keep the others from the answer
             log.exception("what was to be done after an answer has failed: %r", self._callback)
 
     def __await__(self) -> NoReturn:

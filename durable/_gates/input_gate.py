@@ -6,11 +6,11 @@ the outside. Whether it does is known at once for a delivery with one task: it i
 on storage. For one that has started tasks (`gather`, a task group) `quiet_rounds.py` tells.
 
 A critical section is a delivery that keeps the gate, whatever it waits for, until its function has
-ended. Then the code that awaits it goes on, before all who wait in line. What the section has left
+ended. Then the code that awaits it goes on, before all that wait in line. What the section has left
 running belongs to the delivery that made it, its *heir*, and waits in line as other tasks of that.
 
 Rule: every change to the gate's state is made here, by functions that never suspend. Callers may
-then read the state, decide, and act, knowing that nobody else moved in between.
+then read the state, decide, and act: nothing changes it in between.
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ class InputGate(RunningCode[E]):
     is_watched: bool = False
     # Each called once, when a task of a holder that has several is about to wait, or has ended.
     when_stirred: dict[Any, Callable[[], None]] | None = field(default=None, repr=False)
-    # Called when a task waits to be let on; what it answers is called when it is.
+    # Called when a task waits to be let on; what it returns is called when it is.
     on_wait: Callable[[E], Callable[[], None]] | None = field(default=None, repr=False)
 
     # Entering
 
     def enter_nowait(self, delivery: E) -> bool:
-        """Let *delivery* in if it is in already, or if nobody is and nobody came before it."""
+        """Let *delivery* in if it holds the gate, or if the gate is free and the line empty."""
         holder = self.holder
         if holder is delivery:
             return True
@@ -195,11 +195,11 @@ class InputGate(RunningCode[E]):
         if self._sections is None or not self._sections.running:
             self._finish_turn()
         if self._holds and self.holder is delivery:
-            return None  # a read that nobody waits for; `release` will see that we have left
+            return None  # a read that is not awaited; `release` will see that we have left
         return self._end_turn() if self.holder is delivery else None
 
     def hold(self) -> None:
-        """The object waits on its storage: let nobody in until `release`."""
+        """The object waits on its storage: let nothing in until `release`."""
         self._holds += 1
 
     def release(self) -> None:
@@ -250,7 +250,7 @@ class InputGate(RunningCode[E]):
         self.output.let_go()
 
     def _hand_over(self) -> E | None:
-        """Give the gate to whoever is next; returns a delivery that needs a task."""
+        """Give the gate to the next in order; returns a delivery that needs a task."""
         if self._holds or self.broken is not None:
             return None
         sections = self._sections
@@ -313,7 +313,7 @@ class InputGate(RunningCode[E]):
     # Critical sections
 
     def add_section(self, section: E) -> None:
-        """From now on let nobody in until *section* has ended; it starts when this turn ends."""
+        """From now on let nothing in until *section* has ended; it starts when this turn ends."""
         section.is_section = True
         if self._sections is None:
             self._sections = SectionStack()
@@ -369,7 +369,7 @@ class InputGate(RunningCode[E]):
     # Being still
 
     def watch(self) -> None:
-        """See whether the holder stays still, if anybody wants to know."""
+        """Watch whether the holder stays still, if anything waits for the gate."""
         if not self.is_watched and self.is_wanted:
             self.is_watched = True
             QuietRounds(self, self.steps).go_on()
@@ -381,7 +381,7 @@ class InputGate(RunningCode[E]):
 
     @property
     def is_wanted(self) -> bool:
-        """Whether it matters to anybody that the holder gives up the gate."""
+        """Whether anything waits for the holder to give up the gate."""
         sections = self._sections
         return bool(
             self._waiting
@@ -393,7 +393,7 @@ class InputGate(RunningCode[E]):
 
     def break_(self, reason: DurableError, label: str = "an object") -> list[E]:
         """Let nothing in any more. Wakes every task that waits, to find that it is not to go on;
-        answers the deliveries and sections that have not started. `ending.begin` tells the code."""
+        returns the deliveries and sections that have not started. `ending.begin` tells the code."""
         self.break_code(reason, label)
         waiters = [*(self._held_back or ()), *(self._waiting or ())]
         unstarted = [w.delivery for w in waiters if w.waker is None]

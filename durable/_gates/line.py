@@ -1,4 +1,4 @@
-"""The line before an input gate: who waits to be let in, in the order of arrival."""
+"""The line before an input gate: what waits to be let in, in the order of arrival."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .entrant import E
 
 @define(eq=False, slots=True)
 class Waiter(Generic[E]):
-    """One who waits to be let in: a new delivery, or a task of one that had given up the gate."""
+    """One place in the line: of a new delivery, or of a task whose delivery gave up the gate."""
 
     delivery: E
     # None while the delivery has no task yet: then letting it in is starting one.
@@ -31,12 +31,12 @@ class Waiter(Generic[E]):
 
 
 class Line(deque[Waiter[E]]):
-    """Those who wait to be let in; code that awaits a section which has ended stands first."""
+    """The waiters, in order; code that awaits a section which has ended stands first."""
 
     __slots__ = ()
 
     def put_first(self, waiter: Waiter[E]) -> None:
-        """Put *waiter* before all who wait for anything but the end of a section."""
+        """Put *waiter* before all that do not wait for the end of a section."""
         self.insert(sum(other.is_first for other in self), waiter)
 
     def remove_new(self, delivery: E) -> bool:

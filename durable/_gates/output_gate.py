@@ -32,7 +32,7 @@ class Held(Protocol):
 
 
 class Unheard(Protocol):
-    """What is to be told if a message is never sent."""
+    """What gets the error if a message is never sent."""
 
     def fail(self, error: DurableError, /) -> None: ...
 
@@ -63,8 +63,8 @@ class OutputGate:
     _is_promised: bool = False
     # A list, since there are few as a rule, and an empty deque is ten times as large.
     _waiting: list[Held] | None = None
-    # What the turn under way has said: the batch that it waits for, the message, and who is to be
-    # told if it is never sent.
+    # What the turn under way has said: the batch that it waits for, the message, and what gets the
+    # error if it is never sent.
     unsaid: list[tuple[int, Callable[[], None], Unheard | None]] | None = None
     # How many messages of turns have left; and have left, or are about to.
     _said: int = 0
@@ -86,7 +86,7 @@ class OutputGate:
         self._confirmed = self.sealed + self.has_unsealed
 
     def seal(self) -> int:
-        """The turn's writes are one batch from now on; answers its number."""
+        """The turn's writes are one batch from now on; returns its number."""
         self.has_unsealed = self._is_promised = False
         self.sealed += 1
         return self.sealed
@@ -94,7 +94,7 @@ class OutputGate:
     def join_nowait(self) -> bool:
         """Let the turn's writes be part of the last batch, which has not left yet.
 
-        Not if somebody holds a seqno for a batch of their own: it would never come.
+        Not if a seqno was given out for the turn's own batch: that batch would never come.
         """
         if self._is_promised:
             return False
@@ -114,7 +114,7 @@ class OutputGate:
             if message.seqno > number:
                 break
             count += 1
-        # None where there is nobody: an idle object has no use for an empty list.
+        # None rather than an empty list, which an idle object does not need.
         self._waiting = waiting[count:] or None
         for message in waiting if self._waiting is None else waiting[:count]:
             if self.is_closed:
@@ -218,9 +218,9 @@ class OutputGate:
                 self.hold(_Release(seqno, release, unheard))
 
     def drop_waiting(self) -> list[Unheard]:
-        """Forget what waits here, which is never sent; answers who is to be told."""
+        """Forget the messages that wait here; returns what gets the error for each."""
         self.is_closed = True
-        self._confirmed = sys.maxsize  # so it is never open again, and nobody asks more
+        self._confirmed = sys.maxsize  # so the gate is never open again
         waiting, self._waiting = self._waiting, None
         unsaid, self.unsaid = self.unsaid, None
         self.on_first_write = None

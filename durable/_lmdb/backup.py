@@ -21,7 +21,7 @@ WHOLE_FOLDER = "whole"
 
 
 def copy_file(environment: Environment, folder: str, *, compact: bool) -> None:
-    """Put a copy of one moment of the store into the empty *folder*. Blocks, and holds up nobody.
+    """Put a copy of one moment of the store into the empty *folder*. Blocks; commits go on.
 
     *compact*: leave out free pages, which takes longer. Raises StoreDamaged or an OSError.
     """

@@ -1,7 +1,7 @@
 """The check: is everything in the file as the layout says, and does it fit together?
 
-Reads one snapshot, changes nothing, wakes nobody. What is found is told as problems, all of them;
-only a file that cannot be read at all raises.
+Reads one snapshot, changes nothing and wakes no object. Returns all that it finds as problems; only
+a file that cannot be read at all raises.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ T = TypeVar("T")
 RECORDS_PER_PAUSE = 1_000
 
 # What a number that may have records is one of: an object with an alarm, one without an alarm, of
-# which no records were met so far, and what is to be freed.
+# which no records were met so far, and garbage.
 ALARMED, SILENT, GARBAGE = 1, 2, 4
 
 
@@ -53,7 +53,7 @@ def check(
     *codec* or as the library writes them; their checksums are compared whatever it says.
 
     The file is read first, by calls that can fail: a page that the disk does not give would kill
-    whoever meets it in LMDB's map. If there is any, that is all that is said.
+    the process that touches it in LMDB's map. If there is any, only these are returned.
 
     Raises StoreDamaged, FormatTooNew or an OSError if it cannot be opened. An open store is used
     meanwhile as ever; when its map has to grow the check begins anew.

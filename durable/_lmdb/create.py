@@ -15,10 +15,10 @@ FOLDER_MODE = 0o700
 
 
 def make_folder(folder: str) -> str | None:
-    """Make the folder and those above it that are not there; answers the first, if any.
+    """Make the folder and those above it that are not there; returns the first, if any.
 
     Their names are on the disk then, one after the other; so is that of the last one that was
-    there, since whoever made it may have died before he saw to it.
+    there, since the process that made it may have died before that.
     """
     missing: list[str] = []
     above = folder
@@ -38,7 +38,7 @@ def make_folder(folder: str) -> str | None:
 
 
 def unmake_folder(folder: str, first: str | None) -> None:
-    """Take back `make_folder`, as far as nobody has put anything there."""
+    """Take back `make_folder`, as far as the folders are still empty."""
     with suppress(OSError):
         while first is not None and len(folder) >= len(first):
             os.rmdir(folder)

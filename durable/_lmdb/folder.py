@@ -22,7 +22,7 @@ DATA_FILE = "data.mdb"
 LOCK_FILE = "lock.mdb"
 OWNER_FILE = "owner"
 
-# So often a walk over the pages begins anew because somebody wrote meanwhile.
+# So often a walk over the pages begins anew because there was a commit meanwhile.
 WALKS_MAX = 5
 
 # May lie in a folder that is to become a store.

@@ -154,7 +154,7 @@ class Handle:
         """Do *change* in one transaction, once more whenever the map was too small for it, or the
         disk for one that *frees*. Raises WouldWait where it may not and would."""
         self.check_usable()
-        assert self.ownership is not None  # who only looks does not write
+        assert self.ownership is not None  # a store that is only looked at is not written
         never_waits(not may_wait and self.write_lock.locked())
         with self.write_lock:
             self._check_folder()
@@ -172,7 +172,7 @@ class Handle:
                     self._fill_file()
                     return result
                 except lmdb.MapFullError as error:
-                    never_waits(not may_wait)  # as long as somebody copies the map
+                    never_waits(not may_wait)  # while the map is being copied
                     self._grow(size, error)
                 except (lmdb.CorruptedError, lmdb.PageNotFoundError, Malformed) as error:
                     raise unreadable(self.path, error) from error
@@ -230,7 +230,7 @@ class Handle:
         self._must_reopen, self.is_reopened = False, True
 
     def come_back(self) -> None:
-        """Reads find an environment that could not be opened anew: perhaps nobody writes."""
+        """Open LMDB anew for a read, if that failed before and no write is under way."""
         if not self.is_reopened and self.write_lock.acquire(blocking=False):
             try:
                 with suppress(DurableError, OSError):
@@ -265,7 +265,7 @@ class Handle:
         if (pages := info["last_pgno"] + 1) > self._pages_filled:
             lengthen(os.path.join(self.path, DATA_FILE), pages * self.page_size)
             self._pages_filled = pages
-            # Perhaps it grew since somebody who only looked was killed, and still has old pages.
+            # It may have grown since a killed reader's slot still keeps old pages.
             self.env.reader_check()
             self._spare.keep()
         elif self._spare.is_given_back:

@@ -52,7 +52,7 @@ def open_owned(
 ) -> tuple[lmdb.Environment, Databases]:
     """Open the store in *folder* to write; made, with *lock_store_file* called for a new data file,
     if there is none. Nothing is left of what could not be made."""
-    is_empty = inspect(folder) is Found.EMPTY  # looked at again, now that nobody else writes
+    is_empty = inspect(folder) is Found.EMPTY  # looked at again, now that no other process writes
     is_new = is_empty or not check_format(folder)
     size = os.path.getsize(os.path.join(folder, DATA_FILE)) if not is_new else 0
     map_size = min(max(MAP_SIZE_MIN, size + GROWTH_SPARE), max(map_size_max, size))
@@ -92,7 +92,8 @@ def look_beside(folder: str) -> tuple[lmdb.Environment, Databases]:
 def _open_to_read(folder: str, place: str) -> tuple[lmdb.Environment, Databases]:
     handle = open_lmdb(place, readonly=True, map_size=0)
     try:
-        handle.reader_check()  # who finds all slots taken cannot open it, and so not clear them
+        # With all slots taken LMDB could not be opened, and so not clear them.
+        handle.reader_check()
         if not has_format(handle, folder):
             raise _no_store(folder)
         return handle, open_databases(handle, folder, is_new=False)
@@ -172,7 +173,7 @@ def open_lmdb(folder: str, **options: Any) -> lmdb.Environment:
 
 
 def make_file(file: str) -> None:
-    """Make a data file with nothing in it; whoever opens it says how large its map is."""
+    """Make a data file with nothing in it; its map gets its size when it is opened."""
     open_lmdb(file, subdir=False, lock=False, map_size=1 << 20).close()
 
 
@@ -211,7 +212,7 @@ def begin_read(handle: lmdb.Environment, folder: str, db: Any = None) -> Any:
     try:
         return handle.begin(db=db)
     except lmdb.MapResizedError:
-        # Only who looks on at another process's store comes here, and reads in one thread.
+        # Used only for another process's store, which is read in one thread.
         handle.set_mapsize(0)
         return handle.begin(db=db)
     except lmdb.ReadersFullError:

@@ -20,7 +20,7 @@ from .folder import refusal
 
 FILE_MODE = 0o600
 
-# Behind all that the files will ever hold: nobody else's lock is meant to be there.
+# Behind all that the files will ever hold, where no other program takes locks.
 _LOCK_PLACE = 1 << 62
 PID_BITS = 24
 _LOCK = struct.Struct("hhqqi4x")  # type, whence, start, length, pid

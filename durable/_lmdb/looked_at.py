@@ -1,6 +1,6 @@
-"""A store that this process has open, to be looked at beside whoever works on it.
+"""A store that this process has open, read beside the runtime that owns it.
 
-LMDB opens a file once in a process. So who wants to look at what is open here looks into that
+LMDB opens a file once in a process. So to look at what is open here is to look into that
 environment, with a reader of its own, at one moment until `refresh`.
 """
 

@@ -1,13 +1,13 @@
-"""Who owns a folder: one process, by locks on the file `owner` in it and on the data file.
+"""The owner of a folder: one process, by locks on the file `owner` in it and on the data file.
 
-Either file alone would do, if nobody touched it. There are two so that a second owner is kept out
-when one of them was taken away, or replaced, under a program that runs; and the owner looks with
-each commit whether both are still the files that it has locked.
+Either file alone would do, if no other program touched it. There are two so that a second owner is
+kept out when one of them was taken away, or replaced, under a program that runs; and the owner
+checks with each commit that both are still the files that it has locked.
 
-Rule: what can only read the folder keeps nobody out. The locks are for writing and belong to an
-open file (`F_OFD_SETLK`): such a lock cannot be had on a file that was opened to read. What can be
-had there, a lock for reading, is told from an owner's, and counts for nothing; where one stands in
-the way, the file `owner` is replaced by a new one, which is locked before it has its name.
+Rule: a process that can only read the folder keeps no owner out. The locks are for writing and
+belong to an open file (`F_OFD_SETLK`), and a file that was opened to read cannot have such a lock.
+What it can have, a lock for reading, is told from an owner's, and counts for nothing. Where one is
+in the way, the file `owner` is replaced by a new one, which is locked before it has its name.
 
 The operating system drops the locks when their holder dies, so a crash leaves nothing to clean up;
 the pid in the file is only for people. Pids differ from container to container, and the file may
@@ -152,7 +152,7 @@ class Ownership:
         return fd
 
     def _claim(self, fd: int) -> None:
-        """The file is locked, and ours from now on; say who has done it."""
+        """The file is locked, and ours from now on; write the owner's pid into it."""
         before, self._fd = self._fd, fd
         if before >= 0:
             os.close(before)
@@ -164,7 +164,7 @@ class Ownership:
             raise refusal(error, self._file, "the store's owner writes its pid there") from error
 
     def _replace(self, fd: int) -> None:
-        """Put a file of our own in the place of one that only those who read have locked."""
+        """Put a file of our own in the place of one that only readers have locked."""
         new = f"{self._file}.{os.getpid()}.part"
         with suppress(FileNotFoundError):
             os.unlink(new)

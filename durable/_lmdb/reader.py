@@ -1,7 +1,7 @@
 """A reader: reads records under one long-lived transaction, for one thread at a time.
 
 The transaction is given back when it has grown old, and a new one begun at the next use. So a get
-costs little more than LMDB's own, no old pages are pinned while nobody reads, and there are as many
+costs little more than LMDB's own, no old pages are pinned between reads, and there are as many
 reader slots as readers.
 """
 

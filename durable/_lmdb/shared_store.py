@@ -1,7 +1,7 @@
 """A store of shards in a folder, as one of the processes of this machine that have it.
 
 To own a shard is to have the lock of its folder, which the operating system drops when the process
-dies: nobody has to guess whether an owner still lives, and a stale one cannot exist.
+dies: no process has to guess whether an owner still lives, and a stale one cannot exist.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .looked_at import LookedAt
 from .process_files import ProcessFiles
 from .shared_folder import Layout, layout_of
 
-# The catalog is held for a few milliseconds; one who holds it so long is stopped.
+# The catalog is held for a few milliseconds; a process that holds it so long is stopped.
 CATALOG_TRIES: Final = 400
 CATALOG_PAUSE_S: Final = 0.005
 SOCKET: Final = "wire"

@@ -1,7 +1,7 @@
-"""A view of a store for those who only look: its own reader, in steps or at one moment.
+"""A view of a store for reading only: with a reader of its own, in steps or at one moment.
 
-Rule: each step is one transaction, which has ended when its answer is there. So who stands still
-between two steps holds no reader, and the store's owner can use its old pages again. A view of one
+Rule: each step is one transaction, which has ended when its answer is there. So between
+two steps no reader is held, and the store's owner can use its old pages again. A view of one
 moment holds one until it is closed, and that is what it costs.
 """
 

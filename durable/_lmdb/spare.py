@@ -26,7 +26,7 @@ class Spare:
         self._path = path
         self._file = os.path.join(path, FILE)
         self._is_there = os.path.lexists(self._file)
-        self.is_given_back = False  # it is to be taken again as soon as there is room
+        self.is_given_back = False  # take it again as soon as there is room
 
     def keep(self) -> None:
         """See whether the disk gets full, and take some room then, if it can be had."""

@@ -17,7 +17,7 @@ from attrs import define, field
 
 AnyCoroutine = Coroutine[Any, Any, Any]
 
-# Called in the context of the task's starter; answers the coroutine that the task is to run.
+# Called in the context of the task's starter; returns the coroutine that the task is to run.
 Wrap = Callable[[AnyCoroutine], AnyCoroutine]
 
 

@@ -121,7 +121,7 @@ class Body:
         return other
 
     def _set_content(self, body: BodyInit) -> str | None:
-        """Make *body* the body; answers the content type that it suggests."""
+        """Make *body* the body; returns the content type that it suggests."""
         self._used = False
         if body is None or type(body) is bytes:
             self._content = body

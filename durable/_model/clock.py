@@ -29,7 +29,7 @@ class Clock(Protocol):
 
     def watch(self, is_busy: Callable[[], bool]) -> Callable[[], None]:
         """Tell the clock how to ask whether work is under way that no task shows, such as a commit
-        in its thread; answers how to take that back. A clock that moves by itself need not care."""
+        in its thread; returns how to take that back. A clock that moves by itself need not care."""
 
 
 @runtime_checkable
@@ -37,7 +37,7 @@ class ToldClock(Clock, Protocol):
     """A clock that tells when its wall clock is set, so that nobody has to look now and then."""
 
     def when_set(self, tell: Callable[[], None]) -> Callable[[], None]:
-        """Call *tell* each time that it is set; answers how to take that back."""
+        """Call *tell* each time that it is set; returns how to take that back."""
 
 
 class SystemClock:

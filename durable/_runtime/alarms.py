@@ -242,7 +242,7 @@ class Alarms:
         activation.storage.amend_alarm(alarm, None)
 
     async def ring_now(self, activation: Activation, timer: str | None = None) -> bool:
-        """Ring the alarm of *activation*, or its timer of this name, whatever its time; answers
+        """Ring the alarm of *activation*, or its timer of this name, whatever its time; returns
         whether there was one."""
         handle, storage = activation.handle, activation.storage
         key = (handle.class_number, handle.base, timer)

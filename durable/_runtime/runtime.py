@@ -130,7 +130,7 @@ class Runtime:
         return [alone]
 
     def observe(self, observer: Observer) -> Callable[[], None]:
-        """Tell *observer* what happens from now on; answers what to call to end it.
+        """Tell *observer* what happens from now on; returns what to call to end it.
 
         It is called on this loop with one event at a time, and must not block. What it raises is
         logged.

@@ -1,4 +1,4 @@
-"""The cache budget: how much all caches of a runtime hold together, and who gives way.
+"""The cache budget: how much all caches of a runtime hold together, and which shrinks first.
 
 Rule: it only counts and chooses. What can be given up a share knows itself, since what is not yet
 on the disk must stay.
@@ -71,7 +71,7 @@ class CacheBudget:
             share.evict(self.size - self._target)
             if self.size <= self._target:
                 break
-        # Where the rest is not yet on disk, asking again at every write would help nobody.
+        # Where the rest is not yet on disk, asking again at every write would not help.
         self._shrink_at = max(self.size_max, self.size + self.size_max // 16)
 
     def __repr__(self) -> str:

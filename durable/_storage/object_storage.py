@@ -1,7 +1,7 @@
 """The storage: the storage of one object as its activation handles it.
 
 The object's code sees `ObjectStorage.storage`, and nothing of the rest: when its turns are
-sealed, who rings its alarm, and what becomes of its memory.
+sealed, when its alarm runs, and what becomes of its memory.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class ObjectStorage:
         self.buffer.alarm_runs = True
 
     def end_alarm(self, success: bool, retry: Alarm | None = None) -> bool:
-        """The handler has ended. Answers whether the alarm that rang was still the object's.
+        """The handler has ended. Returns whether the alarm that rang was still the object's.
 
         On success it is deleted, in the turn under way. Else it is to be seen again; with *retry*
         that is stored in its place. An alarm that the handler set or deleted stays as it is.

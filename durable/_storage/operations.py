@@ -313,7 +313,7 @@ class Operations:
         allow_unconfirmed: bool = False,
         no_cache: bool = False,
     ) -> Answer[Any]:
-        """Delete *key*: answers whether it was there. Of many keys (up to 128): how many were.
+        """Delete *key*: returns whether it was there. Of many keys (up to 128): how many were.
 
         Where that is not in memory awaiting the answer may wait for the disk, or for room as with
         `put`; the deletion has happened by then.

@@ -1,6 +1,6 @@
 """The records of one object: the calls on its keys, under whatever name they are made.
 
-Each call acts at once. What it answers is either known, or a `Miss`: what to ask the disk, and how
+Each call acts at once. What it returns is either known, or a `Miss`: what to ask the disk, and how
 to make the answer of what the disk says. `answer` makes an awaitable of it, `now` a plain value.
 
 Rule: what an answer is made of is fixed at the call. Writes made later are not in it.
@@ -74,7 +74,7 @@ class Records:
             if default is not None:
                 raise TypeError(
                     "get() takes a default only with a single key; keys that are missing "
-                    "are left out of the dict that get([...]) answers"
+                    "are left out of the dict that get([...]) returns"
                 )
             return self._find_many(self._check_keys(key, "get()"), no_cache)
         except StoreDamaged as error:
@@ -246,7 +246,7 @@ class Records:
     def delete(
         self, key: str | Iterable[str], *, allow_unconfirmed: bool, no_cache: bool
     ) -> int | Miss[int]:
-        """Answers how many were there: a bool for a single key."""
+        """Returns how many were there: a bool for a single key."""
         self.gate.check()
         if isinstance(key, str):
             single = self._delete(

@@ -81,7 +81,7 @@ def _times(cron: Cron, after_us: int) -> Iterator[int]:
 
 def _simulated(cron: Cron, after: datetime) -> Iterator[datetime]:
     try:
-        # By name, and not before it is needed: it is there only for those who use cron.
+        # By name, and not before it is needed: only programs that use cron have it.
         cronsim: Any = importlib.import_module("cronsim")
     except ImportError:
         raise ImportError(

@@ -101,9 +101,9 @@ class Storage(Operations):
 
     @refusing
     def transaction(self, closure: Callable[[Transaction], Awaitable[T]]) -> Answer[T]:
-        """Run `closure(txn)` once, alone, when this turn ends; answers what it returns (P11).
+        """Run `closure(txn)` once, alone, when this turn ends; returns what that returns (P11).
 
-        Its writes are kept whole, or not at all if it raises (the exception passes to whoever
+        Its writes are kept whole, or not at all if it raises (the exception passes to the code that
         awaits the answer; the object is not reset) or calls `txn.rollback()`. They are seen inside
         at once and become durable together after the end. Every call on `ctx.storage` and its `kv`
         that is made meanwhile belongs to it. Transactions nest: an inner one that has ended is

@@ -159,7 +159,7 @@ class Timers:
 
     @refusing
     def delete(self, name: str, *, allow_concurrency: bool = False) -> Answer[bool]:
-        """Unset the timer *name*; answers whether it was set. A handler that runs for it goes on,
+        """Unset the timer *name*; returns whether it was set. A handler that runs for it goes on,
         but is not retried."""
         self._records.gate.check()
         name = check_text(name, "timer's name")

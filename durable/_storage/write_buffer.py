@@ -55,7 +55,7 @@ class WriteBuffer:
     alarm_runs: bool = field(default=False, init=False)
     # The same of timers, by name; with when each rings next, if it does.
     timers_run: TimersRun = field(default=NONE_RUN, init=False)
-    # Rises when writes are undone, for those who have made something of what was written.
+    # Rises when writes are undone: what was derived from them must be made anew.
     undone: int = field(default=0, init=False)
 
     # The turn under way
@@ -170,8 +170,8 @@ class WriteBuffer:
             self._is_confirmed |= confirmed
 
     def note_nothing_left(self, *, confirmed: bool) -> None:
-        """What is to be deleted is not there: perhaps since an unconfirmed write that may be lost
-        yet, and whoever deletes with confirmation may rely on its being gone."""
+        """The key to delete is absent already, but maybe through an unconfirmed write, which may
+        still be lost: a confirmed delete must wait for that one too."""
         if confirmed:
             self.output.confirm_all()
             if self.savepoints:
@@ -368,7 +368,7 @@ class WriteBuffer:
         return self.sealed_bytes <= self.dirty_bytes_max
 
     def wait_room(self, value: T, *, holds: bool) -> Answer[T]:
-        """Answers *value*: at once if there is room for more writes, else as soon as there is."""
+        """An answer of *value* that is done as soon as there is room for more writes."""
         if self.has_room or self.is_closed:
             return ReadyAnswer(value)
         wait: StorageWait[T] = StorageWait(self.gate, holds=holds)
@@ -403,7 +403,7 @@ class WriteBuffer:
 
     def close(self, error: DurableError | None) -> None:
         """Make no more batches, and forget those that have not left, up to a last `delete_all()`.
-        Whoever waits gets *error*."""
+        Waits for room get *error*."""
         if not self.is_closed:
             if self.database is not None:
                 self.database.close()

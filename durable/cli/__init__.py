@@ -30,7 +30,7 @@ except ModuleNotFoundError as _error:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command of *argv* (the process's own by default); answers the exit status."""
+    """Run the command of *argv* (the process's own by default); returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     run: Run = _run_command or _run_without_extras
     if arguments[:1] == ["demo"]:

@@ -51,7 +51,7 @@ for _command in (
 
 
 def run(arguments: list[str]) -> int:
-    """Run the command that *arguments* name; answers the exit status."""
+    """Run the command that *arguments* name; returns the exit status."""
     completing = os.environ.get(COMPLETE)
     if completing:
         return shell_complete(commands, {}, "durable", COMPLETE, completing)

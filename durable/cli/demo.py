@@ -29,7 +29,7 @@ class Counter(durable.DurableObject):
         return value
 
     async def begin_run(self, now: datetime) -> tuple[int, int, datetime | None]:
-        """Answers how many runs there were, where they left the counter, when the last began."""
+        """Returns how many runs there were, where they left the counter, when the last began."""
         storage = self.ctx.storage
         runs: int = await storage.get("runs", 0)
         last: datetime | None = await storage.get("last run")

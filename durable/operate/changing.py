@@ -155,7 +155,7 @@ def _folders(store: Where) -> list[str]:
 
 
 def _told(store: Where, order: Order) -> Order | None:
-    """What the program that has the store answers; None if none listens there. Of processes that
+    """What the program that has the store returns; None if none listens there. Of processes that
     share it each is asked until one has the object."""
     answer: Order | None = None
     for folder in _folders(store):

@@ -28,7 +28,7 @@ class Seen(Protocol):
     def add(self, naming: Naming, unique_key: str, id: bytes, name: str | None) -> bool:
         """Note an object that goes into the class *naming*, and comes from that of *unique_key*.
 
-        Answers whether no other was noted that is the same, or would be the same there.
+        Returns whether no other was noted that is the same, or would be the same there.
         """
 
 

@@ -249,7 +249,7 @@ class _Group:
     _size: int = field(default=0, init=False)
 
     def add(self, batch: Batch) -> int:
-        """Answers how many objects there are by now."""
+        """Returns how many objects there are by now."""
         self._batches.append(batch)
         self._size += batch.size
         count = self.written + len(self._batches)

@@ -31,7 +31,7 @@ async def run_in_object(stub: Stub[T], fn: Callable[[T, State], Awaitable[R]]) -
 @overload
 async def run_in_object(stub: Stub[T], fn: Callable[[T, State], R]) -> R: ...
 async def run_in_object(stub: Stub[T], fn: Callable[[T, State], R | Awaitable[R]]) -> R:
-    """Run `fn(instance, ctx)` as an invocation of the object, gates and all; answers what it
+    """Run `fn(instance, ctx)` as an invocation of the object, gates and all; returns what it
     returns.
 
     The result is handed over as it is, not copied.

@@ -65,7 +65,7 @@ class Life:
     _clients: Clients = field(init=False)
 
     async def run(self) -> Path:
-        """Live; answers the folder for the next life."""
+        """Live; returns the folder for the next life."""
         history, chance = self.history, self.history.chance
         opening = open(
             self.folder,

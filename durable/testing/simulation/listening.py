@@ -26,7 +26,7 @@ class Listening(Storing):
     async def do(
         self, stub: int, number: int, kind: str, change: int, how: dict[str, Any]
     ) -> list[Any]:
-        """Carry out one operation, or two where its kind has two; answers for each."""
+        """Carry out one operation, or two where its kind has two; returns for each."""
         raise NotImplementedError
 
     def _listen(self) -> None:

@@ -55,7 +55,7 @@ class Subject(Listening):
     async def do(
         self, stub: int, number: int, kind: str, change: int, how: dict[str, Any]
     ) -> list[Any]:
-        """Carry out one operation, or two where its kind has two; answers for each."""
+        """Carry out one operation, or two where its kind has two; returns for each."""
         self._steps()
         if stub:
             self.history.arrived(self.name, stub, number)
