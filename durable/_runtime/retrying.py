@@ -36,7 +36,8 @@ async def retry(
     *tries_max* times in all, after pauses of *pause_s*, twice that, and so on up to *pause_s_max*,
     each longer by up to a quarter at random, by the runtime's clock. With *on_reset* so is what
     fails with `reset`: the object, or the call itself, was broken off. What failed may have been
-    done, so let *fn* do what may be done twice. Raises what the last try has raised.
+    done, so let *fn* do what may be done twice, or call with `once=`. Raises what the last try has
+    raised.
     """
     if isinstance(tries_max, bool) or not isinstance(tries_max, int) or tries_max < 1:
         raise ValueError(f"tries_max must be an int from 1 on, not {tries_max!r}")

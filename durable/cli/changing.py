@@ -22,7 +22,7 @@ import durable
 from durable import operate
 from durable.operate.changing import call_order, delete_order, obey, put_order, takes_orders
 
-from .plain_text import say
+from .plain_text import printable, say
 from .printing import as_json, print_json
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -185,7 +185,7 @@ def _refuse(constant: str) -> None:
 def _confirms(question: str) -> bool:
     """Whether a person says yes; where nobody can be asked, --yes must be given."""
     try:
-        return click.confirm(question, default=False, err=True)
+        return click.confirm(printable(question), default=False, err=True)
     except click.Abort:
         return False
 
