@@ -10,6 +10,7 @@ from . import (
     calls,
     objects,
     operate,
+    peers_wire,
     processes,
     reads,
     sql,
@@ -23,6 +24,7 @@ from .workerd import run as workerd
 QUESTIONS = (
     *(calls, writes, reads, objects, alarms, operate, websockets, web, processes, sql),
     blocking,
+    peers_wire,
 )
 
 

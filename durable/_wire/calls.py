@@ -99,7 +99,11 @@ class FarCall(PendingAnswer[T]):
         rest: tuple[Any, ...],
         caller: Delivery[Any] | None,
     ) -> None:
-        super().__init__(loop)
+        # Written out, and not left to the base: every call makes one of these.
+        self._loop = loop
+        self._is_done = False
+        self._error = None
+        self._waiting = None
         self.target = target
         self.kind = kind
         self.label = label
@@ -138,14 +142,8 @@ class FarCall(PendingAnswer[T]):
 
     def read(self, readers: Readers, encoded: bytes) -> T:
         """The value that has come."""
-        value: T = self.decoder(readers)(encoded)
+        value: T = readers.of(self.target.class_number).decode(encoded)
         return value
-
-    def answered(self, value: T) -> None:
-        """The value has come."""
-        self.caller = None
-        self.rest = ()
-        self.resolve(value)
 
     def fail(self, error: BaseException) -> None:
         self.caller = None
@@ -186,7 +184,9 @@ class Calls:
         self._under_way[number] = call
         connection = link.connection
         call.position = connection.sent + connection.bytes_waiting
-        rest = [things.sent(part) if type(part) is Written else part for part in call.rest]
+        rest = call.rest
+        if Written in map(type, rest):
+            rest = tuple(things.sent(part) if type(part) is Written else part for part in rest)
         link.send(call.kind, number, *address, call.caller is not None, *rest)
         call.left(self, number)
 
@@ -209,8 +209,11 @@ class Calls:
         except DurableError as error:
             call.fail(error)
         else:
-            call.answered(value)
-        _settled(call)
+            call.caller = None
+            call.rest = ()
+            call.resolve(value)
+        if call.router is not None:
+            call.router.settled(call)
 
     def _failed(self, frame: list[Any]) -> None:
         call = self._under_way.pop(frame[1])
@@ -227,7 +230,9 @@ class Calls:
 
     def _stream_is_over(self, number: int) -> None:
         call = self._under_way.pop(number)
-        call.answered(None)
+        call.caller = None
+        call.rest = ()
+        call.resolve(None)
         _settled(call)
 
     def _moved(self, frame: list[Any]) -> None:
@@ -273,17 +278,18 @@ class Port:
 
     def send(self, call: FarCall[Any]) -> None:
         """Send *call* to the object. It is back at once if the port is gone."""
-        if self.is_gone:
+        calls = self._calls
+        if self.has_moved or calls.link.is_gone:
             _returned(call, NotBegun.MOVED if self.has_moved else NotBegun.UNSENT)
             return
         if not self._is_known:
             self._is_known = True
             object_id = self.target.object_id
-            self._calls.link.send(
+            calls.link.send(
                 Kind.OPEN, self.number, self.target.class_number, object_id.raw, object_id.name
             )
         call.port = self
-        self._calls.send(call, self.number)
+        calls.send(call, self.number)
 
     def __del__(self) -> None:
         if self._is_known:

@@ -55,7 +55,17 @@ class RemoteChannel(Channel):
         services, target = self._crossing.services, self._target
         if not services.is_open or not services.loop.is_here():
             check_open(services, target.cls)
-        return self._call(name, (name, self._written(name, args, kwargs)))
+        # Written out, and not left to `_call`: every call passes here.
+        written = self._written(name, args, kwargs) if args or kwargs else None
+        caller = CURRENT.get()
+        call: FarCall[Any] = FarCall(
+            services.loop, target, Kind.CALL, name, (name, written), caller
+        )
+        if caller is None and services.is_open:
+            self.route.send(call)
+        else:
+            say_call(services, call, self.route.send)
+        return call
 
     def call_once(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], key: str

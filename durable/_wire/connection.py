@@ -1,7 +1,9 @@
 """A connection: frames out, frames in, over a socket that never blocks.
 
-Frames that are sent in one round of the loop leave together. No task reads or writes: the loop
-calls back when the socket can be read, or written to after it was full.
+The first frame after something has arrived leaves at once; others that are sent in the same round
+of the loop leave together. So what goes to and fro does not wait for the loop, and what goes in
+crowds costs few calls of the system. No task reads or writes: the loop calls back when the socket
+can be read, or written to after it was full.
 
 Rule: whatever arrives, and however the connection ends, what is raised here ends this connection
 and nothing else.
@@ -12,6 +14,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from durable._loop.loop import Loop
@@ -42,6 +45,8 @@ class Connection:
         self.is_open = True
         self._is_writing = False  # the socket was full, and tells when it is not
         self._is_flush_due = False
+        # Something has arrived since a frame left at once.
+        self._is_answering = True
         # Frames that leave at the end of this round, and bytes that the socket did not take.
         self._waiting: list[bytes] = []
         self._unsent = memoryview(b"")
@@ -56,12 +61,18 @@ class Connection:
     def send(self, frame: bytes) -> None:
         """Let *frame* leave, with others of this round; it is dropped once the connection is
         gone."""
-        if self.is_open:
-            self._waiting.append(frame)
-            self.bytes_waiting += len(frame)
-            if not self._is_flush_due and not self._is_writing:
-                self._is_flush_due = True
-                self._loop.call_soon(self.flush)
+        if not self.is_open:
+            return
+        self.bytes_waiting += len(frame)
+        if self._is_answering and not self._waiting and not self._is_writing:
+            self._is_answering = False
+            self._unsent = memoryview(frame)
+            self._write()
+            return
+        self._waiting.append(frame)
+        if not self._is_flush_due and not self._is_writing:
+            self._is_flush_due = True
+            self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
         """Send what waits."""
@@ -79,12 +90,14 @@ class Connection:
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
-            self._lose(f"it cannot be written to: {error}")
-            return
+            # Not in this step: what sends has still to note that it did.
+            self._loop.call_soon(partial(self._lose, f"it cannot be written to: {error}"))
+            sent = 0
+            self._is_writing = True
         self.sent += sent
         self.bytes_waiting -= sent
         self._unsent = self._unsent[sent:]
-        if self._unsent:
+        if self._unsent and not self._is_writing:
             self._is_writing = True
             self._loop.when_writable(self._sock, self._write_on)
 
@@ -106,7 +119,7 @@ class Connection:
             self._lose("the other process has closed it")
             return
         self.received += len(received)
-        self.has_heard = True
+        self.has_heard = self._is_answering = True
         try:
             for frame in self.frames.feed(received):
                 self._on_frame(frame)

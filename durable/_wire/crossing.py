@@ -29,6 +29,7 @@ from durable._model.errors import MessageTooLarge, UnstorableValue
 from durable._model.ids import ID_SIZE, ObjectId
 from durable._model.messages import Request, Response
 from durable._model.signal import Signal
+from durable._model.values import ATOMS
 from durable._model.websocket import WebSocket
 from durable._object.activation import Activation, sending_activation
 from durable._object.services import Services
@@ -136,6 +137,8 @@ class Writer:
     def write(self, value: Any, sender: Activation | None) -> bytes | Written:
         """The bytes of *value*, which code of *sender* gives, or the program's. Raises
         UnstorableValue for what cannot be sent."""
+        if type(value) in ATOMS:
+            return self._encode(value)
         return self._with_things(self._encode, value, sender)
 
     def write_arguments(

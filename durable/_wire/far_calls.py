@@ -110,3 +110,6 @@ class Question(FarCall[Any]):
 
     def decoder(self, readers: Readers) -> Decode:
         return decode
+
+    def read(self, readers: Readers, encoded: bytes) -> Any:
+        return decode(encoded)

@@ -35,18 +35,15 @@ class Link:
         # Told why the link is gone, in this order.
         self.on_gone: list[Callable[[str], None]] = []
         self.why_gone: str | None = None
+        # Whether nothing more is sent or heard.
+        self.is_gone = False
         self.connection = Connection(loop, sock, self._frame, self._lost)
         self._silent_beats = 0
         self._beat: Waiting = loop.call_later(BEAT_S, self._beats)
 
-    @property
-    def is_gone(self) -> bool:
-        """Whether nothing more is sent or heard."""
-        return self.why_gone is not None
-
-    def send(self, *frame: Any) -> None:
+    def send(self, kind: int, *fields: Any) -> None:
         """Send a frame; dropped if the link is gone."""
-        self.connection.send(pack(*frame))
+        self.connection.send(pack(kind, *fields))
 
     def end(self, why: str) -> None:
         """Close the link, and tell those that use it."""
@@ -72,6 +69,7 @@ class Link:
         if self.why_gone is not None:
             return
         self.why_gone = why
+        self.is_gone = True
         self._beat.cancel()
         for tell in self.on_gone:
             try:

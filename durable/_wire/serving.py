@@ -31,13 +31,14 @@ from durable._model.errors import DurableError, InternalError, NoSuchMethod, Unk
 from durable._model.ids import ObjectId
 from durable._model.log import log
 from durable._model.messages import Request, Response
+from durable._model.values import ATOMS
 from durable._object.activation import Activation
 from durable._object.deadlocks import Way
 from durable._object.invocation import Invocation, MethodCall, itself
 
 from .crossing import FarFunction, check_size, checked_id
 from .failures import to_failure
-from .frames import BadFrame, Kind
+from .frames import BadFrame, Kind, pack
 from .link import Link
 from .reading import Readers
 from .streams import Streams
@@ -70,7 +71,7 @@ class ServedPort:
     def reach(self) -> Activation:
         """The activation to call. Raises NotOwner."""
         channel = self.channel
-        if channel is None or channel.is_gone:
+        if channel is None or channel.activation.is_gone:
             if self.has_moved:
                 raise NotOwner
             try:
@@ -93,6 +94,8 @@ class ServedPort:
 
     def export(self, activation: Any, value: Any) -> bytes | Written:
         """What a method has returned, as it leaves."""
+        if type(value) in ATOMS and type(value) is not bytes:
+            return encode(value)
         return self.calls.write(self.class_number, "what the call returns", value, activation)
 
     def export_response(self, activation: Any, value: Any) -> bytes | Written:
@@ -212,7 +215,9 @@ class ServedCalls:
 
     def answer(self, number: int, written: bytes | Written) -> None:
         """Let the caller of *number* have a value."""
-        self.link.send(Kind.ANSWER, number, self._things.sent(written))
+        if type(written) is not bytes:
+            written = self._things.sent(written)
+        self.link.connection.send(pack(Kind.ANSWER, number, written))
 
     def fail(self, number: int, class_number: int, error: BaseException) -> None:
         """Let the caller of *number* have *error*."""

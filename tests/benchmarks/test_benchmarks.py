@@ -20,6 +20,7 @@ from benchmarks import (
     observing,
     operate,
     peers,
+    peers_wire,
     processes,
     reads,
     sql,
@@ -43,6 +44,7 @@ ROWS: dict[ModuleType, int] = {
     operate: 4,
     processes: 3,
     sql: 7,
+    peers_wire: 2,
 }
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import anyio
 import pytest
 from attrs import define, field
 
@@ -79,6 +80,8 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
             met: list[Peer] = []
             server = serve(f"{short}/socket", one.greeting, one.crossing, one.reach, met.append)
             peer = await connect(server.path, other.greeting, other.crossing, other.reach)
+            while not met:
+                await anyio.sleep(0)
             try:
                 yield Pair(one, other, server, peer, met[0])
             finally:

@@ -128,6 +128,7 @@ async def test_calls_under_way_are_told_when_the_process_goes(pair: Pair) -> Non
 async def test_a_call_that_has_not_left_was_not_carried_out(pair: Pair) -> None:
     stub = pair.stub(Counter, "a")
     await stub.increment()
+    stub.increment()
     answer = stub.increment()
     pair.peer.close()
 
