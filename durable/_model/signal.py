@@ -53,12 +53,15 @@ class Signal:
             await self._event.wait()
 
     def _abort(self) -> None:
-        if not self._is_aborted:
-            self._is_aborted = True
-            if self._event is not None:
-                self._event.set()
-            for follower in self._followers or ():
-                follower._abort()
+        # One by one: a request may be handed on more often than Python's calls nest.
+        to_abort = [self]
+        while to_abort:
+            signal = to_abort.pop()
+            if not signal._is_aborted:
+                signal._is_aborted = True
+                if signal._event is not None:
+                    signal._event.set()
+                to_abort += signal._followers or ()
 
     def __repr__(self) -> str:
         return f"<Signal {'aborted' if self._is_aborted else 'not aborted'}>"

@@ -17,6 +17,8 @@ R = TypeVar("R")
 
 # A pause is made longer by up to this part, so that many who failed at once do not return at once.
 SPREAD = 0.25
+# From the shortest pause that makes sense to the longest; further ones are as long.
+DOUBLED_MAX = 64
 
 
 async def retry(
@@ -39,6 +41,8 @@ async def retry(
     done, so let *fn* do what may be done twice, or call with `once=`. Raises what the last try has
     raised.
     """
+    if not isinstance(stub, Stub):
+        raise TypeError(f"retry() takes a stub to give to the function, not {stub!r}")
     if isinstance(tries_max, bool) or not isinstance(tries_max, int) or tries_max < 1:
         raise ValueError(f"tries_max must be an int from 1 on, not {tries_max!r}")
     if not (pause_s >= 0 and pause_s_max >= 0):
@@ -49,7 +53,7 @@ async def retry(
         except DurableError as error:
             if error.overloaded or not (error.retryable or (on_reset and error.reset)):
                 raise
-        pause = min(pause_s * 2 ** (tried - 1), pause_s_max)
+        pause = min(pause_s * 2.0 ** min(tried - 1, DOUBLED_MAX), pause_s_max)
         await _sleep(stub._entry.directory.services.clock, pause * (1 + random.random() * SPREAD))
         stub = Stub(stub._entry, stub.id)
     return await fn(stub)

@@ -282,9 +282,17 @@ class Operations:
         no such call.
         """
         new = self._records.update(
-            key, fn, default, allow_unconfirmed=allow_unconfirmed, no_cache=no_cache
+            key,
+            fn,
+            default,
+            allow_unconfirmed=allow_unconfirmed,
+            no_cache=no_cache,
+            check=self._check_update,
         )
         return self._buffer.wait_room(new, holds=not allow_concurrency)
+
+    def _check_update(self) -> None:
+        """What was called may have ended what this belongs to."""
 
     @overload
     def delete(  # pyright: ignore[reportOverlappingOverload]

@@ -210,8 +210,9 @@ class Records:
         *,
         allow_unconfirmed: bool,
         no_cache: bool,
+        check: Callable[[], None] | None = None,
     ) -> Any:
-        """Store what *fn* makes of the value; returns that."""
+        """Store what *fn* makes of the value; returns that. *check* is called in between."""
         if not isinstance(key, str):
             raise TypeError(f"update() takes a key, a str, not {type(key).__name__}")
         if not callable(fn):
@@ -224,6 +225,8 @@ class Records:
                 "update() takes a plain function; what it was given returned something to await. "
                 "Await that first, or use transaction()"
             )
+        if check is not None:
+            check()
         self.put(key, new, allow_unconfirmed=allow_unconfirmed, no_cache=no_cache)
         return new
 

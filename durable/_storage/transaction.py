@@ -123,6 +123,9 @@ class Transaction(Operations):
             buffer.roll_back(self._savepoint)
         return DONE
 
+    def _check_update(self) -> None:
+        self._check("update()")
+
     def _check(self, call: str) -> None:
         self._gate.check()
         phase = self._savepoint.phase

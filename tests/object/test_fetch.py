@@ -257,6 +257,18 @@ async def test_a_caller_that_has_its_response_has_not_gone(
     assert await site.has_signal() == [False, False]
 
 
+def test_a_signal_goes_on_however_often_a_request_was_handed_on() -> None:
+    """More often than calls of Python can nest."""
+    request = first = Request("https://site/")
+    kept = [first.signal]
+    for _ in range(3_000):
+        request = Request(request)
+        kept.append(request.signal)
+
+    first.signal._abort()
+    assert all(signal.aborted for signal in kept)
+
+
 async def test_a_signal_goes_on_to_what_a_request_was_made_into(site: Stub[Site]) -> None:
     """A clone and a request that was made of it have the same caller."""
     request = Request("https://site/")

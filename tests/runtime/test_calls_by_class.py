@@ -251,6 +251,21 @@ async def test_retry_gives_up_in_the_end(flaky: durable.Namespace[Flaky]) -> Non
     assert Flaky.tries == 3
 
 
+async def test_retry_may_try_for_ever(flaky: durable.Namespace[Flaky]) -> None:
+    """A pause that would be doubled more often than a float can be is the longest one."""
+    Flaky.failures = 1_100
+    stub = flaky.get_by_name("a")
+
+    tried = durable.retry(lambda stub: stub.work(), stub, tries_max=10_000, pause_s_max=0.001)
+    assert await tried == 1_101
+
+
+async def test_retry_takes_stubs_alone() -> None:
+    """At the call, and not when the first try has failed."""
+    with pytest.raises(TypeError, match="takes a stub"):
+        await durable.retry(lambda stub: stub.work(), "a")  # type: ignore[type-var]
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -87,6 +87,22 @@ def test_an_update_belongs_to_the_transaction(kit: Kit) -> None:
     assert value_of(kit.storage.get("n")) == 1
 
 
+def test_an_update_whose_function_ends_the_transaction_stores_nothing(kit: Kit) -> None:
+    """It belongs to what was rolled back."""
+    kit.storage.put("n", 1)
+
+    async def closure(txn: Transaction) -> None:
+        def roll_back(number: int) -> int:
+            txn.rollback()
+            return number + 1
+
+        with pytest.raises(TransactionOver, match=r"Cannot update\(\)"):
+            txn.update("n", roll_back)
+
+    run(kit.storage.transaction(closure))
+    assert value_of(kit.storage.get("n")) == 1
+
+
 def test_keys_alone_are_a_list_in_order(kit: Kit) -> None:
     """With the bounds, the order and the limit of `list`."""
     kit.storage.put({"a": 1, "b": 2, "ba": 3})
