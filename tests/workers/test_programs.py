@@ -67,7 +67,8 @@ async def test_a_chat_room_hibernates_with_its_sockets_open(run: Run) -> None:
         assert await heard(bo) == ["ada", "bo"]
         ada.send("ping")
         assert await anext(ada) == "pong"
-        assert await heard(await joined(opened, "cy")) == {"welcome": "cy", "history": []}
+        cy = await joined(opened, "cy")
+        assert await heard(cy) == {"welcome": "cy", "history": []}
 
         ada.send("leave")
         assert [message async for message in ada] == []
