@@ -85,6 +85,13 @@ def cpython_off(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS[0])
+def remote(session: nox.Session) -> None:
+    """The promises, with every call going over a socket to its object."""
+    install(session, "dev")
+    run_tests(session, "tests/promises", *NOT_UVLOOP, "--remote")
+
+
+@nox.session(python=PYTHONS[0])
 def lint(session: nox.Session) -> None:
     """ruff, as a linter and as a formatter."""
     install(session, "dev")

@@ -22,7 +22,7 @@ from durable._gates.delivery import CURRENT, Delivery
 from durable._gates.futures import PendingAnswer
 from durable._gates.saying import let_go, say
 from durable._loop.loop import Loop, Waker
-from durable._model.errors import DurableError, ObjectUnreachable, RuntimeClosed
+from durable._model.errors import DurableError, ObjectOverloaded, ObjectUnreachable, RuntimeClosed
 from durable._model.ids import ObjectId
 from durable._object.deadlocks import section_awaits
 from durable._object.services import Services
@@ -36,6 +36,12 @@ from .streams import Decode, Streams
 from .things import LinkThings, Written
 
 T = TypeVar("T")
+
+# Bytes that may wait until the other process reads them: two messages of the largest size.
+WAITING_BYTES_MAX = 134_217_728
+NOT_READ = (
+    "Durable Object is overloaded. Too much data waits for its process, which does not read it."
+)
 
 
 class Called(Protocol):
@@ -162,6 +168,8 @@ class Calls:
         self.things = things
         self.streams = streams
         self.readers: Readers
+        # With more on its way, further calls are refused.
+        self.waiting_bytes_max = WAITING_BYTES_MAX
         self._under_way: dict[int, FarCall[Any]] = {}
         self._numbers = itertools.count(1)
         self._ports = itertools.count(1)
@@ -281,6 +289,10 @@ class Port:
         calls = self._calls
         if self.has_moved or calls.link.is_gone:
             _returned(call, NotBegun.MOVED if self.has_moved else NotBegun.UNSENT)
+            return
+        if calls.link.connection.bytes_waiting > calls.waiting_bytes_max:
+            call.fail(ObjectOverloaded(NOT_READ, object_id=call.target.id_text))
+            _settled(call)
             return
         if not self._is_known:
             self._is_known = True

@@ -152,3 +152,16 @@ async def test_delete_deletes(pair: Pair) -> None:
     await stub._channel.delete_all()  # type: ignore[union-attr]
 
     assert await stub.increment() == 1
+
+
+async def test_a_call_is_refused_when_the_other_process_does_not_read(pair: Pair) -> None:
+    """What it is to read is bounded; what was sent before is answered."""
+    stub = pair.stub(Counter, "a")
+    await stub.increment()
+    pair.peer._calls.waiting_bytes_max = 1_000
+    answers = [stub.echo(bytes(400)) for _ in range(6)]
+
+    with pytest.raises(durable.ObjectOverloaded, match="does not read"):
+        await answers[-1]
+    assert await answers[0] == bytes(400)
+    assert await stub.increment() == 2
