@@ -86,7 +86,8 @@ async def fetch(request: Request, env: Any) -> Response:
             events = session.follow(0 if last is None else int(last) + 1)
             headers = {"content-type": "text/event-stream", "cache-control": "no-store"}
             return Response(as_server_sent(events), headers=headers)
-    return Response("not found", status=404)
+        case _:
+            return Response("not found", status=404)
 
 
 async def as_server_sent(events: Any) -> AsyncIterator[bytes]:

@@ -93,7 +93,8 @@ async def fetch(request: Request, env: Any) -> Response:
     match request.url.path.split("/")[1:]:
         case ["documents", name]:
             return await env.DOCUMENTS.get_by_name(name).fetch(request)  # type: ignore[no-any-return]
-    return Response("not found", status=404)
+        case _:
+            return Response("not found", status=404)
 
 
 app = durable.asgi.app(

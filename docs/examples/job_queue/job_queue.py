@@ -88,7 +88,8 @@ async def fetch(request: Request, env: Any) -> Response:
             return Response(status=204 if was_there else 404)
         case "GET", ["queues", name, "failed"]:
             return Response.from_json(await env.QUEUES.get_by_name(name).failed())
-    return Response("not found", status=404)
+        case _:
+            return Response("not found", status=404)
 
 
 app = durable.asgi.app(fetch, os.environ.get("STORE", "queues"), bindings={"QUEUES": Queue})

@@ -84,7 +84,8 @@ async def fetch(request: Request, env: Any) -> Response:
             return Response.from_json(await env.BOARDS.get_by_name(game).top(10))
         case "GET", ["games", game, "winners"]:
             return Response.from_json(await env.BOARDS.get_by_name(game).winners())
-    return Response("not found", status=404)
+        case _:
+            return Response("not found", status=404)
 
 
 app = durable.asgi.app(fetch, os.environ.get("STORE", "boards"), bindings={"BOARDS": Board})
