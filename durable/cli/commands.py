@@ -10,6 +10,7 @@ from click.shell_completion import shell_complete
 from .changing import call, delete, put
 from .databases import sql
 from .dev import dev
+from .inspecting import inspect
 from .migrating import migrate
 from .peers import peers
 from .plain_text import say
@@ -44,8 +45,8 @@ def demo(arguments: tuple[str, ...]) -> None:
 
 
 for _command in (
-    demo, init, dev, serve, ls, show, sql, alarms, put, delete, call, export, import_, copy,
-    check, stats, tail, top, peers, migrate, types,
+    demo, init, dev, serve, inspect, ls, show, sql, alarms, put, delete, call, export, import_,
+    copy, check, stats, tail, top, peers, migrate, types,
 ):  # fmt: skip
     commands.add_command(_command)
 

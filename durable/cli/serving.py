@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -48,17 +48,23 @@ def serve(
     return 0 if server.started else 3
 
 
+def uvicorn_of(what: str) -> Any:
+    """uvicorn, which *what* needs and no other command; UsageError where it is not installed."""
+    try:
+        return import_module("uvicorn")
+    except ImportError:
+        raise click.UsageError(f"{what} needs uvicorn; install durable-objects[asgi]") from None
+
+
 def _make_server(
     application: str, host: str, port: int, log_level: str, reload: bool
 ) -> uvicorn.Server:
-    try:
-        import uvicorn  # noqa: PLC0415 - all other commands do without it
-    except ImportError:
-        raise click.UsageError("serving needs uvicorn; install durable-objects[asgi]") from None
+    module = uvicorn_of("serving")
     if not reload:
-        return uvicorn.Server(
-            uvicorn.Config(application, host=host, port=port, log_level=log_level)
+        plain: uvicorn.Server = module.Server(
+            module.Config(application, host=host, port=port, log_level=log_level)
         )
+        return plain
     try:
         # Not at the top, as it needs both uvicorn and watchfiles.
         reloading = import_module(".reloading", __package__)
@@ -69,6 +75,6 @@ def _make_server(
             "--reload needs watchfiles; install durable-objects[reload]"
         ) from None
     latest = reloading.Reloading(application, os.getcwd())
-    config = uvicorn.Config(latest, host=host, port=port, log_level=log_level)
+    config = module.Config(latest, host=host, port=port, log_level=log_level)
     server: uvicorn.Server = reloading.Server(config, latest)
     return server

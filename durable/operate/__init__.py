@@ -43,7 +43,7 @@ from .looking import (
 )
 from .parts import part_of
 from .peers import peers
-from .watching import NotRunning, events, tops
+from .watching import NotRunning, Watching, events, tops
 
 
 def _whole(engine: Engine) -> WholeStore:
@@ -89,6 +89,7 @@ __all__ = [
     "StoredInstance",
     "UnknownObject",
     "Unreadable",
+    "Watching",
     "Weight",
     "call",
     "check",

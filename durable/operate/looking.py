@@ -272,7 +272,7 @@ class Store:
         """Keys and decoded values in the order of the keys, from *start*, *end* excluded. A value
         that cannot be decoded is an `Unreadable`."""
         for key, encoded in self.encoded(found, prefix=prefix, start=start, end=end, limit=limit):
-            yield key, self._decode(encoded)
+            yield key, self.decoded(encoded)
 
     def encoded(
         self,
@@ -312,7 +312,7 @@ class Store:
                     if not isinstance(stored, Damaged):
                         timers.append(read_timer(key, stored))
         timers.sort(key=lambda timer: (timer.due_us, timer.name))
-        return [timer_of(timer, self._decode) for timer in timers]
+        return [timer_of(timer, self.decoded) for timer in timers]
 
     def _records(
         self, number: int, lower: str = "", end: str | None = None
@@ -324,7 +324,8 @@ class Store:
             if step:
                 lower = step[-1][0] + "\0"
 
-    def _decode(self, encoded: bytes) -> Any:
+    def decoded(self, encoded: bytes) -> Any:
+        """A value as `encoded` gives it; an `Unreadable` in its place if it cannot be decoded."""
         if isinstance(encoded, Damaged):
             return Unreadable(bytes(encoded), "its checksum does not fit", is_damaged=True)
         try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from durable._control import control_socket
@@ -20,17 +21,31 @@ class NotRunning(DurableError):
     """No program has the store open in such a way that it can be watched."""
 
 
-def events(store: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+class Watching(Iterator[dict[str, Any]]):
+    """What a running program says, one thing after the other."""
+
+    def __init__(self, lines: Iterator[dict[str, Any]], end: Callable[[], None]) -> None:
+        self._lines, self._end = lines, end
+
+    def __next__(self) -> dict[str, Any]:
+        return next(self._lines)
+
+    def close(self) -> None:
+        """End it, from any thread: whoever waits for the next thing hears of no more."""
+        self._end()
+
+
+def events(store: str | os.PathLike[str]) -> Watching:
     """What happens from now on, as it happens; ends when the program closes the store."""
     return _ask(os.fspath(store), "events")
 
 
-def tops(store: str | os.PathLike[str]) -> Iterator[dict[str, Any]]:
+def tops(store: str | os.PathLike[str]) -> Watching:
     """Each second: the busiest objects, queues, commit latencies, and the program's statistics."""
     return _ask(os.fspath(store), "top")
 
 
-def _ask(store: str, want: str) -> Iterator[dict[str, Any]]:
+def _ask(store: str, want: str) -> Watching:
     """Connects at once: what is wrong is raised by the call, not by the first step."""
     if not os.path.isdir(store):
         raise FileNotFoundError(f"there is no store in {store!r}")
@@ -41,10 +56,15 @@ def _ask(store: str, want: str) -> Iterator[dict[str, Any]]:
         connection.sendall(json.dumps({"want": want}).encode() + b"\n")
     except OSError as error:
         raise _not_running(store, error) from error
-    return _lines(connection)
+    return Watching(_lines(connection), lambda: _hang_up(connection))
 
 
-def _ask_all(store: str, want: str) -> Iterator[dict[str, Any]]:
+def _hang_up(connection: socket.socket) -> None:
+    with suppress(OSError):  # it may have ended by itself
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _ask_all(store: str, want: str) -> Watching:
     """The same of all processes that share the store."""
 
     def folders() -> dict[int, str]:
@@ -54,7 +74,8 @@ def _ask_all(store: str, want: str) -> Iterator[dict[str, Any]]:
         watched = watching_all.Watched(folders, want)
     except OSError as error:
         raise _not_running(store, error) from error
-    return watching_all.events(watched) if want == "events" else watching_all.tops(watched)
+    of_all = watching_all.events if want == "events" else watching_all.tops
+    return Watching(of_all(watched), watched.close)
 
 
 def _not_running(store: str, error: OSError) -> NotRunning:
@@ -71,5 +92,5 @@ def _lines(connection: socket.socket) -> Iterator[dict[str, Any]]:
             for line in lines:
                 if line.strip():
                     yield json.loads(line)
-    except ConnectionError:
+    except (ConnectionError, ValueError):  # the latter where half a line came
         return

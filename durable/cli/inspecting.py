@@ -1,0 +1,52 @@
+"""`durable inspect`: a page in the browser that shows what lives in a store."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import webbrowser
+from threading import Timer
+
+import click
+
+from durable import inspector, operate
+
+from .plain_text import say
+from .serving import uvicorn_of
+
+# The server is there by then; the browser waits a little longer if it is not.
+OPENED_AFTER_S = 0.5
+HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+@click.command()
+@click.argument("folder")
+@click.option(
+    "--port", default=0, type=click.IntRange(0, 65_535), help="By default one that is free."
+)
+@click.option("--no-browser", is_flag=True, help="Print the address only.")
+def inspect(folder: str, port: int, no_browser: bool) -> int:
+    """Look into a store in the browser.
+
+    Serves a page on 127.0.0.1, for whoever has the address with its token. Looking writes nothing,
+    wakes no object, and needs nobody to stop.
+    """
+    uvicorn = uvicorn_of("the inspector")
+    with operate.look(folder) as store:  # what is wrong with it is said now
+        path = store.path
+    token = secrets.token_urlsafe()
+    application = inspector.app(path, token=token, hosts=HOSTS)
+    config = uvicorn.Config(application, host="127.0.0.1", port=port, log_level="warning")
+    server = uvicorn.Server(config)
+    socket = config.bind_socket()
+    address = f"http://127.0.0.1:{socket.getsockname()[1]}/?token={token}"
+    say(f"the inspector of {path}: {address}")
+    if not no_browser and "DURABLE_NO_BROWSER" not in os.environ:
+        opening = Timer(OPENED_AFTER_S, webbrowser.open, [address])
+        opening.daemon = True
+        opening.start()
+    try:
+        server.run(sockets=[socket])
+    except KeyboardInterrupt:
+        pass  # it is ended so
+    return 0

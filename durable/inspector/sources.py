@@ -1,0 +1,131 @@
+"""Where the inspector looks: the folder of a store, or a runtime of this program.
+
+Rule: looking is done in threads, a `Store` for each question, so that a slow disk holds no loop up.
+What happens is told by the control socket of a running program, or by the runtime itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol, TypeVar
+
+import anyio
+import anyio.to_thread
+import attrs
+
+from durable import operate
+from durable._control.busiest import Busiest
+from durable._control.server import as_json
+from durable._model.observer import Event
+from durable._runtime.runtime import Runtime
+from durable.operate import Store
+
+T = TypeVar("T")
+
+REPORT_S = 1.0
+EVENTS_WAITING_MAX = 1_000
+
+
+class Source(Protocol):
+    """A store that is looked at."""
+
+    @property
+    def path(self) -> str:
+        """Where it is, as it is shown."""
+
+    def look(self) -> AbstractContextManager[Store]:
+        """Look into it; for a thread."""
+
+    def reports(self) -> AsyncIterator[dict[str, Any]]:
+        """Each second what the program that has the store is doing. Raises DurableError if that
+        cannot be seen."""
+
+    def events(self) -> AsyncIterator[dict[str, Any]]:
+        """What happens from now on."""
+
+
+class FolderSource:
+    """The folder of a store, whoever has it open."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = os.path.abspath(os.fspath(path))
+
+    def look(self) -> AbstractContextManager[Store]:
+        return operate.look(self.path)
+
+    def reports(self) -> AsyncIterator[dict[str, Any]]:
+        return _from_thread(lambda: operate.tops(self.path))
+
+    def events(self) -> AsyncIterator[dict[str, Any]]:
+        return _from_thread(lambda: operate.events(self.path))
+
+
+class RuntimeSource:
+    """A runtime that is open on this loop."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    @property
+    def path(self) -> str:
+        return self._runtime._path
+
+    def look(self) -> AbstractContextManager[Store]:
+        return operate.look(self._runtime)
+
+    async def reports(self) -> AsyncIterator[dict[str, Any]]:
+        runtime = self._runtime
+        busiest = Busiest(runtime._services.clock)
+        end = runtime.observe(busiest)
+        try:
+            while True:
+                statistics = attrs.asdict(runtime.statistics())
+                yield busiest.report(statistics, runtime.queue_lengths())
+                await anyio.sleep(REPORT_S)
+        finally:
+            end()
+
+    async def events(self) -> AsyncIterator[dict[str, Any]]:
+        clock = self._runtime._services.clock
+        sender, receiver = anyio.create_memory_object_stream[dict[str, Any]](EVENTS_WAITING_MAX)
+
+        def observe(event: Event) -> None:
+            try:
+                sender.send_nowait(as_json(event, clock.now()))
+            except anyio.WouldBlock:
+                pass  # the loop does not wait for a page
+
+        end = self._runtime.observe(observe)
+        try:
+            async with receiver:
+                async for event in receiver:
+                    yield event
+        finally:
+            end()
+            sender.close()
+
+
+async def _from_thread(watch: Callable[[], operate.Watching]) -> AsyncIterator[dict[str, Any]]:
+    """What *watch* gives, which is asked in a thread."""
+    watching = await anyio.to_thread.run_sync(watch)
+    try:
+        while True:
+            found = await anyio.to_thread.run_sync(next, watching, None, abandon_on_cancel=True)
+            if found is None:
+                return
+            yield found
+    finally:
+        # Whoever waits for the next one in a thread is told that there is none.
+        watching.close()
+
+
+async def ask(source: Source, question: Callable[[Store], T]) -> T:
+    """What *question* finds, asked in a thread."""
+
+    def look() -> T:
+        with source.look() as store:
+            return question(store)
+
+    return await anyio.to_thread.run_sync(look)

@@ -1,0 +1,147 @@
+"""What the page shows, as values for JSON, each read in bounded time.
+
+Rule: names, keys and values are data here and in the page, which shows them as text only.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+import attrs
+
+from durable import operate
+from durable._model.ids import BASE_SIZE
+from durable.operate import Found, Store, Unreadable, Weight
+from durable.operate.databases import database_size, open_database
+from durable.operate.listing import part
+
+OBJECTS_PER_PAGE = 100
+# A search by name goes so long, and then says from where to go on.
+SEARCH_S_MAX = 0.5
+KEYS_PER_PAGE = 100
+VALUE_SHOWN_MAX = 20_000  # bytes, encoded
+ROWS_SHOWN_MAX = 200
+ALARMS_SHOWN = 200
+
+
+def overview(store: Store) -> dict[str, Any]:
+    """The store as a whole."""
+    measures = store.measure()
+    return {
+        "path": store.path,
+        "measures": {**attrs.asdict(measures), "advice": measures.advice},
+        "classes": [{"label": cls.label, "objects": store.count(cls)} for cls in store.classes()],
+    }
+
+
+def objects(store: Store, cls: str, prefix: str, after: str | None) -> dict[str, Any]:
+    """A page of the objects of a class, and where the next one begins, if there is one."""
+    start = None if after is None else bytes.fromhex(after)
+    if start is not None and len(start) != BASE_SIZE:
+        raise ValueError(f"{after!r} is no place to go on from")
+    end_s = time.monotonic() + SEARCH_S_MAX
+    found: list[dict[str, Any]] = []
+    while True:
+        step, start = part(store, cls, prefix or None, start, OBJECTS_PER_PAGE)
+        found += [_object(each, weight) for each, weight in step]
+        if start is None or len(found) >= OBJECTS_PER_PAGE or time.monotonic() > end_s:
+            return {"objects": found, "next": None if start is None else start.hex()}
+
+
+def _object(found: Found, weight: Weight | None) -> dict[str, Any]:
+    return {
+        **described(found),
+        "keys": None if weight is None else weight.keys,
+        "bytes": None if weight is None else weight.size,
+    }
+
+
+def described(found: Found) -> dict[str, Any]:
+    """An object without what it has stored."""
+    alarm = found.alarm
+    return {
+        "class": found.cls.label,
+        "id": str(found.id),
+        "name": found.name,
+        "created": _time(found.created),
+        "alarm": None
+        if alarm is None
+        else {
+            "due": _time(alarm.due),
+            "scheduled": _time(alarm.scheduled),
+            "retry_count": alarm.retry_count,
+        },
+    }
+
+
+def one_object(
+    store: Store, cls: str, name_or_id: str, prefix: str, start: str | None
+) -> dict[str, Any]:
+    """An object, and a page of its keys."""
+    found = store.find(cls, name_or_id)
+    wanted = store.encoded(found, prefix=prefix, start=start, limit=KEYS_PER_PAGE + 1)
+    pairs = list(wanted)
+    more = pairs[KEYS_PER_PAGE:]
+    return {
+        **described(found),
+        "database_bytes": database_size(store, found),
+        "timers": [_timer(timer) for timer in islice(store.timers(found), KEYS_PER_PAGE)],
+        "items": [_item(store, key, encoded) for key, encoded in pairs[:KEYS_PER_PAGE]],
+        "next": more[0][0] if more else None,
+    }
+
+
+def _timer(timer: Any) -> dict[str, Any]:
+    return {key: _plain(value) for key, value in attrs.asdict(timer, recurse=False).items()}
+
+
+def _item(store: Store, key: str, encoded: bytes) -> dict[str, Any]:
+    shown: dict[str, Any] = {"key": key, "bytes": len(encoded)}
+    if len(encoded) > VALUE_SHOWN_MAX:
+        return {**shown, "type": None, "too_large": True}
+    value = store.decoded(encoded)
+    if isinstance(value, Unreadable):
+        return {**shown, "type": None, "why": value.why}
+    return {**shown, "type": type(value).__name__, "value": operate.to_json(value)}
+
+
+def tables(store: Store, cls: str, name_or_id: str) -> dict[str, Any]:
+    """The tables of an object's database."""
+    with open_database(store, store.find(cls, name_or_id)) as opened:
+        return {"tables": [{"name": name, "sql": sql} for name, sql in opened.tables()]}
+
+
+def rows(store: Store, cls: str, name_or_id: str, query: str) -> dict[str, Any]:
+    """The first rows of a query that only reads."""
+    with open_database(store, store.find(cls, name_or_id)) as opened:
+        answer = opened.query(query)
+        found = list(islice(answer.rows, ROWS_SHOWN_MAX + 1))
+        return {
+            "columns": list(answer.columns),
+            "rows": [[operate.to_json(value) for value in row] for row in found[:ROWS_SHOWN_MAX]],
+            "is_all": len(found) <= ROWS_SHOWN_MAX,
+        }
+
+
+def alarms(store: Store) -> dict[str, Any]:
+    """The alarms that ring next."""
+    found = _first(store.alarms(), ALARMS_SHOWN)
+    return {"now": time.time(), "alarms": [described(each) for each in found]}
+
+
+def _first(found: Iterable[Found], count: int) -> list[Found]:
+    return list(islice(found, count))
+
+
+def _time(moment: datetime) -> str:
+    return moment.isoformat()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return _time(value)
+    return value if isinstance(value, str | int | float | None) else str(value)

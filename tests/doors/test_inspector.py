@@ -1,0 +1,493 @@
+"""The inspector: what it tells, whom, and how it looks in a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import anyio
+import pytest
+
+import durable
+from durable import inspector
+from durable.testing import evict_all
+
+from .browser import Page, browsing
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "a token of the tests"
+HOSTILE = "<img src=x onerror=document.title='hacked'>"
+
+
+class Counter(durable.DurableObject):
+    made = 0
+
+    def __init__(self, ctx: durable.State, env: Any) -> None:
+        super().__init__(ctx, env)
+        type(self).made += 1
+
+    async def keep(self, key: str, value: Any) -> None:
+        self.ctx.storage.put(key, value)
+
+    async def remind(self, days: int) -> None:
+        self.ctx.storage.set_alarm(timedelta(days=days))
+
+    async def alarm(self) -> None: ...
+
+    async def table(self) -> None:
+        self.ctx.storage.sql.exec("CREATE TABLE t (a, b); INSERT INTO t VALUES (1, 'x'), (2, NULL)")
+
+
+class Answer:
+    """What the application has sent."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body = b""
+
+    async def take(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self.headers = {k.decode(): v.decode() for k, v in message["headers"]}
+        else:
+            self.body += message["body"]
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def scope_of(path: str, asked: dict[str, str], **given: Any) -> dict[str, Any]:
+    headers = {"host": "127.0.0.1:8000", "authorization": f"Bearer {TOKEN}"}
+    headers |= given.pop("headers", {})
+    return {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "root_path": "",
+        "query_string": urlencode(asked).encode(),
+        "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
+        **given,
+    }
+
+
+async def never() -> Any:
+    await anyio.sleep_forever()
+
+
+async def get(app: inspector.Inspector, path: str, given: Any = None, **asked: str) -> Answer:
+    answer = Answer()
+    await app(scope_of(path, asked, **(given or {})), never, answer.take)
+    return answer
+
+
+@pytest.fixture
+async def runtime(tmp_path: Path) -> AsyncIterator[durable.Runtime]:
+    async with durable.open(tmp_path / "store", bindings={"COUNTERS": Counter}) as runtime:
+        counters = runtime.env.COUNTERS
+        for number in range(250):
+            await counters.get_by_name(f"page {number:03}").keep("value", number)
+        hostile = counters.get_by_name(HOSTILE)
+        await hostile.keep("<script>document.title = 'hacked'</script>", {"a": [1, {2}], "b": b"x"})
+        await hostile.keep("large", "x" * 30_000)
+        await hostile.remind(3)
+        await evict_all(runtime)
+        yield runtime
+
+
+@pytest.fixture
+async def app(runtime: durable.Runtime) -> inspector.Inspector:
+    """Of a runtime of this program."""
+    return inspector.app(runtime, token=TOKEN)
+
+
+# What it tells
+
+
+async def test_the_overview_counts(app: inspector.Inspector, runtime: durable.Runtime) -> None:
+    """Classes, objects and what the file is like; the folder says the same."""
+    answer = (await get(app, "/api/overview")).json
+
+    assert answer["classes"] == [{"label": "Counter", "objects": 251}]
+    assert answer["measures"]["objects"] == 251
+    assert answer["path"] == runtime._path
+
+
+async def test_objects_come_page_by_page(app: inspector.Inspector) -> None:
+    """Each once; a search by name finds those that are far behind."""
+    names: list[str] = []
+    after: dict[str, str] = {}
+    while True:
+        page = (await get(app, "/api/objects", **{"class": "Counter", **after})).json
+        names += [found["name"] for found in page["objects"]]
+        if page["next"] is None:
+            break
+        after = {"after": page["next"]}
+    assert sorted(names) == sorted([*(f"page {n:03}" for n in range(250)), HOSTILE])
+
+    found = (await get(app, "/api/objects", **{"class": "Counter", "prefix": "page 01"})).json
+    assert sorted(each["name"] for each in found["objects"]) == [f"page 01{n}" for n in range(10)]
+    assert found["objects"][0]["keys"] == 1
+
+
+async def test_one_object_is_told_whole(app: inspector.Inspector) -> None:
+    """By name or id: keys with types and sizes, values, the alarm. A large value is left out."""
+    answer = (await get(app, "/api/object", **{"class": "Counter", "id": HOSTILE})).json
+    same = (await get(app, "/api/object", **{"class": "Counter", "id": answer["id"]})).json
+
+    assert answer == same
+    assert answer["name"] == HOSTILE
+    assert answer["alarm"]["retry_count"] == 0
+    script, large = answer["items"]
+    assert (script["type"], script["value"]) == (
+        "dict",
+        {"a": [1, {"$set": [2]}], "b": {"$bytes": "eA=="}},
+    )
+    assert large["too_large"]
+    assert large["bytes"] > 30_000
+    some = await get(app, "/api/object", **{"class": "Counter", "id": HOSTILE, "prefix": "l"})
+    assert [item["key"] for item in some.json["items"]] == ["large"]
+
+
+async def test_alarms_are_told_in_their_order(app: inspector.Inspector) -> None:
+    """With their objects."""
+    answer = (await get(app, "/api/alarms")).json
+
+    assert [found["name"] for found in answer["alarms"]] == [HOSTILE]
+
+
+async def test_tables_can_be_asked(app: inspector.Inspector, runtime: durable.Runtime) -> None:
+    """By what only reads."""
+    pytest.importorskip("apsw")
+    await runtime.env.COUNTERS.get_by_name("sql").table()
+    which = {"class": "Counter", "id": "sql"}
+
+    assert (await get(app, "/api/tables", **which)).json["tables"][0]["name"] == "t"
+    answer = (await get(app, "/api/rows", query="SELECT * FROM t", **which)).json
+    assert answer == {"columns": ["a", "b"], "rows": [[1, "x"], [2, None]], "is_all": True}
+    refused = await get(app, "/api/rows", query="DELETE FROM t", **which)
+    assert refused.status == 422
+    assert "readonly" in refused.json["error"]
+
+
+async def test_looking_wakes_nobody(app: inspector.Inspector, runtime: durable.Runtime) -> None:
+    """Whatever is asked."""
+    Counter.made = 0
+    for path in ("/api/overview", "/api/alarms"):
+        await get(app, path)
+    await get(app, "/api/objects", **{"class": "Counter"})
+    await get(app, "/api/object", **{"class": "Counter", "id": "page 001"})
+
+    assert Counter.made == 0
+    assert runtime.statistics().live_objects == 0
+
+
+@asynccontextmanager
+async def stream(app: inspector.Inspector, path: str) -> AsyncIterator[Any]:
+    """What is said, one thing after the other, as long as the block lasts."""
+    sender, receiver = anyio.create_memory_object_stream[Any](100)
+    left = anyio.Event()
+
+    async def receive() -> Any:
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if message.get("body", b"").startswith(b"data: "):
+            await sender.send(json.loads(message["body"][6:]))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(app, scope_of(path, {}), receive, send)
+        try:
+            yield receiver
+        finally:
+            left.set()
+    sender.close()
+    receiver.close()
+
+
+async def test_what_happens_is_streamed(app: inspector.Inspector, runtime: durable.Runtime) -> None:
+    """Reports each second, and each event; a page that leaves ends both."""
+    async with stream(app, "/api/reports") as reports, stream_of_events(app) as events:
+        report = await reports.receive()
+        assert report["statistics"]["live_objects"] == 0
+        await anyio.sleep(0)
+        await runtime.env.COUNTERS.get_by_name("page 001").keep("value", 1)
+        with anyio.fail_after(10):
+            event = await events.receive()
+            while event["event"] != "DeliveryEnded":
+                event = await events.receive()
+        assert (event["class_name"], event["name"]) == ("Counter", "page 001")
+    assert runtime._services.hooks is None, "nobody observes any more"
+
+
+@asynccontextmanager
+async def stream_of_events(app: inspector.Inspector) -> AsyncIterator[Any]:
+    """It has begun when the first is observed."""
+    async with stream(app, "/api/events") as events:
+        for _ in range(5):
+            await anyio.sleep(0)
+        yield events
+
+
+# Whom
+
+
+@pytest.mark.parametrize(
+    "headers", [{"authorization": ""}, {"authorization": "Bearer x"}, {"authorization": TOKEN}]
+)
+async def test_without_the_token_nothing_is_told(
+    app: inspector.Inspector, headers: dict[str, str]
+) -> None:
+    """Not by any question; the page itself knows nothing."""
+    for path in ("overview", "objects", "object", "alarms", "reports", "events", "rows", "nothing"):
+        answer = await get(app, f"/api/{path}", {"headers": headers})
+        assert answer.status == 401
+        assert set(answer.json) == {"error"}
+    page = await get(app, "/", {"headers": headers})
+    assert page.status == 200
+    assert b"page 0" not in page.body
+
+
+async def test_other_sites_get_nothing(runtime: durable.Runtime) -> None:
+    """Not by a name of theirs that points here, not in a frame, not by writing."""
+    app = inspector.app(runtime, token=TOKEN, hosts={"127.0.0.1", "::1"})
+    for host, status in {
+        "127.0.0.1:80": 200,
+        "[::1]:80": 200,
+        "evil.example": 421,
+        "": 421,
+    }.items():
+        assert (await get(app, "/api/overview", {"headers": {"host": host}})).status == status
+    answer = await get(app, "/api/overview")
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+    assert "access-control-allow-origin" not in answer.headers
+    assert (await get(app, "/api/overview", {"method": "POST"})).status == 405
+
+
+async def test_a_token_that_is_too_short_is_refused(runtime: durable.Runtime) -> None:
+    """It is all that keeps strangers out."""
+    with pytest.raises(ValueError, match="at least 16 characters"):
+        inspector.app(runtime, token="short")
+    with pytest.raises(TypeError):
+        inspector.app(runtime, token=None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "status"),
+    [
+        ("/api/nothing", {}, 404),
+        ("/other", {}, 404),
+        ("/api/objects", {}, 400),
+        ("/api/objects", {"class": "Nobody"}, 422),
+        ("/api/objects", {"class": "Counter", "after": "zz"}, 422),
+        ("/api/objects", {"class": "Counter", "after": "00"}, 422),
+        ("/api/object", {"class": "Counter", "id": "nobody"}, 422),
+        ("/api/tables", {"class": "Counter", "id": "page 001"}, 422),
+    ],
+)
+async def test_what_cannot_be_answered_says_why(
+    app: inspector.Inspector, path: str, asked: dict[str, str], status: int
+) -> None:
+    """As an error of its own, in words."""
+    answer = await get(app, path, **asked)
+
+    assert answer.status == status
+    assert answer.json["error"]
+
+
+async def test_it_can_be_mounted_in_an_application(runtime: durable.Runtime) -> None:
+    """Under a path of its own; without the last slash one is sent there."""
+    httpx = pytest.importorskip("httpx")
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+
+    application = Starlette(routes=[Mount("/inspect", app=inspector.app(runtime, token=TOKEN))])
+    transport = httpx.ASGITransport(app=application)
+    async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
+        page = await client.get("/inspect", follow_redirects=True)
+        assert page.status_code == 200
+        assert str(page.url) == "http://app/inspect/"
+        assert (await client.get("/inspect/inspector.js")).status_code == 200
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        answer = await client.get("/inspect/api/overview", headers=headers)
+        assert answer.json()["classes"][0]["objects"] == 251
+
+
+def test_no_value_can_become_markup() -> None:
+    """The page makes elements and text, and never reads text as markup."""
+    script = (ROOT / "durable/inspector/page/inspector.js").read_text(encoding="utf-8")
+    for word in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "Function(",
+    ):
+        assert word not in script
+    page = (ROOT / "durable/inspector/page/index.html").read_text(encoding="utf-8")
+    assert not re.search(r"(src|href)=\"(https?:)?//", page), "nothing comes from elsewhere"
+
+
+# In a browser
+
+PROGRAM = """
+import random, sys
+import anyio, durable
+sys.path.insert(0, sys.argv[2])
+from tests.doors.test_inspector import HOSTILE, Counter
+
+async def main():
+    async with durable.open(sys.argv[1], bindings={"C": Counter}, operate=True) as runtime:
+        counters = runtime.env.C
+        for number in range(300):
+            await counters.get_by_name(f"page {number:03}").keep("value", number)
+        hostile = counters.get_by_name(HOSTILE)
+        key = "<script>document.title = 'hacked'</script>"
+        await hostile.keep(key, {"nested": [1, {"a": None}]})
+        for number, days in enumerate((1, 30, 300)):
+            await counters.get_by_name(f"page {number:03}").remind(days)
+        await counters.get_by_name("shop").table()
+        print("ready", flush=True)
+        while True:
+            page = counters.get_by_name(f"page {random.randrange(20):03}")
+            await page.keep("value", random.random())
+            await anyio.sleep(0.02)
+
+anyio.run(main)
+"""
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Any:
+    """Of `durable inspect`, beside a program that has the store open."""
+    pytest.importorskip("apsw")
+    pytest.importorskip("click")
+    pytest.importorskip("uvicorn")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "300"}
+    store = str(tmp_path / "store")
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, store, str(ROOT)], stdout=subprocess.PIPE, env=environment
+    )
+    command = [sys.executable, "-m", "durable", "inspect", store, "--no-browser"]
+    inspecting: subprocess.Popen[bytes] | None = None
+    try:
+        assert program.stdout is not None
+        assert program.stdout.readline() == b"ready\n"
+        inspecting = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
+        assert inspecting.stdout is not None
+        said = inspecting.stdout.readline().decode()
+        yield said.split(": ", 1)[1].strip()
+    finally:
+        for process in (inspecting, program):
+            if process is not None:
+                process.kill()
+                process.communicate()
+
+
+def go(page: Page, place: str, until: str) -> None:
+    page.evaluate(f"location.hash = {json.dumps(place)}")
+    page.wait(until)
+
+
+def test_the_pages_in_a_browser(address: str, tmp_path: Path) -> None:
+    """Each shows what it is for; hostile names and values are shown as they are. With
+    DURABLE_PICTURES set, the pictures of the guide are made anew."""
+    heading = "document.querySelector('h1')?.textContent"
+    rows = "document.querySelectorAll('tbody tr').length"
+    with browsing(tmp_path / "profile") as browser:
+        page = browser.open(address)
+        page.wait("document.querySelectorAll('.plots svg polyline').length >= 2")
+        assert "token" not in page.evaluate("location.href")
+        assert page.evaluate("document.querySelector('#state').className") == "live"
+        keep_picture(page, "inspector-overview")
+
+        go(page, "#/class/Counter", f"{rows} === 100")
+        page.evaluate("[...document.querySelectorAll('button')].at(-1).click()")
+        page.wait(f"{rows} === 200")
+        page.evaluate("document.querySelector('input').focus()")
+        page.type_line("page 01")
+        page.wait(f"{rows} === 10")
+
+        go(page, f"#/object/Counter/{quote(HOSTILE, safe='')}", f"{heading}?.includes('<img')")
+        page.wait(f"{rows} === 1")
+        keep_picture(page, "inspector-object")
+        assert page.evaluate("document.images.length") == 0
+        assert page.evaluate("document.title") == "durable inspector"
+
+        go(page, "#/object/Counter/shop", "document.querySelector('textarea') !== null")
+        page.evaluate("document.querySelector('section button').click()")
+        page.wait("document.querySelectorAll('section .wide').length === 2")
+        page.evaluate("document.querySelector('textarea').value = 'DELETE FROM t'")
+        page.evaluate("document.querySelector('section button').click()")
+        page.wait("document.querySelector('section .error') !== null")
+
+        go(page, "#/alarms", "document.querySelectorAll('circle').length === 3")
+        go(page, "#/live", f"{rows} > 3")
+        go(page, "#/object/Counter/nobody", "document.querySelector('.error') !== null")
+
+        page.command(
+            "Emulation.setDeviceMetricsOverride",
+            width=360, height=700, deviceScaleFactor=1, mobile=True,
+        )  # fmt: skip
+        for place in ("#/", "#/class/Counter", "#/alarms"):
+            go(
+                page,
+                place,
+                "document.querySelector('h1') !== null && !document.querySelector('.error')",
+            )
+            assert page.evaluate("document.documentElement.scrollWidth <= 360"), place
+
+
+def keep_picture(page: Page, name: str) -> None:
+    if os.environ.get("DURABLE_PICTURES"):
+        (ROOT / "docs/images" / f"{name}.png").write_bytes(page.screenshot())
+
+
+def test_the_keyboard_is_enough(address: str, tmp_path: Path) -> None:
+    """Pages by their numbers, links by j and k, the search by a slash."""
+    with browsing(tmp_path / "profile") as browser:
+        page = browser.open(address)
+        page.wait("document.querySelectorAll('main a').length > 0")
+        press(page, "j")
+        assert page.evaluate("document.activeElement.tagName") == "A"
+        press(page, "3")
+        page.wait("document.querySelector('h1')?.textContent === 'Alarms'")
+        go(page, "#/class/Counter", "document.querySelector('input') !== null")
+        press(page, "/")
+        assert page.evaluate("document.activeElement.type") == "search"
+
+
+def press(page: Page, key: str) -> None:
+    for kind in ("keyDown", "keyUp"):
+        page.command(
+            "Input.dispatchKeyEvent", type=kind, key=key, text=key if kind == "keyDown" else ""
+        )
+
+
+def test_without_the_token_in_its_address_the_page_says_so(address: str, tmp_path: Path) -> None:
+    """And shows nothing."""
+    with browsing(tmp_path / "profile") as browser:
+        page = browser.open(address.partition("?")[0])
+        page.wait("document.querySelector('.error')?.textContent.includes('token') === true")
+
+
+def test_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
+    """In the place of tables without rows; a folder that is no store is an error of the command."""
+    pytest.importorskip("click")
+    from durable.cli import main
+
+    assert main(["inspect", str(tmp_path / "nothing")]) == 1
+    script = (ROOT / "durable/inspector/page/inspector.js").read_text(encoding="utf-8")
+    assert "The store is empty: a class is here once" in script
