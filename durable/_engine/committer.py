@@ -72,6 +72,8 @@ class Committer:
     _faults: CommitFaults | None = field(default=None, kw_only=True)
     _watch: CommitWatch | None = field(default=None, kw_only=True)
     waiting: int = field(default=0, init=False)  # submitted and not yet answered
+    # Whether the last group was of several batches: there may be many callers.
+    was_shared: bool = field(default=False, init=False)
     _queue: SimpleQueue[Batch | None] = field(factory=SimpleQueue, init=False)
     # Groups that the loop has not heard of yet, with what became of those that failed.
     _answered: deque[Group] = field(factory=deque, init=False)
@@ -201,6 +203,7 @@ class Committer:
         failures = {b: b.handle.failed for b in taken if b.handle.failed is not None}
         group = [b for b in taken if b not in failures] if failures else taken
         failure: DurableError | None = None
+        self.was_shared = len(group) > 1
         if self._watch is not None:
             self._watch.begins(group)
         try:

@@ -3,7 +3,8 @@
 The gate lives where coroutines are resumed. `_drive` stands between the event loop and the author's
 coroutine: it passes on what the coroutine yields, and when the loop resumes it, it waits for the
 input gate before it sends the value on. So any await of the author's is gated, whatever library it
-belongs to. The tasks that a delivery starts are driven in the same way (`gate_task`).
+belongs to. It begins where the first step has ended, which the executor takes. The tasks that a
+delivery starts are driven in the same way (`gate_task`).
 
 Code of a broken object is told so where it waits, and may clean up (`_clean_up`, `ending`). What
 has not ended then is never resumed: it is abandoned as it is, suspended (`abandoned`).
@@ -16,7 +17,7 @@ import logging
 import types
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, ContextVar
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import anyio
 
@@ -36,13 +37,6 @@ CURRENT: ContextVar[Delivery[Any] | None] = CURRENT_ENTRANT
 """The delivery whose code runs; inherited by the tasks and callbacks that it starts."""
 
 
-class Following(Protocol):
-    """The deliveries that one task is to serve next: a run queue of the executor."""
-
-    def hand_off(self, delivery: Delivery[Any]) -> None:
-        """*delivery* is suspended: let another task serve the others."""
-
-
 class Delivery(PendingAnswer[T]):
     """One event on its way through one object, and the answer that its sender waits for."""
 
@@ -55,7 +49,6 @@ class Delivery(PendingAnswer[T]):
         "is_section",
         "label",
         "parent",
-        "run_queue",
         "size",
         "tasks",
     )
@@ -88,8 +81,6 @@ class Delivery(PendingAnswer[T]):
         self.fanned_out: bool = False
         self.is_section: bool = False
         self.has_left: bool = False
-        # Set when a task begins to serve this delivery, and while others are to follow.
-        self.run_queue: Following | None = None
 
     @property
     def home(self) -> Delivery[Any]:
@@ -121,17 +112,54 @@ class Delivery(PendingAnswer[T]):
         return f"<{type(self).__name__} {self.label}>"
 
 
+def about_to_wait(delivery: Delivery[Any], coro: Any, trap: Any) -> Inside | None:
+    """*coro* has yielded *trap*, for the event loop: the gate gets to know. Returns what it waits
+    for, if that is not on the outside."""
+    gate = delivery.gate
+    if gate.broken is not None:
+        ending, task = gate.ending, gate.loop.own_task()
+        if ending is not None and ending.is_to_stop(task):
+            ending.interrupt_soon(task)
+        return None
+    inside = gate.inside
+    if inside is not None:
+        gate.inside = None
+        if inside is Inside.SECTION:
+            gate.suspended(delivery)
+    else:
+        # A bare yield, as asyncio and Trio write it: the task runs again in the next round.
+        is_bare = trap is None or isinstance(trap, type)
+        gate.suspended(delivery, is_bare=is_bare and not is_sleeping(coro))
+    return inside
+
+
 def _drive(
     delivery: Delivery[Any],
     coro: Coroutine[Any, Any, T],
     send: Callable[[Any], Any],
     throw: Callable[[BaseException], Any],
+    value: Any = None,
     error: BaseException | None = None,
+    *,
+    inside: Inside | None = None,
+    is_let_in: bool = False,
 ) -> Generator[Any, Any, T]:
-    """Run *coro*, holding back each of its resumptions until the gate lets it on."""
+    """Run *coro* on, which gets *value* or *error* for what it has waited for, *inside* perhaps.
+
+    Each of its resumptions is held back until the gate lets it on; the first one is not if it
+    *is_let_in*.
+    """
     gate = delivery.gate
-    value: Any = None
     while True:
+        if not is_let_in:
+            if delivery.heir is not None:
+                delivery = delivery.home  # the section that started this task is over
+            if gate.broken is None and not gate.resume_nowait(delivery, inside is not None):
+                error = yield from _wait_turn(delivery, error, inside)
+                delivery = delivery.home
+            if gate.broken is not None:
+                value, error = yield from _clean_up(delivery, coro, value, error)
+        is_let_in = False
         try:
             if error is None:
                 trap = send(value)
@@ -142,65 +170,33 @@ def _drive(
         except StopIteration as stop:
             result: T = stop.value
             return result
-        if gate.broken is not None:
-            value, error = yield from _clean_up(delivery, coro, trap)
-            continue
-        inside = gate.inside
-        if inside is not None:
-            gate.inside = None
-            if inside is Inside.SECTION:
-                gate.suspended(delivery)
-        else:
-            # A bare yield, as asyncio and Trio write it: the task runs again in the next round.
-            is_bare = trap is None or isinstance(trap, type)
-            gate.suspended(delivery, is_bare=is_bare and not is_sleeping(coro))
-        if delivery.run_queue is not None:
-            delivery.run_queue.hand_off(delivery)
+        inside = about_to_wait(delivery, coro, trap)
         try:
             value = yield trap
         except GeneratorExit:
-            # The loop is gone.
-            coro.close()
+            close(delivery, coro)
             raise
         except BaseException as raised:
             error = raised
-        if delivery.heir is not None:
-            delivery = delivery.home  # the section that started this task is over
-        if gate.broken is None and not gate.resume_nowait(delivery, inside is not None):
-            error = yield from _wait_turn(delivery, error, inside)
-            delivery = delivery.home
-        if gate.broken is not None:
-            value, error = yield from _clean_up(delivery, coro, _RESUMED, value, error)
 
 
-_RESUMED = object()  # in the place of a trap: the code waits no more
+def close(delivery: Delivery[Any], coro: Coroutine[Any, Any, Any]) -> None:
+    """The loop is gone, and will not go on with *coro*."""
+    if delivery.gate.broken is None:
+        coro.close()
+    else:
+        abandon(coro, delivery.gate.loop)
 
 
 def _clean_up(
-    delivery: Delivery[Any],
-    coro: Coroutine[Any, Any, Any],
-    trap: Any,
-    value: Any = None,
-    error: BaseException | None = None,
+    delivery: Delivery[Any], coro: Coroutine[Any, Any, Any], value: Any, error: BaseException | None
 ) -> Generator[Any, Any, tuple[Any, BaseException | None]]:
-    """Wait for *trap* in the code of a broken object, which is told so, and may clean up.
+    """The code of a broken object, which has waited, is told so, and may clean up.
 
     Returns what to send into *coro*, or else to throw. Raises Abandoned when its time is over.
     """
     loop, ending = delivery.gate.loop, delivery.gate.ending
     task = loop.own_task()
-    if trap is not _RESUMED:
-        if delivery.run_queue is not None:
-            delivery.run_queue.hand_off(delivery)
-        if ending is not None and ending.is_to_stop(task):
-            ending.interrupt_soon(task)
-        try:
-            value = yield trap
-        except GeneratorExit:  # the loop is gone
-            abandon(coro, loop)
-            raise
-        except BaseException as raised:
-            error = raised
     loop.was_woken(task)
     if ending is None or ending.is_over:
         _log_abandoned(delivery, coro)
@@ -273,6 +269,12 @@ def _wait_turn(
     return error
 
 
+def _go_in(
+    delivery: Delivery[Any], coro: Coroutine[Any, Any, T], error: BaseException | None
+) -> Generator[Any, Any, T]:
+    return _drive(delivery, coro, coro.send, coro.throw, None, error, is_let_in=True)
+
+
 def gate_task(coro: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
     """The coroutine for a task that starts now: a gated one if an object's code starts it."""
     delivery = CURRENT.get()
@@ -332,14 +334,14 @@ def _drive_task(
     try:
         if is_clean_up and gate.ending is not None and not gate.ending.is_over:
             gate.ending.tell(task)
-            _, error = yield from _clean_up(delivery, coro, _RESUMED, None, error)
-            return (yield from _drive(delivery, coro, coro.send, coro.throw, error))
+            _, error = yield from _clean_up(delivery, coro, None, error)
+            return (yield from _go_in(delivery, coro, error))
         if gate.broken is None and not gate.enter_nowait(delivery):
             error = yield from _wait_turn(delivery, error)
         if gate.broken is not None:
             abandon_unbegun(coro)
             raise Abandoned
-        return (yield from _drive(delivery.home, coro, coro.send, coro.throw, error))
+        return (yield from _go_in(delivery.home, coro, error))
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException:

@@ -1,191 +1,348 @@
-"""The executor: the tasks that serve deliveries.
+"""The executor: the tasks that run deliveries.
 
-A task costs more than most deliveries do. So one that is on its way to its first step takes along
-all deliveries that are let in until then, and serves them in that order; and at the end of one it
-serves the next of the same object. When a delivery waits, the others get tasks of their own.
+A task costs more than most deliveries do. So a delivery that is let in takes its first step at
+once, as one of a pool of parked tasks: that is the current one meanwhile, and knows nothing of it
+when the delivery ends in that step, as most do. When it waits, the task goes on with it.
 
-Rule: a task serves one delivery at a time, so `current_task()` is honest. Nor does it serve another
+Others are to have their turn, too. Whoever makes one call after the other, without ever giving the
+loop a round, gets it for the next one after some; and calls within calls are nested so deep only.
+What is over that is queued for the next round.
+
+Rule: a task runs one delivery at a time, so `current_task()` is honest. Nor does it run another
 once other code has kept a reference to it, to cancel it later or to tell tasks apart.
 """
 
 from __future__ import annotations
 
+import sys
 import types
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from attrs import define, field
 
 from durable._cpython.references import references
-from durable._loop.loop import INTERRUPTS, Loop, Task
+from durable._cpython.switch import BORROWS
+from durable._loop.loop import INTERRUPTS, Loop, Parking
 
 from .abandoned import Abandoned
-from .delivery import CURRENT, Delivery, drive
+from .delivery import CURRENT, Delivery, about_to_wait, close, drive
+from .entrant import Inside
 
-# Deliveries of one object that a task serves before others get their turn.
-SERVED_IN_A_ROW_MAX = 64
+# First steps that one task may cause before others get their turn.
+STEPS_IN_A_ROW_MAX = 64
+# First steps within others.
+DEPTH_MAX = 12
+# Tasks that are kept when there is nothing for them to do.
+PARKED_MAX = 64
+# From so many deliveries under way on, others will soon do what one does.
+CROWD = 8
+
+_WAITS: Final = object()
 
 
-@define(eq=False)
-class RunQueue:
-    """Deliveries that one task is to serve, each of another object."""
+@define(eq=False, slots=True)
+class Worker:
+    """A task that runs deliveries, and the one that it goes on with."""
 
-    executor: Executor = field(repr=False)
-    task: Task | None = field(default=None, repr=False)
-    deliveries: deque[Delivery[Any]] = field(factory=deque)
+    parking: Parking = field(init=False)
+    task: Any = field(default=None, init=False)
+    # What waits, set by its first step.
+    delivery: Delivery[Any] | None = field(default=None, init=False)
+    coro: Any = field(default=None, init=False)
+    trap: Any = field(default=None, init=False)
+    inside: Inside | None = field(default=None, init=False)
 
-    def hand_off(self, delivery: Delivery[Any]) -> None:
-        """*delivery*, which the task serves, waits: each of the others gets a task of its own.
-
-        It is likely that they wait too. Left in the queue, each would begin a round of the loop
-        after the one before.
-        """
-        delivery.run_queue = None
-        while self.deliveries:
-            self.executor.spawn(self.pop(), RunQueue(self.executor))
-
-    def pop(self) -> Delivery[Any]:
-        self.executor.in_line -= 1
-        return self.deliveries.popleft()
+    def first_step(self, delivery: Delivery[Any]) -> Any:
+        """Run *delivery* up to its first wait, in its own context; returns its value, or _WAITS."""
+        CURRENT.set(delivery)
+        value = delivery.begin()
+        if type(value) is not types.CoroutineType:
+            if not hasattr(value, "__await__"):
+                return value
+            value = _await(value)
+        try:
+            self.trap = value.send(None)
+        except StopIteration as stop:
+            return stop.value
+        self.coro = value
+        return _WAITS
 
 
 @define(eq=False)
 class Executor:
-    """Starts what the gates have let in. Its `start` never suspends."""
+    """Runs what the gates have let in. Its `start` never suspends."""
 
     loop: Loop
-    # What the task that was started last takes along until its first step.
-    _coming: RunQueue | None = field(default=None, init=False)
-    # How many stand in run queues: they are served in this round of the loop, or in the next.
-    in_line: int = field(default=0, init=False)
+    _parked: list[Worker] = field(factory=list, init=False)
+    # How many tasks there are, parked or not.
+    _workers: int = field(default=0, init=False)
+    # Of the tasks, how many are on their way to be parked for the first time.
+    _coming: int = field(default=0, init=False)
+    _queue: deque[Delivery[Any]] = field(factory=deque, init=False)
+    _is_round_coming: bool = field(default=False, init=False)
+    # First steps that are under way, one within the other.
+    _depth: int = field(default=0, init=False)
+    # First steps since the loop had a round, or another task has caused one; and the task.
+    _in_a_row: int = field(default=0, init=False)
+    _causer: int = field(default=0, init=False)
+    # Whether the references to tasks are counted.
+    _counts: bool = field(init=False)
+    # References to a task that is parked, and that nobody else knows: learned from the first. None
+    # are enough where they should be counted, and cannot be.
+    _references: int = field(init=False)
+    # The same of one that runs, at the end of a delivery.
+    _references_at_end: int = field(default=sys.maxsize, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._counts = BORROWS and self.loop.has_awaitable_tasks
+        self._references = -1 if self.loop.has_awaitable_tasks and not BORROWS else sys.maxsize
 
     @property
     def is_busy(self) -> bool:
         """Whether other deliveries are served in this round of the loop, or the next."""
-        return self.in_line > 0 or self.loop.is_crowded
+        return bool(self._queue) or self._workers - len(self._parked) >= CROWD
 
     def start(self, delivery: Delivery[Any]) -> None:
-        """Have *delivery*, which was let in, served by a task."""
-        run_queue = self._coming
-        if run_queue is None:
-            self.send(delivery, RunQueue(self))
-            return
-        self.in_line += 1
-        run_queue.deliveries.append(delivery)
-        # No task yet: a finalizer calls, run by the collector while the task is being made.
-        if run_queue.task is not None and not self.loop.may_reuse(
-            run_queue.task
-        ):  # it was cancelled
-            self.send(run_queue.pop(), run_queue)
+        """Have *delivery*, which was let in, served."""
+        loop = self.loop
+        if self._queue or self._depth >= DEPTH_MAX or not (loop.nests or loop.may_lend()):
+            self._enqueue(delivery)
+        else:
+            self._serve(delivery)
 
-    def send(self, delivery: Delivery[Any], run_queue: RunQueue) -> None:
-        """Start a task for *delivery* and those in *run_queue*, which more may join on its way."""
-        self._coming, run_queue.task = run_queue, None
-        self.spawn(delivery, run_queue)
+    def _serve(self, delivery: Delivery[Any]) -> None:
+        """Take the first step of *delivery*; of those that its end lets in, too."""
+        following: Delivery[Any] | None = delivery
+        while following is not None:
+            worker = self._take() if self._in_a_row < STEPS_IN_A_ROW_MAX else None
+            if worker is None:
+                self._enqueue(following)
+                return
+            following = self._step(worker, following)
 
-    def spawn(self, delivery: Delivery[Any], run_queue: RunQueue) -> None:
-        body = self._serve(delivery, run_queue)
+    def _step(self, worker: Worker, delivery: Delivery[Any]) -> Delivery[Any] | None:
+        """Take the first step of *delivery* as the task of *worker*, which is parked; returns
+        the delivery that its end lets in."""
+        gate = delivery.gate
+        if gate.broken is not None:  # it broke before this; whoever called was told
+            self._parked.append(worker)
+            return None
+        parking = worker.parking  # not the task: the references to it are counted
+        following: Delivery[Any] | None = None
+        value: Any = None
+        error: BaseException | None = None
+        before = parking.enter()
+        if not self._depth and id(before) != self._causer:
+            self._causer = id(before)
+            self._in_a_row = 0
+        self._in_a_row += 1
+        self._depth += 1
         try:
-            run_queue.task = self.loop.spawn(body, delivery.label, delivery.context)
+            gate.task_begins(worker.task, delivery)
+            delivery.tasks = 1
+            try:
+                value = delivery.context.run(worker.first_step, delivery)
+                if value is _WAITS:
+                    worker.inside = about_to_wait(delivery, worker.coro, worker.trap)
+                    worker.delivery = delivery
+            except BaseException as raised:  # the author's, for whoever called
+                error = raised
+            if worker.delivery is None:
+                following = self._end(delivery, worker, value, error)
+        finally:
+            error = None  # its traceback holds this frame
+            if worker.delivery is not None:
+                parking.go_on(worker.trap, before)
+            else:
+                parking.leave(before)
+                if parking.is_fit and references(parking.task) <= self._references:
+                    self._parked.append(worker)
+                else:
+                    parking.dismiss()
+            self._depth -= 1
+        return following
+
+    def _end(
+        self, delivery: Delivery[Any], worker: Worker, value: Any, error: BaseException | None
+    ) -> Delivery[Any] | None:
+        """The handler of *delivery* has ended; returns the delivery that this lets in."""
+        loop = self.loop
+        if error is not None and isinstance(error, INTERRUPTS) and not delivery.is_awaited:
+            loop.raise_in_program(error)
+        delivery.tasks -= 1
+        delivery.gate.task_ends(worker.task)
+        following: Delivery[Any] | None = None
+        try:
+            following = delivery.end(value, error)
+        except BaseException as failure:  # a fault of ours, which is not to spread
+            if isinstance(failure, INTERRUPTS):
+                loop.raise_in_program(failure)
+            delivery.fault(failure)
+        # The delivery is in it: who drops the answer then drops what came with it.
+        del delivery.context
+        return following
+
+    # The pool
+
+    def _take(self) -> Worker | None:
+        """A task that is parked; None if there is none yet."""
+        parked = self._parked
+        while True:
+            while parked:
+                worker = parked.pop()
+                if not self._counts:
+                    return worker
+                known = references(worker.parking.task)
+                if known <= self._references:
+                    self._references = known
+                    return worker
+                worker.parking.dismiss()  # a program that has asked for all tasks has kept it
+            if not self._spawn() or not parked:
+                return None
+
+    def _is_kept(self, worker: Worker) -> bool:
+        """Whether code has kept the task, which runs, at the end of its delivery."""
+        if not self._counts:
+            return self._references < 0
+        known = references(worker.parking.task)
+        self._references_at_end = min(self._references_at_end, known)
+        return known > self._references_at_end
+
+    def _spawn(self) -> bool:
+        """Make a task. Where tasks are eager it is parked by now."""
+        worker = Worker()
+        worker.parking = self.loop.parking(
+            partial(self._join, worker), partial(self._part, worker), self._is_wanted
+        )
+        body = self._work(worker)
+        self._coming += 1
+        self._workers += 1
+        try:
+            self.loop.spawn(body, "durable worker", Context())
         except Exception as error:  # the gate has let them in, so that nothing else would end them
             body.close()
-            if self._coming is run_queue:
-                self._coming = None
-            delivery.fault(error)
-            while run_queue.deliveries:
-                run_queue.pop().fault(error)
+            self._coming -= 1
+            self._workers -= 1
+            while self._queue:
+                self._queue.popleft().fault(error)
+            return False
+        return True
 
-    async def _serve(self, delivery: Delivery[Any], all_of_them: RunQueue) -> None:
+    def _join(self, worker: Worker) -> None:
+        """The task of *worker* is parked."""
+        self._parked.append(worker)
+        if self._queue:
+            self._ask_for_round()
+
+    def _is_wanted(self) -> bool:
+        return bool(self._queue)
+
+    def _part(self, worker: Worker) -> bool:
+        """The task of *worker* is cancelled; returns whether it was parked."""
+        if worker not in self._parked:
+            return False
+        self._parked.remove(worker)
+        return True
+
+    async def _work(self, worker: Worker) -> None:
         """The body of a task."""
-        if self._coming is all_of_them:
-            self._coming = None
         loop = self.loop
-        task = loop.own_task()
-        run_queue: RunQueue | None = all_of_them
-        in_a_row = 0
-        # Not counting the one of the run queue, which it has from the task's first step on, or only
-        # after it if tasks are eager.
-        known = references(task) - (all_of_them.task is not None)
-        run: Callable[..., Any] | None = None
+        worker.task = loop.own_task()
+        self._coming -= 1
         try:
             while True:
-                gate = delivery.gate
-                following: Delivery[Any] | None = None
-                if run_queue is not None and not run_queue.deliveries:
-                    run_queue = None
-                if gate.broken is None:  # else it broke before this; the caller has the reason
-                    delivery.run_queue = run_queue
-                    gate.task_begins(task, delivery)
-                    delivery.tasks = 1
-                    value: Any = None
-                    error: BaseException | None = None
-                    try:
-                        if run is None:
-                            CURRENT.set(delivery)
-                            value = delivery.begin()
-                            if type(value) is types.CoroutineType:
-                                value = await drive(delivery, value, value.send, value.throw)
-                            elif hasattr(value, "__await__"):
-                                coro = _await(value)
-                                value = await drive(delivery, coro, coro.send, coro.throw)
-                        else:
-                            value = await drive(*_begin_in(run, delivery))
-                    except Abandoned:
-                        return
-                    except BaseException as raised:  # the author's, for the caller
-                        error = raised
-                        if isinstance(raised, INTERRUPTS) and not delivery.is_awaited:
-                            loop.raise_in_program(raised)
-                    finally:
-                        delivery.tasks -= 1
-                        gate.task_ends(task)
-                    if delivery.run_queue is None:
-                        run_queue = None  # it has waited, and others are served by another task
-                    try:
-                        following = delivery.end(value, error)
-                    except BaseException as failure:  # a fault of ours, which is not to spread
-                        if isinstance(failure, INTERRUPTS):
-                            loop.raise_in_program(failure)
-                        delivery.fault(failure)
-                    # The delivery is in it: a cycle, which would outlive the answer.
-                    del delivery.context
-                    value = error = None
-                if following is None and run_queue is None:
+                value: Any = None
+                error: BaseException | None = None
+                try:
+                    value = await worker.parking
+                except GeneratorExit:
+                    if worker.delivery is not None:
+                        close(worker.delivery, worker.coro)
+                    raise
+                except BaseException as raised:
+                    error = raised
+                if worker.delivery is None:
                     return
-                now_known = references(task) - (all_of_them.task is not None)
-                is_fit = now_known <= known and loop.may_reuse(task)
+                following = await self._go_on(worker, value, error)
+                value = error = None
                 if following is not None:
-                    in_a_row += 1
-                    if in_a_row < SERVED_IN_A_ROW_MAX and is_fit:
-                        delivery, run = following, following.context.run
-                        continue
-                    gate.start(following)
-                if run_queue is None:
+                    self.start(following)
+                if not loop.may_reuse(worker.task) or self._is_kept(worker):
                     return
-                delivery, in_a_row = run_queue.pop(), 0
-                if not is_fit:
-                    self.send(delivery, run_queue)
+                if len(self._parked) >= PARKED_MAX:
                     return
-                run = delivery.context.run
+        except Abandoned:
+            return
         finally:
-            loop.ended(task)
+            self._workers -= 1
+            loop.ended(worker.task)
 
+    async def _go_on(
+        self, worker: Worker, value: Any, error: BaseException | None
+    ) -> Delivery[Any] | None:
+        """Run the delivery of *worker* to its end."""
+        delivery, coro = worker.delivery, worker.coro
+        assert delivery is not None
+        worker.delivery = worker.coro = worker.trap = None
+        run: Callable[..., Any] = delivery.context.run
+        send, throw = partial(run, coro.send), partial(run, coro.throw)
+        try:
+            value = await drive(delivery, coro, send, throw, value, error, inside=worker.inside)
+            error = None
+        except Abandoned:
+            delivery.tasks -= 1
+            delivery.gate.task_ends(worker.task)
+            raise
+        except BaseException as raised:  # the author's, for whoever called
+            error = raised
+        del coro, send, throw
+        try:
+            return self._end(delivery, worker, value, error)
+        finally:
+            value = error = None  # its traceback holds this frame
 
-def _begin_in(
-    run: Callable[..., Any], delivery: Delivery[Any]
-) -> tuple[Delivery[Any], Any, Callable[[Any], Any], Callable[[BaseException], Any]]:
-    """Begin a delivery in its own context, which is not that of the task."""
-    run(CURRENT.set, delivery)
-    value = run(delivery.begin)
-    if type(value) is not types.CoroutineType:
-        value = _await(value) if hasattr(value, "__await__") else _answer(value)
-    return delivery, value, partial(run, value.send), partial(run, value.throw)
+    # The queue
 
+    def _enqueue(self, delivery: Delivery[Any]) -> None:
+        """Serve *delivery* in the next round."""
+        self._queue.append(delivery)
+        if self._parked:
+            self._ask_for_round()
+        elif not self._coming:
+            self._spawn()
 
-async def _answer(value: Any) -> Any:
-    return value
+    def _ask_for_round(self) -> None:
+        if not self._is_round_coming:
+            self._is_round_coming = True
+            self.loop.call_soon(self._round)
+
+    def _round(self) -> None:
+        """Serve what is in the queue, as far as there are tasks for it."""
+        self._is_round_coming = False
+        queue, self._queue = self._queue, deque()
+        while queue:
+            self._in_a_row = 0
+            worker = self._take()
+            if worker is None:
+                self._wait_for_tasks(queue)
+                return
+            following = self._step(worker, queue.popleft())
+            if following is not None:
+                self._serve(following)
+        while len(self._parked) > PARKED_MAX:  # what was likely to wait has not
+            self._parked.pop().parking.dismiss()
+
+    def _wait_for_tasks(self, queue: deque[Delivery[Any]]) -> None:
+        """All tasks are in use: it is likely that what is in *queue* will wait, too."""
+        queue.extend(self._queue)
+        self._queue = queue
+        for _ in range(len(queue) - self._coming):
+            if not self._spawn():
+                return
 
 
 async def _await(value: Any) -> Any:

@@ -192,11 +192,11 @@ class InputGate(RunningCode[E]):
             return None
         if delivery.is_section:
             return self._end_section(delivery, awaiting)
+        if self.holder is delivery and not self._holds:
+            return self._end_turn()
         if self._sections is None or not self._sections.running:
             self._finish_turn()
-        if self._holds and self.holder is delivery:
-            return None  # a read that is not awaited; `release` will see that we have left
-        return self._end_turn() if self.holder is delivery else None
+        return None  # it may have a read that is not awaited; `release` will see that it has left
 
     def hold(self) -> None:
         """The object waits on its storage: let nothing in until `release`."""
@@ -241,6 +241,8 @@ class InputGate(RunningCode[E]):
         if output.unsaid is not None:
             output.let_go()
         self.holder = None
+        if self._waiting is None and self._sections is None:
+            return None
         return self._hand_over()
 
     def _finish_turn(self) -> None:

@@ -18,7 +18,8 @@ from attrs import define, field
 from durable._model.log import log
 
 from . import here
-from .loop import BEGINS_ANEW_S, CROWD, INTERRUPTS, Waker
+from .asyncio_parking import AsyncioParking, Swap, swap_in
+from .loop import BEGINS_ANEW_S, INTERRUPTS, Waker
 
 # Where Python can, a task's first step is taken at once, inside of its starter's.
 EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
@@ -83,10 +84,13 @@ def _wakes(future: Any, other: Any, depth: int = FUTURES_DEEP_MAX) -> bool:
 @define(eq=False)
 class AsyncioLoop:
     name = "asyncio"
+    has_awaitable_tasks = True
+    nests = True
     thread: int = field(factory=here.thread_now, init=False)
 
     _loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop, init=False)
     _tasks: set[asyncio.Task[None]] = field(factory=set, init=False)
+    _swap: Swap = field(init=False)
     _depth: int = field(default=0, init=False)
     # Tasks that `interrupt` has cancelled, and that do not know yet.
     _interrupted: set[asyncio.Task[Any]] = field(factory=set, init=False)
@@ -96,6 +100,10 @@ class AsyncioLoop:
     _keeps_interrupts: bool = field(default=False, init=False)
     # In which of anyio's cancel scopes a task is.
     _anyio_states: Any = field(factory=_anyio_states, init=False)
+
+    @_swap.default
+    def _swap_in(self) -> Swap:
+        return swap_in(self._loop)
 
     def is_here(self) -> bool:
         # Made for this very question: None on another thread, and in a forked child.
@@ -145,12 +153,20 @@ class AsyncioLoop:
         if not self._is_closing:
             self.keep_running(body, name)
 
-    @property
-    def is_crowded(self) -> bool:
-        return len(self._tasks) >= CROWD
+    def parking(
+        self,
+        joins: Callable[[], None],
+        leaves: Callable[[], bool],
+        is_wanted: Callable[[], bool],
+    ) -> AsyncioParking:
+        return AsyncioParking(self._loop, self._swap, joins, leaves, is_wanted)
+
+    def may_lend(self) -> bool:
+        return True
 
     def ended(self, task: Any) -> None:
         self._tasks.discard(task)
+        self._interrupted.discard(task)
 
     def waker(self, *, shield: bool = False) -> asyncio.Future[None]:
         return self._loop.create_future()
@@ -196,11 +212,9 @@ class AsyncioLoop:
         return True  # as a cancellation does, when it comes late
 
     def may_reuse(self, task: Any) -> bool:
-        # Before Python 3.13 `uncancel` does not take back what the task has not been told yet.
-        if task.cancelling() or task._must_cancel:
-            return False
-        state = self._anyio_states.get(task)
-        return state is None or state.cancel_scope is None
+        # What the task has not been told yet it is told when it is parked; and an open cancel scope
+        # refers to its task, which is kept by that.
+        return not task.cancelling()
 
     def is_cancellation(self, error: BaseException) -> bool:
         return isinstance(error, asyncio.CancelledError)

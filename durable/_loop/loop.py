@@ -13,8 +13,6 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any, Protocol
 
-# From so many tasks on a loop counts as crowded.
-CROWD = 8
 # A task that is to run as long as its loop begins anew so long after it was ended.
 BEGINS_ANEW_S = 0.05
 # What ends a program, and not only the code that it was raised in.
@@ -34,6 +32,40 @@ class Task(Protocol):
 
     def cancel(self) -> object:
         """Cancel what the task waits for, once."""
+
+
+class Parking(Protocol):
+    """Where one task of the library's own is parked, to go on with what others have begun for it.
+
+    Between `enter` and `leave`, which come in one step of the loop, the task is the current one,
+    and code runs as it. When that code waits, `go_on` has the task wait in its place.
+    """
+
+    # The task as others know it.
+    task: Any
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether the task, which code has run as, may be parked on: no cancellation clings to it,
+        and no cancel scope was left open in it."""
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        """Park the current task. Returns or raises what came of the wait that `go_on` was given;
+        None if it was dismissed; or raises that it was cancelled."""
+
+    @property
+    def enter(self) -> Callable[[], Any]:
+        """Makes the task, which is parked, the current one; returns the one before, for `leave`."""
+
+    @property
+    def leave(self) -> Callable[[Any], object]:
+        """Makes the one current again that was before."""
+
+    def go_on(self, trap: Any, before: Any) -> None:
+        """Leave, and let the task wait for *trap*, that code has yielded which ran as it."""
+
+    def dismiss(self) -> None:
+        """Let the task, which is parked, come to its end."""
 
 
 class Waiting(Protocol):
@@ -68,9 +100,23 @@ class Loop(Protocol):
         """Run `body()` in a task until the loop is closed. It begins anew if it was cancelled, by
         a program that cancels all tasks perhaps, or if it has failed, which is logged."""
 
-    @property
-    def is_crowded(self) -> bool:
-        """Whether so many of these tasks are under way that others will soon do what one does."""
+    def parking(
+        self,
+        joins: Callable[[], None],
+        leaves: Callable[[], bool],
+        is_wanted: Callable[[], bool],
+    ) -> Parking:
+        """Where one task that `spawn` started can be parked: *joins* is called when it is, and
+        *leaves* when it is cancelled there, which returns whether it was parked yet. *is_wanted*
+        says whether it will soon be entered."""
+
+    # Whether code that has kept a task can await it, or cancel it.
+    has_awaitable_tasks: bool
+    # Whether a parked task may be entered within a step of another.
+    nests: bool
+
+    def may_lend(self) -> bool:
+        """Whether a parked task may be entered now."""
 
     def ended(self, task: Any) -> None:
         """The body of *task*, which `spawn` started, has nothing more to do."""
@@ -110,8 +156,8 @@ class Loop(Protocol):
         which it was granted there is lost."""
 
     def may_reuse(self, task: Task) -> bool:
-        """Whether *task*, at the end of its work, is fit to do more: no cancellation clings to it,
-        and no cancel scope was left open in it."""
+        """Whether *task*, at the end of its work, may be parked: no cancellation clings to it, and
+        no cancel scope was left open in it."""
 
     def is_cancellation(self, error: BaseException) -> bool:
         """Whether *error* is how the backend cancels a task."""

@@ -21,8 +21,9 @@ from outcome import Value
 from durable._model.log import log
 
 from . import here
-from .loop import BEGINS_ANEW_S, CROWD, INTERRUPTS
+from .loop import BEGINS_ANEW_S, INTERRUPTS
 from .sleeping import chain
+from .trio_parking import TrioParking
 from .trio_starts import own_start
 from .trio_waker import TrioWaker
 
@@ -46,6 +47,8 @@ class TrioTask:
 @define(eq=False)
 class TrioLoop:
     name = "trio"
+    has_awaitable_tasks = False
+    nests = False
 
     _token: trio.lowlevel.TrioToken = field(factory=trio.lowlevel.current_trio_token, init=False)
     thread: int = field(factory=here.thread_now, init=False)
@@ -103,9 +106,21 @@ class TrioLoop:
                 log.exception("the task %r failed, and begins anew", name)
             await trio.sleep(BEGINS_ANEW_S)
 
-    @property
-    def is_crowded(self) -> bool:
-        return len(_own_tasks) >= CROWD
+    def parking(
+        self,
+        joins: Callable[[], None],
+        leaves: Callable[[], bool],
+        is_wanted: Callable[[], bool],
+    ) -> TrioParking:
+        return TrioParking(_may_park, joins, leaves)
+
+    def may_lend(self) -> bool:
+        # Not while a task of ours is about to wait: what it is to wait for must not come before
+        # Trio knows that it waits.
+        try:
+            return trio.lowlevel.current_task() not in _own_tasks
+        except RuntimeError:  # between the steps of tasks
+            return False
 
     def ended(self, task: Any) -> None:
         """Nothing to do: the nursery knows."""
@@ -133,13 +148,8 @@ class TrioLoop:
         except Exception:
             log.exception("a step of the runtime failed")
 
-    def may_reuse(self, task: Any) -> bool:
-        scope: trio.CancelScope = task.scope
-        if scope.cancel_called:
-            return False
-        current = trio.lowlevel.current_task()
-        is_own = _own_tasks.get(current) is task  # else it has not begun
-        return not is_own or not _is_inside(current, scope)
+    def may_reuse(self, task: TrioTask) -> bool:
+        return _may_park(trio.lowlevel.current_task())
 
     def is_cancellation(self, error: BaseException) -> bool:
         return isinstance(error, trio.Cancelled)
@@ -307,6 +317,11 @@ def _handle_of(current: trio.lowlevel.Task) -> TrioTask:
     if task is None:
         task = _foreign_tasks[current] = TrioTask(task=ref(current))
     return task
+
+
+def _may_park(current: trio.lowlevel.Task) -> bool:
+    scope: trio.CancelScope = _own_tasks[current].scope
+    return not scope.cancel_called and not _is_inside(current, scope)
 
 
 # A wait in one of these brings nothing that could be lost.

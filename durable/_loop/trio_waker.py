@@ -39,7 +39,7 @@ class TrioWaker:
         self._task = trio.lowlevel.current_task()
 
         def abort(_: object) -> trio.lowlevel.Abort:
-            if self._shield:
+            if self._shield or self._done:
                 return trio.lowlevel.Abort.FAILED
             self._done = True
             self._task = None

@@ -21,7 +21,6 @@ from .live import LiveObject, Phase
 from .reasons import fault
 
 if TYPE_CHECKING:
-    from durable._gates.delivery import Following
     from durable._gates.input_gate import InputGate
     from durable._loop.loop import Waker
 
@@ -62,7 +61,6 @@ class Invocation(Delivery[T]):
         self.fanned_out = False
         self.is_section = False
         self.has_left = False
-        self.run_queue: Following | None = None
         self.activation: LiveObject = activation
         # The delivery, of another object or this one, whose code made the call; None once that has
         # its answer: an object that goes on by calling itself would else keep all its past.

@@ -19,6 +19,8 @@ import trio
 import trio.testing
 from anyio.abc import TaskStatus
 
+from durable._loop.asyncio_parking import AsyncioParking, swap_in
+
 asyncio_only = pytest.mark.backends("asyncio")
 trio_only = pytest.mark.backends("trio")
 
@@ -36,7 +38,6 @@ async def test_asyncio_tasks_tell_what_they_wait_for() -> None:
 
     assert task._fut_waiter is future
     assert [callback.__self__ for callback, _ in future._callbacks] == [task]
-    assert task._must_cancel is False
     future.set_result(None)
     await task
 
@@ -101,6 +102,42 @@ async def test_tasks_can_be_taken_out_of_asyncios_list() -> None:
     await task
 
 
+@asyncio_only
+async def test_the_current_task_of_an_asyncio_loop_can_be_set() -> None:
+    """By `_swap_current_task`; before Python 3.12 in the table `_current_tasks`."""
+    loop, this = asyncio.get_running_loop(), asyncio.current_task()
+    other = loop.create_task(asyncio.sleep(0))
+    swap = swap_in(loop)
+
+    assert swap(other) is this
+    assert asyncio.current_task() is other
+    assert swap(None) is other
+    assert asyncio.current_task() is None
+    swap(this)
+    assert asyncio.current_task() is this
+    await other
+
+
+@asyncio_only
+async def test_asyncio_tasks_wait_for_what_has_the_methods_of_a_future() -> None:
+    """`_asyncio_future_blocking` and `add_done_callback`; what that is given wakes the task."""
+    parked: list[None] = []
+    loop = asyncio.get_running_loop()
+    parking = AsyncioParking(
+        loop, swap_in(loop), lambda: parked.append(None), lambda: True, lambda: False
+    )
+
+    async def wait() -> Any:
+        return await parking
+
+    task = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    assert parked == [None]
+    assert parking.task is task
+    parking.dismiss()  # at once
+    assert task.done()
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks are eager from Python 3.12 on")
 def test_an_eager_task_factory_keeps_the_class_of_tasks() -> None:
     """The one cell of the closure is what makes the tasks."""
@@ -129,3 +166,28 @@ async def test_trio_tasks_tell_how_they_are_cancelled() -> None:
         assert task._cancel_status is nursery._cancel_status
         assert trio.lowlevel.current_task()._child_nurseries[-1] is nursery  # type: ignore[attr-defined]
         nursery.cancel_scope.cancel()
+
+
+@trio_only
+async def test_the_current_task_of_a_trio_run_can_be_set() -> None:
+    """`GLOBAL_RUN_CONTEXT.task` is what `current_task` returns."""
+    context: Any = importlib.import_module("trio._core._run_context").GLOBAL_RUN_CONTEXT
+
+    assert context.task is trio.lowlevel.current_task()
+
+
+@trio_only
+async def test_trio_tasks_wait_by_one_of_two_traps_and_know_when_they_are_to_go_on() -> None:
+    """`WaitTaskRescheduled`, `CancelShieldedCheckpoint`, and `_next_send_fn` of a task."""
+    traps: Any = importlib.import_module("trio._core._traps")
+    task: Any = trio.lowlevel.current_task()
+
+    wait = trio.lowlevel.wait_task_rescheduled
+    waiting: Any = wait(lambda _: trio.lowlevel.Abort.FAILED)
+    checkpoint: Any = trio.lowlevel.cancel_shielded_checkpoint
+    passing: Any = checkpoint()
+
+    assert type(waiting.send(None)) is traps.WaitTaskRescheduled
+    assert passing.send(None) is traps.CancelShieldedCheckpoint
+    assert task._next_send_fn is None
+    assert callable(task._attempt_delivery_of_any_pending_cancel)

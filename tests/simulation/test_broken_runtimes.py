@@ -324,7 +324,7 @@ def _is_caught(outcome: Outcome) -> bool:
 @pytest.mark.filterwarnings("ignore")
 def test_a_broken_runtime_is_caught(broken: str) -> None:
     """What the checker does not notice it does not check."""
-    outcomes = (simulate(seed) for seed in range(SEEDS_MAX))
+    outcomes = (simulate(seed, loop) for seed in range(SEEDS_MAX) for loop in ("asyncio", "trio"))
     caught = next((outcome for outcome in outcomes if _is_caught(outcome)), None)
 
     assert caught is not None, f"{broken} was not noticed in {SEEDS_MAX} seeds"

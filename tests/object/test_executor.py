@@ -1,9 +1,10 @@
-"""The tasks that serve deliveries: one may serve many objects, and none of them notices."""
+"""The tasks that run deliveries: one may run those of many objects, and none of them notices."""
 
 from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -73,6 +74,42 @@ class Worker(durable.DurableObject):
         scope.__enter__()
         SCOPES.append(scope)
 
+    async def cancel_own_task_and_wait(self) -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel("by itself")
+        try:
+            await self.door.wait()
+        except asyncio.CancelledError as cancelled:
+            task.uncancel()
+            return str(cancelled)
+        return "not cancelled"
+
+    async def keep_task(self, *, waits: bool) -> None:
+        self.task = asyncio.current_task()
+        if waits:
+            await anyio.sleep(0)
+
+    async def task_is_over(self) -> bool:
+        assert self.task is not None
+        return self.task.done()
+
+    async def time_out(self) -> str:
+        task = anyio.get_current_task().id
+        try:
+            with anyio.fail_after(0.001):
+                await self.door.wait()
+        except TimeoutError:
+            assert anyio.get_current_task().id == task
+            return "timed out"
+        return "came in"
+
+    async def reach(self, depth: int) -> int:
+        if not depth:
+            return 0
+        following = self.env["WORKERS"].get_by_name(f"at {depth}")
+        return 1 + int(await following.reach(depth - 1))
+
     async def give_up(self) -> None:
         self.ctx.abort("enough")
 
@@ -115,10 +152,10 @@ async def test_calls_of_many_objects_at_once_are_all_served(runtime: durable.Run
     assert await all_of([stub.add() for stub in stubs]) == [2] * OBJECTS
 
 
-async def test_who_waits_for_an_object_behind_it_in_the_row_is_not_stuck(
+async def test_who_waits_for_an_object_that_is_called_later_is_not_stuck(
     runtime: durable.Runtime,
 ) -> None:
-    """When one waits, others get tasks of their own."""
+    """Deliveries that wait have tasks of their own."""
     stubs = workers(runtime)
     waiting = [stub.wait_at_door() for stub in stubs[:10]]
     function = [stubs[10].wait_for(stubs[40].add)]
@@ -145,7 +182,7 @@ async def test_a_task_runs_one_delivery_at_a_time(runtime: durable.Runtime) -> N
 
 
 async def test_an_object_that_aborts_takes_no_other_along(runtime: durable.Runtime) -> None:
-    """Its task is cancelled; those in the run_queue behind it are served by another."""
+    """Those that are called after it are served."""
     stubs = workers(runtime)
     calls = [stub.give_up() if n % 5 == 2 else stub.add() for n, stub in enumerate(stubs)]
 
@@ -229,3 +266,117 @@ async def test_a_task_that_an_object_has_kept_serves_no_other(runtime: durable.R
         await all_of([stub.open_door() for stub in stubs[1:]])
 
     assert answers == [False] + ["came in"] * (OBJECTS - 1)
+
+
+@pytest.mark.backends("asyncio", "uvloop")
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_task_that_an_object_has_kept_ends_with_its_delivery(
+    runtime: durable.Runtime, waits: bool
+) -> None:
+    """So it can be awaited, as the task of a program's own."""
+    stub = workers(runtime)[0]
+    await all_of([stub.keep_task(waits=waits)])
+
+    assert await stub.task_is_over()
+
+
+@pytest.mark.backends("asyncio", "uvloop")
+async def test_a_handler_that_cancels_its_own_task_hears_of_it_where_it_waits(
+    runtime: durable.Runtime,
+) -> None:
+    """As a task does that asyncio runs from the first step on."""
+    stubs = workers(runtime)
+
+    answers = await all_of([stub.cancel_own_task_and_wait() for stub in stubs])
+
+    assert answers == ["by itself"] * OBJECTS
+    assert await all_of([stub.add() for stub in stubs]) == [1] * OBJECTS
+
+
+async def test_time_outs_know_the_task_from_its_first_step_on(runtime: durable.Runtime) -> None:
+    """The task of the first step goes on when the handler waits."""
+    assert await all_of([stub.time_out() for stub in workers(runtime)]) == ["timed out"] * OBJECTS
+
+
+async def test_a_program_that_only_calls_lets_others_have_their_turn(
+    runtime: durable.Runtime,
+) -> None:
+    """Although no call of it would have to wait."""
+    stub = workers(runtime)[0]
+    is_over = False
+    rounds = 0
+
+    async def count_rounds() -> None:
+        nonlocal rounds
+        while not is_over:
+            await anyio.lowlevel.checkpoint()
+            rounds += 1
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(count_rounds)
+        await anyio.lowlevel.checkpoint()
+        for _ in range(2_000):
+            await stub.open_door()
+        is_over = True
+
+    assert rounds >= 20
+
+
+async def test_a_program_that_awaits_no_call_lets_the_later_ones_wait(
+    runtime: durable.Runtime,
+) -> None:
+    """All of them are served, in the order in which they were made."""
+    stub = workers(runtime)[0]
+    calls = [stub.add() for _ in range(1_000)]
+
+    assert not calls[-1].is_done
+    assert await all_of(calls) == list(range(1, 1_001))
+
+
+async def test_objects_may_call_each_other_in_a_long_chain(tmp_path: Path) -> None:
+    """Calls within calls are not nested deeper than Python can bear."""
+    bindings = {"WORKERS": Worker}
+    async with durable.testing.open(tmp_path / "store", bindings=bindings) as runtime:
+        first: Any = runtime.namespace(Worker).get_by_name("first")
+
+        assert await first.reach(300) == 300
+
+
+@pytest.mark.backends("asyncio", "uvloop")
+async def test_a_program_that_cancels_all_tasks_can_go_on_calling(
+    runtime: durable.Runtime,
+) -> None:
+    """The tasks that are ready for the next calls are among them."""
+    stubs = workers(runtime)
+    await all_of([stub.spin(1) for stub in stubs])
+    cancelled = [task for task in asyncio.all_tasks() if task.get_name().startswith("durable")]
+    for task in cancelled:
+        task.cancel()
+
+    assert cancelled
+    assert await all_of([stub.add() for stub in stubs]) == [1] * OBJECTS
+
+
+@pytest.mark.backends("asyncio")
+async def test_who_waits_for_all_tasks_to_be_blocked_waits_for_calls_that_have_not_begun(
+    runtime: durable.Runtime,
+) -> None:
+    """Where there was no task for them yet, too."""
+    stubs = workers(runtime)
+    calls = [stub.wait_at_door() for stub in stubs]
+    await anyio.wait_all_tasks_blocked()
+    await all_of([stub.open_door() for stub in stubs])
+
+    assert await all_of(calls) == ["came in"] * OBJECTS
+
+
+@pytest.mark.backends("asyncio", "uvloop")
+async def test_few_tasks_are_kept_when_many_calls_are_over(runtime: durable.Runtime) -> None:
+    """They are for calls to come, and cost memory."""
+    stubs = [runtime.namespace(Worker).get_by_name(f"one of many {n}") for n in range(300)]
+    waiting = [stub.wait_at_door() for stub in stubs]
+    await all_of([stub.open_door() for stub in stubs])
+    await all_of(waiting)
+    await all_of([stub.spin(1) for stub in stubs])
+
+    assert len(asyncio.all_tasks()) < 100
