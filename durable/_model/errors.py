@@ -235,7 +235,8 @@ class WrongLoop(DurableError, RuntimeError):
     def __init__(self, what: str) -> None:
         super().__init__(
             f"{what} belongs to the event loop that opened it, and this is another thread, loop or "
-            f"process; hand the work over to that loop, or open a store of your own here"
+            f"process; hand the work over to that loop, or open the store with durable.blocking, "
+            f"which any thread may use"
         )
 
 

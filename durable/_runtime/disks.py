@@ -68,7 +68,14 @@ class OpenDisk:
     async def finish(self) -> None:
         """Commit what was submitted, and let all of it be heard; nothing more is taken then."""
         self.group_commit.flush()
-        await anyio.to_thread.run_sync(self.committer.stop)
+        try:
+            await anyio.to_thread.run_sync(self.committer.stop)
+        except RuntimeError as error:
+            if "new thread" not in str(error):
+                raise
+            # At the end of a program Python 3.12 starts no thread any more; nobody else is there
+            # who would have to wait for this one.
+            self.committer.stop()
         while self.committer.waiting:
             await anyio.sleep(0)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import anyio
 
@@ -20,8 +20,6 @@ from durable._gates.futures import Answer, PendingAnswer, when_done
 from durable._loop.loop import INTERRUPTS, Loop
 from durable._model.errors import DurableError, RuntimeClosed, WrongLoop
 from durable._runtime.runtime import Runtime
-
-T = TypeVar("T")
 
 
 class WrongThread(WrongLoop):

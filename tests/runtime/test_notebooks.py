@@ -141,6 +141,24 @@ async def test_a_runtime_that_was_closed_is_dropped_in_silence(tmp_path: Path) -
         gc.collect()
 
 
+async def test_a_store_closes_where_no_thread_can_be_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of a program Python 3.12 starts none."""
+
+    async def refused(*args: Any, **options: Any) -> Any:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    runtime = await durable.open(tmp_path).start()
+    await runtime.namespace(Counter).get_by_name("a").increment()
+    with monkeypatch.context() as patch:
+        patch.setattr("anyio.to_thread.run_sync", refused)
+        await runtime.close()
+
+    async with durable.open(tmp_path) as again:
+        assert await again.namespace(Counter).get_by_name("a").increment() == 2
+
+
 @pytest.mark.backends("asyncio")
 async def test_another_loop_cannot_close_a_store(tmp_path: Path) -> None:
     runtime = await durable.open(tmp_path).start()
