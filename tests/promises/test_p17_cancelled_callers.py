@@ -390,7 +390,7 @@ async def test_closing_cancels_after_the_grace_time_and_commits_what_was_written
         await store.settle()
     took_s = time.monotonic() - began_s
 
-    assert 0.05 <= took_s < 1.0
+    assert 0.05 <= took_s < 9.0  # the default is 10 s
     assert len(LOG) == 2
     assert LOG[1] == "finally"
     await store.settle()
