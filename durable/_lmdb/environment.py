@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, TypeVar
 
@@ -36,7 +36,7 @@ from .long_keys import Transaction
 from .measuring import measure
 from .ownership import Ownership, inspect_free
 from .questions import Questions
-from .reader import Reader, Scan
+from .reader import Reader
 from .write_transaction import Changes, Databases
 
 __all__ = ["ClassRecord", "DueAlarm", "Environment", "ObjectRecord"]
@@ -54,10 +54,6 @@ class Environment(Questions):
     _keyspaces: count[int] = field(factory=count, init=False)
     _next_keyspace_saved: int = field(default=1, init=False)
     _reader: Reader = field(init=False)
-    # The loop's reads are the hottest calls of the store: its reader's own methods.
-    get: Callable[[int, str], bytes | None] = field(init=False)
-    get_many: Callable[[int, Iterable[str]], dict[str, bytes]] = field(init=False)
-    scan: Scan = field(init=False)
     in_line: Records = field(init=False)
 
     @classmethod
@@ -106,9 +102,6 @@ class Environment(Questions):
 
     def __attrs_post_init__(self) -> None:
         self._reader = self.new_reader()
-        self.get = self._reader.get
-        self.get_many = self._reader.get_many
-        self.scan = self._reader.scan
         self.in_line = self._reader
         meta, garbage = self.handle.databases.meta, self.handle.databases.garbage
         raw = self._reader.read(lambda txn: txn.get(layout.META_NEXT_KEYSPACE, db=meta))

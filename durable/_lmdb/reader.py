@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable
 from itertools import islice
-from typing import NoReturn, Protocol, TypeVar
+from typing import NoReturn, TypeVar
 from zlib import crc32
 
 from attrs import define, field
@@ -31,20 +31,6 @@ PAUSE_S = 0.000_2
 
 class Interrupted(Exception):
     """The map had to grow while one moment was looked at."""
-
-
-class Scan(Protocol):
-    """The shape of `Reader.scan`: from *lower* on, *upper* excluded."""
-
-    def __call__(
-        self,
-        keyspace: int,
-        lower: str = "",
-        upper: str | None = None,
-        *,
-        reverse: bool = False,
-        limit: int | None = None,
-    ) -> Iterator[tuple[str, bytes]]: ...
 
 
 @define(eq=False, slots=True)
@@ -101,18 +87,6 @@ class Reader:
         except Exception as error:
             self._refuse(error)
         return len(found) - found.count(None)
-
-    def scan(
-        self,
-        keyspace: int,
-        lower: str = "",
-        upper: str | None = None,
-        *,
-        reverse: bool = False,
-        limit: int | None = None,
-    ) -> Iterator[tuple[str, bytes]]:
-        """The keys from *lower*, *upper* excluded, in UTF-8 order; read at the call."""
-        return iter(self.scan_some(keyspace, lower, upper, reverse=reverse, count_max=limit)[0])
 
     def scan_some(
         self,

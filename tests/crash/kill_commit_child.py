@@ -72,7 +72,7 @@ def main(folder: Path, point: str, seed: int) -> None:
 
 
 def _count_of(environment: Environment, number: int) -> int:
-    value = environment.get(number, "a") if number else None
+    value = environment.in_line.get(number, "a") if number else None
     return int.from_bytes(value[1:9], "big") if value is not None else 0
 
 

@@ -139,7 +139,7 @@ def test_the_map_grows_while_a_thread_reads(store: Environment) -> None:
         store.refresh()
         key = f"{n}"
         reads.fetch(lambda r, key=key: r.get(handle.keyspace, key), found.append, on_failed)
-        assert store.get(handle.keyspace, key) == value
+        assert store.in_line.get(handle.keyspace, key) == value
     reads.close()
     loop.run()
 

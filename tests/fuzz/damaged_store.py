@@ -68,9 +68,12 @@ def read_all(environment: Environment) -> Contents:
     environment.alarms(count_max=1_000)
     for record in environment.classes():
         for _, thing in environment.objects(record.number, after=None, count_max=1_000):
-            found = {key: decode(raw) for key, raw in environment.scan(thing.keyspace)}
-            environment.get(thing.keyspace, "key 3")
-            environment.get_many(thing.keyspace, ["large", "long " + "k" * 900])
+            found = {
+                key: decode(raw)
+                for key, raw in environment.in_line.scan_some(thing.keyspace, count_max=None)[0]
+            }
+            environment.in_line.get(thing.keyspace, "key 3")
+            environment.in_line.get_many(thing.keyspace, ["large", "long " + "k" * 900])
             contents[str(thing.name)] = found
     return contents
 

@@ -492,7 +492,7 @@ async def test_a_deleted_class_leaves_nothing(tmp_path: Path) -> None:
             environment.collect_garbage(7)
         assert environment.objects(1, count_max=100) == []
         assert environment.alarms(count_max=100) == []
-        assert [environment.get(number, "value") for number in range(40)] == [None] * 40
+        assert [environment.in_line.get(number, "value") for number in range(40)] == [None] * 40
         assert environment.classes() == []
     finally:
         environment.close()

@@ -16,7 +16,7 @@ from durable._lmdb.environment import Environment
 from durable._lmdb.layout import POINTER_END, node_level, object_key, top_level, write_number
 from durable._model.errors import StoreDamaged
 
-from ..kit import base_of, batch_of, open_store, place_of
+from ..kit import base_of, batch_of, open_store, place_of, scan
 
 LONG = "k" * 1_000
 OTHER = "j" * 1_000
@@ -47,10 +47,10 @@ def record_key(key: str) -> bytes:
 
 
 READS: list[Callable[[Environment, str], Any]] = [
-    lambda store, key: store.get(1, key),
-    lambda store, key: store.get_many(1, ["b", key]),
-    lambda store, key: store.scan(1),
-    lambda store, key: store.scan(1, reverse=True),
+    lambda store, key: store.in_line.get(1, key),
+    lambda store, key: store.in_line.get_many(1, ["b", key]),
+    lambda store, key: scan(store, 1),
+    lambda store, key: scan(store, 1, reverse=True),
 ]
 
 
@@ -79,7 +79,7 @@ def test_zeros_in_the_place_of_a_value_are_noticed(store: Environment, size: int
     change(store, lambda txn: txn.put(record_key("a"), bytes(size)))
 
     with pytest.raises(StoreDamaged):
-        store.get(1, "a")
+        store.in_line.get(1, "a")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_value_of_another_key_or_object_is_not_given(store: Environment, sourc
     change(store, lambda txn: txn.put(record_key("a"), txn.get(source)))
 
     with pytest.raises(StoreDamaged):
-        store.get(1, "a")
+        store.in_line.get(1, "a")
     assert len(check(store)) == 1
 
 
@@ -105,21 +105,21 @@ def test_a_long_key_that_leads_astray_gives_no_value(store: Environment) -> None
     )
 
     with pytest.raises(StoreDamaged):
-        store.get(1, OTHER)
+        store.in_line.get(1, OTHER)
 
 
 def test_what_is_damaged_can_be_deleted_and_written_over(store: Environment) -> None:
     """And the object's other keys are read as ever."""
     handle = place_of(store, "one")
     change(store, lambda txn: [txn.put(record_key(key), b"rot") for key in KEYS])
-    assert store.get(1, "b") == encode("one")
+    assert store.in_line.get(1, "b") == encode("one")
     assert store.in_line.count_present(1, ["a", "b", "c"]) == 2
 
     store.commit([batch_of(store, handle, {"a": encode(1), LONG: None})])
     store.refresh()
 
-    assert store.get(1, "a") == encode(1)
-    assert store.get(1, LONG) is None
+    assert store.in_line.get(1, "a") == encode(1)
+    assert store.in_line.get(1, LONG) is None
     assert check(store) == []
 
 
@@ -179,8 +179,8 @@ def old(tmp_path: Path):
 
 def test_an_older_store_is_read_and_left_as_it_is(old: Environment) -> None:
     """An older version of the library can go on with it after a look."""
-    assert dict(old.scan(1)) == {key: encode(key) for key in ("a", "b", LONG)}
-    assert old.get(1, LONG) == encode(LONG)
+    assert dict(scan(old, 1)) == {key: encode(key) for key in ("a", "b", LONG)}
+    assert old.in_line.get(1, LONG) == encode(LONG)
     assert old.find(1, base_of("old")) is not None
     assert check(old) == []
     assert format_of(old) == 1
@@ -197,7 +197,7 @@ def test_an_older_store_becomes_one_of_this_format_with_the_first_write(
     with_both = open_store(tmp_path / "old")
     try:
         assert format_of(with_both) == layout.FORMAT_OF_KEYS
-        assert dict(with_both.scan(1)) == {
+        assert dict(scan(with_both, 1)) == {
             **{key: encode(key) for key in ("a", LONG)},
             **{key: encode("new") for key in ("b", "c")},
         }
@@ -210,14 +210,14 @@ def test_an_older_store_becomes_one_of_this_format_with_the_first_write(
             rotten = raw[:place_in] + bytes([raw[place_in] ^ 1]) + raw[place_in + 1 :]
             change(with_both, lambda txn, rotten=rotten: txn.put(top_level(1) + b"b", rotten))
             with pytest.raises(StoreDamaged):
-                decode(with_both.get(1, "b") or b"")
+                decode(with_both.in_line.get(1, "b") or b"")
         (problem,) = check(with_both)
         assert "'b'" in problem.what
 
         # Of an object that is younger than the format no value without a checksum is taken.
         change(with_both, lambda txn: txn.put(top_level(2) + b"a", VALUE))
         with pytest.raises(StoreDamaged):
-            with_both.get(2, "a")
+            with_both.in_line.get(2, "a")
     finally:
         with_both.close()
 
@@ -244,7 +244,7 @@ def test_an_older_store_whose_codec_begins_values_with_the_mark_is_read(old: Env
     value = b"\xc1 as some codec writes it"
     change(old, lambda txn: txn.put(top_level(1) + b"a", value))
 
-    assert old.get(1, "a") == value
+    assert old.in_line.get(1, "a") == value
 
 
 def test_a_checksum_is_of_the_key_and_the_value() -> None:

@@ -16,7 +16,7 @@ from durable._lmdb.environment import Environment
 from durable._lmdb.write_transaction import Changes
 from durable._model.errors import StoreDamaged, StoreFull
 
-from ..kit import VALUE, batch_of, open_store, place_of, stored
+from ..kit import VALUE, batch_of, open_store, place_of, scan, stored
 
 
 @pytest.fixture
@@ -56,12 +56,12 @@ def test_the_map_grows_by_itself(tmp_path: Path) -> None:
     value = b"\x91" + bytes(2**20)
     store.commit([batch_of(store, handle, {f"{n}": value for n in range(40)})])
     store.refresh()
-    assert store.get(handle.keyspace, "0") == value  # a reader is open while it grows
+    assert store.in_line.get(handle.keyspace, "0") == value  # a reader is open while it grows
     store.commit([batch_of(store, handle, {f"{n}": value for n in range(40, 140)})])
 
     store.refresh()
     assert store.handle.env.info()["map_size"] >= 140 * 2**20
-    assert len(list(store.scan(handle.keyspace))) == 140
+    assert len(list(scan(store, handle.keyspace))) == 140
     assert check(store) == []
     store.close()
 
@@ -109,7 +109,7 @@ def test_reader_slots_do_not_leak(store: Environment) -> None:
     store.commit([batch_of(store, handle, {"a": VALUE})])
     for _ in range(2_000):
         store.refresh()
-        store.get(handle.keyspace, "a")
+        store.in_line.get(handle.keyspace, "a")
         store.find(handle.class_number, handle.base)
         store.handle.read(lambda txn, databases: None)
 

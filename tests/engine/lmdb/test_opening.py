@@ -21,7 +21,7 @@ from durable._lmdb.environment import Environment
 from durable._lmdb.lmdb_files import MAP_SIZE_MIN
 from durable._model.errors import DurableError, FormatTooNew, StoreDamaged, StoreInUse, WrongLoop
 
-from ..kit import VALUE, Clock, batch_of, open_store, place_of, stored
+from ..kit import VALUE, Clock, batch_of, open_store, place_of, scan, stored
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -152,13 +152,13 @@ def test_a_forked_child_cannot_use_the_store(folder: Path) -> None:
     """Every use is a clear error, and the parent's store is none the worse."""
     environment = open_store(folder)
     handle = place_of(environment)
-    environment.get(handle.keyspace, "1")
+    environment.in_line.get(handle.keyspace, "1")
     batch = batch_of(environment, handle, {"child": VALUE})
 
     def in_child() -> int:
         calls = (
-            lambda: environment.get(handle.keyspace, "1"),
-            lambda: list(environment.scan(handle.keyspace)),
+            lambda: environment.in_line.get(handle.keyspace, "1"),
+            lambda: list(scan(environment, handle.keyspace)),
             lambda: environment.find(1, bytes(16)),
             lambda: environment.commit([batch]),
             environment.classes,
