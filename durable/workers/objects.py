@@ -46,13 +46,13 @@ _NAMES = frozenset(name for names in HANDLERS.values() for name in names)
 class WorkerObject(durable.DurableObject):
     """An object of a Worker."""
 
-    worker_class: ClassVar[type[Any]] = DurableObject
+    _worker_class: ClassVar[type[Any]] = DurableObject
 
     def __init__(self, ctx: durable.State, env: Any) -> None:
         super().__init__(ctx, env)
         self._scope = Scope(EnvWrapper(env), ctx.wait_until, ctx.confirmed)
         with running(self._scope):
-            self.instance: Any = self.worker_class(DurableObjectContext(ctx), self._scope.env)
+            self.instance: Any = self._worker_class(DurableObjectContext(ctx), self._scope.env)
 
     async def _ask(self, handler: str, *args: Any) -> Any:
         """What the handler of the Worker's object returns."""
@@ -111,7 +111,7 @@ _ASKED: dict[str, Callable[..., Awaitable[Any]]] = {
 def object_class(cls: type) -> type[WorkerObject]:
     """The library's class for *cls*, a subclass of `workers.DurableObject`, under its name."""
     body: dict[str, Any] = {
-        "worker_class": cls,
+        "_worker_class": cls,
         "__module__": cls.__module__,
         "__qualname__": cls.__qualname__,
         "__doc__": cls.__doc__,

@@ -38,10 +38,6 @@ def running(scope: Scope) -> Iterator[None]:
         _current.reset(token)
 
 
-def current() -> Scope | None:
-    return _current.get()
-
-
 def scope_of(what: str) -> Scope:
     """The scope of the code that asks; *what* it asks for is named if there is none."""
     scope = _current.get()

@@ -189,6 +189,7 @@ clearInterval = clearTimeout
 
 def queueMicrotask(fn: Callable[[], Any]) -> None:
     async def call() -> None:
+        await asyncio.sleep(0)
         await settled(callable_of(fn)())
 
     started(call())

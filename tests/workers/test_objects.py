@@ -644,3 +644,41 @@ async def test_what_an_object_stores_is_kept_over_a_restart(run: Run) -> None:
     async with run(CTX, CONFIG.replace('name = "it"', 'name = "it"\npath = "other"')) as opened:
         assert await opened.thing.runs() == [0]
         assert opened.opener.folder.endswith("other")
+
+
+async def test_the_gates_hold_for_workers_too(run: Run) -> None:
+    """What is read, computed and written needs no lock; methods may be called as a stub's own."""
+    code = """
+    import asyncio
+    from workers import DurableObject, Response, WorkerEntrypoint
+
+    class Thing(DurableObject):
+        async def count(self):
+            value = await self.ctx.storage.get("value") or 0
+            await self.ctx.storage.put("value", value + 1)
+            return value + 1
+
+        def call(self, value):
+            return ["call", value]
+
+        def rpc(self):
+            return "rpc"
+
+        async def abort(self):
+            self.ctx.storage.put("value", -1)
+            self.ctx.abort()
+
+    class Default(WorkerEntrypoint):
+        async def fetch(self, request):
+            thing = self.env.THINGS.getByName("a")
+            counts = await asyncio.gather(*[thing.count() for _ in range(50)])
+            try:
+                await thing.abort()
+            except Exception as error:
+                reset = error.durableObjectReset
+            thing = self.env.THINGS.getByName("a")
+            return Response.json([max(counts), reset, await thing.call(1), await thing.rpc(),
+                                  await thing.count()])
+    """
+    async with run(code) as opened:
+        assert json.loads(await opened.text()) == [50, True, ["call", 1], "rpc", 51]
