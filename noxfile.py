@@ -14,7 +14,7 @@ import nox
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "types", "docs", "tests", "lowest", "core", "cpython_off"]
+nox.options.sessions = ["lint", "types", "docs", "tests", "lowest", "core", "cpython_off", "shared"]
 
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
 PYTHONS = [
@@ -89,6 +89,13 @@ def remote(session: nox.Session) -> None:
     """The promises, with every call going over a socket to its object."""
     install(session, "dev")
     run_tests(session, "tests/promises", *NOT_UVLOOP, "--remote")
+
+
+@nox.session(python=PYTHONS[0])
+def shared(session: nox.Session) -> None:
+    """The promises, kept by a store that processes may share."""
+    install(session, "dev")
+    run_tests(session, "tests/promises", *NOT_UVLOOP, "--shared")
 
 
 @nox.session(python=PYTHONS[0])
