@@ -46,6 +46,8 @@ class Arrivals:
     on_refused: Callable[[ObjectSocket], None]
     # What is answered without waking the object: a text, and the response to it.
     auto_response: tuple[str, str] | None = None
+    # The object is about to move: what arrives waits for where it will be.
+    is_paused: bool = False
     # Sockets with something to read and no invocation in the object's line.
     _waiting: deque[ObjectSocket] = field(factory=deque, init=False)
     # Those, and the sockets that have an invocation in it.
@@ -77,9 +79,13 @@ class Arrivals:
         self._busy.discard(end_of(invocation.ws))
         self.on_refused(invocation.ws)
 
+    @property
+    def _may_deliver(self) -> bool:
+        return self.services.is_open and not self.is_paused
+
     def _fill_line(self) -> None:
         """Make invocations of what waits, as far as there is room for them."""
-        while self._waiting and self._in_line < IN_LINE_MAX and self.services.is_open:
+        while self._waiting and self._in_line < IN_LINE_MAX and self._may_deliver:
             ws = self._waiting.popleft()
             end = end_of(ws)
             self._busy.discard(end)

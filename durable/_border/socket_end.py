@@ -311,6 +311,11 @@ class End:
         return Close(self.heard.code, self.heard.reason, True)
 
     @property
+    def is_open(self) -> bool:
+        """Whether neither side has closed, as far as has arrived here."""
+        return self.phase is _OPEN and not self.has_close_frame
+
+    @property
     def is_leaving(self) -> bool:
         """Whether this end's close frame has still to be sent, or is held back."""
         return self.can_speak or bool(self.outbox)
@@ -404,6 +409,17 @@ class End:
 def join(one: End, other: End) -> None:
     """Make two ends the ends of one socket."""
     one.peer, other.peer = Watch(other, one), Watch(one, other)
+
+
+def replace(old: End, new: End) -> None:
+    """*new* takes the place of *old* at the peer of that, with what is unread there."""
+    peer = old.peer()
+    if peer is not None:
+        join(peer, new)
+    new.waited_for, old.waited_for = old.waited_for, None
+    new.is_awaited, old.is_awaited = old.is_awaited, False
+    new.unread.count(old.unread.bytes)
+    old.peer = _no_peer
 
 
 def _no_peer() -> None:

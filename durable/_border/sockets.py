@@ -7,7 +7,7 @@ What arrives at the hibernatable ones is the business of `arrivals`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import partial
 from weakref import ref
@@ -83,10 +83,13 @@ class Sockets:
         if len(self._hibernatable) >= limits.websockets_max:
             raise TooManyWebSockets(limits.websockets_max)
         end.hibernate()
-        socket.tags = kept
-        socket.attachment_size_max = limits.attachment_size_max
+        self._put(socket, end, kept)
+
+    def _put(self, socket: ObjectSocket, end: End, tags: tuple[str, ...]) -> None:
+        socket.tags = tags
+        socket.attachment_size_max = self.services.limits.attachment_size_max
         self._hibernatable[end] = socket
-        for tag in kept:
+        for tag in tags:
             self._by_tag.setdefault(tag, {})[end] = socket
         self._listen(end)
         end.on_arrival = self.arrivals.arrived
@@ -214,6 +217,29 @@ class Sockets:
         for end in ends:  # two of them may be the ends of one pair
             end.drop()
 
+    def pause(self) -> None:
+        """The object is about to move: let what arrives wait."""
+        self.arrivals.is_paused = True
+
+    def let_go(self, may_go: Callable[[End], bool]) -> list[ObjectSocket]:
+        """The object moves to another process: the hibernatable sockets that can go with it, which
+        are no more among those here."""
+        going = [
+            ws
+            for end, ws in self._hibernatable.items()
+            if end.is_open and not end.outbox and may_go(end)
+        ]
+        self.arrivals.clear()
+        for ws in going:
+            self._forget(ws)
+        return going
+
+    def take_over(self, ws: ObjectSocket, tags: Iterable[str]) -> None:
+        """Let the object have *ws*, which it had in another process."""
+        end = end_of(ws)
+        end.hibernate()
+        self._put(ws, end, tuple(tags))
+
     def restart_all(self) -> None:
         """The object moves to another process: its peers see 1012, by which they know that they may
         connect anew."""
@@ -263,12 +289,19 @@ class SocketTable:
 
     def of(self, activation: LiveObject) -> Sockets:
         """Those of one object."""
-        raw = activation.id.raw
-        if raw not in self.of_objects:
-            self.of_objects[raw] = Sockets(
-                activation.id, activation.cls, activation.handle.class_number, self.services
-            )
-        return self.of_objects[raw]
+        sockets = self.of_objects.get(activation.id.raw)
+        if sockets is None:
+            number = activation.handle.class_number
+            sockets = self.of_id(activation.id, activation.cls, number)
+        return sockets
+
+    def of_id(self, object_id: ObjectId, cls: type, class_number: int) -> Sockets:
+        """Those of one object, in memory or not."""
+        sockets = self.of_objects.get(object_id.raw)
+        if sockets is None:
+            sockets = Sockets(object_id, cls, class_number, self.services)
+            self.of_objects[object_id.raw] = sockets
+        return sockets
 
     def _object_gone(self, activation: LiveObject) -> None:
         sockets = self.of_objects.get(activation.id.raw)

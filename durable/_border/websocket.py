@@ -127,6 +127,14 @@ class ObjectSocket(WebSocket, ByReference):
         codec, encoded = self._attachment
         return codec.decode(encoded)
 
+    def take_attachment(self) -> bytes | None:
+        """What is attached, as the codec of the object has written it."""
+        return None if self._attachment is None else self._attachment[1]
+
+    def put_attachment(self, codec: Codec, encoded: bytes | None) -> None:
+        """Attach what another process had attached."""
+        self._attachment = None if encoded is None else (codec, encoded)
+
     def _refuse_thread(self) -> NoReturn:
         raise WrongLoop(repr(self))
 

@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import anyio.to_thread
 
+from durable._border.sockets import Sockets
 from durable._deploy.programs import Deployment, Program
 from durable._engine.engine import Engine
 from durable._model.errors import DurableError, ObjectReset, RuntimeClosed
@@ -27,8 +28,9 @@ from durable._shards.lines import Lines
 from durable._shards.placement import Placement, place
 from durable._wire.calls import unreachable
 from durable._wire.peer import Peer
+from durable._wire.socket_moves import let_go, object_of, take_over
 
-from .crossings import crossing_of
+from .crossings import crossing_of, entry_of
 from .directory import Directory
 from .disks import Disks, OpenDisk
 from .engines import open_shared
@@ -39,6 +41,8 @@ from .runtime import Runtime
 from .shard_disks import ShardDisks
 from .shared_directory import ObjectsHere, SharedDirectory
 
+# What is told of the sockets of an object that moves.
+SOCKETS: Final = "sockets"
 MOVED: Final = "Durable Object moved to another process of its store."
 
 # How long the task waits when nothing tells it to look: all is as it should be; another process is
@@ -90,6 +94,9 @@ class OpenSharedStore(OpenStore):
         self._taking: set[int] = set()
         self._giving: set[int] = set()
         self._is_balancing = False
+        # What is told of sockets whose objects are on their way to this process, by shard.
+        self._sockets_to_come: dict[int, list[list[Any]]] = {}
+        crossing.told[SOCKETS] = self._sockets_came
         # Why a shard could not be taken.
         self._refused: Exception | None = None
 
@@ -245,6 +252,8 @@ class OpenSharedStore(OpenStore):
         self._disks.open[shard] = disk
         disk.committer.start()
         disk.alarms.ask()
+        for told in self._sockets_to_come.pop(shard, ()):
+            self._take_over(told)
         self._neighbours.has(shard, shared.has(shard))
 
     # Giving a shard up
@@ -270,11 +279,15 @@ class OpenSharedStore(OpenStore):
         is_meant = partial(self._is_in, shard)
         for activation in self._live(is_meant):
             activation.is_gone = True
+        for sockets in self._sockets:
+            if is_meant(sockets.object_id.raw):
+                sockets.pause()
         try:
             await self._let_finish(is_meant)
             await disk.finish()
             for sockets in list(self._sockets):
                 if is_meant(sockets.object_id.raw):
+                    await self._hand_over(shard, sockets)
                     sockets.restart_all()
             for activation in self._live(is_meant):
                 self._send_away(activation)
@@ -284,6 +297,34 @@ class OpenSharedStore(OpenStore):
             await anyio.to_thread.run_sync(disk.reads.close)
             disks.leaving.pop(shard, None)
             self._neighbours.has(shard, disks.shared.release(shard))
+
+    async def _hand_over(self, shard: int, sockets: Sockets) -> None:
+        """Let the process that is to have the shard have the sockets that can go there."""
+        shared = self._disks.shared
+        ready = [each.id for each in shared.processes() if each.state == "ready"]
+        owner = place(self._disks.count, ready)[shard] if ready else None
+        peer = self._neighbours.peers.get(owner or "")
+        if peer is None or owner == shared.me.id:
+            return
+        crossing = self._neighbours.crossing
+        told = await let_go(crossing, sockets, keeps_clients=self._is_balancing)
+        if told is not None:
+            peer.tell(SOCKETS, told)
+
+    def _sockets_came(self, peer: Peer, told: list[Any]) -> None:
+        """The sockets of an object that moves here, a little before its shard as a rule."""
+        object_id = object_of(told)[1]
+        shard = self._disks.shard_of(object_id.raw)
+        if shard in self._disks.open:
+            self._take_over(told)
+        else:
+            self._sockets_to_come.setdefault(shard, []).append(told)
+
+    def _take_over(self, told: list[Any]) -> None:
+        number, object_id = object_of(told)
+        cls = entry_of(self._classes, number).cls
+        sockets = self._sockets.of_id(object_id, cls, number)
+        take_over(self._neighbours.crossing, self._neighbours.peers.get, sockets, told)
 
     def _is_in(self, shard: int, raw: bytes) -> bool:
         return self._disks.shard_of(raw) == shard

@@ -35,7 +35,7 @@ from durable._object.activation import Activation, sending_activation
 from durable._object.services import Services
 
 from .searches import Searches
-from .sockets import Relay
+from .sockets import Moves, Relay
 from .things import Things, Written
 
 # The payloads are arrays, to which a later version adds at the end.
@@ -66,6 +66,7 @@ class Crossing:
     # What other processes may ask for by name, of the peer that asks: returns or awaits a value.
     requests: dict[str, Callable[[Any, Any], Awaitable[Any] | Any]] = field(factory=dict)
     searches: Searches = field(init=False)
+    moves: Moves = field(init=False)
     things: Things = field(factory=Things)
     # What other processes may tell, by name.
     told: dict[str, Callable[[Any, Any], None]] = field(factory=dict)
@@ -73,11 +74,16 @@ class Crossing:
 
     def __attrs_post_init__(self) -> None:
         self.searches = Searches(self.services.loop)
+        self.moves = Moves(self.services.loop)
 
     @property
     def process(self) -> str:
         """This process, as all others know it."""
         return self.searches.process
+
+    def be(self, process: str) -> None:
+        """This process is known to others by that name."""
+        self.searches.process = self.moves.process = process
 
     def writer_of(self, class_number: int) -> Writer:
         """Encodes what goes to and comes from objects of a class."""

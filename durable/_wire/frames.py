@@ -69,6 +69,10 @@ class Kind(IntEnum):
     WHO_WAITS = 25  # call, the way up to here
     TELL = 26  # name of what is told, value
     RING = 27  # the ring, up to which place in it all know
+    # Sockets whose object moves to a third process.
+    LET_GO = 28  # thing: say nothing more of it here
+    LET_GONE = 29  # thing: nothing more is said of it
+    ADOPT = 30  # process and thing that it had, thing that it has now
 
 
 class BadFrame(Exception):

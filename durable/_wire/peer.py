@@ -72,7 +72,7 @@ class Peer:
     ) -> None:
         self.link = Link(loop, sock)
         self.crossing = crossing
-        crossing.searches.process = greeting.process
+        crossing.be(greeting.process)
         # What the other side has said of itself; None until it has.
         self.greeting: Greeting | None = None
         self._own = greeting
@@ -174,10 +174,9 @@ class Peer:
         streams = Streams(link, things)
         streams.write = lambda number, item: crossing.writer_of(number).write(item, None)
         self._calls = Calls(link, things, streams, crossing.searches)
+        self.sockets = Sockets(link, things, crossing.moves, theirs.process)
         invoke = Invoker(crossing, self._calls)
-        self._calls.readers = readers = Readers(
-            crossing, things, streams, Sockets(link, things), invoke
-        )
+        self._calls.readers = readers = Readers(crossing, things, streams, self.sockets, invoke)
         readers.process = theirs.process
         self.served = ServedCalls(link, things, streams, readers, self._reach)
         self.answers = Answers(link, crossing.requests, self)

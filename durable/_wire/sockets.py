@@ -12,22 +12,27 @@ process, which says so. So `send` waits, and a socket is cut, for a slow reader 
 from __future__ import annotations
 
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
-from durable._border.socket_end import End, join
+from durable._border.socket_end import End, join, replace
 from durable._border.socket_states import Use
 from durable._border.websocket import ObjectSocket
 from durable._engine.codec import decode, encode
-from durable._model.frames import Close, size_of
+from durable._gates.futures import PendingAnswer
+from durable._loop.loop import Loop
+from durable._model.frames import DROPPED, Close, size_of
 
 from .failures import from_failure, to_failure
 from .frames import BadFrame, Kind
 from .link import Link
-from .things import LinkThings
+from .things import LinkThings, Written
 
 RESTART: Final = 1012
 RESTART_TEXT: Final = "the process that had the object is gone"
 # What was read is told when it is so much, or when nothing is unread any more.
 TAKEN_BYTES: Final = 65_536
+# A socket whose object is on its way to another process is kept open for so long.
+PARKED_S_MAX: Final = 30.0
 
 
 class Relay:
@@ -51,6 +56,7 @@ class Relay:
         """Carry what arrives, and what has arrived, over the link of *sockets*."""
         self._sockets, self._number, self._is_owner = sockets, number, is_owner
         end = self.end
+        sockets.moves.relays[end] = self
         end.tell = sockets.link.loop.call_soon_threadsafe
         peer = end.peer()
         if peer is None:
@@ -60,6 +66,30 @@ class Relay:
         end.on_arrival = self._arrived
         if end.inbox:
             self._arrived(end)
+
+    @property
+    def where(self) -> list[Any]:
+        """The process that has the client, and how it knows the socket: its owner, and the number
+        there."""
+        assert self._sockets is not None
+        return [self._sockets.process, self._sockets.moves.process, self._number]
+
+    def let_go(self) -> PendingAnswer[None]:
+        """The object that this relay leads to moves: let the other side say nothing more here. The
+        answer comes when all that it has said is here."""
+        sockets = self._sockets
+        assert sockets is not None
+        self._tell_taken()
+        sockets.link.send(Kind.LET_GO, self._number)
+        answer = sockets.letting_go[self._number] = PendingAnswer(sockets.link.loop)
+        return answer
+
+    def leave(self) -> None:
+        """Stand on the link no more."""
+        sockets, number = self._sockets, self._number
+        self._unbind()
+        if sockets is not None:
+            sockets.forget(number, is_owner=self._is_owner)
 
     # From here
 
@@ -90,7 +120,11 @@ class Relay:
             and self._taken
             and (self._taken >= TAKEN_BYTES or peer is None or peer.unread.bytes <= 0)
         ):
-            taken, self._taken = self._taken, 0
+            self._tell_taken()
+
+    def _tell_taken(self) -> None:
+        taken, self._taken = self._taken, 0
+        if taken:
             self._send(Kind.TAKEN, taken)
 
     # From there
@@ -113,9 +147,10 @@ class Relay:
 
     def taken(self, size: int) -> None:
         """So many bytes were read in the other process."""
-        if not 0 < size <= self.end.unread.bytes:
-            raise BadFrame(f"{size!r} bytes of a socket are read, and fewer were sent")
-        self.end.took(size)
+        if size <= 0:
+            raise BadFrame(f"{size!r} bytes of a socket are read")
+        # Those of a socket that has moved may have been sent by another process.
+        self.end.took(min(size, self.end.unread.bytes))
 
     def lost(self) -> None:
         """The link is gone: the end here is told."""
@@ -132,6 +167,8 @@ class Relay:
             sockets.forget(self._number, is_owner=self._is_owner)
 
     def _unbind(self) -> None:
+        if self._sockets is not None:
+            self._sockets.moves.relays.pop(self.end, None)
         self._sockets = None
         self.end.on_arrival = None
         peer = self.end.peer()
@@ -139,12 +176,51 @@ class Relay:
             peer.on_taken = None
 
 
+class Moves:
+    """The sockets of one process whose objects are on their way to another one."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self.process = ""
+        # The relays that are bound to a link, by their ends.
+        self.relays: WeakKeyDictionary[End, Relay] = WeakKeyDictionary()
+        # Those that are bound to none, by the process that had the object and its number there.
+        self._parked: dict[tuple[str, int], Relay] = {}
+        self._last = 0
+
+    def park_here(self, end: End) -> list[Any]:
+        """The peer of *end*, which an object has that moves, is used in this process: keep it."""
+        back = End()
+        replace(end, back)
+        self._last -= 1
+        self.park(self.process, self._last, Relay(back))
+        return [self.process, self.process, self._last]
+
+    def park(self, process: str, number: int, relay: Relay) -> None:
+        """Keep *relay* until its object is in another process, for a bounded time."""
+        self._parked[process, number] = relay
+        self._loop.call_later(PARKED_S_MAX, lambda: self._give_up(process, number))
+
+    def unpark(self, process: str, number: int) -> Relay | None:
+        """The relay of such a socket, if it is kept."""
+        return self._parked.pop((process, number), None)
+
+    def _give_up(self, process: str, number: int) -> None:
+        relay = self.unpark(process, number)
+        if relay is not None:
+            relay.lost()
+
+
 class Sockets:
     """The relays of one link."""
 
-    def __init__(self, link: Link, things: LinkThings) -> None:
+    def __init__(self, link: Link, things: LinkThings, moves: Moves, process: str) -> None:
         self.link = link
+        self.moves = moves
+        # The other one.
+        self.process = process
         self._things = things
+        self.letting_go: dict[int, PendingAnswer[None]] = {}
         # By the number of the thing: those of sockets that left this process, and that came.
         self._own: dict[int, Relay] = {}
         self._theirs: dict[int, Relay] = {}
@@ -152,6 +228,9 @@ class Sockets:
         link.on[Kind.MESSAGE] = self._message
         link.on[Kind.CLOSE] = self._close
         link.on[Kind.TAKEN] = self._taken
+        link.on[Kind.LET_GO] = self._let_go
+        link.on[Kind.LET_GONE] = self._let_gone
+        link.on[Kind.ADOPT] = self._adopt
         link.on_gone.append(self._lost)
 
     def socket_of(self, number: int) -> ObjectSocket:
@@ -167,10 +246,10 @@ class Sockets:
     def forget(self, number: int, *, is_owner: bool) -> None:
         """Both sides have closed a socket, or it is lost."""
         if is_owner:
-            del self._own[number]
-            self._things.give_back(number)
+            if self._own.pop(number, None) is not None:
+                self._things.give_back(number)
         else:
-            del self._theirs[number]
+            self._theirs.pop(number, None)
 
     def _begin(self, number: int, relay: Relay) -> Relay:
         self._own[number] = relay
@@ -180,7 +259,11 @@ class Sockets:
     def _relay(self, frame: list[Any]) -> Relay | None:
         """The relay that a frame is for; None if its socket is over."""
         number, from_owner = frame[1], frame[2]
-        return (self._theirs if from_owner else self._own).get(number)
+        if from_owner:
+            return self._theirs.get(number)
+        if number not in self._own and self._things.has(number):
+            self._things.begin_to_follow(number)  # the other side is quicker than this loop
+        return self._own.get(number)
 
     def _message(self, frame: list[Any]) -> None:
         relay = self._relay(frame)
@@ -204,7 +287,41 @@ class Sockets:
         if relay is not None:
             relay.taken(frame[3])
 
+    def adopt(self, relay: Relay, class_number: int, process: str, number: int) -> None:
+        """*relay* stands for a socket that moves here: the other side has the rest of it, which it
+        knows as the thing *number* that *process* had."""
+        things = self._things.things
+        own = things.export(relay, class_number)
+        self._things.sent(Written(b"", things, [own]))
+        self.link.send(Kind.ADOPT, process, number, own)
+
+    def _let_go(self, frame: list[Any]) -> None:
+        number = frame[1]
+        relay = self._theirs.get(number)
+        if relay is not None:
+            relay.leave()
+            self.moves.park(self.process, number, relay)
+        self.link.send(Kind.LET_GONE, number)
+
+    def _let_gone(self, frame: list[Any]) -> None:
+        answer = self.letting_go.pop(frame[1], None)
+        if answer is not None:
+            answer.resolve(None)
+
+    def _adopt(self, frame: list[Any]) -> None:
+        _, process, number, own, *_ = frame
+        relay = self.moves.unpark(process, number)
+        if relay is None:
+            text = "the socket was closed while its object moved"
+            self.link.send(Kind.CLOSE, own, False, DROPPED, text, False, None, True)
+            return
+        self._theirs[own] = relay
+        relay.bind(self, own, is_owner=False)
+
     def _lost(self, _: str) -> None:
+        letting_go, self.letting_go = self.letting_go, {}
+        for answer in letting_go.values():
+            answer.resolve(None)
         relays = [*self._own.values(), *self._theirs.values()]
         self._own.clear()
         self._theirs.clear()

@@ -117,10 +117,11 @@ class LinkThings:
                 times = self._held.get(number, 0)
                 self._held[number] = times + 1
                 if not times and type(self.things[number].value) in self.follow:
-                    self.link.loop.call_soon(partial(self._begin_to_follow, number))
+                    self.link.loop.call_soon(partial(self.begin_to_follow, number))
         return written.encoded
 
-    def _begin_to_follow(self, number: int) -> None:
+    def begin_to_follow(self, number: int) -> None:
+        """The other side has the thing *number*, or will before anything else that is sent."""
         if number in self._held and number not in self._followers:
             value = self.things[number].value
             self._followers[number] = self.follow[type(value)](number, value)

@@ -1,0 +1,115 @@
+"""The hibernatable sockets of an object that moves to another process go with it, unseen.
+
+The process that has the client of a socket keeps the connection. The former owner of the object
+lets it know (`LET_GO`), has all that was said until then, and tells the new owner what there is of
+each socket: its tags, its attachment, what was not handled, and where its client is. The new owner
+makes ends of its own, and the process of the client lets them have its part (`ADOPT`).
+
+Rule: what cannot go closes: with 1012 for the client, after a bounded time at the latest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import anyio
+
+from durable._border.socket_end import End, join
+from durable._border.sockets import Sockets
+from durable._border.websocket import ObjectSocket, end_of
+from durable._gates.futures import PendingAnswer, wait_done
+from durable._model.frames import Close, size_of
+from durable._model.ids import ObjectId
+
+from .crossing import Crossing
+from .peer import Peer
+from .sockets import Relay
+
+# So long a former owner waits for what is under way.
+LETTING_GO_S_MAX: Final = 1.0
+
+
+async def let_go(crossing: Crossing, sockets: Sockets, *, keeps_clients: bool) -> list[Any] | None:
+    """What another process is to be told of the sockets that the object takes along, as a value;
+    None if there are none. They are not this process's any more.
+
+    With *keeps_clients*, which a process that closes cannot say, so go those whose clients are in
+    this process.
+    """
+    relays = crossing.moves.relays
+
+    def may_go(end: End) -> bool:
+        peer = end.peer()
+        return peer is not None and (keeps_clients or peer in relays)
+
+    going: list[tuple[ObjectSocket, list[Any], Relay | None, PendingAnswer[None] | None]] = []
+    for ws in sockets.let_go(may_go):
+        end = end_of(ws)
+        peer = end.peer()
+        relay = None if peer is None else relays.get(peer)
+        if relay is None:
+            going.append((ws, crossing.moves.park_here(end), None, None))
+        else:
+            going.append((ws, relay.where, relay, relay.let_go()))
+    with anyio.move_on_after(LETTING_GO_S_MAX):
+        for _, _, _, answer in going:
+            if answer is not None:
+                await wait_done(answer)
+    told = [_described(ws, where) for ws, where, _, _ in going]
+    for _, _, relay, _ in going:
+        if relay is not None:
+            relay.leave()
+    auto_response = sockets.auto_response
+    if not told:
+        return None
+    return [
+        sockets.class_number,
+        sockets.object_id.raw,
+        sockets.object_id.name,
+        None if auto_response is None else [*auto_response],
+        told,
+    ]
+
+
+def object_of(told: list[Any]) -> tuple[int, ObjectId]:
+    """Whose sockets they are: the number of the class, and the id."""
+    return told[0], ObjectId(told[1], told[2])
+
+
+def take_over(
+    crossing: Crossing, peer_of: Callable[[str], Peer | None], sockets: Sockets, told: list[Any]
+) -> None:
+    """The object is this process's now: let it have the sockets that it had."""
+    if told[3] is not None:
+        sockets.set_auto_response(*told[3])
+    for tags, attachment, answered_s, frames, (client, *known) in told[4]:
+        end, other = End(), End()
+        join(end, other)
+        ws = ObjectSocket(end)
+        ws.put_attachment(sockets.services.codec_of(sockets.cls), attachment)
+        if answered_s is not None:
+            ws.answered_at = datetime.fromtimestamp(answered_s, UTC)
+        for frame in frames:
+            if isinstance(frame, list):
+                other.say(Close(*frame), 0)
+            elif other.reserve(size_of(frame)):
+                other.say(frame, size_of(frame))
+        relay = Relay(other)
+        peer = peer_of(client)
+        sockets.take_over(ws, tags)
+        if peer is None:
+            relay.end.drop()
+        else:
+            peer.sockets.adopt(relay, sockets.class_number, *known)
+
+
+def _described(ws: ObjectSocket, where: list[Any]) -> list[Any]:
+    end = end_of(ws)
+    frames = [
+        [frame.code, frame.reason, frame.was_clean] if isinstance(frame, Close) else frame
+        for frame, _ in end.inbox
+    ]
+    answered_s = None if ws.answered_at is None else ws.answered_at.timestamp()
+    return [[*ws.tags], ws.take_attachment(), answered_s, frames, where]
