@@ -106,8 +106,11 @@ class AsyncioLoop:
         return swap_in(self._loop)
 
     def is_here(self) -> bool:
-        # Made for this very question: None on another thread, and in a forked child.
-        return asyncio._get_running_loop() is self._loop
+        if sys.version_info >= (3, 12):
+            # Made for this very question: None on another thread, and in a forked child.
+            return asyncio._get_running_loop() is self._loop
+        # There it asks the system for the number of the process, which takes longer than all else.
+        return here.thread() == self.thread and self._loop.is_running()
 
     def has_ended(self) -> bool:
         return self._loop.is_closed()
