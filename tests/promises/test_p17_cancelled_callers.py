@@ -309,6 +309,7 @@ async def test_a_handler_that_cancels_itself_ends_as_cancelled(
     assert await worker.stored() == {}
 
 
+@pytest.mark.local("what ends a program ends the one that it was raised in")
 @pytest.mark.parametrize(
     ("method", "error"), [("interrupt", KeyboardInterrupt), ("exit", SystemExit)]
 )
