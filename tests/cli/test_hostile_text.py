@@ -81,7 +81,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     export_file(folder / "twice.jsonl", line4={"key": KEY, "value": 1})
     environment = Environment.open(folder / "store", clock=SystemClock())
     try:
-        environment._write(spoil)
+        environment.handle.write(spoil)
     finally:
         environment.close()
     (folder / "program.py").write_text(
