@@ -50,7 +50,7 @@ class FolderSource:
     """The folder of a store, whoever has it open."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.path.abspath(os.fspath(path))
+        self.path: str = os.path.abspath(os.fspath(path))
 
     def look(self) -> AbstractContextManager[Store]:
         return operate.look(self.path)
