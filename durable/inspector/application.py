@@ -78,6 +78,9 @@ def app(
 class Refused(Exception):
     """A request that is not answered: its status, and why."""
 
+    status: int
+    why: str
+
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
         self.status, self.why = status, why
