@@ -1,6 +1,6 @@
 """Do memory, file, reader slots and latencies stay flat while a store works for an hour?
 
-Callers increment, read, list, set alarms, delete and wipe, on more objects than may be live, so
+Callers increment, read, list, set alarms, delete and clear, on more objects than may be live, so
 that eviction never rests. What was measured in the second quarter of the run stands beside the
 last one; the first is for warming up.
 
@@ -76,7 +76,7 @@ WEIGHTS: dict[str, int] = {
     "fill": 10,
     "drop": 8,
     "count": 10,
-    "wipe": 2,
+    "clear": 2,
     "remind": 10,
 }
 
