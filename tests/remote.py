@@ -86,6 +86,9 @@ class WiredStore(OpenStore):
         return runtime
 
     async def stop(self) -> None:
+        wire = _wires.get(self._services)
+        while wire is not None and wire.is_busy():  # in one process nothing is on its way
+            await anyio.sleep(0)
         try:
             await super().stop()
         finally:
