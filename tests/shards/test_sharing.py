@@ -164,12 +164,13 @@ async def test_what_a_running_event_calls_is_let_in_while_its_shard_moves(
     processes: Processes,
 ) -> None:
     """Else the move would wait for the event, and the event for the move."""
-    one = await processes.start()
+    limits = durable.Limits(shutdown_s_max=20.0)
+    one = await processes.start(limits=limits)
     counters = one.env.COUNTERS
     calls = [counters.get_by_name(str(n)).call_later(0.1, str(n + 100)) for n in range(16)]
-    await processes.start()
+    await processes.start(limits=limits)
 
-    with anyio.fail_after(0.9):  # before the move would cut it off
+    with anyio.fail_after(19.0):  # before the move would cut it off
         assert [await call for call in calls] == [1] * 16
     await processes.settle()
 
