@@ -144,11 +144,15 @@ async def test_a_stopped_process_is_told_within_a_bound(
 async def _increment_until_unreachable(stub: Stub[Counter]) -> int:
     """The last value that was confirmed."""
     confirmed = await stub.value()
-    while True:
+    channel = stub._channel
+    assert channel is not None
+    # It may also be gone between two calls: then another call would find another object.
+    while not channel.is_gone:
         try:
             confirmed = await stub.increment()
         except durable.ObjectUnreachable:
-            return confirmed
+            break
+    return confirmed
 
 
 async def test_what_a_killed_process_has_confirmed_is_there(here: Here) -> None:
