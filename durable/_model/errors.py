@@ -356,14 +356,16 @@ class TooManyTimers(DurableError, ValueError):
 class UnstorableValue(DurableError, TypeError):
     """The value, or one inside it at `where`, is of a type that is not stored or sent."""
 
-    def __init__(self, why: str, where: str = "") -> None:
+    def __init__(self, why: str, where: str = "", *, instead: str | None = None) -> None:
         place = f" (at {where})" if where else ""
-        super().__init__(
-            f"{why}{place}; values are made of None, bool, int, float, str, bytes, bytearray, "
-            f"list, tuple, dict, set, frozenset, datetime, date, time, timedelta, Decimal and "
-            f"UUID, and of the dataclasses, attrs classes, NamedTuples, enums and pydantic models "
-            f"that the object class declares"
-        )
+        if instead is None:
+            instead = (
+                "values are made of None, bool, int, float, str, bytes, bytearray, list, tuple, "
+                "dict, set, frozenset, datetime, date, time, timedelta, Decimal and UUID, and of "
+                "the dataclasses, attrs classes, NamedTuples, enums and pydantic models that the "
+                "object class declares"
+            )
+        super().__init__(f"{why}{place}; {instead}")
         self.where = where
 
 

@@ -1,5 +1,7 @@
-"""SQL for the objects of a runtime, where `durable[sql]` is installed. apsw is imported when the
-first object asks."""
+"""SQL for the objects of a runtime, where `durable-objects[sql]` is installed.
+
+apsw is imported when the first object asks.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ class SqlSupport:
                 raise
             raise DurableError(
                 "ctx.storage.sql needs SQLite as the package apsw brings it, which is not "
-                "installed: pip install 'durable[sql]'"
+                "installed: pip install 'durable-objects[sql]'"
             ) from error
         if self._connections is None:
             self._connections = sql.make_connections(self._clock, self._limits)

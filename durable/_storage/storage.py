@@ -170,7 +170,7 @@ class Storage(Operations):
 
     @property
     def sql(self) -> Sql:
-        """The object's SQLite database; DurableError where `durable[sql]` is not installed."""
+        """The object's SQLite database; DurableError without `durable-objects[sql]`."""
         if self._sql is None:
             self._sql = self._open_sql(self._records)
         return self._sql

@@ -114,6 +114,10 @@ class Runtime:
         """What the runtime is doing, and has done since it was opened."""
         return cast("durable.Statistics", self._thread.ask(self._inner.statistics))
 
+    def peers(self) -> list[durable.PeerProcess]:
+        """The processes that have the store open, this one too; one if it is not shared."""
+        return cast("list[durable.PeerProcess]", self._thread.ask(self._inner.peers))
+
     def observe(self, observer: Observer) -> Callable[[], None]:
         """Tell *observer* what happens from now on, in the thread of the event loop, which it must
         not hold up; returns what to call to end it."""

@@ -158,7 +158,9 @@ def show(
             )
         say("")
         rows = ((key, _value(value)) for key, value in items)
-        print_table(("key", "value"), in_steps(rows), nothing="there are no such keys")
+        is_chosen = prefix or start is not None or end is not None
+        nothing = "there are no such keys" if is_chosen else "it has no keys"
+        print_table(("key", "value"), in_steps(rows), nothing=nothing)
 
 
 def _timer_row(timer: Timer) -> tuple[str, ...]:

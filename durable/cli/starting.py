@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -33,6 +34,6 @@ def init(folder: str) -> None:
         with (place / path).open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)
         say(f"{os.path.join(folder, path)}", err=True)
-    go = "" if place == Path.cwd() else f"cd {folder}; "
+    go = "" if place == Path.cwd() else f"cd {quote(folder)}; "
     say(f"Run it:  {go}uvicorn main:app")
     say(f"Test it: {go}python -m pytest")

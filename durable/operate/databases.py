@@ -1,6 +1,6 @@
 """The SQL database of an object, looked at from outside: nobody is woken, and nothing is written.
 
-Its size is known without `durable[sql]`; all else needs it.
+Its size is known without `durable-objects[sql]`; all else needs it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def open_database(store: Store, found: Found) -> Iterator[StoredDatabase]:
             raise
         raise DurableError(
             "SQL needs SQLite as the package apsw brings it, which is not installed: "
-            "pip install 'durable[sql]'"
+            "pip install 'durable-objects[sql]'"
         ) from error
     with store.one_moment():
         if not has_database(store, found):

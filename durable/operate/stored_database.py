@@ -22,6 +22,10 @@ from durable._storage.sql.vfs import PageFiles
 
 from .looking import Found, Store
 
+ONLY_READS = (
+    "what looks into a database only reads; a method of the object writes, and may be called"
+)
+
 
 @frozen
 class Answer:
@@ -95,6 +99,8 @@ class StoredDatabase:
     def _refusal(self, error: Exception) -> BaseException:
         if self._pages.failure is not None:
             return self._pages.failure
+        if isinstance(error, apsw.ReadOnlyError):
+            return SqlForbidden(ONLY_READS)
         return sql_error(error) if isinstance(error, apsw.Error) else error
 
     @property

@@ -34,7 +34,7 @@ def project(
     monkeypatch.chdir(tmp_path)
     assert main(["init", "My Shop"]) == 0
     said = capsys.readouterr()
-    assert said.out.splitlines()[0] == "Run it:  cd My Shop; uvicorn main:app"
+    assert said.out.splitlines()[0] == "Run it:  cd 'My Shop'; uvicorn main:app"
     return tmp_path / "My Shop"
 
 

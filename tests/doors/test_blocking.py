@@ -257,6 +257,10 @@ def test_an_observer_is_told(runtime: durable.blocking.Runtime, counter: Counter
     assert len(told) == seen
 
 
+def test_the_processes_of_the_store_are_listed(runtime: durable.blocking.Runtime) -> None:
+    assert [peer.pid for peer in runtime.peers()] == [os.getpid()]
+
+
 def test_a_class_can_be_replaced(runtime: durable.blocking.Runtime, counter: Counters) -> None:
     later = type("Counter", (Counter,), {"peek": lambda self: -1})
     counter.increment()

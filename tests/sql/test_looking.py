@@ -95,6 +95,15 @@ def test_what_is_no_question_is_refused(
     assert operate_rows(folder) == before
 
 
+def test_a_statement_that_writes_is_told_where_to_go(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """To the object's own code."""
+    _, _, err = run(capsys, "sql", folder, "Shelf", "a", "DELETE FROM book")
+
+    assert "a method of the object writes" in err
+
+
 def operate_rows(folder: Path) -> list[Any]:
     with operate.look(folder) as store, open_database(store, store.find("Shelf", "a")) as opened:
         return list(opened.query("SELECT * FROM book").rows)

@@ -179,6 +179,47 @@ async def test_an_error_says_its_code_and_place(do: Do[Any]) -> None:
     assert (unique.code, unique.offset) == ("SQLITE_CONSTRAINT_UNIQUE", None)
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            [1],
+            "SQL has no value for binding 2, which is of the type list; "
+            "give None, an int, a float, str or bytes",
+        ),
+        (
+            2**63,
+            "SQL has no value for binding 2, which is an int beyond 64 bits: 9223372036854775808; "
+            "give it as text, which has no bounds, or as a float",
+        ),
+    ],
+    ids=["list", "too large"],
+)
+async def test_a_refused_value_is_told_with_what_sql_takes(
+    do: Do[Any], value: Any, message: str
+) -> None:
+    """And not with the types that keys take."""
+
+    def work(desk: Desk) -> Any:
+        with pytest.raises(durable.UnstorableValue) as refused:
+            desk.sql.exec("SELECT ?, ?", 1, value)
+        return str(refused.value)
+
+    assert await do(work) == message
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["ATTACH 'x' AS y", "VACUUM", "CREATE TABLE _cf_x (a)", "SELECT load_extension('x')"],
+)
+async def test_what_sql_may_not_do_is_told_with_the_refusal(do: Do[Any], query: str) -> None:
+    def work(desk: Desk) -> Any:
+        with pytest.raises(durable.SqlForbidden, match=r"may not use other databases.*VACUUM"):
+            desk.sql.exec(query)
+
+    await do(work)
+
+
 async def test_an_error_reaches_the_caller_as_itself(desks: durable.Namespace[Desk]) -> None:
     """And the object goes on."""
     stub = desks.get_by_name("a")

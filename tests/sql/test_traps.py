@@ -356,7 +356,7 @@ async def test_without_the_extra_the_error_names_it(
     monkeypatch.setitem(sys.modules, "apsw", None)
 
     def work(desk: Desk) -> Any:
-        with pytest.raises(durable.DurableError, match=r"durable\[sql\]"):
+        with pytest.raises(durable.DurableError, match=r"durable-objects\[sql\]"):
             _ = desk.sql
 
     await do(work)

@@ -9,6 +9,11 @@ from durable._model.errors import SqlConstraint, SqlError, SqlForbidden
 # SQLite says of functions and columns only by its words that they are not allowed.
 _FORBIDDEN = ("not authorized", "access to ")
 
+MAY_NOT = (
+    "SQL in an object may not use other databases, temporary tables, VACUUM, extensions, names "
+    "that begin with _cf_, or a function, pragma or virtual table that is not on the list"
+)
+
 
 def sql_error(error: apsw.Error) -> SqlError:
     """The error for *error*; nothing of apsw's crosses to those above."""
@@ -28,4 +33,5 @@ def sql_error(error: apsw.Error) -> SqlError:
         kind = SqlConstraint
     elif result == apsw.SQLITE_AUTH or str(error).startswith(_FORBIDDEN):
         kind = SqlForbidden
+        text += f"; {MAY_NOT}"
     return kind(text, code=code, offset=offset if offset >= 0 else None)

@@ -14,12 +14,14 @@ import apsw
 
 from durable._model.limits import Limits
 
+from .failures import MAY_NOT
+
 USE_TRANSACTION: Final = (
     "To execute a transaction, use ctx.storage.transaction() or ctx.storage.transaction_sync() "
     "instead of the SQL statements BEGIN, COMMIT, ROLLBACK and SAVEPOINT: these undo keys and the "
     "alarm too, and what a turn writes is one transaction by itself"
 )
-NOT_AUTHORIZED: Final = "not authorized: SQLITE_AUTH"
+NOT_AUTHORIZED: Final = f"not authorized: SQLITE_AUTH; {MAY_NOT}"
 RESERVED_PREFIX: Final = "_cf_"
 
 # Actions on what both their names say, of which the second may be missing.

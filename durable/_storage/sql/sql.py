@@ -223,19 +223,24 @@ def _check(binding: Any, bindings: tuple[Any, ...]) -> None:
         if -_INT_MAX <= binding < _INT_MAX:
             return
         what = f"an int beyond 64 bits: {binding}"
+        instead = "give it as text, which has no bounds, or as a float"
     elif isinstance(binding, float):
         if not math.isnan(binding):
             return
-        what = "NaN, which would be stored as NULL; give None for that"
+        what = "NaN, which would be stored as NULL"
+        instead = "give None for that"
     elif isinstance(binding, str | bytes | bytearray | memoryview):
         return
     else:
-        what = f"of the type {type(binding).__name__}; give None, an int, a float, str or bytes"
+        what = f"of the type {type(binding).__name__}"
+        instead = "give None, an int, a float, str or bytes"
     place = next(n for n, each in enumerate(bindings, 1) if each is binding)
-    raise UnstorableValue(f"SQL has no value for binding {place}, which is {what}")
+    why = f"SQL has no value for binding {place}, which is {what}"
+    raise UnstorableValue(why, instead=instead)
 
 
 def _raised(database: Database, error: apsw.Error | UnicodeEncodeError) -> BaseException:
     if isinstance(error, UnicodeEncodeError):
-        return UnstorableValue(f"SQL has no value for text with a lone surrogate: {error}")
+        why = f"SQL has no value for text with a lone surrogate: {error}"
+        return UnstorableValue(why, instead="give such text as bytes")
     return database.failed(error)

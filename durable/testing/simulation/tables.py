@@ -1,7 +1,7 @@
 """Half of the objects under simulation keep their state twice: by keys, and as rows of a table.
 
 Rule: both are written in the same turn, so whatever is lost, kept or undone, they agree. Without
-`durable[sql]` no object has a table.
+`durable-objects[sql]` no object has a table.
 """
 
 from __future__ import annotations
