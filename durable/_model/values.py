@@ -8,7 +8,7 @@ a plain type becomes what it is a subclass of. What is left is refused, with its
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from itertools import chain
@@ -179,13 +179,13 @@ def _kept(leaf: Any, keep: Keep | None, depth: int) -> Any:
     if kept is None:
         plain = as_plain(leaf)
         if plain is None:
-            raise _Refused(f"{_described(leaf)} cannot be stored or sent", leaf)
+            raise _Refused(_why_not(leaf), leaf)
         try:
             return _copy(plain, keep, depth) if type(plain) is not bytearray else plain
         except _Refused as refused:
             raise refused.stood_for(plain, leaf) from None
     if type(kept) is Refusal:
-        raise _Refused(kept.why or f"{_described(leaf)} cannot be stored or sent", leaf)
+        raise _Refused(kept.why or _why_not(leaf), leaf)
     return _put_together(leaf, kept, keep, depth) if type(kept) is Apart else kept
 
 
@@ -199,6 +199,13 @@ def _put_together(leaf: object, apart: Apart, keep: Keep | None, depth: int) -> 
         except _Refused as refused:
             raise refused.climb(leaf, f".{name}") from None
     return apart.together(parts)
+
+
+def _why_not(leaf: object) -> str:
+    what = f"{_described(leaf)} cannot be stored or sent"
+    if isinstance(leaf, Awaitable):
+        return f"{what}: it is to be awaited, so an `await` is missing before the call that gave it"
+    return what
 
 
 def _described(leaf: object) -> str:

@@ -354,3 +354,18 @@ def test_what_is_read_is_a_datetime_while_a_library_freezes_the_clock(
     for found in (decode(encoded), copy_value([Moment(2020, 1, 2, tzinfo=UTC), *values[1:]])):
         assert found == values
         assert [type(each) for each in found] == [datetime, date, time]
+
+
+def test_what_is_to_be_awaited_is_refused_with_the_missing_await() -> None:
+    """Such as `return self.ctx.storage.get("value")`."""
+
+    class Given:
+        def __await__(self) -> Any:
+            yield
+
+    with pytest.raises(UnstorableValue, match="an `await` is missing") as caught:
+        copy_value({"a": [Given()]})
+
+    assert caught.value.where == "value['a'][0]"
+    with pytest.raises(UnstorableValue, match="an `await` is missing"):
+        copy_value(Given(), lambda leaf: Refusal())
