@@ -98,6 +98,7 @@ class Sockets:
 
     def all(self, tag: str | None) -> list[WebSocket]:
         """The sockets with *tag*, in order of acceptance; or all, the last accepted one first."""
+        _check_tag(tag)
         if tag is None:
             return list(reversed(self._hibernatable.values()))
         return list(self._by_tag.get(tag, {}).values())
@@ -106,6 +107,7 @@ class Sockets:
         self, message: object, tag: str | None, without: WebSocket | Iterable[WebSocket]
     ) -> int:
         """Send *message* to the sockets with *tag*, or to all; returns to how many."""
+        _check_tag(tag)
         text = message if isinstance(message, str | bytes) else as_bytes(message)
         size = size_of(text)
         those = [without] if isinstance(without, WebSocket) else without
@@ -335,3 +337,8 @@ def answered_at(ws: WebSocket) -> datetime | None:
 
 def _is_leaving(end: End | None) -> bool:
     return end is not None and end.is_leaving
+
+
+def _check_tag(tag: str | None) -> None:
+    if tag is not None and not isinstance(tag, str):
+        raise TypeError(f"a tag is a str, one of those given to accept_websocket(), not {tag!r}")

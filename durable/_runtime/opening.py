@@ -220,6 +220,11 @@ class open(Opening):
         shared: bool = False,
         shards: int | None = None,
     ) -> None:
+        if bindings is not None and not isinstance(bindings, Mapping):
+            raise TypeError(
+                f"bindings are a mapping of names to classes, such as {{'COUNTERS': Counter}}, "
+                f"not {type(bindings).__name__}"
+            )
         program = _program(dict(bindings or {}), dict(vars or {}), tuple(migrations), script)
         super().__init__(
             os.fspath(path),

@@ -183,6 +183,9 @@ async def test_a_bad_message_is_sent_to_nobody(room: durable.Stub[Room]) -> None
             broadcast("text", without=["a"])
         with pytest.raises(TypeError, match="not iterable"):
             broadcast("text", without=5)
+        for tag in (5, ["red"]):
+            with pytest.raises(TypeError, match="a tag is a str"):
+                broadcast("text", tag=tag)
 
     await run_in_object(room, say)
     assert unread(ann) == []

@@ -101,3 +101,12 @@ def test_a_class_of_a_file_is_refused_too(tmp_path: Path) -> None:
     )
     with pytest.raises(TypeError, match=r"Room.id\(\) could not be called"):
         durable.open_config(tmp_path / "durable.toml")
+
+
+def test_bindings_that_are_no_mapping_are_refused(tmp_path: Path) -> None:
+    """At the call, and no folder is made."""
+    wrong: Any = [durable.DurableObject]
+    with pytest.raises(TypeError, match="bindings are a mapping of names to classes"):
+        durable.open(tmp_path / "store", bindings=wrong)
+
+    assert list(tmp_path.iterdir()) == []
