@@ -84,4 +84,8 @@ class SideWrites:
     def clear(self, keyspace: int) -> None:
         """All is deleted, what the disk has under *keyspace* too."""
         self._dirty.clear()
+        self.leave(keyspace)
+
+    def leave(self, keyspace: int) -> None:
+        """What the disk has under *keyspace*, or will have, is the object's no more."""
         self._dead_keyspace = keyspace

@@ -310,7 +310,11 @@ class WriteBuffer:
     def _send(self, batch: Batch) -> None:
         if batch.clears or not self.handle.keyspace:
             self.handle.keyspace = self._next_keyspace()
-        self.cache.is_complete = self._is_cleared or self._is_clear_deferred()
+        is_cleared = self._is_cleared or self._is_clear_deferred()
+        self.cache.is_complete = is_cleared
+        if is_cleared and self._side_writes is not None:
+            # What this batch stores is deleted by one that is still to come.
+            self._side_writes.leave(self.handle.keyspace)
         self._last = batch
         batch.more_follows = self.gate.queued > 0
         self._submit(batch)
@@ -411,7 +415,10 @@ class WriteBuffer:
             if self._is_cleared:
                 # Done when it returned, whatever becomes of the turn; puts of the turn are not.
                 self._puts, self._sides, self._alarm_change = None, None, None
+                # A transaction that runs within the turn came after it, and is undone by its owner.
+                savepoints, self.savepoints = self.savepoints, None
                 self.seal()
+                self.savepoints = savepoints
             self.is_closed = True
             self._keep_clear()
         room, self._waiting_room = self._waiting_room or [], None

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Muta
 from functools import partial
 from importlib.resources import files
 from typing import Any, Final
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 import anyio
 
@@ -114,13 +114,16 @@ class Inspector:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.lower(): value for name, value in scope["headers"]}
         self._check_host(headers.get(b"host", b""))
-        root = scope.get("root_path", "")
-        path = scope["path"].removeprefix(root) if root else scope["path"]
+        root = scope.get("root_path", "").rstrip("/")
+        path = scope["path"]
+        # Some servers leave the prefix out of the path.
+        if root and (path == root or path.startswith(f"{root}/")):
+            path = path.removeprefix(root)
         if scope["method"] not in {"GET", "HEAD"}:
             raise Refused(405, "the inspector is only looked at: GET")
         if not path:
             # Else what the page asks for would be looked for beside it.
-            await _send(send, 307, [(b"location", f"{root}/".encode())], b"")
+            await _send(send, 307, [(b"location", f"{quote(root)}/".encode())], b"")
             return
         if path in PAGES:
             name, kind = PAGES[path]

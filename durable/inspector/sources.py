@@ -99,6 +99,9 @@ class RuntimeSource:
 
         end = self._runtime.observe(observe)
         try:
+            # At once, as the control socket does: a page that leaves before anything happens is
+            # noticed only once its stream has begun.
+            yield {"event": "Watching"}
             async with receiver:
                 async for event in receiver:
                     yield event
@@ -109,10 +112,15 @@ class RuntimeSource:
 
 async def _from_thread(watch: Callable[[], operate.Watching]) -> AsyncIterator[dict[str, Any]]:
     """What *watch* gives, which is asked in a thread."""
-    watching = await anyio.to_thread.run_sync(watch)
+    # Its own: a stream keeps its thread as long as it lives, and the application needs those that
+    # it shares.
+    limiter = anyio.CapacityLimiter(1)
+    watching = await anyio.to_thread.run_sync(watch, limiter=limiter)
     try:
         while True:
-            found = await anyio.to_thread.run_sync(next, watching, None, abandon_on_cancel=True)
+            found = await anyio.to_thread.run_sync(
+                next, watching, None, abandon_on_cancel=True, limiter=limiter
+            )
             if found is None:
                 return
             yield found

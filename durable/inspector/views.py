@@ -17,6 +17,7 @@ from durable import operate
 from durable._model.ids import BASE_SIZE
 from durable.operate import Found, Store, Unreadable, Weight
 from durable.operate.databases import database_size, open_database
+from durable.operate.json_values import INT_EXACT_MAX
 from durable.operate.listing import part
 
 OBJECTS_PER_PAGE = 100
@@ -25,6 +26,7 @@ SEARCH_S_MAX = 0.5
 KEYS_PER_PAGE = 100
 VALUE_SHOWN_MAX = 20_000  # bytes, encoded
 ROWS_SHOWN_MAX = 200
+QUERY_S_MAX = 10.0
 ALARMS_SHOWN = 200
 
 
@@ -118,6 +120,7 @@ def tables(store: Store, cls: str, name_or_id: str) -> dict[str, Any]:
 def rows(store: Store, cls: str, name_or_id: str, query: str) -> dict[str, Any]:
     """The first rows of a query that only reads."""
     with open_database(store, store.find(cls, name_or_id)) as opened:
+        opened.stop_after(QUERY_S_MAX)
         answer = opened.query(query)
         found = list(islice(answer.rows, ROWS_SHOWN_MAX + 1))
         return {
@@ -144,4 +147,12 @@ def _time(moment: datetime) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
         return _time(value)
-    return value if isinstance(value, str | int | float | None) else str(value)
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, int) and abs(value) <= INT_EXACT_MAX:
+        return value
+    try:
+        # JSON has no infinite numbers, and the page no whole ones above 2**53.
+        return str(value)
+    except (ValueError, RecursionError) as error:  # an int of thousands of digits
+        return f"{type(value).__name__} that cannot be shown: {error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,8 @@ from .looking import Found, Store
 ONLY_READS = (
     "what looks into a database only reads; a method of the object writes, and may be called"
 )
+# SQLite asks after so many steps of its machine whether to go on.
+STEPS_PER_LOOK = 100_000
 
 
 @frozen
@@ -75,6 +78,11 @@ class StoredDatabase:
     _connection: Any
     _pages: _StoredPages
     _is_checking: bool = field(default=False, init=False)
+
+    def stop_after(self, seconds: float) -> None:
+        """Interrupt what still runs by then."""
+        end_s = time.monotonic() + seconds
+        self._connection.set_progress_handler(lambda: time.monotonic() > end_s, STEPS_PER_LOOK)
 
     def query(self, text: str, *bindings: Any) -> Answer:
         """The rows of *text*, which is one statement that only reads. Raises SqlError."""

@@ -19,6 +19,7 @@ import pytest
 
 import durable
 from durable import inspector
+from durable.inspector import views
 from durable.testing import evict_all
 
 from .browser import Page, browsing
@@ -491,3 +492,72 @@ def test_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
     assert main(["inspect", str(tmp_path / "nothing")]) == 1
     script = (ROOT / "durable/inspector/page/inspector.js").read_text(encoding="utf-8")
     assert "The store is empty: a class is here once" in script
+
+
+class Clocks(durable.DurableObject):
+    async def set(self, *payloads: Any) -> None:
+        for number, payload in enumerate(payloads):
+            self.ctx.timers.set(f"timer {number}", timedelta(days=1), payload)
+
+    async def timer(self, name: str, payload: Any) -> None: ...
+
+
+async def test_numbers_that_json_has_not_do_not_hide_an_object(runtime: durable.Runtime) -> None:
+    """Of payloads: they are shown as text."""
+    clock = runtime.namespace(Clocks).get_by_name("a")
+    await clock.set(float("inf"), float("nan"), 2**60, 10**5_000, [10**5_000], 5, None)
+    app = inspector.app(runtime, token=TOKEN)
+
+    answer = await get(app, "/api/object", **{"class": "Clocks", "id": "a"})
+
+    shown = json.loads(answer.body, parse_constant=pytest.fail)["timers"]
+    payloads = [timer["payload"] for timer in shown]
+    assert payloads[:3] == ["inf", "nan", str(2**60)]
+    assert "cannot be shown" in payloads[3]
+    assert "cannot be shown" in payloads[4]
+    assert payloads[5:] == [5, None]
+
+
+async def test_a_prefix_that_the_server_has_taken_off_is_not_looked_for(
+    app: inspector.Inspector,
+) -> None:
+    """As behind a proxy that takes it off; a page's name may begin like the prefix."""
+    for path in ("/inspector.js", "/inspect/inspector.js"):
+        assert (await get(app, path, {"root_path": "/inspect"})).status == 200
+    assert (await get(app, "/inspect", {"root_path": "/inspect"})).status == 307
+
+
+async def test_the_stream_of_events_begins_before_anything_happens(
+    app: inspector.Inspector,
+) -> None:
+    """A page that leaves early is noticed."""
+    begun, answer = anyio.Event(), Answer()
+
+    async def send(message: Any) -> None:
+        await answer.take(message)
+        if answer.body:
+            begun.set()
+
+    async def receive() -> Any:
+        await begun.wait()
+        return {"type": "http.disconnect"}
+
+    with anyio.fail_after(5):
+        await app(scope_of("/api/events", {}), receive, send)
+    assert answer.status == 200
+
+
+async def test_a_query_without_end_is_stopped(
+    runtime: durable.Runtime, app: inspector.Inspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or its thread, and what it sees of the store, would be held for ever."""
+    pytest.importorskip("apsw")
+    await runtime.env.COUNTERS.get_by_name("page 000").table()
+    monkeypatch.setattr(views, "QUERY_S_MAX", 0.01)
+    endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT max(x) FROM c"
+    asked = {"class": "Counter", "id": "page 000", "query": endless}
+
+    answer = await get(app, "/api/rows", **asked)
+
+    assert answer.status == 422
+    assert "interrupted" in answer.json["error"]

@@ -88,7 +88,8 @@ class Database:
     _switching: dict[str, tuple[str, str]] = field(factory=dict, init=False)
     # Cursors that have rows left.
     reading: int = field(default=0, init=False)
-    _looked_s: float = field(default=0.0, init=False)
+    # When SQLite asked last whether to go on; 0 as a statement begins.
+    looked_s: float = field(default=0.0, init=False)
     _running_since_s: float = field(default=0.0, init=False)
 
     @classmethod
@@ -179,9 +180,9 @@ class Database:
 
     def _is_to_stop(self) -> bool:
         now_s = _REAL_TIME.steady()
-        if now_s - self._looked_s > STOOD_STILL_S:
+        if now_s - self.looked_s > STOOD_STILL_S:
             self._running_since_s = now_s
-        self._looked_s = now_s
+        self.looked_s = now_s
         return now_s - self._running_since_s > self._connections.limits.sql_s_max
 
     # Statements of the object
@@ -251,13 +252,16 @@ class Database:
     ) -> apsw.Cursor:
         if not statement.only_reads:
             self._begin_writing()
+        self.looked_s = 0.0
         try:
             cursor = connection.execute(statement.sql, bindings)
         except apsw.Error as error:
             raise self.failed(error) from error
         if self._switching and statement.sql in self._switching:
             name, value = self._switching[statement.sql]
-            self._switches[name] = value
+            # SQLite passes over this one while a transaction runs.
+            if name != "foreign_keys" or not self._has_begun:
+                self._switches[name] = value
         return cursor
 
     def failed(self, error: apsw.Error) -> BaseException:
@@ -298,8 +302,13 @@ class Database:
             self._run_own(_BEGIN)
             self._has_begun = True
             self._begun_in = savepoints[0] if savepoints else None
-        if savepoints and len(self._names) < len(savepoints):
-            for savepoint in savepoints[len(self._names) :]:
+        if savepoints and not (self._names and self._names[-1][0] is savepoints[-1]):
+            # Not by their number: a savepoint whose transaction ended before one inside of it is
+            # still named here.
+            named = [owner for owner, _ in self._names]
+            for savepoint in savepoints:
+                if savepoint in named:
+                    continue
                 name = f"s{len(self._names)}"
                 self._run_own(f"SAVEPOINT {name}{_MARK}")
                 self._names.append((savepoint, name))

@@ -19,10 +19,17 @@ Binding: TypeAlias = int | float | str | bytes | bytearray | memoryview | None
 
 _AS_THEY_ARE = frozenset({type(None), str, bytes})
 _INT_MAX = 1 << 63
+# What apsw raises: ValueError for what is no text, BufferError for bytes that are not in a row.
+_FAILURES = (apsw.Error, ValueError, BufferError)
 
 CURSOR_CLOSED = (
     "the cursor is closed: the object was reset, everything in it deleted, or its connection "
     "closed to make room for others (Limits.sql_connections_max); run the query again"
+)
+
+NO_TEXT = (
+    "a value is of the type TEXT and is no UTF-8: it was made by CAST(… AS TEXT) or || of bytes; "
+    "select it as CAST(… AS BLOB)"
 )
 
 
@@ -70,9 +77,10 @@ class Sql:
         if statement is None or statement.bindings != len(bindings):
             return self._run(query, bindings)
         connection = database.use()
+        database.looked_s = 0.0
         try:
             rows = connection.execute(query, bindings)
-        except (apsw.Error, UnicodeEncodeError) as error:
+        except _FAILURES as error:
             raise _raised(database, error) from error
         database.reading += 1
         return Cursor(database, statement.columns, rows, True, 0)
@@ -88,7 +96,7 @@ class Sql:
                 database.reading += 1
                 return Cursor(database, statement.columns, rows, True, 0)
             found = rows.fetchall()
-        except (apsw.Error, UnicodeEncodeError) as error:
+        except _FAILURES as error:
             raise _raised(database, error) from error
         # A connection that was opened for it has counted nothing before.
         written = max(0, database.changes - changes)
@@ -150,7 +158,7 @@ class Cursor(Iterator[dict[str, Any]]):
     def __next__(self) -> dict[str, Any]:
         try:
             row = next(self._rows)
-        except (StopIteration, apsw.Error) as error:
+        except (StopIteration, apsw.Error, UnicodeDecodeError) as error:
             raise self._over(error) from None
         self._read += 1
         return dict(zip(self._columns, row, strict=True))
@@ -163,7 +171,7 @@ class Cursor(Iterator[dict[str, Any]]):
             except StopIteration:
                 self._ended()
                 return
-            except apsw.Error as error:
+            except (apsw.Error, UnicodeDecodeError) as error:
                 raise self._over(error) from error
             self._read += 1
             yield row
@@ -173,7 +181,7 @@ class Cursor(Iterator[dict[str, Any]]):
         columns = self._columns
         try:
             rows = list(self._rows)
-        except apsw.Error as error:
+        except (apsw.Error, UnicodeDecodeError) as error:
             raise self._over(error) from error
         self._ended()
         self._read += len(rows)
@@ -192,7 +200,7 @@ class Cursor(Iterator[dict[str, Any]]):
                 raise SqlError(
                     "Expected exactly one result from SQL query, but got multiple results."
                 )
-        except apsw.Error as error:
+        except (apsw.Error, UnicodeDecodeError) as error:
             raise self._over(error) from error
         self._ended()
         return dict(zip(self._columns, row, strict=True))
@@ -202,7 +210,7 @@ class Cursor(Iterator[dict[str, Any]]):
         self._ended()
         if isinstance(error, apsw.CursorClosedError | apsw.ConnectionClosedError):
             return SqlError(CURSOR_CLOSED)
-        return self._database.failed(error) if isinstance(error, apsw.Error) else error
+        return error if isinstance(error, StopIteration) else _raised(self._database, error)
 
     def _ended(self) -> None:
         if self._is_open:
@@ -239,8 +247,13 @@ def _check(binding: Any, bindings: tuple[Any, ...]) -> None:
     raise UnstorableValue(why, instead=instead)
 
 
-def _raised(database: Database, error: apsw.Error | UnicodeEncodeError) -> BaseException:
+def _raised(database: Database, error: BaseException) -> BaseException:
     if isinstance(error, UnicodeEncodeError):
         why = f"SQL has no value for text with a lone surrogate: {error}"
         return UnstorableValue(why, instead="give such text as bytes")
-    return database.failed(error)
+    if isinstance(error, BufferError):
+        why = f"SQL has no value for a memoryview like this one: {error}"
+        return UnstorableValue(why, instead="give bytes(view)")
+    if isinstance(error, UnicodeDecodeError):
+        return SqlError(NO_TEXT)
+    return database.failed(error) if isinstance(error, apsw.Error) else SqlError(str(error))
