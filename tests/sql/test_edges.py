@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -153,3 +154,26 @@ async def test_many_short_queries_are_not_one_long_one(
 
     await do(run)
     assert Clock.now_s > 140
+
+
+async def test_a_first_page_that_is_damaged_resets_the_object(
+    desks: durable.Namespace[Desk], do: Do[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As any other page does: nothing is built on what is left."""
+    await desks.get_by_name("a").insert(1)
+
+    def run(desk: Desk) -> None:
+        desk.sql._database.disconnect()
+
+        def broken(*_: Any) -> None:
+            raise durable.StoreDamaged("gone")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(type(desk.ctx.storage._records.reads), "get_side", broken)
+            with suppress(durable.DurableError):
+                desk.rows("SELECT value FROM t")
+        desk.ctx.storage.put("after", 1)
+
+    with pytest.raises(durable.StoreDamaged):
+        await do(run)
+    assert await do(lambda desk: desk.ctx.storage.list()) == {}

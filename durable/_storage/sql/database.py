@@ -19,7 +19,13 @@ from attrs import define, evolve, field
 
 from durable._engine.page_packing import PAGE_SIZE, RESERVED
 from durable._model.clock import SystemClock
-from durable._model.errors import DurableError, ObjectReset, SqlError, SqlForbidden
+from durable._model.errors import (
+    DurableError,
+    ObjectReset,
+    SqlError,
+    SqlForbidden,
+    StoreDamaged,
+)
 
 from ..records import Records
 from . import rules
@@ -115,7 +121,10 @@ class Database:
             if self._connections.latest is not self:
                 self._connections.touch(self)
             return connection
-        self._pages.look()
+        try:
+            self._pages.look()
+        except StoreDamaged as error:
+            raise self._records.damaged(error) from error
         connection = self.connection = self._connections.open(self, self._pages)
         try:
             self._set_up(connection)
