@@ -61,7 +61,11 @@ class Signal:
                 signal._is_aborted = True
                 if signal._event is not None:
                     signal._event.set()
+                signal._was_aborted()
                 to_abort += signal._followers or ()
+
+    def _was_aborted(self) -> None:
+        """For one that tells others of it."""
 
     def __repr__(self) -> str:
         return f"<Signal {'aborted' if self._is_aborted else 'not aborted'}>"

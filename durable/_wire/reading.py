@@ -94,10 +94,8 @@ class Follower(Signal):
         self._number = number
         super().__init__(signal)
 
-    def _abort(self) -> None:
-        if not self.aborted:
-            self._link.send(Kind.ABORTED, self._number)
-        super()._abort()
+    def _was_aborted(self) -> None:
+        self._link.send(Kind.ABORTED, self._number)
 
 
 class Reader:
