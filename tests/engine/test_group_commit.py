@@ -21,6 +21,7 @@ class Queue:
     batches: list[Batch] = field(factory=list)
     is_stopped: bool = False
     is_quick: bool = False
+    was_shared: bool = False
     takes_here: bool = True
     committed_here: list[Batch] = field(factory=list)
 
@@ -106,6 +107,18 @@ def test_a_batch_behind_others_waits_for_the_end_of_the_round(bench: Bench) -> N
     assert bench.queue.batches == [first, second, third]
     assert not second.is_open
     assert not bench.calls
+
+
+def test_after_a_group_of_several_a_batch_waits_for_the_others_of_its_round(bench: Bench) -> None:
+    """Callers who were told of one group together write the next one together."""
+    bench.queue.was_shared = True
+    first, second = batch(), batch()
+    bench.submit(first)
+    assert not bench.queue.batches
+
+    bench.submit(second)
+    bench.end_round()
+    assert bench.queue.batches == [first, second]
 
 
 def test_a_batch_is_kept_while_other_objects_run(bench: Bench) -> None:
