@@ -21,6 +21,7 @@ from collections.abc import Callable
 from contextvars import Context
 from functools import partial
 from typing import Any, Final
+from weakref import ref
 
 from attrs import define, field
 
@@ -42,6 +43,10 @@ PARKED_MAX = 64
 CROWD = 8
 
 _WAITS: Final = object()
+
+
+def _no_task() -> None:
+    """In the place of a reference to a task: no task was the current one."""
 
 
 @define(eq=False, slots=True)
@@ -88,7 +93,7 @@ class Executor:
     _depth: int = field(default=0, init=False)
     # First steps since the loop had a round, or another task has caused one; and the task.
     _in_a_row: int = field(default=0, init=False)
-    _causer: int = field(default=0, init=False)
+    _causer: Callable[[], object] = field(init=False)
     # Whether the references to tasks are counted.
     _counts: bool = field(init=False)
     # References to a task that is parked, and that nobody else knows: learned from the first. None
@@ -98,6 +103,7 @@ class Executor:
     _references_at_end: int = field(default=sys.maxsize, init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._causer = _no_task
         self._counts = BORROWS and self.loop.has_awaitable_tasks
         self._references = -1 if self.loop.has_awaitable_tasks and not BORROWS else sys.maxsize
 
@@ -136,9 +142,11 @@ class Executor:
         value: Any = None
         error: BaseException | None = None
         before = parking.enter()
-        if not self._depth and id(before) != self._causer:
-            self._causer = id(before)
-            self._in_a_row = 0
+        if not self._depth:
+            causer = self._causer
+            if not (causer is _no_task if before is None else causer() is before):
+                self._causer = _no_task if before is None else ref(before)
+                self._in_a_row = 0
         self._in_a_row += 1
         self._depth += 1
         try:
