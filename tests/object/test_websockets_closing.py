@@ -367,7 +367,10 @@ async def test_a_server_that_cannot_send_any_more_still_brings_what_came_before(
     await clock.settle()
 
     assert heard[:20] == [str(number) for number in range(20)]
-    assert heard[21:23] == ["last", (1000, True, WebSocket.CLOSING)]
+    last, (code, was_clean, state) = heard[21:23]
+    assert (last, code, was_clean) == ("last", 1000, True)
+    # The server may be seen to have gone in the round in which the handler begins, or after it.
+    assert state in {WebSocket.CLOSING, WebSocket.CLOSED}
 
 
 @pytest.mark.parametrize("how", [{"code": 4000, "reason": ""}, {"code": 1005}, {"code": 1006}])
