@@ -12,8 +12,9 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import anyio
 
@@ -36,9 +37,9 @@ class Quiet(durable.DurableObject):
         return 1
 
 
-async def serve_objects(path: str) -> None:
+async def serve_objects(path: str, store: str) -> None:
     """The process that has the objects."""
-    async with durable.open(f"{path}.store", bindings={"QUIET": Quiet}) as runtime:
+    async with durable.open(store, bindings={"QUIET": Quiet}) as runtime:
         reach = OwnObjects(runtime._classes)
         crossing = crossing_of(runtime._services, runtime._classes)
         serve(path, Greeting(b"store", "objects"), crossing, reach, lambda peer: None)
@@ -46,7 +47,7 @@ async def serve_objects(path: str) -> None:
         await anyio.sleep_forever()
 
 
-async def serve_bytes(path: str) -> None:
+async def serve_bytes(path: str, store: str) -> None:
     """The process that answers with bytes."""
 
     class Answers(asyncio.Protocol):
@@ -94,8 +95,8 @@ class Asker(asyncio.Protocol):
 
 
 @contextmanager
-def other_process(serves: str, path: Path) -> Iterator[None]:
-    program = [sys.executable, "-m", "benchmarks.peers_wire", "--serve", serves, str(path)]
+def other_process(serves: str, path: str, store: Path) -> Iterator[None]:
+    program = [sys.executable, "-m", "benchmarks.peers_wire", "--serve", serves, path, str(store)]
     root = Path(__file__).resolve().parents[1]
     with subprocess.Popen(program, cwd=root, stdout=subprocess.PIPE) as process:
         try:
@@ -125,14 +126,18 @@ async def ask(setting: Setting) -> list[Row]:
     rounds = setting.pick(3, 31, 101)
     folder = setting.new_folder()
     count = setting.pick(100, 2_000, 5_000)
-    objects, bare = folder / "objects", folder / "bare"
-    with other_process("objects", objects), other_process("bytes", bare):
+    # The address of a unix socket is short, and the folder's may be long.
+    with ExitStack() as stack:
+        sockets = stack.enter_context(TemporaryDirectory())
+        objects, bare = f"{sockets}/objects", f"{sockets}/bare"
+        stack.enter_context(other_process("objects", objects, folder / "objects"))
+        stack.enter_context(other_process("bytes", bare, folder / "bare"))
         async with durable.open(folder / "callers", bindings={"QUIET": Quiet}) as runtime:
-            peer = await _peer(runtime, str(objects))
+            peer = await _peer(runtime, objects)
             stub = runtime.env.QUIET.get_by_name("one")
             stub._channel = peer.channel(runtime.env.QUIET.record.number, stub.id)
             loop = asyncio.get_running_loop()
-            _, asker = await loop.create_unix_connection(Asker, str(bare))
+            _, asker = await loop.create_unix_connection(Asker, bare)
 
             async def row(callers: int, what: str) -> Row:
                 ours, plain = await compare(
@@ -161,6 +166,7 @@ async def _peer(runtime: durable.Runtime, path: str) -> Peer:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
-        anyio.run({"objects": serve_objects, "bytes": serve_bytes}[sys.argv[2]], sys.argv[3])
+        served = {"objects": serve_objects, "bytes": serve_bytes}[sys.argv[2]]
+        anyio.run(served, *sys.argv[3:])
     else:
         main(__doc__, ask)
