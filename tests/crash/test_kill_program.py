@@ -6,19 +6,15 @@ rounds before have left, so a fault that builds up is seen too.
 
 from __future__ import annotations
 
-import json
 import os
-import random
-import select
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
 import durable
 from durable._lmdb.check import check
+
+from .killed_program import run_and_kill
 
 ROUNDS = int(os.environ.get("DURABLE_CRASH_ROUNDS", "20"))
 RUN_S_MAX = 0.15  # a process is killed up to so long after its first answer
@@ -101,40 +97,13 @@ async def durable_pause() -> None:
     await anyio.sleep(0.0005)
 
 
-def run_and_kill(folder: Path, seed: int) -> dict[str, list[int]]:
-    """Run the program, kill it at a random moment; answers the last thing it was told of each."""
-    backend = "trio" if seed % 2 else "asyncio"
-    root = str(Path(__file__).parents[2])
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(folder), str(seed), str(OBJECTS), root, backend],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    try:
-        readable, _, _ = select.select([process.stdout], [], [], 30)
-        assert readable, "the program did not begin"
-        time.sleep(random.Random(seed).uniform(0, RUN_S_MAX))
-    finally:
-        process.kill()
-    out, err = process.communicate()
-    assert out, err.decode()
-    told: dict[str, list[int]] = {}
-    for line in out.splitlines(keepends=True):
-        if line.endswith(b"\n"):  # the last one may be torn
-            name, *answer = json.loads(line)
-            told[name] = answer
-    return told
-
-
 @pytest.mark.backends("asyncio")
 async def test_a_killed_process_has_lost_nothing_that_it_was_told(tmp_path: Path) -> None:
     """Whatever it printed is there; each object's entries, sum and alarm agree."""
     folder = tmp_path / "store"
     told: dict[str, list[int]] = {}
     for seed in range(ROUNDS):
-        told.update(run_and_kill(folder, seed))
+        told.update(run_and_kill(PROGRAM, folder, seed, objects=OBJECTS, run_s_max=RUN_S_MAX))
         assert list(check(folder)) == []
 
         async with durable.open(folder, bindings={"LEDGER": Ledger}) as runtime:

@@ -7,13 +7,7 @@ connections are small, so that pages are written in the middle of turns, and rea
 
 from __future__ import annotations
 
-import json
 import os
-import random
-import select
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +16,8 @@ import pytest
 import durable
 import durable.testing
 from durable._lmdb.check import check
+
+from .killed_program import run_and_kill
 
 pytest.importorskip("apsw")
 
@@ -129,44 +125,17 @@ class Shop(durable.DurableObject):
         ]
 
 
-def run_and_kill(folder: Path, seed: int) -> dict[str, int]:
-    """Run the program, kill it at a random moment; the last thing it was told of each object."""
-    backend = "trio" if seed % 2 else "asyncio"
-    root = str(Path(__file__).parents[2])
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(folder), str(seed), str(OBJECTS), root, backend],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    try:
-        readable, _, _ = select.select([process.stdout], [], [], 30)
-        assert readable, "the program did not begin"
-        time.sleep(random.Random(seed).uniform(0, RUN_S_MAX))
-    finally:
-        process.kill()
-    out, err = process.communicate()
-    assert out, err.decode()
-    told: dict[str, int] = {}
-    for line in out.splitlines(keepends=True):
-        if line.endswith(b"\n"):  # the last one may be torn
-            name, calls = json.loads(line)
-            told[name] = calls
-    return told
-
-
 @pytest.mark.backends("asyncio")
 async def test_a_killed_process_has_lost_no_sql_that_it_was_told(tmp_path: Path) -> None:
     """Each table, index and full text is sound, and agrees with the keys beside it."""
     folder = tmp_path / "store"
-    told: dict[str, int] = {}
+    told: dict[str, list[int]] = {}
     for seed in range(ROUNDS):
-        told.update(run_and_kill(folder, seed))
+        told.update(run_and_kill(PROGRAM, folder, seed, objects=OBJECTS, run_s_max=RUN_S_MAX))
         assert list(check(folder)) == []
 
         async with durable.open(folder, bindings={"SHOPS": Shop}) as runtime:
-            for name, answer in told.items():
+            for name, (answer,) in told.items():
                 stub = runtime.env.SHOPS.get_by_name(name)
                 look = await durable.testing.run_in_object(stub, lambda shop, _: shop.look())
                 calls, sold, rows, indexed, spoilt, spoilt_notes, sound = look
