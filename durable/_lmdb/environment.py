@@ -139,8 +139,6 @@ class Environment(Questions):
     def _ask(self, look: Callable[..., T], *args: Any) -> T:
         handle = self.handle
         handle.check_usable()
-        if not handle.is_reopened:
-            handle.come_back()
         return self._reader.read(lambda txn: look(txn, handle.databases, *args))
 
     # Writing

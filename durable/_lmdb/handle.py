@@ -129,14 +129,13 @@ class Handle:
     def begin_read(self) -> Transaction:
         self.check_usable()
         if not self.is_reopened:
-            raise not_reopened(self.path, None)
+            self._come_back()
         if self.ownership is None and self._lock_file_seen != lock_file_of(self.path):
             raise lock_replaced(self.path)
         txn: Transaction = begin_read(self.env, self.path, db=self.databases.records)
         return txn
 
     def _refuse(self, error: Exception) -> NoReturn:
-        self.come_back()  # for the read that comes next
         if isinstance(error, lmdb.Error | Malformed | UnicodeDecodeError):
             raise (unreadable if is_damage(error) else not_read)(self.path, error) from error
         raise error
@@ -213,7 +212,8 @@ class Handle:
 
     def _reopen(self) -> None:
         with self._held_lock, self._map_lock, ExitStack() as stack:
-            self._let_go_of_readers(stack)
+            if self.is_reopened:  # else no reader has a transaction, and one may wait for this lock
+                self._let_go_of_readers(stack)
             self._open_anew()
 
     def _open_anew(self) -> None:
@@ -229,14 +229,17 @@ class Handle:
         self._pages_filled = 0
         self._must_reopen, self.is_reopened = False, True
 
-    def come_back(self) -> None:
-        """Open LMDB anew for a read, if that failed before and no write is under way."""
-        if not self.is_reopened and self.write_lock.acquire(blocking=False):
-            try:
-                with suppress(DurableError, OSError):
-                    self._reopen()
-            finally:
-                self.write_lock.release()
+    def _come_back(self) -> None:
+        """Open LMDB anew for a read, since that failed. Raises CommitFailed if it fails again."""
+        while not self.is_reopened:
+            # In steps, since the reader that asks has its lock: a thread that has this one may wait
+            # for that, but only while the store is open.
+            if self._held_lock.acquire(timeout=0.01):
+                try:
+                    if not self.is_reopened:
+                        self._open_anew()
+                finally:
+                    self._held_lock.release()
 
     def _let_go_of_readers(self, stack: ExitStack) -> None:
         for reader in self._readers:

@@ -65,11 +65,10 @@ def pid_taken(path: str) -> BlockingIOError:
     return BlockingIOError(errno.EAGAIN, why, path)
 
 
-def not_reopened(path: str, error: Exception | None) -> CommitFailed:
-    why = "" if error is None else f": {error}"
+def not_reopened(path: str, error: Exception) -> CommitFailed:
     return CommitFailed(
         f"the store {path!r} is out of use since a write failed, and could not be opened anew"
-        f"{why}. What was confirmed is in its file; look after the disk, then call again"
+        f": {error}. What was confirmed is in its file; look after the disk, then call again"
     )
 
 

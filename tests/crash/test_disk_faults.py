@@ -99,3 +99,43 @@ def test_one_meta_page_that_fails_costs_its_own_commit_only(shim: Path, tmp_path
     assert "nothing of it was stored" in told
     assert "backup" not in told
     assert problems == "[]"
+
+
+NOT_OPENED_ANEW = """
+import asyncio, errno, sys
+import durable
+from tests.crash.disk_faults_program import Disk, Keeper
+
+async def main(folder, first):
+    disk = Disk(folder + "/data.mdb")
+    async with durable.open(folder, bindings={"K": Keeper}) as runtime:
+        await runtime.env.K.get_by_name("a").put({"first": 1})
+        disk.fail("open", 0, 1_000, errno.EMFILE, True)
+        try:
+            await runtime.env.K.get_by_name("a").put({"second": 2})
+        except durable.CommitFailed:
+            pass
+        try:
+            await runtime.env.K.get_by_name("a").all()
+        except durable.CommitFailed as error:
+            print("could not be opened anew" in str(error))
+        assert disk.repair() >= 2
+        stub = runtime.env.K.get_by_name("a")
+        if first == "read":
+            assert await stub.all() == {"first": 1}
+        await stub.put({"third": 3})
+        assert await stub.all() == {"first": 1, "third": 3}
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("first", ["read", "write"])
+def test_the_first_call_after_the_cause_has_gone_succeeds(
+    shim: Path, tmp_path: Path, first: str
+) -> None:
+    """LMDB gave the file up and could not open it anew: the call that finds it well does."""
+    done = run_preloaded(shim, "-c", NOT_OPENED_ANEW, str(tmp_path / "store"), first)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "True\n"
