@@ -27,7 +27,7 @@ from durable._runtime.directory import Directory
 from durable._runtime.open_store import OpenStore
 from durable._runtime.runtime import Runtime
 from durable._wire.peer import Greeting, Peer, Server, connect, serve
-from durable._wire.serving import ServedPort
+from durable._wire.served import ServedPort
 from durable.testing import objects
 
 _wires: dict[Any, _Wire] = {}  # by the services of the store
@@ -112,7 +112,9 @@ def _reach(stub: Any) -> Activation:
     port, served = channel.route, wire.other.served
     if not port._is_known:
         port._is_known = True
-        served._ports[port.number] = ServedPort(served, port.target.class_number, stub.id)
+        served._ports[port.number] = ServedPort(
+            served.replies, served.reach, port.target.class_number, stub.id
+        )
     elif port.number not in served._ports:  # it is on its way
         return find_activation(stub)
     return served._ports[port.number].reach()

@@ -11,7 +11,7 @@ from durable._model.errors import UnknownClass
 from durable._model.ids import ObjectId
 from durable._object.services import Services
 from durable._wire.crossing import Crossing
-from durable._wire.serving import Reach
+from durable._wire.served import Reach
 
 from .class_table import ClassEntry, ClassTable
 from .stub import Stub

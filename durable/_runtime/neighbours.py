@@ -21,7 +21,7 @@ from durable._shards.lines import Owner
 from durable._wire.crossing import Crossing
 from durable._wire.frames import VERSION, VERSION_MIN
 from durable._wire.peer import Greeting, Peer, Refused, Server, connect, serve
-from durable._wire.serving import Reach
+from durable._wire.served import Reach
 
 # While calls wait for the owner of a shard it is looked for so often, at first and later on.
 LOOKS_S: Final = (0.01, 0.02, 0.05, 0.1, 0.2)

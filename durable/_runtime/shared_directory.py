@@ -19,7 +19,7 @@ from durable._shards.lines import Lines
 from durable._wire.calls import Target
 from durable._wire.channel import RemoteChannel
 from durable._wire.crossing import Crossing
-from durable._wire.serving import Reach
+from durable._wire.served import Reach
 
 from .class_table import ClassTable
 from .crossings import entry_of

@@ -30,7 +30,8 @@ from .far_calls import Invoker, Nobody, Question
 from .frames import FRAME_OVERHEAD, VERSION, VERSION_MIN, Kind
 from .link import Link
 from .reading import Readers
-from .serving import Reach, ServedCalls
+from .served import Reach
+from .serving import ServedCalls
 from .sockets import Sockets
 from .streams import Streams
 from .things import LinkThings
