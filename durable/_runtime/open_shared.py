@@ -277,19 +277,19 @@ class OpenSharedStore(OpenStore):
         disk = disks.leaving[shard] = disks.open.pop(shard)
         disk.alarms.close()
         is_meant = partial(self._is_in, shard)
-        for activation in self._live(is_meant):
+        for activation in self._running.live(is_meant):
             activation.is_gone = True
         for sockets in self._sockets:
             if is_meant(sockets.object_id.raw):
                 sockets.pause()
         try:
-            await self._let_finish(is_meant)
+            await self._running.finish(is_meant)
             await disk.finish()
             for sockets in list(self._sockets):
                 if is_meant(sockets.object_id.raw):
                     await self._hand_over(shard, sockets)
                     sockets.restart_all()
-            for activation in self._live(is_meant):
+            for activation in self._running.live(is_meant):
                 self._send_away(activation)
             while self._directory.has_endings(is_meant):  # each for a bounded time
                 await anyio.sleep(0.001)

@@ -1,7 +1,6 @@
 """The parts of one runtime, from the opening to the closing.
 
-What is opened is closed in the opposite order. On closing, deliveries that run get time to end,
-then they are cancelled; what they wrote is committed either way.
+What is opened is closed in the opposite order; what objects have written is committed.
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ from durable._engine.group_commit import GroupCommit
 from durable._engine.read_thread import Reads
 from durable._gates.delivery import gate_task
 from durable._gates.executor import Executor
-from durable._gates.futures import PendingAnswer, wait_done
 from durable._loop import task_starts
 from durable._loop.loop import Loop, which_backend
 from durable._loop.open_loop import make_loop
@@ -54,10 +52,8 @@ from .disks import Disks, OneDisk, OpenDisk
 from .engines import open_engine
 from .env import Env
 from .orders import take_orders
+from .running_objects import RunningObjects
 from .runtime import Runtime
-
-# After the grace time, what has been cancelled gets this long to clean up behind itself.
-CLEAN_UP_S_MAX = 1.0
 
 log = logging.getLogger("durable")
 
@@ -134,6 +130,7 @@ class OpenStore:
         self._directory = self._make_directory(activation_class)
         # After the directory, which forgets an object before its sockets are told.
         self._sockets = SocketTable(self._services)
+        self._running = RunningObjects(self._directory, self._sockets, self._services)
         self._classes = ClassTable()
         self._services.ring_now = self._ring_now
         for disk in self._disks:
@@ -282,7 +279,7 @@ class OpenStore:
         for disk in self._disks:
             disk.alarms.close()
         self._unwatch()
-        await self._let_finish(_all)
+        await self._running.finish()
         for disk in self._disks:
             await disk.finish()
         for activation in self._directory:
@@ -338,48 +335,6 @@ class OpenStore:
         """In a forked child: this is the parent's."""
         self._is_foreign = True
 
-    async def _let_finish(self, is_meant: Callable[[bytes], bool]) -> None:
-        """Let what runs in those objects end, then cancel it; seal what was written."""
-        with anyio.move_on_after(self._limits.shutdown_s_max):
-            while unfinished := self._unfinished(is_meant):
-                for answer in unfinished:
-                    await wait_done(answer)
-        await self._cancel_what_runs(is_meant)
-        for activation in self._live(is_meant):
-            activation.finish_turns()
-
-    def _live(self, is_meant: Callable[[bytes], bool]) -> list[Activation]:
-        return [activation for activation in self._directory if is_meant(activation.id.raw)]
-
-    def _unfinished(self, is_meant: Callable[[bytes], bool]) -> list[PendingAnswer[Any]]:
-        """The deliveries that run, and the work that objects have begun by wait_until."""
-        events = [
-            event
-            for activation in self._live(is_meant)
-            for event in activation.open
-            if event.is_waited_for
-        ]
-        sockets = self._sockets.of_objects
-        # Work that reads sockets ends with them, and they end with the runtime.
-        reading = {raw for raw, of_object in sockets.items() if of_object.are_read}
-        works = [
-            done
-            for done, raw in self._services.works.items()
-            if raw not in reading and is_meant(raw)
-        ]
-        return [*events, *works]
-
-    async def _cancel_what_runs(self, is_meant: Callable[[bytes], bool]) -> None:
-        def running() -> set[Any]:
-            return {task for live in self._live(is_meant) for task in live.gate.running}
-
-        tasks = running()
-        for task in tasks:
-            task.cancel()
-        with anyio.move_on_after(CLEAN_UP_S_MAX):
-            while tasks and tasks.intersection(running()):
-                await anyio.sleep(0.001)
-
     def _is_busy(self) -> bool:
         """Whether threads are at work, in a way that a test need not end."""
         faults = self._faults
@@ -390,11 +345,6 @@ class OpenStore:
             or (disk.reads.waiting > 0 and not is_read_stuck)
             for disk in self._disks
         )
-
-
-def _all(_: bytes) -> bool:
-    """Every object is meant."""
-    return True
 
 
 # The stores of this process that are open, of whatever loop and thread.

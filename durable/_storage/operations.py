@@ -20,7 +20,7 @@ from durable._model.clock import Clock
 from .arguments import UNSET, alarm_time_us, to_datetime
 from .cache import UNKNOWN
 from .records import Keys, Miss, Nothing, Records
-from .write_buffer import DONE
+from .sealed_batches import DONE
 
 V = TypeVar("V")
 

@@ -18,7 +18,8 @@ from durable._model.errors import DurableError, TransactionOver
 from .operations import Operations
 from .records import Records
 from .savepoint import Phase, Savepoint
-from .write_buffer import CANNOT_DELETE_ALL, DONE, WriteBuffer
+from .sealed_batches import DONE
+from .write_buffer import CANNOT_DELETE_ALL, WriteBuffer
 
 T = TypeVar("T")
 C = TypeVar("C", bound="Transaction")
