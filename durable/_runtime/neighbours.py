@@ -1,8 +1,4 @@
-"""The other processes of a store: the connections with them, and who has which shard.
-
-What others say is believed at once, since a wrong guess costs a call that is sent back; and what
-nobody says is read where it is written, as long as calls wait for it.
-"""
+"""The other processes of a store: the connections with them, and what is said over these."""
 
 from __future__ import annotations
 
@@ -15,16 +11,13 @@ from attrs import define, field
 
 from durable._engine.shards import Owned, Process, SharedStore
 from durable._gates.futures import PendingAnswer, when_done
-from durable._loop.loop import Loop, Waiting
+from durable._loop.loop import Loop
 from durable._model.log import log
-from durable._shards.lines import Owner
+from durable._shards.known_owners import KnownOwners, Lookout
 from durable._wire.crossing import Crossing
 from durable._wire.frames import VERSION, VERSION_MIN
 from durable._wire.peer import Greeting, Peer, Refused, Server, connect, serve
 from durable._wire.served import Reach
-
-# While calls wait for the owner of a shard it is looked for so often, at first and later on.
-LOOKS_S: Final = (0.01, 0.02, 0.05, 0.1, 0.2)
 
 VERSION_SPOKEN: Final = VERSION
 VERSION_UNDERSTOOD: Final = VERSION_MIN
@@ -58,24 +51,28 @@ class Neighbours:
     is_waited_for: Callable[[], bool]
     # By process.
     peers: dict[str, Peer] = field(factory=dict, init=False)
-    owners: list[Owned] = field(init=False)
+    owners: KnownOwners = field(init=False)
+    lookout: Lookout = field(init=False)
     # What a process of another version has said.
     refused: Refused | None = field(default=None, init=False)
     # All that stand: where each side of two has connected at once there are two.
     _met_peers: set[Peer] = field(factory=set, init=False)
-    # Those that take nothing more; those that send nothing more.
-    _parting: set[str] = field(factory=set, init=False)
+    # Those that send nothing more.
     _heard_out: set[str] = field(factory=set, init=False)
     _connecting: set[str] = field(factory=set, init=False)
     _server: Server | None = field(default=None, init=False)
     _greeting: Greeting = field(init=False)
-    _look: Waiting | None = field(default=None, init=False)
-    _looks: int = field(default=0, init=False)
     _is_closed: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.owners = [Owned(None)] * self.shared.count
         me = self.shared.me
+        self.owners = KnownOwners(me.id, self.peers.get, self.on_owner)
+        self.lookout = Lookout(
+            self.loop.call_later,
+            self._look_around,
+            self.is_waited_for,
+            partial(self.on_owner, None),
+        )
         self._greeting = Greeting(
             self.shared.identity.encode(), me.id, me.pid, VERSION_SPOKEN, VERSION_UNDERSTOOD
         )
@@ -137,9 +134,8 @@ class Neighbours:
             self.peers[process] = peer
         self._met_peers.add(peer)
         peer.on_gone.append(partial(self._gone, process, peer))
-        for shard, owned in enumerate(self.owners):
-            if owned.owner == self.shared.me.id:
-                peer.tell(OWNS, [shard, owned.epoch, owned.owner])
+        for shard, epoch in self.owners.mine():
+            peer.tell(OWNS, [shard, epoch, self.shared.me.id])
         self.on_owner(None)
 
     def _gone(self, process: str, peer: Peer, why: str) -> None:
@@ -160,59 +156,32 @@ class Neighbours:
 
     # Who has what
 
-    def owner_of(self, shard: int) -> Owner | None:
-        """The owner of a shard, if it can be reached."""
-        owned = self.owners[shard]
-        peer = None if owned.owner is None else self.peers.get(owned.owner)
-        if peer is None or peer.is_gone or owned.owner in self._parting:
-            return None
-        return Owner(peer, owned.epoch)
-
     def has(self, shard: int, owned: Owned) -> None:
         """This process has a shard now, or has it no more; the others are told."""
-        self.owners[shard] = owned
         self.tell_all(OWNS, [shard, owned.epoch, owned.owner])
-        self.on_owner(shard)
+        self.owners.has_changed(shard, owned)
 
     def _told_owner(self, peer: Peer, value: Any) -> None:
         shard, epoch, owner = value
-        self._know(int(shard), Owned(owner, int(epoch)))
+        self.owners.hear(int(shard), Owned(owner, int(epoch)))
         if owner is None:
             self.on_change()
 
-    def _know(self, shard: int, owned: Owned) -> None:
-        """Believe it, if it is newer than what is known."""
-        known = self.owners[shard]
-        is_newer = owned.epoch > known.epoch or (owned.epoch == known.epoch and owned.owner is None)
-        if is_newer and owned != known:
-            self.owners[shard] = owned
-            self.on_owner(shard)
-
     def look_for(self, shard: int) -> None:
         """The owner of a shard is not known, or has turned out not to have it: find out."""
-        if self._look is None and not self._is_closed:
-            pause_s = LOOKS_S[min(self._looks, len(LOOKS_S) - 1)]
-            self._looks += 1
-            self._look = self.loop.call_later(pause_s, self._look_around)
+        self.lookout.look_soon()
 
     def _look_around(self) -> None:
-        self._look = None
-        if self._is_closed:
-            return
         try:
             self.read_owners()
             self.meet(self.shared.processes())
         except OSError as error:
             log.error("the owners of the shards cannot be read: %s", error)
-        if self.is_waited_for():
-            self.on_owner(None)  # who still waits then has this look again
-        else:
-            self._looks = 0
 
     def read_owners(self) -> None:
         """What is written about who has which shard."""
         for shard, owned in enumerate(self.shared.owners()):
-            self._know(shard, owned)
+            self.owners.hear(shard, owned)
 
     # The end
 
@@ -220,7 +189,7 @@ class Neighbours:
         """The peer is about to close the connection: what it gets before this process's last word
         is sent back, and what it would get after that would be lost."""
         process = _process_of(peer)
-        self._parting.add(process)
+        self.owners.parts(process)
         # By the connection that calls were sent by, if each side has made one.
         self.peers.get(process, peer).tell(BYE_TOO, None)
 
@@ -237,8 +206,7 @@ class Neighbours:
     def close(self) -> None:
         """End all connections."""
         self._is_closed = True
-        if self._look is not None:
-            self._look.cancel()
+        self.lookout.close()
         for peer in list(self._met_peers):
             peer.close("the other process has closed the store")
         self.peers.clear()

@@ -21,11 +21,12 @@ import anyio.to_thread
 from durable._border.sockets import Sockets
 from durable._deploy.programs import Deployment, Program
 from durable._engine.engine import Engine
+from durable._engine.shards import Process
 from durable._model.errors import DurableError, ObjectReset, RuntimeClosed
 from durable._model.log import log
 from durable._object.activation import Activation
+from durable._shards.balance import LOOKS_S, LOOKS_SOON_S, Balance
 from durable._shards.lines import Lines
-from durable._shards.placement import Placement, place
 from durable._wire.calls import unreachable
 from durable._wire.peer import Peer
 from durable._wire.socket_moves import let_go, object_of, take_over
@@ -45,15 +46,8 @@ from .shared_directory import ObjectsHere, SharedDirectory
 SOCKETS: Final = "sockets"
 MOVED: Final = "Durable Object moved to another process of its store."
 
-# How long the task waits when nothing tells it to look: all is as it should be; another process is
-# to give a shard up; the owner of a shard is dead, and the system has yet to drop its lock.
-LOOKS_S: Final = 1.0
-LOOKS_SOON_S: Final = 0.25
-LOOKS_AT_ONCE_S: Final = 0.005
 # What other processes are asked is answered in this time, or not at all.
 ANSWERS_S_MAX: Final = 2.0
-# With this many looks at once in a row, something else is wrong.
-LOOKS_AT_ONCE_MAX: Final = 200
 
 
 class OpenSharedStore(OpenStore):
@@ -81,7 +75,7 @@ class OpenSharedStore(OpenStore):
             self._clock,
             self._timers,
             self._limits.unreachable_s_max,
-            self._neighbours.owner_of,
+            self._neighbours.owners.owner_of,
             self._neighbours.look_for,
             unreachable,
             disks.open,
@@ -89,11 +83,8 @@ class OpenSharedStore(OpenStore):
         self._directory.lead_by(disks, self._lines, crossing)
         self._disks.on_classes = partial(self._neighbours.tell_all, CLASSES)
         self._looked = anyio.Event()
-        self._looks_at_once = 0
-        # Shards that are on their way to this process, or from it.
-        self._taking: set[int] = set()
-        self._giving: set[int] = set()
-        self._is_balancing = False
+        shared = disks.shared
+        self._balance = Balance(shared.me.id, shared.count, disks.open, disks.leaving)
         # What is told of sockets whose objects are on their way to this process, by shard.
         self._sockets_to_come: dict[int, list[list[Any]]] = {}
         crossing.told[SOCKETS] = self._sockets_came
@@ -161,8 +152,8 @@ class OpenSharedStore(OpenStore):
         self._neighbours.read_owners()
         shared.say("ready")
         self._neighbours.tell_all(CHANGED)
-        self._is_balancing = True
-        await self._balance()
+        self._balance.is_on = True
+        await self._look_after_shards()
         self._loop.keep_running(self._keep_balance, "durable balance")
 
     def _owner_changed(self, shard: int | None) -> None:
@@ -178,7 +169,7 @@ class OpenSharedStore(OpenStore):
 
     def _look(self) -> None:
         """See at once whether the shards are where they should be."""
-        self._looks_at_once = 0
+        self._balance.something_changed()
         self._looked.set()
 
     async def _keep_balance(self) -> None:
@@ -186,47 +177,34 @@ class OpenSharedStore(OpenStore):
             self._looked = anyio.Event()
             pause_s = LOOKS_SOON_S
             try:
-                pause_s = await self._balance()
+                pause_s = await self._look_after_shards()
             except (OSError, DurableError) as error:
                 log.error("the shards of %r cannot be balanced now: %s", self._path, error)
             with anyio.move_on_after(pause_s):
                 await self._looked.wait()
 
-    async def _balance(self) -> float:
+    async def _look_after_shards(self) -> float:
         """Give up what this process should not have, and take what it should; returns when to
         look again."""
-        disks, shared = self._disks, self._disks.shared
-        if not self._is_balancing:
+        balance, shared = self._balance, self._disks.shared
+        if not balance.is_on:
             return LOOKS_S
         processes = shared.processes()
         if not shared.me.is_alone:
             self._neighbours.meet(processes)
-        ready = [process.id for process in processes if process.state == "ready"]
-        placed: Placement = place(disks.count, ready)
-        mine = {shard for shard, process in enumerate(placed) if process == shared.me.id}
-        for shard in set(disks.open) - mine:
-            if placed and shard not in self._giving:
-                self._start_giving(shard)
-        missing = mine - set(disks.open) - set(disks.leaving)
-        if missing:
+        plan = balance.plan(_ready(processes))
+        for shard in plan.give:
+            self._start_giving(shard)
+        if plan.take:
             self._refused = None
             async with anyio.create_task_group() as group:
-                for shard in missing - self._taking:
+                for shard in plan.take:
                     group.start_soon(self._try_to_take, shard)
             if self._refused is not None:
                 raise self._refused
-        return self._pause_s(mine - set(disks.open), {process.id for process in processes})
-
-    def _pause_s(self, missing: set[int], living: set[str]) -> float:
-        owners = self._disks.shared.owners()
-        # One that lives and cannot be reached begins, or has just died.
-        if not living - set(self._neighbours.peers) or self._disks.shared.me.is_alone:
-            if not missing:
-                return LOOKS_S
-            if all(owners[shard].owner in living for shard in missing):
-                return LOOKS_SOON_S
-        self._looks_at_once += 1
-        return LOOKS_AT_ONCE_S if self._looks_at_once < LOOKS_AT_ONCE_MAX else LOOKS_SOON_S
+        living = {process.id for process in processes}
+        met = living if shared.me.is_alone else self._neighbours.peers
+        return balance.look_pause_s([owned.owner for owned in shared.owners()], living, met)
 
     # Taking a shard
 
@@ -240,11 +218,11 @@ class OpenSharedStore(OpenStore):
     async def _take(self, shard: int) -> None:
         """Own a shard if nobody else does."""
         shared = self._disks.shared
-        self._taking.add(shard)
+        self._balance.taking.add(shard)
         try:
             engine: Engine | None = await anyio.to_thread.run_sync(shared.acquire, shard)
         finally:
-            self._taking.discard(shard)
+            self._balance.taking.discard(shard)
         if engine is None:
             return
         disk = self._disk_with(engine)
@@ -259,7 +237,7 @@ class OpenSharedStore(OpenStore):
     # Giving a shard up
 
     def _start_giving(self, shard: int) -> None:
-        self._giving.add(shard)
+        self._balance.giving.add(shard)
 
         async def give() -> None:
             try:
@@ -267,7 +245,7 @@ class OpenSharedStore(OpenStore):
             except Exception:
                 log.exception("shard %d could not be given up as it should be", shard)
             finally:
-                self._giving.discard(shard)
+                self._balance.giving.discard(shard)
                 self._loop.ended(self._loop.own_task())
 
         self._loop.spawn(give(), f"durable gives shard {shard} up")
@@ -300,14 +278,12 @@ class OpenSharedStore(OpenStore):
 
     async def _hand_over(self, shard: int, sockets: Sockets) -> None:
         """Let the process that is to have the shard have the sockets that can go there."""
-        shared = self._disks.shared
-        ready = [each.id for each in shared.processes() if each.state == "ready"]
-        owner = place(self._disks.count, ready)[shard] if ready else None
+        owner = self._balance.next_owner(shard, _ready(self._disks.shared.processes()))
         peer = self._neighbours.peers.get(owner or "")
-        if peer is None or owner == shared.me.id:
+        if peer is None:
             return
         crossing = self._neighbours.crossing
-        told = await let_go(crossing, sockets, keeps_clients=self._is_balancing)
+        told = await let_go(crossing, sockets, keeps_clients=self._balance.is_on)
         if told is not None:
             peer.tell(SOCKETS, told)
 
@@ -340,15 +316,15 @@ class OpenSharedStore(OpenStore):
 
     async def stop(self) -> None:
         shared = self._disks.shared
-        self._is_balancing = False
+        self._balance.is_on = False
         self._services.is_open = False
         shared.say("leaving")
         self._neighbours.tell_all(CHANGED)
         try:
             if set(self._neighbours.peers) - {shared.me.id}:
-                for shard in set(self._disks.open) - self._giving:
+                for shard in set(self._disks.open) - self._balance.giving:
                     self._start_giving(shard)
-            while self._giving or self._taking:
+            while self._balance.giving or self._balance.taking:
                 await anyio.sleep(0.001)
             await super().stop()
         finally:
@@ -367,3 +343,8 @@ class OpenSharedStore(OpenStore):
     def _close_disk(self, disk: OpenDisk) -> None:
         """The engine is closed with the release of its shard."""
         disk.reads.close()
+
+
+def _ready(processes: Sequence[Process]) -> list[str]:
+    """Those that are to have shards."""
+    return [process.id for process in processes if process.state == "ready"]

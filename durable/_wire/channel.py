@@ -102,8 +102,9 @@ class RemoteChannel(Channel):
         call = FarFetch(services.loop, target, Kind.FETCH, "fetch", (), CURRENT.get())
         is_sent(call, request, resends, hops)
         writer = self._crossing.writer_of(target.class_number)
+        size = request._size
         written = writer.write_request(request, sending_activation())
-        call.rest = (check_size(self._crossing, "the request", written),)
+        call.rest = (check_size(self._crossing, "the request", written), size)
         say_call(services, call, self.route.send)
         return call
 

@@ -44,7 +44,8 @@ class Kind(IntEnum):
     CALL = (
         5  # call, port, whether code of an object calls, method, arguments or None, key of `once=`
     )
-    FETCH = 6  # call, port, whether code of an object calls, request
+    # call, port, whether code of an object calls, request, bytes of its body that wait in memory
+    FETCH = 6
     STREAM = 7  # call, port, whether code of an object calls, method, arguments or None
     DELETE = 8  # call, port, whether code of an object calls
     INVOKE = 9  # call, thing, whether code of an object calls, arguments

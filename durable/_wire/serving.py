@@ -109,7 +109,7 @@ class ServedCalls:
         return call
 
     def _fetch(self, frame: list[Any]) -> None:
-        _, number, port_number, from_object, written, *_ = frame
+        _, number, port_number, from_object, written, *more = frame
         port = self._ports[port_number]
         try:
             activation = port.reach()
@@ -119,7 +119,8 @@ class ServedCalls:
             return
         call = ServedFetch(activation, itself, Context(), "fetch", None, port.export_response)
         call.request = request
-        call.size = request._size
+        # A large body comes as a stream, of which the size is not known here.
+        call.size = int(more[0]) if more else request._size
         self.replies.requests[number] = request
         deliver(call, number, port, from_object)
 

@@ -350,7 +350,10 @@ async def test_reset_empties_the_store(
     stub = objects.get_by_name("a")
     await durable.testing.run_in_object(stub, lambda _, ctx: ctx.storage.put("key", 1))
     assert await durable.testing.list_object_ids(objects) == [stub.id]
-    objects.get_by_name("b").write()
+    writer = objects.get_by_name("b")
+    writer.write()
+    while not durable.testing.is_live(writer):  # where the call goes over a socket
+        await anyio.sleep(0)
     await durable.testing.reset(runtime)
 
     with pytest.raises(durable.ObjectReset):

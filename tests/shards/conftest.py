@@ -65,7 +65,8 @@ class Processes:
 
     def _knows_all(self, store: OpenSharedStore) -> bool:
         return all(
-            store._neighbours.owner_of(shard) is not None for shard in range(store._disks.count)
+            store._neighbours.owners.owner_of(shard) is not None
+            for shard in range(store._disks.count)
         )
 
     def name_in(self, runtime: durable.Runtime, namespace: Any, prefix: str = "") -> str:

@@ -244,14 +244,14 @@ async def test_a_call_that_finds_no_process_is_tried_again_and_then_fails(
     limits = durable.Limits(shutdown_s_max=1.0, unreachable_s_max=0.3)
     one = await processes.start(limits=limits)
     store = processes.store(one)
-    store._is_balancing = False
+    store._balance.is_on = False
     for shard in list(store._disks.open):
         await store._give_up(shard)
 
     with pytest.raises(durable.ObjectUnreachable, match=r"0.3 s; the call was not carried out"):
         await one.env.COUNTERS.get_by_name("a").increment()
     waiting = one.env.COUNTERS.get_by_name("b").increment()
-    store._is_balancing = True
+    store._balance.is_on = True
     store._look()
     assert await waiting == 1
 

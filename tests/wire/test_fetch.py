@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import ClassVar
 
 import anyio
 import pytest
@@ -137,3 +138,32 @@ async def test_the_stream_of_a_body_breaks_off_with_its_process(pair: Pair) -> N
     with pytest.raises(durable.ObjectUnreachable):
         async for _ in stream:
             pass
+
+
+class Busy(durable.DurableObject):
+    """Lets nobody in before its door is open."""
+
+    doors: ClassVar[list[anyio.Event]] = []
+
+    async def block(self) -> None:
+        await self.ctx.block_concurrency_while(self.doors[-1].wait)
+
+    async def fetch(self, request: durable.Request) -> durable.Response:
+        return durable.Response(await request.bytes())
+
+
+async def test_bodies_that_wait_at_their_callers_fill_the_queue_too(pair: Pair) -> None:
+    """A large body is sent as it is read; until then it counts where its request waits."""
+    Busy.doors.append(anyio.Event())
+    busy = pair.stub(Busy, "a")
+    block = busy.block()
+    body = bytes(8 * 1024 * 1024)
+    answers = [busy.fetch(URL, method="POST", body=body) for _ in range(4)]
+
+    with pytest.raises(durable.ObjectOverloaded, match="Too much data queued"):
+        await busy.fetch(URL, method="POST", body=b"one more")
+
+    Busy.doors[-1].set()
+    await block
+    for answer in answers:
+        assert len(await (await answer).bytes()) == len(body)
