@@ -27,7 +27,6 @@ from durable._model.errors import (
     InvalidConfig,
     InvalidForm,
     InvalidId,
-    KeyTooLarge,
     MessageTooLarge,
     MigrationConflict,
     NoSuchMethod,
@@ -39,20 +38,11 @@ from durable._model.errors import (
     RemoteError,
     ResultNotKept,
     RuntimeClosed,
-    SqlConstraint,
-    SqlError,
-    SqlForbidden,
     StoreDamaged,
     StoreFull,
     StoreInUse,
-    TooManyKeys,
-    TooManyTimers,
     TooManyWebSockets,
-    TransactionOver,
     UnknownClass,
-    UnreadableValue,
-    UnstorableValue,
-    ValueTooLarge,
     WebSocketClosed,
     WrongLoop,
 )
@@ -61,6 +51,18 @@ from durable._model.ids import ObjectId
 from durable._model.limits import Limits
 from durable._model.messages import Request, Response
 from durable._model.signal import Signal
+from durable._model.storage_errors import (
+    KeyTooLarge,
+    SqlConstraint,
+    SqlError,
+    SqlForbidden,
+    TooManyKeys,
+    TooManyTimers,
+    TransactionOver,
+    UnreadableValue,
+    UnstorableValue,
+    ValueTooLarge,
+)
 from durable._model.websocket import WebSocket
 from durable._runtime.env import Env
 from durable._runtime.namespace import Namespace, StoredObject

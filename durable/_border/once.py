@@ -21,16 +21,10 @@ from durable._engine.codec import decode, encode
 from durable._engine.side_records import OWN
 from durable._gates.delivery import Delivery
 from durable._gates.futures import PendingAnswer
-from durable._model.errors import (
-    Deadlock,
-    DurableError,
-    ObjectReset,
-    OnceConflict,
-    ResultNotKept,
-    UnstorableValue,
-)
+from durable._model.errors import Deadlock, DurableError, ObjectReset, OnceConflict, ResultNotKept
 from durable._model.ids import ObjectId
 from durable._model.instances import Apart, take_apart
+from durable._model.storage_errors import UnstorableValue
 from durable._object.activation import Activation
 from durable._object.invocation import MethodCall, event_of
 from durable._storage.arguments import check_text

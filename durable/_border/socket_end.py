@@ -1,8 +1,8 @@
 """One end of a web socket as a machine: what has arrived, what is on its way, how it ends.
 
 Rule: nothing here suspends, and nothing asks which event loop runs. Each method decides, changes
-the state and returns; waiting is in `socket_waits`, the gates are in `sending`. What the states are
-and which changes are allowed is in `socket_states`.
+the state and returns; waiting is in `socket_waits`, the gates are in `sending`. Which state an end
+is in is in `socket_conversation`; which changes are allowed, in `socket_states`.
 
 A message is queued at the other end as soon as it may leave; there is no wire in between. So one
 number, the bytes that an end has not taken yet, tells how slow it is: above one bound, awaiting
@@ -26,23 +26,19 @@ from durable._model.errors import DurableError
 from durable._model.frames import DROPPED, DROPPED_TEXT, TOO_SLOW, TOO_SLOW_TEXT, Close, Frame
 
 from .outbox import Held, Outbox
+from .socket_conversation import Conversation
 from .socket_states import (
-    NEXT_PHASE,
     PAIR_IS_USED,
-    SPEAKING,
     Act,
     Phase,
     Step,
     Use,
-    sending_error,
     use_after,
 )
 from .socket_watch import Watch
 from .unread import UNREAD_BYTES_MAX, Unread, UnreadTotal
 
-# Compared for each message; to look a member up in its enum costs more than the comparison.
-_ACCEPTED, _HIBERNATABLE = Use.ACCEPTED, Use.HIBERNATABLE
-_OPEN, _PEER_CLOSED, _LOST, _ENDED = Phase.OPEN, Phase.PEER_CLOSED, Phase.LOST, Phase.ENDED
+_OPEN = Phase.OPEN  # looked at for each message; by its enum that costs more
 
 
 class Bell(Protocol):
@@ -52,14 +48,13 @@ class Bell(Protocol):
     async def wait(self) -> object: ...
 
 
-class End:
+class End(Conversation):
     """One end of a web socket. `join` makes two of them a socket."""
 
     __slots__ = (
         "__weakref__",
         "arrival",
         "gate",
-        "heard",
         "inbox",
         "is_awaited",
         "on_arrival",
@@ -67,25 +62,20 @@ class End:
         "on_taken",
         "outbox",
         "peer",
-        "phase",
         "reader",
         "reads",
         "replies",
         "room",
         "tell",
         "unread",
-        "use",
         "waited_for",
         "waits",
     )
 
     def __init__(self, use: Use = Use.NEW, phase: Phase = Phase.OPEN) -> None:
-        self.use = use
-        self.phase = phase
+        super().__init__(use, phase)
         # Returns the other end; None once that was dropped.
         self.peer: Callable[[], End | None] = _no_peer
-        # How the peer has ended, once that was read, after the messages before it.
-        self.heard: Close | None = None
         # What has arrived and was not taken, each frame with the bytes that it counts for.
         self.inbox: deque[tuple[Frame, int]] = deque()
         # The bytes of the inbox, and of what the peer has sent and holds back.
@@ -121,7 +111,7 @@ class End:
 
     def accept(self, on_last_word: Callable[[End], None] | None) -> None:
         """Code reads this end from now on. *on_last_word* is called when a close frame arrives."""
-        self.use = use_after(self.use, Act.ACCEPT)
+        self.act(Act.ACCEPT)
         self.on_last_word = on_last_word
         if on_last_word is not None and self.has_close_frame:
             on_last_word(self)
@@ -135,31 +125,14 @@ class End:
 
     def hibernate(self) -> None:
         """Handlers of an object have what arrives here, from now on."""
-        self.use = use_after(self.use, Act.HIBERNATE)
+        self.act(Act.HIBERNATE)
 
     def give(self) -> End:
         """Go to the receiver of a Response. Returns the spent end that stays with the sender."""
-        self.use = use_after(self.use, Act.GIVE)
+        self.act(Act.GIVE)
         return End(Use.GIVEN, self.phase)
 
     # Sending
-
-    def may_send(self) -> bool:
-        """Whether the peer can hear a message; else it is to be dropped.
-
-        Raises TypeError before this end is accepted, SentAfterClose after it has closed.
-        """
-        if self.use is _HIBERNATABLE or self.use is _ACCEPTED:
-            if self.phase is _OPEN or self.phase is _PEER_CLOSED:
-                return True
-            if self.phase is _LOST:
-                return False
-        raise sending_error(self.use, self.heard)
-
-    @property
-    def can_speak(self) -> bool:
-        """Whether this end has not closed, and the peer is there."""
-        return self.phase is _OPEN or self.phase is _PEER_CLOSED
 
     def reserve(self, size: int) -> bool:
         """Count a message of *size* as unread by the peer. False if the socket was cut instead,
@@ -292,24 +265,6 @@ class End:
 
     # Closing
 
-    def close(self) -> bool:
-        """This end closes. False if it has before, or the connection is lost: say nothing then."""
-        if self.use not in SPEAKING:
-            raise sending_error(self.use, self.heard)
-        return self._step(Step.CLOSE)
-
-    def hear(self, frame: Close) -> None:
-        """How the peer has ended was read."""
-        self.heard = frame
-        self._step(Step.HEAR)
-
-    def reply(self) -> Close | None:
-        """Close in reply to the peer's close frame. Returns the frame to send; None if none is
-        due."""
-        if self.heard is None or not self._step(Step.CLOSE):
-            return None
-        return Close(self.heard.code, self.heard.reason, True)
-
     @property
     def is_open(self) -> bool:
         """Whether neither side has closed, as far as has arrived here."""
@@ -321,11 +276,6 @@ class End:
         return self.can_speak or bool(self.outbox)
 
     # Losing the connection
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the connection is gone: what is sent from now on is not heard."""
-        return self.phase is _LOST or self.phase is _ENDED
 
     def drop(self, error: Exception | None = None) -> None:
         """Be gone without a close frame: the peer sees 1006, or *error*."""
@@ -393,14 +343,6 @@ class End:
     def _forget_unread(self) -> None:
         self.unread.count(-sum(size for _, size in self.inbox))
         self.inbox.clear()
-
-    def _step(self, step: Step) -> bool:
-        """Go to the next phase, if *step* leads to one."""
-        following = NEXT_PHASE[self.phase].get(step)
-        if following is None:
-            return False
-        self.phase = following
-        return True
 
     def __repr__(self) -> str:
         return f"<End {self.use.value}, {self.phase.value}, {len(self.inbox)} unread>"

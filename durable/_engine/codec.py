@@ -20,8 +20,9 @@ import ormsgpack
 from ormsgpack import Ext, packb, unpackb
 
 from durable._model.declared import Declared, Make
-from durable._model.errors import DurableError, StoreDamaged, UnreadableValue, UnstorableValue
+from durable._model.errors import DurableError, StoreDamaged
 from durable._model.instances import Apart, Content, StoredInstance, shape_of
+from durable._model.storage_errors import UnreadableValue, UnstorableValue
 from durable._model.values import (
     ATOMS,
     CONTAINERS,

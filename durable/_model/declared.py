@@ -14,8 +14,8 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
-from .errors import UnreadableValue
 from .instances import KINDS, Apart, CannotMake, Content, StoredInstance, shape_of
+from .storage_errors import UnreadableValue
 from .values import Refusal
 
 HOOK: Final = "__durable_read__"

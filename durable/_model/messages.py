@@ -13,13 +13,12 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, NoReturn, Self, TypeAlias
 
 from attrs import define
-from multidict import CIMultiDict
 from yarl import URL
 
-from .body import Body, BodyInit
+from .body import BodyInit
 from .cookies import LONG_AGO, SameSite, cookie_header, read_cookies
-from .forms import Form, FormLimits, read_form
-from .headers import Headers, HeadersInit
+from .headers import HeadersInit
+from .message import Message
 from .signal import Signal
 from .websocket import WebSocket
 
@@ -42,84 +41,8 @@ _is_plain_url = re.compile(
 _is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII).fullmatch
 
 
-class _Message(Body):
-    __slots__ = ("_content_type", "_headers")
-
-    _headers: CIMultiDict[str] | None
-    _content_type: str | None  # what to say of the body unless the headers do
-
-    @property
-    def headers(self) -> CIMultiDict[str]:
-        """The headers, compared without case. They are the message's own: changing them counts."""
-        if self._headers is None:
-            self._headers = Headers()
-            if self._content_type is not None:
-                self._headers["content-type"] = self._content_type
-        return self._headers
-
-    async def form(
-        self,
-        *,
-        size_max: int = 16_777_216,
-        fields_max: int = 1_000,
-        files_max: int = 100,
-        field_size_max: int = 1_048_576,
-    ) -> Form:
-        """The whole body as a form: a multidict of str, and of a `FormFile` for each file.
-
-        `form["name"]` is the first field of that name, `form.getall("name")` are all of them, in
-        the order of the form. Of the content types application/x-www-form-urlencoded and
-        multipart/form-data; the latter needs the extra `forms`. All of it is in memory, up to
-        *size_max* bytes, which the files share; a field that is no file has up to *field_size_max*.
-
-        Raises TypeError where the content type is another one, or the body was read; InvalidForm
-        for a body that is not what it says, FormTooLarge past a limit, whose name it has.
-        """
-        limits = FormLimits(size_max, fields_max, files_max, field_size_max)
-        content_type = self.headers.get("content-type", "")
-        chunks: Any = self.stream()
-        try:
-            return await read_form(content_type, chunks, limits)
-        finally:
-            await chunks.aclose()
-
-    def _set_headers(self, headers: HeadersInit, content_type: str | None) -> None:
-        self._content_type = content_type
-        self._headers = None
-        if headers is not None:
-            self._headers = Headers(headers)
-            if content_type is not None:
-                self._headers.setdefault("content-type", content_type)
-
-    def _give_all_to(self, other: _Message) -> None:
-        """Headers and body. Written out: every call of `fetch` does this."""
-        content = self._content
-        if self._used:
-            self._check_unused()
-        other._content = content
-        other._used = False
-        other._headers = self._headers
-        other._content_type = self._content_type
-        if content is not None:
-            self._used = True
-            self._content = None
-
-    def _header_parts(self) -> list[Any]:
-        """The headers as pairs, None if nobody has asked for any, and the content type."""
-        headers = self._headers
-        return [None if headers is None else [*headers.items()], self._content_type]
-
-    def _set_header_parts(self, headers: Any, content_type: Any) -> None:
-        self._headers = None if headers is None else Headers(headers)
-        self._content_type = None if content_type is None else str(content_type)
-
-    def _copy_headers(self, copy: _Message) -> None:
-        copy._content_type = self._content_type
-        copy._headers = None if self._headers is None else self._headers.copy()
-
-
 @define(eq=False, init=False, repr=False)
-class Request(_Message):
+class Request(Message):
     """A request to an object. The URL must be absolute; its host means nothing to an object.
 
     Given another request in the place of the URL, it is that one with what else is given in the
@@ -248,7 +171,7 @@ class Request(_Message):
 
 
 @define(eq=False, init=False, repr=False)
-class Response(_Message):
+class Response(Message):
     """An answer to a request.
 
     Raises TypeError or ValueError for what no response can be.

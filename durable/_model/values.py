@@ -19,9 +19,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from attrs import frozen
 
-from .errors import UnstorableValue
 from .instances import Apart, take_apart
 from .plain import as_plain
+from .storage_errors import UnstorableValue
 
 T = TypeVar("T")
 

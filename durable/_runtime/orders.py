@@ -18,8 +18,9 @@ from durable._border.durable_object import DurableObject, rpc_method
 from durable._border.streams import Stream
 from durable._engine.codec import MsgpackCodec, codec_of
 from durable._gates.futures import Answer
-from durable._model.errors import DurableError, UnknownClass, UnstorableValue, text_of
+from durable._model.errors import DurableError, UnknownClass, text_of
 from durable._model.ids import ObjectId
+from durable._model.storage_errors import UnstorableValue
 from durable._object.invocation import Invocation
 from durable._storage.storage import Storage
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from math import isfinite
 from typing import Any, Final, final
 
-from durable._model.errors import KeyTooLarge, TooManyKeys
+from durable._model.storage_errors import KeyTooLarge, TooManyKeys
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -17,8 +17,9 @@ from attrs import define, field
 from durable._gates.futures import Answer, ReadyAnswer
 from durable._gates.input_gate import InputGate
 from durable._gates.storage_wait import StorageWait
-from durable._model.errors import DurableError, StoreDamaged, ValueTooLarge
+from durable._model.errors import DurableError, StoreDamaged
 from durable._model.limits import Limits
+from durable._model.storage_errors import ValueTooLarge
 
 from .arguments import HOW_TO_PUT, UNSET, Unset, check_key, check_keys, check_pairs
 from .cache import UNKNOWN, Cache, Known

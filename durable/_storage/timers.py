@@ -15,9 +15,9 @@ from durable._gates.futures import Answer, ReadyAnswer
 from durable._gates.input_gate import InputGate
 from durable._gates.refusing import refusing
 from durable._model.clock import Clock
-from durable._model.errors import TooManyTimers, ValueTooLarge
 from durable._model.instances import is_value
 from durable._model.limits import Limits
+from durable._model.storage_errors import TooManyTimers, ValueTooLarge
 
 from .arguments import alarm_time_us, check_text, to_datetime
 from .records import Records

@@ -13,7 +13,8 @@ from typing import Any, NoReturn, TypeVar, cast
 from durable._gates.futures import Answer
 from durable._gates.refusing import refusing
 from durable._model.clock import Clock
-from durable._model.errors import DurableError, TransactionOver
+from durable._model.errors import DurableError
+from durable._model.storage_errors import TransactionOver
 
 from .operations import Operations
 from .records import Records

@@ -25,10 +25,11 @@ from durable._engine.codec import MsgpackCodec, encoder
 from durable._gates.futures import Answer, PendingAnswer, ReadyAnswer
 from durable._loop.loop import Loop
 from durable._model.declared import Declared
-from durable._model.errors import MessageTooLarge, UnstorableValue
+from durable._model.errors import MessageTooLarge
 from durable._model.ids import ID_SIZE, ObjectId
 from durable._model.messages import Request, Response
 from durable._model.signal import Signal
+from durable._model.storage_errors import UnstorableValue
 from durable._model.values import ATOMS
 from durable._model.websocket import WebSocket
 from durable._object.activation import Activation, sending_activation

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from durable._model import errors
+from durable._model import errors, storage_errors
 from durable._model.errors import (
     DurableError,
     ObjectReset,
@@ -33,6 +33,7 @@ TRACEBACK_SIZE_MAX = 16_384
 Encode = Callable[[Any], bytes]
 Decode = Callable[[bytes], Any]
 
+_OURS = {module.__name__: module for module in (errors, storage_errors)}
 _FLAGS = ("retryable", "overloaded", "reset")
 
 
@@ -106,8 +107,7 @@ def _made(
 
 def _known_class(module: str, name: str) -> type[Exception] | None:
     """The class of that name, if it is imported already and is that of an exception."""
-    # Of the library's own there is one set, whatever module a class is moved to.
-    found: Any = errors if module == errors.__name__ else sys.modules.get(module)
+    found: Any = _OURS.get(module) or sys.modules.get(module)
     if found is None and module == _full_name("__main__"):
         found = sys.modules["__main__"]
     for part in name.split("."):

@@ -28,19 +28,10 @@ from .changing import Refused, call, delete, put
 from .copying import copy
 from .export_file import NotAnExport
 from .exporting import Carried, export
+from .found import DamagedObject, Found, StoredAlarm, StoredClass, UnknownObject, Unreadable, Weight
 from .importing import Existing, ObjectExists, import_file
 from .json_values import NotInFormat, from_json, to_json
-from .looking import (
-    DamagedObject,
-    Found,
-    Store,
-    StoredAlarm,
-    StoredClass,
-    UnknownObject,
-    Unreadable,
-    Weight,
-    look,
-)
+from .looking import Store, look
 from .parts import part_of
 from .peers import peers
 from .watching import NotRunning, Watching, events, tops

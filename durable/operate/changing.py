@@ -20,16 +20,18 @@ from durable._control import control_socket
 from durable._engine.batch import UNCHANGED, Batch, Callbacks, ObjectHandle
 from durable._engine.codec import MsgpackCodec
 from durable._model.clock import SystemClock
-from durable._model.errors import DurableError, StoreInUse, ValueTooLarge
+from durable._model.errors import DurableError, StoreInUse
 from durable._model.ids import BASE_SIZE, IdFactory, name_to_keep
 from durable._model.limits import Limits
+from durable._model.storage_errors import ValueTooLarge
 from durable._runtime.engines import open_to_write
 from durable._runtime.orders import ELSEWHERE, Order, carry_out
 from durable._runtime.runtime import Runtime
 from durable._runtime.store_files import processes_of
 from durable._storage.arguments import check_key
 
-from .looking import Found, Store, StoredClass, UnknownObject, Unreadable, look
+from .found import Found, StoredClass, UnknownObject, Unreadable
+from .looking import Store, look
 from .watching import NotRunning
 
 _CODEC = MsgpackCodec()

@@ -18,7 +18,8 @@ from durable._engine.side_records import PAGES, end_of
 from durable._engine.view import Damaged
 from durable._model.errors import DurableError
 
-from .looking import Found, Store, look
+from .found import Found
+from .looking import Store, look
 
 if TYPE_CHECKING:
     from .stored_database import StoredDatabase

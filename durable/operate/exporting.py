@@ -11,9 +11,10 @@ from attrs import evolve, frozen
 
 from durable._engine.view import Damaged
 
+from .found import Found, StoredAlarm, StoredClass, Unreadable
 from .json_lines import json_line
 from .json_values import to_json
-from .looking import Found, Store, StoredAlarm, StoredClass, Unreadable
+from .looking import Store
 
 FORMAT = "durable export"
 VERSION = 1

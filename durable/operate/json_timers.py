@@ -8,8 +8,8 @@ from typing import Any
 
 from durable._storage.timers import Timer
 
+from .found import Unreadable
 from .json_values import to_json
-from .looking import Unreadable
 
 _MICROSECOND = timedelta(microseconds=1)
 

@@ -13,7 +13,8 @@ from attrs import evolve, frozen
 from durable._engine.view import Row, object_of
 from durable._model.ids import IdFactory
 
-from .looking import OBJECTS_PER_STEP, Found, Store, StoredClass, Weight, found_of, has_prefix
+from .found import Found, StoredClass, Weight, found_of, has_prefix
+from .looking import OBJECTS_PER_STEP, Store
 
 
 @frozen

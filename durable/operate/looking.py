@@ -11,99 +11,44 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from itertools import islice
 from types import TracebackType
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 
-from durable._engine.batch import Alarm, DueAlarm, ObjectRecord
-from durable._engine.catalog import ClassRecord
+from durable._engine.batch import DueAlarm
 from durable._engine.checksums import is_protected
 from durable._engine.codec import Codec, MsgpackCodec
 from durable._engine.engine import Engine
 from durable._engine.measures import Measures
 from durable._engine.side_records import AREAS, end_of
 from durable._engine.stored_timer import PAST_TIMERS, TIMERS, StoredTimer, read_timer
-from durable._engine.view import Damaged, Fields, Malformed, Row, View, object_of
+from durable._engine.view import Damaged, Malformed, Row, View, object_of
 from durable._model.clock import SystemClock
-from durable._model.errors import DurableError, StoreDamaged, UnknownClass
+from durable._model.errors import StoreDamaged, UnknownClass
 from durable._model.ids import BASE_SIZE, IdFactory, ObjectId
 from durable._runtime.engines import open_to_read
 from durable._runtime.runtime import Runtime
 from durable._runtime.store_files import view_of
 from durable._storage.timers import Timer, timer_of
 
+from .found import (
+    DamagedObject,
+    Found,
+    StoredClass,
+    UnknownObject,
+    Unreadable,
+    Weight,
+    class_of,
+    found_of,
+    has_prefix,
+)
+
 OBJECTS_PER_STEP = 1_000
 OBJECTS_PER_COUNT = 10_000
 
 _HEX_ID = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
-
-
-class UnknownObject(DurableError):
-    """The store has nothing of an object of this name or id."""
-
-
-@frozen
-class StoredClass:
-    """A class of a store."""
-
-    name: str
-    script: str | None
-    unique_key: str  # what the ids of its objects are derived from
-    number: int
-
-    @property
-    def label(self) -> str:
-        return self.name if self.script is None else f"{self.script}:{self.name}"
-
-
-@frozen
-class StoredAlarm:
-    """An alarm that is to ring."""
-
-    due: datetime  # when it rings next
-    scheduled: datetime  # what `set_alarm` said
-    retry_count: int
-
-
-@frozen
-class Found:
-    """An object that has a stored key or an alarm."""
-
-    cls: StoredClass
-    id: ObjectId
-    name: str | None
-    created: datetime
-    alarm: StoredAlarm | None
-    number: int  # its records on the disk sort under it
-
-
-@frozen
-class DamagedObject:
-    """An object whose own record is damaged: it is not known where its keys are."""
-
-    cls: StoredClass
-    id: ObjectId
-    why: str
-
-
-@frozen
-class Unreadable:
-    """In the place of a value that cannot be decoded: its bytes as they are stored, and why."""
-
-    encoded: bytes
-    why: str
-    is_damaged: bool = False  # by its checksum; else another codec may understand it
-
-
-@frozen
-class Weight:
-    """How much an object has stored."""
-
-    keys: int
-    size: int  # bytes of keys and encoded values
 
 
 def look(store: str | os.PathLike[str] | Runtime, *, codec: Codec | None = None) -> Store:
@@ -192,7 +137,7 @@ class Store:
     def classes(self) -> list[StoredClass]:
         """In the order in which they were registered."""
         records = self._view.catalog().records
-        return [_class(record) for record in records if not record.is_deleted]
+        return [class_of(record) for record in records if not record.is_deleted]
 
     def cls(self, name: str) -> StoredClass:
         """The class called *name*, or `SCRIPT:NAME`; UnknownClass if there is none, or several."""
@@ -374,33 +319,3 @@ class Store:
 
     def __repr__(self) -> str:
         return f"<Store {self.path!r}, looked at>"
-
-
-def _class(record: ClassRecord) -> StoredClass:
-    return StoredClass(record.name, record.script, record.unique_key, record.number)
-
-
-def found_of(cls: StoredClass, ids: IdFactory, base: bytes, record: ObjectRecord) -> Found:
-    """An object of *cls*, by what the disk has of it."""
-    return Found(
-        cls,
-        ids.from_base(base, record.name),
-        record.name,
-        _time(record.created_us),
-        None if record.alarm is None else _alarm(record.alarm),
-        record.keyspace,
-    )
-
-
-def has_prefix(fields: Fields, prefix: str) -> bool:
-    name: str | None = fields[2]
-    return name is not None and name.startswith(prefix)
-
-
-def _alarm(alarm: Alarm) -> StoredAlarm:
-    return StoredAlarm(_time(alarm.due_us), _time(alarm.scheduled_us), alarm.retry_count)
-
-
-def _time(time_us: int) -> datetime:
-    seconds, us = divmod(time_us, 1_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=us)

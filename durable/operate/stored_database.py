@@ -14,14 +14,16 @@ from durable._engine.page_packing import PAGE_SIZE, pages_of, unpack
 from durable._engine.side_records import PAGES
 from durable._engine.view import Damaged, Malformed
 from durable._model.clock import SystemClock
-from durable._model.errors import SqlForbidden, StoreDamaged
+from durable._model.errors import StoreDamaged
 from durable._model.limits import Limits
+from durable._model.storage_errors import SqlForbidden
 from durable._storage.sql.failures import sql_error
 from durable._storage.sql.rules import NOT_AUTHORIZED, is_allowed, is_allowed_text, limits_of
 from durable._storage.sql.statements import check_bindings, first_of
 from durable._storage.sql.vfs import PageFiles
 
-from .looking import Found, Store
+from .found import Found
+from .looking import Store
 
 ONLY_READS = (
     "what looks into a database only reads; a method of the object writes, and may be called"

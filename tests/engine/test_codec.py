@@ -16,7 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from durable._engine.codec import Codec, MsgpackCodec, decode, encode
-from durable._model.errors import StoreDamaged, UnstorableValue
+from durable._model.errors import StoreDamaged
+from durable._model.storage_errors import UnstorableValue
 from durable._model.values import CONTAINERS, DEPTH_MAX, copy_value
 from tests.model.test_values import INSTANCES, PLAIN, UNSTORABLE, kind_of, nameless_zone
 

@@ -11,8 +11,8 @@ import pydantic
 import pytest
 
 from durable._engine.codec import MsgpackCodec, codec_of, decode
-from durable._model.errors import UnreadableValue, UnstorableValue
 from durable._model.instances import StoredInstance
+from durable._model.storage_errors import UnreadableValue, UnstorableValue
 
 if TYPE_CHECKING:
     from collections.abc import Hashable as OnlyForCheckers

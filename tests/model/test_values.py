@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from durable._engine.codec import decode, encode
-from durable._model.errors import UnstorableValue
+from durable._model.storage_errors import UnstorableValue
 from durable._model.values import DEPTH_MAX, STORABLE, Refusal, copy_value, has_plain_zone
 
 

@@ -15,8 +15,8 @@ import apsw
 import pytest
 
 from durable._model.clock import SystemClock
-from durable._model.errors import SqlError
 from durable._model.limits import Limits
+from durable._model.storage_errors import SqlError
 from durable._storage.sql import database as database_file
 from durable._storage.sql.database import Database
 from durable._storage.sql.opening import make_connections

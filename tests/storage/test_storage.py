@@ -8,17 +8,15 @@ from typing import Any
 import pytest
 
 from durable._engine.batch import Alarm
-from durable._model.errors import (
-    CommitFailed,
-    DurableError,
+from durable._model.errors import CommitFailed, DurableError, ObjectReset
+from durable._model.limits import Limits
+from durable._model.storage_errors import (
     KeyTooLarge,
-    ObjectReset,
     TooManyKeys,
     TransactionOver,
     UnstorableValue,
     ValueTooLarge,
 )
-from durable._model.limits import Limits
 from durable._storage.cache_budget import CacheBudget
 from durable._storage.transaction import Transaction
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from durable._model.errors import KeyTooLarge, StoreDamaged, TransactionOver, UnstorableValue
+from durable._model.errors import StoreDamaged
+from durable._model.storage_errors import KeyTooLarge, TransactionOver, UnstorableValue
 from durable._storage.parts import KEYS_PER_COUNT
 from durable._storage.transaction import Transaction
 

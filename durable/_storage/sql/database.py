@@ -19,13 +19,8 @@ from attrs import define, evolve, field
 
 from durable._engine.page_packing import PAGE_SIZE, RESERVED
 from durable._model.clock import SystemClock
-from durable._model.errors import (
-    DurableError,
-    ObjectReset,
-    SqlError,
-    SqlForbidden,
-    StoreDamaged,
-)
+from durable._model.errors import DurableError, ObjectReset, StoreDamaged
+from durable._model.storage_errors import SqlError, SqlForbidden
 
 from ..records import Records
 from . import rules

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import apsw
 
-from durable._model.errors import SqlConstraint, SqlError, SqlForbidden
+from durable._model.storage_errors import SqlConstraint, SqlError, SqlForbidden
 
 # SQLite says of functions and columns only by its words that they are not allowed.
 _FORBIDDEN = ("not authorized", "access to ")

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import apsw
 
 from durable._loop import here
-from durable._model.errors import SqlError, UnstorableValue
+from durable._model.storage_errors import SqlError, UnstorableValue
 
 from ..records import Records
 from .database import Database

@@ -12,7 +12,7 @@ import apsw
 import apsw.ext
 from attrs import frozen
 
-from durable._model.errors import SqlError
+from durable._model.storage_errors import SqlError
 
 NO_STATEMENT: Final = "SQL code did not contain a statement."
 WRONG_BINDINGS: Final = "Wrong number of parameter bindings for SQL query."
