@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 from .javascript import JsArray, JsProxy, JsTypeError
@@ -30,7 +30,7 @@ class JsBuffer(JsProxy):
     def to_string(self, encoding: str = "utf-8") -> str:
         return self.to_bytes().decode(encoding)
 
-    def as_python(self) -> memoryview:
+    def _as_python(self, convert: Callable[[Any], Any]) -> Any:
         return self._view
 
     def __buffer__(self, flags: int) -> memoryview:

@@ -50,6 +50,10 @@ class JsProxy:
         """The value as Python's own, where Python has one of the kind; else itself."""
         return to_py(self, default_converter)
 
+    def _as_python(self, convert: Callable[[Any], Any]) -> Any:
+        """What `to_py` makes of it, with what is in it converted; NotImplemented if nothing."""
+        return NotImplemented
+
     def destroy(self) -> None:
         """Nothing: Python's garbage collector sees all that is here."""
 
@@ -144,6 +148,9 @@ class JsObject(JsProxy):
     def object_entries(self) -> JsArray:
         return JsArray(JsArray(pair) for pair in self._entries.items())
 
+    def _as_python(self, convert: Callable[[Any], Any]) -> Any:
+        return {key: convert(item) for key, item in self._entries.items()}
+
     def as_object_map(self, *, hereditary: bool = False) -> dict[str, Any]:
         """The object itself as a mapping."""
         return self._entries
@@ -237,6 +244,9 @@ class JsArray(JsProxy, MutableSequence[Any]):
     def object_entries(self) -> JsArray:
         return JsArray(JsArray((str(n), item)) for n, item in enumerate(self._items))
 
+    def _as_python(self, convert: Callable[[Any], Any]) -> Any:
+        return [convert(item) for item in self]
+
     def __str__(self) -> str:
         return self.join()
 
@@ -280,6 +290,9 @@ class JsMap(JsProxy, MutableMapping[Any, Any]):
     def delete(self, key: Any) -> bool:
         return self._entries.pop(key, self) is not self
 
+    def _as_python(self, convert: Callable[[Any], Any]) -> Any:
+        return {convert(key): convert(item) for key, item in self._entries.items()}
+
     def entries(self) -> JsArray:
         return JsArray(JsArray(pair) for pair in self._entries.items())
 
@@ -321,6 +334,9 @@ class JsSet(JsProxy, MutableSet[Any]):
     def delete(self, value: Any) -> bool:
         return self._items.pop(value, self) is not self
 
+    def _as_python(self, convert: Callable[[Any], Any]) -> Any:
+        return {convert(item) for item in self}
+
     def values(self) -> JsArray:
         return JsArray(self._items)
 
@@ -334,6 +350,9 @@ class JsNumber(JsProxy):
         self._value = number(float(value))
 
     def valueOf(self) -> int | float:
+        return self._value
+
+    def _as_python(self, convert: Callable[[Any], Any]) -> Any:
         return self._value
 
     def __str__(self) -> str:
@@ -357,6 +376,9 @@ class JsDoubleProxy(JsProxy):
 
     def __init__(self, target: Any) -> None:
         self._target = target
+
+    def _as_python(self, convert: Callable[[Any], Any]) -> Any:
+        return self._target
 
     def unwrap(self) -> Any:
         return self._target
@@ -408,25 +430,12 @@ def to_py(value: Any, default: Callable[..., Any] | None = None) -> Any:
     """*value* as Python's own: arrays as lists, objects and Maps as dicts, Sets as sets."""
 
     def convert(each: Any) -> Any:
-        match each:
-            case JsArray():
-                return [convert(item) for item in each]
-            case JsObject():
-                return {key: convert(item) for key, item in each.as_object_map().items()}
-            case JsMap():
-                return {convert(key): convert(item) for key, item in each.items()}
-            case JsSet():
-                return {convert(item) for item in each}
-            case JsNumber():
-                return each.valueOf()
-            case JsDoubleProxy():
-                return each.unwrap()
-        as_python = getattr(each, "as_python", None)
-        if isinstance(each, JsProxy) and as_python is not None:
-            return as_python()
-        if isinstance(each, JsProxy) and default is not None:
-            return default(each, convert, lambda *_: None)
-        return each
+        if not isinstance(each, JsProxy):
+            return each
+        made = each._as_python(convert)
+        if made is not NotImplemented:
+            return made
+        return each if default is None else default(each, convert, lambda *_: None)
 
     return convert(value)
 
