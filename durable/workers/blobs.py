@@ -10,7 +10,8 @@ from uuid import uuid4
 
 from .buffers import ArrayBuffer, bytes_of
 from .dates import JsDate
-from .javascript import JsArray, JsObject, JsProxy, JsTypeError, js_text, options_of
+from .javascript import JsProxy, JsTypeError, js_text
+from .js_collections import JsArray, JsObject, options_of
 from .promises import Promise
 
 

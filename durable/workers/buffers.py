@@ -6,7 +6,8 @@ import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
-from .javascript import JsArray, JsProxy, JsTypeError
+from .javascript import JsProxy, JsTypeError
+from .js_collections import JsArray
 
 Code: TypeAlias = Literal["b", "B", "h", "H", "i", "I", "f", "d"]
 """How one number of an array is laid out, as `memoryview.cast` has it."""

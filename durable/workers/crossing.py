@@ -18,19 +18,16 @@ from typing import Any
 from .buffers import JsBuffer, Uint8Array, bytes_of
 from .dates import JsDate, milliseconds
 from .javascript import (
-    JsArray,
     JsDoubleProxy,
     JsException,
-    JsMap,
     JsNull,
     JsNumber,
-    JsObject,
     JsProxy,
     JsRegExp,
-    JsSet,
     js_key,
     number,
 )
+from .js_collections import JsArray, JsMap, JsObject, JsSet
 
 
 class JsDict(dict[str, Any]):

@@ -9,7 +9,7 @@ from typing import Any
 
 from . import messages
 from .env import EnvWrapper
-from .javascript import JsObject
+from .js_collections import JsObject
 from .sdk_messages import Request
 from .spelling import BothCases
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import durable
 
 from .errors import NotHere
-from .javascript import JsArray, JsObject
+from .js_collections import JsArray, JsObject
 from .namespaces import DurableObjectNamespace
 from .scope import scope_of
 

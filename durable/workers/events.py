@@ -6,7 +6,8 @@ from collections.abc import Callable
 from inspect import isawaitable
 from typing import Any, ClassVar
 
-from .javascript import JsObject, JsProxy, callable_of, options_of
+from .javascript import JsProxy, callable_of
+from .js_collections import JsObject, options_of
 from .promises import settled, started
 
 

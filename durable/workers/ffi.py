@@ -7,7 +7,8 @@ from typing import Any, NoReturn
 
 from .buffers import Uint8Array
 from .errors import NotHere
-from .javascript import JsArray, JsDoubleProxy, JsMap, JsProxy, JsSet
+from .javascript import JsDoubleProxy, JsProxy
+from .js_collections import JsArray, JsMap, JsSet
 
 Convert = Callable[..., Any]
 

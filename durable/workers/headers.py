@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from multidict import CIMultiDict
 
-from .javascript import JsArray, JsException, JsObject, JsProxy, JsTypeError, js_text
+from .javascript import JsException, JsProxy, JsTypeError, js_text
+from .js_collections import JsArray, JsObject
 
 # Of these there may be several, which are not joined.
 _APART = "set-cookie"

@@ -7,19 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from .dates import JsDate
-from .javascript import (
-    JsArray,
-    JsException,
-    JsMap,
-    JsNull,
-    JsNumber,
-    JsObject,
-    JsProxy,
-    JsSet,
-    JsTypeError,
-    callable_of,
-    number,
-)
+from .javascript import JsException, JsNull, JsNumber, JsProxy, JsTypeError, callable_of, number
+from .js_collections import JsArray, JsMap, JsObject, JsSet
 
 
 class JSON(JsProxy):

@@ -13,7 +13,8 @@ from .buffers import ArrayBuffer, bytes_of
 from .crossing import outward
 from .errors import errors_of_javascript
 from .headers import Headers
-from .javascript import JsProxy, JsRangeError, JsTypeError, options_of
+from .javascript import JsProxy, JsRangeError, JsTypeError
+from .js_collections import options_of
 from .json_text import JSON
 from .promises import Later, Promise
 from .sockets import WebSocket, socket_of

@@ -11,7 +11,8 @@ import durable
 from . import messages
 from .crossing import inward, outward
 from .errors import errors_of_javascript, of_runtime, raised_there
-from .javascript import JsException, JsProxy, JsTypeError, js_text, options_of
+from .javascript import JsException, JsProxy, JsTypeError, js_text
+from .js_collections import options_of
 from .promises import Promise
 from .sdk_messages import request_options
 from .spelling import BothCases

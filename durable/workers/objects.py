@@ -16,7 +16,8 @@ import durable
 from .crossing import inward, outward
 from .entrypoints import DurableObject, relaxed
 from .env import EnvWrapper
-from .javascript import JsException, JsObject, JsTypeError
+from .javascript import JsException, JsTypeError
+from .js_collections import JsObject
 from .promises import settled
 from .scope import Scope, running
 from .sdk_messages import response_sent

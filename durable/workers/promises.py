@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from durable import Answer
 
-from .javascript import JsArray, JsProxy
+from .javascript import JsProxy
+from .js_collections import JsArray
 
 Convert = Callable[[Any], Any]
 

@@ -20,6 +20,7 @@ from . import (
     ffi,
     headers,
     javascript,
+    js_collections,
     json_text,
     messages,
     namespaces,
@@ -93,7 +94,7 @@ def wait_until(awaitable: Awaitable[object]) -> None:
 def import_from_javascript(module_name: str) -> Any:
     """A module of the runtime's; there is `cloudflare:workers`."""
     if module_name == "cloudflare:workers":
-        return javascript.JsObject(_cloudflare_workers())
+        return js_collections.JsObject(_cloudflare_workers())
     raise ImportError(f"Failed to import {module_name!r}: it is not here")
 
 
@@ -166,15 +167,15 @@ def _js() -> dict[str, Any]:
         **{each.__name__: each for each in classes},
         **{each.__name__: each for each in functions},
         "clearInterval": scripting.clearInterval,
-        "Array": javascript.JsArray,
+        "Array": js_collections.JsArray,
         "Date": dates.JsDate,
         "Error": javascript.JsException,
         "IdentityTransformStream": streams.TransformStream,
-        "Map": javascript.JsMap,
+        "Map": js_collections.JsMap,
         "Number": javascript.JsNumber,
         "RangeError": javascript.JsRangeError,
         "RegExp": javascript.JsRegExp,
-        "Set": javascript.JsSet,
+        "Set": js_collections.JsSet,
         "TypeError": javascript.JsTypeError,
         "WebSocket": outgoing.OutgoingWebSocket,
         "console": scripting.Console(),
@@ -190,11 +191,11 @@ def _pyodide_ffi() -> dict[str, Any]:
     return {
         "ConversionError": ffi.ConversionError,
         "InternalError": ffi.InternalError,
-        "JsArray": javascript.JsArray,
+        "JsArray": js_collections.JsArray,
         "JsBuffer": buffers.JsBuffer,
         "JsDoubleProxy": javascript.JsDoubleProxy,
         "JsException": javascript.JsException,
-        "JsMap": javascript.JsMap,
+        "JsMap": js_collections.JsMap,
         "JsNull": javascript.JsNull,
         "JsPromise": promises.Promise,
         "JsProxy": javascript.JsProxy,

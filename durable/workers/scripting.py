@@ -14,16 +14,8 @@ from typing import Any, ClassVar
 
 from .buffers import TypedArray, Uint8Array, bytes_of
 from .crossing import outward, to_javascript
-from .javascript import (
-    JsArray,
-    JsMap,
-    JsObject,
-    JsProxy,
-    JsTypeError,
-    callable_of,
-    js_text,
-    to_py,
-)
+from .javascript import JsProxy, JsTypeError, callable_of, js_text, to_py
+from .js_collections import JsArray, JsMap, JsObject
 from .promises import Promise, settled, started
 
 

@@ -12,7 +12,8 @@ from .buffers import ArrayBuffer, bytes_of
 from .crossing import inward, outward, to_javascript
 from .errors import errors_of_javascript
 from .events import EventTarget, Listeners, event
-from .javascript import JsArray, JsException, JsObject, JsProxy, JsTypeError
+from .javascript import JsException, JsProxy, JsTypeError
+from .js_collections import JsArray, JsObject
 from .promises import started
 
 

@@ -9,7 +9,7 @@ from durable import Storage
 
 from .crossing import JsDict, inward, outward
 from .errors import errors_of_javascript
-from .javascript import JsArray
+from .js_collections import JsArray
 from .spelling import BothCases
 
 

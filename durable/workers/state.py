@@ -9,7 +9,8 @@ from durable import State
 
 from .dates import JsDate
 from .errors import errors_of_javascript
-from .javascript import JsArray, JsTypeError, callable_of
+from .javascript import JsTypeError, callable_of
+from .js_collections import JsArray
 from .namespaces import DurableObjectId
 from .promises import Promise, settled
 from .sockets import WebSocketRequestResponsePair, socket_of, sockets_as_array

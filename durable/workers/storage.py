@@ -11,7 +11,8 @@ from durable import KeyValues, Storage, Transaction
 from .crossing import inward, outward
 from .dates import JsDate, milliseconds
 from .errors import errors_of_javascript
-from .javascript import JsArray, JsMap, JsObject, JsTypeError, callable_of, js_text, options_of
+from .javascript import JsTypeError, callable_of, js_text
+from .js_collections import JsArray, JsMap, JsObject, options_of
 from .promises import Promise, settled
 from .spelling import BothCases, keywords
 from .sql import SqlStorage

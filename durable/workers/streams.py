@@ -7,7 +7,8 @@ from collections.abc import AsyncIterable, AsyncIterator
 from typing import Any, ClassVar
 
 from .buffers import Uint8Array, bytes_of
-from .javascript import JsArray, JsObject, JsProxy, JsTypeError, callable_of, options_of
+from .javascript import JsProxy, JsTypeError, callable_of
+from .js_collections import JsArray, JsObject, options_of
 from .promises import Promise, settled, started
 
 # Chunks that wait in a pipe until it is read.

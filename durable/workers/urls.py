@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
-from .javascript import JsArray, JsObject, JsProxy, JsTypeError, js_text
+from .javascript import JsProxy, JsTypeError, js_text
+from .js_collections import JsArray, JsObject
 
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443, "ftp": 21}
 

@@ -21,7 +21,7 @@ from .entrypoints import DurableObject, ExecutionContext, WorkerEntrypoint, rela
 from .env import EnvWrapper, MissingBinding
 from .errors import raised_there
 from .imports import Code
-from .javascript import JsObject, options_of
+from .js_collections import JsObject, options_of
 from .namespaces import Fetcher
 from .objects import WorkerObject, object_class
 from .promises import Promise, settled, started
