@@ -16,7 +16,6 @@ then read the state, decide, and act: nothing changes it in between.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
 
 from attrs import define, field
 
@@ -26,16 +25,16 @@ from durable._model.errors import DurableError
 from .entrant import E, Inside
 from .line import Line, Waiter
 from .output_gate import OutputGate
-from .quiet_rounds import QuietRounds
-from .running_code import RunningCode
+from .quiet_rounds import WatchedGate
 from .section_stack import SectionStack, bequeath
 
 
 @define(eq=False, slots=True)
-class InputGate(RunningCode[E]):
+class InputGate(WatchedGate[E]):
     """Whose turn it is in one object.
 
-    It inherits what is known of the running code, and does not refer to it: a call asks both.
+    It inherits what is known of its holder and of the running code, and does not refer to it: a
+    call asks all of it.
     """
 
     output: OutputGate
@@ -43,7 +42,6 @@ class InputGate(RunningCode[E]):
     seal: Callable[[], None] = field(repr=False)
     start: Callable[[E], None] = field(repr=False)  # a task for a delivery that was let in
 
-    holder: E | None = None
     # What the task that is about to suspend waits for, if that is not on the outside.
     inside: Inside | None = None
     # Of the deliveries that wait in line.
@@ -58,13 +56,6 @@ class InputGate(RunningCode[E]):
     _sections: SectionStack[E] | None = None
     # An inner section has ended, and tasks of the one around it may stand in line.
     _has_own_in_line: bool = False
-    # Counts what shows that the holder is not still.
-    steps: int = 0
-    # Rounds in which the holder was seen to be still, since it has owned the gate.
-    quiet_in_all: int = 0
-    is_watched: bool = False
-    # Each called once, when a task of a holder that has several is about to wait, or has ended.
-    when_stirred: dict[Any, Callable[[], None]] | None = field(default=None, repr=False)
     # Called when a task waits to be let on; what it returns is called when it is.
     on_wait: Callable[[E], Callable[[], None]] | None = field(default=None, repr=False)
 
@@ -156,13 +147,7 @@ class InputGate(RunningCode[E]):
         else:
             self.watch()
             if self.when_stirred is not None:
-                self._tell_stirred()
-
-    def _tell_stirred(self) -> None:
-        assert self.when_stirred is not None
-        callbacks, self.when_stirred = self.when_stirred, None
-        for callback in callbacks.values():
-            callback()
+                self.tell_stirred()
 
     def child_started(self, delivery: E) -> None:
         """A task that *delivery* started takes its first step, or is about to."""
@@ -174,7 +159,7 @@ class InputGate(RunningCode[E]):
         self.steps += 1
         delivery.fanned_out = True
         if self.when_stirred is not None:
-            self._tell_stirred()
+            self.tell_stirred()
         if self.holder is delivery:
             if not delivery.tasks and delivery.has_left and not self._holds:
                 self._start(self._end_turn())
@@ -368,13 +353,7 @@ class InputGate(RunningCode[E]):
                 self._waiting = Line()
             self._waiting.extend(held_back)
 
-    # Being still
-
-    def watch(self) -> None:
-        """Watch whether the holder stays still, if anything waits for the gate."""
-        if not self.is_watched and self.is_wanted:
-            self.is_watched = True
-            QuietRounds(self, self.steps).go_on()
+    # Being watched
 
     @property
     def is_shut(self) -> bool:
