@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 )
 
 from durable import DurableError, WebSocket
-from durable._border import socket_end, socket_states
+from durable._border import socket_conversation, socket_states
 from durable._border.outbox import Held
 from durable._border.socket_end import End, join
 from durable._border.socket_states import (
@@ -415,7 +415,7 @@ def counted_for_good(patch: pytest.MonkeyPatch) -> None:
 def another_table(patch: pytest.MonkeyPatch) -> None:
     """After a loss, this end may still close."""
     changed = {**NEXT_PHASE, Phase.LOST: {Step.CLOSE: Phase.ENDED}}
-    patch.setattr(socket_end, "NEXT_PHASE", changed)
+    patch.setattr(socket_conversation, "NEXT_PHASE", changed)
 
 
 @pytest.mark.parametrize(

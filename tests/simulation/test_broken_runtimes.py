@@ -65,11 +65,11 @@ def turns_cut_in_two(patch: pytest.MonkeyPatch) -> None:
     write = WriteBuffer.write
 
     def seal_and_write(
-        self: WriteBuffer, key: str, value: Known, *, confirmed: bool, passing: bool
+        self: WriteBuffer, key: str, value: Known, *, confirmed: bool, no_cache: bool
     ) -> None:
         if key == PAIR[0] and PAIR[1] in (self._puts or ()):
             self.seal()
-        write(self, key, value, confirmed=confirmed, passing=passing)
+        write(self, key, value, confirmed=confirmed, no_cache=no_cache)
 
     patch.setattr(WriteBuffer, "write", seal_and_write)
 
