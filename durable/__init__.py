@@ -17,6 +17,7 @@ from durable._deploy.migrations import Migration
 from durable._engine.codec import Codec
 from durable._gates.futures import Answer
 from durable._model.clock import Clock, SystemClock
+from durable._model.cluster_errors import ObjectSuperseded, StoreUnavailable
 from durable._model.errors import (
     CommitFailed,
     Deadlock,
@@ -108,6 +109,7 @@ __all__ = [
     "ObjectId",
     "ObjectOverloaded",
     "ObjectReset",
+    "ObjectSuperseded",
     "ObjectUnreachable",
     "PeerProcess",
     "RemoteError",
@@ -128,6 +130,7 @@ __all__ = [
     "StoreDamaged",
     "StoreFull",
     "StoreInUse",
+    "StoreUnavailable",
     "StoredObject",
     "Stream",
     "Stub",

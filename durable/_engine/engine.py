@@ -7,7 +7,8 @@ records and encoded values come up.
 Rule: `commit` and `collect_garbage` block, and run one at a time: on the committer's thread, before
 it is started, or, a `commit` that may not wait, on the thread of the event loop. `change_classes`
 blocks, too. `find` may be asked by any thread. All other calls belong to the thread of the event
-loop. Reads see what was committed before the last `refresh`.
+loop. Reads see what was committed before the last `refresh`; those of an engine that holds no
+moment may see what was committed since, too.
 """
 
 from __future__ import annotations

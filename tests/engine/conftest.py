@@ -10,7 +10,7 @@ from attrs import define, field
 
 from durable._engine.engine import Engine
 
-from .kinds import Kind, kinds
+from .kinds import Kind, Postgres, kinds
 from .kit import Clock
 
 KINDS = tuple(kinds())
@@ -37,6 +37,8 @@ class Opened:
     def close(self) -> None:
         self.kind.check(self.engine)
         self.engine.close()
+        if isinstance(self.kind, Postgres):
+            self.kind.drop()
 
 
 @pytest.fixture(params=KINDS)

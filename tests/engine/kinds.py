@@ -18,6 +18,9 @@ from durable._lmdb.environment import Environment
 from durable._memory.contents import Contents
 from durable._memory.engine import MemoryEngine
 from durable._memory.scratch import ScratchEngine
+from durable._postgres.connection import Connection
+from durable._postgres.engine import PostgresEngine
+from tests import postgres
 
 from .kit import Clock
 
@@ -30,6 +33,9 @@ class Kind(Protocol):
 
     rots: bool
     """Whether what is stored can be damaged, by `damage`."""
+
+    holds_a_moment: bool
+    """Whether a reader sees one moment until it is released."""
 
     def open(self, folder: Path, clock: Clock) -> Engine:
         """The store in *folder*, which is made if it is not there."""
@@ -44,7 +50,7 @@ class Kind(Protocol):
 class Lmdb:
     """Files, by LMDB."""
 
-    keeps = rots = True
+    keeps = rots = holds_a_moment = True
 
     def open(self, folder: Path, clock: Clock) -> Environment:
         return Environment.open(folder, clock=clock)
@@ -68,7 +74,7 @@ class Lmdb:
 class Memory:
     """Nothing but the process."""
 
-    keeps, rots = True, False
+    keeps, rots, holds_a_moment = True, False, True
     _contents: Contents = field(factory=lambda: Contents(catalog=Catalog()), init=False)
     _engine: MemoryEngine | None = field(default=None, init=False)
 
@@ -95,7 +101,7 @@ class Scratch:
     """Above another engine, which has an object and a class already."""
 
     below: Kind
-    keeps, rots = False, False
+    keeps, rots, holds_a_moment = False, False, True
 
     def open(self, folder: Path, clock: Clock) -> ScratchEngine:
         self.below.open(folder, clock).close()
@@ -110,10 +116,61 @@ class Scratch:
         assert isinstance(engine, ScratchEngine)
 
 
+@define
+class Postgres:
+    """Tables of a database. The folder only tells one store from another."""
+
+    keeps, rots, holds_a_moment = True, True, False
+    _url: str | None = field(default=None, init=False)
+
+    def open(self, folder: Path, clock: Clock) -> PostgresEngine:
+        if self._url is None:
+            self._url = postgres.server().new_store()
+        connection = Connection(self._url)
+        claimed = connection.write(
+            "update durable.shards set owner = 1, epoch = epoch + 1 returning shard, epoch"
+        )
+        connection.close()
+        return PostgresEngine.open(self._url, clock, 1, dict(claimed))
+
+    def damage(self, engine: Engine, keyspace: int, key: str) -> None:
+        assert isinstance(engine, PostgresEngine)
+        connection = Connection(engine.url)
+        connection.write(
+            "update durable.records set value = set_byte(value, octet_length(value) - 5, 63) "
+            "where keyspace = %s and key = %s",
+            (keyspace, key.encode()),
+        )
+        connection.close()
+
+    def check(self, engine: Engine) -> None:
+        """No rows are left behind, and no object without any."""
+        assert isinstance(engine, PostgresEngine)
+        connection = Connection(engine.url)
+        [(lost, empty)] = connection.read(
+            "select (select count(*) from ("
+            "select keyspace from durable.records union select keyspace from durable.sides"
+            ") as used where not exists ("
+            "select from durable.objects as o where o.keyspace = used.keyspace) and not exists ("
+            "select from durable.garbage as g where g.keyspace = used.keyspace)), "
+            "(select count(*) from durable.objects as o where due_us is null and not exists ("
+            "select from durable.records as r where r.keyspace = o.keyspace) and not exists ("
+            "select from durable.sides as s where s.keyspace = o.keyspace))"
+        )
+        connection.close()
+        assert (lost, empty) == (0, 0)
+
+    def drop(self) -> None:
+        """The store is not needed any more."""
+        if self._url is not None:
+            postgres.server().drop(self._url)
+
+
 def kinds() -> dict[str, Kind]:
     return {
         "lmdb": Lmdb(),
         "memory": Memory(),
         "scratch above lmdb": Scratch(Lmdb()),
         "scratch above memory": Scratch(Memory()),
+        "postgres": Postgres(),
     }

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "durable"
 
 # Rooms that each hold an engine or two, and what may name them.
-ENGINES = frozenset({"_lmdb", "_memory"})
+ENGINES = frozenset({"_lmdb", "_memory", "_postgres"})
 ENGINE_CHOOSER = "durable/_runtime/engines.py"
 FILES_OF_STORES = "durable/_runtime/store_files.py"
 # Of the doors: a simulation of power failures.
@@ -37,6 +37,7 @@ FLOORS: dict[str, frozenset[str]] = {
     "_engine": frozenset({"_model"}),
     "_lmdb": frozenset({"_engine", "_control", "_model"}),
     "_memory": frozenset({"_engine", "_model"}),
+    "_postgres": frozenset({"_engine", "_model"}),
     "_gates": frozenset({"_model", "_cpython", "_loop"}),
     "_storage": _UP_TO_STORAGE - {"_storage"},
     "_object": _UP_TO_STORAGE,
@@ -198,6 +199,14 @@ def leaves_lmdb_to_its_owner(source: Source) -> Iterator[str]:
             yield source.fault(line, f"imports lmdb; ask {LMDB_OWNERS[0]} instead")
 
 
+def leaves_psycopg_to_its_room(source: Source) -> Iterator[str]:
+    if source.story == "_postgres":
+        return
+    for line, module in source.imports():
+        if module.split(".")[0] == "psycopg":
+            yield source.fault(line, "imports psycopg; ask durable/_postgres instead")
+
+
 def leaves_time_to_the_clock(source: Source) -> Iterator[str]:
     if source.path == CLOCK_OWNER or not source.is_floor:
         return
@@ -310,6 +319,11 @@ def test_only_the_environment_imports_lmdb() -> None:
     _check(leaves_lmdb_to_its_owner)
 
 
+def test_only_its_room_imports_psycopg() -> None:
+    """Whoever has no use for PostgreSQL needs no client for it."""
+    _check(leaves_psycopg_to_its_room)
+
+
 def test_only_the_clock_asks_the_time() -> None:
     """Whoever asks the machine for the time cannot be driven by a virtual clock."""
     _check(leaves_time_to_the_clock)
@@ -377,6 +391,7 @@ BROKEN: list[tuple[Rule, str, str, int]] = [
     (imports_at_the_top, "durable/cli/a.py", "def f():\n    from durable import open", 2),
     (leaves_lmdb_to_its_owner, "durable/_lmdb/layout.py", "import lmdb", 1),
     (leaves_lmdb_to_its_owner, "durable/cli/a.py", "from lmdb import open", 1),
+    (leaves_psycopg_to_its_room, "durable/_runtime/a.py", "from psycopg import sql", 1),
     (leaves_time_to_the_clock, "durable/_object/a.py", "import time\ntime.time()", 2),
     (leaves_time_to_the_clock, "durable/_object/a.py", "import time as t\nt.monotonic_ns", 2),
     (leaves_time_to_the_clock, "durable/_object/a.py", "from time import perf_counter", 1),
@@ -412,6 +427,7 @@ KEPT: list[tuple[Rule, str, str]] = [
         "def f():\n    if TYPE_CHECKING:\n        import json",
     ),
     (leaves_lmdb_to_its_owner, LMDB_OWNERS[0], "import lmdb"),
+    (leaves_psycopg_to_its_room, "durable/_postgres/a.py", "import psycopg"),
     (leaves_time_to_the_clock, CLOCK_OWNER, "import time\ntime.time()"),
     (leaves_time_to_the_clock, "durable/_object/a.py", "clock.now()\nself.time.time"),
     (is_short_enough, "durable/_object/a.py", "\n" * 400),

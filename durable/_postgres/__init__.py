@@ -1,0 +1,1 @@
+"""One engine: a store as tables of a PostgreSQL database."""

@@ -1,0 +1,152 @@
+"""One connection with the database, for one thread at a time; it is made anew when it was lost.
+
+Nothing here is of a session: each statement is a transaction of its own, unless it stands in a
+`transaction` block, no statement is prepared on the server, and nothing is SET. So a pooler that
+hands out a session for a transaction at a time may stand between.
+
+Rule: a read that was lost is asked once more, on a new connection. A write that was lost is not: it
+may have been carried out. Whoever wrote is told by `Lost`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final, LiteralString
+
+import psycopg
+from attrs import define, field
+from psycopg.conninfo import conninfo_to_dict
+
+from durable._model.errors import RuntimeClosed, WrongLoop
+
+from .postgres_errors import Lost, refusal, unavailable
+from .url import shown
+
+Rows = list[tuple[Any, ...]]
+Params = Sequence[Any] | Mapping[str, Any]
+
+# What a connection is made with, where the URL does not say it. A network that is silent is noticed
+# within this time: the event loop may wait for an answer.
+DEFAULTS: Final = {
+    "application_name": "durable",
+    "connect_timeout": "5",
+    "target_session_attrs": "read-write",  # of several hosts the primary
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "10000",  # ms
+}
+
+# The server ends the session, or is not one that can be written to: another one may be found.
+_GONE: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25006"})
+
+
+@define(eq=False, repr=False)
+class Connection:
+    """Statements for one database. Blocks; any thread may use it, one after the other."""
+
+    url: str
+    path: str = field(init=False)  # as messages call it
+    _connection: psycopg.Connection[Any] | None = field(default=None, init=False)
+    _lock: threading.RLock = field(factory=threading.RLock, init=False)
+    _is_closed: bool = field(default=False, init=False)
+    _pid: int = field(factory=os.getpid, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.path = shown(self.url)
+
+    def read(self, sql: LiteralString, params: Params = ()) -> Rows:
+        """The rows of a statement that changes nothing. Raises StoreUnavailable, and DurableError
+        for what the server says no to."""
+        with self._lock:
+            try:
+                return self._execute(sql, params, is_read=True)
+            except Lost:
+                try:
+                    return self._execute(sql, params, is_read=True)
+                except Lost as error:
+                    raise unavailable(self.path, error.__cause__) from error.__cause__
+
+    def write(self, sql: LiteralString, params: Params = ()) -> Rows:
+        """Run a statement in a transaction of its own, and return its rows. Raises StoreUnavailable
+        if it was not sent, Lost if nobody can say what became of it, and StoreFull,
+        ObjectSuperseded or CommitFailed if nothing of it is stored."""
+        with self._lock:
+            return self._execute(sql, params)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Callable[..., Rows]]:
+        """A transaction of several statements: gives what runs one. Raises as `write` does."""
+        with self._lock:
+            connection = self._open()
+            with self._refusals(connection), connection.transaction():
+
+                def run(sql: LiteralString, params: Params = ()) -> Rows:
+                    cursor = connection.execute(sql, params, binary=True)
+                    return cursor.fetchall() if cursor.description else []
+
+                yield run
+
+    def close(self) -> None:
+        """End it; every call raises RuntimeClosed from now on."""
+        self._is_closed = True
+        if self._pid == os.getpid():
+            with self._lock:
+                self._drop()
+
+    def _execute(self, sql: LiteralString, params: Params, *, is_read: bool = False) -> Rows:
+        connection = self._open()
+        with self._refusals(connection, is_read=is_read):
+            cursor = connection.execute(sql, params, binary=True)
+            return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def _refusals(
+        self, connection: psycopg.Connection[Any], *, is_read: bool = False
+    ) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            if connection.closed or error.sqlstate in _GONE:
+                self._drop()
+                raise Lost(self.path, error) from error
+            raise refusal(self.path, error, is_read=is_read) from error
+        except BaseException:
+            if connection.closed:
+                self._drop()
+            raise
+
+    def _open(self) -> psycopg.Connection[Any]:
+        if self._is_closed:
+            raise RuntimeClosed(f"the store {self.path!r} is closed; open it again")
+        if self._pid != os.getpid():
+            raise WrongLoop(f"the store {self.path!r}")
+        if self._connection is None:
+            self._connection = connect(self.url)
+        return self._connection
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else "open" if self._connection else "not connected"
+        return f"<Connection {state} {self.path!r}>"
+
+
+def connect(url: str) -> psycopg.Connection[Any]:
+    """A connection of psycopg's. Raises StoreUnavailable; ValueError for a URL that is none."""
+    try:
+        said = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        raise ValueError(f"{shown(url)!r} is no URL of a database: {error}") from error
+    options: dict[str, Any] = {name: value for name, value in DEFAULTS.items() if name not in said}
+    try:
+        return psycopg.connect(url, autocommit=True, prepare_threshold=None, **options)
+    except psycopg.Error as error:
+        raise unavailable(shown(url), error) from error

@@ -1,0 +1,230 @@
+"""The engine: what one process owns of a store in PostgreSQL, all of its shards as one.
+
+All shards of a process share one committer, one connection that writes and one group commit: a
+group of batches is one transaction, of whatever shards their objects are.
+
+Rule: each commit compares the epochs of the shards that it writes with those that this process was
+given, in the same transaction. What another process owns by now is never written.
+
+Rule: where the connection was lost in a commit, nobody knows whether it was carried out. Before
+anything else is read or written of its shards, their epochs are raised, which waits for the end of
+that transaction: what is read then stays true.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Final
+
+from attrs import define, field
+
+from durable._engine.batch import Batch, DueAlarm, ObjectRecord
+from durable._engine.catalog import Catalog, Weight
+from durable._engine.engine import GARBAGE_STEP
+from durable._engine.measures import Measures
+from durable._model.clock import Clock
+from durable._model.cluster_errors import ObjectSuperseded, StoreUnavailable
+from durable._model.errors import DurableError
+
+from .classes import change_catalog, read_catalog
+from .connection import Connection
+from .group import Changes, ObjectKey, unread_of
+from .postgres_errors import Conflict, Lost
+from .questions import Questions
+from .reader import PostgresReader
+from .schema import KEYSPACES_PER_BLOCK, read_meta
+
+# A transaction that another one is in the way of is tried so often.
+TRIES_MAX: Final = 5
+
+_COMMIT: Final = (
+    "select makes_garbage, forgotten from durable.commit_group("
+    "%s::bigint, %s::integer[], %s::bigint[], "
+    "%s::integer[], %s::bytea[], %s::integer[], %s::bigint[], %s::bigint[], %s::bytea[], "
+    "%s::bigint[], %s::bigint[], %s::integer[], %s::integer[], %s::bigint[], "
+    "%s::bigint[], %s::bytea[], %s::bytea[], %s::bigint[], %s::bytea[], "
+    "%s::bigint[], %s::bytea[], %s::bytea[], %s::bigint[], %s::bytea[], "
+    "%s::integer[], %s::bytea[])"
+)
+_RAISE_EPOCHS: Final = (
+    "with mine as (select shard from durable.shards "
+    "where shard = any(%s::integer[]) and owner = %s order by shard for update) "
+    "update durable.shards as s set epoch = s.epoch + 1 from mine where s.shard = mine.shard "
+    "returning s.shard, s.epoch"
+)
+
+
+@define(eq=False, repr=False)
+class PostgresEngine:
+    """An `Engine`. *process* is this process in the table of processes; `owned` says which shards
+    it has, with their epochs, and is kept by whoever claims and releases them."""
+
+    url: str
+    clock: Clock
+    process: int
+    shards: int
+    owned: dict[int, int] = field(factory=dict)
+    has_garbage: bool = field(default=False, init=False)
+    in_line: PostgresReader = field(init=False)
+    path: str = field(init=False)
+    _questions: Questions = field(init=False)
+    _reading: Connection = field(init=False)
+    _writing: Connection = field(init=False)
+    _keyspaces: range = field(default=range(0), init=False)
+    # Shards of which a commit may or may not have been carried out.
+    _in_doubt: set[int] = field(factory=set, init=False)
+    _settling: threading.Lock = field(factory=threading.Lock, init=False)
+
+    @classmethod
+    def open(cls, url: str, clock: Clock, process: int, owned: dict[int, int]) -> PostgresEngine:
+        """Raises StoreUnavailable; FileNotFoundError where the database has no store."""
+        meta_connection = Connection(url)
+        try:
+            meta = read_meta(meta_connection)
+        finally:
+            meta_connection.close()
+        return cls(url, clock, process, meta.shards, owned)
+
+    def __attrs_post_init__(self) -> None:
+        self._reading, self._writing = Connection(self.url), Connection(self.url)
+        self.path = self._reading.path
+        self._questions = Questions(self._reading)
+        self.in_line = PostgresReader(self._reading, is_own=False)
+        [(self.has_garbage,)] = self._reading.read(
+            "select exists (select from durable.garbage) "
+            "or exists (select from durable.garbage_classes)"
+        )
+
+    # Reading
+
+    def refresh(self) -> None:
+        """Each read sees what is committed by then."""
+
+    def new_reader(self) -> PostgresReader:
+        return PostgresReader(Connection(self.url))
+
+    def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
+        self._settle()
+        return self._questions.find(class_number, base)
+
+    def objects(
+        self, class_number: int, *, after: bytes | None = None, count_max: int
+    ) -> list[tuple[bytes, ObjectRecord]]:
+        """Those of all processes."""
+        return self._questions.objects(class_number, after, count_max)
+
+    def alarms(self, *, after: DueAlarm | None = None, count_max: int) -> list[DueAlarm]:
+        """Those of the shards that are owned."""
+        self._settle()
+        shards = None if len(self.owned) == self.shards else list(self.owned)
+        return self._questions.alarms(shards, after, count_max)
+
+    def next_alarm_us(self) -> int | None:
+        first = self.alarms(count_max=1)
+        return first[0].due_us if first else None
+
+    def catalog(self) -> Catalog:
+        return read_catalog(self._reading.read)
+
+    def weigh_class(self, class_number: int) -> Weight:
+        return self._questions.weigh_class(class_number)
+
+    def measure(self) -> Measures:
+        return self._questions.measure()
+
+    # Writing
+
+    def next_keyspace(self) -> int:
+        """As `Engine.next_keyspace`; asks the database once for every thousand."""
+        if not self._keyspaces:
+            [(first,)] = self._reading.write("select nextval('durable.keyspaces')")
+            self._keyspaces = range(first, first + KEYSPACES_PER_BLOCK)
+        given, self._keyspaces = self._keyspaces[0], self._keyspaces[1:]
+        return given
+
+    def commit(self, group: Sequence[Batch], *, may_wait: bool = True) -> bool:
+        """As `Engine.commit`. Where the connection is lost meanwhile StoreUnavailable is raised,
+        and the group may be stored or not."""
+        if not may_wait:
+            return False  # the network is waited for, and locks of other processes perhaps
+        self._settle()
+        unread = unread_of(group)
+        found = self._find_before(unread)
+        changes = Changes(found, self.shards, int(self.clock.now() * 1_000_000))
+        changes.apply(group)
+        used = changes.shards_used()
+        if not used:
+            self._writing.read("select 1")  # a closed store says so
+            return True
+        try:
+            epochs = [self.owned[shard] for shard in used]
+        except KeyError as error:
+            raise ObjectSuperseded(
+                f"shard {error} of {self.path!r} is not this process's any more, and nothing of "
+                f"the commit was stored"
+            ) from None
+        makes_garbage, forgotten = self._commit(
+            [self.process, used, epochs, *changes.arguments()], used
+        )
+        changes.settle(forgotten or ())
+        self.has_garbage |= makes_garbage
+        return True
+
+    def _find_before(self, unread: set[ObjectKey]) -> dict[ObjectKey, ObjectRecord]:
+        return Questions(self._writing).find_some(unread) if unread else {}
+
+    def _commit(self, arguments: list[object], used: list[int]) -> tuple[bool, list[int] | None]:
+        for left in reversed(range(TRIES_MAX)):
+            try:
+                [row] = self._writing.write(_COMMIT, arguments)
+            except Conflict:
+                if not left:
+                    raise
+            except Lost:
+                self._in_doubt.update(used)
+                raise
+            else:
+                return row[0], row[1]
+        raise AssertionError
+
+    def _settle(self) -> None:
+        """Make sure that no commit is in doubt any more. Raises StoreUnavailable."""
+        if not self._in_doubt:
+            return
+        with self._settling:
+            shards = sorted(self._in_doubt)
+            try:
+                rows = self._writing.write(_RAISE_EPOCHS, [shards, self.process])
+            except Lost as error:
+                raise StoreUnavailable(str(error)) from error
+            raised: dict[int, int] = dict(rows)
+            for shard in shards:
+                if shard in raised and shard in self.owned:
+                    self.owned[shard] = raised[shard]
+                else:
+                    self.owned.pop(shard, None)  # another process has it by now
+            self._in_doubt.difference_update(shards)
+
+    def change_classes(self, before: Catalog, after: Catalog) -> None:
+        if not change_catalog(self._reading, before, after):
+            raise DurableError(
+                f"the classes of {self.path!r} were changed by another process meanwhile",
+                retryable=True,
+            )
+        self.has_garbage |= any(record.is_deleted for record in after.records)
+
+    def collect_garbage(self, count_max: int = GARBAGE_STEP) -> int:
+        """As `Engine.collect_garbage`; what another process frees just now is left to it."""
+        [(freed,)] = self._writing.write("select durable.collect_garbage(%s)", [count_max])
+        self.has_garbage = freed == count_max
+        return int(freed)
+
+    # The end
+
+    def close(self) -> None:
+        self._reading.close()
+        self._writing.close()
+
+    def __repr__(self) -> str:
+        return f"<PostgresEngine {self.path!r}, {len(self.owned)} of {self.shards} shards owned>"

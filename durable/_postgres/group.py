@@ -1,0 +1,173 @@
+"""What a group of batches changes, as the rows that the database is given.
+
+Rule: of several writes of one key, or of one object, the last one counts; what a group writes under
+a keyspace that the same group clears is not written at all.
+
+Rule: an object has a row if and only if it has a record, a side record or an alarm. Only batches
+that take something away can break that, so only their objects are looked at, once, at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from attrs import define, field
+
+from durable._engine.batch import UNREAD, Batch, ObjectHandle, ObjectRecord, Unread, record_after
+from durable._engine.checksums import protect
+from durable._engine.shards import shard_of
+
+from .reader import key_bytes
+
+ObjectKey = tuple[int, bytes]
+"""Class number and base of an object."""
+
+Values = dict[int, dict[bytes, bytes | None]]
+"""What is written by keyspace and key; None deletes."""
+
+
+def key_of(handle: ObjectHandle) -> ObjectKey:
+    return handle.class_number, handle.base
+
+
+def unread_of(group: Sequence[Batch]) -> set[ObjectKey]:
+    """The objects whose rows have to be read before the group can be committed."""
+    return {
+        key_of(batch.handle)
+        for batch in group
+        if batch.handle.record is UNREAD and not batch.is_empty
+    }
+
+
+@define(eq=False)
+class Changes:
+    """The changes of one group. Handles are left as they are until `settle`."""
+
+    # The rows of those objects that were not known before, as they were read.
+    found: Mapping[ObjectKey, ObjectRecord]
+    shards: int
+    now_us: int
+    _records: dict[ObjectKey, ObjectRecord | None] = field(factory=dict, init=False)
+    _changed: dict[ObjectKey, None] = field(factory=dict, init=False)
+    _handles: dict[ObjectKey, list[ObjectHandle]] = field(factory=dict, init=False)
+    _cleared: dict[int, None] = field(factory=dict, init=False)
+    _diminished: dict[ObjectKey, None] = field(factory=dict, init=False)
+    _puts: Values = field(factory=dict, init=False)
+    _sides: Values = field(factory=dict, init=False)
+    _maybe_empty: list[ObjectKey] = field(factory=list, init=False)
+
+    def apply(self, group: Sequence[Batch]) -> None:
+        for batch in group:
+            if not batch.is_empty:
+                self._apply(batch)
+
+    def _apply(self, batch: Batch) -> None:
+        handle = batch.handle
+        key = key_of(handle)
+        before = self._record_of(key, handle)
+        record = record_after(before, batch, self.now_us)
+        handles = self._handles.setdefault(key, [])
+        if handle not in handles:
+            handles.append(handle)
+        if record is None:
+            return
+        if before is not None and before.keyspace != record.keyspace:
+            self._throw_away(before.keyspace)
+        if record != before:
+            self._records[key] = record
+            self._changed[key] = None
+        if batch.clears or batch.alarm is None:
+            self._diminished[key] = None
+        keyspace = record.keyspace
+        if batch.puts:
+            puts = self._puts.setdefault(keyspace, {})
+            for name, value in batch.puts.items():
+                puts[name.encode()] = value
+                if value is None:
+                    self._diminished[key] = None
+        if batch.sides:
+            self._sides.setdefault(keyspace, {}).update(batch.sides)
+            if None in batch.sides.values():
+                self._diminished[key] = None
+
+    def _record_of(self, key: ObjectKey, handle: ObjectHandle) -> ObjectRecord | None:
+        if key not in self._records:
+            known = handle.record
+            self._records[key] = self.found.get(key) if isinstance(known, Unread) else known
+        return self._records[key]
+
+    def _throw_away(self, keyspace: int) -> None:
+        self._cleared[keyspace] = None
+        self._puts.pop(keyspace, None)
+        self._sides.pop(keyspace, None)
+
+    # The rows
+
+    def shards_used(self) -> list[int]:
+        """The shards of all objects that are written, in order."""
+        return sorted({shard_of(base, self.shards) for _, base in self._handles})
+
+    def arguments(self) -> list[Any]:
+        """What `durable.commit_group` takes, from the objects on."""
+        # A record of an object that may be empty is written first, and looked at at the end.
+        self._maybe_empty = [
+            key
+            for key in self._diminished
+            if (record := self._records[key]) is not None and record.alarm is None
+        ]
+        objects = [(key, record) for key in self._changed if (record := self._records[key])]
+        alarms = [record.alarm for _, record in objects]
+        return [
+            [number for (number, _), _ in objects],
+            [base for (_, base), _ in objects],
+            [shard_of(base, self.shards) for (_, base), _ in objects],
+            [record.keyspace for _, record in objects],
+            [record.created_us for _, record in objects],
+            [None if record.name is None else record.name.encode() for _, record in objects],
+            [None if alarm is None else alarm.due_us for alarm in alarms],
+            [None if alarm is None else alarm.scheduled_us for alarm in alarms],
+            [None if alarm is None else alarm.retry_count for alarm in alarms],
+            [None if alarm is None else alarm.backoff for alarm in alarms],
+            list(self._cleared),
+            *_put_columns(self._puts),
+            *_deleted_columns(self._puts),
+            *_put_columns(self._sides),
+            *_deleted_columns(self._sides),
+            [number for number, _ in self._maybe_empty],
+            [base for _, base in self._maybe_empty],
+        ]
+
+    def settle(self, forgotten: Iterable[int]) -> None:
+        """The transaction was committed, in which the objects at the places *forgotten*, counted
+        from 1, were found to be empty: what the loop may see of the handles is written."""
+        gone = {self._maybe_empty[place - 1] for place in forgotten}
+        for key, handles in self._handles.items():
+            record = None if key in gone else self._records[key]
+            for handle in handles:
+                handle.record = record
+                if record is not None:
+                    handle.created_us = record.created_us
+
+
+def _put_columns(values: Values) -> tuple[list[int], list[bytes], list[bytes]]:
+    keyspaces: list[int] = []
+    keys: list[bytes] = []
+    records: list[bytes] = []
+    for keyspace, by_key in values.items():
+        for key, value in by_key.items():
+            if value is not None:
+                keyspaces.append(keyspace)
+                keys.append(key)
+                records.append(protect(key_bytes(keyspace, key), value))
+    return keyspaces, keys, records
+
+
+def _deleted_columns(values: Values) -> tuple[list[int], list[bytes]]:
+    gone = [
+        (keyspace, key)
+        for keyspace, by_key in values.items()
+        for key, value in by_key.items()
+        if value is None
+    ]
+    return [keyspace for keyspace, _ in gone], [key for _, key in gone]

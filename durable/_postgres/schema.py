@@ -1,0 +1,204 @@
+"""The tables of a store, and how they come to be: `durable init URL` makes and upgrades them.
+
+    meta              the format, which store it is, and the number of the last change of classes
+    processes         those that have the store open, and until when each has what it owns
+    shards            who owns which part of the store, and which change of owner that was
+    classes, tags     the catalog
+    objects           what is known of an object without waking it; its alarm, too
+    records, sides    what objects have stored, by the keyspaces of the objects
+    garbage, garbage_classes    keyspaces and classes whose rows are still to be freed
+
+Functions do what takes several statements in one round trip: see `functions.py`.
+
+Rule: a keyspace is given out once in the whole store, in blocks, from a sequence.
+
+Rule: what an older version of the library uses stays as it is while the format says that it may
+open the store: processes of two versions run side by side during an update.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Final, LiteralString
+
+from attrs import frozen
+
+from durable._model.errors import FormatTooNew, StoreDamaged
+
+from .connection import Connection, Rows
+from .functions import FUNCTIONS
+from .postgres_errors import Taken, no_schema
+
+FORMAT: Final = 1
+SHARDS: Final = 1_024
+KEYSPACES_PER_BLOCK: Final = 1_000
+
+_TABLES: Final[tuple[LiteralString, ...]] = (
+    "create table durable.meta (key text primary key, value bytea not null)",
+    """
+    create table durable.processes (
+        id bigint generated always as identity primary key,
+        name text not null unique,
+        pid integer not null,
+        address text not null,
+        version text not null,
+        state text not null,
+        is_alone boolean not null,
+        machine text not null default '',
+        expires timestamptz not null
+    )
+    """,
+    # Rows of shards are locked by every commit, and changed by each change of owner.
+    """
+    create table durable.shards (
+        shard integer primary key,
+        owner bigint,
+        epoch bigint not null default 0
+    ) with (fillfactor = 50)
+    """,
+    """
+    create table durable.classes (
+        number integer primary key,
+        unique_key text not null unique,
+        name text not null,
+        script text,
+        is_deleted boolean not null,
+        former jsonb not null
+    )
+    """,
+    """
+    create table durable.tags (
+        script text not null,
+        place integer not null,
+        tag text not null,
+        primary key (script, place)
+    )
+    """,
+    """
+    create table durable.objects (
+        class_number integer not null,
+        base bytea not null,
+        shard integer not null,
+        keyspace bigint not null,
+        created_us bigint not null,
+        name bytea,
+        due_us bigint,
+        scheduled_us bigint,
+        retry_count integer,
+        backoff integer,
+        primary key (class_number, base)
+    )
+    """,
+    """
+    create index alarms_by_shard on durable.objects (shard, due_us, class_number, base)
+        where due_us is not null
+    """,
+    """
+    create index alarms_by_time on durable.objects (due_us, class_number, base)
+        where due_us is not null
+    """,
+    """
+    create table durable.records (
+        keyspace bigint not null,
+        key bytea not null,
+        value bytea not null,
+        primary key (keyspace, key)
+    )
+    """,
+    """
+    create table durable.sides (
+        keyspace bigint not null,
+        key bytea not null,
+        value bytea not null,
+        primary key (keyspace, key)
+    )
+    """,
+    "create table durable.garbage (keyspace bigint primary key)",
+    "create table durable.garbage_classes (class_number integer primary key)",
+    "create sequence durable.keyspaces increment by 1000",
+)
+
+
+def make(connection: Connection, *, shards: int = SHARDS) -> bool:
+    """Make the tables of a store, or bring them up to this version; returns whether anything was
+    changed. Two at once do it one after the other, and nothing is left of one that fails.
+
+    Raises StoreUnavailable, FormatTooNew, and CommitFailed where this user may not.
+    """
+    try:
+        return _make(connection, shards)
+    except Taken:
+        return _make(connection, shards)  # the other one has made it by now
+
+
+def _make(connection: Connection, shards: int) -> bool:
+    with connection.transaction() as run:
+        # Whoever is second waits here until the first has committed, and is then refused.
+        run("create schema if not exists durable")
+        before = None
+        if run("select to_regclass('durable.meta') is not null")[0][0]:
+            run("lock table durable.meta in exclusive mode")
+            before = _format(run, connection.path)
+            if before > FORMAT:
+                raise FormatTooNew(connection.path, before, FORMAT)
+        changed = before != FORMAT
+        if before is None:
+            for table in _TABLES:
+                run(table)
+            run(
+                "insert into durable.shards (shard) select generate_series(0, %s - 1)",
+                [shards],
+            )
+            for key, value in (
+                ("store", secrets.token_hex(8).encode()),
+                ("shards", b"%d" % shards),
+                ("catalog", b"0"),
+            ):
+                run("insert into durable.meta (key, value) values (%s, %s)", [key, value])
+        for function in FUNCTIONS:
+            run(function)
+        run(
+            "insert into durable.meta (key, value) values ('format', %s) "
+            "on conflict (key) do update set value = excluded.value",
+            [b"%d" % FORMAT],
+        )
+    return changed
+
+
+def _format(run: Callable[..., Rows], path: str) -> int:
+    rows = run("select value from durable.meta where key = 'format'")
+    try:
+        return int(rows[0][0])
+    except (IndexError, ValueError) as error:
+        raise StoreDamaged(
+            f"the schema `durable` of {path!r} does not say which format it has; restore the "
+            f"database from a backup, or give another one"
+        ) from error
+
+
+@frozen
+class Meta:
+    """What a store says of itself."""
+
+    identity: str
+    shards: int
+
+
+def read_meta(connection: Connection) -> Meta:
+    """What the store is. Raises FileNotFoundError if the database has none, FormatTooNew,
+    StoreDamaged, StoreUnavailable; FileNotFoundError, too, for one that must be upgraded first."""
+    rows: dict[str, bytes] = dict(connection.read("select key, value from durable.meta"))
+    try:
+        found = int(rows["format"])
+        meta = Meta(rows["store"].decode(), int(rows["shards"]))
+    except (KeyError, ValueError) as error:
+        raise StoreDamaged(
+            f"the table durable.meta of {connection.path!r} does not say what the store is; "
+            f"restore the database from a backup, or give another one"
+        ) from error
+    if found > FORMAT:
+        raise FormatTooNew(connection.path, found, FORMAT)
+    if found < FORMAT:
+        raise no_schema(connection.path)
+    return meta
