@@ -51,6 +51,7 @@ from durable._model.forms import FormFile
 from durable._model.ids import ObjectId
 from durable._model.limits import Limits
 from durable._model.messages import Request, Response
+from durable._model.retention import UnknownBookmark
 from durable._model.signal import Signal
 from durable._model.storage_errors import (
     KeyTooLarge,
@@ -142,6 +143,7 @@ __all__ = [
     "TooManyWebSockets",
     "Transaction",
     "TransactionOver",
+    "UnknownBookmark",
     "UnknownClass",
     "UnreadableValue",
     "UnstorableValue",

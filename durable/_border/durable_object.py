@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from durable._model.declared import said_by
+from durable._model.retention import history_of
 from durable._object.activation import Activation
 
 from .ctx import State
@@ -71,6 +72,7 @@ def check_methods(cls: type) -> None:
         )
     for _ in said_by(cls):
         pass
+    history_of(cls)
     for name in OF_THE_STUB:
         if rpc_method(cls, name) is not None:
             raise TypeError(

@@ -29,11 +29,12 @@ TOP_KEYS = (
     "shared",
     "scripts",
     "durable_objects",
+    "history",
     "vars",
     "migrations",
     "env",
 )
-ENVIRONMENT_KEYS = ("main", "path", "wait_s", "shared", "durable_objects", "vars")
+ENVIRONMENT_KEYS = ("main", "path", "wait_s", "shared", "durable_objects", "history", "vars")
 BINDING_KEYS = ("name", "class_name", "script_name", "environment")
 MIGRATION_KEYS = (
     "tag",
@@ -43,6 +44,9 @@ MIGRATION_KEYS = (
     "deleted_classes",
     "transferred_classes",
 )
+
+# Of a history: what a timedelta holds.
+DAYS_MAX = 999_999_999
 
 _SCRIPT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 
@@ -74,6 +78,8 @@ class ScriptConfig:
     bindings: tuple[Binding, ...]
     vars: Mapping[str, Any]
     migrations: tuple[Migration, ...]
+    # How many days the objects of a class can go back, by its name.
+    histories: Mapping[str, float]
     # Other files whose scripts may be bound.
     scripts: tuple[Path, ...]
     # What a caller reads itself, see `Wrangler.keys`.
@@ -256,6 +262,7 @@ class _Source:
             bindings=bindings,
             vars=dict(variables.entries),
             migrations=self._migrations_of(table),
+            histories=_histories(table if "history" in table.entries else self.top),
             scripts=self.scripts,
             further=self._further(table),
         )
@@ -314,6 +321,18 @@ def _bindings(table: Table, script: str | None) -> tuple[Binding, ...]:
             raise entry.error("name", f"there is another binding {binding.name!r}; rename one")
         found[binding.name] = binding
     return tuple(found.values())
+
+
+def _histories(table: Table) -> dict[str, float]:
+    found = table.table("history")
+    for name, days in found.entries.items():
+        if not name.isidentifier():
+            raise found.error(name, f"{name!r} cannot be the name of a class")
+        if isinstance(days, bool) or not isinstance(days, int | float) or not 0 < days <= DAYS_MAX:
+            raise found.error(
+                name, f"it must be a number of days, up to {DAYS_MAX:,}, and not {days!r}"
+            )
+    return dict(found.entries)
 
 
 def _binding(table: Table, script: str | None) -> Binding:

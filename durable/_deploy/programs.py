@@ -36,6 +36,8 @@ class Program:
     # Where it was configured: a file, and the table of its bindings.
     file: str | None = None
     table: str | None = None
+    # How long the objects of a class can go back, in microseconds, where that is configured.
+    histories: Mapping[str, int] = field(factory=dict)
 
 
 @frozen

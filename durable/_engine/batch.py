@@ -3,7 +3,8 @@
 Which thread writes which field of a `ObjectHandle`:
 
 - The loop's thread writes `keyspace` (before it submits the batch that needs the new one, and after
-  all batches under the old one are durable) and `name`. The committer's thread only reads them.
+  all batches under the old one are durable), `history` (the same way) and `name`. The committer's
+  thread only reads them.
 - The thread that commits writes `record` and `created_us`. The loop may read `created_us` once a
   batch was reported durable, and never looks at `record`.
 - `failed` is set once, by either thread; the other leaves it as it is.
@@ -52,6 +53,7 @@ class ObjectRecord:
     created_us: int
     name: str | None
     alarm: Alarm | None
+    history: int = 0  # its history sorts under it; 0: it has none
 
 
 @frozen(order=True)
@@ -83,6 +85,8 @@ class ObjectHandle:
     created_us: int | None
     alarm: Alarm | None
     failed: DurableError | None = None
+    # The keyspace of the object's history. 0: it has none, or it ends with the next batch.
+    history: int = 0
     # What the objects database has, with the changes of the transaction under way.
     record: ObjectRecord | Unread | None = field(default=UNREAD, init=False, repr=False)
 
@@ -118,6 +122,9 @@ class Batch:
 
     First it clears, if it does, then it puts and deletes keys and side records; an alarm of None
     deletes it.
+
+    A batch of an object that keeps a history has in it what it changes of that. One without, of an
+    object that has a history, ends it.
     """
 
     handle: ObjectHandle
@@ -135,22 +142,41 @@ class Batch:
     created_us: int | None = None
     # Records of the object beside its keys, see `side_records`; None in the place of one deletes.
     sides: dict[bytes, bytes | None] | None = None
+    # Records of the object's history, see `history_records`; None in the place of one deletes.
+    history: dict[bytes, bytes | None] | None = None
+    # The record of the history that is to say where that is kept which this batch clears.
+    clearing: bytes | None = None
+    # It clears by going back to what was kept: `handle.keyspace` is no new one.
+    goes_back: bool = False
+    # Keyspaces that the history has kept, and that nothing leads to any more.
+    forgets: tuple[int, ...] = ()
 
     @property
     def frees(self) -> bool:
-        """Whether it leaves no more stored than before, however full the disk is."""
+        """Whether it leaves no more stored than before, however full the disk is, but for what a
+        history keeps of it."""
         return self.alarm in {None, UNCHANGED} and not any(
             value is not None for value in self._written()
         )
 
     @property
     def is_empty(self) -> bool:
-        return not self.puts and not self.sides and not self.clears and self.alarm is UNCHANGED
+        return (
+            not self.puts
+            and not self.sides
+            and not self.clears
+            and self.alarm is UNCHANGED
+            and not self.history
+        )
 
     @property
     def stores(self) -> bool:
-        """Whether anything is there after it: a key, a side record or an alarm."""
-        return isinstance(self.alarm, Alarm) or any(v is not None for v in self._written())
+        """Whether anything is there after it: a key, a side record, an alarm, a history."""
+        return (
+            isinstance(self.alarm, Alarm)
+            or self.handle.history != 0
+            or any(v is not None for v in self._written())
+        )
 
     def _written(self) -> Iterable[bytes | None]:
         return chain(self.puts.values(), (self.sides or {}).values())
@@ -166,14 +192,16 @@ def record_after(before: ObjectRecord | None, batch: Batch, now_us: int) -> Obje
     created_us = now_us if batch.created_us is None else batch.created_us
     if batch.clears and record is not None:
         assert handle.keyspace != record.keyspace  # a clear needs a new keyspace
-        record = ObjectRecord(handle.keyspace, created_us, record.name, record.alarm)
+        record = evolve(record, keyspace=handle.keyspace, created_us=created_us)
     if record is None:
         if not batch.stores:
             return None
         record = ObjectRecord(handle.keyspace, created_us, handle.name, None)
     assert record.keyspace == handle.keyspace > 0  # given out before the batch has left
     if not isinstance(alarm, Unchanged) and alarm != record.alarm:
-        record = ObjectRecord(record.keyspace, record.created_us, record.name, alarm)
+        record = evolve(record, alarm=alarm)
+    if record.history != handle.history:
+        record = evolve(record, history=handle.history)
     if record.name is None and handle.name is not None:
         record = evolve(record, name=handle.name)
     return record

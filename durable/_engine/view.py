@@ -23,7 +23,7 @@ STEP_SIZE_MAX: Final = 4 << 20
 
 Fields = list[Any]
 """The record of an object, cheap to read a million times: its keyspace, when it was created, its
-name, and the four numbers of its alarm if it has one."""
+name, the four numbers of its alarm if it has one, and the keyspace of its history if it has one."""
 
 Weight = tuple[int, int]
 """How many keys an object has, and the bytes of its keys and values."""
@@ -62,12 +62,15 @@ def fields_of(record: ObjectRecord) -> Fields:
     fields: Fields = [record.keyspace, record.created_us, record.name]
     if alarm is not None:
         fields += [alarm.due_us, alarm.scheduled_us, alarm.retry_count, alarm.backoff]
+    if record.history:
+        fields.append(record.history)
     return fields
 
 
 def object_of(fields: Fields) -> ObjectRecord:
-    keyspace, created_us, name, *alarm = fields
-    return ObjectRecord(keyspace, created_us, name, Alarm(*alarm) if alarm else None)
+    keyspace, created_us, name, *more = fields
+    alarm = Alarm(*more[:4]) if len(more) >= 4 else None
+    return ObjectRecord(keyspace, created_us, name, alarm, more[-1] if len(more) in {1, 5} else 0)
 
 
 class View(Protocol):

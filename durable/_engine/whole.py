@@ -157,7 +157,13 @@ class WholeStore:
         return shard_of(base, len(self.shards))
 
     def _whole(self, shard: int, record: ObjectRecord) -> ObjectRecord:
-        return evolve(record, keyspace=record.keyspace * len(self.shards) + shard)
+        count = len(self.shards)
+        history = record.history * count + shard if record.history else 0
+        return evolve(record, keyspace=record.keyspace * count + shard, history=history)
+
+    def kept_keyspace(self, history: int, keyspace: int) -> int:
+        """What the whole calls a keyspace that stands in the history of an object."""
+        return keyspace * len(self.shards) + history % len(self.shards) if keyspace else 0
 
     def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
         number = self.shard_of(base)
@@ -216,6 +222,7 @@ class WholeStore:
                 handle.name,
                 handle.created_us,
                 handle.alarm,
+                history=self._own_keyspace(number, handle.history) if handle.history else 0,
             )
             parts.setdefault(number, []).append(evolve(batch, handle=own))
         for number, part in parts.items():

@@ -17,12 +17,13 @@ from attrs import define, field
 from durable._engine.batch import ObjectRecord
 from durable._engine.catalog import ClassRecord
 from durable._engine.codec import Codec, MsgpackCodec
+from durable._engine.history_records import CLEARINGS, read_clearing
 from durable._engine.problem import Problem
 from durable._engine.view import Malformed
 from durable._model.clock import SystemClock
 from durable._model.ids import NAME_SIZE_MAX, IdFactory
 
-from . import layout
+from . import layout, long_keys
 from .byte_flags import Marks
 from .check_keyspace import Decode, KeyspaceCheck
 from .environment import Environment
@@ -38,9 +39,9 @@ T = TypeVar("T")
 
 RECORDS_PER_PAUSE = 1_000
 
-# What a number that may have records is one of: an object with an alarm, one without an alarm, of
-# which no records were met so far, and garbage.
-ALARMED, SILENT, GARBAGE = 1, 2, 4
+# What a number that may have records is one of: an object with an alarm or a history, one without
+# either, of which no records were met so far, garbage, a history, and what a history keeps.
+LASTING, SILENT, GARBAGE, HISTORIC, KEPT = 1, 2, 4, 8, 16
 
 
 def check(
@@ -173,6 +174,21 @@ class _Check:
                     self._say("garbage", f"there is no class {number}")
             elif (number := self._read("garbage", layout.read_garbage_key, key)) is not None:
                 self.numbers.add(number, GARBAGE)
+                if layout.is_garbage_history(key):
+                    for kept in self._kept_in(number):
+                        self.numbers.add(kept, GARBAGE)
+
+    def _kept_in(self, history: int) -> list[int]:
+        """The numbers that a history keeps; what is wrong with it is said with its records."""
+        prefix = layout.side_key(history, CLEARINGS)
+        pairs = long_keys.between(self.txn.cursor(), prefix, layout.past(prefix), False)
+        kept: list[int] = []
+        for key, value in pairs:
+            with suppress(Malformed):
+                clearing = read_clearing(key[layout.NUMBER_SIZE :], value[1:-4])
+                if clearing.keyspace and not clearing.is_shared:
+                    kept.append(clearing.keyspace)
+        return kept
 
     def _check_objects(self) -> None:
         for key, raw in self._pairs(self.databases.objects):
@@ -198,14 +214,21 @@ class _Check:
             self._say(where, f"it is called {name!r}, which is the name of another object")
 
     def _check_number(self, where: str, record: ObjectRecord) -> None:
-        number = record.keyspace
+        has_more = record.alarm is not None or record.history != 0
+        self._claim(where, "number", record.keyspace, LASTING if has_more else SILENT)
+        if record.history:
+            self._claim(where, "history", record.history, HISTORIC)
+            for kept in self._kept_in(record.history):
+                self._claim(where, "kept number", kept, KEPT)
+
+    def _claim(self, where: str, what: str, number: int, mark: int) -> None:
         if number <= 0:
             self._say(where, f"{number} is no number of an object")
         elif self.numbers.of(number) & GARBAGE:
-            self._say(where, f"its number {number} is garbage")
+            self._say(where, f"its {what} {number} is garbage")
         elif self.numbers.of(number):
-            self._say(where, f"its number {number} is another object's too")
-        self.numbers.add(number, ALARMED if record.alarm is not None else SILENT)
+            self._say(where, f"its {what} {number} is another object's too")
+        self.numbers.add(number, mark)
 
     def _check_alarm_of(
         self, where: str, class_number: int, base: bytes, record: ObjectRecord
@@ -246,7 +269,14 @@ class _Check:
                 self._finish(tree)
                 marks = self.numbers.of(keyspace)
                 is_read = marks != 0 and not marks & GARBAGE
-                tree = KeyspaceCheck(keyspace, is_read, self.protected_from, self.decode, self.hurt)
+                tree = KeyspaceCheck(
+                    keyspace,
+                    is_read,
+                    bool(marks & HISTORIC),
+                    self.protected_from,
+                    self.decode,
+                    self.hurt,
+                )
             if record is None:
                 tree.add_side(key, value)
             else:
@@ -287,8 +317,10 @@ class _Check:
                 where = self._label(*layout.read_object_key(key), record.name)
             except Malformed:
                 continue  # was said before
-            for what in self.hurt.pop(record.keyspace, ()):
-                self._say(where, what)
+            whose = [record.keyspace, record.history, *self._kept_in(record.history)]
+            for number in whose if record.history else whose[:1]:
+                for what in self.hurt.pop(number, ()):
+                    self._say(where, what)
         for number, whats in self.hurt.items():
             for what in whats:
                 self._say(f"the number {number}", what)
@@ -300,7 +332,9 @@ class _Check:
             self._say("meta", "the format is missing")
         else:
             self._read("meta", layout.read_format, raw)
-        used = max(chain([self._last_number()], self.numbers.having(ALARMED | GARBAGE)))
+        used = max(
+            chain([self._last_number()], self.numbers.having(LASTING | GARBAGE | HISTORIC | KEPT))
+        )
         self._check_counter(layout.META_NEXT_KEYSPACE, layout.read_number, used)
         last_class = max(self.classes, default=0)
         self._check_counter(layout.META_NEXT_CLASS, layout.read_class_number, last_class)

@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 from attrs import define, field
 
 from durable._engine.checksums import is_complete
+from durable._engine.history_records import check_record
 from durable._engine.page_packing import pages_of, unpack
-from durable._engine.side_records import PAGES
+from durable._engine.side_records import HISTORY, PAGES
 from durable._engine.stored_timer import TIMERS, read_timer
 from durable._engine.view import Malformed
 from durable._model.errors import StoreDamaged
@@ -28,6 +29,7 @@ class KeyspaceCheck:
 
     keyspace: int
     is_read: bool  # it is an object's, and no garbage
+    is_history: bool
     # The first keyspace whose values all have checksums, if any has.
     protected_from: int | None
     decode: Decode | None
@@ -44,6 +46,9 @@ class KeyspaceCheck:
         self.hurt.setdefault(self.keyspace, []).append(what)
 
     def add(self, key: RecordKey, value: bytes) -> None:
+        if self.is_history:
+            self.say("there is a key among the records of its history")
+            return
         if key.node is not None:
             self.nodes.setdefault(key.node, [])
         if key.is_pointer:
@@ -65,10 +70,20 @@ class KeyspaceCheck:
         side = key[layout.NUMBER_SIZE :]
         if not is_complete(key, record):
             self.say(f"the side record {side.hex()} is damaged: its checksum does not fit")
+        elif side.startswith(HISTORY) != self.is_history:
+            self.say(f"the side record {side.hex()} is not where such a record stands")
+        elif self.is_history:
+            self._check_history(side, record[1:-4])
         elif side.startswith(PAGES):
             self._check_page(int.from_bytes(side[len(PAGES) :], "big"), record[1:-4])
         elif side.startswith(TIMERS):
             self._check_timer(side, record[1:-4])
+
+    def _check_history(self, side: bytes, stored: bytes) -> None:
+        try:
+            check_record(side, stored)
+        except Malformed as error:
+            self.say(str(error))
 
     def _check_timer(self, side: bytes, stored: bytes) -> None:
         try:

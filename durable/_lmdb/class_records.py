@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Final
 
 from durable._engine.catalog import Catalog, Weight
-from durable._engine.checksums import value_size
+from durable._engine.checksums import is_complete, value_size
+from durable._engine.history_records import CLEARINGS, read_clearing
 
 from . import layout, long_keys
 from .long_keys import Transaction
@@ -60,6 +61,8 @@ def collect_some(txn: Transaction, databases: Databases, count_max: int) -> int:
         # The records come first, since their keys do: little garbage piles up at a time.
         if layout.is_garbage_class(key):
             freed = _discard_objects(txn, databases, layout.read_garbage_class_key(key), room)
+        elif layout.is_garbage_history(key):
+            freed = _discard_history(txn, databases, layout.read_garbage_key(key), room)
         else:
             keyspace = layout.read_garbage_key(key)
             freed = long_keys.remove_some(txn, layout.write_number(keyspace), room)
@@ -85,6 +88,27 @@ def _discard_objects(
             txn.delete(alarm, db=databases.alarms)
         if long_keys.has_any(txn, layout.write_number(record.keyspace)):
             txn.put(layout.garbage_key(record.keyspace), NOTHING, db=databases.garbage)
+        if record.history:
+            history = layout.garbage_history_key(record.history)
+            txn.put(history, NOTHING, db=databases.garbage)
+        cursor.delete()
+        count += 1
+        is_there = bool(cursor.key())  # a delete goes on to the next one
+    return count
+
+
+def _discard_history(txn: Transaction, databases: Databases, history: int, count_max: int) -> int:
+    """Take up to *count_max* records of a history away; what it has kept becomes garbage."""
+    prefix = layout.write_number(history)
+    cursor = txn.cursor()
+    count = 0
+    is_there = cursor.set_range(prefix)
+    while is_there and count < count_max and cursor.key().startswith(prefix):
+        side, value = cursor.key()[layout.NUMBER_SIZE :], cursor.value()
+        if side.startswith(CLEARINGS) and is_complete(cursor.key(), value):
+            kept = read_clearing(side, value[1:-4])
+            if kept.keyspace and not kept.is_shared:
+                txn.put(layout.garbage_key(kept.keyspace), NOTHING, db=databases.garbage)
         cursor.delete()
         count += 1
         is_there = bool(cursor.key())  # a delete goes on to the next one

@@ -183,13 +183,13 @@ def read_object_fields(key: bytes, raw: bytes) -> Fields:
     fields = _unpack(raw[1:-4] if is_complete(key, raw) else _unprotected(raw))
     if (
         type(fields) is not list
-        or len(fields) not in {3, 7}
+        or len(fields) not in {3, 4, 7, 8}
         or type(fields[0]) is not int
         or type(fields[1]) is not int
         or fields[0] < 0
         or fields[1] < 0
         or (fields[2] is not None and type(fields[2]) is not str)
-        or (len(fields) == 7 and not all(type(part) is int and part >= 0 for part in fields[3:]))
+        or not all(type(part) is int and part >= 0 for part in fields[3:])
     ):
         raise Malformed(f"{raw[:80].hex()} is no record of an object")
     return fields
@@ -279,10 +279,12 @@ def read_tags(raw: bytes) -> tuple[str, ...]:
     raise Malformed(f"{raw[:80].hex()} is no list of tags")
 
 
-# Garbage: a kind, and what it is about: the records of a keyspace, or the objects of a class.
+# Garbage: a kind, and what it is about: the records of a keyspace, the objects of a class, or a
+# history with the keyspaces that it keeps.
 
 _GARBAGE_RECORDS = b"\x00"
 _GARBAGE_CLASS = b"\x01"
+_GARBAGE_HISTORY = b"\x02"
 
 
 def garbage_key(keyspace: int) -> bytes:
@@ -293,8 +295,16 @@ def garbage_class_key(class_number: int) -> bytes:
     return _GARBAGE_CLASS + write_class_number(class_number)
 
 
+def garbage_history_key(history: int) -> bytes:
+    return _GARBAGE_HISTORY + write_number(history)
+
+
 def is_garbage_class(raw: bytes) -> bool:
     return raw.startswith(_GARBAGE_CLASS)
+
+
+def is_garbage_history(raw: bytes) -> bool:
+    return raw.startswith(_GARBAGE_HISTORY)
 
 
 def read_garbage_class_key(raw: bytes) -> int:
@@ -302,7 +312,7 @@ def read_garbage_class_key(raw: bytes) -> int:
 
 
 def read_garbage_key(raw: bytes) -> int:
-    if len(raw) != 1 + NUMBER_SIZE or not raw.startswith(_GARBAGE_RECORDS):
+    if len(raw) != 1 + NUMBER_SIZE or raw[:1] not in {_GARBAGE_RECORDS, _GARBAGE_HISTORY}:
         raise Malformed(f"{raw.hex()} is no key of garbage")
     return read_number(raw[1:])
 

@@ -1,7 +1,8 @@
 """What a group of batches changes, within one write transaction.
 
-Rule: an object is in the objects database if and only if it has a record or an alarm. Only batches
-that take something away can break that, so only their objects are looked at, once, at the end.
+Rule: an object is in the objects database if and only if it has a record, an alarm or a history.
+Only batches that take something away can break that, so only their objects are looked at, once, at
+the end.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from durable._engine.batch import (
     record_after,
 )
 from durable._engine.checksums import protect
+from durable._engine.history_records import clearing_of
 
 from . import long_keys
 from .layout import (
@@ -29,6 +31,7 @@ from .layout import (
     META_NEXT_KEYSPACE,
     PIECE,
     alarm_key,
+    garbage_history_key,
     garbage_key,
     object_key,
     read_object,
@@ -80,6 +83,7 @@ class Changes:
                 or batch.clears
                 or not isinstance(known, ObjectRecord)
                 or (known.name is None and handle.name is not None)
+                or known.history != handle.history
             ):
                 if batch.is_empty:
                     continue
@@ -99,15 +103,21 @@ class Changes:
                 else:
                     long_keys.put(self.txn, keyspace, encoded, record)
             if batch.sides is not None:
-                self._change_sides(handle, batch.sides)
+                self._change_sides(handle, keyspace, batch.sides)
+            if batch.history is not None:
+                self._change_sides(handle, handle.history, batch.history)
+            for forgotten in batch.forgets:
+                self._throw_away(forgotten)
         if self._has_sides:
             self._raise_format()
         for handle in self._diminished:
             self._forget_if_empty(handle)
 
-    def _change_sides(self, handle: ObjectHandle, sides: dict[bytes, bytes | None]) -> None:
+    def _change_sides(
+        self, handle: ObjectHandle, keyspace: int, sides: dict[bytes, bytes | None]
+    ) -> None:
         for key, value in sides.items():
-            whose = side_key(handle.keyspace, key)
+            whose = side_key(keyspace, key)
             if value is None:
                 self.txn.delete(whose)
                 self._diminished[handle] = None
@@ -136,9 +146,14 @@ class Changes:
         record = record_after(before, batch, self.now_us)
         if record is None:
             return
-        if before is not None and before.keyspace != record.keyspace:
-            self._throw_away(before.keyspace)
-        if batch.clears or batch.alarm is None:
+        if before is not None:
+            if before.keyspace != record.keyspace and not record.history:
+                self._throw_away(before.keyspace)
+            if before.history and before.history != record.history:
+                self._throw_history_away(before.history)
+        if batch.clearing is not None:
+            self._change_sides(handle, record.history, {batch.clearing: clearing_of(before)})
+        if batch.clears or batch.alarm is None or not handle.history:
             self._diminished[handle] = None
         if record != before:
             self._write(handle, before, record)
@@ -163,8 +178,7 @@ class Changes:
             self.txn.delete(key, db=self.databases.objects)
         else:
             self.txn.put(key, write_object(key, record), db=self.databases.objects)
-            if before is None or before.keyspace != record.keyspace:
-                self.keyspace_max = max(self.keyspace_max, record.keyspace)
+            self.keyspace_max = max(self.keyspace_max, record.keyspace, record.history)
         alarm_before = None if before is None else before.alarm
         alarm = None if record is None else record.alarm
         if alarm != alarm_before:
@@ -190,11 +204,17 @@ class Changes:
             self.txn.put(garbage_key(keyspace), NOTHING, db=self.databases.garbage)
             self.makes_garbage = True
 
+    def _throw_history_away(self, history: int) -> None:
+        """It goes with all that it has kept, which it is asked for when it is freed."""
+        self.txn.put(garbage_history_key(history), NOTHING, db=self.databases.garbage)
+        self.makes_garbage = True
+
     def _forget_if_empty(self, handle: ObjectHandle) -> None:
         record = self._record_of(handle)
         if (
             record is not None
             and record.alarm is None
+            and not record.history
             and not long_keys.has_any(self.txn, write_number(record.keyspace))
         ):
             self._write(handle, record, None)

@@ -19,6 +19,7 @@ from attrs import define, evolve, field, frozen
 
 from durable._engine.batch import Batch, DueAlarm, ObjectRecord, record_after
 from durable._engine.catalog import Catalog
+from durable._engine.history_records import CLEARINGS, clearing_of, read_clearing
 
 ObjectKey = tuple[int, bytes]
 """Class number and base of an object."""
@@ -52,9 +53,14 @@ class Contents:
         changed = evolve(self, catalog=after)
         gone = changed.deleted_classes
         keyspaces = {
-            record.keyspace
+            keyspace
             for (number, _), record in self.objects.items()
             if number in gone and record is not None
+            for keyspace in (
+                record.keyspace,
+                record.history,
+                *kept_in(self.sides.get(record.history, {})),
+            )
         }
         return evolve(
             changed,
@@ -121,13 +127,22 @@ class Draft:
         record = record_after(before, batch, self._now_us)
         if record is None:
             return
-        if before is not None and before.keyspace != record.keyspace:
-            self._drop(before.keyspace)
+        if before is not None:
+            if before.keyspace != record.keyspace and not record.history:
+                self._drop(before.keyspace)
+            if before.history and before.history != record.history:
+                self._drop_history(before.history)
         self._set(key, before, record)
         for name, value in batch.puts.items():
             self._put(record.keyspace, name, value)
         if batch.sides:
             self._put_sides(record.keyspace, batch.sides)
+        if batch.history:
+            self._put_sides(record.history, batch.history)
+        if batch.clearing is not None:
+            self._put_sides(record.history, {batch.clearing: clearing_of(before)})
+        for forgotten in batch.forgets:
+            self._drop(forgotten)
 
     def _find(self, key: ObjectKey) -> ObjectRecord | None:
         if key in self._objects or self._below is None:
@@ -142,7 +157,7 @@ class Draft:
         else:
             self._objects.pop(key, None)
         if record is not None:
-            self._next_keyspace = max(self._next_keyspace, record.keyspace + 1)
+            self._next_keyspace = max(self._next_keyspace, record.keyspace + 1, record.history + 1)
         alarm_before = None if before is None else before.alarm
         alarm = None if record is None else record.alarm
         if alarm == alarm_before:
@@ -176,9 +191,14 @@ class Draft:
         self._sides.pop(keyspace, None)
         self._own.pop(keyspace, None)
 
+    def _drop_history(self, history: int) -> None:
+        for keyspace in kept_in(self._sides.get(history, {})):
+            self._drop(keyspace)
+        self._drop(history)
+
     def _forget_if_empty(self, key: ObjectKey) -> None:
         record = self._find(key)
-        if record is None or record.alarm is not None:
+        if record is None or record.alarm is not None or record.history:
             return
         records = self._records.get(record.keyspace, {})
         sides = self._sides.get(record.keyspace, {})
@@ -188,3 +208,13 @@ class Draft:
             self._set(key, record, None)
             if self._below is None:
                 self._drop(record.keyspace)
+
+
+def kept_in(history: Sides) -> list[int]:
+    """The keyspaces that the records of a history keep."""
+    clearings = [
+        read_clearing(key, value)
+        for key, value in history.items()
+        if key.startswith(CLEARINGS) and value is not None
+    ]
+    return [each.keyspace for each in clearings if not each.is_shared]

@@ -81,6 +81,8 @@ class Lifecycle(Commits):
         self.storage.constructing = True
         began_s = self.services.clock.steady()
         try:
+            if self.handle.history:
+                self.storage.go_back()
             self.services.construct(self)
         except BaseException as error:
             if isinstance(error, INTERRUPTS):

@@ -15,6 +15,7 @@ from durable._loop.timers import Timers
 from durable._model.clock import Clock
 from durable._model.ids import ObjectId
 from durable._model.limits import Limits
+from durable._model.retention import history_of
 from durable._model.websocket import WebSocket
 from durable._storage.cache_budget import CacheBudget
 from durable._storage.sql_support import SqlSupport
@@ -45,6 +46,8 @@ class Services:
     # What authors get as `env`; the classes of other scripts, by number, have others.
     env: Any = None
     envs: dict[int, Any] = field(factory=dict)
+    # How long the objects of classes can go back that a configuration says it of, by number.
+    histories: dict[int, int] = field(factory=dict)
     # Told what happens to the objects; None while nothing observes.
     hooks: Hooks | None = None
     # The activation that was called last.
@@ -78,6 +81,11 @@ class Services:
         if codec is None:
             codec = self._codecs[cls] = codec_of(self.codec, cls)
         return codec
+
+    def history_of(self, cls: type, class_number: int) -> int | None:
+        """How long objects of the class can go back, in microseconds; None: they keep no
+        history."""
+        return self.histories.get(class_number) or history_of(cls)
 
     def share(self, shared: object) -> None:
         """Let those above that know its kind find *shared*."""

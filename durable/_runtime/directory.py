@@ -107,8 +107,9 @@ class Directory:
         if record.name is not None:
             name = record.name
         return ObjectHandle(
-            class_number, base, record.keyspace, name, record.created_us, record.alarm
-        )
+            class_number, base, record.keyspace, name, record.created_us, record.alarm,
+            history=record.history,
+        )  # fmt: skip
 
     def _open(self, activation: Activation, class_number: int) -> None:
         """What was on its way when the activation was made has come to its end: begin."""

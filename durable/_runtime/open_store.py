@@ -236,6 +236,8 @@ class OpenStore:
             for record, _ in deployment.classes.values():
                 if record.script == program.script:
                     self._services.envs[record.number] = env
+                    if (history_us := program.histories.get(record.name)) is not None:
+                        self._services.histories[record.number] = history_us
         return runtime
 
     def _control_folder(self) -> str:

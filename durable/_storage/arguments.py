@@ -101,6 +101,14 @@ def alarm_time_us(
     return max(time_us, now_us)
 
 
+def time_us(time: datetime, call: str) -> int:
+    """A point in time, in microseconds of POSIX time; a naive datetime is local time. Raises
+    TypeError."""
+    if not isinstance(time, datetime):
+        raise TypeError(f"{call} takes a datetime, not {type(time).__name__}")
+    return _to_us(time, 0, call)
+
+
 def to_datetime(time_us: int) -> datetime:
     return _EPOCH + time_us * _MICROSECOND
 

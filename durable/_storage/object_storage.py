@@ -17,8 +17,10 @@ from durable._model.clock import Clock
 from durable._model.errors import DurableError
 from durable._model.limits import Limits
 
+from .bookmarks import Bookmarks
 from .cache import Cache
 from .cache_budget import CacheBudget
+from .history import History
 from .key_ranges import EVERYTHING, NOTHING
 from .records import Records
 from .side_records import SideRecords
@@ -69,6 +71,7 @@ class ObjectStorage:
         open_sql: Callable[[Records], Sql],
         has_alarm_handler: bool,
         has_timer_handler: bool = False,
+        history_us: int | None = None,
         on_failed: Callable[[DurableError], None],
         on_damaged: Callable[[BaseException], None],
     ) -> None:
@@ -79,9 +82,15 @@ class ObjectStorage:
         self.decode: Callable[[bytes], Any] = codec.decode
         cache = Cache(budget, EVERYTHING if is_new else NOTHING, is_new)
         self.cache: Cache = cache
+        history: History | None = None
+        if history_us is not None:
+            history = History(handle, cache, reads, clock, history_us)
+        else:
+            handle.history = 0  # what it may have from before ends with its next batch
         self.buffer: WriteBuffer = WriteBuffer(
-            handle, cache, gate, output, submit, next_keyspace, on_failed, limits.dirty_bytes_max
-        )
+            handle, cache, gate, output, submit, next_keyspace, on_failed,
+            limits.dirty_bytes_max, history,
+        )  # fmt: skip
         self.records: Records = Records(
             cache, self.buffer, gate, reads, limits, codec.encode, codec.decode, on_damaged
         )
@@ -120,6 +129,11 @@ class ObjectStorage:
     def timer_table(self) -> TimerTable:
         """The object's timers, as those see them who ring them."""
         return self.timers.table
+
+    def go_back(self) -> None:
+        """Do what `on_next_session_restore_bookmark` was told, if it was. The first thing that is
+        done; raises StoreDamaged or UnknownBookmark if it cannot be, and does not try it again."""
+        Bookmarks(self.buffer, self.records.reads, self.clock).go_back()
 
     def touch(self) -> None:
         """A delivery comes: the object's cache is now the most recently used."""

@@ -10,6 +10,7 @@ from typing import Final
 from attrs import define, field
 
 from durable._engine.batch import Alarm, Unchanged
+from durable._engine.history_records import Item
 
 from .cache import Before, Known
 from .side_writes import SideBefore, SideValue
@@ -41,6 +42,8 @@ class Savepoint:
     undo: dict[str, Before] = field(factory=dict, init=False)
     sides: dict[bytes, SideValue] = field(factory=dict, init=False)
     side_undo: dict[bytes, SideBefore] = field(factory=dict, init=False)
+    # Records of the history, each with what it is about.
+    history: dict[bytes, tuple[Item, bytes]] = field(factory=dict, init=False)
     alarm: AlarmChange = field(default=UNCHANGED, init=False)
     has_written: bool = field(default=False, init=False)
     is_confirmed: bool = field(default=False, init=False)
@@ -58,6 +61,7 @@ class Savepoint:
         outer.undo = self.undo | outer.undo
         outer.sides.update(self.sides)
         outer.side_undo = self.side_undo | outer.side_undo
+        outer.history.update(self.history)
         if self.alarm is not UNCHANGED:
             outer.alarm = self.alarm
         if self.has_written:

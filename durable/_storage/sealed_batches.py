@@ -23,6 +23,7 @@ from durable._gates.storage_wait import StorageWait
 from durable._model.errors import DurableError
 
 from .cache import Cache
+from .history import History
 from .side_writes import SideWrites
 
 DONE: Final[ReadyAnswer[None]] = ReadyAnswer(None)
@@ -42,6 +43,8 @@ class SealedBatches:
     _next_keyspace: Callable[[], int] = field(repr=False)
     _on_failed: Callable[[DurableError], None] = field(repr=False)
     dirty_bytes_max: int
+    # None: the object keeps none.
+    history: History | None = field(default=None, repr=False)
 
     # The turn under way deletes everything.
     _is_cleared: bool = field(default=False, init=False)
@@ -91,8 +94,10 @@ class SealedBatches:
         return not batch.clears or self.output.durable == batch.seqno - 1
 
     def _send(self, batch: Batch) -> None:
-        if batch.clears or not self.handle.keyspace:
+        if (batch.clears and not batch.goes_back) or not self.handle.keyspace:
             self.handle.keyspace = self._next_keyspace()
+        if self.history is not None and not self.handle.history:
+            self.handle.history = self._next_keyspace()
         is_cleared = self._is_cleared or self._is_clear_deferred()
         self.cache.is_complete = is_cleared
         if is_cleared and self._side_writes is not None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from durable._gates.futures import Answer
+from durable._gates.futures import Answer, ReadyAnswer
 from durable._gates.refusing import refusing
 from durable._model.clock import Clock
 
+from .bookmarks import Bookmarks
 from .kv import KeyValues
 from .operations import Operations
 from .records import Records
@@ -96,6 +98,50 @@ class Storage(Operations):
         """
         self._gate.check_loop()
         return self._buffer.wait_durable()
+
+    # Going back
+
+    @refusing
+    def get_current_bookmark(self) -> Answer[str]:
+        """A bookmark of this moment, to which the object can go back as long as its class's
+        `history` says. Bookmarks are texts that sort by time.
+
+        What the turn wrote before the call is committed by itself. Raises DurableError where the
+        class keeps no history, and within a transaction.
+        """
+        self._gate.check()
+        return ReadyAnswer(self._bookmarks.current("get_current_bookmark()"))
+
+    @refusing
+    def get_bookmark_for_time(self, time: datetime) -> Answer[str]:
+        """A bookmark of *time*, or of up to a minute earlier, never later; a naive datetime is
+        local time.
+
+        Raises UnknownBookmark where that is before the history begins, ValueError for a time to
+        come, TypeError for what is no datetime, else as `get_current_bookmark`.
+        """
+        self._gate.check()
+        return ReadyAnswer(self._bookmarks.at(time, "get_bookmark_for_time()"))
+
+    @refusing
+    def on_next_session_restore_bookmark(self, bookmark: str) -> Answer[str]:
+        """Go back to *bookmark* when the object is built next, before its constructor runs: keys,
+        alarm, timers and SQL become what they were, in one commit. Returns a bookmark of this
+        moment, which undoes it; it comes when all that is on disk, while other events are
+        delivered. Of several calls the last one counts.
+
+            undo = await self.ctx.storage.on_next_session_restore_bookmark(bookmark)
+            self.ctx.abort("going back")
+
+        Raises UnknownBookmark for one that is too old or no bookmark, else as
+        `get_current_bookmark`.
+        """
+        self._gate.check()
+        return self._bookmarks.wish(bookmark, "on_next_session_restore_bookmark()")
+
+    @property
+    def _bookmarks(self) -> Bookmarks:
+        return Bookmarks(self._buffer, self._records.reads, self._clock)
 
     # Transactions
 

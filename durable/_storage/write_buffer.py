@@ -42,6 +42,9 @@ class WriteBuffer(SealedBatches):
     _puts: dict[str, Known] | None = field(default=None, init=False)
     _sides: dict[bytes, SideValue] | None = field(default=None, init=False)
     _alarm_change: AlarmChange = field(default=UNCHANGED, init=False)
+    # It puts something that was kept in the place of what there is, and since when that was there.
+    _goes_back: bool = field(default=False, init=False)
+    _created_us: int = field(default=0, init=False)
     # It has a confirmed write, after which there is nothing more to tell the output gate.
     _is_confirmed: bool = field(default=False, init=False)
 
@@ -55,6 +58,8 @@ class WriteBuffer(SealedBatches):
     # Writing
 
     def write(self, key: str, value: Known, *, confirmed: bool, no_cache: bool) -> None:
+        if self.history is not None:
+            self.history.note_key(key, self._top)
         if self.savepoints:
             savepoint = self.savepoints[-1]
             if key not in savepoint.undo:
@@ -73,6 +78,8 @@ class WriteBuffer(SealedBatches):
     def write_side(self, key: bytes, value: SideValue) -> None:
         """Store *value* in the side record *key*; None deletes it. Always confirmed."""
         sides = self.sides
+        if self.history is not None:
+            self.history.note_side(key, sides, self._top)
         if self.savepoints:
             savepoint = self.savepoints[-1]
             if key not in savepoint.side_undo:
@@ -96,6 +103,8 @@ class WriteBuffer(SealedBatches):
 
     def write_alarm(self, alarm: Alarm | None, *, confirmed: bool) -> None:
         """The object's alarm is *alarm* from now on; whatever rings is not its alarm any more."""
+        if self.history is not None:
+            self.history.note_alarm(self.alarm, self._top)
         self.alarm = alarm
         self.alarm_runs = False
         if self.savepoints:
@@ -108,6 +117,8 @@ class WriteBuffer(SealedBatches):
     def clear(self, *, confirmed: bool) -> None:
         """Delete everything, the alarm too; writes of this turn that came before never happen."""
         assert not self.savepoints
+        if self.history is not None:
+            self.history.note_clearing()
         self._puts = self._sides = None
         self._is_cleared = True
         self.timers_run = NONE_RUN
@@ -118,6 +129,27 @@ class WriteBuffer(SealedBatches):
         if self.database is not None:
             self.database.clear()
         self.write_alarm(None, confirmed=confirmed)
+
+    def go_back_to(self, keyspace: int, created_us: int) -> None:
+        """What was kept under *keyspace* is the object's again, in the place of what it has.
+
+        Only before anything was read or written.
+        """
+        assert self.history is not None
+        self.history.note_clearing()
+        self.handle.keyspace = keyspace
+        self._goes_back = self._is_cleared = True
+        self._created_us = created_us
+        self._note(confirmed=True)
+
+    def note_history(self) -> None:
+        """The history is written to, and nothing else perhaps."""
+        assert not self.savepoints
+        self._note(confirmed=True)
+
+    @property
+    def _top(self) -> Savepoint | None:
+        return self.savepoints[-1] if self.savepoints else None
 
     def _note(self, confirmed: bool) -> None:
         if not self.output.has_unsealed or (confirmed and not self._is_confirmed):
@@ -173,6 +205,8 @@ class WriteBuffer(SealedBatches):
                 self._sides = {**(self._sides or {}), **savepoint.sides}
             if savepoint.alarm is not UNCHANGED:
                 self._alarm_change = savepoint.alarm
+            if self.history is not None:
+                self.history.keep(savepoint)
             self._note(savepoint.is_confirmed)
         if not self.savepoints:
             self.savepoints = None
@@ -188,6 +222,8 @@ class WriteBuffer(SealedBatches):
         while savepoint.phase is Phase.OPEN:
             top = self.savepoints.pop()
             top.phase = Phase.ROLLED_BACK
+            if self.history is not None:
+                self.history.roll_back(top)
             if not self.is_closed:
                 if self.database is not None:
                     self.database.roll_back(top)
@@ -219,6 +255,9 @@ class WriteBuffer(SealedBatches):
         if sides is not None:
             size += sum([len(key) + len(value or b"") for key, value in sides.items()])
             self._sides = None
+        taken = None if self.history is None else self.history.take()
+        if taken is not None:
+            size += taken.size
         self._puts = None
         self._alarm_change = UNCHANGED
         self._is_cleared = self._is_confirmed = False
@@ -232,6 +271,9 @@ class WriteBuffer(SealedBatches):
                 self.sides.sealed(sides, last.seqno)
             if alarm is not UNCHANGED:
                 last.alarm = alarm
+            if taken is not None:
+                last.history = {**(last.history or {}), **taken.records}
+                last.forgets += taken.forgets
             last.more_follows = self.gate.queued > 0
             self.cache.sealed(puts, last.seqno)
             return
@@ -240,6 +282,12 @@ class WriteBuffer(SealedBatches):
         if sides is not None:
             batch.sides = sides
             self.sides.sealed(sides, seqno)
+        if taken is not None:
+            batch.history, batch.forgets = taken.records, taken.forgets
+            batch.clearing = taken.clearing
+        if self._goes_back:
+            batch.goes_back, batch.created_us = True, self._created_us
+            self._goes_back = False
         self.cache.sealed(puts, seqno)
         if self._deferred is None and self._may_leave(batch, self._last_read):
             self._send(batch)

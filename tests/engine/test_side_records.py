@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from durable._engine.engine import Engine
-from durable._engine.side_records import HISTORY, OWN, end_of
+from durable._engine.side_records import OWN, end_of
 
 from .conftest import Opened
 from .kit import VALUE, batch_of, class_of, place_of, scan, sides_of
@@ -12,7 +12,7 @@ PAGE = bytes(4_072)  # of an area whose records the check does not know
 
 
 def page(number: int) -> bytes:
-    return HISTORY + number.to_bytes(4, "big")
+    return OWN + number.to_bytes(4, "big")
 
 
 def test_a_side_record_is_read_by_its_key(engine: Engine) -> None:
@@ -42,11 +42,11 @@ def test_a_scan_of_side_records_keeps_to_its_bounds(engine: Engine) -> None:
         pairs = found(handle.keyspace, lower, upper, reverse=reverse, count_max=count_max)
         return [value for _, value in pairs]
 
-    assert numbers(HISTORY, end_of(HISTORY), 1_000) == [b"%d" % n for n in range(1, 300)]
+    assert numbers(OWN, end_of(OWN), 1_000) == [b"%d" % n for n in range(1, 300)]
     assert numbers(page(255), page(258), 9) == [b"255", b"256", b"257"]
     assert numbers(page(255), page(258), 9, reverse=True) == [b"257", b"256", b"255"]
-    assert numbers(HISTORY, end_of(OWN), 2, reverse=True) == [b"y", b"x"]
-    assert numbers(HISTORY, end_of(HISTORY), 2) == [b"1", b"2"]
+    assert numbers(OWN, end_of(OWN), 2, reverse=True) == [b"y", b"x"]
+    assert numbers(OWN, end_of(OWN), 2) == [b"1", b"2"]
     assert numbers(page(258), page(255), 9) == []
 
 

@@ -25,7 +25,7 @@ import durable
 from durable import operate
 from durable._engine.batch import UNCHANGED, Batch, Callbacks, ObjectHandle
 from durable._engine.codec import decode, encode
-from durable._engine.side_records import HISTORY, OWN
+from durable._engine.side_records import OWN
 from durable._lmdb.environment import Environment
 from durable._model.clock import SystemClock
 from durable._model.errors import StoreFull
@@ -128,7 +128,7 @@ def test_one_object_is_forked_under_another_name(source: Path, tmp_path: Path) -
 
 def test_side_records_go_along(source: Path, tmp_path: Path) -> None:
     """What the library keeps for an object beside its keys, more than one step of it."""
-    sides: dict[bytes, bytes] = {HISTORY + n.to_bytes(4, "big"): b"%d" % n for n in range(1, 1_200)}
+    sides: dict[bytes, bytes] = {OWN + n.to_bytes(4, "big"): b"%d" % n for n in range(1, 1_200)}
     sides[OWN + "tïmers".encode()] = b""
     add_sides(source, "a", dict(sides))
     file = tmp_path / "all.jsonl"
