@@ -23,9 +23,9 @@ def object_lines(step: Step) -> str:
     script = json.dumps(cls.script, ensure_ascii=False)
     head = escaped(f'{{"class": {encode_basestring(cls.name)}, "script": {script}, "id": "')
     lines = []
-    for base, (_, created_us, name, *alarm), weight in step.rows:
+    for base, (_, created_us, name, *more), weight in step.rows:
         name_text = "null" if name is None else escaped(encode_basestring(name))
-        alarm_text = _alarm(Alarm(*alarm)) if alarm else "null"
+        alarm_text = _alarm(Alarm(*more[:4])) if len(more) >= 4 else "null"
         end = "" if weight is None else f', "keys": {weight[0]}, "bytes": {weight[1]}'
         lines.append(
             f'{head}{with_proof(base).hex()}", "name": {name_text}, '
