@@ -59,7 +59,7 @@ def backoff_s(doublings: int) -> float:
 class Ringing(Invocation[Any]):
     """The delivery of an alarm or a timer."""
 
-    __slots__ = ("alarm", "is_forced", "is_given_up", "is_own_fault", "timer")
+    __slots__ = ("alarm", "failure", "is_forced", "is_given_up", "is_own_fault", "timer")
 
     # The name of the timer; None for an object's alarm.
     name: str | None = None
@@ -71,7 +71,9 @@ class Ringing(Invocation[Any]):
         super().__init__(activation, self._ring, context, label, None)
         self.alarm = alarm
         self.timer: Timer | None = None
-        # By the test kit: whatever time it is.
+        # What its handler raised.
+        self.failure: BaseException | None = None
+        # By the test kit or an operator: whatever time it is.
         self.is_forced = is_forced
         # By ctx.abort(retry_alarm=False).
         self.is_given_up = False
@@ -113,6 +115,7 @@ class Ringing(Invocation[Any]):
     def end(self, value: Any, error: BaseException | None) -> Delivery[Any] | None:
         if self.timer is not None:
             self.timer.cancel()
+        self.failure = error
         if self.activation.gate.broken is None and value is not CANCELLED:
             self._settle(error)
         return super().end(None, None)

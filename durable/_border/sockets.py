@@ -258,6 +258,15 @@ class Sockets:
         elif not self._hibernatable:
             self.services.find(SocketTable).of_objects.pop(self.object_id.raw, None)
 
+    def described(self) -> Iterator[dict[str, object]]:
+        """Each socket for an operator: its tags, and how much of it waits to be read."""
+        for end, ws in self._hibernatable.items():
+            yield {"tags": list(ws.tags), "hibernates": True, "unread": len(end.inbox)}
+        for which in self._classic:
+            read = which()
+            if read is not None:
+                yield {"tags": [], "hibernates": False, "unread": len(read.inbox)}
+
     @property
     def label(self) -> str:
         return f"{self.cls.__name__}({self.object_id.name or self.object_id})"

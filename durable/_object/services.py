@@ -65,9 +65,9 @@ class Services:
     activation_of: Callable[[ObjectId, type[Any], int], LiveObject] = field(init=False)
     # Sends a call on that has left its sender, since another process has the object by now.
     send_on: Callable[[Any], None] = field(init=False)
-    # Rings the alarm of an activation now, or its timer of a name; set by the scheduler, for the
-    # test kit.
-    ring_now: Callable[[Any, str | None], Awaitable[bool]] = field(init=False)
+    # Rings the alarm of an activation now, or its timer of a name, and returns the ringing, or None
+    # if there is none; set by the scheduler, for the test kit and operators.
+    ring_now: Callable[[Any, str | None], Awaitable[Any]] = field(init=False)
     # What objects have begun by wait_until, and which of them did; closing gives it time to end.
     works: dict[PendingAnswer[None], bytes] = field(factory=dict, init=False)
     # What the objects of each class have done, by the class's number.

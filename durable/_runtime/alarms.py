@@ -241,24 +241,24 @@ class Alarms:
         )
         activation.storage.amend_alarm(alarm, None)
 
-    async def ring_now(self, activation: Activation, timer: str | None = None) -> bool:
-        """Ring the alarm of *activation*, or its timer of this name, whatever its time; returns
-        whether there was one."""
+    async def ring_now(self, activation: Activation, timer: str | None = None) -> Ringing | None:
+        """Ring the alarm of *activation*, or its timer of this name, whatever its time; returns the
+        ringing when it has ended, None if there is nothing to ring."""
         handle, storage = activation.handle, activation.storage
         key = (handle.class_number, handle.base, timer)
         event = self._ringing.get(key)
         if event is None and timer is not None:
             if storage.timer_table.stored(timer) is None:
-                return False
+                return None
             event = TimerInvocation(activation, timer, _apart(), is_forced=True)
             self._start(key, event)
         elif event is None:
             if storage.alarm is None:
-                return False
+                return None
             event = AlarmInvocation(activation, storage.alarm, _apart(), is_forced=True)
             self._start(key, event)
         await wait_done(event)
-        return True
+        return event
 
     def _start(self, key: Key, event: Ringing) -> None:
         self._ringing[key] = event

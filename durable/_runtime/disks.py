@@ -34,9 +34,9 @@ class Rings(Protocol):
     def close(self) -> None:
         """Ring nothing more."""
 
-    async def ring_now(self, activation: Any, timer: str | None = None) -> bool:
+    async def ring_now(self, activation: Any, timer: str | None = None) -> Any:
         """Ring the alarm of *activation*, or its timer of this name, whatever its time; returns
-        whether there was one."""
+        the ringing when it has ended, None if there is nothing to ring."""
 
 
 @define(eq=False)

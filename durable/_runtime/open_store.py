@@ -168,11 +168,11 @@ class OpenStore:
         group_commit = GroupCommit(committer, self._executor, self._loop.call_soon)
         return OpenDisk(engine, committer, group_commit, reads)
 
-    async def _ring_now(self, activation: Any, timer: str | None) -> bool:
+    async def _ring_now(self, activation: Any, timer: str | None) -> Any:
         for disk in self._disks:
             if disk.disk is activation.disk:
                 return await disk.alarms.ring_now(activation, timer)
-        return False
+        return None
 
     async def start(self, programs: Sequence[Program]) -> Runtime:
         """Apply what migrations *programs* have, and run the last of them, others beside it."""

@@ -1,5 +1,6 @@
 """Orders: what an operator lets an object do from outside of the program: store a key, delete one
-or all of it, run a method. Each is an event of the object, as others are.
+or all of it, run a method or the alarm. Each is an event of the object, as others are, and has a
+line in the program's log.
 
 An order and its answer are made of what JSON has, since they come through the control socket.
 Values are encoded as the library's codec does, whatever codec the program has.
@@ -20,11 +21,14 @@ from durable._engine.codec import MsgpackCodec, codec_of
 from durable._gates.futures import Answer
 from durable._model.errors import DurableError, UnknownClass, text_of
 from durable._model.ids import ObjectId
+from durable._model.log import log
 from durable._model.storage_errors import UnstorableValue
 from durable._object.invocation import Invocation
 from durable._storage.storage import Storage
 
+from . import interventions
 from .class_table import ClassEntry
+from .interventions import ELSEWHERE
 from .runtime import Runtime
 from .stub import Stub, no_such_method
 
@@ -32,8 +36,6 @@ T = TypeVar("T")
 
 Order = Mapping[str, Any]
 
-# Then nothing was done.
-ELSEWHERE = "the object is in another process now"
 # A stream is one answer here.
 ITEMS_MAX = 10_000
 
@@ -81,6 +83,8 @@ async def _do(
 ) -> Any:
     object_id = _id(entry, order["object"])
     key = order.get("key")
+    if order["do"] != "look":
+        _note(entry, object_id, order)
 
     def value_of(name: str) -> Any:
         return decode(base64.b64decode(order[name]))
@@ -100,7 +104,22 @@ async def _do(
         case "call":
             args, kwargs = value_of("arguments")
             return await _call(entry, object_id, order["method"], args, kwargs, order.get("once"))
+        case "alarm":
+            return await interventions.run_alarm(entry, object_id, order.get("timer"))
+        case "evict":
+            return await interventions.evict(entry, object_id)
+        case "abort":
+            return interventions.abort(entry, object_id)
+        case "look":
+            return interventions.look(entry, object_id)
     raise DurableError(f"there is no order {order['do']!r}")
+
+
+def _note(entry: ClassEntry[DurableObject], object_id: ObjectId, order: Order) -> None:
+    parts = (order[name] for name in ("key", "method", "timer") if name in order)
+    what = [order["do"], *map(repr, parts)]
+    name = object_id.name or str(object_id)
+    log.note("an operator's order to %s(%r): %s", entry.cls.__name__, name, " ".join(what))
 
 
 async def _call(

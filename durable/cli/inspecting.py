@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import webbrowser
@@ -25,17 +26,23 @@ HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
     "--port", default=0, type=click.IntRange(0, 65_535), help="By default one that is free."
 )
 @click.option("--no-browser", is_flag=True, help="Print the address only.")
-def inspect(folder: str, port: int, no_browser: bool) -> int:
+@click.option(
+    "--write", is_flag=True, help="Let the page change values, run alarms, evict and reset objects."
+)
+def inspect(folder: str, port: int, no_browser: bool, write: bool) -> int:
     """Look into a store in the browser.
 
     Serves a page on 127.0.0.1, for whoever has the address with its token. Looking writes nothing,
-    wakes no object, and needs nobody to stop.
+    wakes no object, and needs nobody to stop. With --write the page changes what it is told to,
+    through the program that has the store; each change is printed here.
     """
     uvicorn = uvicorn_of("the inspector")
     with operate.look(folder) as store:  # what is wrong with it is said now
         path = store.path
     token = secrets.token_urlsafe()
-    application = inspector.app(path, token=token, hosts=HOSTS)
+    application = inspector.app(path, token=token, hosts=HOSTS, write=write)
+    if write:
+        _print_changes()
     config = uvicorn.Config(application, host="127.0.0.1", port=port, log_level="warning")
     server = uvicorn.Server(config)
     socket = config.bind_socket()
@@ -50,3 +57,12 @@ def inspect(folder: str, port: int, no_browser: bool) -> int:
     except KeyboardInterrupt:
         pass  # it is ended so
     return 0
+
+
+def _print_changes() -> None:
+    """What the library logs of them."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger = logging.getLogger("durable")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import anyio
@@ -19,8 +20,14 @@ from durable import operate
 from durable._control.busiest import Busiest
 from durable._control.server import as_json
 from durable._model.observer import Event
+from durable._runtime.interventions import ELSEWHERE
+from durable._runtime.orders import Order, carry_out
 from durable._runtime.runtime import Runtime
 from durable.operate import Store
+from durable.operate.changing import HOW_TO_REACH, result_of, tell
+from durable.operate.in_memory import look_order, seen
+
+from .changes import Change
 
 T = TypeVar("T")
 
@@ -45,6 +52,13 @@ class Source(Protocol):
     def events(self) -> AsyncIterator[dict[str, Any]]:
         """What happens from now on."""
 
+    async def in_memory(self, cls: str, name_or_id: str) -> dict[str, Any]:
+        """What an object does at this moment; it is not woken. Raises DurableError if no program
+        can say so."""
+
+    async def change(self, change: Change) -> Any:
+        """Do it, through the program that has the store. Raises DurableError."""
+
 
 class FolderSource:
     """The folder of a store, whoever has it open."""
@@ -60,6 +74,13 @@ class FolderSource:
 
     def events(self) -> AsyncIterator[dict[str, Any]]:
         return _from_thread(lambda: operate.events(self.path))
+
+    async def in_memory(self, cls: str, name_or_id: str) -> dict[str, Any]:
+        found = partial(operate.in_memory, self.path, cls, name_or_id)
+        return attrs.asdict(await anyio.to_thread.run_sync(found))
+
+    async def change(self, change: Change) -> Any:
+        return await anyio.to_thread.run_sync(change.carry_out, self.path)
 
 
 class RuntimeSource:
@@ -108,6 +129,20 @@ class RuntimeSource:
         finally:
             end()
             sender.close()
+
+    async def in_memory(self, cls: str, name_or_id: str) -> dict[str, Any]:
+        return attrs.asdict(seen(await self._order(look_order(cls, name_or_id))))
+
+    async def change(self, change: Change) -> Any:
+        return await self._order(change.order)
+
+    async def _order(self, order: Order) -> Any:
+        """Done here, or by the process that has the object."""
+        answer = await carry_out(self._runtime, order)
+        if ELSEWHERE in str(answer.get("error", "")):
+            told = await anyio.to_thread.run_sync(tell, self.path, order)
+            answer = told or {"error": f"{answer['error']}, and takes no orders; {HOW_TO_REACH}"}
+        return result_of(answer)
 
 
 async def _from_thread(watch: Callable[[], operate.Watching]) -> AsyncIterator[dict[str, Any]]:

@@ -5,6 +5,7 @@ Rule: names, keys and values are data here and in the page, which shows them as 
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterable
 from datetime import datetime
@@ -25,6 +26,7 @@ OBJECTS_PER_PAGE = 100
 SEARCH_S_MAX = 0.5
 KEYS_PER_PAGE = 100
 VALUE_SHOWN_MAX = 20_000  # bytes, encoded
+VALUE_CHANGED_MAX = 200_000  # bytes, encoded
 ROWS_SHOWN_MAX = 200
 QUERY_S_MAX = 10.0
 ALARMS_SHOWN = 200
@@ -109,6 +111,23 @@ def _item(store: Store, key: str, encoded: bytes) -> dict[str, Any]:
     if isinstance(value, Unreadable):
         return {**shown, "type": None, "why": value.why}
     return {**shown, "type": type(value).__name__, "value": operate.to_json(value)}
+
+
+def one_value(store: Store, cls: str, name_or_id: str, key: str) -> dict[str, Any]:
+    """A value as the JSON to change it by: a number keeps its type and its digits in it."""
+    found = store.find(cls, name_or_id)
+    encoded = dict(store.encoded(found, start=key, limit=1)).get(key)
+    if encoded is None:
+        return {"is_there": False, "text": None}
+    if len(encoded) > VALUE_CHANGED_MAX:
+        raise ValueError(f"the value takes {len(encoded):,} bytes, too many to be changed here")
+    value = store.decoded(encoded)
+    if isinstance(value, Unreadable):
+        raise ValueError(f"the value cannot be read: {value.why}")
+    return {
+        "is_there": True,
+        "text": json.dumps(operate.to_json(value), ensure_ascii=False, indent=1),
+    }
 
 
 def tables(store: Store, cls: str, name_or_id: str) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from .export_file import NotAnExport
 from .exporting import Carried, export
 from .found import DamagedObject, Found, StoredAlarm, StoredClass, UnknownObject, Unreadable, Weight
 from .importing import Existing, ObjectExists, import_file
+from .in_memory import InMemory, Rung, Socket, abort, evict, in_memory, run_alarm
 from .json_values import NotInFormat, from_json, to_json
 from .looking import Store, look
 from .parts import part_of
@@ -66,6 +67,7 @@ __all__ = [
     "DamagedObject",
     "Existing",
     "Found",
+    "InMemory",
     "Measures",
     "MomentLost",
     "NotAnExport",
@@ -74,6 +76,8 @@ __all__ = [
     "ObjectExists",
     "Problem",
     "Refused",
+    "Rung",
+    "Socket",
     "Store",
     "StoredAlarm",
     "StoredClass",
@@ -82,18 +86,22 @@ __all__ = [
     "Unreadable",
     "Watching",
     "Weight",
+    "abort",
     "call",
     "check",
     "copy",
     "delete",
     "events",
+    "evict",
     "export",
     "from_json",
     "import_file",
+    "in_memory",
     "look",
     "part_of",
     "peers",
     "put",
+    "run_alarm",
     "to_json",
     "tops",
 ]

@@ -25,7 +25,8 @@ from durable._model.ids import BASE_SIZE, IdFactory, name_to_keep
 from durable._model.limits import Limits
 from durable._model.storage_errors import ValueTooLarge
 from durable._runtime.engines import open_to_write
-from durable._runtime.orders import ELSEWHERE, Order, carry_out
+from durable._runtime.interventions import ELSEWHERE
+from durable._runtime.orders import Order, carry_out
 from durable._runtime.runtime import Runtime
 from durable._runtime.store_files import processes_of
 from durable._storage.arguments import check_key
@@ -57,12 +58,12 @@ def put(store: Where, cls: str, name_or_id: str, key: str, value: Any) -> None:
     Raises Refused with what the program that has the store says; UnknownClass, InvalidId,
     KeyTooLarge, ValueTooLarge, UnstorableValue, StoreInUse, and what opening a store raises.
     """
-    told = _told(store, put_order(cls, name_or_id, key, value))
+    told = tell(store, put_order(cls, name_or_id, key, value))
     if told is None:
         with _Unowned(store, cls, name_or_id) as unowned:
             unowned.put(key, _checked(key, value))
     else:
-        _result(told)
+        result_of(told)
 
 
 def delete(store: Where, cls: str, name_or_id: str, key: str | None = None) -> bool:
@@ -75,11 +76,11 @@ def delete(store: Where, cls: str, name_or_id: str, key: str | None = None) -> b
         was_there = _find(looked, known.label, name_or_id) is not None
     if not was_there:
         return False
-    told = _told(store, delete_order(cls, name_or_id, key))
+    told = tell(store, delete_order(cls, name_or_id, key))
     if told is None:
         with _Unowned(store, cls, name_or_id) as unowned:
             return unowned.delete(key)
-    result = _result(told)
+    result = result_of(told)
     return True if key is None else bool(result)
 
 
@@ -98,23 +99,23 @@ def call(
     Raises NotRunning where no program has the store, Refused with what the call raised.
     """
     order = call_order(cls, name_or_id, method, args, kwargs, once=once)
-    told = _told(store, order)
+    told = tell(store, order)
     if told is None:
         raise NotRunning(
             f"no program has the store {os.fspath(store)!r} open, and a call needs the code of "
             f"its classes"
         )
-    return _result(told)
+    return result_of(told)
 
 
 def put_order(cls: str, name_or_id: str, key: str, value: Any) -> Order:
     """The order of a `put`, for `obey`."""
-    return _order("put", cls, name_or_id, key=key, value=_text(_checked(key, value)))
+    return order_of("put", cls, name_or_id, key=key, value=_text(_checked(key, value)))
 
 
 def delete_order(cls: str, name_or_id: str, key: str | None) -> Order:
     """The order of a `delete`, for `obey`."""
-    return _order("delete", cls, name_or_id, key=key)
+    return order_of("delete", cls, name_or_id, key=key)
 
 
 def call_order(
@@ -128,7 +129,7 @@ def call_order(
 ) -> Order:
     """The order of such a call, for `obey`."""
     arguments = _CODEC.encode([list(args), dict(kwargs or {})])
-    return _order("call", cls, name_or_id, method=method, arguments=_text(arguments), once=once)
+    return order_of("call", cls, name_or_id, method=method, arguments=_text(arguments), once=once)
 
 
 def takes_orders(store: Where) -> bool:
@@ -142,10 +143,11 @@ def takes_orders(store: Where) -> bool:
 
 async def obey(runtime: Runtime, order: Order) -> Any:
     """Carry out *order* in this process, whose store *runtime* is; returns the result."""
-    return _result(await carry_out(runtime, order))
+    return result_of(await carry_out(runtime, order))
 
 
-def _order(what: str, cls: str, name_or_id: str, **more: Any) -> Order:
+def order_of(what: str, cls: str, name_or_id: str, **more: Any) -> Order:
+    """An order to do *what*, with what it needs besides."""
     more = {name: value for name, value in more.items() if value is not None}
     return {"want": "order", "do": what, "class": cls, "object": name_or_id, **more}
 
@@ -156,7 +158,7 @@ def _folders(store: Where) -> list[str]:
     return [folder for _, folder in processes_of(path)] or [path]
 
 
-def _told(store: Where, order: Order) -> Order | None:
+def tell(store: Where, order: Order) -> Order | None:
     """What the program that has the store returns; None if none listens there. Of processes that
     share it each is asked until one has the object."""
     answer: Order | None = None
@@ -188,7 +190,8 @@ def _told_at(folder: str, order: Order) -> Order | None:
     )
 
 
-def _result(answer: Order) -> Any:
+def result_of(answer: Order) -> Any:
+    """The result in an answer. Raises Refused."""
     if "error" in answer:
         raise Refused(str(answer["error"]))
     return _CODEC.decode(base64.b64decode(answer["result"]))

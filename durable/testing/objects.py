@@ -103,7 +103,7 @@ async def run_alarm(stub: Stub[Any]) -> bool:
     _check_stub(stub, "run_alarm")
     if hasattr(stub._entry.cls, "timer"):
         raise TypeError(f"{stub._entry.cls.__name__} has timers; call run_timer(stub, name)")
-    return await stub._entry.directory.services.ring_now(_reach(stub), None)
+    return await stub._entry.directory.services.ring_now(_reach(stub), None) is not None
 
 
 async def run_timer(stub: Stub[Any], name: str) -> bool:
@@ -112,7 +112,7 @@ async def run_timer(stub: Stub[Any], name: str) -> bool:
     As `run_alarm`. A timer with a schedule is set for its next time after the one it was set for.
     """
     _check_stub(stub, "run_timer")
-    return await stub._entry.directory.services.ring_now(_reach(stub), name)
+    return await stub._entry.directory.services.ring_now(_reach(stub), name) is not None
 
 
 async def reset(runtime: Runtime) -> None:

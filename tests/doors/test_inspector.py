@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import anyio
 import pytest
@@ -22,74 +19,21 @@ from durable import inspector
 from durable.inspector import views
 from durable.testing import evict_all
 
-from .browser import Page, browsing
-
-ROOT = Path(__file__).parents[2]
-TOKEN = "a token of the tests"
-HOSTILE = "<img src=x onerror=document.title='hacked'>"
-
-
-class Counter(durable.DurableObject):
-    made = 0
-
-    def __init__(self, ctx: durable.State, env: Any) -> None:
-        super().__init__(ctx, env)
-        type(self).made += 1
-
-    async def keep(self, key: str, value: Any) -> None:
-        self.ctx.storage.put(key, value)
-
-    async def remind(self, days: int) -> None:
-        self.ctx.storage.set_alarm(timedelta(days=days))
-
-    async def alarm(self) -> None: ...
-
-    async def table(self) -> None:
-        self.ctx.storage.sql.exec("CREATE TABLE t (a, b); INSERT INTO t VALUES (1, 'x'), (2, NULL)")
-
-
-class Answer:
-    """What the application has sent."""
-
-    def __init__(self) -> None:
-        self.status = 0
-        self.headers: dict[str, str] = {}
-        self.body = b""
-
-    async def take(self, message: Any) -> None:
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            self.headers = {k.decode(): v.decode() for k, v in message["headers"]}
-        else:
-            self.body += message["body"]
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-def scope_of(path: str, asked: dict[str, str], **given: Any) -> dict[str, Any]:
-    headers = {"host": "127.0.0.1:8000", "authorization": f"Bearer {TOKEN}"}
-    headers |= given.pop("headers", {})
-    return {
-        "type": "http",
-        "method": "GET",
-        "path": path,
-        "root_path": "",
-        "query_string": urlencode(asked).encode(),
-        "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
-        **given,
-    }
-
-
-async def never() -> Any:
-    await anyio.sleep_forever()
-
-
-async def get(app: inspector.Inspector, path: str, given: Any = None, **asked: str) -> Answer:
-    answer = Answer()
-    await app(scope_of(path, asked, **(given or {})), never, answer.take)
-    return answer
+from .browser import browsing
+from .inspected import (
+    HOSTILE,
+    ROOT,
+    TOKEN,
+    Answer,
+    Counter,
+    get,
+    go,
+    inspecting,
+    keep_picture,
+    press,
+    scope_of,
+    stream,
+)
 
 
 @pytest.fixture
@@ -191,30 +135,6 @@ async def test_looking_wakes_nobody(app: inspector.Inspector, runtime: durable.R
 
     assert Counter.made == 0
     assert runtime.statistics().live_objects == 0
-
-
-@asynccontextmanager
-async def stream(app: inspector.Inspector, path: str) -> AsyncIterator[Any]:
-    """What is said, one thing after the other, as long as the block lasts."""
-    sender, receiver = anyio.create_memory_object_stream[Any](100)
-    left = anyio.Event()
-
-    async def receive() -> Any:
-        await left.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(message: Any) -> None:
-        if message.get("body", b"").startswith(b"data: "):
-            await sender.send(json.loads(message["body"][6:]))
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(app, scope_of(path, {}), receive, send)
-        try:
-            yield receiver
-        finally:
-            left.set()
-    sender.close()
-    receiver.close()
 
 
 async def test_what_happens_is_streamed(app: inspector.Inspector, runtime: durable.Runtime) -> None:
@@ -327,7 +247,8 @@ async def test_it_can_be_mounted_in_an_application(runtime: durable.Runtime) -> 
 
 def test_no_value_can_become_markup() -> None:
     """The page makes elements and text, and never reads text as markup."""
-    script = (ROOT / "durable/inspector/page/inspector.js").read_text(encoding="utf-8")
+    folder = ROOT / "durable/inspector/page"
+    script = "".join(file.read_text(encoding="utf-8") for file in folder.glob("*.js"))
     for word in (
         "innerHTML",
         "outerHTML",
@@ -343,63 +264,15 @@ def test_no_value_can_become_markup() -> None:
 
 # In a browser
 
-PROGRAM = """
-import random, sys
-import anyio, durable
-sys.path.insert(0, sys.argv[2])
-from tests.doors.test_inspector import HOSTILE, Counter
-
-async def main():
-    async with durable.open(sys.argv[1], bindings={"C": Counter}, operate=True) as runtime:
-        counters = runtime.env.C
-        for number in range(300):
-            await counters.get_by_name(f"page {number:03}").keep("value", number)
-        hostile = counters.get_by_name(HOSTILE)
-        key = "<script>document.title = 'hacked'</script>"
-        await hostile.keep(key, {"nested": [1, {"a": None}]})
-        for number, days in enumerate((1, 30, 300)):
-            await counters.get_by_name(f"page {number:03}").remind(days)
-        await counters.get_by_name("shop").table()
-        print("ready", flush=True)
-        while True:
-            page = counters.get_by_name(f"page {random.randrange(20):03}")
-            await page.keep("value", random.random())
-            await anyio.sleep(0.02)
-
-anyio.run(main)
-"""
-
 
 @pytest.fixture
-def address(tmp_path: Path) -> Any:
+def address(tmp_path: Path) -> Iterator[str]:
     """Of `durable inspect`, beside a program that has the store open."""
     pytest.importorskip("apsw")
     pytest.importorskip("click")
     pytest.importorskip("uvicorn")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "300"}
-    store = str(tmp_path / "store")
-    program = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, store, str(ROOT)], stdout=subprocess.PIPE, env=environment
-    )
-    command = [sys.executable, "-m", "durable", "inspect", store, "--no-browser"]
-    inspecting: subprocess.Popen[bytes] | None = None
-    try:
-        assert program.stdout is not None
-        assert program.stdout.readline() == b"ready\n"
-        inspecting = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
-        assert inspecting.stdout is not None
-        said = inspecting.stdout.readline().decode()
-        yield said.split(": ", 1)[1].strip()
-    finally:
-        for process in (inspecting, program):
-            if process is not None:
-                process.kill()
-                process.communicate()
-
-
-def go(page: Page, place: str, until: str) -> None:
-    page.evaluate(f"location.hash = {json.dumps(place)}")
-    page.wait(until)
+    with inspecting(tmp_path / "store") as address:
+        yield address
 
 
 def test_the_pages_in_a_browser(address: str, tmp_path: Path) -> None:
@@ -451,11 +324,6 @@ def test_the_pages_in_a_browser(address: str, tmp_path: Path) -> None:
             assert page.evaluate("document.documentElement.scrollWidth <= 360"), place
 
 
-def keep_picture(page: Page, name: str) -> None:
-    if os.environ.get("DURABLE_PICTURES"):
-        (ROOT / "docs/images" / f"{name}.png").write_bytes(page.screenshot())
-
-
 def test_the_keyboard_is_enough(address: str, tmp_path: Path) -> None:
     """Pages by their numbers, links by j and k, the search by a slash."""
     with browsing(tmp_path / "profile") as browser:
@@ -468,13 +336,6 @@ def test_the_keyboard_is_enough(address: str, tmp_path: Path) -> None:
         go(page, "#/class/Counter", "document.querySelector('input') !== null")
         press(page, "/")
         assert page.evaluate("document.activeElement.type") == "search"
-
-
-def press(page: Page, key: str) -> None:
-    for kind in ("keyDown", "keyUp"):
-        page.command(
-            "Input.dispatchKeyEvent", type=kind, key=key, text=key if kind == "keyDown" else ""
-        )
 
 
 def test_without_the_token_in_its_address_the_page_says_so(address: str, tmp_path: Path) -> None:
@@ -490,7 +351,7 @@ def test_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
     from durable.cli import main
 
     assert main(["inspect", str(tmp_path / "nothing")]) == 1
-    script = (ROOT / "durable/inspector/page/inspector.js").read_text(encoding="utf-8")
+    script = (ROOT / "durable/inspector/page/overview.js").read_text(encoding="utf-8")
     assert "The store is empty: a class is here once" in script
 
 

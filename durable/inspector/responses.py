@@ -1,0 +1,80 @@
+"""How the inspector answers: what no other site may read, frame or keep."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+import anyio
+
+from .requests import Receive
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+HEADERS: Final = (
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
+JSON: Final = b"application/json"
+# A stream says something at least so often, so that a page knows that it lives.
+BEAT_S: Final = 15.0
+
+
+async def send_body(
+    send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes
+) -> None:
+    size = (b"content-length", b"%d" % len(body))
+    await send(
+        {"type": "http.response.start", "status": status, "headers": [*HEADERS, *headers, size]}
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_json(send: Send, what: Any, status: int = 200) -> None:
+    body = json.dumps(what, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    await send_body(send, status, [(b"content-type", JSON)], body)
+
+
+async def send_stream(said: AsyncIterator[dict[str, Any]], receive: Receive, send: Send) -> None:
+    """What is said, as server-sent events, until the page leaves."""
+    first = await anext(said, None)  # what is wrong is an answer of its own
+    kind = (b"content-type", b"text/event-stream; charset=utf-8")
+    await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, kind]})
+
+    async def leave() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        group.cancel_scope.cancel()
+
+    async def beat() -> None:
+        while True:
+            await anyio.sleep(BEAT_S)
+            await send({"type": "http.response.body", "body": b": \n\n", "more_body": True})
+
+    async def tell(what: dict[str, Any]) -> None:
+        body = b"data: " + json.dumps(what, default=str).encode() + b"\n\n"
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(leave)
+            group.start_soon(beat)
+            if first is not None:
+                await tell(first)
+                async for what in said:
+                    await tell(what)
+            group.cancel_scope.cancel()
+    finally:
+        close = getattr(said, "aclose", None)
+        if close is not None:
+            with anyio.CancelScope(shield=True):
+                await close()
+    await send({"type": "http.response.body", "body": b""})
