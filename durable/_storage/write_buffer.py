@@ -247,6 +247,9 @@ class WriteBuffer(SealedBatches):
         if self.database is not None and (refused := self.database.end_turn()) is not None:
             self._on_failed(refused)
             return
+        if self._has_nothing and output.join_nowait():
+            self._is_confirmed = False
+            return
         puts = self._puts if self._puts is not None else {}
         size = 0
         for key, value in puts.items():
@@ -293,6 +296,16 @@ class WriteBuffer(SealedBatches):
             self._send(batch)
         else:
             self._defer(batch)
+
+    @property
+    def _has_nothing(self) -> bool:
+        """Whether the turn has stored nothing after all: its SQL has changed nothing."""
+        return (
+            self._puts is None
+            and self._sides is None
+            and self._alarm_change is UNCHANGED
+            and not self._is_cleared
+        )
 
     # The end
 

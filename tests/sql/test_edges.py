@@ -18,7 +18,7 @@ from .conftest import Desk, Do, Store
 class Edge(Desk):
     async def fill(self) -> None:
         self.ctx.storage.put("key", 1)
-        self.sql.exec("CREATE TABLE IF NOT EXISTS t (value)")
+        self.sql.exec("CREATE TABLE IF NOT EXISTS t (value); INSERT INTO t VALUES (1)")
 
     async def delete_all(self) -> None:
         self.ctx.storage.delete_all()

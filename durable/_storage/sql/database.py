@@ -25,7 +25,7 @@ from durable._model.storage_errors import SqlError, SqlForbidden
 from ..records import Records
 from . import rules
 from .connections import Connections
-from .failures import sql_error
+from .failures import CONSTRAINTS_VIOLATED, TURN_UNDONE, sql_error
 from .pages import Pages
 from .statements import ONLY_THE_LAST_BINDS, TEXTS_REMEMBERED, Statement, check_bindings, first_of
 
@@ -49,15 +49,6 @@ STEPS_PER_LOOK: Final = 100_000
 STOOD_STILL_S: Final = 1.0
 # A statement holds the loop up, so it is real time that counts.
 _REAL_TIME: Final = SystemClock()
-
-CONSTRAINTS_VIOLATED: Final = (
-    "Durable Object was reset and rolled back to its last known good state because the application "
-    "left the database in a state where constraints were violated: "
-)
-TURN_UNDONE: Final = (
-    "SQLite has undone all that the database was told since the turn began, and the object was "
-    "reset, so that its keys are undone with it: "
-)
 
 
 @define(eq=False, slots=True)
@@ -254,6 +245,8 @@ class Database:
     def _execute(
         self, connection: apsw.Connection, statement: Statement, bindings: tuple[Any, ...]
     ) -> apsw.Cursor:
+        buffer = self._records.buffer
+        is_first = not (statement.only_reads or buffer.output.has_unsealed or buffer.savepoints)
         if not statement.only_reads:
             self._begin_writing()
         self.looked_s = 0.0
@@ -261,6 +254,8 @@ class Database:
             cursor = connection.execute(statement.sql, bindings)
         except apsw.Error as error:
             raise self.failed(error) from error
+        if is_first and connection.txn_state() != apsw.SQLITE_TXN_WRITE:
+            buffer.seal()  # it has changed nothing, as CREATE TABLE IF NOT EXISTS may: no write
         if self._switching and statement.sql in self._switching:
             name, value = self._switching[statement.sql]
             # SQLite passes over this one while a transaction runs.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import apsw
 
 from durable._model.storage_errors import SqlConstraint, SqlError, SqlForbidden
@@ -12,6 +14,14 @@ _FORBIDDEN = ("not authorized", "access to ")
 MAY_NOT = (
     "SQL in an object may not use other databases, temporary tables, VACUUM, extensions, names "
     "that begin with _cf_, or a function, pragma or virtual table that is not on the list"
+)
+CONSTRAINTS_VIOLATED: Final = (
+    "Durable Object was reset and rolled back to its last known good state because the application "
+    "left the database in a state where constraints were violated: "
+)
+TURN_UNDONE: Final = (
+    "SQLite has undone all that the database was told since the turn began, and the object was "
+    "reset, so that its keys are undone with it: "
 )
 
 
