@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 
-from durable import Namespace, Request, Response, State, WebSocketClosed
+from durable import MissingExtra, Namespace, Request, Response, State, WebSocketClosed
 
 if TYPE_CHECKING:
     # A client's `transport=` wants a base class of its own library, of which there are two; the
@@ -36,7 +36,7 @@ else:
         except ImportError:
             pass
     if not _bases:
-        raise ImportError("durable.httpx needs httpx or httpx2: install durable-objects[httpx]")
+        raise MissingExtra("durable.httpx needs httpx or httpx2", "httpx")
     _Transport = type("_Transport", tuple(dict.fromkeys(_bases)), {})
 
 

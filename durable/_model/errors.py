@@ -252,6 +252,19 @@ class RuntimeClosed(DurableError, RuntimeError):
         )
 
 
+class MissingExtra(DurableError, ImportError):
+    """Something needs a library that comes with an extra which is not installed.
+
+    `extra` is its name, as in `pip install 'durable-objects[sql]'`.
+    """
+
+    extra: str
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what}; it comes with: pip install 'durable-objects[{extra}]'")
+        self.extra = extra
+
+
 class InternalError(DurableError):
     """A fault of this library. Please report it with the traceback."""
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from attrs import define, field, frozen
 from multidict import MultiDict
 
-from .errors import FormTooLarge, InvalidForm
+from .errors import FormTooLarge, InvalidForm, MissingExtra
 
 URLENCODED: Final = "application/x-www-form-urlencoded"
 MULTIPART: Final = "multipart/form-data"
@@ -61,7 +61,7 @@ class FormLimits:
 
 async def read_form(content_type: str, chunks: AsyncIterator[bytes], limits: FormLimits) -> Form:
     """The form that *chunks* are. Raises TypeError where they are none by their type, InvalidForm
-    where they are not what it says, FormTooLarge; ImportError without the extra for multipart."""
+    where they are not what it says, FormTooLarge; MissingExtra without the extra for multipart."""
     kind = content_type.partition(";")[0].strip().lower()
     reader: _Urlencoded | _Multipart
     if kind == URLENCODED:
@@ -128,9 +128,9 @@ class _Multipart:
         try:
             self._library = import_module("python_multipart.multipart")
         except ImportError as error:
-            raise ImportError(
-                "forms with files, of the content type multipart/form-data, need python-multipart: "
-                'pip install "durable-objects[forms]"'
+            raise MissingExtra(
+                "forms with files, of the content type multipart/form-data, need python-multipart",
+                "forms",
             ) from error
         _, options = self._library.parse_options_header(self.content_type)
         boundary = options.get(b"boundary")

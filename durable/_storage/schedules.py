@@ -15,6 +15,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from durable._engine.stored_timer import Cron, Every, Schedule
+from durable._model.errors import MissingExtra
 
 from .arguments import to_datetime
 
@@ -32,7 +33,7 @@ def shown(schedule: Schedule) -> tuple[str | timedelta | None, str | None]:
 def schedule_of(
     schedule: str | timedelta, time_zone: str | ZoneInfo | None, now_us: int
 ) -> Every | Cron:
-    """What `every()` was given. Raises TypeError, ValueError, and ImportError without cronsim."""
+    """What `every()` was given. Raises TypeError, ValueError, and MissingExtra without cronsim."""
     if isinstance(schedule, timedelta):
         if time_zone is not None:
             raise TypeError("every() takes a time zone only with an expression of cron")
@@ -84,9 +85,8 @@ def _simulated(cron: Cron, after: datetime) -> Iterator[datetime]:
         # By name, and not before it is needed: only programs that use cron have it.
         cronsim: Any = importlib.import_module("cronsim")
     except ImportError:
-        raise ImportError(
-            "timers by an expression of cron need cronsim: install durable-objects[cron], or give "
-            "every() a timedelta"
+        raise MissingExtra(
+            "timers by an expression of cron need cronsim (every() takes a timedelta too)", "cron"
         ) from None
     try:
         times: Iterator[datetime] = cronsim.CronSim(cron.expression, after)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, field
 
 from durable._model.clock import Clock
-from durable._model.errors import DurableError
+from durable._model.errors import MissingExtra
 from durable._model.limits import Limits
 
 from .records import Records
@@ -30,15 +30,14 @@ class SqlSupport:
     _connections: Connections | None = field(default=None, init=False)
 
     def open(self, records: Records) -> Sql:
-        """The SQL of the object whose records these are. DurableError without the extra."""
+        """The SQL of the object whose records these are. MissingExtra without the extra."""
         try:
             sql: Any = import_module("durable._storage.sql.opening")
         except ModuleNotFoundError as error:
             if error.name != "apsw":
                 raise
-            raise DurableError(
-                "ctx.storage.sql needs SQLite as the package apsw brings it, which is not "
-                "installed: pip install 'durable-objects[sql]'"
+            raise MissingExtra(
+                "ctx.storage.sql needs SQLite as the package apsw brings it", "sql"
             ) from error
         if self._connections is None:
             self._connections = sql.make_connections(self._clock, self._limits)

@@ -216,7 +216,7 @@ class Storage(Operations):
 
     @property
     def sql(self) -> Sql:
-        """The object's SQLite database; DurableError without `durable-objects[sql]`."""
+        """The object's SQLite database; MissingExtra without `durable-objects[sql]`."""
         if self._sql is None:
             self._sql = self._open_sql(self._records)
         return self._sql

@@ -138,7 +138,7 @@ class Timers:
         A timer that has this schedule already keeps its time, and gets the new payload: so the
         constructor may call this whenever the object wakes. Times that have passed while the
         program was down or the handler ran are made up for by one call. Raises as `set` does, and
-        ImportError without cronsim.
+        MissingExtra without cronsim.
         """
         self._begin("every()")
         name = self._checked(name)

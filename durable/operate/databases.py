@@ -16,7 +16,7 @@ from durable._engine.page_packing import PAGE_SIZE, pages_of
 from durable._engine.problem import Problem
 from durable._engine.side_records import PAGES, end_of
 from durable._engine.view import Damaged
-from durable._model.errors import DurableError
+from durable._model.errors import DurableError, MissingExtra
 
 from .found import Found
 from .looking import Store, look
@@ -43,16 +43,13 @@ def database_size(store: Store, found: Found) -> int:
 @contextmanager
 def open_database(store: Store, found: Found) -> Iterator[StoredDatabase]:
     """The database of an object, as it is at this moment. Raises NoDatabase, StoreDamaged;
-    DurableError without the extra."""
+    MissingExtra without the extra."""
     try:
         opening: Any = import_module("durable.operate.stored_database")
     except ModuleNotFoundError as error:
         if error.name != "apsw":
             raise
-        raise DurableError(
-            "SQL needs SQLite as the package apsw brings it, which is not installed: "
-            "pip install 'durable-objects[sql]'"
-        ) from error
+        raise MissingExtra("SQL needs SQLite as the package apsw brings it", "sql") from error
     with store.one_moment():
         if not has_database(store, found):
             raise NoDatabase(f"the object {found.id} of {found.cls.label} has no SQL database")

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from durable import Clock
+from durable import Clock, MissingExtra
 
 log: logging.Logger = logging.getLogger("durable")
 
@@ -20,11 +20,14 @@ class Schedule:
     """A cron expression of Cloudflare's: five fields, in UTC; days of the week are 1 to 7 from
     Sunday on, or three letters.
 
-    Raises ValueError for what is none, and ImportError without the library that reads it.
+    Raises ValueError for what is none, and MissingExtra without the library that reads it.
     """
 
     def __init__(self, cron: str) -> None:
-        library: Any = importlib.import_module("cronsim")
+        try:
+            library: Any = importlib.import_module("cronsim")
+        except ImportError:
+            raise MissingExtra("crons need cronsim", "cron") from None
         fields = cron.split()
         if len(fields) != 5:
             raise ValueError(f"a cron trigger has five fields, not {cron!r}")

@@ -20,6 +20,7 @@ from durable import (
     Env,
     InvalidConfig,
     Limits,
+    MissingExtra,
     Runtime,
     SystemClock,
 )
@@ -261,7 +262,7 @@ def _schedules(script: ScriptConfig, tables: Tables) -> dict[str, Schedule]:
     for cron in tables.crons:
         try:
             found[cron] = Schedule(cron)
-        except ImportError:
+        except MissingExtra:
             log.warning(
                 "%s, [triggers]: crons need the library cronsim; install durable-objects[cron], or "
                 "pull them by hand at %s",

@@ -207,7 +207,7 @@ async def test_files_need_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "python_multipart.multipart", None)
     body, content_type = multipart(("a", "1"))
 
-    with pytest.raises(ImportError, match=r"durable-objects\[forms\]"):
+    with pytest.raises(durable.MissingExtra, match=r"durable-objects\[forms\]"):
         await request_of(body, content_type).form()
     assert await request_of("a=1").form() == {"a": "1"}
 

@@ -897,7 +897,7 @@ async def test_cron_without_its_library_says_what_to_install(
 ) -> None:
     def attempt(_: Any, ctx: durable.State) -> None:
         ctx.timers.every("a", after(seconds=1))
-        with pytest.raises(ImportError, match=r"durable-objects\[cron\]"):
+        with pytest.raises(durable.MissingExtra, match=r"durable-objects\[cron\]"):
             ctx.timers.every("b", "* * * * *")
 
     monkeypatch.setitem(sys.modules, "cronsim", None)
