@@ -14,7 +14,17 @@ import nox
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "types", "docs", "tests", "lowest", "core", "cpython_off", "shared"]
+nox.options.sessions = [
+    "lint",
+    "types",
+    "docs",
+    "tests",
+    "lowest",
+    "core",
+    "cpython_off",
+    "shared",
+    "postgres",
+]
 
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
 PYTHONS = [
@@ -96,6 +106,13 @@ def shared(session: nox.Session) -> None:
     """The promises, kept by a store that processes may share."""
     install(session, "dev")
     run_tests(session, "tests/promises", *NOT_UVLOOP, "--shared")
+
+
+@nox.session(python=PYTHONS[0])
+def postgres(session: nox.Session) -> None:
+    """The promises, kept by a store in PostgreSQL; LEFT OUT where that is not installed."""
+    install(session, "dev")
+    run_tests(session, "tests/promises", *NOT_UVLOOP, "--postgres")
 
 
 @nox.session(python=PYTHONS[0])

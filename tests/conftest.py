@@ -16,9 +16,11 @@ import pytest
 from hypothesis import settings
 
 from durable._cpython.switch import BORROWS
-from durable._runtime import opening
+from durable._engine.engine import Engine
+from durable._model.clock import Clock
+from durable._runtime import engines, opening
 from durable._runtime.open_store import OpenStore
-from tests import remote
+from tests import postgres, remote
 
 # asyncio's debug mode costs much and changes the order of things; it is off whatever the machine's
 # environment says.
@@ -44,6 +46,9 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--shared", action="store_true", help="open every store with shared=True")
     parser.addoption(
+        "--postgres", action="store_true", help="keep every store in a database of PostgreSQL"
+    )
+    parser.addoption(
         "--remote",
         action="store_true",
         help="let every call go over a socket to its object: see tests/remote.py",
@@ -68,12 +73,27 @@ def _share_every_store() -> None:
     opening.open.__init__ = begin_shared  # type: ignore[method-assign]
 
 
+def _keep_in_postgres() -> None:
+    """Each store that would be a folder is a database, the same for the same folder."""
+    urls: dict[str, str] = {}
+
+    def open_engine(path: str, clock: Clock, *, scratch: bool = False) -> Engine:
+        url = urls.get(path)
+        if url is None:
+            url = urls[path] = postgres.server().new_store()
+        return engines.open_engine(url, clock, scratch=scratch)
+
+    OpenStore.open_engine = staticmethod(open_engine)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     # A run in the background of a shell inherits that Ctrl-C is ignored, and would hand it on.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--shared"):
         _share_every_store()
+    if config.getoption("--postgres"):
+        _keep_in_postgres()
     if config.getoption("--remote"):
         remote.install()
     if config.getoption("--eager-tasks"):
@@ -88,8 +108,11 @@ def _eager_loop() -> asyncio.AbstractEventLoop:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("one_folder") is not None and item.config.getoption("--shared"):
+    of_files = item.get_closest_marker("one_folder") is not None
+    if of_files and item.config.getoption("--shared"):
         pytest.skip("a store of shards has other files")
+    if of_files and item.config.getoption("--postgres"):
+        pytest.skip("a database has no files")
     local = item.get_closest_marker("local")
     if local is not None and item.config.getoption("--remote"):
         pytest.skip(*local.args)

@@ -15,6 +15,7 @@ from typing import Any
 from attrs import field, frozen
 
 from durable._engine.catalog import Naming
+from durable._model.database_url import is_url
 from durable._model.errors import InvalidConfig
 
 from . import jsonc
@@ -72,7 +73,7 @@ class ScriptConfig:
     environment: str | None
     name: str | None
     main: str | None
-    path: Path | None
+    path: Path | str | None  # a folder, or the URL of a database
     wait_s: float
     shared: bool
     bindings: tuple[Binding, ...]
@@ -256,7 +257,7 @@ class _Source:
             environment=environment,
             name=name,
             main=table.text("main") or self.top.text("main"),
-            path=None if path is None else self.path.absolute().parent / path,
+            path=path if path is None or is_url(path) else self.path.absolute().parent / path,
             wait_s=wait_s or 0.0,
             shared=shared or False,
             bindings=bindings,

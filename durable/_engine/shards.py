@@ -6,7 +6,7 @@ Which process should have which shard is not decided here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from attrs import frozen
@@ -94,6 +94,14 @@ class SharedStore(Protocol):
 
     def owners(self) -> Sequence[Owned]:
         """Who has, or had, which shard, by number."""
+
+    @property
+    def has_one_engine(self) -> bool:
+        """Whether all shards that this process owns have the same engine, which silences a shard
+        that is given up, and stays open until the process leaves."""
+
+    def acquire_some(self, shards: Sequence[int]) -> Mapping[int, Engine]:
+        """Own those of *shards* that nobody else has. For a store with one engine, at once."""
 
     def acquire(self, shard: int) -> Engine | None:
         """Own a shard, and give its engine, which knows the classes of the store; None while

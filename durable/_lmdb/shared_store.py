@@ -11,7 +11,7 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from threading import Event
 from types import MappingProxyType
@@ -55,6 +55,7 @@ class SharedFolder:
     _catalog_seen: int = field(default=-1, init=False)
     _processes_fd: int = field(default=-1, init=False)
     _pause: Event = field(factory=Event, init=False)
+    has_one_engine: bool = field(default=False, init=False)  # each shard is an environment
 
     @classmethod
     def open(
@@ -126,6 +127,10 @@ class SharedFolder:
 
     def _owner(self, shard: int) -> Owned:
         return _owner(self.layout, shard)
+
+    def acquire_some(self, shards: Sequence[int]) -> dict[int, Engine]:
+        acquired = {shard: self.acquire(shard) for shard in shards}
+        return {shard: engine for shard, engine in acquired.items() if engine is not None}
 
     def acquire(self, shard: int) -> Engine | None:
         try:

@@ -20,10 +20,10 @@ import psycopg
 from attrs import define, field
 from psycopg.conninfo import conninfo_to_dict
 
+from durable._model.database_url import shown
 from durable._model.errors import RuntimeClosed, WrongLoop
 
 from .postgres_errors import Lost, refusal, unavailable
-from .url import shown
 
 Rows = list[tuple[Any, ...]]
 Params = Sequence[Any] | Mapping[str, Any]

@@ -14,7 +14,7 @@ that transaction: what is read then stays true.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from attrs import define, field
@@ -37,6 +37,9 @@ from .schema import KEYSPACES_PER_BLOCK, read_meta
 
 # A transaction that another one is in the way of is tried so often.
 TRIES_MAX: Final = 5
+
+LOOKING: Final = 0
+"""In the place of a process: the store is only looked at, all of it."""
 
 _COMMIT: Final = (
     "select makes_garbage, forgotten from durable.commit_group("
@@ -75,6 +78,8 @@ class PostgresEngine:
     # Shards of which a commit may or may not have been carried out.
     _in_doubt: set[int] = field(factory=set, init=False)
     _settling: threading.Lock = field(factory=threading.Lock, init=False)
+    # Owned still, but being given up: their alarms ring no more.
+    _silent: set[int] = field(factory=set, init=False)
 
     @classmethod
     def open(cls, url: str, clock: Clock, process: int, owned: dict[int, int]) -> PostgresEngine:
@@ -115,9 +120,10 @@ class PostgresEngine:
         return self._questions.objects(class_number, after, count_max)
 
     def alarms(self, *, after: DueAlarm | None = None, count_max: int) -> list[DueAlarm]:
-        """Those of the shards that are owned."""
+        """Those of the shards that are owned; of all while the store is only looked at."""
         self._settle()
-        shards = None if len(self.owned) == self.shards else list(self.owned)
+        is_all = self.process == LOOKING or len(self.owned) == self.shards
+        shards = None if is_all and not self._silent else sorted(self.owned.keys() - self._silent)
         return self._questions.alarms(shards, after, count_max)
 
     def next_alarm_us(self) -> int | None:
@@ -222,7 +228,24 @@ class PostgresEngine:
 
     # The end
 
+    # The shards
+
+    def own(self, claimed: Mapping[int, int]) -> None:
+        """These shards are this process's, with these epochs, once their claim has committed."""
+        self._silent.difference_update(claimed)
+        self.owned.update(claimed)
+
+    def silence(self, shard: int) -> None:
+        """A shard is being given up: what it has due is another process's to ring."""
+        self._silent.add(shard)
+
+    def disown(self, shard: int) -> int:
+        """A shard is given up: nothing is stored in it any more. Returns its epoch."""
+        self._silent.discard(shard)
+        return self.owned.pop(shard, 0)
+
     def close(self) -> None:
+        """Release the store. What is owned stays so until another process claims it."""
         self._reading.close()
         self._writing.close()
 

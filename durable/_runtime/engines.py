@@ -1,10 +1,14 @@
-"""Which engine keeps a store: the one file of a runtime that names engines."""
+"""Which engine keeps a store: the one file of a runtime that names engines.
+
+PostgreSQL's is imported when a store is a URL: it needs an extra.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 from attrs import define, field
 
@@ -19,22 +23,30 @@ from durable._lmdb.shared_store import SharedFolder, open_shards_to_read, read_c
 from durable._memory.engine import MemoryEngine
 from durable._memory.scratch import ScratchEngine
 from durable._model.clock import Clock
-from durable._model.errors import StoreInUse
+from durable._model.database_url import is_url, shown
+from durable._model.errors import DurableError, StoreInUse
+
+__all__ = ["is_url", "shown"]
 
 VERSION: Final = version("durable-objects")
 
 
 def open_engine(path: str, clock: Clock, *, scratch: bool = False) -> Engine:
-    """Own the store in the folder *path*, which is made if it is not there; or, for *scratch*,
-    read it and keep in memory what is written. Raises what `durable.open` raises."""
+    """Own the store in the folder *path*, which is made if it is not there, or in the database of
+    the URL; or, for *scratch*, read it and keep in memory what is written. Raises what
+    `durable.open` raises."""
     if scratch:
         return ScratchEngine(open_to_read(path, clock), clock)
+    if is_url(path):
+        return _postgres().open_alone(path, clock, VERSION)  # type: ignore[no-any-return]
     return Environment.open(path, clock=clock)
 
 
 def open_to_read(path: str, clock: Clock) -> Engine:
-    """Read the store in the folder *path*, beside its owners if there are any. Raises
-    FileNotFoundError, StoreDamaged, FormatTooNew."""
+    """Read the store in the folder *path*, or in the database of the URL, beside its owners if
+    there are any. Raises FileNotFoundError, StoreDamaged, FormatTooNew, StoreUnavailable."""
+    if is_url(path):
+        return _postgres().open_to_read(path, clock)  # type: ignore[no-any-return]
     layout = layout_of(path)
     if layout is None:
         return Environment.open_to_read(path, clock=clock)
@@ -48,6 +60,8 @@ def open_to_write(path: str, clock: Clock, *, shards: int | None = None) -> Engi
     """Own all of the store in the folder *path*, which is made if it is not there, to write to it
     without a runtime; with *shards* one of so many shards is made. Raises what `durable.open`
     raises."""
+    if is_url(path):
+        return open_engine(path, clock)
     if shards is None and layout_of(path) is None:
         return Environment.open(path, clock=clock)
     shared = open_shared(path, clock, shards=shards, is_alone=True)
@@ -86,7 +100,26 @@ class AllShards(WholeStore):
 
 def is_of_shards(path: str) -> bool:
     """Whether the folder *path* is a store of shards, however it was opened last."""
-    return layout_of(path) is not None
+    return not is_url(path) and layout_of(path) is not None
+
+
+def init_database(url: str) -> bool:
+    """Make what a store needs in the database, or bring it up to this version; returns whether
+    anything was changed. Raises StoreUnavailable, FormatTooNew, CommitFailed."""
+    return _postgres().init(url)  # type: ignore[no-any-return]
+
+
+def _postgres() -> Any:
+    """What opens stores in PostgreSQL. DurableError without the extra."""
+    try:
+        return import_module("durable._postgres.opening")
+    except ModuleNotFoundError as error:
+        if error.name != "psycopg":
+            raise
+        raise DurableError(
+            "a store in PostgreSQL needs psycopg, which is not installed: "
+            "pip install 'durable-objects[postgres]'"
+        ) from error
 
 
 def open_shared(
@@ -98,10 +131,18 @@ def open_shared(
     return SharedFolder.open(layout, clock, VERSION, is_alone=is_alone)
 
 
-def look_beside(shared: SharedStore, owned: Mapping[int, Engine], clock: Clock) -> WholeStore:
+def silence(engine: Engine, shard: int) -> None:
+    """Let an engine of many shards ring no alarm of one that is given up."""
+    quiet: Any = engine
+    quiet.silence(shard)
+
+
+def look_beside(shared: SharedStore, owned: Mapping[int, Engine], clock: Clock) -> Engine:
     """All shards of a store that this process has joined: those that it has, as they are in its
     hands, and the others to be read."""
-    assert isinstance(shared, SharedFolder)
+    if not isinstance(shared, SharedFolder):
+        store: Any = shared
+        return open_to_read(store.url, clock)
     opened = open_shards_to_read(shared.layout, clock, owned)
     own = [each for each in opened if each is not None]
     shards: list[Engine] = []

@@ -97,7 +97,7 @@ class OpenSharedStore(OpenStore):
     def _open_disks(self) -> Disks:
         options = self._options
         shared = open_shared(
-            self._path, self._clock, shards=options.shards, is_alone=not options.shared
+            self._source, self._clock, shards=options.shards, is_alone=not options.shared
         )
         shared.join()
         return ShardDisks(shared, self._clock)
@@ -198,8 +198,8 @@ class OpenSharedStore(OpenStore):
         if plan.take:
             self._refused = None
             async with anyio.create_task_group() as group:
-                for shard in plan.take:
-                    group.start_soon(self._try_to_take, shard)
+                for shards in self._together(plan.take):
+                    group.start_soon(self._try_to_take, shards)
             if self._refused is not None:
                 raise self._refused
         living = {process.id for process in processes}
@@ -208,31 +208,37 @@ class OpenSharedStore(OpenStore):
 
     # Taking a shard
 
-    async def _try_to_take(self, shard: int) -> None:
-        """Take it if that can be; what is wrong with one shard is no matter of the others."""
+    def _together(self, shards: Sequence[int]) -> Sequence[Sequence[int]]:
+        """Those that are to be taken by one call; each by one of its own where it opens files."""
+        return [shards] if self._disks.shared.has_one_engine else [[shard] for shard in shards]
+
+    async def _try_to_take(self, shards: Sequence[int]) -> None:
+        """Take them if that can be; what is wrong with one shard is no matter of the others."""
         try:
-            await self._take(shard)
+            await self._take(shards)
         except (OSError, DurableError) as error:
             self._refused = self._refused or error
 
-    async def _take(self, shard: int) -> None:
-        """Own a shard if nobody else does."""
+    async def _take(self, shards: Sequence[int]) -> None:
+        """Own those shards that nobody else does."""
         shared = self._disks.shared
-        self._balance.taking.add(shard)
+        self._balance.taking.update(shards)
         try:
-            engine: Engine | None = await anyio.to_thread.run_sync(shared.acquire, shard)
+            taken = await anyio.to_thread.run_sync(shared.acquire_some, shards)
         finally:
-            self._balance.taking.discard(shard)
-        if engine is None:
-            return
+            self._balance.taking.difference_update(shards)
+        for shard, engine in taken.items():
+            self._disks.opened(shard, engine, self._working_disk)
+            for told in self._sockets_to_come.pop(shard, ()):
+                self._take_over(told)
+            self._neighbours.has(shard, shared.has(shard))
+
+    def _working_disk(self, engine: Engine) -> OpenDisk:
         disk = self._disk_with(engine)
         self._let_ring(disk)
-        self._disks.open[shard] = disk
         disk.committer.start()
         disk.alarms.ask()
-        for told in self._sockets_to_come.pop(shard, ()):
-            self._take_over(told)
-        self._neighbours.has(shard, shared.has(shard))
+        return disk
 
     # Giving a shard up
 
@@ -252,8 +258,7 @@ class OpenSharedStore(OpenStore):
 
     async def _give_up(self, shard: int) -> None:
         disks = self._disks
-        disk = disks.leaving[shard] = disks.open.pop(shard)
-        disk.alarms.close()
+        disks.begin_leaving(shard)
         is_meant = partial(self._is_in, shard)
         for activation in self._running.live(is_meant):
             activation.is_gone = True
@@ -262,7 +267,7 @@ class OpenSharedStore(OpenStore):
                 sockets.pause()
         try:
             await self._running.finish(is_meant)
-            await disk.finish()
+            await disks.finish(shard)
             for sockets in list(self._sockets):
                 if is_meant(sockets.object_id.raw):
                     await self._hand_over(shard, sockets)
@@ -272,8 +277,7 @@ class OpenSharedStore(OpenStore):
             while self._directory.has_endings(is_meant):  # each for a bounded time
                 await anyio.sleep(0.001)
         finally:
-            await anyio.to_thread.run_sync(disk.reads.close)
-            disks.leaving.pop(shard, None)
+            await disks.left(shard)
             self._neighbours.has(shard, disks.shared.release(shard))
 
     async def _hand_over(self, shard: int, sockets: Sockets) -> None:

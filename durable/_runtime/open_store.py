@@ -49,7 +49,7 @@ from .class_table import ClassTable
 from .commits import Commits
 from .directory import Directory
 from .disks import Disks, OneDisk, OpenDisk
-from .engines import open_engine
+from .engines import open_engine, shown
 from .env import Env
 from .orders import take_orders
 from .running_objects import RunningObjects
@@ -89,7 +89,8 @@ class OpenStore:
 
     def __init__(self, path: str, options: Options) -> None:
         limits, clock, faults = options.limits, options.clock, options.faults
-        self._path = path
+        # Where it is, and what messages say of that: a URL may have a password.
+        self._source, self._path = path, shown(path)
         self._faults = faults
         self._operate = options.operate
         self._closed: anyio.Event | None = None
@@ -148,7 +149,7 @@ class OpenStore:
 
     def _open_disks(self) -> Disks:
         options = self._options
-        engine = self.open_engine(self._path, self._clock, scratch=options.scratch)
+        engine = self.open_engine(self._source, self._clock, scratch=options.scratch)
         return OneDisk(self._disk_with(engine))
 
     def _disk_with(self, engine: Engine) -> OpenDisk:

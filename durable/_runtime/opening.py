@@ -25,7 +25,7 @@ from durable._model.errors import StoreInUse
 from durable._model.limits import Limits
 from durable._model.observer import Observer
 
-from .engines import is_of_shards
+from .engines import is_of_shards, is_url, shown
 from .open_shared import OpenSharedStore
 from .open_store import OpenStore, Options, let_go_of_left
 from .runtime import Runtime, two_of_one_name
@@ -58,6 +58,8 @@ class Opening:
         shards: int | None,
     ) -> None:
         _check_shared(shared, shards, scratch)
+        if is_url(path):
+            _check_database(shared, operate)
         if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not wait_s >= 0:
             raise ValueError(f"wait_s must be a number of seconds from 0 on, not {wait_s!r}")
         if reads not in {"inline", "thread"}:
@@ -72,8 +74,9 @@ class Opening:
             codec or MsgpackCodec(),
             reads,
             observer=observer,
-            # The socket in the folder is the owner's.
-            operate=not scratch and (wants_control_socket() if operate is None else operate),
+            # The socket in the folder is the owner's; a database has no folder.
+            operate=not (scratch or is_url(path))
+            and (wants_control_socket() if operate is None else operate),
             scratch=scratch,
             debug=debug,
             shared=shared,
@@ -96,7 +99,7 @@ class Opening:
         stays open until the event loop has ended.
         """
         runtime = await self.__aenter__()
-        self._unclosed = weakref.finalize(runtime, _tell_unclosed, self._path)
+        self._unclosed = weakref.finalize(runtime, _tell_unclosed, shown(self._path))
         self._unclosed.atexit = False
         return runtime
 
@@ -163,6 +166,18 @@ def _check_shared(shared: object, shards: object, scratch: bool) -> None:
         raise ValueError("what is written to a scratch store is not for others: leave out shared")
 
 
+def _check_database(shared: bool, operate: bool | None) -> None:
+    if shared:
+        raise ValueError(
+            "shared is for a folder that processes of one machine share; for a database give peers"
+        )
+    if operate:
+        raise ValueError(
+            "operate opens a socket in the folder of the store, and a database has none; observe "
+            "the runtime from within, or look with `durable ls` and `durable show`"
+        )
+
+
 def _tell_unclosed(path: str) -> None:
     warnings.warn(
         f"the runtime of the store {path!r} was dropped without being closed, and the store stays "
@@ -173,10 +188,14 @@ def _tell_unclosed(path: str) -> None:
 
 
 class open(Opening):
-    """Open the store in the folder *path*, which is made if it is not there.
+    """Open the store in the folder *path*, which is made if it is not there, or in a database.
 
         async with durable.open("state", bindings={"COUNTERS": Counter}) as runtime:
             stub = runtime.env.COUNTERS.get_by_name("front page")
+
+    *path* may be the URL of a PostgreSQL database ("postgresql://db.example/app"), in which
+    `durable init URL` has made the tables; this needs `durable-objects[postgres]`. Reads of what is
+    not in memory then wait for the network, in the event loop unless *reads* is "thread".
 
     *bindings*: classes, or names of variables of `env` for them; *vars*: further variables of
     `env`; *migrations*: how the classes came to be what they are, which is applied as far as the
@@ -196,7 +215,8 @@ class open(Opening):
     for a folder that was not shared).
 
     Raises StoreInUse if another process or another `open` has the store then, StoreDamaged,
-    FormatTooNew, MigrationConflict, and OSError where the folder cannot be used. An exception of
+    FormatTooNew, MigrationConflict, StoreUnavailable, and OSError where the folder cannot be used
+    or the database has no store. An exception of
     the body passes unchanged.
     """
 

@@ -1,4 +1,5 @@
-"""The disks of a store of shards: those of the shards that this process owns.
+"""The disks of a store of shards: those of the shards that this process owns. Each has one of its
+own, or all have the same.
 
 Rule: a shard is open here, or it is being given up, or it is another process's. Objects of a shard
 that is being given up are found by what runs in it still, and by nothing else.
@@ -8,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import anyio
+import anyio.to_thread
 from attrs import define, field
 
 from durable._engine.batch import ObjectRecord
@@ -20,7 +23,7 @@ from durable._model.clock import Clock
 from durable._object.disk import Disk
 
 from .disks import Disks, OpenDisk
-from .engines import look_beside
+from .engines import look_beside, silence
 
 
 @define(eq=False)
@@ -35,6 +38,8 @@ class ShardDisks(Disks):
     # Told when the classes of the store were changed by this process.
     on_classes: Callable[[], None] | None = field(default=None, init=False)
     count: int = field(init=False)
+    # That of all shards, if they have one engine; it stays while none is here.
+    _one: OpenDisk | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.count = self.shared.count
@@ -50,14 +55,53 @@ class ShardDisks(Disks):
         return opened.disk
 
     def __iter__(self) -> Iterator[OpenDisk]:
+        if self._one is not None:
+            yield self._one
+            return
         yield from list(self.open.values())
         yield from list(self.leaving.values())
+
+    # Shards that come and go
+
+    def opened(self, shard: int, engine: Engine, make: Callable[[Engine], OpenDisk]) -> None:
+        """A shard is this process's: *make* makes a disk that works, where it needs one."""
+        if not self.shared.has_one_engine:
+            self.open[shard] = make(engine)
+            return
+        if self._one is None:
+            self._one = make(engine)
+        self.open[shard] = self._one
+        self._one.alarms.ask()
+
+    def begin_leaving(self, shard: int) -> None:
+        """A shard is being given up: it rings no alarms any more."""
+        disk = self.leaving[shard] = self.open.pop(shard)
+        if self._one is None:
+            disk.alarms.close()
+        else:
+            silence(disk.engine, shard)
+
+    async def finish(self, shard: int) -> None:
+        """What was submitted for a shard that is leaving is stored, or has failed."""
+        disk = self.leaving[shard]
+        if self._one is None:
+            await disk.finish()
+            return
+        answered = anyio.Event()
+        disk.disk.when_answered(answered.set)
+        await answered.wait()
+
+    async def left(self, shard: int) -> None:
+        """A shard is not this process's any more, once its engine is released."""
+        disk = self.leaving.pop(shard)
+        if self._one is None:
+            await anyio.to_thread.run_sync(disk.reads.close)
 
     @property
     def engine(self) -> Engine:
         return self.look()
 
-    def look(self) -> WholeStore:
+    def look(self) -> Engine:
         """All of the store, to be read: what others have as it is on the disk. To be closed."""
         owned = {**self.open, **self.leaving}
         engines = {shard: opened.engine for shard, opened in owned.items()}
@@ -78,12 +122,14 @@ class ShardDisks(Disks):
     def objects(
         self, class_number: int, *, after: bytes | None, count_max: int
     ) -> list[tuple[bytes, ObjectRecord]]:
+        if self._one is not None:
+            return self._one.engine.objects(class_number, after=after, count_max=count_max)
         if len(self.open) == self.count:
             engines = [self.open[shard].engine for shard in range(self.count)]
             whole = WholeStore(self.shared.path, engines, Catalog())
             return whole.objects(class_number, after=after, count_max=count_max)
-        whole = self.look()
+        looked_at = self.look()
         try:
-            return whole.objects(class_number, after=after, count_max=count_max)
+            return looked_at.objects(class_number, after=after, count_max=count_max)
         finally:
-            whole.close()
+            looked_at.close()

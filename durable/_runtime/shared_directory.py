@@ -56,10 +56,9 @@ class SharedDirectory(Directory):
     def _is_of_what_runs(self, shard: int) -> bool:
         """Whether the code that runs belongs to what a shard waits for that is being given up: an
         event of one of its objects, or one that such an event waits for."""
-        disk = self.disks.leaving[shard].disk
         event: Invocation[Any] | None = event_of(CURRENT.get())
         while event is not None:
-            if event.activation.disk is disk:
+            if self.disks.shard_of(event.activation.id.raw) == shard:
                 return True
             event = event_of(event.caller)
         return False

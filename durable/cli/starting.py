@@ -1,4 +1,4 @@
-"""`durable init`: a project that runs, to begin with."""
+"""`durable init`: a project that runs, to begin with; or the tables of a store in a database."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 from shlex import quote
 
 import click
+
+from durable._model.database_url import is_url, shown
+from durable._runtime.engines import init_database
 
 from .plain_text import say
 from .project import project_files
@@ -20,7 +23,14 @@ def init(folder: str) -> None:
 
     The files go into FOLDER, which is made if it is not there; by default into this folder. None
     that is there already is written over.
+
+    Where FOLDER is the URL of a PostgreSQL database, make the tables of a store there, or bring
+    those of an older version up to this one.
     """
+    if is_url(folder):
+        changed = init_database(folder)
+        say(f"{shown(folder)} {'is ready' if changed else 'was ready already'} for a store")
+        return
     place = Path(folder).absolute()
     files = project_files(place.name)
     if os.path.lexists(place) and not place.is_dir():

@@ -8,11 +8,11 @@ from contextlib import closing
 import pytest
 
 from durable._model.cluster_errors import StoreUnavailable
+from durable._model.database_url import is_url, shown
 from durable._model.errors import FormatTooNew, StoreDamaged
 from durable._postgres import schema
 from durable._postgres.connection import Connection
 from durable._postgres.engine import PostgresEngine
-from durable._postgres.url import is_url, shown
 from tests import postgres
 
 from ..kit import Clock

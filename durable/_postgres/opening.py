@@ -1,0 +1,50 @@
+"""Opening a store in PostgreSQL: to have all of it alone, or to look at it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import closing
+
+from durable._model.clock import Clock
+
+from . import schema
+from .connection import Connection
+from .engine import LOOKING, PostgresEngine
+
+
+def init(url: str) -> bool:
+    """Make the tables of a store in the database, or bring them up to this version; returns whether
+    anything was changed."""
+    with closing(Connection(url)) as connection:
+        return schema.make(connection)
+
+
+def open_alone(url: str, clock: Clock, version: str) -> PostgresEngine:
+    """Own all shards of the store. A process that had some is superseded: it can store nothing any
+    more. Raises StoreUnavailable; FileNotFoundError where the database has no store."""
+    with closing(Connection(url)) as connection:
+        schema.read_meta(connection)
+        with connection.transaction() as run:
+            # One after the other: the last one has it.
+            run("select from durable.meta where key = 'store' for update")
+            run("delete from durable.processes where is_alone")
+            [(process,)] = run(
+                "insert into durable.processes "
+                "(name, pid, address, version, state, is_alone, expires) "
+                "values (%s, %s, '', %s, 'ready', true, 'infinity') returning id",
+                (f"{os.getpid()}-{secrets.token_hex(4)}", os.getpid(), version),
+            )
+            claimed: dict[int, int] = dict(
+                run(
+                    "update durable.shards set owner = %s, epoch = epoch + 1 "
+                    "returning shard, epoch",
+                    (process,),
+                )
+            )
+    return PostgresEngine.open(url, clock, process, claimed)
+
+
+def open_to_read(url: str, clock: Clock) -> PostgresEngine:
+    """Look at the store, whoever has it. Raises as `open_alone` does."""
+    return PostgresEngine.open(url, clock, LOOKING, {})
