@@ -82,11 +82,19 @@ class PostgresEngine:
     _silent: set[int] = field(factory=set, init=False)
 
     @classmethod
-    def open(cls, url: str, clock: Clock, process: int, owned: dict[int, int]) -> PostgresEngine:
+    def open(
+        cls,
+        url: str,
+        clock: Clock,
+        process: int,
+        owned: dict[int, int],
+        *,
+        may_grow: bool = False,
+    ) -> PostgresEngine:
         """Raises StoreUnavailable; FileNotFoundError where the database has no store."""
         meta_connection = Connection(url)
         try:
-            meta = read_meta(meta_connection)
+            meta = read_meta(meta_connection, may_grow=may_grow)
         finally:
             meta_connection.close()
         return cls(url, clock, process, meta.shards, owned)

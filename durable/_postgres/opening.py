@@ -9,8 +9,12 @@ from contextlib import closing
 from durable._model.clock import Clock
 
 from . import schema
+from .check import check
 from .connection import Connection
+from .copying import Growing
 from .engine import LOOKING, PostgresEngine
+
+__all__ = ["Growing", "check", "init", "open_alone", "open_to_read"]
 
 
 def init(url: str) -> bool:
@@ -20,11 +24,11 @@ def init(url: str) -> bool:
         return schema.make(connection)
 
 
-def open_alone(url: str, clock: Clock, version: str) -> PostgresEngine:
-    """Own all shards of the store. A process that had some is superseded: it can store nothing any
+def open_alone(url: str, clock: Clock, version: str, *, may_grow: bool = False) -> PostgresEngine:
+    """Own all shards of the store, which may be a copy that grows. A process that had some is superseded: it can store nothing any
     more. Raises StoreUnavailable; FileNotFoundError where the database has no store."""
     with closing(Connection(url)) as connection:
-        schema.read_meta(connection)
+        schema.read_meta(connection, may_grow=may_grow)
         with connection.transaction() as run:
             # One after the other: the last one has it.
             run("select from durable.meta where key = 'store' for update")
@@ -42,7 +46,7 @@ def open_alone(url: str, clock: Clock, version: str) -> PostgresEngine:
                     (process,),
                 )
             )
-    return PostgresEngine.open(url, clock, process, claimed)
+    return PostgresEngine.open(url, clock, process, claimed, may_grow=may_grow)
 
 
 def open_to_read(url: str, clock: Clock) -> PostgresEngine:

@@ -24,7 +24,7 @@ from typing import Final, LiteralString
 
 from attrs import frozen
 
-from durable._model.errors import FormatTooNew, StoreDamaged
+from durable._model.errors import DurableError, FormatTooNew, StoreDamaged
 
 from .connection import Connection, Rows
 from .functions import FUNCTIONS
@@ -183,15 +183,18 @@ class Meta:
 
     identity: str
     shards: int
+    # What is said of a copy that has not ended.
+    copying: bytes | None = None
 
 
-def read_meta(connection: Connection) -> Meta:
-    """What the store is. Raises FileNotFoundError if the database has none, FormatTooNew,
+def read_meta(connection: Connection, *, may_grow: bool = False) -> Meta:
+    """What the store is. DurableError if it is a copy that has not ended, unless it *may_grow*;
+    raises FileNotFoundError if the database has none, FormatTooNew,
     StoreDamaged, StoreUnavailable; FileNotFoundError, too, for one that must be upgraded first."""
     rows: dict[str, bytes] = dict(connection.read("select key, value from durable.meta"))
     try:
         found = int(rows["format"])
-        meta = Meta(rows["store"].decode(), int(rows["shards"]))
+        meta = Meta(rows["store"].decode(), int(rows["shards"]), rows.get("copying"))
     except (KeyError, ValueError) as error:
         raise StoreDamaged(
             f"the table durable.meta of {connection.path!r} does not say what the store is; "
@@ -201,4 +204,9 @@ def read_meta(connection: Connection) -> Meta:
         raise FormatTooNew(connection.path, found, FORMAT)
     if found < FORMAT:
         raise no_schema(connection.path)
+    if meta.copying is not None and not may_grow:
+        raise DurableError(
+            f"a copy into the database {connection.path!r} has not ended: run the same "
+            f"`durable copy` again, which goes on where it was"
+        )
     return meta

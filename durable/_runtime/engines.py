@@ -5,7 +5,7 @@ PostgreSQL's is imported when a store is a URL: it needs an extra.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any, Final
@@ -14,6 +14,7 @@ from attrs import define, field
 
 from durable._engine.catalog import Catalog
 from durable._engine.engine import Engine
+from durable._engine.problem import Problem
 from durable._engine.shards import SHARDS_DEFAULT, SharedStore
 from durable._engine.whole import WholeStore
 from durable._lmdb.environment import Environment
@@ -107,6 +108,22 @@ def init_database(url: str) -> bool:
     """Make what a store needs in the database, or bring it up to this version; returns whether
     anything was changed. Raises StoreUnavailable, FormatTooNew, CommitFailed."""
     return _postgres().init(url)  # type: ignore[no-any-return]
+
+
+def check_database(url: str, decode: Callable[[bytes], Any] | None) -> list[Problem]:
+    """Everything that is wrong with the store in a database, and with how its server is set.
+    Raises StoreUnavailable, StoreDamaged, FormatTooNew, FileNotFoundError."""
+    return _postgres().check(url, decode)  # type: ignore[no-any-return]
+
+
+def open_copy(url: str, clock: Clock, source: str) -> tuple[Engine, Any]:
+    """A database to copy the store *source* to, and what is said there of how far that has come."""
+    growing = _postgres().Growing(url, source)
+    try:
+        return _postgres().open_alone(url, clock, VERSION, may_grow=True), growing
+    except BaseException:
+        growing.close()
+        raise
 
 
 def _postgres() -> Any:

@@ -13,6 +13,7 @@ from typing import TextIO
 import click
 
 from durable import operate
+from durable._runtime.engines import is_url
 from durable._runtime.store_files import sync_folder
 from durable.operate import Existing, Found
 from durable.operate.databases import export_sqlite
@@ -217,7 +218,15 @@ def copy(folder: str, target: str, compact: bool, shards: int | None, is_quiet: 
 
     TARGET becomes a store of its own, a snapshot of the store in FOLDER. While it is being copied,
     the file of a store in use grows by what its program writes.
+
+    FOLDER and TARGET may be URLs of PostgreSQL databases. One that is copied to must be empty, and
+    `durable init` must have been there. A copy into a database that was interrupted goes on when
+    it is run again; at its end all objects are compared.
     """
+    if is_url(target):
+        with progress("copying", is_quiet=is_quiet) as tell:
+            operate.copy(folder, target, on_objects=tell)
+        return
     errors: list[BaseException] = []
 
     def work() -> None:

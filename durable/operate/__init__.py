@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import os
 
+from durable._engine.codec import MsgpackCodec
 from durable._engine.engine import Engine
 from durable._engine.measures import Measures
 from durable._engine.problem import Problem
 from durable._engine.view import MomentLost
 from durable._engine.whole import WholeStore
 from durable._model.instances import StoredInstance
+from durable._runtime.engines import check_database, is_url
 from durable._runtime.runtime import Runtime
 from durable._runtime.store_files import check_folder, check_open, check_shards, shards_of
 
@@ -48,7 +50,8 @@ def check(store: str | os.PathLike[str] | Runtime, *, values: bool = True) -> li
     it, so call it in a thread. *values*: decode them too, as the library or the codec of the
     runtime does; else only their checksums are compared.
 
-    A page that the disk does not give is said, and ends the check. Raises StoreDamaged,
+    Of a store in a database, given by its URL, also what the settings of its server do not keep. A
+    page that the disk does not give is said, and ends the check. Raises StoreDamaged,
     FormatTooNew or an OSError if the store cannot be opened.
     """
     if isinstance(store, Runtime):
@@ -56,6 +59,9 @@ def check(store: str | os.PathLike[str] | Runtime, *, values: bool = True) -> li
         if store._is_of_shards:
             return check_shards(_whole(store._engine), values=values, codec=codec)
         return check_open(store._engine, values=values, codec=codec)
+    path = os.fspath(store)
+    if is_url(path):
+        return check_database(path, MsgpackCodec().decode if values else None)
     engine = shards_of(store)
     if engine is not None:
         return check_shards(engine, values=values, codec=None)

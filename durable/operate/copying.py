@@ -10,11 +10,11 @@ from collections.abc import Callable
 from durable._engine.shards import SHARDS_MAX
 from durable._engine.whole import WholeStore
 from durable._model.clock import SystemClock
-from durable._runtime.engines import open_to_read
+from durable._runtime.engines import is_url, open_to_read
 from durable._runtime.runtime import Runtime
 from durable._runtime.store_files import at_one_moment, copy_open, copy_shards, sync_folder
 
-from .copying_objects import copy_objects
+from .copying_objects import copy_objects, copy_to_database
 from .parts import new_folder, part_of, take_away_left
 
 
@@ -25,6 +25,7 @@ def copy(
     compact: bool = False,
     part: str | os.PathLike[str] | None = None,
     shards: int | None = None,
+    on_objects: Callable[[int], None] = lambda count: None,
 ) -> None:
     """Copy the store in a folder, or that of an open runtime, to the folder *target*, which must
     not be there or be empty. Blocks; call it in a thread. Nobody who uses the store waits for it.
@@ -35,8 +36,16 @@ def copy(
     is *part*, by default `part_of(target)`, which is in the way of no other copy. Such parts of
     copies to *target* that were killed are taken away first.
 
+    Where *target* is the URL of a database in which `durable init` has made the tables, and which
+    has no objects, all objects are copied there, and then compared; *on_objects* is told how many
+    are there. One that was interrupted goes on when it is called again. Of a store in a database
+    the copy is made object by object, too, each as it is at its moment.
+
     Raises FileExistsError, StoreDamaged, FormatTooNew, OSError; then there is no copy.
     """
+    if is_url(os.fspath(target)):
+        _copy_to_database(store, os.fspath(target), on_objects)
+        return
     target = os.path.abspath(os.fspath(target))
     if os.path.lexists(target) and not (os.path.isdir(target) and not os.listdir(target)):
         raise _occupied(target)
@@ -46,9 +55,12 @@ def copy(
     engine = store._engine if isinstance(store, Runtime) else open_to_read(os.fspath(store), clock)
     try:
         count = len(engine.shards) if isinstance(engine, WholeStore) else 1
-        if shards is not None and shards != count:
+        is_far = not isinstance(store, Runtime) and is_url(os.fspath(store))
+        if is_far or (shards is not None and shards != count):
             _copy(
-                lambda: copy_objects(at_one_moment(engine), part, clock, shards=_divided(shards)),
+                lambda: copy_objects(
+                    at_one_moment(engine), part, clock, shards=_divided(shards or 1)
+                ),
                 target,
                 part,
             )
@@ -59,6 +71,20 @@ def copy(
     finally:
         if is_ours:
             engine.close()
+
+
+def _copy_to_database(
+    store: str | os.PathLike[str] | Runtime, url: str, on_objects: Callable[[int], None]
+) -> None:
+    clock = SystemClock()
+    if isinstance(store, Runtime):
+        copy_to_database(at_one_moment(store._engine), url, clock, on_objects)
+        return
+    engine = open_to_read(os.fspath(store), clock)
+    try:
+        copy_to_database(engine, url, clock, on_objects)
+    finally:
+        engine.close()
 
 
 def _divided(shards: int) -> int | None:

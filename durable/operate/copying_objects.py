@@ -1,15 +1,18 @@
-"""A copy of a store with another number of shards: object by object."""
+"""A copy of a store object by object: with another number of shards, or by another engine."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from operator import attrgetter
 from typing import Final
 
 from durable._engine.batch import Batch, Callbacks, ObjectHandle, ObjectRecord
 from durable._engine.engine import Engine
 from durable._engine.side_records import AREAS, end_of
 from durable._model.clock import Clock
-from durable._runtime.engines import open_to_write
+from durable._model.errors import DurableError
+from durable._runtime.engines import open_copy, open_to_write
 
 OBJECTS_PER_STEP: Final = 1_000
 KEYS_PER_STEP: Final = 1_000
@@ -22,28 +25,89 @@ def copy_objects(store: Engine, part: str, clock: Clock, *, shards: int | None) 
     one that is not divided. Raises StoreDamaged for a value that is damaged."""
     target = open_to_write(part, clock, shards=shards)
     try:
-        catalog = store.catalog()
-        target.change_classes(target.catalog(), catalog)
-        group: list[Batch] = []
-        size = 0
-        for record in catalog.records:
-            if record.is_deleted:
-                continue
-            for base, found in _objects(store, record.number):
-                batch = _batch(store, target, record.number, base, found)
-                group.append(batch)
-                size += batch.size
-                if size >= GROUP_SIZE_MAX or len(group) >= GROUP_COUNT_MAX:
-                    target.commit(group)
-                    group, size = [], 0
-        if group:
-            target.commit(group)
+        for _ in _copy(store, target, None):
+            pass
     finally:
         target.close()
 
 
-def _objects(store: Engine, class_number: int) -> Iterator[tuple[bytes, ObjectRecord]]:
-    after: bytes | None = None
+def copy_to_database(
+    store: Engine, url: str, clock: Clock, on_objects: Callable[[int], None]
+) -> None:
+    """Copy all objects into the empty store in the database of *url*, or go on with such a copy.
+    *on_objects* is told how many are there.
+
+    At the end both are read and compared. Raises StoreDamaged for a value that is damaged, and
+    DurableError where the database has something else, or is not the same in the end.
+    """
+    target, growing = open_copy(url, clock, store.path)
+    try:
+        after = growing.begin()
+        count = 0
+        for number, base, count in _copy(store, target, after):
+            growing.reached((number, base))
+            on_objects(count)
+        while target.has_garbage:
+            target.collect_garbage()
+        if digest_of(store) != digest_of(target):
+            raise DurableError(
+                f"the copy is not what {store.path!r} has now: that was changed meanwhile. Make "
+                f"the copy anew in an empty database while no program has the store"
+            )
+        growing.end()
+    finally:
+        growing.close()
+        target.close()
+
+
+def digest_of(store: Engine) -> tuple[int, str]:
+    """How many objects a store has, and a checksum of all that they are."""
+    count, digest = 0, sha256()
+    for record in store.catalog().records:
+        if record.is_deleted:
+            continue
+        for base, found in _objects(store, record.number):
+            puts, sides = _contents(store, found)
+            known = (record.number, base, found.name, found.created_us, found.alarm)
+            digest.update(repr((known, sorted(puts.items()), sorted(sides.items()))).encode())
+            count += 1
+    return count, digest.hexdigest()
+
+
+def _copy(
+    store: Engine, target: Engine, after: tuple[int, bytes] | None
+) -> Iterator[tuple[int, bytes, int]]:
+    """Copy the objects behind *after*; gives the last one of each group that is stored, and how
+    many are."""
+    catalog = store.catalog()
+    known = target.catalog()
+    if known != catalog:
+        target.change_classes(known, catalog)
+    group: list[Batch] = []
+    size = count = 0
+    first, place = after or (0, None)
+    for record in sorted(catalog.records, key=attrgetter("number")):
+        if record.is_deleted or record.number < first:
+            continue
+        begin = place if record.number == first else None
+        for base, found in _objects(store, record.number, begin):
+            batch = _batch(store, target, record.number, base, found)
+            group.append(batch)
+            size += batch.size
+            count += 1
+            if size >= GROUP_SIZE_MAX or len(group) >= GROUP_COUNT_MAX:
+                target.commit(group)
+                yield record.number, base, count
+                group, size = [], 0
+    if group:
+        target.commit(group)
+        last = group[-1].handle
+        yield last.class_number, last.base, count
+
+
+def _objects(
+    store: Engine, class_number: int, after: bytes | None = None
+) -> Iterator[tuple[bytes, ObjectRecord]]:
     while found := store.objects(class_number, after=after, count_max=OBJECTS_PER_STEP):
         yield from found
         after = found[-1][0]
@@ -53,6 +117,25 @@ def _batch(
     store: Engine, target: Engine, class_number: int, base: bytes, found: ObjectRecord
 ) -> Batch:
     """All of one object."""
+    puts, sides = _contents(store, found)
+    size = sum(len(key) + len(value or b"") for key, value in puts.items())
+    size += sum(len(key) + len(value or b"") for key, value in sides.items())
+    return Batch(
+        handle=ObjectHandle(class_number, base, target.next_keyspace(), found.name, None, None),
+        clears=False,
+        puts=puts,
+        alarm=found.alarm,
+        origin=Callbacks(_nothing, _nothing),
+        size=size,
+        created_us=found.created_us,
+        sides=sides or None,
+    )
+
+
+def _contents(
+    store: Engine, found: ObjectRecord
+) -> tuple[dict[str, bytes | None], dict[bytes, bytes | None]]:
+    """The keys and the side records of an object."""
     puts: dict[str, bytes | None] = {}
     lower, is_all = "", False
     while not is_all:
@@ -67,18 +150,7 @@ def _batch(
         ):
             sides.update(some)
             start = some[-1][0] + b"\0"
-    size = sum(len(key) + len(value or b"") for key, value in puts.items())
-    size += sum(len(key) + len(value or b"") for key, value in sides.items())
-    return Batch(
-        handle=ObjectHandle(class_number, base, target.next_keyspace(), found.name, None, None),
-        clears=False,
-        puts=puts,
-        alarm=found.alarm,
-        origin=Callbacks(_nothing, _nothing),
-        size=size,
-        created_us=found.created_us,
-        sides=sides or None,
-    )
+    return puts, sides
 
 
 def _nothing(*_: object) -> None:
