@@ -6,14 +6,15 @@ Which thread writes which field of a `ObjectHandle`:
   all batches under the old one are durable), `history` (the same way) and `name`. The committer's
   thread only reads them.
 - The thread that commits writes `record` and `created_us`. The loop may read `created_us` once a
-  batch was reported durable, and never looks at `record`.
+  batch was reported durable, and never looks at `record`; where the engine is far away it has set
+  that before the first batch. `woken` is the loop's.
 - `failed` is set once, by either thread; the other leaves it as it is.
 - `class_number` and `base` never change; `alarm` is the one that the handle was found with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from itertools import chain
 from typing import Final, Protocol
@@ -56,6 +57,19 @@ class ObjectRecord:
     history: int = 0  # its history sorts under it; 0: it has none
 
 
+@frozen
+class Woken:
+    """What is known of an object that is woken."""
+
+    record: ObjectRecord
+    # The first keys, all of those below *upper*; None: all that there are.
+    keys: Sequence[tuple[str, bytes]] = ()
+    upper: str | None = None
+    # The first side records, and whether these are all.
+    sides: Mapping[bytes, bytes] = field(factory=dict)
+    are_all_sides: bool = False
+
+
 @frozen(order=True)
 class DueAlarm:
     """An entry of the alarm index."""
@@ -87,6 +101,8 @@ class ObjectHandle:
     failed: DurableError | None = None
     # The keyspace of the object's history. 0: it has none, or it ends with the next batch.
     history: int = 0
+    # What came with the object when it was woken, until its storage has taken it.
+    woken: Woken | None = field(default=None, init=False, repr=False)
     # What the objects database has, with the changes of the transaction under way.
     record: ObjectRecord | Unread | None = field(default=UNREAD, init=False, repr=False)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from attrs import frozen
 
-from durable._engine.batch import Batch
+from durable._engine.batch import Batch, Woken
 from durable._engine.engine import Engine
 from durable._engine.read_thread import Reads
 
@@ -24,3 +24,5 @@ class Disk:
     next_keyspace: Callable[[], int]
     # Calls back when all batches submitted so far are on disk or have failed.
     when_answered: Callable[[Callable[[], None]], None]
+    # Finds an object with what it has stored, where the engine is far away.
+    wake: Callable[[int, bytes], Woken | None] | None = None

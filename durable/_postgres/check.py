@@ -7,16 +7,18 @@ one statement, which sees no transaction half done.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import chain
 from typing import Any, Final, LiteralString
 from zlib import crc32
 
 from durable._engine.checksums import WHOLE
+from durable._engine.history_records import CLEARINGS, read_clearing
 from durable._engine.problem import Problem
 from durable._engine.shards import shard_of
+from durable._engine.view import Malformed
 
-from .connection import Connection
+from .connection import Connection, Rows
 from .reader import key_bytes
 from .schema import read_meta
 
@@ -128,10 +130,12 @@ _STRAYS: Final = (
     "select distinct keyspace from (select keyspace from durable.records "
     "union all select keyspace from durable.sides) as used "
     "where not exists (select from durable.objects as o where o.keyspace = used.keyspace) "
-    "and not exists (select from durable.garbage as g where g.keyspace = used.keyspace)"
+    "and not exists (select from durable.objects as o where o.history = used.keyspace) "
+    "and not exists (select from durable.garbage as g where g.keyspace = used.keyspace) "
+    "and not exists (select from durable.garbage_histories as h where h.keyspace = used.keyspace)"
 )
 _EMPTY: Final = (
-    "select class_number, base from durable.objects as o where due_us is null "
+    "select class_number, base from durable.objects as o where due_us is null and history = 0 "
     "and not exists (select from durable.records as r where r.keyspace = o.keyspace) "
     "and not exists (select from durable.sides as s where s.keyspace = o.keyspace)"
 )
@@ -139,10 +143,24 @@ _EMPTY: Final = (
 
 def _strays(connection: Connection) -> Iterator[Problem]:
     # One statement sees one moment; what is half done in it is of a transaction that is not.
-    for (keyspace,) in connection.read(_STRAYS):
+    for (keyspace,) in _without_kept(connection, connection.read(_STRAYS)):
         yield Problem(f"keyspace {keyspace}", "it has records, and no object has it")
     for number, base in connection.read(_EMPTY):
         yield Problem(_object(number, base), "it has neither a record nor an alarm")
+
+
+def _without_kept(connection: Connection, strays: Rows) -> Rows:
+    """Those that no history has kept."""
+    if not strays:
+        return strays
+    kept: set[int] = set()
+    for key, value in connection.read(
+        "select key, value from durable.sides where substring(key from 1 for %s) = %s",
+        (len(CLEARINGS), CLEARINGS),
+    ):
+        with suppress(Malformed):  # it is told of as a value
+            kept.add(read_clearing(key, value[1:-4]).keyspace)
+    return [(keyspace,) for (keyspace,) in strays if keyspace not in kept]
 
 
 def _object(number: int, base: bytes) -> str:

@@ -1,4 +1,4 @@
-"""A copy of a store into a database: where it has come to, so that one that was interrupted goes on.
+"""A copy of a store into a database: how far it has come, so that it goes on when interrupted.
 
 While a copy grows its database cannot be opened: a row of `durable.meta` says which store it is of,
 and the last object that is there.

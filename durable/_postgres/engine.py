@@ -19,7 +19,7 @@ from typing import Final
 
 from attrs import define, field
 
-from durable._engine.batch import Batch, DueAlarm, ObjectRecord
+from durable._engine.batch import Batch, DueAlarm, ObjectRecord, Woken
 from durable._engine.catalog import Catalog, Weight
 from durable._engine.engine import GARBAGE_STEP
 from durable._engine.measures import Measures
@@ -29,6 +29,7 @@ from durable._model.errors import DurableError
 
 from .classes import change_catalog, read_catalog
 from .connection import Connection
+from .garbage import collect
 from .group import Changes, ObjectKey, unread_of
 from .postgres_errors import Conflict, Lost
 from .questions import Questions
@@ -46,6 +47,7 @@ _COMMIT: Final = (
     "%s::bigint, %s::integer[], %s::bigint[], "
     "%s::integer[], %s::bytea[], %s::integer[], %s::bigint[], %s::bigint[], %s::bytea[], "
     "%s::bigint[], %s::bigint[], %s::integer[], %s::integer[], %s::bigint[], "
+    "%s::bigint[], %s::bigint[], "
     "%s::bigint[], %s::bytea[], %s::bytea[], %s::bigint[], %s::bytea[], "
     "%s::bigint[], %s::bytea[], %s::bytea[], %s::bigint[], %s::bytea[], "
     "%s::integer[], %s::bytea[])"
@@ -106,6 +108,7 @@ class PostgresEngine:
         self.in_line = PostgresReader(self._reading, is_own=False)
         [(self.has_garbage,)] = self._reading.read(
             "select exists (select from durable.garbage) "
+            "or exists (select from durable.garbage_histories) "
             "or exists (select from durable.garbage_classes)"
         )
 
@@ -120,6 +123,10 @@ class PostgresEngine:
     def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
         self._settle()
         return self._questions.find(class_number, base)
+
+    def wake(self, class_number: int, base: bytes) -> Woken | None:
+        self._settle()
+        return self._questions.wake(class_number, base, self.in_line)
 
     def objects(
         self, class_number: int, *, after: bytes | None = None, count_max: int
@@ -230,9 +237,9 @@ class PostgresEngine:
 
     def collect_garbage(self, count_max: int = GARBAGE_STEP) -> int:
         """As `Engine.collect_garbage`; what another process frees just now is left to it."""
-        [(freed,)] = self._writing.write("select durable.collect_garbage(%s)", [count_max])
+        freed = collect(self._writing, count_max)
         self.has_garbage = freed == count_max
-        return int(freed)
+        return freed
 
     # The end
 

@@ -21,7 +21,8 @@ create or replace function durable.commit_group(
     me bigint, shards integer[], epochs bigint[],
     o_class integer[], o_base bytea[], o_shard integer[], o_keyspace bigint[], o_created bigint[],
     o_name bytea[], o_due bigint[], o_scheduled bigint[], o_retries integer[], o_backoff integer[],
-    cleared bigint[],
+    o_history bigint[],
+    cleared bigint[], ended bigint[],
     r_keyspace bigint[], r_key bytea[], r_value bytea[],
     rd_keyspace bigint[], rd_key bytea[],
     s_keyspace bigint[], s_key bytea[], s_value bytea[],
@@ -53,19 +54,24 @@ begin
         on conflict do nothing;
         makes_garbage := found;
     end if;
+    if cardinality(ended) > 0 then
+        insert into durable.garbage_histories select unnest(ended) on conflict do nothing;
+        makes_garbage := true;
+    end if;
     if cardinality(o_class) > 0 then
         insert into durable.objects as known (
             class_number, base, shard, keyspace, created_us, name,
-            due_us, scheduled_us, retry_count, backoff
+            due_us, scheduled_us, retry_count, backoff, history
         )
         select * from unnest(
             o_class, o_base, o_shard, o_keyspace, o_created, o_name,
-            o_due, o_scheduled, o_retries, o_backoff
+            o_due, o_scheduled, o_retries, o_backoff, o_history
         )
         on conflict (class_number, base) do update set
             keyspace = excluded.keyspace, created_us = excluded.created_us, name = excluded.name,
             due_us = excluded.due_us, scheduled_us = excluded.scheduled_us,
-            retry_count = excluded.retry_count, backoff = excluded.backoff;
+            retry_count = excluded.retry_count, backoff = excluded.backoff,
+            history = excluded.history;
     end if;
     if cardinality(r_keyspace) > 0 then
         insert into durable.records (keyspace, key, value)
@@ -90,7 +96,7 @@ begin
             delete from durable.objects as known
             using unnest(e_class, e_base) with ordinality as maybe (class_number, base, place)
             where known.class_number = maybe.class_number and known.base = maybe.base
-                and known.due_us is null
+                and known.due_us is null and known.history = 0
                 and not exists (select from durable.records as r where r.keyspace = known.keyspace)
                 and not exists (select from durable.sides as s where s.keyspace = known.keyspace)
             returning maybe.place
@@ -109,6 +115,7 @@ create or replace function durable.wake(
     of_class integer, of_base bytea, room bigint, count_max integer,
     out keyspace bigint, out created_us bigint, out name bytea,
     out due_us bigint, out scheduled_us bigint, out retry_count integer, out backoff integer,
+    out history bigint,
     out keys bytea[], out key_values bytea[], out are_all_keys boolean,
     out sides bytea[], out side_values bytea[], out are_all_sides boolean
 ) language plpgsql stable
@@ -119,8 +126,9 @@ declare
     of_keyspace bigint;
     used bigint;
 begin
-    select o.keyspace, o.created_us, o.name, o.due_us, o.scheduled_us, o.retry_count, o.backoff
-    into keyspace, created_us, name, due_us, scheduled_us, retry_count, backoff
+    select o.keyspace, o.created_us, o.name,
+        o.due_us, o.scheduled_us, o.retry_count, o.backoff, o.history
+    into keyspace, created_us, name, due_us, scheduled_us, retry_count, backoff, history
     from durable.objects as o where o.class_number = of_class and o.base = of_base;
     if not found then
         return;
@@ -202,7 +210,10 @@ begin
         with gone as (
             delete from durable.objects where ctid = any (array(
                 select ctid from durable.objects where class_number = deleted limit room))
-            returning keyspace
+            returning keyspace, history
+        ), ended as (
+            insert into durable.garbage_histories (keyspace)
+            select history from gone where history <> 0 on conflict do nothing
         ), noted as (
             insert into durable.garbage (keyspace) select keyspace from gone
             where exists (select from durable.records as r where r.keyspace = gone.keyspace)

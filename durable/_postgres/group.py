@@ -3,8 +3,9 @@
 Rule: of several writes of one key, or of one object, the last one counts; what a group writes under
 a keyspace that the same group clears is not written at all.
 
-Rule: an object has a row if and only if it has a record, a side record or an alarm. Only batches
-that take something away can break that, so only their objects are looked at, once, at the end.
+Rule: an object has a row if and only if it has a record, a side record, an alarm or a history. Only
+batches that take something away can break that, so only their objects are looked at, once, at the
+end.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from attrs import define, field
 
 from durable._engine.batch import UNREAD, Batch, ObjectHandle, ObjectRecord, Unread, record_after
 from durable._engine.checksums import protect
+from durable._engine.history_records import clearing_of
 from durable._engine.shards import shard_of
 
 from .reader import key_bytes
@@ -51,6 +53,7 @@ class Changes:
     _records: dict[ObjectKey, ObjectRecord | None] = field(factory=dict, init=False)
     _changed: dict[ObjectKey, None] = field(factory=dict, init=False)
     _handles: dict[ObjectKey, list[ObjectHandle]] = field(factory=dict, init=False)
+    _ended: dict[int, None] = field(factory=dict, init=False)  # histories
     _cleared: dict[int, None] = field(factory=dict, init=False)
     _diminished: dict[ObjectKey, None] = field(factory=dict, init=False)
     _puts: Values = field(factory=dict, init=False)
@@ -72,8 +75,15 @@ class Changes:
             handles.append(handle)
         if record is None:
             return
-        if before is not None and before.keyspace != record.keyspace:
-            self._throw_away(before.keyspace)
+        if before is not None:
+            if before.keyspace != record.keyspace and not record.history:
+                self._throw_away(before.keyspace)
+            if before.history and before.history != record.history:
+                # With what this group has kept in it, which is found when it is freed.
+                self._ended[before.history] = None
+                self._diminished[key] = None
+        if batch.clearing is not None:
+            self._put_sides(key, record.history, {batch.clearing: clearing_of(before)})
         if record != before:
             self._records[key] = record
             self._changed[key] = None
@@ -87,9 +97,18 @@ class Changes:
                 if value is None:
                     self._diminished[key] = None
         if batch.sides:
-            self._sides.setdefault(keyspace, {}).update(batch.sides)
-            if None in batch.sides.values():
-                self._diminished[key] = None
+            self._put_sides(key, keyspace, batch.sides)
+        if batch.history:
+            self._put_sides(key, record.history, batch.history)
+        for forgotten in batch.forgets:
+            self._throw_away(forgotten)
+
+    def _put_sides(
+        self, key: ObjectKey, keyspace: int, sides: Mapping[bytes, bytes | None]
+    ) -> None:
+        self._sides.setdefault(keyspace, {}).update(sides)
+        if None in sides.values():
+            self._diminished[key] = None
 
     def _record_of(self, key: ObjectKey, handle: ObjectHandle) -> ObjectRecord | None:
         if key not in self._records:
@@ -114,7 +133,9 @@ class Changes:
         self._maybe_empty = [
             key
             for key in self._diminished
-            if (record := self._records[key]) is not None and record.alarm is None
+            if (record := self._records[key]) is not None
+            and record.alarm is None
+            and not record.history
         ]
         objects = [(key, record) for key in self._changed if (record := self._records[key])]
         alarms = [record.alarm for _, record in objects]
@@ -129,7 +150,9 @@ class Changes:
             [None if alarm is None else alarm.scheduled_us for alarm in alarms],
             [None if alarm is None else alarm.retry_count for alarm in alarms],
             [None if alarm is None else alarm.backoff for alarm in alarms],
+            [record.history for _, record in objects],
             list(self._cleared),
+            list(self._ended),
             *_put_columns(self._puts),
             *_deleted_columns(self._puts),
             *_put_columns(self._sides),

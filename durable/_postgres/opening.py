@@ -25,8 +25,9 @@ def init(url: str) -> bool:
 
 
 def open_alone(url: str, clock: Clock, version: str, *, may_grow: bool = False) -> PostgresEngine:
-    """Own all shards of the store, which may be a copy that grows. A process that had some is superseded: it can store nothing any
-    more. Raises StoreUnavailable; FileNotFoundError where the database has no store."""
+    """Own all shards of the store, which may be a copy that grows. A process that had some is
+    superseded: it can store nothing any more. Raises StoreUnavailable; FileNotFoundError where the
+    database has no store."""
     with closing(Connection(url)) as connection:
         schema.read_meta(connection, may_grow=may_grow)
         with connection.transaction() as run:

@@ -7,15 +7,19 @@ from typing import Any, Final
 
 from attrs import frozen
 
-from durable._engine.batch import Alarm, DueAlarm, ObjectRecord
+from durable._engine.batch import Alarm, DueAlarm, ObjectRecord, Woken
 from durable._engine.catalog import Weight
 from durable._engine.checksums import OVERHEAD
 from durable._engine.measures import Measures
+from durable._engine.waking import WOKEN_COUNT_MAX, WOKEN_SIZE_MAX
+from durable._model.errors import StoreDamaged
 
 from .connection import Connection
+from .reader import PostgresReader
 
-_FIELDS: Final = "keyspace, created_us, name, due_us, scheduled_us, retry_count, backoff"
+_FIELDS: Final = "keyspace, created_us, name, due_us, scheduled_us, retry_count, backoff, history"
 _FIND: Final = f"select {_FIELDS} from durable.objects where class_number = %s and base = %s"
+_WAKE: Final = "select * from durable.wake(%s, %s, %s, %s)"
 _FIND_SOME: Final = (
     f"select o.class_number, o.base, {_FIELDS} "
     "from unnest(%s::integer[], %s::bytea[]) as wanted (class_number, base) "
@@ -56,6 +60,7 @@ _MEASURE: Final = (
     "(select count(*) from (select from durable.objects where due_us is not null limit %(most)s) "
     "as part), "
     "(select count(*) from (select from durable.garbage limit %(most)s) as part) + "
+    "(select count(*) from durable.garbage_histories) + "
     "(select count(*) from durable.garbage_classes), "
     "(select reltuples from pg_class where oid = 'durable.objects'::regclass)::bigint, "
     "(select reltuples from pg_class where oid = 'durable.records'::regclass)::bigint, "
@@ -70,9 +75,10 @@ _BEFORE_ALL: Final = DueAlarm(-(1 << 63), 0, b"")
 
 
 def record_of(fields: Iterable[Any]) -> ObjectRecord:
-    keyspace, created_us, name, due_us, scheduled_us, retry_count, backoff = fields
+    keyspace, created_us, name, due_us, scheduled_us, retry_count, backoff, history = fields
     alarm = None if due_us is None else Alarm(due_us, scheduled_us, retry_count, backoff)
-    return ObjectRecord(keyspace, created_us, None if name is None else name.decode(), alarm)
+    known = None if name is None else name.decode()
+    return ObjectRecord(keyspace, created_us, known, alarm, history)
 
 
 @frozen
@@ -84,6 +90,32 @@ class Questions:
     def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
         rows = self.connection.read(_FIND, (class_number, base))
         return record_of(rows[0]) if rows else None
+
+    def wake(self, class_number: int, base: bytes, reader: PostgresReader) -> Woken | None:
+        """As `Wakes.wake`; *reader* tells what a record is worth."""
+        params = (class_number, base, WOKEN_SIZE_MAX, WOKEN_COUNT_MAX)
+        [row] = self.connection.read(_WAKE, params)
+        *fields, keys, values, are_all_keys, sides, side_values, are_all_sides = row
+        keyspace = fields[0]
+        if keyspace is None:
+            return None
+        pairs: list[tuple[str, bytes]] = []
+        upper = None
+        for key, record in zip(keys or (), values or (), strict=True):
+            try:
+                pairs.append((key.decode(), reader.value(keyspace, key, record)))
+            except StoreDamaged:  # it is told of when it is asked for
+                upper, are_all_keys = key.decode(), False
+                break
+        if not are_all_keys and upper is None:
+            upper = pairs[-1][0] + "\0" if pairs else ""
+        known: dict[bytes, bytes] = {}
+        for key, record in zip(sides or (), side_values or (), strict=True):
+            try:
+                known[key] = reader.side(keyspace, key, record)
+            except StoreDamaged:
+                are_all_sides = False
+        return Woken(record_of(fields), pairs, upper, known, are_all_sides)
 
     def find_some(
         self, keys: Collection[tuple[int, bytes]]

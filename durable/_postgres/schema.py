@@ -6,7 +6,8 @@
     classes, tags     the catalog
     objects           what is known of an object without waking it; its alarm, too
     records, sides    what objects have stored, by the keyspaces of the objects
-    garbage, garbage_classes    keyspaces and classes whose rows are still to be freed
+    garbage, garbage_histories, garbage_classes
+                    keyspaces, those of histories, and classes, whose rows are still to be freed
 
 Functions do what takes several statements in one round trip: see `functions.py`.
 
@@ -87,6 +88,7 @@ _TABLES: Final[tuple[LiteralString, ...]] = (
         scheduled_us bigint,
         retry_count integer,
         backoff integer,
+        history bigint not null default 0,
         primary key (class_number, base)
     )
     """,
@@ -115,6 +117,7 @@ _TABLES: Final[tuple[LiteralString, ...]] = (
     )
     """,
     "create table durable.garbage (keyspace bigint primary key)",
+    "create table durable.garbage_histories (keyspace bigint primary key)",
     "create table durable.garbage_classes (class_number integer primary key)",
     "create sequence durable.keyspaces increment by 1000",
 )

@@ -100,16 +100,25 @@ class Directory:
 
     def _handle(self, object_id: ObjectId, class_number: int) -> ObjectHandle:
         base = object_id.raw[:BASE_SIZE]
-        record = self.services.disk_of(base).engine.find(class_number, base)
+        disk = self.services.disk_of(base)
+        woken = None
+        if disk.wake is None:
+            record = disk.engine.find(class_number, base)
+        else:
+            woken = disk.wake(class_number, base)
+            record = None if woken is None else woken.record
         name = name_to_keep(object_id.name)
         if record is None:
             return ObjectHandle(class_number, base, 0, name, None, None)
         if record.name is not None:
             name = record.name
-        return ObjectHandle(
+        handle = ObjectHandle(
             class_number, base, record.keyspace, name, record.created_us, record.alarm,
             history=record.history,
         )  # fmt: skip
+        if woken is not None:
+            handle.woken, handle.record = woken, record
+        return handle
 
     def _open(self, activation: Activation, class_number: int) -> None:
         """What was on its way when the activation was made has come to its end: begin."""

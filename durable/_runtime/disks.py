@@ -19,6 +19,7 @@ from durable._engine.engine import Engine
 from durable._engine.group_commit import GroupCommit
 from durable._engine.measures import Measures
 from durable._engine.read_thread import Reads
+from durable._engine.waking import Wakes
 from durable._object.disk import Disk
 
 
@@ -58,6 +59,7 @@ class OpenDisk:
             self.group_commit.submit,
             self.engine.next_keyspace,
             self.group_commit.when_answered,
+            self.engine.wake if isinstance(self.engine, Wakes) else None,
         )
 
     def ring_by(self, alarms: Rings) -> None:

@@ -24,6 +24,7 @@ from .history import History
 from .key_ranges import EVERYTHING, NOTHING
 from .records import Records
 from .side_records import SideRecords
+from .side_writes import WokenSides
 from .storage import RunSection, Storage
 from .timer_table import TimerTable
 from .timers import Timers
@@ -91,6 +92,13 @@ class ObjectStorage:
             handle, cache, gate, output, submit, next_keyspace, on_failed,
             limits.dirty_bytes_max, history,
         )  # fmt: skip
+        woken, handle.woken = handle.woken, None
+        if woken is not None:
+            if woken.upper != "":
+                cache.learn_span(cache.epoch, ("", woken.upper), list(woken.keys), {})
+            self.buffer.sides.woken = WokenSides(
+                handle.keyspace, dict(woken.sides), woken.are_all_sides
+            )
         self.records: Records = Records(
             cache, self.buffer, gate, reads, limits, codec.encode, codec.decode, on_damaged
         )

@@ -31,6 +31,31 @@ SideBefore = tuple[SideValue, int] | None
 
 
 @define(eq=False, slots=True, weakref_slot=False)
+class WokenSides:
+    """Side records that came with the object when it was woken, each until it is asked for or
+    written: whoever asks keeps it as long as it is needed."""
+
+    keyspace: int
+    _values: dict[bytes, bytes]
+    _are_all: bool
+    # Those that the disk is to be asked for.
+    _gone: set[bytes] = field(factory=set, init=False)
+
+    def take(self, key: bytes, keyspace: int) -> SideValue | Literal[OnDisk.ON_DISK]:
+        if keyspace != self.keyspace or key in self._gone:
+            return ON_DISK
+        value = self._values.get(key)
+        if value is None:
+            return None if self._are_all else ON_DISK
+        self.forget(key)
+        return value
+
+    def forget(self, key: bytes) -> None:
+        self._values.pop(key, None)
+        self._gone.add(key)
+
+
+@define(eq=False, slots=True, weakref_slot=False)
 class SideWrites:
     """What lies above the disk."""
 
@@ -40,13 +65,16 @@ class SideWrites:
     # more. The object's new one comes when the batch of the deletion leaves, and then the disk is
     # right again.
     _dead_keyspace: int = field(default=0, init=False)
+    woken: WokenSides | None = field(default=None, init=False)
 
     def lookup(self, key: bytes, keyspace: int) -> SideValue | Literal[OnDisk.ON_DISK]:
         """The value of *key*, or that the disk knows it, under *keyspace*."""
         write = self._dirty.get(key)
         if write is not None:
             return write[0]
-        return ON_DISK if self.is_on_disk(keyspace) else None
+        if not self.is_on_disk(keyspace):
+            return None
+        return ON_DISK if self.woken is None else self.woken.take(key, keyspace)
 
     def is_on_disk(self, keyspace: int) -> bool:
         """Whether what the disk has under *keyspace* is the object's."""
@@ -61,6 +89,8 @@ class SideWrites:
 
     def write(self, key: bytes, value: SideValue) -> None:
         self._dirty[key] = value, UNSEALED
+        if self.woken is not None:
+            self.woken.forget(key)
 
     def restore(self, key: bytes, before: SideBefore, durable: int) -> None:
         """Undo writes of *key*, back to *before*; batches up to *durable* are durable by now."""

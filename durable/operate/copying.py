@@ -58,9 +58,7 @@ def copy(
         is_far = not isinstance(store, Runtime) and is_url(os.fspath(store))
         if is_far or (shards is not None and shards != count):
             _copy(
-                lambda: copy_objects(
-                    at_one_moment(engine), part, clock, shards=_divided(shards or 1)
-                ),
+                lambda: copy_objects(at_one_moment(engine), part, clock, shards=_divided(shards)),
                 target,
                 part,
             )
@@ -87,8 +85,10 @@ def _copy_to_database(
         engine.close()
 
 
-def _divided(shards: int) -> int | None:
+def _divided(shards: int | None) -> int | None:
     """How many shards a copy is to have; None if it is not to be divided."""
+    if shards is None:
+        return None
     if not 1 <= shards <= SHARDS_MAX:
         raise ValueError(f"a store has from 1 to {SHARDS_MAX:,} shards, not {shards:,}")
     return None if shards == 1 else shards

@@ -81,8 +81,7 @@ async def test_a_copy_goes_on_where_it_was(
     with pytest.raises(KeyboardInterrupt):
         operate.copy(tmp_path / "from", url, on_objects=stop_soon)
     with pytest.raises(durable.DurableError, match="has not ended"):
-        durable_open = durable.open(url, bindings={"NOTES": Notes})
-        await durable_open.start()
+        await durable.open(url, bindings={"NOTES": Notes}).start()
     operate.copy(tmp_path / "from", url, on_objects=told.append)
 
     assert told == [2, 4, 1]

@@ -1,0 +1,143 @@
+"""What does a durable increment cost where PostgreSQL keeps the store? Beside it: psycopg by hand.
+
+The server is one of this run's own, on this machine, with fsync on and its data where temporary
+files are. By hand, one caller is an UPDATE and its commit; a thousand callers on a thousand objects
+stand beside groups of 256 rows, each group one statement with arrays and one commit. Both sides use
+one connection.
+
+A woken object is read by one query; beside it the same object's row and key are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+import durable
+from durable import testing
+from tests import postgres
+
+from .harness import Row, Setting, Work, compare, main, rate_at_least, together
+from .writes import Counter
+
+GROUP = 256
+
+_TABLE = "create table plain (id bigint primary key, value bytea not null)"
+_ONE = "update plain set value = %s where id = 0"
+_GROUP = (
+    "insert into plain (id, value) select * from unnest(%s::bigint[], %s::bytea[]) "
+    "on conflict (id) do update set value = excluded.value"
+)
+
+
+def why_not() -> str | None:
+    """Why there are no figures here, if so."""
+    return None if postgres.is_there() else postgres.MISSING
+
+
+@contextmanager
+def plain_connection(url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(url) as connection:
+        connection.execute(_TABLE)
+        connection.execute("insert into plain values (0, '')")
+        connection.commit()
+        yield connection
+
+
+def one_by_one(connection: psycopg.Connection[Any]) -> Work:
+    async def work(count: int) -> None:
+        for number in range(count):
+            connection.execute(_ONE, [b"%d" % number])
+            connection.commit()
+
+    return work
+
+
+def in_groups(connection: psycopg.Connection[Any]) -> Work:
+    async def work(count: int) -> None:
+        for first in range(0, count, GROUP):
+            numbers = list(range(first, min(first + GROUP, count)))
+            values = [b"%d" % number for number in numbers]
+            connection.execute(_GROUP, [[n % 1_000 for n in numbers], values])
+            connection.commit()
+
+    return work
+
+
+async def ask(setting: Setting) -> list[Row]:
+    missing = why_not()
+    if missing is not None:
+        raise SystemExit(missing)
+    server = postgres.Server(fsync=True)
+    try:
+        url = server.new_store()
+        with plain_connection(server.url(server.new_database())) as plain:
+            async with durable.open(url, bindings={"COUNTERS": Counter}) as runtime:
+                return [
+                    await one_caller(setting, runtime.env.COUNTERS, plain),
+                    await many_callers(setting, runtime.env.COUNTERS, plain),
+                    await waking(setting, runtime, plain),
+                ]
+    finally:
+        server.close()
+
+
+async def one_caller(setting: Setting, counters: Any, plain: psycopg.Connection[Any]) -> Row:
+    stub = counters.get_by_name("one caller")
+
+    async def ours(count: int) -> None:
+        for _ in range(count):
+            await stub.increment()
+
+    rounds, count = setting.pick(2, 60, 200), setting.pick(2, 20, 20)
+    figures = await compare(ours, one_by_one(plain), rounds=rounds, count=count)
+    what = "durable increment, one caller, PostgreSQL"
+    return Row(what, "µs", figures[0], "UPDATE and commit", figures[1], rate_at_least(0.7))
+
+
+async def many_callers(setting: Setting, counters: Any, plain: psycopg.Connection[Any]) -> Row:
+    callers, each = setting.pick(20, 1_000, 1_000), setting.pick(1, 4, 10)
+    stubs = [counters.get_by_name(f"{number}") for number in range(callers)]
+
+    async def call(number: int) -> None:
+        increment = stubs[number].increment
+        for _ in range(each):
+            await increment()
+
+    async def ours(count: int) -> None:
+        await together(callers, call)
+
+    figures = await compare(
+        ours, in_groups(plain), rounds=setting.pick(2, 15, 40), count=callers * each
+    )
+    what = f"durable increments, {callers:,} callers on as many objects, PostgreSQL"
+    beside = f"groups of {GROUP} rows"
+    return Row(what, "µs", figures[0], beside, figures[1], rate_at_least(0.4))
+
+
+async def waking(setting: Setting, runtime: Any, plain: psycopg.Connection[Any]) -> Row:
+    count = setting.pick(5, 100, 100)
+    stubs = [runtime.env.COUNTERS.get_by_name(f"cold {number}") for number in range(count)]
+    for stub in stubs:
+        await stub.increment()
+
+    async def ours(count: int) -> None:
+        await testing.evict_all(runtime)
+        for stub in stubs:
+            await stub.increment(0)
+
+    async def by_hand(count: int) -> None:
+        for _ in range(count):
+            plain.execute("select value from plain where id = 0")
+            plain.execute("select value from plain where id = 0")
+        plain.commit()
+
+    figures = await compare(ours, by_hand, rounds=setting.pick(2, 15, 30), count=count)
+    return Row("wake a cold object, and read it", "µs", figures[0], "two SELECTs", figures[1])
+
+
+if __name__ == "__main__":
+    main(__doc__, ask)
