@@ -11,6 +11,7 @@ from . import (
     objects,
     operate,
     peers_wire,
+    postgres,
     processes,
     reads,
     sql,
@@ -34,6 +35,11 @@ def main() -> None:
     for question in QUESTIONS:
         found, setting = run(question.ask, asked.size, asked.backend, asked.folder)
         rows.extend(found)
+    without = postgres.why_not()
+    if without is None:
+        rows.extend(run(postgres.ask, asked.size, asked.backend, asked.folder)[0])
+    else:
+        sys.stderr.write(f"PostgreSQL was left out: {without}\n")
     missing = workerd.why_not()
     if missing is None:
         rows.extend(run(workerd.ask, asked.size, asked.backend, asked.folder)[0])

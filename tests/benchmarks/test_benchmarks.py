@@ -21,6 +21,7 @@ from benchmarks import (
     operate,
     peers,
     peers_wire,
+    postgres,
     processes,
     reads,
     sql,
@@ -84,6 +85,14 @@ def test_workerd_answers_the_same_questions(tmp_path: Path) -> None:
     rows, setting = harness.run(workerd.ask, Size.SMALLEST, "asyncio", str(tmp_path))
 
     check_complete(harness.report(rows, setting, first_line(workerd)), 4)
+
+
+@pytest.mark.skipif(postgres.why_not() is not None, reason=postgres.why_not() or "")
+def test_postgres_keeps_increments_beside_psycopg() -> None:
+    """On a server of the run's own."""
+    rows, setting = harness.run(postgres.ask, Size.SMALLEST, "asyncio")
+
+    check_complete(harness.report(rows, setting, first_line(postgres)), 3)
 
 
 def test_peers_do_the_same_increments() -> None:
