@@ -37,7 +37,7 @@ def open_alone(url: str, clock: Clock, version: str, *, may_grow: bool = False) 
             [(process,)] = run(
                 "insert into durable.processes "
                 "(name, pid, address, version, state, is_alone, expires) "
-                "values (%s, %s, '', %s, 'ready', true, 'infinity') returning id",
+                "values (%s, %s, '', %s, 'ready', true, '-infinity') returning id",
                 (f"{os.getpid()}-{secrets.token_hex(4)}", os.getpid(), version),
             )
             claimed: dict[int, int] = dict(
