@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from attrs import define, field
@@ -31,10 +32,11 @@ from .classes import change_catalog, read_catalog
 from .connection import Connection
 from .garbage import collect
 from .group import Changes, ObjectKey, unread_of
+from .keyspaces import Keyspaces
 from .postgres_errors import Conflict, Lost
 from .questions import Questions
 from .reader import PostgresReader
-from .schema import KEYSPACES_PER_BLOCK, read_meta
+from .schema import read_meta
 
 # A transaction that another one is in the way of is tried so often.
 TRIES_MAX: Final = 5
@@ -76,7 +78,7 @@ class PostgresEngine:
     _questions: Questions = field(init=False)
     _reading: Connection = field(init=False)
     _writing: Connection = field(init=False)
-    _keyspaces: range = field(default=range(0), init=False)
+    _keyspaces: Keyspaces = field(init=False)
     # Shards of which a commit may or may not have been carried out.
     _in_doubt: set[int] = field(factory=set, init=False)
     _settling: threading.Lock = field(factory=threading.Lock, init=False)
@@ -105,6 +107,7 @@ class PostgresEngine:
         self._reading, self._writing = Connection(self.url), Connection(self.url)
         self.path = self._reading.path
         self._questions = Questions(self._reading)
+        self._keyspaces = Keyspaces(self._reading)
         self.in_line = PostgresReader(self._reading, is_own=False)
         [(self.has_garbage,)] = self._reading.read(
             "select exists (select from durable.garbage) "
@@ -157,12 +160,9 @@ class PostgresEngine:
     # Writing
 
     def next_keyspace(self) -> int:
-        """As `Engine.next_keyspace`; asks the database once for every thousand."""
-        if not self._keyspaces:
-            [(first,)] = self._reading.write("select nextval('durable.keyspaces')")
-            self._keyspaces = range(first, first + KEYSPACES_PER_BLOCK)
-        given, self._keyspaces = self._keyspaces[0], self._keyspaces[1:]
-        return given
+        """As `Engine.next_keyspace`; the database is seldom asked. Where it does not answer the
+        commit fails that has to store something under it."""
+        return self._keyspaces.next()
 
     def commit(self, group: Sequence[Batch], *, may_wait: bool = True) -> bool:
         """As `Engine.commit`. Where the connection is lost meanwhile StoreUnavailable is raised,
@@ -170,6 +170,7 @@ class PostgresEngine:
         if not may_wait:
             return False  # the network is waited for, and locks of other processes perhaps
         self._settle()
+        self._keyspaces.check(group)
         unread = unread_of(group)
         found = self._find_before(unread)
         changes = Changes(found, self.shards, int(self.clock.now() * 1_000_000))
@@ -190,6 +191,8 @@ class PostgresEngine:
         )
         changes.settle(forgotten or ())
         self.has_garbage |= makes_garbage
+        with suppress(DurableError):  # else it is taken when it is needed
+            self._keyspaces.refill(self._writing)
         return True
 
     def _find_before(self, unread: set[ObjectKey]) -> dict[ObjectKey, ObjectRecord]:

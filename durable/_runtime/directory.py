@@ -109,7 +109,10 @@ class Directory:
             record = None if woken is None else woken.record
         name = name_to_keep(object_id.name)
         if record is None:
-            return ObjectHandle(class_number, base, 0, name, None, None)
+            unknown = ObjectHandle(class_number, base, 0, name, None, None)
+            if disk.wake is not None:
+                unknown.record = None
+            return unknown
         if record.name is not None:
             name = record.name
         handle = ObjectHandle(

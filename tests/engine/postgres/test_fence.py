@@ -12,6 +12,7 @@ from durable._engine.batch import Alarm, DueAlarm
 from durable._engine.shards import shard_of
 from durable._model.cluster_errors import ObjectSuperseded, StoreUnavailable
 from durable._model.errors import StoreFull
+from durable._postgres import keyspaces
 from durable._postgres.engine import PostgresEngine
 
 from ..kit import VALUE, base_of, batch_of, place_of, stored
@@ -139,3 +140,22 @@ def test_a_full_disk_is_told_from_other_failures(
 
     engine.commit([batch])
     assert stored(engine, handle) == {"a": VALUE}
+
+
+def test_an_object_without_a_keyspace_is_not_stored(
+    engine: PostgresEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the database is away when a new object needs one, its commit fails, and says so."""
+    handle = place_of(engine)
+
+    def fail(connection: object) -> range:
+        raise StoreUnavailable("the database does not answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(keyspaces, "take_block", fail)
+        batch = batch_of(engine, handle, {"a": VALUE})
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        engine.commit([batch])
+
+    engine.commit([batch_of(engine, place_of(engine), {"b": VALUE})])
+    assert stored(engine, handle) == {"b": VALUE}

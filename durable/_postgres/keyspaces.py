@@ -1,0 +1,64 @@
+"""Keyspaces for new objects: numbers that no other process gives out, taken in blocks.
+
+The event loop gives them out and must not wait for the database as a rule; so the next block is
+taken by the thread that commits, when this one is half used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from attrs import define, field
+
+from durable._engine.batch import Batch
+from durable._model.cluster_errors import StoreUnavailable
+
+from .connection import Connection
+from .postgres_errors import unavailable
+from .schema import KEYSPACES_PER_BLOCK
+
+NONE_LEFT: Final = -1
+"""In the place of a keyspace, where none was left and the database did not answer: what is written
+under it is not committed."""
+
+
+@define(eq=False)
+class Keyspaces:
+    """The numbers that this process has left."""
+
+    _connection: Connection  # of the loop's thread
+    _left: range = field(default=range(0), init=False)
+    _next_block: range | None = field(default=None, init=False)
+    _failure: StoreUnavailable | None = field(default=None, init=False)
+
+    def next(self) -> int:
+        """The next number; `NONE_LEFT` where there is none to be had. Raises RuntimeClosed."""
+        if not self._left:
+            # The other thread sets it where there is none, and this one alone takes it.
+            block, self._next_block = self._next_block, None
+            try:
+                self._left = take_block(self._connection) if block is None else block
+            except StoreUnavailable as error:
+                self._failure = error
+                return NONE_LEFT
+        given, self._left = self._left[0], self._left[1:]
+        return given
+
+    def refill(self, connection: Connection) -> None:
+        """Take one more block if that will be needed soon; by the thread that *connection* is
+        for."""
+        if self._next_block is None and len(self._left) < KEYSPACES_PER_BLOCK // 2:
+            self._next_block = take_block(connection)
+
+    def check(self, group: Iterable[Batch]) -> None:
+        """Raise StoreUnavailable if a batch has got none."""
+        if any(NONE_LEFT in {batch.handle.keyspace, batch.handle.history} for batch in group):
+            raise self._failure or unavailable(self._connection.path, None)
+
+
+def take_block(connection: Connection) -> range:
+    """Numbers that nobody else is given, whatever becomes of this process."""
+    # Asked twice where the answer is lost: then a block is left out.
+    [(first,)] = connection.read("select nextval('durable.keyspaces')")
+    return range(first, first + KEYSPACES_PER_BLOCK)
