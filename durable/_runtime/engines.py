@@ -25,7 +25,7 @@ from durable._memory.engine import MemoryEngine
 from durable._memory.scratch import ScratchEngine
 from durable._model.clock import Clock
 from durable._model.database_url import is_url, shown
-from durable._model.errors import DurableError, StoreInUse
+from durable._model.errors import MissingExtra, StoreInUse
 
 __all__ = ["is_url", "shown"]
 
@@ -127,16 +127,13 @@ def open_copy(url: str, clock: Clock, source: str) -> tuple[Engine, Any]:
 
 
 def _postgres() -> Any:
-    """What opens stores in PostgreSQL. DurableError without the extra."""
+    """What opens stores in PostgreSQL. MissingExtra without the extra."""
     try:
         return import_module("durable._postgres.opening")
     except ModuleNotFoundError as error:
         if error.name != "psycopg":
             raise
-        raise DurableError(
-            "a store in PostgreSQL needs psycopg, which is not installed: "
-            "pip install 'durable-objects[postgres]'"
-        ) from error
+        raise MissingExtra("a store in PostgreSQL needs psycopg", "postgres") from error
 
 
 def open_shared(
