@@ -8,6 +8,7 @@ from . import (
     alarms,
     blocking,
     calls,
+    history,
     objects,
     operate,
     peers_wire,
@@ -24,6 +25,7 @@ from .workerd import run as workerd
 
 QUESTIONS = (
     *(calls, writes, reads, objects, alarms, operate, websockets, web, processes, sql),
+    history,
     blocking,
     peers_wire,
 )

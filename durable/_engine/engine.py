@@ -14,7 +14,7 @@ moment may see what was committed since, too.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
-from typing import Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 from .batch import Batch, DueAlarm, ObjectRecord
 from .catalog import Catalog, Weight
@@ -106,6 +106,9 @@ class Engine(Protocol):
     @property
     def path(self) -> str:
         """Where it is, as messages call it."""
+
+    keeps_histories: ClassVar[bool]
+    """Whether `Batch.history` is stored, and what it asks of a clear is done."""
 
     has_garbage: bool
     """Whether `collect_garbage` has something to free."""

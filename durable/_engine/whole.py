@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import count
 from operator import itemgetter
-from typing import Final
+from typing import ClassVar, Final
 
 from attrs import define, evolve, field
 
@@ -120,6 +120,7 @@ class WholeOwnReader(WholeReader):
 class WholeStore:
     """An `Engine` made of the engines of all shards, in their order."""
 
+    keeps_histories: ClassVar[bool] = True
     path: str
     shards: Sequence[Engine]
     # In the place of what the shards know, which may be late.

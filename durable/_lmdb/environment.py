@@ -10,7 +10,7 @@ import os
 import weakref
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from attrs import define, field
 
@@ -50,6 +50,7 @@ class Environment(Questions):
 
     handle: Handle
     clock: Clock
+    keeps_histories: ClassVar[bool] = True
     has_garbage: bool = field(default=False, init=False)
     _keyspaces: count[int] = field(factory=count, init=False)
     _next_keyspace_saved: int = field(default=1, init=False)

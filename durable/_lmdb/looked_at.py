@@ -7,7 +7,7 @@ environment, with a reader of its own, at one moment until `refresh`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from attrs import define, field
 
@@ -28,6 +28,7 @@ class LookedAt(Questions):
 
     environment: Environment
     in_line: Reader = field(init=False)
+    keeps_histories: ClassVar[bool] = True
     has_garbage: bool = False
     _reader: LmdbReader = field(init=False)
 

@@ -9,6 +9,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import count
+from typing import ClassVar
 
 from durable._engine.batch import Batch, DueAlarm
 from durable._engine.catalog import Catalog
@@ -23,6 +24,7 @@ from .reader import MemoryReader
 class ContentsEngine:
     """The part of an `Engine` that is the same whether an engine lies below it or not."""
 
+    keeps_histories: ClassVar[bool] = True
     clock: Clock
     contents: Contents
     in_line: MemoryReader

@@ -96,7 +96,9 @@ class Activation(Admission):
             open_sql=services.sql.open,
             has_alarm_handler=hasattr(self.cls, "alarm"),
             has_timer_handler=hasattr(self.cls, "timer"),
-            history_us=services.history_of(self.cls, handle.class_number),
+            history_us=services.history_of(self.cls, handle.class_number)
+            if disk.engine.keeps_histories
+            else None,
             on_failed=self.break_,
             on_damaged=self.fail,
         )

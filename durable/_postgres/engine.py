@@ -16,7 +16,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import ClassVar, Final
 
 from attrs import define, field
 
@@ -72,6 +72,7 @@ class PostgresEngine:
     process: int
     shards: int
     owned: dict[int, int] = field(factory=dict)
+    keeps_histories: ClassVar[bool] = True
     has_garbage: bool = field(default=False, init=False)
     in_line: PostgresReader = field(init=False)
     path: str = field(init=False)

@@ -1,6 +1,6 @@
 """Orders: what an operator lets an object do from outside of the program: store a key, delete one
-or all of it, run a method or the alarm. Each is an event of the object, as others are, and has a
-line in the program's log.
+or all of it, run a method or the alarm, go back. Each is an event of the object, as others are, and
+has a line in the program's log.
 
 An order and its answer are made of what JSON has, since they come through the control socket.
 Values are encoded as the library's codec does, whatever codec the program has.
@@ -14,21 +14,18 @@ from collections.abc import Callable, Mapping
 from contextvars import Context
 from typing import Any, TypeVar
 
-from durable._border.channel import LocalChannel, reached
 from durable._border.durable_object import DurableObject, rpc_method
 from durable._border.streams import Stream
 from durable._engine.codec import MsgpackCodec, codec_of
-from durable._gates.futures import Answer
 from durable._model.errors import DurableError, UnknownClass, text_of
 from durable._model.ids import ObjectId
 from durable._model.log import log
 from durable._model.storage_errors import UnstorableValue
-from durable._object.invocation import Invocation
-from durable._storage.storage import Storage
 
 from . import interventions
 from .class_table import ClassEntry
-from .interventions import ELSEWHERE
+from .events import event
+from .restoring import fork, restore
 from .runtime import Runtime
 from .stub import Stub, no_such_method
 
@@ -92,18 +89,21 @@ async def _do(
     match order["do"]:
         case "put":
             value = value_of("value")
-            await _event(entry, object_id, "put", lambda storage: storage.put(str(key), value))
+            await event(entry, object_id, "put", lambda of: of.storage.put(str(key), value))
             return None
         case "delete" if key is not None:
-            return await _event(
-                entry, object_id, "delete", lambda storage: storage.delete(str(key))
-            )
+            return await event(entry, object_id, "delete", lambda of: of.storage.delete(str(key)))
         case "delete":
             await entry.channel_of(object_id).delete_all()
             return None
         case "call":
             args, kwargs = value_of("arguments")
             return await _call(entry, object_id, order["method"], args, kwargs, order.get("once"))
+        case "restore":
+            return await restore(entry, object_id, value_of("to"))
+        case "fork":
+            fork_id = entry.ids.from_name(order["name"])
+            return await fork(entry, object_id, value_of("to"), fork_id)
         case "alarm":
             return await interventions.run_alarm(entry, object_id, order.get("timer"))
         case "evict":
@@ -116,7 +116,7 @@ async def _do(
 
 
 def _note(entry: ClassEntry[DurableObject], object_id: ObjectId, order: Order) -> None:
-    parts = (order[name] for name in ("key", "method", "timer") if name in order)
+    parts = (order[name] for name in ("key", "method", "timer", "name") if name in order)
     what = [order["do"], *map(repr, parts)]
     name = object_id.name or str(object_id)
     log.note("an operator's order to %s(%r): %s", entry.cls.__name__, name, " ".join(what))
@@ -145,26 +145,6 @@ async def _call(
             raise DurableError(f"{name}() has more than {ITEMS_MAX:,} items")
         items.append(item)
     return items
-
-
-async def _event(
-    entry: ClassEntry[DurableObject],
-    object_id: ObjectId,
-    label: str,
-    do: Callable[[Storage], Answer[T]],
-) -> T:
-    """What *do* makes of the object's storage, in an invocation of it."""
-    channel = entry.channel_of(object_id)
-    if not isinstance(channel, LocalChannel):
-        raise DurableError(f"{ELSEWHERE}; ask that one")
-    activation = channel.activation
-
-    def run() -> Answer[T]:
-        return do(reached(invocation).storage.storage)
-
-    invocation: Invocation[T] = Invocation(activation, run, Context(), label, None)
-    activation.deliver(invocation)
-    return await invocation
 
 
 def _class(runtime: Runtime, name: str) -> ClassEntry[DurableObject]:

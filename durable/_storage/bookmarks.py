@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Final
 from attrs import define
 
 from durable._engine.batch import Unchanged
-from durable._engine.going_back import Past, find_past
+from durable._engine.going_back import Past, Whole, find_past, whole_of
 from durable._engine.history_records import (
     WISH,
     read_bookmark,
     read_time,
     write_bookmark,
-    write_clearing,
     write_time,
 )
 from durable._engine.view import Malformed
@@ -74,6 +73,20 @@ class Bookmarks:
         """Go back to *bookmark* when the object is built next; returns one that undoes it."""
         history = self._begun(call)
         to_us = self._checked(bookmark, history)
+        return self._wish(to_us, history, call)
+
+    def wish_at(self, to: str | datetime, call: str) -> Answer[str]:
+        """The same for a bookmark or a time."""
+        return self.wish(self.at(to, call) if isinstance(to, datetime) else to, call)
+
+    def whole(self, to: str | datetime, call: str) -> Whole:
+        """All of the object at a bookmark or a time, as far as the disk has it by now."""
+        history, handle = self._begun(call), self._buffer.handle
+        to_us = self._checked(self.at(to, call) if isinstance(to, datetime) else to, history)
+        past = find_past(self._reads, handle.history, handle.keyspace, to_us)
+        return whole_of(self._reads, past, self._buffer.alarm)
+
+    def _wish(self, to_us: int, history: History, call: str) -> Answer[str]:
         undo = self.current(call)
         history.write(WISH, write_time(to_us))
         self._buffer.note_history()
@@ -147,12 +160,10 @@ class Bookmarks:
             buffer.clear(confirmed=True)
         else:
             buffer.go_back_to(past.keyspace, past.ended_by.created_us)
-            for each in past.clearings:
-                if each.keyspace == past.keyspace and not each.is_shared:
-                    kept = write_clearing(each.keyspace, each.created_us, is_shared=True)
-                    history.write(each.key, kept)
-        for key, value in past.puts.items():
-            buffer.write(key, value, confirmed=True, no_cache=True)
+            for key, kept in past.shared.items():
+                history.write(key, kept)
+        for name, value in past.puts.items():
+            buffer.write(name, value, confirmed=True, no_cache=True)
         for side, stored in past.sides.items():
             buffer.write_side(side, stored)
         if not isinstance(past.alarm, Unchanged):

@@ -141,7 +141,12 @@ class ObjectStorage:
     def go_back(self) -> None:
         """Do what `on_next_session_restore_bookmark` was told, if it was. The first thing that is
         done; raises StoreDamaged or UnknownBookmark if it cannot be, and does not try it again."""
-        Bookmarks(self.buffer, self.records.reads, self.clock).go_back()
+        self.bookmarks.go_back()
+
+    @property
+    def bookmarks(self) -> Bookmarks:
+        """Those of the object."""
+        return Bookmarks(self.buffer, self.records.reads, self.clock)
 
     def touch(self) -> None:
         """A delivery comes: the object's cache is now the most recently used."""

@@ -247,7 +247,8 @@ class WriteBuffer(SealedBatches):
         if self.database is not None and (refused := self.database.end_turn()) is not None:
             self._on_failed(refused)
             return
-        if self._has_nothing and output.join_nowait():
+        taken = None if self.history is None else self.history.take()
+        if taken is None and self._has_nothing and output.join_nowait():
             self._is_confirmed = False
             return
         puts = self._puts if self._puts is not None else {}
@@ -258,7 +259,6 @@ class WriteBuffer(SealedBatches):
         if sides is not None:
             size += sum([len(key) + len(value or b"") for key, value in sides.items()])
             self._sides = None
-        taken = None if self.history is None else self.history.take()
         if taken is not None:
             size += taken.size
         self._puts = None

@@ -66,9 +66,9 @@ def put(
     is, and no code of the object runs, unless --app or --config names it.
     """
     stored = _value(value, "VALUE")
-    if _runs_here(folder, app, config):
+    if runs_here(folder, app, config):
         order = put_order(cls, name_or_id, key, stored)
-        anyio.run(_obey, folder, app, config, environment, order)
+        anyio.run(obey_here, folder, app, config, environment, order)
     else:
         operate.put(folder, cls, name_or_id, key, stored)
     if is_json:
@@ -106,9 +106,9 @@ def delete(
     if not yes and not _confirms(f"This deletes {what} of {found.cls.label} for good. Go on?"):
         say("nothing was deleted", err=True)
         return 1
-    if _runs_here(folder, app, config):
+    if runs_here(folder, app, config):
         order = delete_order(cls, name_or_id, key)
-        result = anyio.run(_obey, folder, app, config, environment, order)
+        result = anyio.run(obey_here, folder, app, config, environment, order)
         was_there = True if key is None else bool(result)
     else:
         was_there = operate.delete(folder, cls, name_or_id, key)
@@ -149,9 +149,9 @@ def call(
     if not isinstance(given, list | dict):
         raise click.UsageError("ARGS is a JSON list of arguments, or an object of them by name")
     args, kwargs = (given, {}) if isinstance(given, list) else ([], given)
-    if _runs_here(folder, app, config):
+    if runs_here(folder, app, config):
         order = call_order(cls, name_or_id, method, args, kwargs, once=once)
-        result = anyio.run(_obey, folder, app, config, environment, order)
+        result = anyio.run(obey_here, folder, app, config, environment, order)
     else:
         make = partial(operate.call, folder, cls, name_or_id, method, args, kwargs, once=once)
         result = _call(make)
@@ -190,7 +190,7 @@ def _confirms(question: str) -> bool:
         return False
 
 
-def _runs_here(folder: str, app: str | None, config: str | None) -> bool:
+def runs_here(folder: str, app: str | None, config: str | None) -> bool:
     """Whether the code of the objects is to run in this process: it is named, and no program that
     takes orders has the store."""
     if app is not None and config is not None:
@@ -200,7 +200,7 @@ def _runs_here(folder: str, app: str | None, config: str | None) -> bool:
     return (app is not None or config is not None) and not takes_orders(folder)
 
 
-async def _obey(
+async def obey_here(
     folder: str, app: str | None, config: str | None, environment: str | None, order: Any
 ) -> Any:
     """Open the store with its code, and do what *order* says."""

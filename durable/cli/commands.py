@@ -10,6 +10,7 @@ from click.shell_completion import shell_complete
 from .changing import call, delete, put
 from .databases import sql
 from .dev import dev
+from .history import history, restore
 from .inspecting import inspect
 from .migrating import migrate
 from .peers import peers
@@ -45,8 +46,8 @@ def demo(arguments: tuple[str, ...]) -> None:
 
 
 for _command in (
-    demo, init, dev, serve, inspect, ls, show, sql, alarms, put, delete, call, export, import_,
-    copy, check, stats, tail, top, peers, migrate, types,
+    demo, init, dev, serve, inspect, ls, show, sql, alarms, put, delete, call, history, restore,
+    export, import_, copy, check, stats, tail, top, peers, migrate, types,
 ):  # fmt: skip
     commands.add_command(_command)
 

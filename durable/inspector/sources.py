@@ -24,8 +24,9 @@ from durable._runtime.interventions import ELSEWHERE
 from durable._runtime.orders import Order, carry_out
 from durable._runtime.runtime import Runtime
 from durable.operate import Store
-from durable.operate.changing import HOW_TO_REACH, result_of, tell
+from durable.operate.changing import result_of, tell
 from durable.operate.in_memory import look_order, seen
+from durable.operate.unowned import HOW_TO_REACH
 
 from .changes import Change
 

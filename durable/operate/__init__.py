@@ -31,12 +31,22 @@ from .copying import copy
 from .export_file import NotAnExport
 from .exporting import Carried, export
 from .found import DamagedObject, Found, StoredAlarm, StoredClass, UnknownObject, Unreadable, Weight
+from .histories import (
+    MISSING,
+    Changed,
+    Chapter,
+    History,
+    NoHistory,
+    changes_between,
+    history,
+)
 from .importing import Existing, ObjectExists, import_file
 from .in_memory import InMemory, Rung, Socket, abort, evict, in_memory, run_alarm
 from .json_values import NotInFormat, from_json, to_json
 from .looking import Store, look
 from .parts import part_of
 from .peers import peers
+from .restoring import fork, restore
 from .watching import NotRunning, Watching, events, tops
 
 
@@ -69,6 +79,15 @@ def check(store: str | os.PathLike[str] | Runtime, *, values: bool = True) -> li
 
 
 __all__ = [
+    "MISSING",
+    "Changed",
+    "Chapter",
+    "History",
+    "NoHistory",
+    "changes_between",
+    "fork",
+    "history",
+    "restore",
     "Carried",
     "DamagedObject",
     "Existing",

@@ -50,6 +50,7 @@ class Found:
     created: datetime
     alarm: StoredAlarm | None
     number: int  # its records on the disk sort under it
+    history: int = 0  # and those of its history under this; 0: it has none
 
 
 @frozen
@@ -92,6 +93,7 @@ def found_of(cls: StoredClass, ids: IdFactory, base: bytes, record: ObjectRecord
         _time(record.created_us),
         None if record.alarm is None else _alarm(record.alarm),
         record.keyspace,
+        record.history,
     )
 
 

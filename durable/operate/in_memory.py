@@ -14,7 +14,8 @@ from attrs import frozen
 
 from durable._runtime.orders import Order
 
-from .changing import Where, order_of, result_of, tell
+from .changing import order_of, result_of, tell
+from .unowned import Where
 from .watching import NotRunning
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from attrs import define, field
 
-from durable._engine.batch import DueAlarm
+from durable._engine.batch import DueAlarm, ObjectRecord
 from durable._engine.checksums import is_protected
 from durable._engine.codec import Codec, MsgpackCodec
 from durable._engine.engine import Engine
@@ -197,6 +197,10 @@ class Store:
                 f"an object is there once it has stored a key or set an alarm"
             )
         return found_of(known, ids, base, record)
+
+    def record(self, found: Found) -> ObjectRecord | None:
+        """What the store knows of an object now; None: it has nothing any more."""
+        return self._view.find(found.cls.number, found.id.raw[:BASE_SIZE])
 
     def _base(self, ids: IdFactory, name_or_id: str) -> bytes:
         if _HEX_ID.fullmatch(name_or_id):

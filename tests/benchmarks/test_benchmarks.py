@@ -16,6 +16,7 @@ from benchmarks import (
     blocking,
     calls,
     harness,
+    history,
     objects,
     observing,
     operate,
@@ -45,6 +46,7 @@ ROWS: dict[ModuleType, int] = {
     operate: 4,
     processes: 3,
     sql: 7,
+    history: 4,
     peers_wire: 2,
 }
 

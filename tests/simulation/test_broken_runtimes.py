@@ -17,6 +17,7 @@ from durable._border.socket_end import End
 from durable._border.sockets import Sockets, sockets_of
 from durable._border.websocket import ObjectSocket, end_of
 from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks
+from durable._engine.history_records import IMAGES
 from durable._gates.delivery import Delivery
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
@@ -25,6 +26,7 @@ from durable._model.frames import Close
 from durable._object.activation import Activation
 from durable._runtime.directory import Directory
 from durable._storage.cache import Known
+from durable._storage.history import History as StoredHistory
 from durable._storage.sql.database import Database
 from durable._storage.sql.pages import Pages
 from durable._storage.write_buffer import WriteBuffer
@@ -277,6 +279,24 @@ def tables_that_outlive_a_deletion(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Database, "clear", lambda self: None)
 
 
+def images_that_are_not_in_the_batch(patch: pytest.MonkeyPatch) -> None:
+    """What was before some changes is not stored with them."""
+    commit, counter = Environment.commit, count(1)
+
+    def commit_without(self: Environment, group: Sequence[Batch], *, may_wait: bool = True) -> bool:
+        for batch in group:
+            if batch.history and batch.puts and not next(counter) % 5:
+                for key in [key for key in batch.history if key.startswith(IMAGES)]:
+                    del batch.history[key]
+        return commit(self, group, may_wait=may_wait)
+
+    patch.setattr(Environment, "commit", commit_without)
+
+
+def chapters_that_go_on_after_a_bookmark(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(StoredHistory, "close_chapter", lambda self: None)
+
+
 BROKEN: list[Break] = [
     no_output_gate,
     opened_too_early,
@@ -303,6 +323,8 @@ BROKEN: list[Break] = [
     sql_that_is_kept_when_it_is_undone,
     pages_that_are_stored_without_their_keys,
     tables_that_outlive_a_deletion,
+    images_that_are_not_in_the_batch,
+    chapters_that_go_on_after_a_bookmark,
 ]
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from .bookmarks import Bookmarks
 from .director import Life, SimulatedClock, check_folder
 from .history import History
 from .loops import BACKENDS, run
@@ -49,7 +50,8 @@ def simulate(seed: int, backend: str = "asyncio") -> Outcome:
     """Run the simulation of one seed. The same seed always makes the same history."""
     chance = random.Random(f"durable {seed}")
     clock = SimulatedClock()
-    history = History(chance, clock.now)
+    # Some objects keep a history, and give bookmarks.
+    history = History(chance, clock.now, Bookmarks(is_on=seed % 3 == 2))
     # Objects that fail are the point of it; Trio tells of the generators that they leave behind.
     logs = [logging.getLogger(name) for name in ("durable", "trio.async_generator_errors")]
     levels, state = [log.level for log in logs], random.getstate()

@@ -23,6 +23,7 @@ from durable._object.activation import Activation
 from durable.testing.clock import VirtualClock
 
 from . import power
+from .bookmarks import KEPT_US
 from .callers import Callers
 from .clients import Clients
 from .connections import End
@@ -87,6 +88,8 @@ class Life:
             self._store = opening.store
             history.look = self._look
             history.begin_life()
+            if history.bookmarks.is_on:
+                self._runtime._services.histories[self._namespace.record.number] = KEPT_US
             self._read_disk()
             async with anyio.create_task_group() as tasks:
                 unconfirmed = chance.choice([0.0, 0.0, 0.3, 0.7])
@@ -309,6 +312,7 @@ class Life:
             history.broken("P12: an alarm has not rung although its time is long past")
         await self._compare()
         await self._wait_answered()
+        self._check_bookmarks()
         history.judge_connections(is_at_rest=True)
 
     async def _wait_answered(self) -> None:
@@ -363,6 +367,14 @@ class Life:
         history.after_failure = {}
         for name in NAMES:
             history.begins(name)
+        self._check_bookmarks()
+
+    def _check_bookmarks(self) -> None:
+        namespace, environment = self._namespace, self._store.environment
+        for what in self.history.bookmarks.check(
+            environment, namespace.record.number, lambda name: namespace.id_from_name(name).raw[:16]
+        ):
+            self.history.broken(what)
 
 
 def check_folder(history: History, folder: Path) -> None:

@@ -16,6 +16,7 @@ from durable._model.errors import InternalError, RuntimeClosed
 from durable._object.activation import Activation
 from durable._object.live import Phase
 
+from .bookmarks import Bookmarks
 from .connections import Connection, End
 from .model import Loss, Operation, Search, State
 
@@ -26,6 +27,7 @@ class History:
 
     chance: random.Random
     now: Callable[[], float]
+    bookmarks: Bookmarks = field(factory=lambda: Bookmarks(is_on=False))
     operations: list[Operation] = field(factory=list)
     # What the disk has of an object at this moment.
     look: Callable[[str], State | None] = field(init=False)

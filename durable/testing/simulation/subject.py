@@ -135,8 +135,12 @@ class Subject(Listening):
 
     async def _confirm(self, change: int, how: dict[str, Any]) -> list[Any]:
         answers = await self._touch(change, how)
+        bookmarks = self.history.bookmarks
+        mark = None if self.history.is_unconfirmed(change) else await bookmarks.take(self.ctx)
         await self.ctx.confirmed()
         self.history.told(change)
+        if self.history.is_live:  # the power has not failed by now
+            bookmarks.rely_on(self.name, mark)
         return answers
 
     async def _sync(self, change: int, how: dict[str, Any]) -> list[Any]:

@@ -1,0 +1,63 @@
+"""Going back by order: an object to a bookmark, or a new object that is what another one was."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from durable._border.durable_object import DurableObject
+from durable._engine.going_back import Whole
+from durable._gates.futures import ReadyAnswer
+from durable._model.errors import DurableError, ObjectAborted
+from durable._model.ids import ObjectId
+from durable._object.activation import Activation
+from durable._object.live import Phase
+
+from .class_table import ClassEntry
+from .events import event, here
+
+WENT_BACK = "the object goes back to {to}, as an operator wished"
+
+
+async def restore(entry: ClassEntry[DurableObject], object_id: ObjectId, to: str | datetime) -> str:
+    """Let the object go back, now: it is reset and built anew. Returns a bookmark that undoes it.
+
+    Raises UnknownBookmark, and DurableError where the class keeps no history.
+    """
+    undo = await event(entry, object_id, "restore", lambda of: of.bookmarks.wish_at(to, "restore"))
+    here(entry, object_id).break_(ObjectAborted(WENT_BACK.format(to=to)))
+    # It goes back when it is built, and that is to be seen.
+    await event(entry, object_id, "restored", lambda of: ReadyAnswer(None))
+    return undo
+
+
+async def fork(
+    entry: ClassEntry[DurableObject], object_id: ObjectId, to: str | datetime, fork_id: ObjectId
+) -> None:
+    """Make *fork_id* what the object was. Raises DurableError if there is such an object already,
+    else as `restore`."""
+    await event(entry, object_id, "fork", lambda of: of.storage.sync())
+    whole = await event(
+        entry, object_id, "fork", lambda of: ReadyAnswer(of.bookmarks.whole(to, "fork"))
+    )
+    activation = here(entry, fork_id)
+    # Nothing suspends from here to the seal, so nobody else begins it.
+    if activation.phase is not Phase.NEW or _is_there(activation):
+        raise DurableError(f"there is an object {fork_id.name!r} already; give another name")
+    _write(activation, whole)
+    await event(entry, fork_id, "forked", lambda of: ReadyAnswer(None))
+
+
+def _is_there(activation: Activation) -> bool:
+    handle = activation.handle
+    return handle.keyspace != 0 or activation.begins_later is not None
+
+
+def _write(activation: Activation, whole: Whole) -> None:
+    buffer = activation.storage.buffer
+    for key, value in whole.puts.items():
+        buffer.write(key, value, confirmed=True, no_cache=True)
+    for side, stored in whole.sides.items():
+        buffer.write_side(side, stored)
+    if whole.alarm is not None:
+        buffer.write_alarm(whole.alarm, confirmed=True)
+    activation.finish_turns()

@@ -1,0 +1,58 @@
+"""Going back, by the program that has the store, or by this one where none has."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from durable._engine.codec import MsgpackCodec
+from durable._runtime.orders import Order
+
+from .changing import order_of, result_of, tell, text_of
+from .histories import with_history
+from .looking import look
+from .unowned import Unowned, Where
+
+_CODEC = MsgpackCodec()
+
+
+def restore(store: Where, cls: str, name_or_id: str, to: str | datetime) -> str:
+    """Let an object go back to a bookmark, or to a time; returns a bookmark that undoes it.
+
+    In a program that has the store it is reset and built anew, and its calls get that reason. A
+    time is that of a bookmark of up to a minute earlier; a naive one is local time. Raises
+    UnknownBookmark, NoHistory, Refused with what the program says, else what `put` raises.
+    """
+    _check(store, cls, name_or_id)
+    told = tell(store, restore_order(cls, name_or_id, to))
+    if told is not None:
+        return str(result_of(told))
+    with Unowned(store, cls, name_or_id) as unowned:
+        return unowned.restore(to)
+
+
+def fork(store: Where, cls: str, name_or_id: str, to: str | datetime, name: str) -> None:
+    """Make a new object of this name and class that is what another one was at a bookmark, or at a
+    time; it shares nothing with that. Raises DurableError if it is there already, else as
+    `restore`."""
+    _check(store, cls, name_or_id)
+    told = tell(store, fork_order(cls, name_or_id, to, name))
+    if told is not None:
+        result_of(told)
+        return
+    with Unowned(store, cls, name_or_id) as unowned:
+        unowned.fork(to, name)
+
+
+def restore_order(cls: str, name_or_id: str, to: str | datetime) -> Order:
+    """The order of such a `restore`, for `obey`."""
+    return order_of("restore", cls, name_or_id, to=text_of(_CODEC.encode(to)))
+
+
+def fork_order(cls: str, name_or_id: str, to: str | datetime, name: str) -> Order:
+    """The order of such a `fork`, for `obey`."""
+    return order_of("fork", cls, name_or_id, to=text_of(_CODEC.encode(to)), name=name)
+
+
+def _check(store: Where, cls: str, name_or_id: str) -> None:
+    with look(store) as looked:
+        with_history(looked, cls, name_or_id)
