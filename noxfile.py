@@ -23,6 +23,7 @@ nox.options.sessions = [
     "core",
     "cpython_off",
     "shared",
+    "remote",
     "postgres",
 ]
 

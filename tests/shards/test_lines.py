@@ -19,6 +19,8 @@ from attrs import define, field
 from durable._shards import lines as lines_module
 from durable._shards.lines import Line, Lines, Owner, Route
 
+from .broken_lines import Overtakes, PutsBackLast, SendsAtOnce
+
 SHARDS = 2
 OBJECTS = 3
 SEEDS = 300
@@ -348,42 +350,6 @@ def live_many(seeds: int, *, resends_lost: bool = False) -> None:
 def test_lines_keep_order_and_send_nothing_twice() -> None:
     """DURABLE_SIMULATIONS=10000 for more lives."""
     live_many(int(os.environ.get("DURABLE_SIMULATIONS", "500")))
-
-
-class SendsAtOnce(Line):
-    """Sends to a new owner while calls are under way at the former one."""
-
-    __slots__ = ()
-
-    def _owner_to_use(self) -> Owner | None:
-        owner = self._lines.owner_of(self.shard)
-        return None if owner is None or owner == self._refused else owner
-
-
-class PutsBackLast(Line):
-    """Puts what comes back behind what came since."""
-
-    __slots__ = ()
-
-    def _has_ended(self) -> None:
-        self._under_way -= 1
-        if not self._under_way:
-            self._waiting.extend(self._back)
-            self._back.clear()
-            self._lines.loop.call_soon(self.go_on)
-
-
-class Overtakes(Line):
-    """Sends what is new although older calls wait."""
-
-    __slots__ = ()
-
-    def send(self, call: Any) -> None:
-        owner = self._owner_to_use()
-        if owner is None:
-            self._wait(call)
-        else:
-            self._send_to(owner, call)
 
 
 @pytest.mark.parametrize("broken", [SendsAtOnce, PutsBackLast, Overtakes])
