@@ -64,7 +64,7 @@ class OpenSharedStore(OpenStore):
             disks.shared,
             self._loop,
             crossing,
-            ObjectsHere(disks, self._classes),
+            ObjectsHere(disks, self._classes, services),
             on_owner=self._owner_changed,
             on_change=self._look,
             on_classes=self._follow_classes,
@@ -325,14 +325,16 @@ class OpenSharedStore(OpenStore):
         shared.say("leaving")
         self._neighbours.tell_all(CHANGED)
         try:
-            if set(self._neighbours.peers) - {shared.me.id}:
-                for shard in set(self._disks.open) - self._balance.giving:
+            while (shards := self._balance.leave(has_others=self._has_others())) is not None:
+                for shard in shards:
                     self._start_giving(shard)
-            while self._balance.giving or self._balance.taking:
                 await anyio.sleep(0.001)
             await super().stop()
         finally:
             shared.leave()
+
+    def _has_others(self) -> bool:
+        return bool(set(self._neighbours.peers) - {self._disks.shared.me.id})
 
     async def _part(self) -> None:
         self._lines.close(RuntimeClosed)

@@ -15,6 +15,7 @@ from durable._gates.futures import PendingAnswer, when_done
 from durable._model.errors import ObjectUnreachable
 from durable._model.ids import BASE_SIZE, ObjectId
 from durable._object.invocation import Invocation, MethodCall, event_of
+from durable._object.services import Services
 from durable._shards.lines import Lines
 from durable._wire.calls import Target
 from durable._wire.channel import RemoteChannel
@@ -101,9 +102,12 @@ class ObjectsHere(Reach):
 
     disks: ShardDisks
     classes: ClassTable
+    services: Services
 
     def channel_of(self, class_number: int, object_id: ObjectId) -> LocalChannel:
         entry = entry_of(self.classes, class_number)
-        if shard_of(object_id.raw[:BASE_SIZE], self.disks.count) not in self.disks.open:
+        is_here = shard_of(object_id.raw[:BASE_SIZE], self.disks.count) in self.disks.open
+        # A process that is being closed carries nothing out any more; the next owner will.
+        if not is_here or not self.services.is_open:
             raise NotOwner
         return LocalChannel(entry.activation_of(object_id))

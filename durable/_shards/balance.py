@@ -59,6 +59,15 @@ class Balance:
         missing = self._mine - set(self.open) - set(self.leaving) - self.taking
         return Plan(sorted(too_many), sorted(missing))
 
+    def leave(self, *, has_others: bool) -> Sequence[int] | None:
+        """What to give up next by a process that ends; None when nothing is on its way any more.
+
+        A shard that was on its way here is given up when it has come. Without others there is
+        nobody to give them to: they are free when the process is gone.
+        """
+        give = sorted(set(self.open) - self.giving) if has_others else []
+        return give if give or self.giving or self.taking else None
+
     def next_owner(self, shard: int, ready: Collection[str]) -> str | None:
         """The process that is to have a shard that is given up; None if there is no other."""
         placed = place(self.count, ready)

@@ -21,11 +21,18 @@ START_S_MAX = 30.0
 
 _UVICORN = ["uvicorn", "{app}", "--fd", "{fd}", "--log-level", "warning"]
 _HYPERCORN = ["hypercorn", "{app}", "--bind", "fd://{fd}"]
+_GUNICORN = [
+    *("gunicorn", "{app}", "--bind", "fd://{fd}"),
+    *("--worker-class", "uvicorn_worker.UvicornWorker", "--no-control-socket"),
+]
+_GRANIAN = ["granian", "--interface", "asgi", "{app}", "--host", "127.0.0.1", "--port", "{port}"]
 COMMANDS = {
     "uvicorn": _UVICORN,
     "uvicorn-wsproto": [*_UVICORN, "--http", "h11", "--ws", "wsproto"],
     "hypercorn": _HYPERCORN,
     "hypercorn-trio": [*_HYPERCORN, "--worker-class", "trio"],
+    "gunicorn": _GUNICORN,
+    "granian": _GRANIAN,
 }
 
 
@@ -68,13 +75,20 @@ def serving(
     pytest.importorskip(name.partition("-")[0])
     if name.startswith("uvicorn"):
         pytest.importorskip("wsproto" if "wsproto" in name else "websockets")
+    if name.startswith("gunicorn"):
+        pytest.importorskip("uvicorn_worker")
     folder.mkdir(exist_ok=True)
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(("127.0.0.1", port))
-        listening.listen(128)
         fd = listening.fileno()
-        command = [part.format(app=app, fd=fd) for part in COMMANDS[name]]
+        if "{port}" in COMMANDS[name]:  # it listens there itself, while this keeps the port
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listening.bind(("127.0.0.1", port))
+        else:
+            listening.bind(("127.0.0.1", port))
+            listening.listen(128)
+        used_port = listening.getsockname()[1]
+        command = [part.format(app=app, fd=fd, port=used_port) for part in COMMANDS[name]]
         log = folder / "server.log"
         with log.open("ab") as output:
             process = subprocess.Popen(
@@ -86,7 +100,7 @@ def serving(
                 stderr=output,
                 start_new_session=True,
             )
-        server = Server(name, process, listening.getsockname()[1], log)
+        server = Server(name, process, used_port, log)
     try:
         _wait_answers(server)
         yield server
@@ -102,8 +116,15 @@ def _paths(where: Path) -> str:
 
 
 def _wait_answers(server: Server) -> None:
-    """Return when it answers. The port listens already, so this is one request that waits."""
-    try:
-        httpx.get(server.url + "/ready", timeout=START_S_MAX)
-    except httpx.HTTPError as error:
-        raise AssertionError(f"{error!r}\n{server.log.read_text()}") from error
+    """Return when it answers. As a rule the port listens already, so this is one request."""
+    end_s = time.monotonic() + START_S_MAX
+    while True:
+        try:
+            httpx.get(server.url + "/ready", timeout=START_S_MAX)
+        except httpx.HTTPError as error:
+            is_early = isinstance(error, httpx.ConnectError) and server.process.poll() is None
+            if not is_early or time.monotonic() > end_s:
+                raise AssertionError(f"{error!r}\n{server.log.read_text()}") from error
+            time.sleep(0.02)
+        else:
+            return

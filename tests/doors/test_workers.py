@@ -14,9 +14,13 @@ from .servers import COMMANDS, serving
 
 COMMANDS["uvicorn-workers"] = [*COMMANDS["uvicorn"], "--workers", "3"]
 COMMANDS["hypercorn-workers"] = [*COMMANDS["hypercorn"], "--workers", "3"]
+COMMANDS["gunicorn-workers"] = [*COMMANDS["gunicorn"], "--workers", "3"]
+COMMANDS["granian-workers"] = [*COMMANDS["granian"], "--workers", "3", "--respawn-failed-workers"]
 
 
-@pytest.mark.parametrize("name", ["uvicorn-workers", "hypercorn-workers"])
+@pytest.mark.parametrize(
+    "name", ["uvicorn-workers", "hypercorn-workers", "gunicorn-workers", "granian-workers"]
+)
 def test_all_workers_of_a_server_share_a_store(tmp_path: Path, name: str) -> None:
     """Requests come to any of them, and count on in one object; those that a worker had which is
     killed go on elsewhere."""
@@ -38,7 +42,7 @@ def test_all_workers_of_a_server_share_a_store(tmp_path: Path, name: str) -> Non
             for number in range(12):
                 count(str(number))
             assert time.monotonic() < end_s, (workers, places)
-        if name == "uvicorn-workers":  # hypercorn ends all workers when one has died
+        if name != "hypercorn-workers":  # which ends all workers when one has died
             os.kill(int(places.pop()), signal.SIGKILL)
             for number in range(12):
                 count(str(number))

@@ -59,6 +59,7 @@ class SimulatedProcess:
     # Whether its program makes calls.
     is_calling: bool = field(default=False, init=False)
     is_leaving: bool = field(default=False, init=False)
+    is_finishing: bool = field(default=False, init=False)
     is_closed: bool = field(default=False, init=False)
     _met: dict[SimulatedPeer, None] = field(factory=dict, init=False)
     _connecting: set[str] = field(factory=set, init=False)
@@ -359,7 +360,7 @@ class SimulatedProcess:
             self._start(sent.call, peer)
 
     def takes_calls(self, shard: int) -> bool:
-        return shard in self.open
+        return shard in self.open and not self.is_leaving
 
     def _start(self, call: Call, peer: SimulatedPeer | None) -> None:
         """The handler begins."""
@@ -410,13 +411,20 @@ class SimulatedProcess:
         self.balance.is_on = False
         self.simulation.folder.say(self.machine, "leaving")
         self._tell_all(CHANGED)
-        if set(self.peers) - {self.name}:
-            for shard in sorted(set(self.open) - self.balance.giving):
-                self._start_giving(shard)
-        balance = self.balance
-        self._when(lambda: not balance.giving and not balance.taking, float("inf"), self._finish)
+        self._go_on_leaving()
+
+    def _go_on_leaving(self) -> None:
+        shards = self.balance.leave(has_others=bool(set(self.peers) - {self.name}))
+        if shards is None:
+            self._finish()
+            return
+        for shard in shards:
+            self._start_giving(shard)
+        self.machine.call_later(0.001, self._go_on_leaving)
 
     def _finish(self) -> None:
+        # Whatever began here from now on would find the store closed.
+        self.is_finishing = True
         self._when(lambda: not any(self.open.values()), SHUTDOWN_S_MAX, self._part)
 
     def _part(self) -> None:

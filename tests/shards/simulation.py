@@ -99,6 +99,7 @@ class Simulation:
     def begins(self, process: SimulatedProcess, call: Call) -> None:
         stub = call.stub
         assert self.folder.has(process.machine, stub.shard), "a call begins without its shard"
+        assert not process.is_finishing, "a call begins in a process that is being closed"
         call.begun += 1
         assert call.begun == 1, "a call begins twice"
         assert not isinstance(call.error, NotBegun), "a call begins that was said not to"

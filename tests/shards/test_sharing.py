@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 import durable
@@ -283,6 +285,61 @@ async def test_a_shard_that_cannot_be_opened_is_a_clear_error(
             await anyio.sleep(0.01)
     is_broken = False
     await processes.settle()
+
+
+async def test_a_shard_that_comes_while_its_process_ends_is_handed_on(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No call of another process finds it closed."""
+    acquire = SharedFolder.acquire
+    is_taken, may_come = threading.Event(), threading.Event()
+    late: list[int] = []
+
+    def acquire_late(self: SharedFolder, shard: int) -> Any:
+        engine = acquire(self, shard)
+        if engine is not None and self.me.id != first and not late:
+            late.append(shard)
+            is_taken.set()
+            may_come.wait(10)
+        return engine
+
+    monkeypatch.setattr(SharedFolder, "acquire", acquire_late)
+    first = ""
+    may_come.set()
+    one = await processes.start()
+    may_come.clear()
+    late.clear()
+    first = processes.store(one)._disks.shared.me.id
+    two = await processes.start()
+    store = processes.store(two)
+    await anyio.to_thread.run_sync(is_taken.wait)
+    has_ended, may_part = anyio.Event(), anyio.Event()
+    part = store._part
+
+    async def part_late() -> None:
+        has_ended.set()
+        await may_part.wait()
+        await part()
+
+    monkeypatch.setattr(store, "_part", part_late)
+    async with anyio.create_task_group() as group:
+        group.start_soon(processes.stop, two)
+        while store._balance.is_on:
+            await anyio.sleep(0)
+        may_come.set()
+        await has_ended.wait()
+        disks = processes.store(one)._disks
+        counters = one.env.COUNTERS
+        name = next(
+            name
+            for name in map(str, range(1_000))
+            if disks.shard_of(counters.id_from_name(name).raw) in late
+        )
+        try:
+            with anyio.fail_after(10):
+                assert await counters.get_by_name(name).increment() == 1
+        finally:
+            may_part.set()
 
 
 async def test_a_process_of_another_version_is_a_clear_error(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
@@ -71,7 +71,7 @@ class TakesEveryCall(SimulatedProcess):
     """Does not look whether it has the shard."""
 
     def takes_calls(self, shard: int) -> bool:
-        return True
+        return not self.is_leaving
 
 
 class GivesUpAtOnce(SimulatedProcess):
@@ -106,6 +106,25 @@ class TakesNothingOfTheDead(Balance):
         return Plan(plan.give, plan.take if self.looks < 3 else ())
 
 
+class LeavesTooEarly(Balance):
+    """Gives up what a process that ends has at first, and not what comes later."""
+
+    has_left = False
+
+    def leave(self, *, has_others: bool) -> Sequence[int] | None:
+        if not self.has_left:
+            self.has_left = True
+            return super().leave(has_others=has_others)
+        return () if self.giving or self.taking else None
+
+
+class TakesCallsWhileItLeaves(SimulatedProcess):
+    """Carries calls out as long as it has their shard."""
+
+    def takes_calls(self, shard: int) -> bool:
+        return shard in self.open
+
+
 class NeverSettles(Balance):
     """Finds another placement at each look."""
 
@@ -133,6 +152,10 @@ BROKEN = {
     "sends lost ones again": (Parts(peer=SendsLostOnesAgain), "begins twice"),
     "keeps all": (Parts(balance=KeepsAll), "where they should be"),
     "takes nothing of the dead": (Parts(balance=TakesNothingOfTheDead), "where they should be"),
+    "leaves too early": (
+        Parts(balance=LeavesTooEarly, process=TakesCallsWhileItLeaves),
+        "in a process that is being closed",
+    ),
     "never settles": (Parts(balance=NeverSettles), "without need"),
     "finds no owner": (Parts(owners=FindsNoOwner), "though nothing has changed"),
 }
