@@ -227,11 +227,20 @@ class OpenSharedStore(OpenStore):
             taken = await anyio.to_thread.run_sync(shared.acquire_some, shards)
         finally:
             self._balance.taking.difference_update(shards)
+        refused: Exception | None = None
         for shard, engine in taken.items():
+            try:
+                owned = shared.has(shard)
+            except (OSError, DurableError) as error:
+                shared.release(shard)  # nobody would find it here
+                refused = error
+                continue
             self._disks.opened(shard, engine, self._working_disk)
             for told in self._sockets_to_come.pop(shard, ()):
                 self._take_over(told)
-            self._neighbours.has(shard, shared.has(shard))
+            self._neighbours.has(shard, owned)
+        if refused is not None:
+            raise refused
 
     def _working_disk(self, engine: Engine) -> OpenDisk:
         disk = self._disk_with(engine)

@@ -20,6 +20,7 @@ from typing import Any
 from durable._loop.loop import Loop
 from durable._model.log import log
 
+from .forks import keep_from_children
 from .frames import FrameReader
 
 READ_SIZE = 262_144
@@ -36,6 +37,7 @@ class Connection:
         on_lost: Callable[[str], None],
     ) -> None:
         sock.setblocking(False)
+        keep_from_children(sock)
         self._loop = loop
         self._sock = sock
         self._on_frame = on_frame

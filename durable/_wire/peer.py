@@ -27,6 +27,7 @@ from .calls import Calls, Port, Target
 from .channel import RemoteChannel
 from .crossing import Crossing
 from .far_calls import Invoker, Nobody, Question
+from .forks import keep_from_children
 from .frames import FRAME_OVERHEAD, VERSION, VERSION_MIN, Kind
 from .link import Link
 from .reading import Readers
@@ -214,6 +215,7 @@ class Server:
             _bind(listener, self.path)
             listener.listen(BACKLOG)
             listener.setblocking(False)
+            keep_from_children(listener)
         except BaseException:
             listener.close()
             raise

@@ -8,6 +8,7 @@ import os
 import signal
 import urllib.parse
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,55 @@ def test_two_pages_talk_and_survive_a_kill(tmp_path: Path) -> None:
                 wait_shown(page, "You came back!")
             expected = ["Is anybody here?", "I am, and so is the backlog.", "You came back!"]
             assert shown(ann) == shown(carol) == expected
+
+
+def serve_shared(folder: Path, port: int = 0) -> Any:
+    return serving("uvicorn", "shared_chat:app", folder, port=port)
+
+
+def say(page: Page, text: str) -> None:
+    page.evaluate("document.getElementById('text').focus()")
+    page.type_line(text)
+
+
+def test_two_pages_talk_by_two_processes(tmp_path: Path) -> None:
+    """The room is in one of them; each of the two is killed, and both pages talk on."""
+    said: list[str] = []
+
+    def say_and_see(page: Page, other: Page, text: str) -> None:
+        for each in (page, other):
+            each.wait("document.body.dataset.ready === 'yes'")
+        say(page, text)
+        said.append(text)
+        for each in (page, other):
+            wait_shown(each, text)
+
+    with (
+        browsing(tmp_path / "profile") as browser,
+        serve_shared(tmp_path / "served") as one,
+        ExitStack() as stack,
+    ):
+        other = stack.enter_context(serve_shared(tmp_path / "served"))
+        ann, bob = open_page(browser, one, "Ann"), open_page(browser, other, "Bob")
+        assert one.process.pid != other.process.pid
+        say_and_see(ann, bob, "Are you in the other process?")
+        say_and_see(bob, ann, "In the other one.")
+        assert ann.evaluate("document.getElementById('roster').innerText") == "Ann\nBob"
+        port = other.port
+        other.stop(signal.SIGKILL)
+        bob.wait("!document.body.dataset.ready")
+        # The room may have been there; then it is here now.
+        ann.wait("document.body.dataset.ready === 'yes'")
+        other = stack.enter_context(serve_shared(tmp_path / "served", port))
+        bob.wait("document.body.dataset.ready === 'yes'")
+        say_and_see(bob, ann, "Mine was killed.")
+        say_and_see(ann, bob, "And here you are.")
+        port = one.port
+        one.stop(signal.SIGKILL)
+        ann.wait("!document.body.dataset.ready")
+        bob.wait("document.body.dataset.ready === 'yes'")
+        stack.enter_context(serve_shared(tmp_path / "served", port))
+        ann.wait("document.body.dataset.ready === 'yes'")
+        say_and_see(ann, bob, "Mine, too.")
+
+        assert shown(ann) == shown(bob) == said

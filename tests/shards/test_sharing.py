@@ -287,6 +287,36 @@ async def test_a_shard_that_cannot_be_opened_is_a_clear_error(
     await processes.settle()
 
 
+async def test_an_owner_that_cannot_say_so_has_no_shard(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk, for instance: nobody would find its objects. It tries again."""
+    write_owner = SharedFolder._write_owner
+    is_full = True
+
+    def write_some(self: SharedFolder, shard: int, owned: Any) -> None:
+        if is_full and shard == 3 and owned.owner is not None:
+            raise OSError(28, "no space")
+        write_owner(self, shard, owned)
+
+    monkeypatch.setattr(SharedFolder, "_write_owner", write_some)
+    with pytest.raises(OSError, match="no space"):
+        await processes.start()
+    is_full = False
+    one, two = await processes.start(), await processes.start()
+    await processes.settle()
+    is_full = True
+    await processes.stop(one if 3 in processes.shards(one) else two)
+    left = next(iter(processes.openings))
+    with anyio.fail_after(5):
+        while len(processes.shards(left)) < 15:
+            await anyio.sleep(0.01)
+    assert 3 not in processes.shards(left)
+    is_full = False
+    await processes.settle()
+    assert await left.env.COUNTERS.get_by_name("a").increment() == 1
+
+
 async def test_a_shard_that_comes_while_its_process_ends_is_handed_on(
     processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,13 @@ class Order:
     number: int
 
 
+@attrs.define
+class Basket:
+    """Of a class that no object declares."""
+
+    number: int
+
+
 class Refusal(Exception):
     def __init__(self, code: int, text: str) -> None:
         super().__init__(code, text)
@@ -31,6 +38,9 @@ class Counter(durable.DurableObject):
 
     def echo(self, value: object, order: Order | None = None) -> object:
         return value if order is None else order
+
+    def basket(self):  # type: ignore[no-untyped-def]
+        return Basket(2)
 
     async def refuse(self) -> None:
         raise Refusal(7, "no")
@@ -80,6 +90,17 @@ async def test_values_come_equal_and_of_the_same_type(pair: Pair) -> None:
 
     assert got == value
     assert isinstance(got["list"][1], tuple)  # type: ignore[index]
+
+
+async def test_an_instance_of_a_class_that_is_not_declared_does_not_cross(pair: Pair) -> None:
+    """Neither way, and the error says so; within a process it is copied."""
+    stub = pair.stub(Counter, "a")
+
+    with pytest.raises(durable.UnstorableValue, match=r"`values = \[Basket\]` in Counter"):
+        stub.echo([Basket(1)])
+    with pytest.raises(durable.UnstorableValue, match=r"`values = \[Basket\]` in Counter"):
+        await stub.basket()
+    assert await pair.local(Counter, "a").basket() == Basket(2)
 
 
 async def test_stubs_cross_and_call_the_same_object(pair: Pair) -> None:
