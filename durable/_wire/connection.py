@@ -1,9 +1,9 @@
 """A connection: frames out, frames in, over a socket that never blocks.
 
 The first frame after something has arrived leaves at once; others that are sent in the same round
-of the loop leave together. So what goes to and fro does not wait for the loop, and what goes in
-crowds costs few calls of the system. No task reads or writes: the loop calls back when the socket
-can be read, or written to after it was full.
+of the loop leave together, unless that round takes long. So what goes to and fro does not wait for
+the loop, and what goes in crowds costs few calls of the system. No task reads or writes: the loop
+calls back when the socket can be read, or written to after it was full.
 
 Rule: whatever arrives, and however the connection ends, what is raised here ends this connection
 and nothing else.
@@ -18,12 +18,17 @@ from functools import partial
 from typing import Any
 
 from durable._loop.loop import Loop
+from durable._model.clock import SystemClock
 from durable._model.log import log
 
 from .forks import keep_from_children
 from .frames import FrameReader
 
 READ_SIZE = 262_144
+# What waits for the end of a round leaves with the next frame when it has waited for so long.
+WAITS_S_MAX = 0.001
+
+steady = SystemClock.steady
 
 
 class Connection:
@@ -47,6 +52,7 @@ class Connection:
         self.is_open = True
         self._is_writing = False  # the socket was full, and tells when it is not
         self._is_flush_due = False
+        self._waits_since_s = 0.0
         # Something has arrived since a frame left at once.
         self._is_answering = True
         # Frames that leave at the end of this round, and bytes that the socket did not take.
@@ -72,13 +78,23 @@ class Connection:
             self._write()
             return
         self._waiting.append(frame)
-        if not self._is_flush_due and not self._is_writing:
+        if self._is_writing:
+            return
+        if not self._is_flush_due:
             self._is_flush_due = True
+            self._waits_since_s = steady()
             self._loop.call_soon(self.flush)
+        elif steady() - self._waits_since_s > WAITS_S_MAX:
+            # The round is long, since code of objects computes: the others need not idle meanwhile.
+            self._send_waiting()
+            self._waits_since_s = steady()
 
     def flush(self) -> None:
         """Send what waits."""
         self._is_flush_due = False
+        self._send_waiting()
+
+    def _send_waiting(self) -> None:
         while self.is_open and not self._is_writing and (self._unsent or self._waiting):
             if not self._unsent:
                 waiting, self._waiting = self._waiting, []
