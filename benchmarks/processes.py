@@ -36,6 +36,13 @@ from .harness import (
 STEPS = 40_000
 
 
+def compute() -> int:
+    total = 0
+    for number in range(STEPS):
+        total ^= number
+    return total
+
+
 class Work(durable.DurableObject):
     """Computes, or does nothing."""
 
@@ -43,10 +50,7 @@ class Work(durable.DurableObject):
         return 1
 
     async def compute(self) -> int:
-        total = 0
-        for number in range(STEPS):
-            total ^= number
-        return total
+        return compute()
 
     async def where(self) -> int:
         return os.getpid()
@@ -67,6 +71,59 @@ async def main() -> None:
 
 anyio.run(main)
 """
+
+
+# The same work without objects: as many times as each line says.
+PLAIN = """
+import sys
+from benchmarks.processes import compute
+
+print("ready", flush=True)
+for line in sys.stdin:
+    for _ in range(int(line)):
+        compute()
+    print("done", flush=True)
+"""
+
+
+class Plain:
+    """Processes that compute and do nothing else: what the machine has to give."""
+
+    def __init__(self, count: int) -> None:
+        command = [sys.executable, "-c", PLAIN]
+        self._running = [
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            for _ in range(count)
+        ]
+        for process in self._running:
+            _file(process.stdout).readline()
+
+    def each_us(self, times: int) -> float:
+        """How long one of *times* takes when all of them share the work."""
+        began_s = time.perf_counter()
+        for process in self._running:
+            _file(process.stdin).write(f"{times // len(self._running)}\n")
+            _file(process.stdin).flush()
+        for process in self._running:
+            _file(process.stdout).readline()
+        return (time.perf_counter() - began_s) / times * 1e6
+
+    def close(self) -> None:
+        for process in self._running:
+            _file(process.stdin).close()
+            process.wait()
+            _file(process.stdout).close()
+
+
+def plain_gain(times: int, rounds: int) -> float:
+    """How much faster four plain processes are than one, at their best."""
+    one, four = Plain(1), Plain(4)
+    try:
+        pairs = [(one.each_us(times), four.each_us(times)) for _ in range(rounds)]
+    finally:
+        one.close()
+        four.close()
+    return min(pair[0] for pair in pairs) / min(pair[1] for pair in pairs)
 
 
 class Others:
@@ -148,6 +205,7 @@ async def computing(setting: Setting) -> Row:
         await others.start(runtime, 3)
         stack.push_async_callback(others.stop)
         four = [await each_us(runtime) for _ in range(rounds)]
+    gain = await anyio.to_thread.run_sync(plain_gain, callers * calls, rounds)
     aim: Aim = rate_at_least(1.7)
     return Row(
         "calls that compute 2 ms, 4 processes",
@@ -156,7 +214,7 @@ async def computing(setting: Setting) -> Row:
         "1 process",
         one,
         aim if (os.cpu_count() or 1) > 1 else None,
-        f"{os.cpu_count()} cores",
+        f"{os.cpu_count()} cores; 4 plain processes {gain:.2f}x of 1",
     )
 
 
