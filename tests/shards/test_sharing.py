@@ -330,7 +330,7 @@ async def test_a_shard_that_comes_while_its_process_ends_is_handed_on(
         if engine is not None and self.me.id != first and not late:
             late.append(shard)
             is_taken.set()
-            may_come.wait(10)
+            may_come.wait(3)
         return engine
 
     monkeypatch.setattr(SharedFolder, "acquire", acquire_late)
@@ -338,6 +338,7 @@ async def test_a_shard_that_comes_while_its_process_ends_is_handed_on(
     may_come.set()
     one = await processes.start()
     may_come.clear()
+    is_taken.clear()
     late.clear()
     first = processes.store(one)._disks.shared.me.id
     two = await processes.start()
@@ -357,16 +358,16 @@ async def test_a_shard_that_comes_while_its_process_ends_is_handed_on(
         while store._balance.is_on:
             await anyio.sleep(0)
         may_come.set()
-        await has_ended.wait()
-        disks = processes.store(one)._disks
-        counters = one.env.COUNTERS
-        name = next(
-            name
-            for name in map(str, range(1_000))
-            if disks.shard_of(counters.id_from_name(name).raw) in late
-        )
         try:
             with anyio.fail_after(10):
+                await has_ended.wait()
+                disks = processes.store(one)._disks
+                counters = one.env.COUNTERS
+                name = next(
+                    name
+                    for name in map(str, range(1_000))
+                    if disks.shard_of(counters.id_from_name(name).raw) in late
+                )
                 assert await counters.get_by_name(name).increment() == 1
         finally:
             may_part.set()
