@@ -37,6 +37,14 @@ PYTHONS = [
 CORE = ("tests/cpython", "tests/gates", "tests/object", "tests/loop", "tests/promises")
 # What the versions of the package's own dependencies make a difference to, beside the core.
 OF_DEPENDENCIES = ("tests/engine", "tests/storage", "tests/runtime", "tests/model")
+# What a store is asked for, whoever keeps it.
+OF_STORAGE = tuple(
+    f"tests/promises/test_{name}.py"
+    for name in (
+        *("p06_ordered", "p07_all_or_nothing", "p08_output_gate", "p09_failed_commit"),
+        *("p12_alarms", "p13_forgettable"),
+    )
+)
 # The tools of the tests need a newer one themselves.
 NEEDED_NEWER = ("typing-extensions",)
 # uvloop differs from asyncio in the loop alone; the whole suite runs on it.
@@ -111,9 +119,10 @@ def shared(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0])
 def postgres(session: nox.Session) -> None:
-    """The promises, kept by a store in PostgreSQL; LEFT OUT where that is not installed."""
+    """The promises that are about storage and gates, kept by a store in PostgreSQL; LEFT OUT where
+    that is not installed."""
     install(session, "dev")
-    run_tests(session, "tests/promises", *NOT_UVLOOP, "--postgres")
+    run_tests(session, *OF_STORAGE, *NOT_UVLOOP, "--postgres")
 
 
 @nox.session(python=PYTHONS[0])

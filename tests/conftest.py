@@ -113,6 +113,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("a store of shards has other files")
     if of_files and item.config.getoption("--postgres"):
         pytest.skip("a database has no files")
+    if item.get_closest_marker("cold") is not None and item.config.getoption("--postgres"):
+        pytest.skip("what a database has stored of an object comes with it")
     local = item.get_closest_marker("local")
     if local is not None and item.config.getoption("--remote"):
         pytest.skip(*local.args)

@@ -99,7 +99,7 @@ class PostgresEngine:
         """Raises StoreUnavailable; FileNotFoundError where the database has no store."""
         meta_connection = Connection(url)
         try:
-            meta = read_meta(meta_connection, may_grow=may_grow)
+            meta = read_meta(meta_connection, may_grow=may_grow, may_be_moved=process == LOOKING)
         finally:
             meta_connection.close()
         return cls(url, clock, process, meta.shards, owned)

@@ -14,7 +14,7 @@ from .connection import Connection
 from .copying import Growing
 from .engine import LOOKING, PostgresEngine
 
-__all__ = ["Growing", "check", "init", "open_alone", "open_to_read"]
+__all__ = ["Growing", "check", "init", "mark_moved", "open_alone", "open_to_read"]
 
 
 def init(url: str) -> bool:
@@ -48,6 +48,16 @@ def open_alone(url: str, clock: Clock, version: str, *, may_grow: bool = False) 
                 )
             )
     return PostgresEngine.open(url, clock, process, claimed, may_grow=may_grow)
+
+
+def mark_moved(url: str, to: str) -> None:
+    """Let the store be opened no more: it is in *to*."""
+    with closing(Connection(url)) as connection:
+        connection.write(
+            "insert into durable.meta (key, value) values ('moved', %s) "
+            "on conflict (key) do update set value = excluded.value",
+            (to.encode(),),
+        )
 
 
 def open_to_read(url: str, clock: Clock) -> PostgresEngine:

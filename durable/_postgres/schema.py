@@ -190,10 +190,12 @@ class Meta:
     copying: bytes | None = None
 
 
-def read_meta(connection: Connection, *, may_grow: bool = False) -> Meta:
-    """What the store is. DurableError if it is a copy that has not ended, unless it *may_grow*;
-    raises FileNotFoundError if the database has none, FormatTooNew,
-    StoreDamaged, StoreUnavailable; FileNotFoundError, too, for one that must be upgraded first."""
+def read_meta(
+    connection: Connection, *, may_grow: bool = False, may_be_moved: bool = False
+) -> Meta:
+    """What the store is. DurableError if it is a copy that has not ended, unless it *may_grow*, or
+    was moved elsewhere, unless it *may_be_moved*; FileNotFoundError if the database has none, or
+    one that must be upgraded first; FormatTooNew, StoreDamaged, StoreUnavailable."""
     rows: dict[str, bytes] = dict(connection.read("select key, value from durable.meta"))
     try:
         found = int(rows["format"])
@@ -207,6 +209,11 @@ def read_meta(connection: Connection, *, may_grow: bool = False) -> Meta:
         raise FormatTooNew(connection.path, found, FORMAT)
     if found < FORMAT:
         raise no_schema(connection.path)
+    if "moved" in rows and not may_be_moved:
+        raise DurableError(
+            f"the store {connection.path!r} was moved to {rows['moved'].decode()}: open that. To "
+            f"use this one again, as it was then, delete the row 'moved' of durable.meta"
+        )
     if meta.copying is not None and not may_grow:
         raise DurableError(
             f"a copy into the database {connection.path!r} has not ended: run the same "

@@ -19,6 +19,7 @@ from durable._engine.shards import SHARDS_DEFAULT, SharedStore
 from durable._engine.whole import WholeStore
 from durable._lmdb.environment import Environment
 from durable._lmdb.looked_at import LookedAt
+from durable._lmdb.moved import mark_moved, refuse_moved
 from durable._lmdb.shared_folder import layout_of, make_layout
 from durable._lmdb.shared_store import SharedFolder, open_shards_to_read, read_catalog
 from durable._memory.engine import MemoryEngine
@@ -40,6 +41,7 @@ def open_engine(path: str, clock: Clock, *, scratch: bool = False) -> Engine:
         return ScratchEngine(open_to_read(path, clock), clock)
     if is_url(path):
         return _postgres().open_alone(path, clock, VERSION)  # type: ignore[no-any-return]
+    refuse_moved(path)
     return Environment.open(path, clock=clock)
 
 
@@ -63,6 +65,7 @@ def open_to_write(path: str, clock: Clock, *, shards: int | None = None) -> Engi
     raises."""
     if is_url(path):
         return open_engine(path, clock)
+    refuse_moved(path)
     if shards is None and layout_of(path) is None:
         return Environment.open(path, clock=clock)
     shared = open_shared(path, clock, shards=shards, is_alone=True)
@@ -126,6 +129,14 @@ def open_copy(url: str, clock: Clock, source: str) -> tuple[Engine, Any]:
         raise
 
 
+def mark_as_moved(path: str, to: str) -> None:
+    """Let the store at *path*, which is owned by this process, be opened no more: it is in *to*."""
+    if is_url(path):
+        _postgres().mark_moved(path, shown(to))
+    else:
+        mark_moved(path, shown(to))
+
+
 def _postgres() -> Any:
     """What opens stores in PostgreSQL. MissingExtra without the extra."""
     try:
@@ -141,6 +152,7 @@ def open_shared(
 ) -> SharedStore:
     """The store of shards in the folder *path*, which becomes one if it is none; this process has
     not joined it yet. Raises what `durable.open` raises."""
+    refuse_moved(path)
     layout = make_layout(path, shards, SHARDS_DEFAULT, clock)
     return SharedFolder.open(layout, clock, VERSION, is_alone=is_alone)
 

@@ -21,6 +21,7 @@ from durable._lmdb.create import sync_folder
 from durable._lmdb.environment import Environment
 from durable._lmdb.folder import DATA_FILE, LOCK_FILE, OWNER_FILE
 from durable._lmdb.looked_at import LookedAt
+from durable._lmdb.moved import MOVED_FILE
 from durable._lmdb.shared_folder import CATALOG, FORMAT, OWNERS, PROCESSES, SHARDS_FILE
 from durable._lmdb.shared_store import owners_of, processes_of
 from durable._lmdb.snapshot import view_of
@@ -32,7 +33,7 @@ from .engines import is_of_shards, open_to_read
 __all__ = ["owners_of", "processes_of", "sync_folder", "view_of"]
 
 _NAMES: Final = frozenset({DATA_FILE, LOCK_FILE, OWNER_FILE, WHOLE_FOLDER}) | {
-    *(SHARDS_FILE, CATALOG, PROCESSES, OWNERS)
+    *(SHARDS_FILE, CATALOG, PROCESSES, OWNERS, MOVED_FILE)
 }
 _SHARD: Final = re.compile(r"shard-\d{2,4}", re.ASCII)
 

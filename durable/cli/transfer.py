@@ -212,8 +212,13 @@ def _size_of(folder: str) -> int:
     type=click.IntRange(1, 1_024),
     help="Into how many shards the copy is divided, for processes that share it.",
 )
+@click.option(
+    "--move", is_flag=True, help="Mark FOLDER as moved at the end, so that it is opened no more."
+)
 @as_quiet
-def copy(folder: str, target: str, compact: bool, shards: int | None, is_quiet: bool) -> None:
+def copy(
+    folder: str, target: str, compact: bool, shards: int | None, move: bool, is_quiet: bool
+) -> None:
     """Copy a store, also while it is in use.
 
     TARGET becomes a store of its own, a snapshot of the store in FOLDER. While it is being copied,
@@ -223,9 +228,9 @@ def copy(folder: str, target: str, compact: bool, shards: int | None, is_quiet: 
     `durable init` must have been there. A copy into a database that was interrupted goes on when
     it is run again; at its end all objects are compared.
     """
-    if is_url(target):
+    if move or is_url(target):
         with progress("copying", is_quiet=is_quiet) as tell:
-            operate.copy(folder, target, on_objects=tell)
+            operate.copy(folder, target, on_objects=tell, moves=move)
         return
     errors: list[BaseException] = []
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from durable._engine.shards import SHARDS_MAX
 from durable._engine.whole import WholeStore
 from durable._model.clock import SystemClock
-from durable._runtime.engines import is_url, open_to_read
+from durable._runtime.engines import is_url, mark_as_moved, open_to_read, open_to_write
 from durable._runtime.runtime import Runtime
 from durable._runtime.store_files import at_one_moment, copy_open, copy_shards, sync_folder
 
@@ -26,6 +26,7 @@ def copy(
     part: str | os.PathLike[str] | None = None,
     shards: int | None = None,
     on_objects: Callable[[int], None] = lambda count: None,
+    moves: bool = False,
 ) -> None:
     """Copy the store in a folder, or that of an open runtime, to the folder *target*, which must
     not be there or be empty. Blocks; call it in a thread. Nobody who uses the store waits for it.
@@ -41,8 +42,14 @@ def copy(
     are there. One that was interrupted goes on when it is called again. Of a store in a database
     the copy is made object by object, too, each as it is at its moment.
 
+    *moves*: own the store meanwhile, between a folder and a database, and mark it as moved at the
+    end, so that it cannot be opened by mistake; StoreInUse while a program has it.
+
     Raises FileExistsError, StoreDamaged, FormatTooNew, OSError; then there is no copy.
     """
+    if moves:
+        _move(store, os.fspath(target), on_objects)
+        return
     if is_url(os.fspath(target)):
         _copy_to_database(store, os.fspath(target), on_objects)
         return
@@ -69,6 +76,27 @@ def copy(
     finally:
         if is_ours:
             engine.close()
+
+
+def _move(
+    store: str | os.PathLike[str] | Runtime, target: str, on_objects: Callable[[int], None]
+) -> None:
+    if isinstance(store, Runtime) or is_url(os.fspath(store)) == is_url(target):
+        raise ValueError("a store is moved from a folder to a database, or from one to a folder")
+    path, clock = os.fspath(store), SystemClock()
+    if not is_url(path):
+        open_to_read(path, clock).close()  # it is there; else to own it would make it
+    engine = open_to_write(path, clock)
+    try:
+        if is_url(target):
+            copy_to_database(engine, target, clock, on_objects)
+        else:
+            place = os.path.abspath(target)
+            part = part_of(place)
+            _copy(lambda: copy_objects(engine, part, clock, shards=None), place, part)
+        mark_as_moved(path, target)
+    finally:
+        engine.close()
 
 
 def _copy_to_database(

@@ -149,3 +149,24 @@ async def test_a_store_in_a_database_is_looked_at_while_it_is_in_use(url: str) -
             assert dict(store.items(found)) == {f"key {n}": {"n": n, "é": b"\0"} for n in range(2)}
             assert len(list(store.alarms())) == 1
             assert store.measure().objects == 1
+
+
+async def test_a_store_that_was_moved_is_opened_no_more(tmp_path: Path, url: str) -> None:
+    """It says where it is now; it may still be looked at. Nothing is marked that was not copied."""
+    folder, back = tmp_path / "from", tmp_path / "back"
+    await fill(folder, 2)
+    async with durable.open(folder, bindings={"NOTES": Notes}):
+        with pytest.raises(durable.StoreInUse):
+            operate.copy(folder, url, moves=True)
+    operate.copy(folder, url, moves=True)
+    with pytest.raises(durable.DurableError, match="was moved to postgresql://"):
+        await durable.open(folder, bindings={"NOTES": Notes}).start()
+    with operate.look(folder) as store:
+        assert len(list(store.objects("Notes"))) == 2
+
+    operate.copy(url, back, moves=True)
+    with pytest.raises(durable.DurableError, match=r"was moved to .*back"):
+        await durable.open(url, bindings={"NOTES": Notes}).start()
+    assert await looks(back, 2) == [(n, [f"of {n}"]) for n in range(2)]
+    with pytest.raises(ValueError, match="from a folder to a database"):
+        operate.copy(back, tmp_path / "other", moves=True)

@@ -93,6 +93,7 @@ async def test_a_read_sees_nothing_that_was_written_after_it(stub: durable.Stub[
 
 
 # An in-line read is never on its way.
+@pytest.mark.cold
 @pytest.mark.parametrize("reads", ["thread"], indirect=True)
 async def test_a_read_on_its_way_sees_nothing_that_was_committed_meanwhile(
     store: Store, stub: durable.Stub[Box], reads: str, start: Start[Any]
