@@ -27,7 +27,9 @@ class WholeView(View):
         return self.known
 
     def _whole(self, shard: int, record: ObjectRecord) -> ObjectRecord:
-        return evolve(record, keyspace=record.keyspace * len(self.shards) + shard)
+        count = len(self.shards)
+        history = record.history * count + shard if record.history else 0
+        return evolve(record, keyspace=record.keyspace * count + shard, history=history)
 
     def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
         shard = shard_of(base, len(self.shards))
@@ -63,7 +65,10 @@ class WholeView(View):
 
     def _row(self, shard: int, row: Row) -> Row:
         base, (keyspace, *rest), weight = row
-        return base, [keyspace * len(self.shards) + shard, *rest], weight
+        count = len(self.shards)
+        if len(rest) in {3, 7}:  # with a history
+            rest[-1] = rest[-1] * count + shard
+        return base, [keyspace * count + shard, *rest], weight
 
     def scan(
         self, keyspace: int, lower: str, upper: str | None

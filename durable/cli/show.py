@@ -127,15 +127,23 @@ def show(
     limit: int | None,
     is_json: bool,
 ) -> None:
-    """Show one object: its keys, values, alarm and timers."""
+    """Show one object: its keys, values, alarm and timers.
+
+    Says how large its database and its history are, where it has them.
+    """
     with operate.look(folder) as store:
         found = store.find(cls, name_or_id)
         items = store.items(found, prefix=prefix, start=start, end=end, limit=limit)
         database = database_size(store, found)
         timers = store.timers(found)
+        past = operate.history(store, found.cls.label, str(found.id)) if found.history else None
         if is_json:
-            shown_timers = {"timers": list(map(timer_to_json, timers))} if timers else {}
-            print_json({"object": {**described(found), "database_bytes": database, **shown_timers}})
+            more: dict[str, Any] = {"database_bytes": database}
+            if timers:
+                more["timers"] = list(map(timer_to_json, timers))
+            if past is not None:
+                more["history"] = {"oldest": past.oldest, "bytes": past.size}
+            print_json({"object": {**described(found), **more}})
             for key, value in items:
                 print_json(_item(key, value))
             return
@@ -148,6 +156,7 @@ def show(
                 ("next alarm", moment(found.alarm.due if found.alarm else None)),
             ]
             + ([("database", size(database))] if database else [])
+            + ([("history", f"{size(past.size)}, since {moment(past.begins)}")] if past else [])
         )
         if timers:
             say("")

@@ -14,6 +14,8 @@ from durable._model.clock import Clock
 from durable._model.errors import DurableError
 from durable._runtime.engines import open_copy, open_to_write
 
+from .copying_histories import records_of, with_history
+
 OBJECTS_PER_STEP: Final = 1_000
 KEYS_PER_STEP: Final = 1_000
 GROUP_SIZE_MAX: Final = 16 << 20
@@ -69,7 +71,9 @@ def digest_of(store: Engine) -> tuple[int, str]:
         for base, found in _objects(store, record.number):
             puts, sides = _contents(store, found)
             known = (record.number, base, found.name, found.created_us, found.alarm)
-            digest.update(repr((known, sorted(puts.items()), sorted(sides.items()))).encode())
+            history = records_of(store, found.history) if found.history else {}
+            parts = [sorted(each.items()) for each in (puts, sides, history)]
+            digest.update(repr((known, parts)).encode())
             count += 1
     return count, digest.hexdigest()
 
@@ -91,9 +95,9 @@ def _copy(
             continue
         begin = place if record.number == first else None
         for base, found in _objects(store, record.number, begin):
-            batch = _batch(store, target, record.number, base, found)
-            group.append(batch)
-            size += batch.size
+            batches = _batches(store, target, record.number, base, found)
+            group += batches
+            size += sum(batch.size for batch in batches)
             count += 1
             if size >= GROUP_SIZE_MAX or len(group) >= GROUP_COUNT_MAX:
                 target.commit(group)
@@ -113,14 +117,14 @@ def _objects(
         after = found[-1][0]
 
 
-def _batch(
+def _batches(
     store: Engine, target: Engine, class_number: int, base: bytes, found: ObjectRecord
-) -> Batch:
-    """All of one object."""
+) -> list[Batch]:
+    """All of one object, and of its history."""
     puts, sides = _contents(store, found)
     size = sum(len(key) + len(value or b"") for key, value in puts.items())
     size += sum(len(key) + len(value or b"") for key, value in sides.items())
-    return Batch(
+    batch = Batch(
         handle=ObjectHandle(class_number, base, target.next_keyspace(), found.name, None, None),
         clears=False,
         puts=puts,
@@ -130,6 +134,7 @@ def _batch(
         created_us=found.created_us,
         sides=sides or None,
     )
+    return with_history(store, target, found, batch) if found.history else [batch]
 
 
 def _contents(

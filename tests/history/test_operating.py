@@ -205,6 +205,12 @@ async def test_the_commands_list_and_restore(
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [*lines[0]] == ["history"]
     assert [each["cleared"] for each in lines[1:]] == [True, False]
+    assert await run("show", folder, "Ledger", "a") == 0
+    assert "history" in capsys.readouterr().out
+    assert await run("show", folder, "Ledger", "a", "--json") == 0
+    told = json.loads(capsys.readouterr().out.splitlines()[0])["object"]["history"]
+    assert told["oldest"] <= first
+    assert told["bytes"] > 100
     assert await run("history", folder, "Ledger", "a", "--since", first) == 0
     assert "key c: nothing -> [3]" in capsys.readouterr().out
     assert await run("history", folder, "Ledger", "a", "--since", first, "--json") == 0
@@ -259,3 +265,32 @@ async def test_a_time_before_the_history_is_refused(store: Store) -> None:
     early = datetime.fromtimestamp(store.clock.now(), UTC) - timedelta(days=1)
     with pytest.raises(durable.UnknownBookmark):
         await in_thread(operate.restore, store.folder, "Ledger", "a", early)
+
+
+@pytest.mark.parametrize("shards", [[4], [4, 1], [4, 3]])
+async def test_a_copy_takes_the_history_along(store: Store, shards: list[int]) -> None:
+    """With another number of shards, too, where everything has other keyspaces."""
+    marks = await filled(store)
+    for mark in (*marks, marks[1]):  # and back and forth
+        await in_thread(operate.restore, store.folder, "Ledger", "a", mark)
+    marks.append(
+        (await in_thread(operate.history, store.folder, "Ledger", "a")).chapters[0].bookmark
+    )
+    source = store.folder
+    for number, count in enumerate(shards):
+        target = store.folder.with_name(f"copy {number}")
+        await in_thread(operate.copy, source, target, shards=count)
+        assert operate.check(target) == []
+        source = target
+
+    before = await in_thread(operate.history, store.folder, "Ledger", "a")
+    after = await in_thread(operate.history, source, "Ledger", "a")
+    assert (after.oldest, after.chapters) == (before.oldest, before.chapters)
+    for mark in marks:
+        await in_thread(operate.restore, store.folder, "Ledger", "a", mark)
+        await in_thread(operate.restore, source, "Ledger", "a", mark)
+        with operate.look(store.folder) as one, operate.look(source) as other:
+            found, same = one.find("Ledger", "a"), other.find("Ledger", "a")
+            assert dict(one.items(found)) == dict(other.items(same))
+            assert found.alarm == same.alarm
+    assert operate.check(source) == []
