@@ -187,6 +187,13 @@ class Cache:
         self._set_spans(EVERYTHING)
         self.is_complete = True
 
+    def forget_all(self) -> None:
+        """Nothing is known any more: the disk has something else now. Not while any is dirty."""
+        assert not self.dirty
+        self._drop()
+        self._set_spans(NOTHING)
+        self.is_complete = False
+
     # Learning from the disk
 
     def learn_one(self, key: str, value: Known) -> None:

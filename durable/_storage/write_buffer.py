@@ -133,10 +133,13 @@ class WriteBuffer(SealedBatches):
     def go_back_to(self, keyspace: int, created_us: int) -> None:
         """What was kept under *keyspace* is the object's again, in the place of what it has.
 
-        Only before anything was read or written.
+        Only before anything was written.
         """
         assert self.history is not None
         self.history.note_clearing()
+        # What came with the object when it was woken is not what it has now.
+        self.cache.forget_all()
+        self.sides.woken = None
         self.handle.keyspace = keyspace
         self._goes_back = self._is_cleared = True
         self._created_us = created_us
