@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Literal, Self, TypeAlias
 
@@ -56,10 +57,15 @@ class ArrayBuffer(JsBuffer):
 
 
 class TypedArray(JsBuffer):
-    """A view of numbers of one size."""
+    """A view of numbers of one kind, which a subclass gives as *code*."""
 
     js_name: ClassVar[str] = "TypedArray"
     code: ClassVar[Code] = "B"
+
+    def __init_subclass__(cls, *, code: Code | None = None, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if code is not None:
+            cls.code, cls.js_name = code, cls.__name__
 
     def __init__(self, content: Any = 0, offset: int = 0, length: int | None = None) -> None:
         self.buffer: ArrayBuffer
@@ -128,6 +134,11 @@ class TypedArray(JsBuffer):
         return array.array(self.code, wrapped)
 
 
+def _clamped(number: float) -> int:
+    """The nearest byte, of two the even one; 0 for NaN."""
+    return 0 if math.isnan(number) else round(min(max(number, 0.0), 255.0))
+
+
 def _numbers(content: Any) -> Iterable[Any]:
     if isinstance(content, JsBuffer):
         return list(content.to_memoryview())
@@ -136,47 +147,43 @@ def _numbers(content: Any) -> Iterable[Any]:
     raise JsTypeError(f"a typed array is made of a length, bytes or numbers, not {content!r}")
 
 
-class Uint8Array(TypedArray):
-    js_name: ClassVar[str] = "Uint8Array"
+class Uint8Array(TypedArray, code="B"):
+    """Bytes."""
 
 
-class Uint8ClampedArray(TypedArray):
-    js_name: ClassVar[str] = "Uint8ClampedArray"
+class Uint8ClampedArray(TypedArray, code="B"):
+    """Bytes; what is no byte becomes the nearest one."""
+
+    def _of_numbers(self, numbers: Iterable[Any]) -> array.array[Any]:
+        return array.array("B", [_clamped(float(each)) for each in numbers])
 
 
-class Int8Array(TypedArray):
-    js_name: ClassVar[str] = "Int8Array"
-    code: ClassVar[Code] = "b"
+class Int8Array(TypedArray, code="b"):
+    """Integers of 8 bits."""
 
 
-class Uint16Array(TypedArray):
-    js_name: ClassVar[str] = "Uint16Array"
-    code: ClassVar[Code] = "H"
+class Uint16Array(TypedArray, code="H"):
+    """Natural numbers of 16 bits."""
 
 
-class Int16Array(TypedArray):
-    js_name: ClassVar[str] = "Int16Array"
-    code: ClassVar[Code] = "h"
+class Int16Array(TypedArray, code="h"):
+    """Integers of 16 bits."""
 
 
-class Uint32Array(TypedArray):
-    js_name: ClassVar[str] = "Uint32Array"
-    code: ClassVar[Code] = "I"
+class Uint32Array(TypedArray, code="I"):
+    """Natural numbers of 32 bits."""
 
 
-class Int32Array(TypedArray):
-    js_name: ClassVar[str] = "Int32Array"
-    code: ClassVar[Code] = "i"
+class Int32Array(TypedArray, code="i"):
+    """Integers of 32 bits."""
 
 
-class Float32Array(TypedArray):
-    js_name: ClassVar[str] = "Float32Array"
-    code: ClassVar[Code] = "f"
+class Float32Array(TypedArray, code="f"):
+    """Numbers of 32 bits."""
 
 
-class Float64Array(TypedArray):
-    js_name: ClassVar[str] = "Float64Array"
-    code: ClassVar[Code] = "d"
+class Float64Array(TypedArray, code="d"):
+    """Numbers of 64 bits."""
 
 
 class DataView(JsBuffer):

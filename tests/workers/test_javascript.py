@@ -85,6 +85,7 @@ EXPRESSIONS = {
     "js.Uint8Array.new([1, 300, -1]).to_py().tolist()": [1, 44, 255],
     "list(js.Int16Array.of('10', -2))": [10, -2],
     "js.Float32Array.new(to_js([1.5])).byteLength": 4,
+    "list(js.Uint8ClampedArray.of(300, -2, 1.5, 2.5, float('nan')))": [255, 0, 2, 2, 0],
     "js.Uint8Array.new(js.ArrayBuffer.new(8), 2, 3).length": 3,
     "js.Uint8Array.new(to_js([1, 2, 3])).subarray(1).to_bytes()": b"\x02\x03",
     "js.Uint8Array.new(to_js([1, 2])).buffer.byteLength": 2,
