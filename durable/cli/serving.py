@@ -1,11 +1,12 @@
-"""`durable serve`: an ASGI application under uvicorn."""
+"""`durable serve`: an ASGI application under uvicorn; and what all commands that serve share."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,18 +14,35 @@ if TYPE_CHECKING:
     import uvicorn
 
 
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+def serving_options(port: int) -> Callable[[T], T]:
+    """The options of a command that serves, by default at *port*."""
+    options = (
+        click.option("--host", default="127.0.0.1", show_default=True),
+        click.option("--port", default=port, show_default=True, type=click.IntRange(0, 65_535)),
+        click.option("--operate", is_flag=True, help="Allow `durable tail` and `durable top`."),
+        click.option("--reload", is_flag=True, help="Reload the code when a Python file changes."),
+        click.option(
+            "--log-level",
+            default="info",
+            show_default=True,
+            type=click.Choice(["critical", "error", "warning", "info", "debug"]),
+        ),
+    )
+
+    def add(command: T) -> T:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
 @click.command()
 @click.argument("application", metavar="MODULE:APP")
-@click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65_535))
-@click.option("--operate", is_flag=True, help="Allow `durable tail` and `durable top`.")
-@click.option("--reload", is_flag=True, help="Reload the code when a Python file changes.")
-@click.option(
-    "--log-level",
-    default="info",
-    show_default=True,
-    type=click.Choice(["critical", "error", "warning", "info", "debug"]),
-)
+@serving_options(port=8000)
 def serve(
     application: str, host: str, port: int, operate: bool, reload: bool, log_level: str
 ) -> int:
@@ -38,7 +56,11 @@ def serve(
         os.environ["DURABLE_OPERATE"] = "1"
     sys.path.insert(0, os.getcwd())
     # One process: a store has one owner.
-    server = _make_server(application, host, port, log_level, reload)
+    return run_server(_make_server(application, host, port, log_level, reload))
+
+
+def run_server(server: uvicorn.Server) -> int:
+    """Serve until it is ended; returns the status to end with."""
     try:
         server.run()
     except KeyboardInterrupt:
@@ -56,25 +78,29 @@ def uvicorn_of(what: str) -> Any:
         raise click.UsageError(f"{what} needs uvicorn; install durable-objects[asgi]") from None
 
 
-def _make_server(
-    application: str, host: str, port: int, log_level: str, reload: bool
-) -> uvicorn.Server:
-    module = uvicorn_of("serving")
-    if not reload:
-        plain: uvicorn.Server = module.Server(
-            module.Config(application, host=host, port=port, log_level=log_level)
-        )
-        return plain
+def reloading_of(name: str) -> Any:
+    """The module *name* of this package, which needs uvicorn and watchfiles; UsageError where that
+    is not installed."""
     try:
-        # Not at the top, as it needs both uvicorn and watchfiles.
-        reloading = import_module(".reloading", __package__)
+        return import_module(f".{name}", __package__)
     except ModuleNotFoundError as error:
         if error.name != "watchfiles":
             raise
         raise click.UsageError(
             "--reload needs watchfiles; install durable-objects[reload]"
         ) from None
-    latest = reloading.Reloading(application, os.getcwd())
-    config = module.Config(latest, host=host, port=port, log_level=log_level)
-    server: uvicorn.Server = reloading.Server(config, latest)
+
+
+def _make_server(
+    application: str, host: str, port: int, log_level: str, reload: bool
+) -> uvicorn.Server:
+    library = uvicorn_of("serving")
+    options: dict[str, Any] = {"host": host, "port": port, "log_level": log_level}
+    server: uvicorn.Server
+    if reload:
+        reloading = reloading_of("reloading")
+        latest = reloading.Reloading(application, os.getcwd())
+        server = reloading.Server(library.Config(latest, **options), latest)
+    else:
+        server = library.Server(library.Config(application, **options))
     return server
