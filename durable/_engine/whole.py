@@ -7,10 +7,10 @@ code that reads an object's records by its keyspace need not know that there are
 from __future__ import annotations
 
 import heapq
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from operator import itemgetter
-from typing import ClassVar, Final
+from typing import ClassVar, Concatenate, Final, ParamSpec, TypeVar
 
 from attrs import define, evolve, field
 
@@ -20,8 +20,25 @@ from .engine import GARBAGE_STEP, Engine, OwnReader, Reader
 from .measures import Measures, sum_of
 from .shards import shard_of
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 # Keyspaces from here on are given out, and not yet one of a shard.
 FRESH: Final = 1 << 62
+
+
+def _in_its_shard(
+    call: Callable[Concatenate[Reader, int, P], R],
+) -> Callable[Concatenate[WholeReader, int, P], R]:
+    """The same call, made of the reader of the keyspace's shard with the keyspace in it."""
+    name = call.__name__
+
+    def forwarded(self: WholeReader, keyspace: int, /, *args: P.args, **options: P.kwargs) -> R:
+        own, shard = divmod(keyspace, len(self._readers))
+        found: R = getattr(self._readers[shard], name)(own, *args, **options)
+        return found
+
+    return forwarded
 
 
 @define(eq=False)
@@ -30,75 +47,14 @@ class WholeReader:
 
     _readers: Sequence[Reader]
 
-    def _of(self, keyspace: int) -> tuple[Reader, int]:
-        own, shard = divmod(keyspace, len(self._readers))
-        return self._readers[shard], own
-
-    def get(self, keyspace: int, key: str, /) -> bytes | None:
-        reader, own = self._of(keyspace)
-        return reader.get(own, key)
-
-    def get_many(self, keyspace: int, keys: Iterable[str], /) -> dict[str, bytes]:
-        reader, own = self._of(keyspace)
-        return reader.get_many(own, keys)
-
-    def count_present(self, keyspace: int, keys: Iterable[str], /) -> int:
-        reader, own = self._of(keyspace)
-        return reader.count_present(own, keys)
-
-    def scan_some(
-        self,
-        keyspace: int,
-        lower: str = "",
-        upper: str | None = None,
-        *,
-        reverse: bool = False,
-        count_max: int | None,
-        size_max: int | None = None,
-    ) -> tuple[list[tuple[str, bytes]], bool]:
-        reader, own = self._of(keyspace)
-        return reader.scan_some(
-            own, lower, upper, reverse=reverse, count_max=count_max, size_max=size_max
-        )
-
-    def keys_some(
-        self,
-        keyspace: int,
-        lower: str = "",
-        upper: str | None = None,
-        *,
-        reverse: bool = False,
-        count_max: int,
-    ) -> tuple[list[str], bool]:
-        reader, own = self._of(keyspace)
-        return reader.keys_some(own, lower, upper, reverse=reverse, count_max=count_max)
-
-    def get_side(self, keyspace: int, key: bytes, /) -> bytes | None:
-        reader, own = self._of(keyspace)
-        return reader.get_side(own, key)
-
-    def scan_sides(
-        self,
-        keyspace: int,
-        lower: bytes,
-        upper: bytes,
-        *,
-        reverse: bool = False,
-        count_max: int,
-    ) -> list[tuple[bytes, bytes]]:
-        reader, own = self._of(keyspace)
-        return reader.scan_sides(own, lower, upper, reverse=reverse, count_max=count_max)
-
-    def count_some(
-        self,
-        keyspace: int,
-        lower: str,
-        upper: str | None,
-        without: Container[bytes],
-        count_max: int,
-    ) -> tuple[int, str | None]:
-        reader, own = self._of(keyspace)
-        return reader.count_some(own, lower, upper, without, count_max)
+    get = _in_its_shard(Reader.get)
+    get_many = _in_its_shard(Reader.get_many)
+    count_present = _in_its_shard(Reader.count_present)
+    scan_some = _in_its_shard(Reader.scan_some)
+    keys_some = _in_its_shard(Reader.keys_some)
+    count_some = _in_its_shard(Reader.count_some)
+    get_side = _in_its_shard(Reader.get_side)
+    scan_sides = _in_its_shard(Reader.scan_sides)
 
 
 @define(eq=False)

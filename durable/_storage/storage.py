@@ -15,8 +15,8 @@ from .bookmarks import Bookmarks
 from .kv import KeyValues
 from .operations import Operations
 from .records import Records
-from .savepoint import Phase, Savepoint
-from .transaction import Transaction, run_transaction
+from .savepoint import Savepoint
+from .transaction import Scope, Transaction, run_transaction
 
 if TYPE_CHECKING:
     from .sql.sql import Sql
@@ -185,8 +185,7 @@ class Storage(Operations):
                 f"transaction() takes an async one"
             )
         buffer = self._buffer
-        savepoint = buffer.begin_within_turn()
-        try:
+        with Scope(buffer, buffer.begin_within_turn()):
             value = closure()
             # What the storage's own calls return has acted already.
             if inspect.isawaitable(value) and not isinstance(value, Answer):
@@ -196,13 +195,7 @@ class Storage(Operations):
                     "transaction_sync() takes a plain function; what it was given returned "
                     "something to await. Use transaction()"
                 )
-        except BaseException:
-            if savepoint.phase is Phase.OPEN:
-                buffer.roll_back(savepoint)
-            raise
-        if savepoint.phase is Phase.OPEN:
-            buffer.commit(savepoint)
-        return value
+            return value
 
     def _begin(self, savepoint: Savepoint) -> Transaction:
         return Transaction(self._records, self._clock, self._may_set_alarm, savepoint)

@@ -10,6 +10,8 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any, NoReturn, TypeVar, cast
 
+from attrs import frozen
+
 from durable._gates.futures import Answer
 from durable._gates.refusing import refusing
 from durable._model.clock import Clock
@@ -27,24 +29,33 @@ C = TypeVar("C", bound="Transaction")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+@frozen
+class Scope:
+    """A block that ends a savepoint, unless it is over by then: what was written since is kept if
+    the block ends, and undone if it raises."""
+
+    _buffer: WriteBuffer
+    _savepoint: Savepoint
+
+    def __enter__(self) -> Savepoint:
+        return self._savepoint
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._savepoint.phase is Phase.OPEN:
+            end = self._buffer.commit if kind is None else self._buffer.roll_back
+            end(self._savepoint)
+
+
 async def run_transaction(buffer: WriteBuffer, closure: Callable[[Savepoint], Awaitable[T]]) -> T:
     """Run *closure* with its writes behind a savepoint, kept if it returns."""
-    savepoint = buffer.begin()
-    try:
+    with Scope(buffer, buffer.begin()) as savepoint:
         running = closure(savepoint)
         if not inspect.isawaitable(running):
             raise TypeError(
                 f"transaction() takes an async function; what it was given returned "
                 f"{type(running).__name__}, nothing to await"
             )
-        value = await running
-    except BaseException:
-        if savepoint.phase is Phase.OPEN:
-            buffer.roll_back(savepoint)
-        raise
-    if savepoint.phase is Phase.OPEN:
-        buffer.commit(savepoint)
-    return value
+        return await running
 
 
 def while_it_runs(call: F) -> F:
