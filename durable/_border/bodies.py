@@ -82,7 +82,9 @@ def export_response(activation: Activation, response: Any) -> Response:
             f"{type(response).__name__}"
         )
     sent = response._handed_over()
-    detach_body(sent, activation.services, activation)
+    content = sent._content
+    if content is not None and type(content) is not bytes:
+        detach_body(sent, activation.services, activation)
     if sent.websocket is not None:
         sent.websocket = hand_over(sent.websocket)
     return sent

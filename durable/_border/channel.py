@@ -137,12 +137,15 @@ class LocalChannel(Channel):
     def fetch(self, request: Request, resends: Resends, hops: int) -> Answer[Response]:
         activation = self.activation
         check_open(activation.services, activation.cls)
-        detach_body(request, activation.services, sending_activation())
+        content = request._content
+        if content is not None and type(content) is not bytes:
+            detach_body(request, activation.services, sending_activation())
         invocation = FetchCall(
             activation, itself, copy_context(), "fetch", CURRENT.get(), export_response
         )
         is_sent(invocation, request, resends, hops)
-        invocation.size = request._size
+        if content is not None:
+            invocation.size = request._size
         send(invocation)
         return invocation
 

@@ -39,6 +39,23 @@ class FetchAnswer(PendingAnswer[Response]):
         self.request.signal._abort()
 
     def __await__(self) -> Generator[Any, Any, Response]:
+        answer: Any
+        if self._is_done and self._error is None:  # as most are that are awaited at once
+            answer = self._value
+        else:
+            answer = yield from self._wait()
+        response: Response | None = answer() if type(answer) is ref else answer
+        if response is None:
+            raise WebSocketClosed("the answer was awaited before, and its socket dropped since")
+        if response.websocket is not None:
+            self._keep_weakly(response)
+        if response.status in REDIRECT_STATUSES and self.redirect != "manual":
+            followed = follow(self, response)
+            if followed is not None:
+                return (yield from followed.__await__())
+        return response
+
+    def _wait(self) -> Generator[Any, Any, Any]:
         self.awaiting = getattr(self, "awaiting", 0) + 1
         try:
             answer: Any = yield from super().__await__()
@@ -49,15 +66,7 @@ class FetchAnswer(PendingAnswer[Response]):
             when_done(self, self._given_up)
             raise
         self.awaiting -= 1
-        response: Response | None = answer() if isinstance(answer, ref) else answer
-        if response is None:
-            raise WebSocketClosed("the answer was awaited before, and its socket dropped since")
-        self._keep_weakly(response)
-        if response.status in REDIRECT_STATUSES and self.redirect != "manual":
-            followed = follow(self, response)
-            if followed is not None:
-                return (yield from followed.__await__())
-        return response
+        return answer
 
     def _given_up(self) -> None:
         if not self.awaiting and self._error is None and not isinstance(self._value, ref):
@@ -80,7 +89,7 @@ class FetchCall(FetchAnswer, Invocation[Response]):
 
     def begin(self) -> Any:
         body = self.body
-        return self._fetch() if body is itself else body()
+        return self.activation.handle_fetch(self.request) if body is itself else body()
 
     def _fetch(self) -> Any:
         return self.activation.handle_fetch(self.request)

@@ -52,6 +52,11 @@ class Message(Body):
         finally:
             await chunks.aclose()
 
+    def _be_empty(self) -> None:
+        """No headers, no body."""
+        self._content = self._headers = self._content_type = None
+        self._used = False
+
     def _set_headers(self, headers: HeadersInit, content_type: str | None) -> None:
         self._content_type = content_type
         self._headers = None

@@ -81,6 +81,9 @@ class Request(Message):
             self.method = "GET" if method is None else _normalised(method)
         self.redirect = "follow" if redirect is None else _known_redirect(redirect)
         self._signal = None
+        if body is None and headers is None:
+            self._be_empty()
+            return
         if body is not None and self.method in _BODILESS_METHODS:
             self._refuse_body()
         self._set_headers(headers, self._set_content(body))
@@ -188,13 +191,21 @@ class Response(Message):
         headers: HeadersInit = None,
         websocket: WebSocket | None = None,
     ) -> None:
-        if status != 200 or type(status) is not int or websocket is not None:
+        if (
+            websocket is not None
+            or type(status) is not int
+            or not 200 <= status <= 599
+            or (body is not None and status in _NULL_BODY_STATUSES)
+        ):
             _check_status(status, body, websocket)
             if status in _NULL_BODY_STATUSES:
                 body = None
         self.status = status
         self.websocket = websocket
-        self._set_headers(headers, self._set_content(body))
+        if body is None and headers is None:
+            self._be_empty()
+        else:
+            self._set_headers(headers, self._set_content(body))
 
     @classmethod
     def from_json(cls, value: Any, *, status: int = 200, headers: HeadersInit = None) -> Self:

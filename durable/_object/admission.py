@@ -69,8 +69,12 @@ class Admission(Lifecycle):
 
     def invocation_ended(self, invocation: Invocation[Any], error: BaseException | None) -> None:
         """*invocation* has its answer, which is *error* if that is not None."""
-        self._close(invocation)
-        if self._open is None:
+        unanswered = self._open
+        if unanswered is not None:  # `_close`, written out: every call passes here
+            unanswered.discard(invocation)
+            if not unanswered:
+                self._open = unanswered = None
+        if unanswered is None:
             self.idle_since_s = self.services.clock.steady()
         if self.services.hooks is not None:
             self.services.hooks.ended(self, invocation, error)

@@ -186,7 +186,8 @@ class Stub(ByReference, Generic[T]):
         Raises TypeError or ValueError, at the call, for what no request can be, and for one whose
         body was read.
         """
-        self._entry.check_open()  # before the body of a request counts as read
+        if type(request) is not str:
+            self._entry.check_open()  # before the body of a request counts as read
         sent = Request(request, method=method, headers=headers, body=body, redirect=redirect)
         return self._reach().fetch(sent, self, 0)
 
