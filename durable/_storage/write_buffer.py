@@ -251,10 +251,12 @@ class WriteBuffer(SealedBatches):
             self._on_failed(refused)
             return
         taken = None if self.history is None else self.history.take()
-        if taken is None and self._has_nothing and output.join_nowait():
-            self._is_confirmed = False
-            return
-        puts = self._puts if self._puts is not None else {}
+        puts = self._puts
+        if puts is None:
+            if taken is None and self._has_nothing_else and output.join_nowait():
+                self._is_confirmed = False
+                return
+            puts = {}
         size = 0
         for key, value in puts.items():
             size += len(key) if value is None else len(key) + len(value)
@@ -301,14 +303,9 @@ class WriteBuffer(SealedBatches):
             self._defer(batch)
 
     @property
-    def _has_nothing(self) -> bool:
-        """Whether the turn has stored nothing after all: its SQL has changed nothing."""
-        return (
-            self._puts is None
-            and self._sides is None
-            and self._alarm_change is UNCHANGED
-            and not self._is_cleared
-        )
+    def _has_nothing_else(self) -> bool:
+        """Whether the turn, which has no puts, has stored nothing: its SQL has changed nothing."""
+        return self._sides is None and self._alarm_change is UNCHANGED and not self._is_cleared
 
     # The end
 
