@@ -35,7 +35,7 @@ class FetchAnswer(PendingAnswer[Response]):
     followed: Answer[Response]
 
     def abort(self) -> None:
-        """Nobody waits for the response any more."""
+        """No task waits for the response any more."""
         self.request.signal._abort()
 
     def __await__(self) -> Generator[Any, Any, Response]:

@@ -179,7 +179,7 @@ class OnceCall(MethodCall[Any]):
         return kept
 
     def _for_another(self, error: BaseException) -> BaseException:
-        """What a caller gets who has waited for this call, which failed."""
+        """What a caller gets that has waited for this call, which failed."""
         if isinstance(error, DurableError):
             return error.again()
         if isinstance(error, Exception):

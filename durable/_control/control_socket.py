@@ -64,7 +64,7 @@ def send_folder(connection: socket.socket, store: str) -> None:
 
 
 def remove(store: str) -> None:
-    """Nobody listens any more."""
+    """No process listens any more."""
     folder = os.path.join(store, FOLDER)
     with suppress(OSError):
         os.unlink(os.path.join(folder, SOCKET))

@@ -85,7 +85,7 @@ def _owned(code: object) -> Iterator[object]:
     held = gc.get_referents(code)
     for value in held:
         # Not isinstance, here and below: it asks what is no such thing for its `__class__`, and
-        # that of a proxy is somebody's code.
+        # that of a proxy is a program's code.
         if type(value) in SUSPENDABLE:
             # Each reference of *code* is one here too.
             times = 2 * sum(map(partial(is_, value), held))
@@ -98,7 +98,7 @@ def _owned(code: object) -> Iterator[object]:
 
 
 def _entered(value: Any) -> Iterator[object]:
-    """The code of a context manager, which only the one who has entered it goes on with."""
+    """The code of a context manager, which only the code that has entered it goes on with."""
     if type(value) is MethodType:  # its `__exit__`
         value = value.__self__
     kind = type(value)

@@ -2,7 +2,7 @@
 
 Relies on `sys.getrefcount`, which counts those of the caller's frame too, and not in the same way
 in each version: so compare counts of one caller, and never a count with a number. Versions: CPython
-3.11 to 3.14. Without it each count is higher by two than the one before: as though somebody had
+3.11 to 3.14. Without it each count is higher by two than the one before: as though other code had
 kept the object, even if the caller takes one off that is its own.
 """
 

@@ -184,7 +184,7 @@ class Committer:
                     self._engine.collect_garbage()
                 self._wake()  # the loop's reader is not to keep what was freed
             except DurableError:
-                # It is no loss of anybody's; the next clear, or the next open, tries again.
+                # Nothing is lost by that; the next clear, or the next open, tries again.
                 self._engine.has_garbage = False
 
     def _commit_and_wake(self, taken: list[Batch]) -> None:
@@ -256,7 +256,7 @@ class Committer:
     # On the loop's thread
 
     def _report(self) -> None:
-        """Tell everybody, in order, whatever one of them does. There may be nothing to tell."""
+        """Report to each batch's origin, in order, whatever one of them does. There may be none."""
         self._engine.refresh()
         answered = self._answered
         try:

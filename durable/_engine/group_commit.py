@@ -57,7 +57,7 @@ class GroupCommit:
         """Commit *batch* after all that were submitted before, and call one of its callbacks."""
         is_first = not (self._gathered or self._committer.waiting)
         is_alone = is_first and not batch.more_follows and not self._workers.is_busy
-        # Many callers, who are told of one group together, write the next one together.
+        # Callers that hear of one group together write the next one together.
         may_share = self._committer.is_quick or self._committer.was_shared
         if is_alone and not (may_share and self._has_loop):
             self._send(batch)

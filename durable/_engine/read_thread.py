@@ -146,7 +146,7 @@ class Reads:
             return partial(request.on_failed, failure)
 
     def _report(self, reports: list[Callable[[], None]]) -> None:
-        """Tell everybody, in order, whatever one of them does."""
+        """Give each reader its result, in order, whatever one of them does with it."""
         while reports:
             self.waiting -= 1
             try:

@@ -45,7 +45,7 @@ class Process:
 
 @frozen
 class Owned:
-    """Who had a shard last, and which change of owner that was. An owner may be dead by now."""
+    """The last owner of a shard, and which change of owner that was. It may be dead by now."""
 
     owner: str | None
     epoch: int = 0
@@ -93,7 +93,7 @@ class SharedStore(Protocol):
     # The shards
 
     def owners(self) -> Sequence[Owned]:
-        """Who has, or had, which shard, by number."""
+        """The owners, present or last, of the shards by number."""
 
     @property
     def has_one_engine(self) -> bool:
@@ -114,7 +114,7 @@ class SharedStore(Protocol):
         """Let a shard that is owned know the classes of the store as they are now."""
 
     def release(self, shard: int) -> Owned:
-        """Let others have the shard, and close its engine; returns who had it last."""
+        """Let others have the shard, and close its engine; returns its last owner."""
 
     def valid_until(self) -> float:
         """Until when, by the steady clock, what is owned is owned without being renewed."""

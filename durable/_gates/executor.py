@@ -4,9 +4,9 @@ A task costs more than most deliveries do. So a delivery that is let in takes it
 once, as one of a pool of parked tasks: that is the current one meanwhile, and knows nothing of it
 when the delivery ends in that step, as most do. When it waits, the task goes on with it.
 
-Others are to have their turn, too. Whoever makes one call after the other, without ever giving the
-loop a round, gets it for the next one after some; and calls within calls are nested so deep only.
-What is over that is queued for the next round.
+Other tasks must get their turn, too. Code that makes one call after the other without giving the
+loop a round has to wait for one after 64 calls; calls within calls are nested 12 deep at most.
+What exceeds either is queued for the next round.
 
 Rule: a task runs one delivery at a time, so `current_task()` is honest. Nor does it run another
 once other code has kept a reference to it, to cancel it later or to tell tasks apart.
@@ -96,8 +96,8 @@ class Executor:
     _causer: Callable[[], object] = field(init=False)
     # Whether the references to tasks are counted.
     _counts: bool = field(init=False)
-    # References to a task that is parked, and that nobody else knows: learned from the first. None
-    # are enough where they should be counted, and cannot be.
+    # References to a parked task that no other code knows, learned from the first one; -1, which no
+    # task has, where they should be counted and cannot be.
     _references: int = field(init=False)
     # The same of one that runs, at the end of a delivery.
     _references_at_end: int = field(default=sys.maxsize, init=False)
@@ -134,7 +134,7 @@ class Executor:
         """Take the first step of *delivery* as the task of *worker*, which is parked; returns
         the delivery that its end lets in."""
         gate = delivery.gate
-        if gate.broken is not None:  # it broke before this; whoever called was told
+        if gate.broken is not None:  # it broke before this; the caller was told
             self._parked.append(worker)
             return None
         parking = worker.parking  # not the task: the references to it are counted
@@ -157,7 +157,7 @@ class Executor:
                 if value is _WAITS:
                     worker.inside = about_to_wait(delivery, worker.coro, worker.trap)
                     worker.delivery = delivery
-            except BaseException as raised:  # the author's, for whoever called
+            except BaseException as raised:  # the author's, for the caller
                 error = raised
             if worker.delivery is None:
                 following = self._end(delivery, worker, value, error)
@@ -305,7 +305,7 @@ class Executor:
             delivery.tasks -= 1
             delivery.gate.task_ends(worker.task)
             raise
-        except BaseException as raised:  # the author's, for whoever called
+        except BaseException as raised:  # the author's, for the caller
             error = raised
         del coro, send, throw
         try:

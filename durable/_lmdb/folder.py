@@ -66,7 +66,7 @@ def inspect(path: str) -> Found:
     except (FileNotFoundError, NotADirectoryError):
         return Found.ABSENT
     except OSError as error:
-        raise refusal(error, path, "whoever opens a store must reach its folder") from error
+        raise refusal(error, path, "a process that opens a store must reach its folder") from error
     if not os.path.isdir(path):
         raise NotADirectoryError(
             errno.ENOTDIR,
@@ -76,7 +76,7 @@ def inspect(path: str) -> Found:
     try:
         names = set(os.listdir(path))
     except OSError as error:
-        raise refusal(error, path, "whoever opens a store must read its folder") from error
+        raise refusal(error, path, "a process that opens a store must read its folder") from error
     _check_links(path, names)
     if DATA_FILE not in names:
         strangers = sorted(n for n in names - _HARMLESS if not n.startswith("."))
@@ -148,7 +148,7 @@ def _check_file(path: str) -> bool:
     try:
         fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise refusal(error, file, "whoever opens a store must read it") from error
+        raise refusal(error, file, "a process that opens a store must read it") from error
     try:
         size = os.fstat(fd).st_size
         if size == 0:
@@ -166,7 +166,7 @@ def _check_file(path: str) -> bool:
     except PageFault as error:
         raise _damaged(file, f"it seems to be cut off: {error}") from error
     except OSError as error:
-        raise refusal(error, file, "whoever opens a store must read it") from error
+        raise refusal(error, file, "a process that opens a store must read it") from error
     finally:
         os.close(fd)
 

@@ -38,8 +38,8 @@ _ENGINE: dict[str, Any] = {"lib_version": 0} if int(lmdb.__version__.split(".")[
 MAP_SIZE_MIN = 64 << 20
 GROWTH_SPARE = 16 << 20
 
-# Slots for readers of all processes: who makes the lock file decides. They take 64 bytes each, and
-# leave it smaller than the smallest store.
+# Slots for readers of all processes, as the process decides that makes the lock file. They take 64
+# bytes each, and leave it smaller than the smallest store.
 READERS_MAX = 382
 
 FILE_MODE = 0o600
@@ -167,7 +167,7 @@ def open_lmdb(folder: str, **options: Any) -> lmdb.Environment:
         if code == errno.ENOMEM:
             raise no_address_space_to_begin(folder) from error
         if code:
-            why = "whoever opens a store reads and writes its files"
+            why = "a process that opens a store reads and writes its files"
             raise refusal(OSError(code, ""), folder, why) from error
         raise unreadable(folder, error) from error
 

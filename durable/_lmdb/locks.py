@@ -1,4 +1,4 @@
-"""Locks on files, which tell those who ask whose they are.
+"""Locks on files, of which the owner can be asked.
 
 Locks of the kind `flock` can be had by anyone who can read, so they are used only where the system
 has no others. POSIX record locks are lost as soon as any code of the process opens and closes the
@@ -47,7 +47,7 @@ def try_lock(fd: int, file: str) -> bool:
 
 def locker(fd: int) -> int | None:
     """The length of the lock that the file's owner has, 0 if it is not known; None if there is no
-    owner. The locks of those who can only read do not count."""
+    owner. Locks of processes that can only read the file do not count."""
     try:
         if not _HAS_OFD:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

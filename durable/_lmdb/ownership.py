@@ -144,7 +144,7 @@ class Ownership:
         except OSError as error:
             if error.errno == errno.ELOOP:
                 raise _not_ours(self._file, "a link") from error
-            raise refusal(error, self._file, "whoever opens a store writes to it") from error
+            raise refusal(error, self._file, "a process that opens a store writes to it") from error
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
             os.close(fd)

@@ -85,7 +85,7 @@ def layout_of(path: str | os.PathLike[str]) -> Layout | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise refusal(error, file, "whoever opens a store must read it") from error
+        raise refusal(error, file, "a process that opens a store must read it") from error
     try:
         said: dict[str, Any] = json.loads(raw)
         if said["format"] > FORMAT:
@@ -175,7 +175,7 @@ def _write(layout: Layout) -> Layout:
             os.link(part, os.path.join(layout.path, SHARDS_FILE))
         sync_folder(layout.path)
     except OSError as error:
-        raise refusal(error, layout.path, "whoever makes a store writes to its folder") from error
+        raise refusal(error, layout.path, "the process that makes it writes there") from error
     finally:
         with suppress(OSError):
             os.unlink(part)

@@ -168,8 +168,8 @@ class SharedFolder:
         return owned
 
     def _write_owner(self, shard: int, owned: Owned) -> None:
-        """Say who has a shard. The shard is locked, and the file is small: a reader sees all of it
-        or what was there before. After a power failure no epoch is remembered by anyone."""
+        """Write down the owner of a shard. The shard is locked, and the file is small: a reader
+        sees all of it or what was there before. After a power failure no process knows an epoch."""
         file = self.layout.owner(shard)
         part = f"{file}.part"
         text = json.dumps({"owner": owned.owner, "epoch": owned.epoch})
@@ -217,8 +217,8 @@ class SharedFolder:
 
     @contextmanager
     def _catalog_held(self) -> Iterator[Environment]:
-        """The catalog, which nobody else changes meanwhile. Raises StoreInUse if another process
-        has it for longer than anyone should."""
+        """The catalog, which no other process changes meanwhile. Raises StoreInUse if another
+        process has it for longer than any should."""
         for left in reversed(range(CATALOG_TRIES)):
             try:
                 environment = Environment.open(self.layout.catalog, clock=self._clock)
@@ -280,7 +280,7 @@ def processes_of(path: str) -> list[tuple[Process, str]]:
 
 
 def owners_of(path: str) -> list[Owned]:
-    """Who has, or had, which shard of the store in the folder *path*; none if it has no shards."""
+    """The owners, present or last, of the shards of the store in *path*; [] if it has no shards."""
     layout = layout_of(path)
     return [] if layout is None else [_owner(layout, shard) for shard in range(layout.count)]
 

@@ -178,7 +178,7 @@ class AsyncioLoop:
         self._loop.call_soon(callback)
 
     def call_soon_threadsafe(self, callback: Callable[[], object]) -> None:
-        with suppress(RuntimeError):  # the loop was closed under us: nobody is left to be told
+        with suppress(RuntimeError):  # the loop was closed under us: no code is left to be told
             self._loop.call_soon_threadsafe(callback)
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
@@ -252,7 +252,7 @@ class AsyncioLoop:
 
     def raise_in_program(self, error: BaseException) -> None:
         self._interrupts.append(error)
-        # A caller who is awake already has its step in the next round.
+        # A caller that is awake already takes its step in the next round.
         self._loop.call_soon(self._loop.call_soon, self._raise, error)
 
     def withdraw(self, error: BaseException) -> None:
@@ -265,14 +265,14 @@ class AsyncioLoop:
     def _raise(self, error: BaseException) -> None:
         if not self._keeps_interrupts and any(other is error for other in self._interrupts):
             self.withdraw(error)
-            raise error  # out of a callback of the loop, which passes it to whoever runs that
+            raise error  # out of a callback of the loop, which passes it to the code that runs it
 
     def end_quietly(self) -> None:
         raise asyncio.CancelledError
 
     async def leave_scopes(self) -> None:
         # asyncio lets a task end wherever its code is suspended. anyio would keep what is inside of
-        # a scope that nobody leaves, and the scope's timer.
+        # a scope that is never left, and the scope's timer.
         task = asyncio.current_task()
         state = self._anyio_states.get(task)
         while state is not None and getattr(state.cancel_scope, "_host_task", None) is task:

@@ -142,7 +142,7 @@ class AsyncioParking:
         return True
 
     def done(self) -> bool:
-        # It is asked by those who want to know whether the task will stir.
+        # Debuggers and deadlock searches ask this, to know whether the task will stir.
         return self._is_wanted()
 
     def result(self) -> None:

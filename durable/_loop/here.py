@@ -19,7 +19,7 @@ thread: Callable[[], int] = get_ident
 
 
 def thread_now() -> int:
-    """`thread()`, for those who have to hold a function."""
+    """`thread()`, where a function has to be held."""
     return thread()
 
 

@@ -1,6 +1,6 @@
 """The event loop as the library needs it: start a task, wake one, wait a round.
 
-Rule: everything that asyncio and Trio do differently is behind `Loop`; nobody else asks which of
+Rule: everything that asyncio and Trio do differently is behind `Loop`; no other file asks which of
 them runs. A loop belongs to the thread that opened it.
 """
 
@@ -145,8 +145,8 @@ class Loop(Protocol):
         """Call back for *sock* no more: it is about to be closed."""
 
     def interrupt(self, task: Any, make_error: Callable[[], BaseException]) -> bool:
-        """Wake *task*, of whoever's, if it waits and that can be: with an error of the backend's,
-        or with the one that *make_error* makes. Once: what it awaits afterwards is left alone."""
+        """Wake *task*, a program's too, if it waits and that can be: by an error of the backend's,
+        or by the one that *make_error* makes. Once: what it awaits afterwards is left alone."""
 
     def was_woken(self, task: Any) -> None:
         """*task* is the current one, and goes on: perhaps since it was interrupted."""

@@ -12,6 +12,6 @@ def make_loop(backend: str) -> Loop:
     """The running loop, as the library needs it."""
     if backend == "asyncio":
         return AsyncioLoop()
-    # By name, since Trio is there only for those who run on it.
+    # By name, since Trio is installed only where programs run on it.
     loop: Loop = importlib.import_module("durable._loop.trio_loop").TrioLoop()
     return loop

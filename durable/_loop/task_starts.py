@@ -1,4 +1,4 @@
-"""Every task that starts in the loop, shown to those who may want to wrap its coroutine.
+"""Every task that starts in the loop, shown to what may want to wrap its coroutine.
 
 On asyncio a task factory does it, chained to the one that was there; on Trio an instrument. One of
 them serves all runtimes of a loop, and is taken out with the last of them.
@@ -99,6 +99,6 @@ def watch(backend: str, wrap: Wrap) -> TaskStarts:
     """Show *wrap* every task that the running loop starts, until closed."""
     if backend == "asyncio":
         return watch_asyncio(wrap)
-    # By name, since Trio is there only for those who run on it.
+    # By name, since Trio is installed only where programs run on it.
     watched: TaskStarts = importlib.import_module("durable._loop.trio_starts").watch_trio(wrap)
     return watched

@@ -30,7 +30,7 @@ BEAT_S = 0.5
 STOPPED_S_MIN = 1.0
 # The wall clock may run so far off the steady one, little by little, before that counts as set.
 SET_S_MIN = 0.1
-# Pauses that are remembered, for those who ask what fell into a time of theirs.
+# How many pauses are remembered, to tell how much of a given time was paused.
 PAUSES_KEPT = 64
 
 

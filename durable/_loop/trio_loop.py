@@ -156,7 +156,7 @@ class TrioLoop:
 
     def raise_in_program(self, error: BaseException) -> None:
         self._interrupts.append(error)
-        # A caller who is awake already has its step in the next round.
+        # A caller that is awake already takes its step in the next round.
         self.call_soon(lambda: self.call_soon(lambda: self._raise(error)))
 
     def withdraw(self, error: BaseException) -> None:
@@ -257,7 +257,7 @@ class TrioLoop:
         return _handle_of(child.parent_nursery.parent_task) is other
 
     def end_quietly(self) -> None:
-        """Nothing more to do: a Trio task that returns is no news to anybody."""
+        """Nothing more to do: a Trio task that returns is reported to no handler."""
 
     async def leave_scopes(self) -> None:
         await _leave_all()

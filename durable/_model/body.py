@@ -1,6 +1,6 @@
 """The body of a message: bytes at hand or a stream of them, read once.
 
-Rule: whoever reads takes the body before the first wait, so two readers never share one stream.
+Rule: a reader takes the body before its first wait, so two readers never share one stream.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Body:
 
     def _take_stream(self) -> AsyncIterable[Bytes] | None:
         """The stream that is this body, or None if it is none or was read. It is followed by
-        `_set_stream`: the two put something between the one who writes and the one who reads."""
+        `_set_stream`: the two put something between writer and reader."""
         content = self._content
         return None if content is None or isinstance(content, bytes) else content
 
@@ -187,7 +187,7 @@ class _Chunks(AsyncIterator[bytes]):
         return rest
 
     async def aclose(self) -> None:
-        """Say that nobody will read on, to a source that wants to know."""
+        """Tell the source, if it wants to know, that no more of it will be read."""
         source, self._source, self._rest = self._source, None, None
         close = getattr(source, "aclose", None)
         if close is not None:

@@ -2,7 +2,7 @@
 
 Two readings, as everywhere: the wall clock for what people plan (alarms, creation times), which may
 be set forward and back, and the steady clock for how long something takes. A clock also waits,
-since a virtual one must know who waits for it.
+since a virtual one must know what waits for it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Clock(Protocol):
 
 @runtime_checkable
 class ToldClock(Clock, Protocol):
-    """A clock that tells when its wall clock is set, so that nobody has to look now and then."""
+    """A clock that tells when its wall clock is set, so that it need not be polled."""
 
     def when_set(self, tell: Callable[[], None]) -> Callable[[], None]:
         """Call *tell* each time that it is set; returns how to take that back."""

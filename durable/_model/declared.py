@@ -29,7 +29,7 @@ class Declared:
 
     def __init__(self, owner: type) -> None:
         self._owner = owner
-        self._name_of: dict[type, str] | None = None  # until somebody asks
+        self._name_of: dict[type, str] | None = None  # until it is asked for
         self._class_of: dict[str, type] = {}
         self._ambiguous: set[str] = set()
 

@@ -47,7 +47,7 @@ class Shape:
         raise NotImplementedError
 
     def unset(self, value: Any) -> tuple[str, ...]:
-        """The fields that nobody has given a value, where the class keeps that in mind."""
+        """The fields that were given no value, where the class remembers which were."""
         return ()
 
     def make(self, content: Content, unset: Iterable[str] = ()) -> Any:

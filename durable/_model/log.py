@@ -12,7 +12,7 @@ import traceback
 from contextlib import suppress
 from typing import Any
 
-_LEVELS_UP = 3  # from `Logger.log` to whoever called a function of `Log`
+_LEVELS_UP = 3  # from `Logger.log` to the caller of a function of `Log`
 
 
 class Log:

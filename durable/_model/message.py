@@ -79,7 +79,7 @@ class Message(Body):
             self._content = None
 
     def _header_parts(self) -> list[Any]:
-        """The headers as pairs, None if nobody has asked for any, and the content type."""
+        """The headers as pairs, None if none were made yet, and the content type."""
         headers = self._headers
         return [None if headers is None else [*headers.items()], self._content_type]
 

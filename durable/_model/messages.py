@@ -1,7 +1,7 @@
 """Request and Response, in the shape of the web standard (WHATWG Fetch).
 
 Rule: bad arguments raise where the message is made. What making one costs is on the path of every
-call, so a URL that is plainly good is parsed when asked for, and so are headers that nobody gave.
+call, so a URL that is plainly good is parsed when it is read, and headers are made when they are.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Request(Message):
 
     @property
     def signal(self) -> Signal:
-        """Set when the caller has gone, and nobody waits for the response any more."""
+        """Set when the caller has gone and no code waits for the response any more."""
         signal = self._signal
         if not isinstance(signal, Signal):
             signal = self._signal = Signal(None if signal is None else signal.signal)

@@ -1,8 +1,8 @@
 """What an observer is told: events, as frozen values.
 
 An observer is a callable that takes one event: `observer=print` is one. It is one function and not
-a method for each event because then a new kind of event breaks nobody, two observers are a loop,
-and to be choosy is a `match`.
+a method for each event because then a new kind of event breaks no observer, two observers are a
+loop, and to be choosy is a `match`.
 
 Rule: an event is made after the thing has happened, on the thread of the runtime's loop, and says
 nothing that changes later. What an observer raises is logged and changes nothing.
@@ -120,7 +120,7 @@ class Overloaded(ObjectEvent):
 
 @frozen(kw_only=True)
 class TurnTookLong(ObjectEvent):
-    """Code of an object kept the event loop from everybody else for longer than
+    """Code of an object kept the event loop from all other tasks for longer than
     `SLOW_TURN_S_MIN`."""
 
     method: str
@@ -144,4 +144,4 @@ Observer = Callable[[Event], object]
 """Give one as `observer=` to `durable.open`."""
 
 SLOW_TURN_S_MIN = 0.1
-"""A turn that computes for longer is told as TurnTookLong: nobody else ran meanwhile."""
+"""A turn that computes for longer is told as TurnTookLong: no other task ran meanwhile."""

@@ -8,7 +8,7 @@ import anyio
 
 
 class Signal:
-    """Says that the caller of a request has gone, and nobody waits for the response any more.
+    """Says that the caller of a request has gone and no code waits for the response any more.
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(work, tasks.cancel_scope)

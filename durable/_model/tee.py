@@ -15,7 +15,7 @@ from attrs import define, field
 
 
 def tee(source: AsyncIterable[bytes]) -> tuple[Branch, Branch]:
-    """Two streams of the chunks of *source*, which nobody else reads any more."""
+    """Two streams of the chunks of *source*, which no other code reads from now on."""
     shared = _Shared(aiter(source))
     branches = Branch(shared), Branch(shared)
     shared.branches += branches

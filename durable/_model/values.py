@@ -43,7 +43,7 @@ _WHERE_SIZE_MAX = 120  # characters of a place in an error
 
 @frozen
 class Refusal:
-    """What a `keep` returns for a leaf that it does not take, and that nobody else is to."""
+    """What a `keep` returns for a leaf that it does not take, and no other `keep` may take."""
 
     why: str = ""
 

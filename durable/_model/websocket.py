@@ -35,7 +35,7 @@ class WebSocket(ABC):
     def send(self, message: str | bytes) -> Awaitable[None]:
         """Send a message; it is on its way when this returns.
 
-        Awaiting the answer waits while the peer has much unread. If nobody awaits, and more than
+        Awaiting the answer waits while the peer has much unread. If no task awaits, and more than
         16 MiB are unread, the socket is closed with 1013. What is sent to a peer that is gone is
         dropped. Raises TypeError for what no message can be and before the end is accepted,
         ValueError for more than 32 MiB and for a lone surrogate, WebSocketClosed after `close()`
@@ -56,14 +56,14 @@ class WebSocket(ABC):
     def ready_state(self) -> int:
         """`OPEN`; `CLOSING` when one side has closed; `CLOSED` when both have, or the peer is gone.
 
-        A broadcast sends to those that are open and so leaves out who is about to go.
+        A broadcast sends to those that are open, and so not to those that are about to close.
         """
 
     @property
     @abstractmethod
     def close_code(self) -> int | None:
         """The code that the peer has closed with: 1005 if it gave none, 1006 if it is gone without
-        a word; None while it has not. Who reads the end learns it after the messages before it."""
+        a word; None while it has not. A reader learns it after the messages before it."""
 
     @property
     @abstractmethod

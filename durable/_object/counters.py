@@ -1,6 +1,6 @@
 """What the objects of one class have done since the runtime was opened: counters that only rise.
 
-They are kept whether or not anybody asks; so a delivery adds to one of them, and all others are
+They are kept whether or not they are read; so a delivery adds to one of them, and all others are
 touched only by what is rare.
 """
 

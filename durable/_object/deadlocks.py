@@ -47,7 +47,7 @@ def _look_at_all(section: Delivery[Any]) -> None:
 
 
 def _look(invocation: Invocation[Any]) -> None:
-    """Answer the calls of the ring that *invocation* closes, if it closes one."""
+    """End the calls of the ring that *invocation* closes, if it closes one, with Deadlock."""
     if may_go_on(invocation):
         return
     sections = invocation.gate.running_sections

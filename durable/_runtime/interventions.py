@@ -1,7 +1,7 @@
 """What an operator does with an object in the memory of this program: look at it, run its alarm,
 evict it, reset it.
 
-Rule: looking wakes nobody. Nothing here touches what is stored, but by the object's own handlers.
+Rule: looking wakes no object. What is stored is touched by the object's own handlers alone.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ class Neighbours:
             if process != self.shared.me.id:
                 peer.tell(name, value)
 
-    # Who has what
+    # Owners
 
     def has(self, shard: int, owned: Owned) -> None:
         """This process has a shard now, or has it no more; the others are told."""
@@ -179,7 +179,7 @@ class Neighbours:
             log.error("the owners of the shards cannot be read: %s", error)
 
     def read_owners(self) -> None:
-        """What is written about who has which shard."""
+        """The owners of the shards, as they are written down."""
         for shard, owned in enumerate(self.shared.owners()):
             self.owners.hear(shard, owned)
 

@@ -249,7 +249,7 @@ class OpenStore:
         """Stop, however often the caller is cancelled meanwhile: that must not cost what objects
         wrote. Raises an interrupt that was raised in code of an object and not yet heard of.
 
-        Only once: who comes second waits for the end. In a forked child nothing is done.
+        Only once: a second call waits for the end of the first. In a forked child nothing is done.
         """
         if self._is_foreign:
             return
@@ -307,7 +307,7 @@ class OpenStore:
 
     @property
     def is_left(self) -> bool:
-        """Whether its event loop has ended, and nobody can close it any more."""
+        """Whether its event loop has ended, so that it cannot be closed there any more."""
         return self in _open_stores and self._loop.has_ended()
 
     def let_go(self) -> None:

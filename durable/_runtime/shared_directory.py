@@ -79,7 +79,7 @@ class SharedDirectory(Directory):
             return
         args, kwargs = invocation.payload or ((), {})
         number = activation.handle.class_number
-        # The call has left its sender: it is nobody's, here.
+        # The call has left its sender: it belongs to no object here.
         answer: Any = Context().run(
             lambda: self.channel_of(activation.id, activation.cls, number).call(
                 invocation.label, args, kwargs

@@ -2,8 +2,8 @@
 
 `durable.open(..., debug=True)` makes activations of this kind. Told are: a value that was read
 before a wait on the outside and is written after it, a step of a handler that held up the loop,
-a global that two objects' code has changed, and a call that nobody waited for when the runtime
-closed. Nothing else changes; without it nobody watches.
+a global that two objects' code has changed, and a call that no code waited for when the runtime
+closed. Nothing else changes.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from durable._storage.transaction import Transaction
 
 from .shared_globals import SharedGlobals, Step
 
-# A step of a handler that takes longer than this keeps everybody else in the loop waiting.
+# A step of a handler that takes longer than this keeps all other tasks of the loop waiting.
 BLOCKING_S_MAX = 0.05
 # Deliveries whose reads are remembered, before those that have ended are forgotten.
 REMEMBERED_MAX = 64
@@ -196,7 +196,7 @@ class WatchedActivation(Activation):
         try:
             with self.new_step():
                 super()._construct()
-        except RuntimeWarning as error:  # which somebody wants to be an error
+        except RuntimeWarning as error:  # where warnings are errors
             self.fail(error)
 
     def invocation_ended(self, event: Invocation[Any], error: BaseException | None) -> None:
@@ -204,7 +204,7 @@ class WatchedActivation(Activation):
         super().invocation_ended(event, error)
 
     def tell_unawaited(self) -> None:
-        """The runtime closes: tell of the calls that run and that nobody waits for."""
+        """The runtime closes: tell of the calls that run and that no code waits for."""
         for event in self.open:
             if event.is_waited_for and event._waiting is None and event in self.sites:
                 file, line = self.sites[event]

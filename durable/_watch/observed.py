@@ -57,7 +57,7 @@ class Timing:
 
 @define(eq=False)
 class Observers:
-    """Those who observe one runtime, and the deliveries that they have seen come."""
+    """The observers of one runtime, and the deliveries that they have seen come."""
 
     clock: Clock
     # Puts the hooks of the activations in, and takes them out.
@@ -152,7 +152,7 @@ class Observers:
             self.ended(activation, event, event.error)
 
     def waits(self, activation: Activation, delivery: Delivery[Any]) -> Callable[[], None]:
-        """A task of *delivery* waits for the gate; answers what to call when it goes on."""
+        """A task of *delivery* waits for the gate; returns what to call when it goes on."""
         began_s = self.clock.steady()
         timing = self._course(delivery)
 
@@ -190,7 +190,7 @@ class Observers:
     ) -> None:
         timing = self.timings.pop(event, None)
         if timing is None:
-            return  # it came before anybody observed, or was told of already
+            return  # it came before there was an observer, or was told of already
         now_s = self.clock.steady()
         began_s = now_s if timing.began_s is None else timing.began_s
         ended_s = now_s if timing.ended_s is None else timing.ended_s

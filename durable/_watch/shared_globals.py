@@ -2,7 +2,7 @@
 
 What is looked at are the modules in which a class and its bases are defined: to what each global is
 bound, and how many items it has if it is a plain container. It is compared before and after every
-step of an object's code, so what others do between steps is put down to nobody.
+step of an object's code, so what others do between steps is put down to no object.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Seen: TypeAlias = dict[str, tuple[object, int]]
 
 @define(eq=False)
 class SharedGlobals:
-    """Who has changed which globals, of one runtime."""
+    """Which objects of one runtime have changed which globals."""
 
     # By module and name, who changed it first: the object's id and label. None once it is told.
     _changed: dict[tuple[str, str], tuple[str, str] | None] = field(factory=dict, init=False)

@@ -1,4 +1,4 @@
-"""What processes ask each other by name, about neither's objects: who has what, how are you."""
+"""Questions of one process to another, by name, that concern no object: its state, its shards."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ class Calls:
             self.send(call, *address)
 
     def abort(self, number: int) -> None:
-        """Nobody waits for the response of the call *number*, if that is under way."""
+        """No code waits for the response of the call *number* any more, if that is under way."""
         if number in self._under_way:
             self.link.send(Kind.ABORT, number)
 

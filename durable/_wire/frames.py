@@ -53,7 +53,7 @@ class Kind(IntEnum):
     ANSWER = 11  # call, value
     FAIL = 12  # call, failure
     MOVED = 13  # call
-    ABORT = 14  # call: nobody waits for its response any more
+    ABORT = 14  # call: no code waits for its response any more
     DROP = 15  # thing, how often it had come
     # Streams, by the call that made one or, below zero, by the thing.
     WANT = 16  # stream, how many more items

@@ -30,7 +30,7 @@ class Link:
 
     def __init__(self, loop: Loop, sock: socket.socket) -> None:
         self.loop = loop
-        # Who takes which kind of frame.
+        # What takes each kind of frame.
         self.on: dict[int, OnFrame] = {Kind.BEAT: _nothing}
         # Told why the link is gone, in this order.
         self.on_gone: list[Callable[[str], None]] = []

@@ -5,7 +5,7 @@ for it; from what that keeps out the question goes on, until it comes home to th
 It carries the way so far. The ring that is found goes the same way again, so that each call in it
 that a section keeps out is told.
 
-Rule: nothing waits for a search, and nobody has to hear its end. Code that begins to await what a
+Rule: nothing waits for a search, and its end need not be reported. Code that begins to await what a
 search has met asks on.
 """
 
@@ -54,7 +54,7 @@ class Searches:
         self._ask([self._step(each, is_out) for each, is_out in way], way[-1][0])
 
     def go_on(self, call: Awaited, steps: list[list[Any]]) -> None:
-        """The process that *call* was sent to asks who waits for it; *steps* have led there."""
+        """The process that *call* was sent to asks what waits for it; *steps* have led there."""
         closing: Any = None
         if steps[0][2] == self.process:
             closing = self._met.get(steps[0][3])

@@ -57,7 +57,7 @@ class Things:
             self._things[number].holds += 1
 
     def release(self, number: int, times: int = 1) -> None:
-        """Hold *number* less often; what nobody holds is freed."""
+        """Hold *number* less often; what is not held any more is freed."""
         thing = self._things[number]
         thing.holds -= times
         if thing.holds <= 0:

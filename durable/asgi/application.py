@@ -121,7 +121,7 @@ class Application:
     def _leave_ended_loop(self) -> None:
         """Forget a store whose event loop has ended: a new one is opened, which lets it go.
 
-        Without a lifespan nobody closes it; Starlette's TestClient, outside of a `with`, has an
+        Without a lifespan it is not closed; Starlette's TestClient, outside of a `with`, has an
         event loop for each request.
         """
         if self._store is not None and self._store._is_left:
@@ -131,7 +131,7 @@ class Application:
     def _succeed(self, before: Application) -> Runtime | None:
         """Be the next version of *before*, whose store is used, and closed by who has opened it.
 
-        Answers the runtime if the store is open. For `durable serve --reload`.
+        Returns the runtime if the store is open. For `durable serve --reload`.
         """
         self._first = before._first or before
         self._runtime = self._first._runtime

@@ -49,7 +49,7 @@ class Incoming:
     on_gone: Callable[[], None] | None = None
     is_gone: bool = field(default=False, init=False)
     _is_complete: bool = field(default=False, init=False)
-    # Nobody will read the rest of the body.
+    # The rest of the body will not be read.
     _is_unwanted: bool = field(default=False, init=False)
     _size: int = field(default=0, init=False)
     # What was taken in and not read yet.
@@ -58,7 +58,7 @@ class Incoming:
     _is_receiving: bool = field(default=False, init=False)
     # What another waits for while one is in `receive`.
     _received: anyio.Event | None = field(default=None, init=False)
-    # Where the one who looks whether the client has gone waits for room.
+    # Where the task that looks whether the client has gone waits for room.
     _room: anyio.Event | None = field(default=None, init=False)
 
     def body(self) -> Chunks:
@@ -66,7 +66,7 @@ class Incoming:
         return Chunks(self)
 
     def give_up(self) -> None:
-        """Nobody will read the rest of the body."""
+        """The rest of the body will not be read."""
         self._is_unwanted = True
         self._ahead.clear()
         self._ahead_bytes = 0

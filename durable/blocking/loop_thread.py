@@ -4,7 +4,7 @@ A call is one hop there and one back: a callback of the loop makes it, and its a
 that the caller waits at. No task is made for it. anyio's portal makes one, which costs twice the
 time.
 
-Rule: whoever waits is woken, whatever becomes of the loop.
+Rule: every waiting thread is woken, whatever becomes of the loop.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Opening(Protocol):
 
 
 class Hop:
-    """One question to the loop, and who waits for the answer."""
+    """One question to the loop, and the thread that waits for the answer."""
 
     __slots__ = ("_error", "_is_done", "_lock", "_value")
 
@@ -84,7 +84,7 @@ class LoopThread:
         self._backend = backend
         self._backend_options = backend_options
         self._pid = os.getpid()
-        # Those who wait; None once nobody can be answered any more.
+        # The questions that wait; None once none can be answered any more.
         self._waiting: set[Hop] | None = set()
         self._guard = threading.Lock()
         self._is_closing = False
@@ -139,7 +139,7 @@ class LoopThread:
             self._stop.set()
 
     def _give_up(self, error: BaseException | None) -> None:
-        """The loop has ended: nobody that waits will hear of it any more."""
+        """The loop has ended: no waiting thread will hear of it any more."""
         with self._guard:
             left, self._waiting = self._waiting or set(), None
         for hop in left:
@@ -240,5 +240,5 @@ class LoopThread:
 
     def _fail(self, hop: Hop, error: BaseException) -> None:
         if isinstance(error, INTERRUPTS) and self._loop is not None:
-            self._loop.withdraw(error)  # whoever waits gets it
+            self._loop.withdraw(error)  # the waiting thread gets it
         hop.fail(error)

@@ -70,7 +70,7 @@ class Namespace(Generic[T]):
             while some := cast("list[durable.StoredObject]", self._thread.ask(_some, listing)):
                 yield from some
         finally:
-            with suppress(durable.DurableError):  # it is dropped where or when nobody can wait
+            with suppress(durable.DurableError):  # dropped where it cannot wait
                 self._thread.ask(listing.aclose)
 
     def __repr__(self) -> str:

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _flush()  # within the try: what cannot be written is to be said as all else
         return status
     except BrokenPipeError:
-        # Whoever reads has had enough, and nothing more can be said to them.
+        # The reader, such as `head`, has had enough, and cannot be told anything more.
         _drop_output()
         return 141
     except (DurableError, OSError, ValueError) as error:
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say("durable: there is not enough memory for this")
         return _end_output(1)
     except KeyboardInterrupt as error:
-        _drop_output()  # whoever reads may be slow, and is not waited for
+        _drop_output()  # a slow reader is not waited for
         _say(*getattr(error, "__notes__", ()))
         return 130
 
@@ -61,7 +61,7 @@ def _flush() -> None:
 
 
 def _end_output(status: int) -> int:
-    """Print what is still to be printed; if it cannot be, nobody shall try again at the exit."""
+    """Print what is still to be printed; if it cannot be, Python must not try again at the exit."""
     try:
         _flush()
     except (OSError, ValueError):

@@ -56,7 +56,7 @@ def print_json(what: Mapping[str, Any]) -> None:
 
 
 def print_now(lines: str) -> None:
-    """Print a step of a listing; whoever reads it need not wait for the next one."""
+    """Print a step of a listing, so that a reader need not wait for the next one."""
     if lines:
         sys.stdout.write(lines)
         sys.stdout.flush()

@@ -27,7 +27,7 @@ from attrs import define, field, frozen
 from durable import DurableObject, Runtime
 from durable.asgi import Application
 
-# What uvicorn shows; the logger of the library may be set up by nobody.
+# What uvicorn shows; the library's own logger may not be set up.
 log: logging.Logger = logging.getLogger("uvicorn.error")
 
 

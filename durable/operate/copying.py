@@ -29,7 +29,7 @@ def copy(
     moves: bool = False,
 ) -> None:
     """Copy the store in a folder, or that of an open runtime, to the folder *target*, which must
-    not be there or be empty. Blocks; call it in a thread. Nobody who uses the store waits for it.
+    not be there or be empty. Blocks; call it in a thread. No user of the store waits for it.
 
     *shards*: make a store of so many shards, object by object, of one that has another number, 1
     being one that is not divided; *compact*: leave out free pages; of a runtime's store this takes

@@ -1,4 +1,4 @@
-"""The SQL database of an object, looked at from outside: nobody is woken, and nothing is written.
+"""The SQL database of an object, looked at from outside: no object wakes, nothing is written.
 
 Its size is known without `durable-objects[sql]`; all else needs it.
 """

@@ -1,8 +1,8 @@
-"""Looking into a store: its classes, objects, values and alarms, whoever else has it open.
+"""Looking into a store: its classes, objects, values and alarms, also while it is in use.
 
 Rule: nothing here writes, wakes an object, or asks the owner of the store for anything. What is
 listed is read in steps, so that a million objects take no more memory than a few; and between two
-steps nothing is held, so that whoever reads slowly does not make the owner's file grow.
+steps nothing is held, so that a slow reader does not make the owner's file grow.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Watching(Iterator[dict[str, Any]]):
         return next(self._lines)
 
     def close(self) -> None:
-        """End it, from any thread: whoever waits for the next thing hears of no more."""
+        """End it, from any thread: a waiting reader gets no more."""
         self._end()
 
 

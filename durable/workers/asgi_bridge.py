@@ -94,7 +94,7 @@ async def fetch(app: App, req: Any, env: Any, ctx: Any = None) -> messages.Respo
 
     async def receive() -> Message:
         nonlocal is_read
-        if is_read:  # whoever asks wants to know when the client has gone
+        if is_read:  # what asks wants to know when the client has gone
             await is_over.wait()
             return {"type": "http.disconnect"}
         chunk = await anext(chunks, None)

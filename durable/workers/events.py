@@ -47,7 +47,7 @@ class EventTarget(JsProxy):
         raise NotImplementedError
 
     def listened(self) -> None:
-        """There is somebody to be told."""
+        """There is a listener."""
 
     def addEventListener(
         self, kind: str, fn: Callable[..., Any], options: Any = None, **more: Any

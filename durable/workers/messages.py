@@ -89,7 +89,7 @@ class _Message(JsProxy):
         return Promise(Later(self.read), parsed)
 
     def _take_stream(self) -> None:
-        """What was made of the body's stream here is the body again, for whoever gets the message.
+        """What was made of the body's stream here is the body again, for the message's receiver.
 
         Raises a TypeError of JavaScript if it was read.
         """
@@ -250,7 +250,7 @@ class Response(_Message):
         return made
 
     def sent(self) -> durable.Response:
-        """The response for whoever has asked."""
+        """The response for the caller."""
         self._take_stream()
         return self._message
 

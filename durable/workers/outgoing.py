@@ -86,7 +86,7 @@ async def _send(request: durable.Request) -> durable.Response:
 
 
 class _Body:
-    """A body that is read from the network. One that nobody reads lets its connection go."""
+    """A body that is read from the network. One that is not read lets its connection go."""
 
     def __init__(self, client: Any, response: Any) -> None:
         self._client: Any = client
@@ -142,7 +142,7 @@ def fetch(resource: Any, init: Any = None, **options: Any) -> Promise:
 
 
 class OutgoingWebSocket(WebSocket):
-    """A web socket to a server: connects by itself, and tells those who listen."""
+    """A web socket to a server: connects by itself, and tells its listeners."""
 
     js_name: ClassVar[str] = "WebSocket"
 

@@ -1,4 +1,4 @@
-"""What the code of a Worker runs for: its `env`, and who waits for its background work.
+"""What the code of a Worker runs for: its `env`, and what waits for its background work.
 
 `from workers import env, wait_until` asks here, wherever the code runs.
 """

@@ -130,7 +130,7 @@ class WebSocket(EventTarget):
 
 
 async def _tell(socket: durable.WebSocket, own: _Kept) -> None:
-    """Tell those who listen of all that arrives, and of the end."""
+    """Tell the listeners of all that arrives, and of the end."""
     listeners = own.listeners
     await asyncio.sleep(0)  # those that this step of the program still adds are to hear it all
     if own.opened is not None:
