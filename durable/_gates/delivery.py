@@ -113,8 +113,8 @@ class Delivery(PendingAnswer[T]):
 
 
 def about_to_wait(delivery: Delivery[Any], coro: Any, trap: Any) -> Inside | None:
-    """*coro* has yielded *trap*, for the event loop: the gate gets to know. Returns what it waits
-    for, if that is not on the outside."""
+    """Tell the gate that *coro* has yielded *trap* to the event loop. Returns what it waits for, if
+    that is not on the outside."""
     gate = delivery.gate
     if gate.broken is not None:
         ending, task = gate.ending, gate.loop.own_task()
@@ -191,7 +191,7 @@ def close(delivery: Delivery[Any], coro: Coroutine[Any, Any, Any]) -> None:
 def _clean_up(
     delivery: Delivery[Any], coro: Coroutine[Any, Any, Any], value: Any, error: BaseException | None
 ) -> Generator[Any, Any, tuple[Any, BaseException | None]]:
-    """The code of a broken object, which has waited, is told so, and may clean up.
+    """Tell the code of a broken object, which has waited, that it is over; it may clean up.
 
     Returns what to send into *coro*, or else to throw. Raises Abandoned when its time is over.
     """

@@ -80,7 +80,7 @@ class Ending:
         return self._told.get(task, 0) < self.level
 
     def tell(self, task: Any) -> None:
-        """The code that *task* runs gets to know."""
+        """The code that *task* runs is being told now."""
         self._told[task] = self.level
 
     def interrupt_soon(self, task: Any) -> None:
@@ -98,8 +98,8 @@ class Ending:
             self._look(LAST_ROUNDS)
 
     def refuse(self, stopped: Stopped) -> PendingAnswer[Any]:
-        """Raise *stopped*, or answer with it in the next round: code that catches it again and
-        again, and never waits, would keep the loop for itself."""
+        """Raise *stopped*, or return an answer that raises it in the next round: code that catches
+        it again and again, and never waits, would keep the loop for itself."""
         self.refusals += 1
         if self.refusals <= REFUSALS_AT_ONCE_MAX:
             raise stopped

@@ -262,7 +262,7 @@ class _Callback:
         try:
             self._callback()
         except Exception:  # which must not keep the others from the answer
-            log.exception("what was to be done after an answer has failed: %r", self._callback)
+            log.exception("a callback of an answer failed: %r", self._callback)
 
     def __await__(self) -> NoReturn:
         raise AssertionError("a callback is not awaited")

@@ -134,10 +134,10 @@ class Alarms:
         try:
             next_us = self._ring_due()
         except DurableError as error:  # of the disk: no object is to blame, and alarms go on
-            log.error("alarms are looked at again in %g s, since: %s", READ_AGAIN_S, error)
+            log.error("the alarms cannot be read; trying again in %g s: %s", READ_AGAIN_S, error)
             next_us = int((self.services.clock.now() + READ_AGAIN_S) * 1_000_000)
         except Exception:  # a fault of ours
-            log.exception("alarms are looked at again in %g s", READ_AGAIN_S)
+            log.exception("looking at the alarms failed; trying again in %g s", READ_AGAIN_S)
             next_us = int((self.services.clock.now() + READ_AGAIN_S) * 1_000_000)
         self._look_at(next_us)
 

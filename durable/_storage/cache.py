@@ -23,13 +23,13 @@ from .key_ranges import (
     KeyRange,
     KeyRanges,
     lowest,
-    span_below,
-    span_of,
-    with_span,
+    range_below,
+    range_of,
+    with_range,
     without_keys,
 )
 
-ENTRY_SIZE: Final = 120  # bytes that an entry or a key_range takes beside its key and value
+ENTRY_SIZE: Final = 120  # bytes that an entry or a key range takes beside its key and value
 UNSEALED: Final = 1 << 62  # the seqno of a write that has none yet
 _FEW = 8
 
@@ -69,7 +69,7 @@ class Cache:
     def lookup(self, key: str) -> Known | Literal[Unknown.UNKNOWN]:
         # Not by an exception: those cost more than the rest of a miss.
         value = self.entries.get(key, UNKNOWN)
-        if value is UNKNOWN and self.key_ranges and span_of(self.key_ranges, key) is not None:
+        if value is UNKNOWN and self.key_ranges and range_of(self.key_ranges, key) is not None:
             return None
         return value
 
@@ -78,7 +78,7 @@ class Cache:
     ) -> list[tuple[str, bytes]] | None:
         """What is stored in *key_range*, in order, cut at *limit*; None: not all of it is known."""
         lower, upper = key_range
-        known = span_below(self.key_ranges, upper) if reverse else span_of(self.key_ranges, lower)
+        known = range_below(self.key_ranges, upper) if reverse else range_of(self.key_ranges, lower)
         if known is None:
             return None
         if reverse:
@@ -147,7 +147,7 @@ class Cache:
             if not self.dirty:
                 self.dirty = None
         if value is UNKNOWN:
-            # A key_range may have been learned meanwhile that holds only because the key had an
+            # A key range may have been learned meanwhile that holds only because the key had an
             # entry.
             self.forget([key])
         else:
@@ -172,7 +172,7 @@ class Cache:
                 if no_cache is not None and key in no_cache:
                     no_cache.discard(key)
                     self.forget([key])
-                elif self.entries[key] is None and span_of(self.key_ranges, key) is not None:
+                elif self.entries[key] is None and range_of(self.key_ranges, key) is not None:
                     needless = needless or []
                     needless.append(key)
         if needless is not None:
@@ -184,7 +184,7 @@ class Cache:
     def clear(self) -> None:
         """Everything is deleted: nothing is stored, and that is known."""
         self._drop()
-        self._set_spans(EVERYTHING)
+        self._set_ranges(EVERYTHING)
         self.is_complete = True
 
     def forget_all(self) -> None:
@@ -209,7 +209,7 @@ class Cache:
             return
         self._add((key, value) for key, value in values if key not in self.entries)
 
-    def learn_span(
+    def learn_range(
         self,
         epoch: int,
         key_range: KeyRange,
@@ -226,11 +226,11 @@ class Cache:
             if key not in self.entries and key not in overridden
         ]
         # A dirty key that has been undone, or was clean and given up, meanwhile: nothing is known
-        # about it, so the key_range cannot be either. The key_range comes before the entries: those
+        # about it, so the key range cannot be either. The key range comes before the entries: those
         # may be too much for the budget and be given up at once, which cuts them out of the
-        # key_range.
+        # key range.
         if all(self.lookup(key) is not UNKNOWN for key in overridden):
-            self._set_spans(with_span(self.key_ranges, key_range))
+            self._set_ranges(with_range(self.key_ranges, key_range))
         self._add(new)
 
     # Forgetting
@@ -239,7 +239,7 @@ class Cache:
         """Know nothing about *keys* any more."""
         self._remove(keys)
         if self.key_ranges and not self.is_complete:
-            self._set_spans(without_keys(self.key_ranges, sorted(keys), self._sorted()))
+            self._set_ranges(without_keys(self.key_ranges, sorted(keys), self._sorted()))
 
     def evict(self, size: int) -> None:
         """Give up *size* bytes of clean entries, oldest first; all of them if there is less."""
@@ -255,12 +255,12 @@ class Cache:
         if gone:
             self.forget(gone)
         if freed < size and not self.is_complete:
-            self._set_spans(NOTHING)
+            self._set_ranges(NOTHING)
 
     def discard(self) -> None:
         """The object leaves memory."""
         self._drop()
-        self._set_spans(NOTHING)
+        self._set_ranges(NOTHING)
         self.is_complete = False
         self.budget.leave(self)
 
@@ -318,7 +318,7 @@ class Cache:
         places = range(last - 1, first - 1, -1) if reverse else range(first, last)
         return map(order.__getitem__, places)
 
-    def _set_spans(self, key_ranges: KeyRanges) -> None:
+    def _set_ranges(self, key_ranges: KeyRanges) -> None:
         # The first one is free: most caches have none or one, and are worth no account.
         size = max(len(key_ranges) - 1, 0) - max(len(self.key_ranges) - 1, 0)
         self.key_ranges = key_ranges

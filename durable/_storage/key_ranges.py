@@ -17,16 +17,16 @@ NOTHING: KeyRanges = ()
 EVERYTHING: KeyRanges = (("", None),)
 
 
-def span_of(key_ranges: KeyRanges, key: str) -> KeyRange | None:
-    """The key_range that *key* lies in."""
+def range_of(key_ranges: KeyRanges, key: str) -> KeyRange | None:
+    """The key range that *key* lies in."""
     place = _count_from(key_ranges, key)
     if place and is_below(key, key_ranges[place - 1][1]):
         return key_ranges[place - 1]
     return None
 
 
-def span_below(key_ranges: KeyRanges, upper: str | None) -> KeyRange | None:
-    """The key_range that reaches up to *upper* from below, and maybe beyond."""
+def range_below(key_ranges: KeyRanges, upper: str | None) -> KeyRange | None:
+    """The key range that reaches up to *upper* from below, and maybe beyond."""
     if upper is None:
         return key_ranges[-1] if key_ranges and key_ranges[-1][1] is None else None
     place = bisect_left(key_ranges, (upper,))
@@ -42,13 +42,13 @@ def is_below(key: str, upper: str | None) -> bool:
 
 
 def lowest(one: str | None, other: str | None) -> str | None:
-    """The lower of two upper bounds."""
+    """The lower of two upper bounds; None is above all keys."""
     if one is None or other is None:
         return one if other is None else other
     return min(one, other)
 
 
-def with_span(key_ranges: KeyRanges, key_range: KeyRange) -> KeyRanges:
+def with_range(key_ranges: KeyRanges, key_range: KeyRange) -> KeyRanges:
     """*key_ranges* and *key_range*, joined where they meet."""
     lower, upper = key_range
     first = _count_from(key_ranges, lower)
@@ -94,7 +94,7 @@ def _holds_any(lower: str, upper: str | None, keys: Sequence[str]) -> bool:
 
 
 def _count_from(key_ranges: KeyRanges, key: str) -> int:
-    """How many key_ranges begin at or before *key*."""
+    """How many key ranges begin at or before *key*."""
     # Nothing lies between a key and the key with a zero behind it, and a tuple of one is below
     # every longer one with the same first member: so the upper bounds are never compared.
     return bisect_left(key_ranges, (key + "\0",))

@@ -135,7 +135,7 @@ class ObjectStorage:
 
     @property
     def timer_table(self) -> TimerTable:
-        """The object's timers, as those see them who ring them."""
+        """The object's timers, as the scheduler that rings them sees them."""
         return self.timers.table
 
     def go_back(self) -> None:

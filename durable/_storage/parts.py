@@ -32,7 +32,7 @@ Pairs = list[tuple[str, bytes]]
 
 
 class Parts(Protocol[R_co]):
-    """An answer that is put together part by part."""
+    """A result that is read and put together part by part."""
 
     @property
     def result(self) -> R_co:
@@ -112,7 +112,7 @@ class StoredList:
         is_done = is_last or len(self.result) == self._limit
         if is_done and self._learns:
             whole = (seen[0], self._span[1]) if self._reverse else (self._span[0], seen[1])
-            self._cache.learn_span(self._epoch, whole, self._stored, self._dirty.within(whole))
+            self._cache.learn_range(self._epoch, whole, self._stored, self._dirty.within(whole))
         return is_done
 
     def _note(self, stored: Pairs) -> None:
@@ -190,7 +190,7 @@ class KnownList:
 
 @define(eq=False)
 class Count:
-    """How many keys there are in a key_range."""
+    """How many keys there are in a key range."""
 
     _cache: Cache
     _keyspace: int

@@ -42,7 +42,7 @@ IN_PARTS = (StoredList, StoredKeys, KnownList, Count)
 
 
 class Miss(Generic[T]):
-    """An answer that the disk has to give."""
+    """What the cache does not have: a read that has to go to the disk."""
 
     __slots__ = ("read", "take")
 

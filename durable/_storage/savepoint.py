@@ -24,7 +24,7 @@ NONE_RUN: Final[TimersRun] = MappingProxyType({})
 
 
 class Phase(Enum):
-    """Where a transaction is."""
+    """Whether a transaction runs, and how it has ended."""
 
     OPEN = "open"
     COMMITTED = "committed"

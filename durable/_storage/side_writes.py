@@ -57,7 +57,7 @@ class WokenSides:
 
 @define(eq=False, slots=True, weakref_slot=False)
 class SideWrites:
-    """What lies above the disk."""
+    """The side records that were written and are not on the disk yet."""
 
     # Each with the batch that it is part of.
     _dirty: dict[bytes, tuple[SideValue, int]] = field(factory=dict, init=False)

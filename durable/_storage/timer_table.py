@@ -156,8 +156,8 @@ class TimerTable:
     # Knowing
 
     def _refresh(self) -> None:
-        """Know the timers as they are now: read at the first use, and again once a transaction was
-        rolled back, or all was deleted."""
+        """Read the timers where what is known may be wrong: at the first use, and once a
+        transaction was rolled back, or all was deleted."""
         if self._undone != self._buffer.undone:
             stored = self._sides.scan(TIMERS, PAST_TIMERS, count_max=TIMERS_READ_MAX)
             self._timers = {timer.name: timer for timer in map(_timer_of, stored)}

@@ -144,7 +144,7 @@ class Connection:
                 if not self.is_open:
                     return
         except Exception as error:
-            log.exception("what a peer has sent is wrong, and its connection ends")
+            log.exception("a peer has sent what is no valid frame; its connection is closed")
             self._lose(f"what arrived is wrong: {error}")
 
     def _lose(self, why: str) -> None:
@@ -153,7 +153,7 @@ class Connection:
             try:
                 self._on_lost(why)
             except Exception:
-                log.exception("the end of a connection could not be told")
+                log.exception("a callback for the end of a connection failed")
 
     def close(self) -> None:
         """Send what waits if the socket takes it, and end the connection."""

@@ -75,7 +75,7 @@ class Link:
             try:
                 tell(why)
             except Exception:  # the others must still hear of it
-                log.exception("the end of a link could not be told")
+                log.exception("a callback for the end of a link failed")
 
     def _beats(self) -> None:
         connection = self.connection

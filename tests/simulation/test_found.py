@@ -69,7 +69,7 @@ async def test_a_list_too_large_for_the_cache_leaves_no_key_behind_as_absent() -
     cache = Cache(CacheBudget(300), NOTHING, False)
     found = [(f"k{number}", b"value") for number in range(10)]
 
-    cache.learn_span(cache.epoch, ("", None), found, {})
+    cache.learn_range(cache.epoch, ("", None), found, {})
 
     assert all(cache.lookup(key) is not None for key, _ in found)
 

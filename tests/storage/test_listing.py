@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from durable._storage.key_ranges import KeyRanges, span_of, with_span, without_keys
+from durable._storage.key_ranges import KeyRanges, range_of, with_range, without_keys
 from durable._storage.listing import after_prefix, bounds, check_limit
 
 texts = st.text(st.sampled_from("\0ab\ud7ff\ue000\U0010ffff"), max_size=4)
@@ -71,10 +71,10 @@ def test_spans_joined_hold_what_each_of_them_holds(
     key_ranges: KeyRanges = ()
     real = [key_range for key_range in added if key_range[1] is None or key_range[0] < key_range[1]]
     for key_range in real:
-        key_ranges = with_span(key_ranges, key_range)
+        key_ranges = with_range(key_ranges, key_range)
 
     for key in keys:
-        assert (span_of(key_ranges, key) is not None) == any(
+        assert (range_of(key_ranges, key) is not None) == any(
             _is_in(key, key_range) for key_range in real
         )
     assert list(key_ranges) == sorted(key_ranges, key=lambda key_range: key_range[0])
@@ -87,8 +87,8 @@ def test_spans_without_a_key_still_hold_the_others(keys: set[str], data: st.Data
 
     key_ranges = without_keys((("", None),), gone, kept)
 
-    assert all(span_of(key_ranges, key) is None for key in gone)
-    assert all(span_of(key_ranges, key) is not None for key in kept)
+    assert all(range_of(key_ranges, key) is None for key in gone)
+    assert all(range_of(key_ranges, key) is not None for key in kept)
     assert len(key_ranges) <= max(len(kept), 1)
 
 

@@ -21,7 +21,7 @@ from durable._gates.futures import Answer, PendingAnswer
 from durable._model.errors import CommitFailed, DurableError
 from durable._storage import parts, records
 from durable._storage.cache import ENTRY_SIZE, UNKNOWN
-from durable._storage.key_ranges import span_of
+from durable._storage.key_ranges import range_of
 from durable._storage.transaction import Transaction
 
 from .fakes import FakeDisk, Kit, make_kit, run
@@ -392,7 +392,7 @@ class StorageIsADict(RuleBasedStateMachine):
             assert upper < lower
         for key in KEYS:
             inside = any(low <= key and (high is None or key < high) for low, high in key_ranges)
-            assert (span_of(key_ranges, key) is not None) == inside
+            assert (range_of(key_ranges, key) is not None) == inside
 
     @invariant()
     def check_alarm(self) -> None:
