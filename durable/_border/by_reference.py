@@ -4,6 +4,6 @@ from __future__ import annotations
 
 
 class ByReference:
-    """Marks such a thing: a stub, a stream, a function of another's, a web socket."""
+    """Marks what goes by reference: a stub, a stream, a function of another's, a web socket."""
 
     __slots__ = ()

@@ -83,5 +83,5 @@ class Outbox(deque[Held]):
 
     @property
     def size(self) -> int:
-        """The bytes of all of them."""
+        """The bytes of all held frames."""
         return sum(held.size for held in self)

@@ -57,7 +57,7 @@ def is_sent(answer: SentRequest, request: Request, resends: Resends, hops: int) 
 
 
 def follow(answer: SentRequest, response: Response) -> Answer[Response] | None:
-    """The call that *response*, a redirect, leads to; None if it does not say where."""
+    """The call that *response*, a redirect, leads to; None if it has no location header."""
     if answer.redirect == "error":
         raise TypeError(
             f"{answer.request!r} was answered with a redirect ({response.status}), and its "

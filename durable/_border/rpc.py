@@ -47,11 +47,11 @@ class RemoteFunction(ByReference):
 
     @property
     def activation(self) -> Activation | None:
-        """That of the object that the function came from; None if it is the program's."""
+        """The activation of the object that the function came from; None if it is the program's."""
         return self._activation
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Any]:
-        """What calls the function itself with these arguments."""
+        """A callable that calls the function itself with these arguments."""
         return partial(self._fn, *args, **kwargs)
 
     @property

@@ -299,7 +299,7 @@ class SocketTable:
         self.services.on_gone.append(self._object_gone)
 
     def of(self, activation: LiveObject) -> Sockets:
-        """Those of one object."""
+        """The sockets of one object."""
         sockets = self.of_objects.get(activation.id.raw)
         if sockets is None:
             number = activation.handle.class_number
@@ -307,7 +307,7 @@ class SocketTable:
         return sockets
 
     def of_id(self, object_id: ObjectId, cls: type, class_number: int) -> Sockets:
-        """Those of one object, in memory or not."""
+        """The sockets of one object, which may be in memory or not."""
         sockets = self.of_objects.get(object_id.raw)
         if sockets is None:
             sockets = Sockets(object_id, cls, class_number, self.services)

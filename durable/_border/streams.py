@@ -63,7 +63,7 @@ class Source(Protocol):
     is_closed: bool
 
     def ask(self) -> PendingAnswer[Any]:
-        """One more item, please."""
+        """Ask for one more item."""
         raise NotImplementedError
 
     def close(self) -> Answer[None]:
@@ -92,7 +92,7 @@ class Pipe:
     _over: PendingAnswer[None] | None = field(default=None, init=False)
 
     def ask(self) -> PendingAnswer[Any]:
-        """One more item, please."""
+        """Ask for one more item."""
         item = _Item[Any](self.loop) if self.coming is None else self.coming
         self.coming = None
         item.asker = CURRENT.get()

@@ -28,12 +28,13 @@ from .invocation import Invocation, event_of
 
 
 def is_kept_out(invocation: Invocation[Any]) -> None:
-    """A section keeps *invocation* out, which code of an object has sent: may that be for ever?"""
+    """A section keeps out *invocation*, which code of an object has sent: look for a deadlock."""
     invocation.gate.loop.call_soon(partial(_look, invocation))
 
 
 def section_awaits(section: Delivery[Any], answer: PendingAnswer[Any]) -> None:
-    """Once code of *section* awaits *answer*, which comes from elsewhere, see whom it keeps out."""
+    """Once code of *section* awaits *answer*, which comes from elsewhere, look at what the section
+    keeps out."""
     loop = section.gate.loop
     when_awaited(answer, lambda: loop.call_soon(partial(_look_at_all, section)))
 

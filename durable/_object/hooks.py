@@ -24,12 +24,12 @@ class Hooks(Protocol):
         """*invocation* is for *activation*, and has no place in line yet."""
 
     def refused(self, activation: LiveObject, invocation: Invocation[Any]) -> None:
-        """It was not let in; it has its answer."""
+        """*invocation* was not let in, and has its answer."""
 
     def ended(
         self, activation: LiveObject, invocation: Invocation[Any], error: BaseException | None
     ) -> None:
-        """It has its answer, which is *error* if that is not None."""
+        """*invocation* has its answer, which is *error* if that is not None."""
 
     def woken(self, activation: LiveObject, duration_s: float) -> None:
         """The constructor has run, and took so long."""

@@ -87,7 +87,7 @@ class Invocation(Delivery[T]):
         return self.caller is not None or self.is_from_afar
 
     def ask_afar(self, way: Any) -> None:
-        """Search on in the caller's process, to whose code, which waits for this, *way* has led."""
+        """Let the caller's process go on with the search that *way* is the beginning of."""
 
     def awaited(self) -> Iterator[tuple[Delivery[Any], PendingAnswer[Any]]]:
         """What code of objects may await of it, and which code does if any."""

@@ -30,7 +30,7 @@ ROOM_LOOKED_FOR_S = 1.0
 
 @define
 class _Unsettled:
-    """What an object's broken activations have left behind."""
+    """What an object's broken activations have left: batches on their way, code that cleans up."""
 
     # How many things have not ended yet, and how many of them are code.
     count: int = 0
