@@ -55,25 +55,25 @@ def _look(invocation: Invocation[Any]) -> None:
     ring, afar = search(
         invocation, lambda delivery: delivery in sections, partial(is_kept_out, invocation)
     )
-    give_up_all([(Place.of(each), each if is_out else None) for each, is_out in ring])
+    give_up_all([(RingMember.of(each), each if is_out else None) for each, is_out in ring])
     if not ring:
         for way in afar:
             way[-1][0].ask_afar(way)
 
 
 @frozen
-class Place:
+class RingMember:
     """One invocation of a ring, as a Deadlock shows it."""
 
     object_id: str
     label: str
 
     @classmethod
-    def of(cls, invocation: Invocation[Any]) -> Place:
+    def of(cls, invocation: Invocation[Any]) -> RingMember:
         return cls(str(invocation.activation.id), invocation.activation.label)
 
 
-def give_up_all(ring: Sequence[tuple[Place, Invocation[Any] | None]]) -> None:
+def give_up_all(ring: Sequence[tuple[RingMember, Invocation[Any] | None]]) -> None:
     """Answer those calls of a ring that are given beside their places, and still kept out."""
     for index, (place, invocation) in enumerate(ring):
         if invocation is not None and not may_go_on(invocation):

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from durable._loop.loop import Loop
-from durable._object.deadlocks import Awaited, Place, Way, give_up_all, may_go_on, search
+from durable._object.deadlocks import Awaited, RingMember, Way, give_up_all, may_go_on, search
 
 from .frames import Kind
 from .link import Link
@@ -89,7 +89,9 @@ class Searches:
                 if each is not None and index + 1 < len(ring):
                     each.link.send(Kind.RING, ring, index)
                 break
-        give_up_all([(Place(step[0], step[1]), mine.get(index)) for index, step in enumerate(ring)])
+        give_up_all(
+            [(RingMember(step[0], step[1]), mine.get(index)) for index, step in enumerate(ring)]
+        )
 
     def _ask(self, steps: list[list[Any]], last: FromAfar) -> None:
         if len(steps) <= RING_MAX:
@@ -103,7 +105,7 @@ class Searches:
                 self._forget_done()
             number = self._number_of[invocation] = next(self._numbers)
             self._met[number] = invocation
-        place = Place.of(invocation)
+        place = RingMember.of(invocation)
         is_afar = bool(invocation.is_from_afar)
         return [place.object_id, place.label, self.process, number, bool(is_out), is_afar]
 

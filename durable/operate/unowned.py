@@ -83,7 +83,7 @@ class Unowned:
             return False
         if key is None:
             self._handle.keyspace = self._environment.next_keyspace()
-            self._commit({}, wipe=True)
+            self._commit({}, clears=True)
             while self._environment.has_garbage:
                 self._environment.collect_garbage()
             return True
@@ -153,10 +153,10 @@ class Unowned:
                 f"operate=True"
             )
 
-    def _commit(self, puts: dict[str, bytes | None], *, wipe: bool = False) -> None:
+    def _commit(self, puts: dict[str, bytes | None], *, clears: bool = False) -> None:
         size = sum(len(key) + len(value or b"") for key, value in puts.items())
-        alarm = None if wipe else UNCHANGED
-        self._commit_batch(Batch(self._handle, wipe, puts, alarm, _ORIGIN, size))
+        alarm = None if clears else UNCHANGED
+        self._commit_batch(Batch(self._handle, clears, puts, alarm, _ORIGIN, size))
 
     def _commit_batch(self, batch: Batch) -> None:
         record = None if self._found is None else self._store.record(self._found)
