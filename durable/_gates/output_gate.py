@@ -61,8 +61,9 @@ class OutputGate:
     is_closed: bool = False
     # A seqno was given out for the batch that the turn under way will be.
     _is_promised: bool = False
-    # A list, since there are few as a rule, and an empty deque is ten times as large.
-    _waiting: list[Held] | None = None
+    # A list, since there are few as a rule, and an empty deque is ten times as large; a single one
+    # stands by itself.
+    _waiting: Held | list[Held] | None = None
     # What the turn under way has said: the batch that it waits for, the message, and what gets the
     # error if it is never sent.
     unsaid: list[tuple[int, Callable[[], None], Unheard | None]] | None = None
@@ -109,6 +110,8 @@ class OutputGate:
         waiting = self._waiting
         if waiting is None:
             return
+        if not isinstance(waiting, list):
+            waiting = [waiting]
         count = 0
         for message in waiting:
             if message.seqno > number:
@@ -168,8 +171,10 @@ class OutputGate:
             return
         waiting = self._waiting
         if waiting is None:
-            self._waiting = [message]
+            self._waiting = message
             return
+        if not isinstance(waiting, list):
+            waiting = self._waiting = [waiting]
         # Tickets rise, but for those of `seqno_of_all`, which may be ahead of the next ones.
         place = len(waiting)
         while place and waiting[place - 1].seqno > seqno:
@@ -217,17 +222,23 @@ class OutputGate:
             else:
                 self.hold(_Release(seqno, release, unheard))
 
+    def _held(self) -> list[Held]:
+        waiting = self._waiting
+        if waiting is None:
+            return []
+        return waiting if isinstance(waiting, list) else [waiting]
+
     def drop_waiting(self) -> list[Unheard]:
         """Forget the messages that wait here; returns what gets the error for each."""
         self.is_closed = True
         self._confirmed = sys.maxsize  # so the gate is never open again
-        waiting, self._waiting = self._waiting, None
+        waiting, self._waiting = self._held(), None
         unsaid, self.unsaid = self.unsaid, None
         self.on_first_write = None
-        told = [getattr(message, "unheard", None) for message in waiting or ()]
+        told = [getattr(message, "unheard", None) for message in waiting]
         told += [unheard for _, _, unheard in unsaid or ()]
         return [unheard for unheard in told if unheard is not None]
 
     def __repr__(self) -> str:
-        held = len(self._waiting) if self._waiting else 0
+        held = len(self._held())
         return f"<OutputGate {self.durable} of {self.sealed} durable, {held} held>"

@@ -43,10 +43,13 @@ class Admission(Lifecycle):
                 self.counters.errors += 1
                 self._refuse(invocation, gate.broken.again())
                 return
-        if self._open is None:
-            self._open = {invocation}
+        unanswered = self._open
+        if unanswered is None:
+            self._open = invocation
+        elif isinstance(unanswered, set):
+            unanswered.add(invocation)
         else:
-            self._open.add(invocation)
+            self._open = {unanswered, invocation}
         if gate.enter_nowait(invocation):
             self.services.start(invocation)
             return
@@ -69,12 +72,11 @@ class Admission(Lifecycle):
 
     def invocation_ended(self, invocation: Invocation[Any], error: BaseException | None) -> None:
         """*invocation* has its answer, which is *error* if that is not None."""
-        unanswered = self._open
-        if unanswered is not None:  # `_close`, written out: every call passes here
-            unanswered.discard(invocation)
-            if not unanswered:
-                self._open = unanswered = None
-        if unanswered is None:
+        if self._open is invocation:  # as a rule
+            self._open = None
+        else:
+            self._close(invocation)
+        if self._open is None:
             self.idle_since_s = self.services.clock.steady()
         if self.services.hooks is not None:
             self.services.hooks.ended(self, invocation, error)
@@ -85,9 +87,12 @@ class Admission(Lifecycle):
             self.services.hooks.refused(self, invocation)
 
     def _close(self, invocation: Invocation[Any]) -> None:
-        if self._open is not None:
-            self._open.discard(invocation)
-            if not self._open:
+        unanswered = self._open
+        if unanswered is invocation:
+            self._open = None
+        elif isinstance(unanswered, set):
+            unanswered.discard(invocation)
+            if not unanswered:
                 self._open = None
 
     def _refusal(self, invocation: Invocation[Any]) -> DurableError | None:

@@ -50,7 +50,8 @@ class Lifecycle(Commits):
     counters: Counters
     instance: Any
     # Invocations that have no answer yet; None rather than empty, to keep an idle object small.
-    _open: set[Invocation[Any]] | None
+    # A single one stands by itself: a busy store has thousands of sets less by that.
+    _open: Invocation[Any] | set[Invocation[Any]] | None
     # What else keeps the object in memory: sockets, functions given away, wait_until.
     pins: int
     idle_since_s: float
@@ -61,7 +62,10 @@ class Lifecycle(Commits):
     @property
     def open(self) -> Collection[Invocation[Any]]:
         """The invocations that have no answer yet."""
-        return self._open or ()
+        unanswered = self._open
+        if unanswered is None:
+            return ()
+        return unanswered if isinstance(unanswered, set) else (unanswered,)
 
     # Starting
 
