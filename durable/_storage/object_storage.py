@@ -95,7 +95,7 @@ class ObjectStorage:
         woken, handle.woken = handle.woken, None
         if woken is not None:
             if woken.upper != "":
-                cache.learn_span(cache.epoch, ("", woken.upper), list(woken.keys), {})
+                cache.learn_range(cache.epoch, ("", woken.upper), list(woken.keys), {})
             self.buffer.sides.woken = WokenSides(
                 handle.keyspace, dict(woken.sides), woken.are_all_sides
             )
