@@ -191,7 +191,7 @@ class Cache:
         """Nothing is known any more: the disk has something else now. Not while any is dirty."""
         assert not self.dirty
         self._drop()
-        self._set_spans(NOTHING)
+        self._set_ranges(NOTHING)
         self.is_complete = False
 
     # Learning from the disk
