@@ -52,6 +52,7 @@ from durable._model.forms import FormFile
 from durable._model.ids import ObjectId
 from durable._model.limits import Limits
 from durable._model.messages import Request, Response
+from durable._model.peers import Peers, PeersTls
 from durable._model.retention import UnknownBookmark
 from durable._model.signal import Signal
 from durable._model.storage_errors import (
@@ -115,6 +116,8 @@ __all__ = [
     "ObjectSuperseded",
     "ObjectUnreachable",
     "PeerProcess",
+    "Peers",
+    "PeersTls",
     "RemoteError",
     "OnceConflict",
     "RemoteFunction",

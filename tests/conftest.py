@@ -53,6 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="let every call go over a socket to its object: see tests/remote.py",
     )
+    parser.addoption("--tcp", action="store_true", help="with --remote, let the socket be TCP")
     parser.addoption(
         "--eager-tasks",
         action="store_true",
@@ -95,7 +96,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--postgres"):
         _keep_in_postgres()
     if config.getoption("--remote"):
-        remote.install()
+        remote.install(over_tcp=config.getoption("--tcp"))
     if config.getoption("--eager-tasks"):
         BACKENDS["asyncio"] = ("asyncio", {"debug": False, "loop_factory": _eager_loop})
 

@@ -1,4 +1,5 @@
-"""`pytest --remote`: every call of every stub goes over a real unix socket to its object.
+"""`pytest --remote`: every call of every stub goes over a real unix socket to its object; with
+`--tcp` over TCP, as between machines, with authentication.
 
 A store that is opened then is two processes as far as its calls can tell: each stub, the program's
 and those of objects alike, leads to a `RemoteChannel`, over a connection whose other side finds the
@@ -20,6 +21,7 @@ import anyio
 from durable._border.channel import Channel
 from durable._deploy.programs import Program
 from durable._model.ids import ObjectId
+from durable._model.peers import Peers
 from durable._object.activation import Activation
 from durable._runtime import opening
 from durable._runtime.crossings import OwnObjects, crossing_of
@@ -28,9 +30,11 @@ from durable._runtime.open_store import OpenStore
 from durable._runtime.runtime import Runtime
 from durable._wire.peer import Greeting, Peer, Server, connect, serve
 from durable._wire.served import ServedPort
+from durable._wire.tcp import TcpServer, bind, connect_tcp
 from durable.testing import objects
 
 _wires: dict[Any, _Wire] = {}  # by the services of the store
+_tcp: list[Peers] = []  # how processes meet, if they do so over TCP
 
 
 class _Wire:
@@ -38,7 +42,7 @@ class _Wire:
 
     def __init__(self) -> None:
         self.folder = tempfile.mkdtemp()
-        self.server: Server
+        self.server: Server | TcpServer
         self.peer: Peer
         self.other: Peer
 
@@ -47,12 +51,24 @@ class _Wire:
         reach = OwnObjects(store._classes)
         met: list[Peer] = []
         greeting = Greeting(b"store", "process")
-        self.server = serve(f"{self.folder}/s", greeting, crossing, reach, met.append)
-        self.peer = await connect(f"{self.folder}/s", greeting, crossing, reach)
+        if _tcp:
+            await self._meet_over_tcp(_tcp[0], greeting, crossing, reach, met)
+        else:
+            self.server = serve(f"{self.folder}/s", greeting, crossing, reach, met.append)
+            self.peer = await connect(f"{self.folder}/s", greeting, crossing, reach)
         while not met:
             await anyio.sleep(0)
         self.other = met[0]
         self.unwatch = store._clock.watch(self.is_busy)
+
+    async def _meet_over_tcp(self, settings: Peers, *own: Any) -> None:
+        greeting, crossing, reach, met = own
+        listener = bind(settings.listen)
+        address = settings.advertised(listener.getsockname()[1])
+        self.server = TcpServer(listener, settings, greeting, crossing, reach, met.append)
+        self.peer = await connect_tcp(
+            address, greeting.process, settings, greeting, crossing, reach
+        )
 
     def is_busy(self) -> bool:
         """Whether anything is on its way."""
@@ -125,8 +141,10 @@ def find_activation(stub: Any) -> Activation:
     return activation
 
 
-def install() -> None:
+def install(*, over_tcp: bool = False) -> None:
     """Let all stores that are opened from now on be such."""
+    if over_tcp:
+        _tcp.append(Peers(listen="127.0.0.1:0", secret="the secret of the tests' processes"))
     opening.Opening._store_class = WiredStore
     find_local = Directory.channel_of
 

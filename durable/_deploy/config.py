@@ -17,10 +17,12 @@ from attrs import field, frozen
 from durable._engine.catalog import Naming
 from durable._model.database_url import is_url
 from durable._model.errors import InvalidConfig
+from durable._model.peers import Peers
 
 from . import jsonc
 from .config_table import Table, nearest
 from .migrations import Migration
+from .peers_table import peers_of
 
 TOP_KEYS = (
     "name",
@@ -28,6 +30,7 @@ TOP_KEYS = (
     "path",
     "wait_s",
     "shared",
+    "peers",
     "scripts",
     "durable_objects",
     "history",
@@ -35,7 +38,10 @@ TOP_KEYS = (
     "migrations",
     "env",
 )
-ENVIRONMENT_KEYS = ("main", "path", "wait_s", "shared", "durable_objects", "history", "vars")
+ENVIRONMENT_KEYS = (
+    *("main", "path", "wait_s", "shared", "peers"),
+    *("durable_objects", "history", "vars"),
+)
 BINDING_KEYS = ("name", "class_name", "script_name", "environment")
 MIGRATION_KEYS = (
     "tag",
@@ -76,6 +82,7 @@ class ScriptConfig:
     path: Path | str | None  # a folder, or the URL of a database
     wait_s: float
     shared: bool
+    peers: Peers | None
     bindings: tuple[Binding, ...]
     vars: Mapping[str, Any]
     migrations: tuple[Migration, ...]
@@ -260,6 +267,7 @@ class _Source:
             path=path if path is None or is_url(path) else self.path.absolute().parent / path,
             wait_s=wait_s or 0.0,
             shared=shared or False,
+            peers=peers_of(table) or peers_of(self.top),
             bindings=bindings,
             vars=dict(variables.entries),
             migrations=self._migrations_of(table),

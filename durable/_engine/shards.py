@@ -6,7 +6,7 @@ Which process should have which shard is not decided here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from attrs import frozen
@@ -15,6 +15,7 @@ from durable._model.ids import BASE_SIZE
 
 from .catalog import Catalog
 from .engine import Engine
+from .lease import Lease
 
 SHARDS_DEFAULT: Final = 16
 SHARDS_MAX: Final = 1_024
@@ -116,8 +117,31 @@ class SharedStore(Protocol):
     def release(self, shard: int) -> Owned:
         """Let others have the shard, and close its engine; returns its last owner."""
 
-    def valid_until(self) -> float:
-        """Until when, by the steady clock, what is owned is owned without being renewed."""
+    # The lease
+
+    @property
+    def lease(self) -> Lease | None:
+        """What shards are owned by, where that may end without this process's doing; None where
+        ownership ends with the process."""
+
+    def start(self, on_news: Callable[[], object], on_lost: Callable[[], object]) -> None:
+        """Renew the lease from now on; in another thread, *on_news* is told of processes and owners
+        that have changed, and *on_lost*, once, of the end of the lease."""
+
+    def look_soon(self) -> None:
+        """Read who is there and who owns what, if that is not read at each call; `on_news` is
+        told."""
+
+    def refresh(self) -> None:
+        """The same now, and let others see what this process has said. For a thread. Raises
+        StoreUnavailable."""
+
+    def lose(self) -> None:
+        """The lease is over: nothing is owned, and nothing more is stored."""
+
+    def join_again(self) -> None:
+        """Be among the processes again, after `lose`, once all that was submitted before is
+        answered. For a thread; `start` is to follow. Raises what `join` raises."""
 
     # The classes
 

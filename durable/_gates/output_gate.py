@@ -38,7 +38,7 @@ class Unheard(Protocol):
 
 
 @frozen(eq=False)
-class _Release:
+class Release:
     """A message that is a function."""
 
     seqno: int
@@ -161,14 +161,18 @@ class OutputGate:
         if seqno <= self.durable:
             release()
         else:
-            self.hold(_Release(seqno, release, unheard))
+            self.hold(Release(seqno, release, unheard))
 
     def hold(self, message: Held) -> None:
         """Let *message* out when its seqno is on disk: at once, or later on the loop's thread."""
-        seqno = message.seqno
-        if seqno <= self.durable:
+        if message.seqno <= self.durable:
             message.let_out()
-            return
+        else:
+            self._keep(message)
+
+    def _keep(self, message: Held) -> None:
+        """Keep *message* with those that wait, in its place."""
+        seqno = message.seqno
         waiting = self._waiting
         if waiting is None:
             self._waiting = message
@@ -220,7 +224,7 @@ class OutputGate:
                 except Exception:  # no matter of the messages behind it
                     log.exception("a message could not leave an object: %r", release)
             else:
-                self.hold(_Release(seqno, release, unheard))
+                self.hold(Release(seqno, release, unheard))
 
     def _held(self) -> list[Held]:
         waiting = self._waiting

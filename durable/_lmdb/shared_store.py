@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from threading import Event
 from types import MappingProxyType
@@ -183,8 +182,25 @@ class SharedFolder:
         except OSError as error:
             raise refusal(error, file, "the owner of a shard writes its name there") from error
 
-    def valid_until(self) -> float:
-        return math.inf  # the lock goes only with the process
+    # The lease: a lock is none
+
+    @property
+    def lease(self) -> None:
+        return None
+
+    def start(self, on_news: Callable[[], object], on_lost: Callable[[], object]) -> None:
+        pass
+
+    def look_soon(self) -> None:
+        pass
+
+    def refresh(self) -> None:
+        pass
+
+    def lose(self) -> None:
+        raise AssertionError("a lock goes only with the process")
+
+    join_again = lose
 
     # The classes
 

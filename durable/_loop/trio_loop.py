@@ -57,6 +57,8 @@ class TrioLoop:
     _rounds: trio.lowlevel.Task | None = field(default=None, init=False)
     _rounds_asleep: bool = field(default=False, init=False)
     _soon: list[Callable[[], None]] = field(factory=list, init=False)
+    # The sockets that are watched, each with what is called when it can be read.
+    _readers: dict[socket.socket, Callable[[], None]] = field(factory=dict, init=False)
     # The task of the program's that an interrupt is raised in.
     _opener: trio.lowlevel.Task | None = field(default=None, init=False)
     # Interrupts that the program has not heard of.
@@ -201,10 +203,11 @@ class TrioLoop:
     def watch_readable(self, sock: socket.socket, callback: Callable[[], None]) -> None:
         async def watch() -> None:
             with suppress(trio.ClosedResourceError):  # it is forgotten
-                while sock.fileno() >= 0:
+                while self._readers.get(sock) is callback:
                     await trio.lowlevel.wait_readable(sock)
                     callback()
 
+        self._readers[sock] = callback
         self.spawn(watch(), "durable reads a socket", Context())
 
     def when_writable(self, sock: socket.socket, callback: Callable[[], None]) -> None:
@@ -216,6 +219,7 @@ class TrioLoop:
         self.spawn(wait(), "durable writes to a socket", Context())
 
     def forget(self, sock: socket.socket) -> None:
+        self._readers.pop(sock, None)
         trio.lowlevel.notify_closing(sock)
 
     def interrupt(self, task: TrioTask, make_error: Callable[[], BaseException]) -> bool:

@@ -59,7 +59,7 @@ class Activation(Admission):
         self.id = object_id
         self.cls = cls
         self.services = services
-        self.output = OutputGate()
+        self.output = services.make_output()
         self.gate = self.gate_class(services.loop, self.output, self._seal, services.start)
         self.output.on_first_write = self._first_write
         self.sections = Sections(self.gate, services.timers, services.limits, self.fail)

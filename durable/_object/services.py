@@ -10,6 +10,7 @@ from attrs import define, field
 from durable._engine.codec import Codec, codec_of
 from durable._gates.delivery import Delivery
 from durable._gates.futures import PendingAnswer
+from durable._gates.output_gate import OutputGate
 from durable._loop.loop import Loop
 from durable._loop.timers import Timers
 from durable._model.clock import Clock
@@ -43,6 +44,8 @@ class Services:
     start: Callable[[Delivery[Any]], None]
     budget: CacheBudget
     sql: SqlSupport
+    # The output gate of a new activation; one that asks a lease where the store is had by one.
+    make_output: Callable[[], OutputGate] = OutputGate
     # What authors get as `env`; the classes of other scripts, by number, have others.
     env: Any = None
     envs: dict[int, Any] = field(factory=dict)

@@ -6,6 +6,7 @@ import os
 import secrets
 from contextlib import closing
 
+from durable._engine.shards import Process
 from durable._model.clock import Clock
 
 from . import schema
@@ -13,8 +14,13 @@ from .check import check
 from .connection import Connection
 from .copying import Growing
 from .engine import LOOKING, PostgresEngine
+from .leases import Leases
+from .store import PostgresStore
 
-__all__ = ["Growing", "check", "init", "mark_moved", "open_alone", "open_to_read"]
+__all__ = [
+    *("Growing", "check", "init", "mark_moved"),
+    *("open_alone", "open_shared", "open_to_read"),
+]
 
 
 def init(url: str) -> bool:
@@ -58,6 +64,16 @@ def mark_moved(url: str, to: str) -> None:
             "on conflict (key) do update set value = excluded.value",
             (to.encode(),),
         )
+
+
+def open_shared(
+    url: str, clock: Clock, version: str, *, address: str, lease_s: float, is_alone: bool = False
+) -> PostgresStore:
+    """The store, as one of the processes that have it, which listens at *address*; it has not
+    joined it yet. Raises StoreUnavailable; FileNotFoundError where the database has no store."""
+    name = f"{os.getpid()}-{secrets.token_hex(8)}"
+    me = Process(name, os.getpid(), address, version, is_alone)
+    return PostgresStore.open(url, Leases(url, me, lease_s), clock)
 
 
 def open_to_read(url: str, clock: Clock) -> PostgresEngine:

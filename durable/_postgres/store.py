@@ -9,57 +9,23 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import Protocol
 
 from attrs import define, field
 
 from durable._engine.catalog import Catalog
 from durable._engine.engine import Engine
+from durable._engine.lease import Lease
 from durable._engine.shards import Owned, Process
 from durable._model.clock import Clock
 
 from .classes import change_catalog
 from .connection import Connection
 from .engine import PostgresEngine
+from .leases import Leases
 from .schema import Meta, read_meta
-
-
-class Leases(Protocol):
-    """Which processes live, and who has which shard. The calls that ask the database block."""
-
-    @property
-    def me(self) -> Process:
-        """This process, as the others see it."""
-
-    @property
-    def valid_until(self) -> float:
-        """Until when, by the clock of leases, what is owned is owned without a renewal."""
-
-    def join(self) -> int:
-        """Be among the processes; returns the number of this one in their table."""
-
-    def say(self, state: str) -> None:
-        """Be in another state from now on."""
-
-    def processes(self) -> list[Process]:
-        """Those that live, as was last heard."""
-
-    def owners(self) -> Sequence[Owned]:
-        """Who has, or had, which shard, by number, as was last heard."""
-
-    def is_alive(self, process: str) -> bool:
-        """Whether a process lives, as was last heard."""
-
-    def claim(self, shards: Sequence[int]) -> dict[int, int]:
-        """Own those of *shards* that nobody has; returns them with their epochs."""
-
-    def release(self, shards: Sequence[int]) -> None:
-        """Let others have *shards*."""
-
-    def leave(self) -> None:
-        """Be no process any more; what it still owned is anyone's."""
 
 
 @define(eq=False, repr=False)
@@ -72,6 +38,8 @@ class PostgresStore:
     _meta: Meta
     engine: PostgresEngine | None = field(default=None, init=False)
     _folder: str | None = field(default=None, init=False)
+    # A claim that comes back when the lease is over owns nothing.
+    _losing: threading.Lock = field(factory=threading.Lock, init=False)
     has_one_engine: bool = field(default=True, init=False)
 
     @classmethod
@@ -135,8 +103,12 @@ class PostgresStore:
 
     def acquire_some(self, shards: Sequence[int]) -> dict[int, Engine]:
         """Those of *shards* that could be had, by one statement."""
+        lease = self.leases.lease
         claimed = self.leases.claim(shards)
-        self._joined.own(claimed)
+        with self._losing:
+            if lease.is_over:
+                return {}
+            self._joined.own(claimed)
         return dict.fromkeys(claimed, self._joined)
 
     def has(self, shard: int) -> Owned:
@@ -147,11 +119,29 @@ class PostgresStore:
 
     def release(self, shard: int) -> Owned:
         epoch = self._joined.disown(shard)
-        self.leases.release([shard])
+        self.leases.release_soon(shard)
         return Owned(None, epoch)
 
-    def valid_until(self) -> float:
-        return self.leases.valid_until
+    @property
+    def lease(self) -> Lease:
+        return self.leases.lease
+
+    def start(self, on_news: Callable[[], object], on_lost: Callable[[], object]) -> None:
+        self.leases.start(on_news, on_lost)
+
+    def look_soon(self) -> None:
+        self.leases.look_soon()
+
+    def refresh(self) -> None:
+        self.leases.refresh()
+
+    def lose(self) -> None:
+        with self._losing:
+            self.leases.lease.end()
+            self._joined.owned.clear()
+
+    def join_again(self) -> None:
+        self._joined.process = self.leases.join()
 
     # The classes
 

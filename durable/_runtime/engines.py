@@ -157,6 +157,17 @@ def open_shared(
     return SharedFolder.open(layout, clock, VERSION, is_alone=is_alone)
 
 
+def open_database(
+    url: str, clock: Clock, *, address: str, lease_s: float, is_alone: bool = False
+) -> SharedStore:
+    """The store in the database of *url*, as a process that listens at *address*; it has not joined
+    it yet. Raises what `durable.open` raises."""
+    store: SharedStore = _postgres().open_shared(
+        url, clock, VERSION, address=address, lease_s=lease_s, is_alone=is_alone
+    )
+    return store
+
+
 def silence(engine: Engine, shard: int) -> None:
     """Let an engine of many shards ring no alarm of one that is given up."""
     quiet: Any = engine

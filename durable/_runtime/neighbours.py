@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
@@ -11,13 +12,16 @@ from attrs import define, field
 
 from durable._engine.shards import Owned, Process, SharedStore
 from durable._gates.futures import PendingAnswer, when_done
-from durable._loop.loop import Loop
+from durable._loop.loop import Loop, Waiting
 from durable._model.log import log
 from durable._shards.known_owners import KnownOwners, Lookout
+from durable._wire.authentication import Refused
 from durable._wire.crossing import Crossing
 from durable._wire.frames import VERSION, VERSION_MIN
-from durable._wire.peer import Greeting, Peer, Refused, Server, connect, serve
+from durable._wire.peer import Greeting, Peer
 from durable._wire.served import Reach
+
+from .transports import Listening, Transport
 
 VERSION_SPOKEN: Final = VERSION
 VERSION_UNDERSTOOD: Final = VERSION_MIN
@@ -38,6 +42,7 @@ class Neighbours:
     """The processes that this one speaks with, itself among them. Nothing but a `wait` suspends."""
 
     shared: SharedStore
+    transport: Transport
     loop: Loop
     crossing: Crossing
     reach: Reach
@@ -60,7 +65,10 @@ class Neighbours:
     # Those that send nothing more.
     _heard_out: set[str] = field(factory=set, init=False)
     _connecting: set[str] = field(factory=set, init=False)
-    _server: Server | None = field(default=None, init=False)
+    # How often a process could not be reached in a row, and which are not tried just now.
+    _failures: Counter[str] = field(factory=Counter, init=False)
+    _pausing: dict[str, Waiting] = field(factory=dict, init=False)
+    _server: Listening | None = field(default=None, init=False)
     _greeting: Greeting = field(init=False)
     _is_closed: bool = field(default=False, init=False)
 
@@ -84,13 +92,7 @@ class Neighbours:
 
     def listen(self) -> None:
         """Let others connect. Raises OSError."""
-        self._server = serve(
-            self.shared.address(self.shared.me),
-            self._greeting,
-            self.crossing,
-            self.reach,
-            self._came,
-        )
+        self._server = self.transport.serve(self._greeting, self.crossing, self.reach, self._came)
 
     async def wait_connected(self, s_max: float) -> None:
         """Return when each connection that is being made stands or has failed, or after so long."""
@@ -103,9 +105,10 @@ class Neighbours:
         for process in processes:
             if process.id in self.peers or process.id in self._connecting or self._is_closed:
                 continue
+            if process.id in self._pausing:
+                continue
             self._connecting.add(process.id)
-            address = self.shared.address(process)
-            answer = connect(address, self._greeting, self.crossing, self.reach)
+            answer = self.transport.connect(process, self._greeting, self.crossing, self.reach)
             assert isinstance(answer, PendingAnswer)
             when_done(answer, partial(self._connected, process.id, answer))
 
@@ -113,10 +116,27 @@ class Neighbours:
         self._connecting.discard(process)
         error = answer.error
         if error is None:
+            del self._failures[process]
             self._met(answer._value)
-        elif isinstance(error, Refused):
+            return
+        if isinstance(error, Refused):
             self.refused = error
         # Else it is about to listen, or gone: it is looked for again.
+        self._pause(process)
+
+    def _pause(self, process: str) -> None:
+        """Do not try to connect with a process for a while."""
+        pauses_s = self.transport.pauses_s
+        if not pauses_s or self._is_closed:
+            return
+        pause_s = pauses_s[min(self._failures[process], len(pauses_s) - 1)]
+        self._failures[process] += 1
+
+        def over() -> None:
+            del self._pausing[process]
+            self.on_change()
+
+        self._pausing[process] = self.loop.call_later(pause_s, over)
 
     def _came(self, peer: Peer) -> None:
         """A process has connected with this one."""
@@ -172,6 +192,7 @@ class Neighbours:
         self.lookout.look_soon()
 
     def _look_around(self) -> None:
+        self.shared.look_soon()
         try:
             self.read_owners()
             self.meet(self.shared.processes())
@@ -207,11 +228,14 @@ class Neighbours:
         """End all connections."""
         self._is_closed = True
         self.lookout.close()
+        for pause in self._pausing.values():
+            pause.cancel()
         for peer in list(self._met_peers):
             peer.close("the other process has closed the store")
         self.peers.clear()
         if self._server is not None:
             self._server.close()
+        self.transport.close()
 
 
 def _process_of(peer: Peer) -> str:

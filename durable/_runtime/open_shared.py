@@ -9,9 +9,7 @@ committed, and only then may another process have the shard.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -24,6 +22,7 @@ from durable._engine.engine import Engine
 from durable._engine.shards import Process
 from durable._model.errors import DurableError, ObjectReset, RuntimeClosed
 from durable._model.log import log
+from durable._model.peers import Peers
 from durable._object.activation import Activation
 from durable._shards.balance import LOOKS_S, LOOKS_SOON_S, Balance
 from durable._shards.lines import Lines
@@ -34,20 +33,20 @@ from durable._wire.socket_moves import let_go, object_of, take_over
 from .crossings import crossing_of, entry_of
 from .directory import Directory
 from .disks import Disks, OpenDisk
-from .engines import open_shared
+from .engines import open_database, open_shared
 from .neighbours import CHANGED, CLASSES, Neighbours
 from .open_store import OpenStore, Options
+from .peer_answers import peer_processes
 from .peer_processes import PeerProcess
 from .runtime import Runtime
 from .shard_disks import ShardDisks
 from .shared_directory import ObjectsHere, SharedDirectory
+from .tenure import Tenure
+from .transports import TcpSockets, Transport, UnixSockets
 
 # What is told of the sockets of an object that moves.
 SOCKETS: Final = "sockets"
 MOVED: Final = "Durable Object moved to another process of its store."
-
-# What other processes are asked is answered in this time, or not at all.
-ANSWERS_S_MAX: Final = 2.0
 
 
 class OpenSharedStore(OpenStore):
@@ -55,6 +54,7 @@ class OpenSharedStore(OpenStore):
 
     _disks: ShardDisks
     _directory: SharedDirectory
+    _transport: Transport
 
     def __init__(self, path: str, options: Options) -> None:
         super().__init__(path, options)
@@ -62,11 +62,12 @@ class OpenSharedStore(OpenStore):
         crossing = crossing_of(services, self._classes)
         self._neighbours = Neighbours(
             disks.shared,
+            self._transport,
             self._loop,
             crossing,
             ObjectsHere(disks, self._classes, services),
             on_owner=self._owner_changed,
-            on_change=self._look,
+            on_change=self._look_anew,
             on_classes=self._follow_classes,
             is_waited_for=lambda: len(self._lines) > 0,
         )
@@ -90,16 +91,34 @@ class OpenSharedStore(OpenStore):
         crossing.told[SOCKETS] = self._sockets_came
         # Why a shard could not be taken.
         self._refused: Exception | None = None
+        self._tenure = Tenure(
+            shared, disks, self._directory, services, self._loop, self._news, self._has_joined_again
+        )
+        self._tenure.begin()
 
     def _make_directory(self, activation_class: type[Activation]) -> Directory:
         return SharedDirectory(self._services, activation_class)
 
     def _open_disks(self) -> Disks:
         options = self._options
+        if options.peers is not None:
+            return self._open_database(options.peers)
         shared = open_shared(
             self._source, self._clock, shards=options.shards, is_alone=not options.shared
         )
         shared.join()
+        self._transport = UnixSockets(shared)
+        return ShardDisks(shared, self._clock)
+
+    def _open_database(self, peers: Peers) -> Disks:
+        self._transport = transport = TcpSockets(peers)
+        try:
+            address, lease_s = transport.address, self._limits.lease_s
+            shared = open_database(self._source, self._clock, address=address, lease_s=lease_s)
+            shared.join()
+        except BaseException:
+            transport.close()
+            raise
         return ShardDisks(shared, self._clock)
 
     def _control_folder(self) -> str:
@@ -113,31 +132,7 @@ class OpenSharedStore(OpenStore):
 
     async def _peers(self) -> list[PeerProcess]:
         """All processes, each with what it says of itself."""
-        shared = self._disks.shared
-        shards = Counter(owned.owner for owned in shared.owners())
-        live: dict[str, int] = {shared.me.id: len(self._directory)}
-
-        async def ask(process: str, peer: Peer) -> None:
-            with anyio.move_on_after(ANSWERS_S_MAX), suppress(DurableError):
-                live[process] = await peer.request("peer")
-
-        async with anyio.create_task_group() as group:
-            for process, peer in self._neighbours.peers.items():
-                if process != shared.me.id:
-                    group.start_soon(ask, process, peer)
-        return [
-            PeerProcess(
-                id=process.id,
-                pid=process.pid,
-                address=None if process.is_alone else process.address,
-                version=process.version,
-                state=process.state,
-                shards=shards[process.id],
-                live_objects=live.get(process.id),
-                is_here=process.id == shared.me.id,
-            )
-            for process in sorted(shared.processes(), key=lambda process: process.pid)
-        ]
+        return await peer_processes(self._disks.shared, self._neighbours, len(self._directory))
 
     # The beginning
 
@@ -151,10 +146,20 @@ class OpenSharedStore(OpenStore):
                 raise self._neighbours.refused
         self._neighbours.read_owners()
         shared.say("ready")
+        await anyio.to_thread.run_sync(shared.refresh)
         self._neighbours.tell_all(CHANGED)
         self._balance.is_on = True
         await self._look_after_shards()
         self._loop.keep_running(self._keep_balance, "durable balance")
+
+    def _news(self) -> None:
+        """Other processes, or owners, were read in the background."""
+        self._neighbours.read_owners()
+        self._look()
+
+    def _has_joined_again(self) -> None:
+        self._neighbours.tell_all(CHANGED)
+        self._news()
 
     def _owner_changed(self, shard: int | None) -> None:
         self._lines.owner_changed(shard)
@@ -171,6 +176,11 @@ class OpenSharedStore(OpenStore):
         """See at once whether the shards are where they should be."""
         self._balance.something_changed()
         self._looked.set()
+
+    def _look_anew(self) -> None:
+        """The same, and read who is there and who owns what, if no look does that."""
+        self._disks.shared.look_soon()
+        self._look()
 
     async def _keep_balance(self) -> None:
         while True:
@@ -204,6 +214,8 @@ class OpenSharedStore(OpenStore):
                 raise self._refused
         living = {process.id for process in processes}
         met = living if shared.me.is_alone else self._neighbours.peers
+        if any(process not in met for process in living):
+            shared.look_soon()  # it begins, or has ended
         return balance.look_pause_s([owned.owner for owned in shared.owners()], living, met)
 
     # Taking a shard
@@ -222,11 +234,14 @@ class OpenSharedStore(OpenStore):
     async def _take(self, shards: Sequence[int]) -> None:
         """Own those shards that nobody else does."""
         shared = self._disks.shared
+        lease = shared.lease
         self._balance.taking.update(shards)
         try:
             taken = await anyio.to_thread.run_sync(shared.acquire_some, shards)
         finally:
             self._balance.taking.difference_update(shards)
+        if lease is not None and (lease.is_over or shared.lease is not lease):
+            return  # they were lost meanwhile, with all others
         refused: Exception | None = None
         for shard, engine in taken.items():
             try:

@@ -37,6 +37,7 @@ from durable._model.clock import Clock
 from durable._model.errors import RuntimeClosed, WrongLoop
 from durable._model.limits import Limits
 from durable._model.observer import Observer
+from durable._model.peers import Peers
 from durable._object.activation import Activation
 from durable._object.services import Services
 from durable._storage.cache_budget import CacheBudget
@@ -77,6 +78,8 @@ class Options:
     # Other processes have the store, too; None: if it says so itself, and then as the only one.
     shared: bool = False
     shards: int | None = None
+    # Processes of other machines have it, too.
+    peers: Peers | None = None
 
 
 class OpenStore:

@@ -24,6 +24,7 @@ from durable._model.clock import Clock, SystemClock
 from durable._model.errors import StoreInUse
 from durable._model.limits import Limits
 from durable._model.observer import Observer
+from durable._model.peers import Peers
 
 from .engines import is_of_shards, is_url, shown
 from .open_shared import OpenSharedStore
@@ -56,10 +57,12 @@ class Opening:
         wait_s: float,
         shared: bool,
         shards: int | None,
+        peers: Peers | None,
     ) -> None:
         _check_shared(shared, shards, scratch)
         if is_url(path):
             _check_database(shared, operate)
+        _check_peers(peers, path, scratch)
         if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not wait_s >= 0:
             raise ValueError(f"wait_s must be a number of seconds from 0 on, not {wait_s!r}")
         if reads not in {"inline", "thread"}:
@@ -81,6 +84,7 @@ class Opening:
             debug=debug,
             shared=shared,
             shards=shards,
+            peers=peers,
         )
         self._wait_s = wait_s
         self._open: OpenStore | None = None
@@ -134,7 +138,7 @@ class Opening:
     def _class(self) -> type[OpenStore]:
         """What opens the store: by how it is to be opened, and by what it is."""
         options = self._options
-        if options.shared or (not options.scratch and is_of_shards(self._path)):
+        if options.shared or options.peers or (not options.scratch and is_of_shards(self._path)):
             return self._shared_class
         return self._store_class
 
@@ -178,6 +182,20 @@ def _check_database(shared: bool, operate: bool | None) -> None:
         )
 
 
+def _check_peers(peers: object, path: str, scratch: bool) -> None:
+    if peers is None:
+        return
+    if not isinstance(peers, Peers):
+        raise TypeError(f"peers must be a durable.Peers, not {peers!r}")
+    if not is_url(path):
+        raise ValueError(
+            f"peers is for a store on PostgreSQL, and {path!r} is a folder: give the URL of a "
+            f"database, or shared=True for other processes of this machine"
+        )
+    if scratch:
+        raise ValueError("what is written to a scratch store is not for others: leave out peers")
+
+
 def _tell_unclosed(path: str) -> None:
     warnings.warn(
         f"the runtime of the store {path!r} was dropped without being closed, and the store stays "
@@ -212,7 +230,8 @@ class open(Opening):
     gone, as in a reload or a rolling update; *shared*: let other processes of this machine have the
     store, too, each object being in one of them at a time; *shards*: into how many parts a shared
     store is divided for that, which is fixed when it is made (None: as it is, 16 for a new one, 1
-    for a folder that was not shared).
+    for a folder that was not shared); *peers*: let processes of other machines have the store, too,
+    which is on PostgreSQL then, and say how they meet.
 
     Raises StoreInUse if another process or another `open` has the store then, StoreDamaged,
     FormatTooNew, MigrationConflict, StoreUnavailable, and OSError where the folder cannot be used
@@ -239,6 +258,7 @@ class open(Opening):
         wait_s: float = 0.0,
         shared: bool = False,
         shards: int | None = None,
+        peers: Peers | None = None,
     ) -> None:
         if bindings is not None and not isinstance(bindings, Mapping):
             raise TypeError(
@@ -260,6 +280,7 @@ class open(Opening):
             wait_s=wait_s,
             shared=shared,
             shards=shards,
+            peers=peers,
         )
 
 
@@ -300,8 +321,8 @@ class open_config(Opening):
             stub = runtime.env.COUNTERS.get_by_name("front page")
 
     *environment*: a NAME of the file's `[env.NAME]`; *path*: the store's folder, in place of the
-    file's `path`, *wait_s* and *shared* in place of those of the file; the others are those of
-    `durable.open`.
+    file's `path`, *wait_s*, *shared* and *peers* in place of those of the file; the others are
+    those of `durable.open`.
     `fetch` is the entry function of the main module, if it has one.
 
     Raises InvalidConfig, at the call, and what `durable.open` raises. What the main module raises
@@ -325,6 +346,7 @@ class open_config(Opening):
         wait_s: float | None = None,
         shared: bool | None = None,
         shards: int | None = None,
+        peers: Peers | None = None,
     ) -> None:
         config = read_config(file, environment)
         folder = store_folder(config, path)
@@ -344,4 +366,5 @@ class open_config(Opening):
             wait_s=config.script.wait_s if wait_s is None else wait_s,
             shared=config.script.shared if shared is None else shared,
             shards=shards,
+            peers=config.script.peers if peers is None else peers,
         )

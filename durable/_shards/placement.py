@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 
 Placement = tuple[str, ...]
@@ -22,6 +23,13 @@ _MASK = (1 << 64) - 1
 
 def place(shards: int, processes: Collection[str]) -> Placement:
     """The process that each shard should have."""
+    return _place(shards, frozenset(processes))
+
+
+# It is asked for at each look, and changes when a process comes or goes; with a thousand of them it
+# takes a second.
+@lru_cache(maxsize=16)
+def _place(shards: int, processes: frozenset[str]) -> Placement:
     if not processes:
         return ()
     seeds = sorted((_seed(process), process) for process in processes)

@@ -12,6 +12,7 @@ and nothing else.
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -25,6 +26,8 @@ from .forks import keep_from_children
 from .frames import FrameReader
 
 READ_SIZE = 262_144
+# A socket says so by what it raises. Those of TLS come first: they are errors of the network too.
+WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 # What waits for the end of a round leaves with the next frame when it has waited for so long.
 WAITS_S_MAX = 0.001
 
@@ -105,7 +108,7 @@ class Connection:
     def _write(self) -> None:
         try:
             sent = self._sock.send(self._unsent)
-        except (BlockingIOError, InterruptedError):
+        except WOULD_BLOCK:
             sent = 0
         except OSError as error:
             # Not in this step: what sends has still to note that it did.
@@ -128,7 +131,7 @@ class Connection:
             return
         try:
             received = self._sock.recv(READ_SIZE)
-        except (BlockingIOError, InterruptedError):
+        except WOULD_BLOCK:
             return
         except OSError as error:
             self._lose(f"it cannot be read: {error}")

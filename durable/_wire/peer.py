@@ -18,11 +18,12 @@ from durable._border.channel import Channel
 from durable._engine.codec import encode
 from durable._gates.futures import Answer, PendingAnswer
 from durable._loop.loop import Loop
-from durable._model.errors import DurableError, ObjectUnreachable
+from durable._model.errors import ObjectUnreachable
 from durable._model.ids import ObjectId
 from durable._model.log import log
 
 from .answers import Answers
+from .authentication import Refused
 from .calls import Calls, Port, Target
 from .channel import RemoteChannel
 from .crossing import Crossing
@@ -53,10 +54,6 @@ class Greeting:
     more: dict[str, Any] = field(factory=dict)
 
 
-class Refused(DurableError):
-    """The other process is none to speak with: of another store, or of a version too far off."""
-
-
 _PEER = Nobody(0, "another process")
 
 
@@ -71,13 +68,16 @@ class Peer:
         crossing: Crossing,
         reach: Reach,
         on_greeted: Callable[[Peer], None],
+        proven: str | None = None,
     ) -> None:
+        """*proven*: which process it has proved to be, if it had to."""
         self.link = Link(loop, sock)
         self.crossing = crossing
         crossing.be(greeting.process)
         # What the other side has said of itself; None until it has.
         self.greeting: Greeting | None = None
         self._own = greeting
+        self._proven = proven
         self._on_greeted = on_greeted
         self._reach = reach
         self._calls: Calls
@@ -160,6 +160,9 @@ class Peer:
             return
         if theirs.store != own.store:
             self._refuse(f"process {theirs.pid} has another store than process {own.pid}")
+            return
+        if self._proven not in {None, theirs.process}:
+            self._refuse(f"process {theirs.pid} says that it is another one than it has proved")
             return
         self.greeting = theirs
         limits = self.crossing.services.limits
@@ -284,8 +287,9 @@ def meet_self(greeting: Greeting, crossing: Crossing, reach: Reach) -> Answer[Pe
     loop = crossing.services.loop
     answer: PendingAnswer[Peer] = PendingAnswer(loop)
     one, other = socket.socketpair()
-    Peer(loop, one, greeting, crossing, reach, answer.resolve)
-    Peer(loop, other, greeting, crossing, reach, _nothing)
+    near = Peer(loop, one, greeting, crossing, reach, answer.resolve)
+    far = Peer(loop, other, greeting, crossing, reach, _nothing)
+    near.on_gone.append(far.close)
     return answer
 
 

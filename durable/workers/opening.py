@@ -103,6 +103,7 @@ class open_worker(Opening):
             # Its code may be exchanged while it is open, which is done in one process.
             shared=False,
             shards=None,
+            peers=None,
         )
         self._grace_s = (limits or Limits()).shutdown_s_max
 
@@ -252,7 +253,7 @@ def _main_of(script: ScriptConfig) -> Path:
 def _folder(script: ScriptConfig, path: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
     if path is not None:
         return path
-    return script.path or script.file.absolute().parent / FOLDER
+    return Path(script.path or script.file.absolute().parent / FOLDER)
 
 
 def _schedules(script: ScriptConfig, tables: Tables) -> dict[str, Schedule]:

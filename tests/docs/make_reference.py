@@ -31,6 +31,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
     ),
     "Messages": ("Request", "Response", "Signal"),
     "Sockets": ("WebSocket", "WebSocketPair"),
+    "Processes of several machines": ("Peers", "PeersTls"),
     "Limits and time": ("Limits", "Clock", "SystemClock"),
 }
 
@@ -44,7 +45,7 @@ DOORS = (
 
 # The classes that users call themselves.
 CALLED = frozenset(
-    {"open", "open_config", "open_worker", "Request", "Response", "VirtualClock"}
+    {"open", "open_config", "open_worker", "Request", "Response", "VirtualClock", "Peers"}
     | {"ObjectTransport", "ConfirmedTransport", "Telemetry", "RuntimeCollector"}
 )
 

@@ -1,0 +1,101 @@
+"""The tenure of a process: what it does when its lease on a store is over, and how it comes back.
+
+All of its objects are reset then, and nothing that they said since leaves. What was on its way to
+the database is waited for, since it must not be stored under a later claim. Then the process joins
+the others anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import anyio
+import anyio.to_thread
+from attrs import define, field
+
+from durable._engine.shards import SharedStore
+from durable._gates.leased_output_gate import LeasedOutputGate
+from durable._loop.loop import Loop
+from durable._model.cluster_errors import ObjectSuperseded
+from durable._model.errors import DurableError
+from durable._model.log import log
+from durable._object.services import Services
+
+from .directory import Directory
+from .disks import when_all_answered
+from .shard_disks import ShardDisks
+
+SUPERSEDED: Final = (
+    "Durable Object reset because its process did not renew its lease in time: another process may "
+    "have the object by now."
+)
+# After an attempt to join that has failed.
+JOIN_AGAIN_S: Final = 0.5
+
+
+@define(eq=False)
+class Tenure:
+    """For how long what this process has is its own. Nothing but joining anew suspends."""
+
+    shared: SharedStore
+    disks: ShardDisks
+    directory: Directory
+    services: Services
+    loop: Loop
+    # Other processes, or owners of shards, were read.
+    on_news: Callable[[], None]
+    # This process is one of the store again, and has no shards yet.
+    on_joined: Callable[[], None]
+    _is_ending: bool = field(default=False, init=False)
+
+    def begin(self) -> None:
+        """The process has joined: renew its lease, if it has one."""
+        if self.shared.lease is not None:
+            self.services.make_output = self._make_output
+            self._renew()
+
+    def _renew(self) -> None:
+        call_back = self.loop.call_soon_threadsafe
+        self.shared.start(lambda: call_back(self.on_news), lambda: call_back(self.is_over))
+
+    def _make_output(self) -> LeasedOutputGate:
+        lease = self.shared.lease
+        assert lease is not None
+        return LeasedOutputGate(lease=lease, on_over=self.is_over)
+
+    def is_over(self) -> None:
+        """The lease is over. What runs goes on to the end of its step."""
+        if not self._is_ending:
+            self._is_ending = True
+            self.loop.call_soon(self._end)
+
+    def _end(self) -> None:
+        self.shared.lose()
+        self.disks.open.clear()
+        for activation in list(self.directory):
+            activation.break_(ObjectSuperseded(SUPERSEDED))
+        if self.services.is_open:
+            self.loop.spawn(self._join_again(), "durable joins again")
+
+    async def _join_again(self) -> None:
+        try:
+            answered = anyio.Event()
+            when_all_answered(self.disks, answered.set)
+            await answered.wait()
+            while self.services.is_open and not await self._try_to_join():
+                await anyio.sleep(JOIN_AGAIN_S)
+            if self.services.is_open:
+                self._is_ending = False
+                self._renew()
+                self.on_joined()
+        finally:
+            self.loop.ended(self.loop.own_task())
+
+    async def _try_to_join(self) -> bool:
+        try:
+            await anyio.to_thread.run_sync(self.shared.join_again)
+        except (DurableError, OSError) as error:
+            log.warning("%s cannot be joined again yet: %s", self.shared.path, error)
+            return False
+        return True

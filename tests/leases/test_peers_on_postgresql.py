@@ -1,0 +1,155 @@
+"""Several runtimes that have a store on PostgreSQL: calls find their objects over TCP, and one
+whose lease is over says nothing any more."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import anyio
+import pytest
+
+import durable
+from durable._postgres.leases import Leases
+from durable._postgres.store import PostgresStore
+from tests.postgres import server, store_url
+from tests.shards.conftest import Processes
+
+pytestmark = pytest.mark.anyio
+
+LIMITS = durable.Limits(shutdown_s_max=1.0, lease_s=60.0)
+PEERS = durable.Peers(listen="127.0.0.1:0", secret="the secret of sixteen bytes and more")
+
+
+class Counter(durable.DurableObject):
+    async def increment(self) -> int:
+        value: int = await self.ctx.storage.get("value", 0) + 1
+        self.ctx.storage.put("value", value)
+        return value
+
+    async def value(self) -> int:
+        value: int = await self.ctx.storage.get("value", 0)
+        return value
+
+    async def alarm(self) -> None:
+        await self.increment()
+
+    async def ring_at(self, time_s: float) -> None:
+        await self.ctx.storage.set_alarm(time_s)
+
+
+class Machines(Processes):
+    """The runtimes of one store on PostgreSQL."""
+
+    url: str
+
+    async def start(self, **options: Any) -> durable.Runtime:
+        options.setdefault("limits", LIMITS)
+        opening = durable.open(self.url, peers=PEERS, bindings=self.bindings, **options)
+        runtime = await opening.start()
+        self.openings[runtime] = opening
+        return runtime
+
+    def leases(self, runtime: durable.Runtime) -> Leases:
+        shared = self.store(runtime)._disks.shared
+        assert isinstance(shared, PostgresStore)
+        return shared.leases
+
+    def execute(self, sql: str) -> list[tuple[Any, ...]]:
+        return server().execute(sql, self.url.rpartition("/")[2])
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with store_url() as url:
+        yield url
+
+
+@pytest.fixture
+async def machines(url: str) -> AsyncIterator[Machines]:
+    machines = Machines(None, {"COUNTERS": Counter})  # type: ignore[arg-type]
+    machines.url = url
+    async with AsyncExitStack() as stack:
+
+        async def stop_all() -> None:
+            for runtime in list(machines.openings):
+                await machines.stop(runtime)
+
+        stack.push_async_callback(stop_all)
+        yield machines
+
+
+async def test_every_process_calls_every_object(machines: Machines) -> None:
+    """They count on where others have counted, whoever has the object; and so do alarms."""
+    one, other = await machines.start(), await machines.start()
+    await machines.settle()
+    assert len(machines.shards(one)) == len(machines.shards(other)) == 512
+    for name in map(str, range(10)):
+        assert await one.env.COUNTERS.get_by_name(name).increment() == 1
+        assert await other.env.COUNTERS.get_by_name(name).increment() == 2
+    there = machines.name_in(other, other.env.COUNTERS, "rings ")
+    await one.env.COUNTERS.get_by_name(there).ring_at(1.0)
+    with anyio.fail_after(10):
+        while await one.env.COUNTERS.get_by_name(there).value() == 0:
+            await anyio.sleep(0.01)
+
+    assert {peer.id for peer in await one.peers()} == {peer.id for peer in await other.peers()}
+
+
+async def test_shards_go_to_who_is_left(machines: Machines) -> None:
+    one, other = await machines.start(), await machines.start()
+    await machines.settle()
+    names = [str(number) for number in range(6)]
+    for name in names:
+        await one.env.COUNTERS.get_by_name(name).increment()
+    await machines.stop(one)
+    await machines.settle()
+
+    assert len(machines.shards(other)) == 1_024
+    for name in names:
+        assert await other.env.COUNTERS.get_by_name(name).increment() == 2
+
+
+async def test_one_whose_lease_is_over_says_nothing_and_joins_again(machines: Machines) -> None:
+    """P19: neither a read nor a write of it is heard, whatever the other process has done since."""
+    one, other = await machines.start(), await machines.start()
+    await machines.settle()
+    name = machines.name_in(one, one.env.COUNTERS)
+    mine = one.env.COUNTERS.get_by_name(name)
+    assert await mine.increment() == 1
+    before = machines.leases(one).number
+    # As if it had been stopped: by its own clock its lease is over.
+    machines.leases(one).lease.valid_until = 0.0
+    with pytest.raises(durable.ObjectSuperseded) as caught:
+        await mine.value()
+    assert caught.value.reset
+    assert caught.value.retryable
+
+    # It comes back under another number, and its objects are as they were.
+    with anyio.fail_after(20):
+        while machines.leases(one).number == before:
+            await anyio.sleep(0.01)
+    await machines.settle()
+    assert await other.env.COUNTERS.get_by_name(name).increment() == 2
+    assert await one.env.COUNTERS.get_by_name(name).increment() == 3
+
+
+async def test_a_process_that_was_declared_dead_can_store_nothing(machines: Machines) -> None:
+    """The epoch refuses it, although it believes in its lease."""
+    one = await machines.start()
+    name = machines.name_in(one, one.env.COUNTERS)
+    mine = one.env.COUNTERS.get_by_name(name)
+    assert await mine.increment() == 1
+    machines.execute("update durable.shards set owner = 0, epoch = epoch + 1")
+    with pytest.raises(durable.ObjectSuperseded):
+        await mine.increment()
+
+    assert machines.execute("select count(*) from durable.records") == [(1,)]
+
+
+async def test_another_secret_is_refused_at_the_opening(machines: Machines) -> None:
+    await machines.start()
+    other = durable.Peers(listen="127.0.0.1:0", secret="a secret of somebody else's store")
+    with pytest.raises(durable.DurableError, match="another secret"):
+        await durable.open(machines.url, peers=other, bindings={"COUNTERS": Counter}).start()
