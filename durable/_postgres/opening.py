@@ -18,8 +18,13 @@ from .leases import Leases
 from .store import PostgresStore
 
 __all__ = [
-    *("Growing", "check", "init", "mark_moved"),
-    *("open_alone", "open_shared", "open_to_read"),
+    "Growing",
+    "check",
+    "init",
+    "mark_moved",
+    "open_alone",
+    "open_shared",
+    "open_to_read",
 ]
 
 
