@@ -41,6 +41,11 @@ class Busiest:
     _clock: Clock
     _doings: dict[str, Doings] = field(factory=dict, init=False)
     _fsyncs: list[float] = field(factory=list, init=False)
+    # What callers waited for, of deliveries that ended.
+    _waits: list[float] = field(factory=list, init=False)
+    _missed: int = field(default=0, init=False)
+    # Of the statistics at the last report.
+    _totals: tuple[int, int, int] | None = field(default=None, init=False)
     _since_s: float = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -52,7 +57,13 @@ class Busiest:
         elif isinstance(event, CommitEnded) and len(self._fsyncs) < KEPT_MAX:
             self._fsyncs.append(event.fsync_s)
 
+    def miss(self, count: int) -> None:
+        """So many deliveries were not told; see `Sampler`."""
+        self._missed += count
+
     def _add(self, event: DeliveryEnded) -> None:
+        if len(self._waits) < KEPT_MAX:
+            self._waits.append(event.queued_s + event.duration_s + event.commit_wait_s)
         doings = self._doings.get(event.object_id)
         if doings is None:
             if len(self._doings) >= KEPT_MAX:
@@ -70,12 +81,20 @@ class Busiest:
     ) -> dict[str, Any]:
         """What happened since the last report, for JSON. Times of objects are sums, in seconds.
 
+        `deliveries`, `commits` and all that is said of objects are of what was told; `calls`,
+        `errors` and `committed` of all, by the statistics.
+
         *queues*: the objects that have a queue at this moment, by id.
         """
         now_s = self._clock.steady()
         doings, self._doings = self._doings, {}
         fsyncs, self._fsyncs = sorted(self._fsyncs), []
+        waits, self._waits = sorted(self._waits), []
+        missed, self._missed = self._missed, 0
         period_s, self._since_s = now_s - self._since_s, now_s
+        totals = _totals(statistics)
+        before, self._totals = self._totals or totals, totals
+        calls, errors, committed = (now - then for now, then in zip(totals, before, strict=True))
         busiest = sorted(
             {*doings, *queues},
             key=lambda raw: (
@@ -89,6 +108,12 @@ class Busiest:
             "period_s": period_s,
             "deliveries": sum(each.deliveries for each in doings.values()),
             "commits": len(fsyncs),
+            "calls": calls,
+            "errors": errors,
+            "committed": committed,
+            "missed": missed,
+            "call_s": {part: _part(waits, part) for part in (50, 99, 100)},
+            "memory_bytes": memory_bytes(),
             "fsync_s": {part: _part(fsyncs, part) for part in (50, 99, 100)},
             "statistics": statistics,
             "objects": [
@@ -107,3 +132,22 @@ def _part(ordered: list[float], percent: int) -> float | None:
     if not ordered:
         return None
     return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
+
+
+def _totals(statistics: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Deliveries, errors and commits since the opening."""
+    classes = statistics["classes"]
+    return (
+        sum(each["deliveries"] for each in classes),
+        sum(each["errors"] for each in classes),
+        statistics["commits"]["count"],
+    )
+
+
+def memory_bytes() -> int | None:
+    """The memory of this process that is in use; None where the system does not say."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None

@@ -2,7 +2,8 @@
 
 It works in threads of its own, so that it can answer while the event loop is stuck, and say so. It
 observes the objects only while a client is connected. A request is one line of JSON, a response
-lines of JSON: `{"want": "events"}`, `{"want": "top"}` or `{"want": "statistics"}`. With `{"want":
+lines of JSON: `{"want": "events"}`, `{"want": "top"}` or `{"want": "statistics"}`; of the first two
+`"sampled": true` takes what does not slow the program down. With `{"want":
 "order", ...}` the program does something with an object, and says what came of it. The response to
 `{"want": "folder"}` is the folder itself, as an open file, for a process that cannot lock it where
 it is mounted there. An empty line is a heartbeat, which shows whether the client is still there.
@@ -20,14 +21,13 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
-import attrs
-
 from durable._model.clock import Clock
 from durable._model.log import log
 from durable._model.observer import Event, Observer
 
 from . import control_socket
 from .busiest import Busiest, QueueLength
+from .sampled_events import SampledEvents, as_json
 
 T = TypeVar("T")
 
@@ -42,6 +42,7 @@ REQUEST_S_MAX = 5.0
 SEND_S_MAX = 30.0
 BEAT_S = 1.0
 LOOP_S_MAX = 2.0
+SAMPLE_S = 0.25
 
 
 def wants_control_socket() -> bool:
@@ -63,6 +64,7 @@ class ControlServer:
         call_soon_threadsafe: Callable[[Callable[[], None]], object],
         *,
         observe: Callable[[Observer], Callable[[], None]],
+        sample: Callable[[Observer, Callable[[int], object]], Callable[[], None]],
         statistics: Callable[[], Mapping[str, Any]],
         queue_lengths: Callable[[], Mapping[str, QueueLength]],
         take_order: TakeOrder,
@@ -71,7 +73,8 @@ class ControlServer:
         self._clock = clock
         self._call_soon_threadsafe = call_soon_threadsafe
         # Called on the loop's thread.
-        self._observe, self._statistics, self._queue_lengths = observe, statistics, queue_lengths
+        self._observe, self._sample = observe, sample
+        self._statistics, self._queue_lengths = statistics, queue_lengths
         self._take_order = take_order
         self._clients: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -137,12 +140,14 @@ class ControlServer:
 
     def _answer(self, connection: socket.socket, asked: Any) -> None:
         want = asked.get("want") if isinstance(asked, dict) else None
-        if want == "events":
+        if want == "events" and asked.get("sampled"):
+            self._send_sample(connection)
+        elif want == "events":
             self._send_events(connection)
         elif want == "folder":
             control_socket.send_folder(connection, self._store)
         elif want == "top":
-            self._send_top(connection)
+            self._send_top(connection, is_sampled=bool(asked.get("sampled")))
         elif want == "statistics":
             _send(connection, self._on_loop(self._statistics))
         elif want == "order":
@@ -178,9 +183,29 @@ class ControlServer:
         finally:
             self._call_soon_threadsafe(end)
 
-    def _send_top(self, connection: socket.socket) -> None:
+    def _send_sample(self, connection: socket.socket) -> None:
+        sample = SampledEvents(self._clock)
+        end = self._on_loop(lambda: self._sample(sample.observe, sample.miss))
+        try:
+            _send(connection, {"event": "Watching", "pid": os.getpid()})
+            quiet_s = 0.0
+            while not self._closed.wait(SAMPLE_S):
+                said = sample.take()
+                quiet_s = 0.0 if said else quiet_s + SAMPLE_S
+                if said is not None:
+                    _send(connection, {**said, "pid": os.getpid()})
+                elif quiet_s >= BEAT_S:
+                    quiet_s = 0.0
+                    connection.sendall(b"\n")
+        finally:
+            self._call_soon_threadsafe(end)
+
+    def _send_top(self, connection: socket.socket, *, is_sampled: bool) -> None:
         busiest = Busiest(self._clock)
-        end = self._on_loop(lambda: self._observe(busiest))
+        if is_sampled:
+            end = self._on_loop(lambda: self._sample(busiest, busiest.miss))
+        else:
+            end = self._on_loop(lambda: self._observe(busiest))
 
         def report() -> dict[str, Any]:
             return busiest.report(self._statistics(), self._queue_lengths())
@@ -235,11 +260,6 @@ class ControlServer:
         if errors:
             raise errors[0]
         return answers[0]
-
-
-def as_json(event: Event, time_s: float) -> dict[str, Any]:
-    """*event* as it is sent."""
-    return {"event": type(event).__name__, "time": round(time_s, 6), **attrs.asdict(event)}
 
 
 def _send(connection: socket.socket, what: Mapping[str, Any]) -> None:

@@ -44,6 +44,7 @@ from durable._storage.cache_budget import CacheBudget
 from durable._storage.sql_support import SqlSupport
 from durable._watch.debug import WatchedActivation
 from durable._watch.observed import Observers
+from durable._watch.sampled import Sampler
 
 from .alarms import Alarms
 from .class_table import ClassTable
@@ -109,7 +110,7 @@ class OpenStore:
         self._commits = Commits(
             clock,
             self._loop.call_soon_threadsafe,
-            lambda: bool(self._observers.observers),
+            lambda: self._observers.is_anyone_told,
             self._observers.tell,
         )
         self._disks = self._open_disks()
@@ -125,6 +126,7 @@ class OpenStore:
             sql=SqlSupport(clock, limits),
         )
         self._services.share(self._observers)
+        self._services.share(Sampler(self._observers, self._services))
         self._services.share(CallsOnce())
         self._observers.install = partial(setattr, self._services, "hooks")
         self._services.construct = construct
@@ -223,6 +225,7 @@ class OpenStore:
                 self._clock,
                 self._loop.call_soon_threadsafe,
                 observe=runtime.observe,
+                sample=runtime._sample,
                 statistics=lambda: attrs.asdict(runtime.statistics()),
                 queue_lengths=runtime.queue_lengths,
                 take_order=take_orders(runtime),

@@ -19,6 +19,7 @@ from durable._model.log import log
 from durable._model.observer import Observer
 from durable._object.services import Services
 from durable._watch.observed import Observers
+from durable._watch.sampled import Client, Sampler
 
 from .class_table import ClassEntry, ClassTable
 from .commits import Commits
@@ -140,6 +141,13 @@ class Runtime:
         observers = self._services.find(Observers)
         observers.add(observer, self._directory)
         return lambda: observers.remove(observer, self._directory)
+
+    def _sample(self, observer: Observer, missed: Callable[[int], object]) -> Callable[[], None]:
+        """Tell *observer* a part of what happens, which is all while that is little, and *missed*
+        how many deliveries were left out; returns what to call to end it. Not for users."""
+        if not self._services.loop.is_here():
+            raise WrongLoop(repr(self))
+        return self._services.find(Sampler).add(Client(observer, missed))
 
     def queue_lengths(self) -> dict[str, tuple[int, str, str | None]]:
         """How many wait for each of the objects that have a queue, with the names of class and

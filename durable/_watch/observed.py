@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import count
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from attrs import define, field
 
 from durable._border.alarm import CANCELLED, Ringing
 from durable._border.durable_object import HANDLERS
 from durable._gates.delivery import Delivery
+from durable._gates.futures import when_done
 from durable._loop.steps import Steps
 from durable._model.clock import Clock
 from durable._model.errors import DurableError, ObjectOverloaded, text_of
@@ -53,6 +54,8 @@ class Timing:
     ended_s: float | None = None
     gate_wait_s: float = 0.0
     error: BaseException | None = None
+    # Its end is told even if nobody observes it by then.
+    is_handed_on: bool = False
 
 
 @define(eq=False)
@@ -65,6 +68,10 @@ class Observers:
     observers: tuple[Observer, ...] = ()
     timings: dict[Invocation[Any], Timing] = field(factory=dict, init=False)
     numbers: count[int] = field(factory=lambda: count(1), init=False)
+    # Those who have seen enough for a while.
+    resting: tuple[Observer, ...] = field(default=(), init=False)
+    # Those who are told how long tasks wait for the gate, too.
+    wanting_waits: tuple[Observer, ...] = field(default=(), init=False)
 
     def tell(self, event: Told) -> None:
         for observer in self.observers:
@@ -75,8 +82,10 @@ class Observers:
             except BaseException:
                 log.exception("the observer %r failed on %s", observer, type(event).__name__)
 
-    def add(self, observer: Observer, activations: Iterable[Activation]) -> None:
-        """Tell *observer* what happens from now on; *activations* are those that live."""
+    def add(self, observer: Observer, activations: Iterable[Activation] | None) -> None:
+        """Tell *observer* what happens from now on; *activations* are those that live. Without
+        them it is not told of waits for the gate, and to begin and to end costs the same however
+        many live."""
         if not callable(observer):
             raise TypeError(
                 f"an observer is a callable that takes one event, not {observer!r}; "
@@ -84,21 +93,53 @@ class Observers:
             )
         self.observers = (*self.observers, observer)
         self.install(self)
-        for activation in activations:
-            self.watch(activation)
+        if activations is not None:
+            self.wanting_waits = (*self.wanting_waits, observer)
+            for activation in activations:
+                self.watch(activation)
 
     def remove(self, observer: Observer, activations: Iterable[Activation]) -> None:
         """Tell *observer* nothing more."""
-        self.observers = tuple(other for other in self.observers if other is not observer)
+        self.observers = _without(observer, self.observers)
+        self.resting = _without(observer, self.resting)
         if not self.observers:
             self.timings.clear()
             self.install(None)
-            for activation in activations:
-                activation.gate.on_wait = None
+        if any(other is observer for other in self.wanting_waits):
+            self.wanting_waits = _without(observer, self.wanting_waits)
+            if not self.wanting_waits:
+                for activation in activations:
+                    activation.gate.on_wait = None
 
     def watch(self, activation: Activation) -> None:
         """Be told of what waits for the gate of *activation*, too."""
-        activation.gate.on_wait = partial(self.waits, activation)
+        if self.wanting_waits:
+            activation.gate.on_wait = partial(self.waits, activation)
+
+    @property
+    def is_anyone_told(self) -> bool:
+        """Whether somebody observes who does not rest."""
+        return len(self.resting) < len(self.observers)
+
+    def rest(self, observer: Observer) -> None:
+        """*observer* has seen enough for a while. Once all have, a call is not observed, and only
+        the ends of those that were are told."""
+        self.resting = (*_without(observer, self.resting), observer)
+        if self.is_anyone_told:
+            return
+        self.install(None)
+        for event, timing in list(self.timings.items()):
+            if not timing.is_handed_on:
+                timing.is_handed_on = True
+                when_done(event, partial(self._ended_unobserved, event))
+
+    def wake(self, observer: Observer) -> None:
+        """*observer* wants to be told again."""
+        self.resting = _without(observer, self.resting)
+        self.install(self)
+
+    def _ended_unobserved(self, event: Invocation[Any]) -> None:
+        self.ended(cast("Activation", event.activation), event, event.error)
 
     # Hooks
 
@@ -211,6 +252,10 @@ class Observers:
                 **_who(activation),
             )
         )
+
+
+def _without(observer: Observer, observers: tuple[Observer, ...]) -> tuple[Observer, ...]:
+    return tuple(other for other in observers if other is not observer)
 
 
 def _who(activation: Activation) -> dict[str, Any]:

@@ -150,6 +150,8 @@ class Inspector:
             await send_stream(source.events(), receive, send)
         elif path == "/api/about":
             await send_json(send, {"path": source.path, "may_write": self._may_write})
+        elif path == "/api/processes":
+            await send_json(send, await source.processes())
         elif path == "/api/memory":
             await send_json(send, await source.in_memory(asked.need("class"), asked.need("id")))
         else:
@@ -181,6 +183,8 @@ def _question(path: str, asked: Parameters) -> Callable[[Store], dict[str, Any]]
                 cls=asked.need("class"),
                 prefix=asked.get("prefix") or "",
                 after=asked.get("after"),
+                order=asked.get("order"),
+                beyond=asked.get("beyond"),
             )
         case "/api/object":
             return partial(

@@ -46,12 +46,14 @@ class Change:
                 return evict_order(self.cls, self.name_or_id)
         return abort_order(self.cls, self.name_or_id)
 
-    def carry_out(self, folder: str) -> Any:
-        """Do it in the store in *folder*, by the program that has it; where none has it, what is
-        stored is changed by this process. For a thread."""
+    def note(self) -> None:
+        """A line in the log of the inspector; the program that does it has one in its own."""
         what = [self.do, *(repr(part) for part in (self.key, self.timer) if part is not None)]
-        # In the log of the inspector; the program that does it has a line in its own.
         log.note("inspector: %s of %r %r", " ".join(what), self.cls, self.name_or_id)
+
+    def carry_out(self, folder: str) -> Any:
+        """Do it in the store in *folder*, which no program has: what is stored is changed by this
+        process. Raises NotRunning for what needs the code of the object. For a thread."""
         match self.do:
             case "put":
                 assert self.key is not None

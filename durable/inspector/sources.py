@@ -1,14 +1,16 @@
 """Where the inspector looks: the folder of a store, or a runtime of this program.
 
 Rule: looking is done in threads, a `Store` for each question, so that a slow disk holds no loop up.
-What happens is told by the control socket of a running program, or by the runtime itself.
+What happens is told by the control socket of a running program, or by the runtime itself, as a
+sample that costs a busy program next to nothing.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -18,8 +20,8 @@ import attrs
 
 from durable import operate
 from durable._control.busiest import Busiest
-from durable._control.server import as_json
-from durable._model.observer import Event
+from durable._control.sampled_events import SampledEvents
+from durable._control.server import SAMPLE_S
 from durable._runtime.interventions import ELSEWHERE
 from durable._runtime.orders import Order, carry_out
 from durable._runtime.runtime import Runtime
@@ -27,13 +29,14 @@ from durable.operate import Store
 from durable.operate.changing import result_of, tell
 from durable.operate.in_memory import look_order, seen
 from durable.operate.unowned import HOW_TO_REACH
+from durable.operate.watching import is_watched
 
+from . import processes
 from .changes import Change
 
 T = TypeVar("T")
 
 REPORT_S = 1.0
-EVENTS_WAITING_MAX = 1_000
 
 
 class Source(Protocol):
@@ -51,7 +54,10 @@ class Source(Protocol):
         cannot be seen."""
 
     def events(self) -> AsyncIterator[dict[str, Any]]:
-        """What happens from now on."""
+        """What happens from now on, as samples."""
+
+    async def processes(self) -> dict[str, Any]:
+        """The processes that have the store, and the shards of each."""
 
     async def in_memory(self, cls: str, name_or_id: str) -> dict[str, Any]:
         """What an object does at this moment; it is not woken. Raises DurableError if no program
@@ -66,22 +72,37 @@ class FolderSource:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path: str = os.path.abspath(os.fspath(path))
+        # A process has the files of a store open once only; each question takes bounded time.
+        self._one_at_a_time = threading.Lock()
 
-    def look(self) -> AbstractContextManager[Store]:
-        return operate.look(self.path)
+    @contextmanager
+    def look(self) -> Iterator[Store]:
+        with self._one_at_a_time, operate.look(self.path) as store:
+            yield store
 
     def reports(self) -> AsyncIterator[dict[str, Any]]:
-        return _from_thread(lambda: operate.tops(self.path))
+        return _from_thread(lambda: operate.tops(self.path, sampled=True))
 
     def events(self) -> AsyncIterator[dict[str, Any]]:
-        return _from_thread(lambda: operate.events(self.path))
+        return _from_thread(lambda: operate.events(self.path, sampled=True))
+
+    async def processes(self) -> dict[str, Any]:
+        return await anyio.to_thread.run_sync(processes.of_folder, self.path)
 
     async def in_memory(self, cls: str, name_or_id: str) -> dict[str, Any]:
         found = partial(operate.in_memory, self.path, cls, name_or_id)
         return attrs.asdict(await anyio.to_thread.run_sync(found))
 
     async def change(self, change: Change) -> Any:
-        return await anyio.to_thread.run_sync(change.carry_out, self.path)
+        return await anyio.to_thread.run_sync(self._change, change)
+
+    def _change(self, change: Change) -> Any:
+        change.note()
+        told = tell(self.path, change.order)
+        if told is not None:
+            return result_of(told)
+        with self._one_at_a_time:
+            return change.carry_out(self.path)
 
 
 class RuntimeSource:
@@ -98,9 +119,13 @@ class RuntimeSource:
         return operate.look(self._runtime)
 
     async def reports(self) -> AsyncIterator[dict[str, Any]]:
+        if await self._is_of_several():
+            async for report in _from_thread(lambda: operate.tops(self.path, sampled=True)):
+                yield report
+            return
         runtime = self._runtime
         busiest = Busiest(runtime._services.clock)
-        end = runtime.observe(busiest)
+        end = runtime._sample(busiest, busiest.miss)
         try:
             while True:
                 statistics = attrs.asdict(runtime.statistics())
@@ -110,26 +135,33 @@ class RuntimeSource:
             end()
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
-        clock = self._runtime._services.clock
-        sender, receiver = anyio.create_memory_object_stream[dict[str, Any]](EVENTS_WAITING_MAX)
-
-        def observe(event: Event) -> None:
-            try:
-                sender.send_nowait(as_json(event, clock.now()))
-            except anyio.WouldBlock:
-                pass  # the loop does not wait for a page
-
-        end = self._runtime.observe(observe)
+        if await self._is_of_several():
+            async for said in _from_thread(lambda: operate.events(self.path, sampled=True)):
+                yield said
+            return
+        sample = SampledEvents(self._runtime._services.clock)
+        end = self._runtime._sample(sample.observe, sample.miss)
         try:
             # At once, as the control socket does: a page that leaves before anything happens is
             # noticed only once its stream has begun.
             yield {"event": "Watching"}
-            async with receiver:
-                async for event in receiver:
-                    yield event
+            while True:
+                await anyio.sleep(SAMPLE_S)
+                taken = sample.take()
+                if taken is not None:
+                    yield taken
         finally:
             end()
-            sender.close()
+
+    async def _is_of_several(self) -> bool:
+        """Whether the store is shared, and this process can be watched as the others are."""
+        me = self._runtime._process
+        return me is not None and await anyio.to_thread.run_sync(is_watched, self.path, me)
+
+    async def processes(self) -> dict[str, Any]:
+        found = await self._runtime.peers()
+        is_shared = self._runtime._process is not None
+        return await anyio.to_thread.run_sync(processes.described, self.path, found, is_shared)
 
     async def in_memory(self, cls: str, name_or_id: str) -> dict[str, Any]:
         return attrs.asdict(seen(await self._order(look_order(cls, name_or_id))))

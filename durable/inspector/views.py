@@ -16,14 +16,16 @@ import attrs
 
 from durable import operate
 from durable._model.ids import BASE_SIZE
-from durable.operate import Found, Store, Unreadable, Weight
+from durable.operate import Found, Store, StoredClass, Unreadable, pages
 from durable.operate.databases import database_size, open_database
 from durable.operate.json_values import INT_EXACT_MAX
-from durable.operate.listing import part
+from durable.operate.looking import OBJECTS_PER_COUNT
+from durable.operate.pages import Order, Place, Shown
 
 OBJECTS_PER_PAGE = 100
-# A search by name goes so long, and then says from where to go on.
+# A search goes so long, and then says from where to go on.
 SEARCH_S_MAX = 0.5
+COUNT_S_MAX = 1.0
 KEYS_PER_PAGE = 100
 VALUE_SHOWN_MAX = 20_000  # bytes, encoded
 VALUE_CHANGED_MAX = 200_000  # bytes, encoded
@@ -35,32 +37,83 @@ ALARMS_SHOWN = 200
 def overview(store: Store) -> dict[str, Any]:
     """The store as a whole."""
     measures = store.measure()
+    end_s = time.monotonic() + COUNT_S_MAX
     return {
         "path": store.path,
         "measures": {**attrs.asdict(measures), "advice": measures.advice},
-        "classes": [{"label": cls.label, "objects": store.count(cls)} for cls in store.classes()],
+        "classes": [_class(store, cls, end_s) for cls in store.classes()],
     }
 
 
-def objects(store: Store, cls: str, prefix: str, after: str | None) -> dict[str, Any]:
-    """A page of the objects of a class, and where the next one begins, if there is one."""
+def _class(store: Store, cls: StoredClass, end_s: float) -> dict[str, Any]:
+    """A class, with as many of its objects as could be counted."""
+    count = 0
+    after: bytes | None = None
+    while step := store._view.count(cls.number, after, OBJECTS_PER_COUNT):
+        count += len(step)
+        after = step[-1]
+        if time.monotonic() > end_s:
+            return {"label": cls.label, "objects": count, "is_all": False}
+    return {"label": cls.label, "objects": count, "is_all": True}
+
+
+def objects(
+    store: Store,
+    cls: str,
+    prefix: str,
+    after: str | None,
+    order: str | None = None,
+    beyond: str | None = None,
+) -> dict[str, Any]:
+    """A page of the objects of a class, how many were looked at for it, and from where to go on if
+    not all were. *order* is a column, with `-` before it for the largest first; a page is then of
+    the objects after the place *beyond*."""
     start = None if after is None else bytes.fromhex(after)
     if start is not None and len(start) != BASE_SIZE:
         raise ValueError(f"{after!r} is no place to go on from")
-    end_s = time.monotonic() + SEARCH_S_MAX
-    found: list[dict[str, Any]] = []
-    while True:
-        step, start = part(store, cls, prefix or None, start, OBJECTS_PER_PAGE)
-        found += [_object(each, weight) for each, weight in step]
-        if start is None or len(found) >= OBJECTS_PER_PAGE or time.monotonic() > end_s:
-            return {"objects": found, "next": None if start is None else start.hex()}
-
-
-def _object(found: Found, weight: Weight | None) -> dict[str, Any]:
+    if order:
+        by = Order(order.removeprefix("-"))
+        page = pages.in_order(
+            store,
+            cls,
+            by,
+            descending=order.startswith("-"),
+            prefix=prefix,
+            beyond=None if beyond is None else _place(beyond, is_name=by is Order.NAME),
+            after=start,
+            count=OBJECTS_PER_PAGE,
+            seconds=SEARCH_S_MAX,
+        )
+    else:
+        page = pages.in_id_order(
+            store, cls, prefix=prefix, after=start, count=OBJECTS_PER_PAGE, seconds=SEARCH_S_MAX
+        )
+    is_first = start is None and beyond is None
+    by_id = pages.with_id(store, cls, prefix) if is_first else []
     return {
-        **described(found),
+        "by_id": [_object(each) for each in by_id],
+        "objects": [_object(each) for each in page.shown],
+        "looked_at": page.looked_at,
+        "next": None if page.after is None else page.after.hex(),
+    }
+
+
+def _place(text: str, *, is_name: bool) -> Place:
+    match json.loads(text):
+        case [int() as rank, value, str() as base] if type(value) is (str if is_name else int):
+            return rank, value, base
+        case [int() as rank, 0, str() as base] if rank:
+            return rank, 0, base
+    raise ValueError(f"{text!r} is no place in an order")
+
+
+def _object(shown: Shown) -> dict[str, Any]:
+    weight = shown.weight
+    return {
+        **described(shown.found),
         "keys": None if weight is None else weight.keys,
         "bytes": None if weight is None else weight.size,
+        "place": shown.place,
     }
 
 

@@ -14,7 +14,7 @@ from durable._engine.view import Row, object_of
 from durable._model.ids import IdFactory
 
 from .found import Found, StoredClass, Weight, found_of, has_prefix
-from .looking import OBJECTS_PER_STEP, Store
+from .looking import Store
 
 
 @frozen
@@ -44,21 +44,6 @@ def listing(
                 chosen = [row for row in rows if has_prefix(row[1], prefix)]
                 step = evolve(step, rows=chosen)
             yield _weighed(store, step) if weigh else step
-
-
-def part(
-    store: Store, cls: str, prefix: str | None, after: bytes | None, count: int
-) -> tuple[list[tuple[Found, Weight | None]], bytes | None]:
-    """Some objects of a class after the base *after*, up to *count* of them, and the base to go on
-    after; None: there are no more. With *prefix* it is those of many objects whose name begins
-    with it, which may be none."""
-    each = store.cls(cls)
-    looked_at = count if prefix is None else OBJECTS_PER_STEP
-    listed = store._view.listed(each.number, after, looked_at, weigh=prefix is None)
-    rows = [row for row in listed.rows if prefix is None or has_prefix(row[1], prefix)]
-    step = _weighed(store, Step(each, IdFactory(each.unique_key), rows))
-    is_last = len(listed.rows) + len(listed.damaged) < looked_at
-    return list(step.found()), None if is_last else listed.last
 
 
 def _weighed(store: Store, step: Step) -> Step:

@@ -35,28 +35,47 @@ class Watching(Iterator[dict[str, Any]]):
         self._end()
 
 
-def events(store: str | os.PathLike[str]) -> Watching:
-    """What happens from now on, as it happens; ends when the program closes the store."""
-    return _ask(os.fspath(store), "events")
+def events(store: str | os.PathLike[str], *, sampled: bool = False) -> Watching:
+    """What happens from now on, as it happens; ends when the program closes the store.
+
+    To be told of each call slows a busy program down. *sampled*: four times a second a `Sample`,
+    whose `events` are all or, where there is much, some of what happened, with the number of the
+    deliveries that were `missed`; what a busy program pays for it is not to be noticed."""
+    return _ask(os.fspath(store), "events", sampled)
 
 
-def tops(store: str | os.PathLike[str]) -> Watching:
-    """Each second: the busiest objects, queues, commit latencies, and the program's statistics."""
-    return _ask(os.fspath(store), "top")
+def tops(store: str | os.PathLike[str], *, sampled: bool = False) -> Watching:
+    """Each second: the busiest objects, queues, commit latencies, and the program's statistics.
+    *sampled* as for `events`: which objects are the busiest, and latencies, are then estimated."""
+    return _ask(os.fspath(store), "top", sampled)
 
 
-def _ask(store: str, want: str) -> Watching:
+def _ask(store: str, want: str, sampled: bool) -> Watching:
     """Connects at once: what is wrong is raised by the call, not by the first step."""
     if not os.path.isdir(store):
         raise FileNotFoundError(f"there is no store in {store!r}")
     if is_of_shards(store):
-        return _ask_all(store, want)
+        return _ask_all(store, want, sampled)
     try:
         connection = control_socket.connect(store)
-        connection.sendall(json.dumps({"want": want}).encode() + b"\n")
+        connection.sendall(_request(want, sampled))
     except OSError as error:
         raise _not_running(store, error) from error
     return Watching(_lines(connection), lambda: _hang_up(connection))
+
+
+def is_watched(store: str | os.PathLike[str], process: str) -> bool:
+    """Whether this process, of those that share the store, can be watched."""
+    for found, folder in processes_of(os.fspath(store)):
+        if found.id == process:
+            with suppress(OSError):
+                control_socket.connect(folder).close()
+                return True
+    return False
+
+
+def _request(want: str, sampled: bool) -> bytes:
+    return json.dumps({"want": want, "sampled": sampled}).encode() + b"\n"
 
 
 def _hang_up(connection: socket.socket) -> None:
@@ -64,14 +83,14 @@ def _hang_up(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-def _ask_all(store: str, want: str) -> Watching:
+def _ask_all(store: str, want: str, sampled: bool) -> Watching:
     """The same of all processes that share the store."""
 
     def folders() -> dict[int, str]:
         return {process.pid: folder for process, folder in processes_of(store)}
 
     try:
-        watched = watching_all.Watched(folders, want)
+        watched = watching_all.Watched(folders, _request(want, sampled))
     except OSError as error:
         raise _not_running(store, error) from error
     of_all = watching_all.events if want == "events" else watching_all.tops

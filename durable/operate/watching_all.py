@@ -25,9 +25,9 @@ Folders = Callable[[], Mapping[int, str]]
 class Watched:
     """The connections with all processes of a store."""
 
-    def __init__(self, folders: Folders, want: str) -> None:
-        """Raises an OSError if there is none to connect with."""
-        self._folders, self._want = folders, want
+    def __init__(self, folders: Folders, request: bytes) -> None:
+        """*request* is sent to each. Raises an OSError if there is none to connect with."""
+        self._folders, self._request = folders, request
         self._selector = selectors.DefaultSelector()
         self._rest: dict[socket.socket, bytes] = {}
         self._pids: dict[int, socket.socket] = {}
@@ -44,7 +44,7 @@ class Watched:
                 continue
             try:
                 connection = control_socket.connect(folder)
-                connection.sendall(json.dumps({"want": self._want}).encode() + b"\n")
+                connection.sendall(self._request)
             except OSError as error:
                 failure = error
                 continue
@@ -133,13 +133,32 @@ def combined(reports: list[dict[str, Any]]) -> dict[str, Any]:
         "period_s": max(report["period_s"] for report in reports),
         "deliveries": sum(report["deliveries"] for report in reports),
         "commits": sum(report["commits"] for report in reports),
-        "fsync_s": {
-            part: max((report["fsync_s"][part] or 0.0 for report in reports), default=0.0) or None
-            for part in reports[0]["fsync_s"]
-        },
+        "calls": sum(report["calls"] for report in reports),
+        "errors": sum(report["errors"] for report in reports),
+        "committed": sum(report["committed"] for report in reports),
+        "missed": sum(report["missed"] for report in reports),
+        "memory_bytes": sum(report["memory_bytes"] or 0 for report in reports) or None,
+        "fsync_s": _largest([report["fsync_s"] for report in reports]),
+        "call_s": _largest([report["call_s"] for report in reports]),
+        "processes": [_of_one(report) for report in reports],
         "statistics": summed([report["statistics"] for report in reports]),
         "objects": objects[:SHOWN_MAX],
     }
+
+
+def _of_one(report: dict[str, Any]) -> dict[str, Any]:
+    """What is told of each process beside the sums."""
+    statistics = report["statistics"]
+    return {
+        **{part: report[part] for part in ("pid", "period_s", "calls", "errors", "committed")},
+        "memory_bytes": report["memory_bytes"],
+        "live_objects": statistics["live_objects"],
+        "queued_deliveries": statistics["queued_deliveries"],
+    }
+
+
+def _largest(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    return {key: max((part[key] or 0.0 for part in parts), default=0.0) or None for key in parts[0]}
 
 
 def summed(parts: list[Any]) -> Any:

@@ -197,6 +197,8 @@ def go(page: Page, place: str, until: str) -> None:
 
 def keep_picture(page: Page, name: str) -> None:
     if os.environ.get("DURABLE_PICTURES"):
+        size = {"width": 900, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        page.command("Emulation.setDeviceMetricsOverride", **size)
         (ROOT / "docs/images" / f"{name}.png").write_bytes(page.screenshot())
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -63,7 +66,7 @@ async def test_the_overview_counts(app: inspector.Inspector, runtime: durable.Ru
     """Classes, objects and what the file is like; the folder says the same."""
     answer = (await get(app, "/api/overview")).json
 
-    assert answer["classes"] == [{"label": "Counter", "objects": 251}]
+    assert answer["classes"] == [{"label": "Counter", "objects": 251, "is_all": True}]
     assert answer["measures"]["objects"] == 251
     assert answer["path"] == runtime._path
 
@@ -138,17 +141,23 @@ async def test_looking_wakes_nobody(app: inspector.Inspector, runtime: durable.R
 
 
 async def test_what_happens_is_streamed(app: inspector.Inspector, runtime: durable.Runtime) -> None:
-    """Reports each second, and each event; a page that leaves ends both."""
+    """Reports each second, and what happened four times a second; a page that leaves ends both."""
     async with stream(app, "/api/reports") as reports, stream_of_events(app) as events:
         report = await reports.receive()
         assert report["statistics"]["live_objects"] == 0
         await anyio.sleep(0)
         await runtime.env.COUNTERS.get_by_name("page 001").keep("value", 1)
         with anyio.fail_after(10):
-            event = await events.receive()
-            while event["event"] != "DeliveryEnded":
-                event = await events.receive()
-        assert (event["class_name"], event["name"]) == ("Counter", "page 001")
+            said = await events.receive()
+            while said["event"] != "Sample":
+                said = await events.receive()
+            while report["calls"] == 0:
+                report = await reports.receive()
+        (ended,) = [event for event in said["events"] if event["event"] == "DeliveryEnded"]
+        assert (ended["class_name"], ended["name"]) == ("Counter", "page 001")
+        assert report["calls"] == 1
+        assert report["call_s"]["99"] > 0
+        assert report["memory_bytes"] is None or report["memory_bytes"] > 1 << 20
     assert runtime._services.hooks is None, "nobody observes any more"
 
 
@@ -171,7 +180,8 @@ async def test_without_the_token_nothing_is_told(
     app: inspector.Inspector, headers: dict[str, str]
 ) -> None:
     """Not by any question; the page itself knows nothing."""
-    for path in ("overview", "objects", "object", "alarms", "reports", "events", "rows", "nothing"):
+    reading = ("overview", "objects", "object", "value", "memory", "alarms", "rows", "processes")
+    for path in (*reading, "about", "reports", "events", "change", "nothing"):
         answer = await get(app, f"/api/{path}", {"headers": headers})
         assert answer.status == 401
         assert set(answer.json) == {"error"}
@@ -196,6 +206,25 @@ async def test_other_sites_get_nothing(runtime: durable.Runtime) -> None:
     assert (await get(app, "/api/overview", {"method": "POST"})).status == 405
 
 
+async def test_what_is_no_store_is_refused_at_the_call(tmp_path: Path) -> None:
+    """And not by the first question."""
+    with pytest.raises(FileNotFoundError):
+        inspector.app(tmp_path / "nothing", token=TOKEN)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError):
+        inspector.app(tmp_path / "empty", token=TOKEN)
+    with pytest.raises(TypeError, match=r"durable\.open"):
+        inspector.app(5, token=TOKEN)  # type: ignore[arg-type]
+
+
+async def test_hosts_are_several_names(runtime: durable.Runtime) -> None:
+    """A str would be taken for its letters."""
+    with pytest.raises(TypeError, match="several names"):
+        inspector.app(runtime, token=TOKEN, hosts="127.0.0.1")
+    with pytest.raises(ValueError, match="ASCII"):
+        inspector.app(runtime, token="ein Schlüssel mit Umlaut")
+
+
 async def test_a_token_that_is_too_short_is_refused(runtime: durable.Runtime) -> None:
     """It is all that keeps strangers out."""
     with pytest.raises(ValueError, match="at least 16 characters"):
@@ -213,7 +242,13 @@ async def test_a_token_that_is_too_short_is_refused(runtime: durable.Runtime) ->
         ("/api/objects", {"class": "Nobody"}, 422),
         ("/api/objects", {"class": "Counter", "after": "zz"}, 422),
         ("/api/objects", {"class": "Counter", "after": "00"}, 422),
+        ("/api/objects", {"class": "Counter", "order": "color"}, 422),
+        ("/api/objects", {"class": "Counter", "order": "keys", "beyond": "{"}, 422),
+        ("/api/objects", {"class": "Counter", "order": "keys", "beyond": '[0, "a", "0"]'}, 422),
+        ("/api/objects", {"class": "Counter", "order": "name", "beyond": '[0, 5, "0"]'}, 422),
         ("/api/object", {"class": "Counter", "id": "nobody"}, 422),
+        ("/api/memory", {"class": "Nobody", "id": "a"}, 422),
+        ("/api/value", {"class": "Counter", "id": "nobody", "key": "a"}, 422),
         ("/api/tables", {"class": "Counter", "id": "page 001"}, 422),
     ],
 )
@@ -285,11 +320,19 @@ def test_the_pages_in_a_browser(address: str, tmp_path: Path) -> None:
         page.wait("document.querySelectorAll('.plots svg polyline').length >= 2")
         assert "token" not in page.evaluate("location.href")
         assert page.evaluate("document.querySelector('#state').className") == "live"
+        if os.environ.get("DURABLE_PICTURES"):  # with something to see
+            line = "document.querySelector('.plots polyline').getAttribute('points').split(' ')"
+            page.wait(f"{line}.length > 20")
         keep_picture(page, "inspector-overview")
 
         go(page, "#/class/Counter", f"{rows} === 100")
         page.evaluate("[...document.querySelectorAll('button')].at(-1).click()")
         page.wait(f"{rows} === 200")
+        first = "document.querySelector('tbody a').textContent"
+        buttons = "[...document.querySelectorAll('th button')]"
+        for title, name in {"name": HOSTILE, "next alarm": "page 000"}.items():
+            page.evaluate(f"{buttons}.find((b) => b.textContent === {title!r}).click()")
+            page.wait(f"{rows} === 100 && {first} === {json.dumps(name)}")
         page.evaluate("document.querySelector('input').focus()")
         page.type_line("page 01")
         page.wait(f"{rows} === 10")
@@ -308,14 +351,25 @@ def test_the_pages_in_a_browser(address: str, tmp_path: Path) -> None:
         page.wait("document.querySelector('section .error') !== null")
 
         go(page, "#/alarms", "document.querySelectorAll('circle').length === 3")
-        go(page, "#/live", f"{rows} > 3")
+        go(page, "#/live", f"{rows} > 20")
+        keep_picture(page, "inspector-live")
+        page.evaluate("document.querySelector('select').value = '3'")
+        page.evaluate("document.querySelector('select').dispatchEvent(new Event('change'))")
+        cells = "[...document.querySelectorAll('tbody tr td:nth-child(2)')]"
+        kinds = f"{cells}.map((cell) => cell.textContent)"
+        page.wait(f"{kinds}.length > 2 && new Set({kinds}).size === 1")
+        assert page.evaluate(kinds)[0] == "commit"
+
+        go(page, "#/processes", f"{rows} === 1")
+        pid = page.evaluate("document.querySelector('tbody td').textContent").strip()
+        assert pid in page.evaluate("document.querySelector('#state').textContent")
         go(page, "#/object/Counter/nobody", "document.querySelector('.error') !== null")
 
         page.command(
             "Emulation.setDeviceMetricsOverride",
             width=360, height=700, deviceScaleFactor=1, mobile=True,
         )  # fmt: skip
-        for place in ("#/", "#/class/Counter", "#/alarms"):
+        for place in ("#/", "#/class/Counter", "#/alarms", "#/live", "#/processes"):
             go(
                 page,
                 place,
@@ -331,8 +385,9 @@ def test_the_keyboard_is_enough(address: str, tmp_path: Path) -> None:
         page.wait("document.querySelectorAll('main a').length > 0")
         press(page, "j")
         assert page.evaluate("document.activeElement.tagName") == "A"
-        press(page, "3")
-        page.wait("document.querySelector('h1')?.textContent === 'Alarms'")
+        for key, title in {"2": "Live", "3": "Alarms", "4": "Processes", "1": "Overview"}.items():
+            press(page, key)
+            page.wait(f"document.querySelector('h1')?.textContent === '{title}'")
         go(page, "#/class/Counter", "document.querySelector('input') !== null")
         press(page, "/")
         assert page.evaluate("document.activeElement.type") == "search"
@@ -346,13 +401,28 @@ def test_without_the_token_in_its_address_the_page_says_so(address: str, tmp_pat
 
 
 def test_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
-    """In the place of tables without rows; a folder that is no store is an error of the command."""
+    """In the place of tables without rows; what it says runs, and is seen then. A folder that is no
+    store is an error of the command."""
     pytest.importorskip("click")
+    pytest.importorskip("uvicorn")
     from durable.cli import main
 
     assert main(["inspect", str(tmp_path / "nothing")]) == 1
-    script = (ROOT / "durable/inspector/page/overview.js").read_text(encoding="utf-8")
-    assert "The store is empty: a class is here once" in script
+    store = tmp_path / "store"
+
+    async def make() -> None:
+        async with durable.open(store):
+            pass
+
+    anyio.run(make)
+    with inspecting(store, program=None) as address, browsing(tmp_path / "profile") as browser:
+        page = browser.open(address)
+        page.wait("document.querySelector('pre.code') !== null")
+        program = page.evaluate("document.querySelector('pre.code').textContent")
+        program = program.replace("asyncio.sleep(60)", "asyncio.sleep(0)")
+        subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+        page.command("Page.reload")
+        page.wait("document.querySelector('main td a')?.textContent === 'Counter'")
 
 
 class Clocks(durable.DurableObject):

@@ -56,7 +56,7 @@ export const head = (text, kind = "") => h("th", { scope: "col", class: kind }, 
 export const cell = (content, kind = "") => h("td", { class: kind }, content ?? "–");
 
 export function tiles(pairs) {
-  return h("div", { class: "tiles" }, ...pairs.map(([name, value]) => h("div", { class: "tile" }, h("b", {}, value), h("span", {}, name))));
+  return h("div", { class: "tiles" }, ...pairs.map(([name, value, words]) => h("div", { class: "tile" }, h("span", { class: "name" }, name), h("b", {}, value), h("span", {}, words))));
 }
 
 export function facts(pairs) {

@@ -7,6 +7,7 @@ import { showLive } from "./live.js";
 import { showObject } from "./object.js";
 import { showClass } from "./objects.js";
 import { showOverview } from "./overview.js";
+import { showProcesses } from "./processes.js";
 
 let leave = () => {};
 
@@ -17,7 +18,7 @@ async function route() {
   leave = () => left.abort();
   const main = document.getElementById("main");
   const [page, ...rest] = location.hash.replace(/^#\/?/, "").split("/").map(decodeURIComponent);
-  const shown = { "": showOverview, class: showClass, object: showObject, live: showLive, alarms: showAlarms }[page];
+  const shown = { "": showOverview, class: showClass, object: showObject, live: showLive, alarms: showAlarms, processes: showProcesses }[page];
   for (const link of document.querySelectorAll("nav a")) {
     if (link.dataset.page === (page || "overview")) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -38,7 +39,7 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") event.target.blur();
     return;
   }
-  const pages = { 1: "#/", 2: "#/live", 3: "#/alarms" };
+  const pages = { 1: "#/", 2: "#/live", 3: "#/alarms", 4: "#/processes" };
   if (event.key === "/") {
     document.querySelector("main input[type=search]")?.focus();
     event.preventDefault();

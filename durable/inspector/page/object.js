@@ -99,7 +99,7 @@ function watchMemory(which, signal) {
     try {
       const now = await ask("memory", which, signal);
       state.textContent = now.is_live
-        ? `in memory, ${count(now.open_deliveries)} open calls, ${count(now.queued_deliveries)} of them waiting, ${count(now.websockets)} web sockets`
+        ? `in memory; ${now.open_deliveries ? `${count(now.open_deliveries)} open calls, ${count(now.queued_deliveries)} of them waiting for their turn` : "no call is open"}${now.websockets ? `; ${count(now.websockets)} web sockets` : ""}`
         : `not in memory${now.websockets ? `, ${count(now.websockets)} web sockets stay open` : ""}; the next call builds it`;
       sockets.replaceChildren(...(now.sockets.length ? [h("h2", {}, "Web sockets"), table(
         [head("tags"), head("kind"), head("messages that wait", "number")],
