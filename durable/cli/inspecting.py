@@ -40,7 +40,7 @@ def inspect(folder: str, port: int, no_browser: bool, write: bool) -> int:
     with operate.look(folder) as store:  # what is wrong with it is said now
         path = store.path
     token = secrets.token_urlsafe()
-    application = inspector.app(path, token=token, hosts=HOSTS, write=write)
+    application = inspector.app(folder, token=token, hosts=HOSTS, write=write)
     if write:
         _print_changes()
     config = uvicorn.Config(application, host="127.0.0.1", port=port, log_level="warning")

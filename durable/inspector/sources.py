@@ -22,6 +22,7 @@ from durable import operate
 from durable._control.busiest import Busiest
 from durable._control.sampled_events import SampledEvents
 from durable._control.server import SAMPLE_S
+from durable._model.database_url import is_url, shown
 from durable._runtime.interventions import ELSEWHERE
 from durable._runtime.orders import Order, carry_out
 from durable._runtime.runtime import Runtime
@@ -68,29 +69,43 @@ class Source(Protocol):
 
 
 class FolderSource:
-    """The folder of a store, whoever has it open."""
+    """The folder of a store, or the URL of its database, whoever has it open."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path: str = os.path.abspath(os.fspath(path))
+        text = os.fspath(path)
+        self._is_far = is_url(text)
+        self._store = text if self._is_far else os.path.abspath(text)
+        self.path: str = shown(self._store)  # without a password
         # A process has the files of a store open once only; each question takes bounded time.
         self._one_at_a_time = threading.Lock()
 
     @contextmanager
     def look(self) -> Iterator[Store]:
-        with self._one_at_a_time, operate.look(self.path) as store:
+        with self._one_at_a_time, operate.look(self._store) as store:
             yield store
 
     def reports(self) -> AsyncIterator[dict[str, Any]]:
-        return _from_thread(lambda: operate.tops(self.path, sampled=True))
+        return _from_thread(lambda: operate.tops(self._watchable(), sampled=True))
 
     def events(self) -> AsyncIterator[dict[str, Any]]:
-        return _from_thread(lambda: operate.events(self.path, sampled=True))
+        return _from_thread(lambda: operate.events(self._watchable(), sampled=True))
+
+    def _watchable(self) -> str:
+        """The folder in which a program can be asked what it does."""
+        if self._is_far:
+            raise operate.NotRunning(
+                f"the programs that have the store {self.path!r} cannot be watched from outside; "
+                f"mount durable.inspector.app(runtime, token=...) in one of them"
+            )
+        return self._store
 
     async def processes(self) -> dict[str, Any]:
-        return await anyio.to_thread.run_sync(processes.of_folder, self.path)
+        if self._is_far:
+            return processes.described(self.path, (), is_shared=False)
+        return await anyio.to_thread.run_sync(processes.of_folder, self._store)
 
     async def in_memory(self, cls: str, name_or_id: str) -> dict[str, Any]:
-        found = partial(operate.in_memory, self.path, cls, name_or_id)
+        found = partial(operate.in_memory, self._watchable(), cls, name_or_id)
         return attrs.asdict(await anyio.to_thread.run_sync(found))
 
     async def change(self, change: Change) -> Any:
@@ -98,11 +113,11 @@ class FolderSource:
 
     def _change(self, change: Change) -> Any:
         change.note()
-        told = tell(self.path, change.order)
+        told = None if self._is_far else tell(self._store, change.order)
         if told is not None:
             return result_of(told)
         with self._one_at_a_time:
-            return change.carry_out(self.path)
+            return change.carry_out(self._store)
 
 
 class RuntimeSource:
@@ -113,7 +128,7 @@ class RuntimeSource:
 
     @property
     def path(self) -> str:
-        return self._runtime._path
+        return shown(self._runtime._path)
 
     def look(self) -> AbstractContextManager[Store]:
         return operate.look(self._runtime)

@@ -18,8 +18,9 @@ import anyio
 import pytest
 
 import durable
-from durable import inspector
+from durable import inspector, operate
 from durable.inspector import views
+from durable.inspector.sources import FolderSource
 from durable.testing import evict_all
 
 from .browser import browsing
@@ -215,6 +216,20 @@ async def test_what_is_no_store_is_refused_at_the_call(tmp_path: Path) -> None:
         inspector.app(tmp_path / "empty", token=TOKEN)
     with pytest.raises(TypeError, match=r"durable\.open"):
         inspector.app(5, token=TOKEN)  # type: ignore[arg-type]
+
+
+async def test_the_password_of_a_database_is_not_told(tmp_path: Path) -> None:
+    """Not in the path, and not in why its programs cannot be watched."""
+    source = FolderSource("postgresql://user:secret@127.0.0.1:1/none")
+
+    assert source.path == "postgresql://user:***@127.0.0.1:1/none"
+    for said in (source.reports(), source.events()):
+        with pytest.raises(operate.NotRunning, match="mount") as refused:
+            await anext(said)
+        assert "secret" not in str(refused.value)
+    with pytest.raises(operate.NotRunning, match="mount"):
+        await source.in_memory("Counter", "a")
+    assert (await source.processes())["processes"] == []
 
 
 async def test_hosts_are_several_names(runtime: durable.Runtime) -> None:
