@@ -18,7 +18,7 @@ from durable._model.errors import DurableError
 from durable._runtime.runtime import Runtime
 from durable.operate import Store
 
-from . import views
+from . import history, views
 from .changes import change_of, result_of
 from .requests import (
     Parameters,
@@ -200,6 +200,16 @@ def _question(path: str, asked: Parameters) -> Callable[[Store], dict[str, Any]]
                 cls=asked.need("class"),
                 name_or_id=asked.need("id"),
                 key=asked.need("key"),
+            )
+        case "/api/history":
+            return partial(history.history, cls=asked.need("class"), name_or_id=asked.need("id"))
+        case "/api/changes":
+            return partial(
+                history.changes,
+                cls=asked.need("class"),
+                name_or_id=asked.need("id"),
+                start=asked.need("start"),
+                end=asked.get("end"),
             )
         case "/api/tables":
             return partial(views.tables, cls=asked.need("class"), name_or_id=asked.need("id"))

@@ -15,6 +15,7 @@ from durable._model.log import log
 from durable._runtime.orders import Order
 from durable.operate.changing import delete_order, put_order
 from durable.operate.in_memory import abort_order, alarm_order, evict_order
+from durable.operate.restoring import restore_order
 
 from .requests import Parameters, Refused
 
@@ -29,6 +30,7 @@ class Change:
     key: str | None = None
     value: Any = None
     timer: str | None = None
+    to: str | None = None  # a bookmark
 
     @property
     def order(self) -> Order:
@@ -42,6 +44,9 @@ class Change:
                 return delete_order(self.cls, self.name_or_id, self.key)
             case "alarm":
                 return alarm_order(self.cls, self.name_or_id, self.timer)
+            case "restore":
+                assert self.to is not None
+                return restore_order(self.cls, self.name_or_id, self.to)
             case "evict":
                 return evict_order(self.cls, self.name_or_id)
         return abort_order(self.cls, self.name_or_id)
@@ -62,6 +67,9 @@ class Change:
                 return operate.delete(folder, self.cls, self.name_or_id, self.key)
             case "alarm":
                 return operate.run_alarm(folder, self.cls, self.name_or_id, self.timer)
+            case "restore":
+                assert self.to is not None
+                return operate.restore(folder, self.cls, self.name_or_id, self.to)
             case "evict":
                 return operate.evict(folder, self.cls, self.name_or_id)
         return operate.abort(folder, self.cls, self.name_or_id)
@@ -70,13 +78,15 @@ class Change:
 def change_of(given: Parameters) -> Change:
     """The change that a page asks for. Raises Refused."""
     do = given.need("do")
-    if do not in {"put", "delete", "alarm", "evict", "abort"}:
+    if do not in {"put", "delete", "alarm", "evict", "abort", "restore"}:
         raise Refused(404, f"there is no change {do!r}")
     change = Change(do, given.need("class"), given.need("id"))
     if do == "put":
         return attrs.evolve(change, key=given.need("key"), value=_value(given.need("value")))
     if do == "delete":
         return attrs.evolve(change, key=given.get("key"))
+    if do == "restore":
+        return attrs.evolve(change, to=given.need("to"))
     return attrs.evolve(change, timer=given.get("timer")) if do == "alarm" else change
 
 
@@ -87,6 +97,8 @@ def result_of(change: Change, result: Any) -> dict[str, Any]:
     if change.do == "alarm":
         found = attrs.asdict(result) if isinstance(result, operate.Rung) else dict(result)
         return {"ran": found["ran"], "error": found["error"]}
+    if change.do == "restore":
+        return {"undo": str(result)}
     return {}
 
 

@@ -87,6 +87,12 @@ export function changesOf(which, label, changed) {
         yes: "Delete it", act: () => change({ do: "delete", ...which, key }),
       }, () => `Deleted ${JSON.stringify(key)}.`), `delete ${key}`)),
 
+    restore: (bookmark, began) => button("go back", () => done({
+      title: `Let ${label} go back to before ${began}?`,
+      words: "It is reset and built anew, with its keys, its database, its alarm and timers as they were then; what came after is undone. It stays in the history, so you can come back.",
+      yes: "Go back", act: () => change({ do: "restore", ...which, to: bookmark }),
+    }, () => `It is as it was before ${began}.`), `go back to before ${began}`),
+
     ofTimer: (timer) => button("run now", ring(timer), `run ${timer} now`),
 
     // `goBack` is called once the object is gone.

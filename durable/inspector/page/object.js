@@ -4,6 +4,7 @@ import { about, ask } from "./asking.js";
 import { changesOf } from "./changes.js";
 import { announce, cell, count, facts, fail, fill, h, head, labelOf, moment, size, span, table, until } from "./elements.js";
 import { shownValue, tree } from "./values.js";
+import { historyOf } from "./history.js";
 import { sqlBox } from "./sql.js";
 
 export async function showObject(main, signal, cls, id) {
@@ -71,7 +72,8 @@ export async function showObject(main, signal, cls, id) {
     mayWrite ? changes.ofObject({ hasAlarm: found.alarm !== null && !found.timers.length, goBack }) : null,
     h("h2", {}, "Keys"), h("div", { class: "tools" }, search), place, h("div", { class: "tools" }, more),
     timers, memory.sockets,
-    found.database_bytes ? await sqlBox(signal, cls, id, found.database_bytes) : null);
+    found.database_bytes ? await sqlBox(signal, cls, id, found.database_bytes) : null,
+    await historyOf(signal, { class: cls, id: found.id }, mayWrite ? changes : null));
 }
 
 const inTime = (due) => (until(due) >= 0 ? `in ${span(until(due))}` : `due since ${span(-until(due))}`);
