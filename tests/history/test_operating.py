@@ -23,6 +23,7 @@ from durable.operate.restoring import fork_order, restore_order
 from .conftest import Ledger, Store
 
 T = TypeVar("T")
+LOCAL = pytest.mark.local("an order goes to the process that has the object")
 DUE = datetime(2100, 1, 1, tzinfo=UTC)
 
 
@@ -69,6 +70,7 @@ async def test_an_object_goes_back_where_no_program_has_the_store(store: Store) 
     assert await state(store) == ({"c": 3}, None)
 
 
+@LOCAL
 async def test_an_object_goes_back_in_the_program_that_has_it(store: Store) -> None:
     """It is reset and built anew; calls under way get the reason."""
     first, second, _ = await filled(store)
@@ -88,6 +90,7 @@ async def test_an_object_goes_back_in_the_program_that_has_it(store: Store) -> N
             await obey(runtime, restore_order("Ledger", "a", "0" * 16))
 
 
+@LOCAL
 async def test_the_program_is_told_through_its_control_socket(tmp_path: Path) -> None:
     async with durable.open(
         tmp_path / "store", bindings={"LEDGERS": Ledger}, operate=True
@@ -102,6 +105,7 @@ async def test_the_program_is_told_through_its_control_socket(tmp_path: Path) ->
         assert await runtime.env.LEDGERS.get_by_name("a").all() == {"a": 1}
 
 
+@LOCAL
 async def test_a_fork_is_a_new_object(store: Store) -> None:
     """That is what the other one was, and shares nothing with it, whoever makes it."""
     first, second, _ = await filled(store)
@@ -122,6 +126,7 @@ async def test_a_fork_is_a_new_object(store: Store) -> None:
         await in_thread(operate.fork, store.folder, "Ledger", "a", first, "c")
 
 
+@LOCAL
 async def test_a_fork_made_by_a_program_can_go_back_itself(store: Store) -> None:
     first, _, _ = await filled(store)
     async with store.open(bindings={"LEDGERS": Ledger}) as runtime:
