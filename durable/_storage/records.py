@@ -185,8 +185,8 @@ class Records:
         allow_unconfirmed: bool,
         no_cache: bool,
     ) -> None:
-        if self.gate.broken is not None:
-            self.gate.check()
+        # Further down only the first write of a turn looks at the thread.
+        self.gate.check()
         if value is UNSET:
             limits = self.limits
             pairs = check_pairs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -59,6 +60,17 @@ class Giver(durable.DurableObject):
         }
         return await anyio.to_thread.run_sync(told, uses[what])
 
+    async def put_within_the_turn(self) -> str:
+        """A thread writes while the turn, which has written, is still under way."""
+        self.ctx.storage.put("x", 1)
+        heard: list[str] = []
+        thread = threading.Thread(
+            target=lambda: heard.append(told(lambda: self.ctx.storage.put("x", 2)))
+        )
+        thread.start()
+        thread.join()
+        return heard[0]
+
 
 def told(use: Callable[[], Any]) -> str:
     try:
@@ -94,6 +106,15 @@ async def test_what_an_object_gave_away_is_not_used_in_another_thread(
     assert await function(2) == 4
     assert await anext(stream) == 2
     socket.close()
+
+
+async def test_a_thread_does_not_write_into_a_turn_that_has_written(
+    runtime: durable.Runtime,
+) -> None:
+    """The turn's own write is stored as it was."""
+    giver = runtime.namespace(Giver).get_by_name("a")
+
+    assert await giver.put_within_the_turn() == "WrongLoop"
 
 
 OWN = (
