@@ -23,6 +23,7 @@ from psycopg.conninfo import conninfo_to_dict
 from durable._model.database_url import shown
 from durable._model.errors import RuntimeClosed, WrongLoop
 
+from .arrays import let_send_arrays
 from .postgres_errors import Lost, refusal, unavailable
 
 Rows = list[tuple[Any, ...]]
@@ -147,6 +148,8 @@ def connect(url: str) -> psycopg.Connection[Any]:
         raise ValueError(f"{shown(url)!r} is no URL of a database: {error}") from error
     options: dict[str, Any] = {name: value for name, value in DEFAULTS.items() if name not in said}
     try:
-        return psycopg.connect(url, autocommit=True, prepare_threshold=None, **options)
+        made = psycopg.connect(url, autocommit=True, prepare_threshold=None, **options)
     except psycopg.Error as error:
         raise unavailable(shown(url), error) from error
+    let_send_arrays(made)
+    return made

@@ -28,6 +28,7 @@ from durable._model.clock import Clock
 from durable._model.cluster_errors import ObjectSuperseded, StoreUnavailable
 from durable._model.errors import DurableError
 
+from .arrays import Bigints, Integers
 from .classes import change_catalog, read_catalog
 from .connection import Connection
 from .garbage import collect
@@ -188,7 +189,7 @@ class PostgresEngine:
                 f"the commit was stored"
             ) from None
         makes_garbage, forgotten = self._commit(
-            [self.process, used, epochs, *changes.arguments()], used
+            [self.process, Integers(used), Bigints(epochs), *changes.arguments()], used
         )
         changes.settle(forgotten or ())
         self.has_garbage |= makes_garbage

@@ -20,6 +20,7 @@ from durable._engine.checksums import protect
 from durable._engine.history_records import clearing_of
 from durable._engine.shards import shard_of
 
+from .arrays import Bigints, Byteas, Integers
 from .reader import key_bytes
 
 ObjectKey = tuple[int, bytes]
@@ -140,25 +141,25 @@ class Changes:
         objects = [(key, record) for key in self._changed if (record := self._records[key])]
         alarms = [record.alarm for _, record in objects]
         return [
-            [number for (number, _), _ in objects],
-            [base for (_, base), _ in objects],
-            [shard_of(base, self.shards) for (_, base), _ in objects],
-            [record.keyspace for _, record in objects],
-            [record.created_us for _, record in objects],
-            [None if record.name is None else record.name.encode() for _, record in objects],
-            [None if alarm is None else alarm.due_us for alarm in alarms],
-            [None if alarm is None else alarm.scheduled_us for alarm in alarms],
-            [None if alarm is None else alarm.retry_count for alarm in alarms],
-            [None if alarm is None else alarm.backoff for alarm in alarms],
-            [record.history for _, record in objects],
-            list(self._cleared),
-            list(self._ended),
+            Integers([number for (number, _), _ in objects]),
+            Byteas([base for (_, base), _ in objects]),
+            Integers([shard_of(base, self.shards) for (_, base), _ in objects]),
+            Bigints([record.keyspace for _, record in objects]),
+            Bigints([record.created_us for _, record in objects]),
+            Byteas([None if r.name is None else r.name.encode() for _, r in objects]),
+            Bigints([None if alarm is None else alarm.due_us for alarm in alarms]),
+            Bigints([None if alarm is None else alarm.scheduled_us for alarm in alarms]),
+            Integers([None if alarm is None else alarm.retry_count for alarm in alarms]),
+            Integers([None if alarm is None else alarm.backoff for alarm in alarms]),
+            Bigints([record.history for _, record in objects]),
+            Bigints(list(self._cleared)),
+            Bigints(list(self._ended)),
             *_put_columns(self._puts),
             *_deleted_columns(self._puts),
             *_put_columns(self._sides),
             *_deleted_columns(self._sides),
-            [number for number, _ in self._maybe_empty],
-            [base for _, base in self._maybe_empty],
+            Integers([number for number, _ in self._maybe_empty]),
+            Byteas([base for _, base in self._maybe_empty]),
         ]
 
     def settle(self, forgotten: Iterable[int]) -> None:
@@ -173,7 +174,7 @@ class Changes:
                     handle.created_us = record.created_us
 
 
-def _put_columns(values: Values) -> tuple[list[int], list[bytes], list[bytes]]:
+def _put_columns(values: Values) -> tuple[Bigints, Byteas, Byteas]:
     keyspaces: list[int] = []
     keys: list[bytes] = []
     records: list[bytes] = []
@@ -183,14 +184,14 @@ def _put_columns(values: Values) -> tuple[list[int], list[bytes], list[bytes]]:
                 keyspaces.append(keyspace)
                 keys.append(key)
                 records.append(protect(key_bytes(keyspace, key), value))
-    return keyspaces, keys, records
+    return Bigints(keyspaces), Byteas(keys), Byteas(records)
 
 
-def _deleted_columns(values: Values) -> tuple[list[int], list[bytes]]:
+def _deleted_columns(values: Values) -> tuple[Bigints, Byteas]:
     gone = [
         (keyspace, key)
         for keyspace, by_key in values.items()
         for key, value in by_key.items()
         if value is None
     ]
-    return [keyspace for keyspace, _ in gone], [key for _, key in gone]
+    return Bigints([keyspace for keyspace, _ in gone]), Byteas([key for _, key in gone])

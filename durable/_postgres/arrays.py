@@ -1,0 +1,105 @@
+"""Arrays as the server reads them, packed at once.
+
+A group of batches is sent as arrays of all its rows. psycopg makes one of a list value by value, as
+text for bytes, which took a third of a commit of 256 objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from struct import Struct, pack
+from typing import Any, ClassVar, Final
+
+import psycopg
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
+
+# Dimensions, whether there are nulls, the type of the elements; then of each dimension how many,
+# and the number of the first.
+_HEAD: Final = Struct(">iiIii")
+_EMPTY: Final = Struct(">iiI")
+_SIZE: Final = Struct(">i")
+_NULL: Final = _SIZE.pack(-1)
+
+
+class Array:
+    """Elements of one type. A value to send."""
+
+    __slots__ = ("packed",)
+    element: ClassVar[int]  # the server's number of the type
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        if not values:
+            self.packed: bytes = _EMPTY.pack(0, 0, self.element)
+            return
+        head = _HEAD.pack(1, int(None in values), self.element, len(values), 1)
+        self.packed = head + self._pack(values)
+
+    def _pack(self, values: Sequence[Any]) -> bytes:
+        raise NotImplementedError
+
+
+class Numbers(Array):
+    """Numbers of a fixed size, or nulls."""
+
+    __slots__ = ()
+    size: ClassVar[int]
+    code: ClassVar[str]
+
+    def _pack(self, values: Sequence[int | None]) -> bytes:
+        one = Struct(f">i{self.code}")
+        if None not in values:
+            sized = [part for value in values for part in (self.size, value)]
+            return pack(">" + f"i{self.code}" * len(values), *sized)
+        return b"".join([_NULL if v is None else one.pack(self.size, v) for v in values])
+
+
+class Bigints(Numbers):
+    __slots__ = ()
+    element, size, code = 20, 8, "q"
+
+
+class Integers(Numbers):
+    __slots__ = ()
+    element, size, code = 23, 4, "i"
+
+
+class Byteas(Array):
+    __slots__ = ()
+    element = 17
+
+    def _pack(self, values: Sequence[bytes | None]) -> bytes:
+        size = _SIZE.pack
+        parts: list[bytes] = []
+        for value in values:
+            if value is None:
+                parts.append(_NULL)
+            else:
+                parts += (size(len(value)), value)
+        return b"".join(parts)
+
+
+class _ArrayDumper(Dumper):
+    format = Format.BINARY
+
+    def dump(self, obj: Array) -> bytes:
+        return obj.packed
+
+
+class _BigintsDumper(_ArrayDumper):
+    oid = 1016
+
+
+class _IntegersDumper(_ArrayDumper):
+    oid = 1007
+
+
+class _ByteasDumper(_ArrayDumper):
+    oid = 1001
+
+
+def let_send_arrays(connection: psycopg.Connection[Any]) -> None:
+    """Let *connection* send these arrays."""
+    connection.adapters.register_dumper(Bigints, _BigintsDumper)
+    connection.adapters.register_dumper(Integers, _IntegersDumper)
+    connection.adapters.register_dumper(Byteas, _ByteasDumper)
