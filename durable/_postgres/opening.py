@@ -8,6 +8,7 @@ from contextlib import closing
 
 from durable._engine.shards import Process
 from durable._model.clock import Clock
+from durable._model.errors import StoreInUse
 
 from . import schema
 from .check import check
@@ -36,14 +37,17 @@ def init(url: str) -> bool:
 
 
 def open_alone(url: str, clock: Clock, version: str, *, may_grow: bool = False) -> PostgresEngine:
-    """Own all shards of the store, which may be a copy that grows. A process that had some is
-    superseded: it can store nothing any more. Raises StoreUnavailable; FileNotFoundError where the
-    database has no store."""
+    """Own all shards of the store, which may be a copy that grows. A process that has it alone is
+    superseded: it can store nothing any more. Raises StoreInUse while processes share it,
+    StoreUnavailable; FileNotFoundError where the database has no store."""
     with closing(Connection(url)) as connection:
         schema.read_meta(connection, may_grow=may_grow)
         with connection.transaction() as run:
-            # One after the other: the last one has it.
-            run("select from durable.meta where key = 'store' for update")
+            # One after the other, also with those that join: the last one has it.
+            run("lock table durable.processes in share row exclusive mode")
+            live = run("select pid from durable.processes where expires > clock_timestamp()")
+            if live:
+                raise StoreInUse(connection.path, live[0][0])
             run("delete from durable.processes where is_alone")
             [(process,)] = run(
                 "insert into durable.processes "
