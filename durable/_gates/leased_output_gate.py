@@ -14,6 +14,8 @@ from typing import Protocol
 
 from attrs import define, field
 
+from durable._model.log import log
+
 from .output_gate import Held, OutputGate, Release, Unheard
 
 
@@ -42,8 +44,21 @@ class LeasedOutputGate(OutputGate):
         return self._confirmed <= self.durable and self._may_speak()
 
     def release(self) -> None:
-        if self._waiting is not None and self._may_speak():
-            OutputGate.release(self)
+        waiting = self._waiting
+        if waiting is None:
+            return
+        if not isinstance(waiting, list):
+            waiting = [waiting]
+        durable = [message for message in waiting if message.seqno <= self.durable]
+        self._waiting = waiting[len(durable) :] or None
+        # Each asks the lease: the process may be stopped between any two of them.
+        for message in durable:
+            if self.is_closed:
+                return  # what was let out before has broken the object
+            try:
+                self.hold(message)
+            except Exception:  # no matter of the messages behind it
+                log.exception("a message could not leave an object: %r", message)
 
     def when_durable(
         self, seqno: int, release: Callable[[], None], unheard: Unheard | None = None
@@ -60,9 +75,11 @@ class LeasedOutputGate(OutputGate):
             self._keep(message)
 
     def _let_go(self, unsaid: list[tuple[int, Callable[[], None], Unheard | None]]) -> None:
-        if self._may_speak():
-            OutputGate._let_go(self, unsaid)
-            return
         self._said += len(unsaid)
         for seqno, release, unheard in unsaid:
-            self._keep(Release(seqno, release, unheard))
+            if self.is_closed:
+                return  # as above
+            try:
+                self.when_durable(seqno, release, unheard)
+            except Exception:  # as above
+                log.exception("a message could not leave an object: %r", release)

@@ -91,3 +91,39 @@ def test_a_renewal_that_comes_late_lets_nothing_out() -> None:
     leased.gate.release()
 
     assert leased.over
+
+
+def test_each_message_asks_for_itself() -> None:
+    """The process may be stopped between two that leave together."""
+    leased = Leased()
+    gate = leased.gate
+    gate.note_write()
+    gate.seal()
+    leased.say("first")
+
+    def be_stopped() -> None:
+        leased.clock.now_s += 10.0
+
+    gate.when_durable(gate.seqno(), be_stopped)
+    leased.say("last")
+    gate.durable = 1
+    gate.release()
+
+    assert leased.heard == ["first"]
+    assert leased.over
+
+
+def test_messages_leave_in_their_order() -> None:
+    leased = Leased()
+    gate = leased.gate
+    for number in range(3):
+        gate.note_write()
+        gate.seal()
+        leased.say(f"{number} a")
+        leased.say(f"{number} b")
+    gate.durable = 2
+    gate.release()
+    assert leased.heard == ["0 a", "0 b", "1 a", "1 b"]
+    gate.durable = 3
+    gate.release()
+    assert leased.heard[4:] == ["2 a", "2 b"]
