@@ -81,9 +81,16 @@ _CLAIM: Final = (
     "(select from durable.processes where id = %s and expires > clock_timestamp()) "
     "returning s.shard, s.epoch"
 )
+_MINE: Final = (
+    "select shard, epoch from durable.shards where shard = any(%s::integer[]) and owner = %s"
+)
+# With the epochs that were read just before: a release that comes late, since its connection was
+# lost, must not free a shard that was claimed again meanwhile.
 _RELEASE: Final = (
-    "with mine as (select shard from durable.shards where shard = any(%s::integer[]) "
-    "and owner = %s order by shard for update) "
+    "with mine as (select s.shard from durable.shards as s "
+    "join unnest(%s::integer[], %s::bigint[]) as given (shard, epoch) "
+    "on s.shard = given.shard and s.epoch = given.epoch "
+    "where s.owner = %s order by s.shard for update of s) "
     "update durable.shards as s set owner = null from mine where s.shard = mine.shard "
     "returning s.shard, s.epoch"
 )
@@ -354,9 +361,15 @@ class Leases:
         """Let others have *shards*; returns those that were still owned, with their epochs. Blocks.
         Raises StoreUnavailable."""
         with self._shards_turn:
-            released: Any = self._claiming.write(_RELEASE, [sorted(shards), self.number])
+            released = self._release(shards)
         self.look_soon()
-        return dict(released)
+        return released
+
+    def _release(self, shards: Collection[int]) -> dict[int, int]:
+        mine: Any = dict(self._claiming.read(_MINE, [sorted(shards), self.number]))
+        if not mine:
+            return {}
+        return dict(self._claiming.write(_RELEASE, [list(mine), list(mine.values()), self.number]))
 
     def release_soon(self, shard: int) -> None:
         """Let others have a shard: with others that are released now, in the thread that renews."""
@@ -367,7 +380,7 @@ class Leases:
         with self._shards_turn:
             shards = sorted(self._to_release)
             if shards:
-                self._claiming.write(_RELEASE, [shards, self.number])
+                self._release(shards)
                 self._to_release.difference_update(shards)
 
     def __repr__(self) -> str:

@@ -235,12 +235,12 @@ class SimulatedDatabase:
 
         return run
 
-    def release(self, shard: int, number: int) -> Body:
+    def release(self, shard: int, number: int, epoch: int) -> Body:
         def run() -> tuple[None, Callable[[], None]]:
-            owner, epoch = self.shards[shard]
+            is_mine = self.shards[shard] == (number, epoch)
 
             def change() -> None:
-                if owner == number:
+                if is_mine:
                     self.shards[shard] = (None, epoch)
 
             return None, change

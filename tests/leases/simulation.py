@@ -260,7 +260,7 @@ class SimulatedProcess:
         self._break(thing)
         self._ask(
             {("shard", thing.shard): EXCLUSIVE},
-            self.database.release(thing.shard, self.number),
+            self.database.release(thing.shard, self.number, thing.epoch),
             lambda _: None,
         )
 

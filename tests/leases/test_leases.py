@@ -90,6 +90,22 @@ def test_shards_are_claimed_many_at_once_and_by_one_process(processes: Processes
     assert other.claim([7, 8]) == {7: 2, 8: 2}
 
 
+def test_a_release_that_comes_late_frees_nothing_that_was_claimed_again(
+    processes: Processes,
+) -> None:
+    """Its connection was lost, and it is carried out when the process has the shard anew: another
+    one would have it too, while this one believes in its lease."""
+    one, other = processes.join("one"), processes.join("other")
+    one.claim([1])
+    late = [[1], [1], one.number]
+    one.release([1])
+    assert one.claim([1]) == {1: 2}
+    one._claiming.write(leases_module._RELEASE, late)
+
+    assert other.claim([1]) == {}
+    assert one.release([1]) == {1: 2}
+
+
 def test_two_that_claim_at_once_get_different_shards(processes: Processes) -> None:
     """Of each shard one of them is the owner."""
     claimed: list[dict[int, int]] = []
