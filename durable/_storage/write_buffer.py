@@ -269,7 +269,7 @@ class WriteBuffer(SealedBatches):
         self._puts = None
         self._alarm_change = UNCHANGED
         self._is_cleared = self._is_confirmed = False
-        self.sealed_bytes += size
+        self.sealed_bytes: int = self.sealed_bytes + size
         last = self._last
         if last is not None and last.is_open and self._may_join(clears):
             last.puts.update(puts)
@@ -331,7 +331,7 @@ class WriteBuffer(SealedBatches):
                 savepoints, self.savepoints = self.savepoints, None
                 self.seal()
                 self.savepoints = savepoints
-            self.is_closed = True
+            self.is_closed: bool = True
             self._keep_clear()
         room, self._waiting_room = self._waiting_room or [], None
         if error is not None:
