@@ -9,7 +9,6 @@ from . import (
     blocking,
     calls,
     history,
-    journal,
     objects,
     operate,
     peers_wire,
@@ -25,7 +24,7 @@ from .harness import Row, arguments, report, run, show
 from .workerd import run as workerd
 
 QUESTIONS = (
-    *(calls, writes, journal, reads, objects, alarms, operate, websockets, web, processes, sql),
+    *(calls, writes, reads, objects, alarms, operate, websockets, web, processes, sql),
     history,
     blocking,
     peers_wire,

@@ -81,8 +81,6 @@ class Options:
     shards: int | None = None
     # Processes of other machines have it, too.
     peers: Peers | None = None
-    # A commit is one synced write to a journal, and the store's file follows.
-    journal: bool = False
 
 
 class OpenStore:
@@ -156,9 +154,7 @@ class OpenStore:
 
     def _open_disks(self) -> Disks:
         options = self._options
-        engine = self.open_engine(
-            self._source, self._clock, scratch=options.scratch, journal=options.journal
-        )
+        engine = self.open_engine(self._source, self._clock, scratch=options.scratch)
         return OneDisk(self._disk_with(engine))
 
     def _disk_with(self, engine: Engine) -> OpenDisk:
