@@ -24,7 +24,7 @@ async def test_a_write_from_another_thread_is_refused_and_nothing_is_written(
     """At the call, before anything is written."""
     async with durable.open(tmp_path / "store") as runtime:
         stub = runtime.namespace(Thrower).get_by_name("a")
-        with pytest.raises(durable.WrongLoop, match="the storage of Thrower"):
+        with pytest.raises(durable.WrongLoop, match="belongs to the event loop that opened it"):
             await stub.put_elsewhere()
 
         assert await stub.keys() == []

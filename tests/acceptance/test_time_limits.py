@@ -17,8 +17,8 @@ import pytest
 import durable
 import durable.testing
 
-BRIEFLY_S = 0.01
-LONGER_S = 0.05
+BRIEFLY_S = 0.05
+LONGER_S = 0.25
 
 
 class Hasty(durable.DurableObject):

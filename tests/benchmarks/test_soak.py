@@ -17,7 +17,7 @@ async def test_a_short_soak_has_all_its_figures(tmp_path: Path) -> None:
     await soak.run(tmp_path / "store", is_loud=False)
 
     assert sum(soak.counts.values()) > 100
-    assert len(soak.samples) > 3
+    assert len(soak.samples) > 1
     assert max(sample.readers for sample in soak.samples) <= 2  # of the loop, and of who looks
     assert all(name in report(soak) for name in RISES)
 

@@ -24,7 +24,11 @@ from .servers import COMMANDS, START_S_MAX, Server, serving
 WAIT_S_MAX = 20.0
 
 
-@pytest.fixture(scope="module", params=list(COMMANDS))
+# What the others do with several workers is in test_workers.py.
+SERVERS = [name for name in COMMANDS if name.startswith(("uvicorn", "hypercorn"))]
+
+
+@pytest.fixture(scope="module", params=SERVERS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The application, alone, under each of the servers."""
     with serving(request.param, "entry:alone", tmp_path_factory.mktemp("served")) as server:

@@ -12,10 +12,6 @@ from .servers import COMMANDS, Server, serving
 
 COMMANDS["uvicorn-reload"] = [*COMMANDS["uvicorn"], "--reload"]
 COMMANDS["hypercorn-reload"] = [*COMMANDS["hypercorn"], "--reload"]
-# It watches whatever is in the folder, the files of the store too.
-COMMANDS["granian-reload"] = [
-    *COMMANDS["granian"], "--workers", "2", "--reload", "--reload-ignore-dirs", "served",
-]  # fmt: skip
 WAIT_S_MAX = 40.0
 
 SHOP = """
@@ -67,7 +63,6 @@ def wait_greeting(server: Server, greeting: str) -> int:
         ("uvicorn-reload", True),
         ("uvicorn-reload", False),
         ("hypercorn-reload", True),
-        ("granian-reload", True),
     ],
 )
 def test_new_code_has_the_store_of_the_old_one(tmp_path: Path, name: str, shared: bool) -> None:

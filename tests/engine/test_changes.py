@@ -102,3 +102,7 @@ def test_the_store_is_a_dict_of_objects(one_engine: Engine, groups: list, wakes:
     assert {base for base, _ in one_engine.objects(number, count_max=9)} == known
     dues = [DueAlarm(m.alarm.due_us, number, base_of(n)) for n, m in models.items() if m.alarm]
     assert one_engine.alarms(count_max=9) == sorted(dues)
+
+    # The side records are no pages of databases, and the last example would be found to be damaged.
+    places = {name: place_of(one_engine, name) for name in NAMES}
+    one_engine.commit([batch_of(one_engine, place, clears=True) for place in places.values()])

@@ -42,11 +42,11 @@ def test_a_scan_of_side_records_keeps_to_its_bounds(engine: Engine) -> None:
         pairs = found(handle.keyspace, lower, upper, reverse=reverse, count_max=count_max)
         return [value for _, value in pairs]
 
-    assert numbers(OWN, end_of(OWN), 1_000) == [b"%d" % n for n in range(1, 300)]
+    assert numbers(page(0), OWN + b"a", 1_000) == [b"%d" % n for n in range(1, 300)]
     assert numbers(page(255), page(258), 9) == [b"255", b"256", b"257"]
     assert numbers(page(255), page(258), 9, reverse=True) == [b"257", b"256", b"255"]
-    assert numbers(OWN, end_of(OWN), 2, reverse=True) == [b"y", b"x"]
-    assert numbers(OWN, end_of(OWN), 2) == [b"1", b"2"]
+    assert numbers(OWN, end_of(OWN), 2, reverse=True) == [b"y", b"299"]
+    assert numbers(OWN, end_of(OWN), 2) == [b"x", b"1"]
     assert numbers(page(258), page(255), 9) == []
 
 
