@@ -9,10 +9,7 @@ instrumented joins it. What is not recorded, because the program has set up no S
 
 from __future__ import annotations
 
-from opentelemetry import context, metrics, trace
-from opentelemetry.context import Context
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
-
+from durable._model.errors import MissingExtra
 from durable._model.observer import (
     AlarmRang,
     CommitEnded,
@@ -26,6 +23,13 @@ from durable._model.observer import (
     Overloaded,
     TurnTookLong,
 )
+
+try:
+    from opentelemetry import context, metrics, trace
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+except ImportError as error:
+    raise MissingExtra("durable.otel needs the API of OpenTelemetry", "otel") from error
 
 NAME = "durable"
 

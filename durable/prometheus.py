@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-
-from durable._model.errors import RuntimeClosed
+from durable._model.errors import MissingExtra, RuntimeClosed
 from durable._runtime.runtime import Runtime
 from durable._runtime.statistics import ClassStatistics, Statistics
+
+try:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+except ImportError as error:
+    raise MissingExtra("durable.prometheus needs prometheus-client", "prometheus") from error
 
 _CLASS_GAUGES = {
     "live_objects": "Objects in memory",
