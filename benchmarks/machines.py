@@ -1,10 +1,12 @@
 """What do faults of processes, networks and databases cost a store that several machines have?
 
-Processes with a store on PostgreSQL speak over TCP. One calls counters that the others have; each
-of the others reads counters by itself. Meanwhile processes are killed, stopped for longer than
-their lease and cut off, and the database is restarted. What was confirmed is compared with what is
-there. All of it is on this machine, where a process that was killed is known to be dead at once;
-on another machine its lease has to run out, as with SIGSTOP.
+Processes with a store on PostgreSQL, which has a synchronous standby, speak over TCP. One calls
+counters that the others have; each of the others reads counters by itself. Meanwhile processes are
+killed, stopped for longer than their lease and cut off; the database is restarted; and its standby
+takes its place, at most a second after it was killed, or while it still runs and is ended 1.5
+leases later. What was confirmed is compared with what is there. All of it is on this machine, where
+a process that was killed is known to be dead at once; on another machine its lease has to run out,
+as with SIGSTOP.
 
     python -m benchmarks.machines --rounds 5
 """
@@ -16,7 +18,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -33,12 +34,16 @@ from attrs import define, field
 import durable
 from tests import postgres
 from tests.cables import Cable
+from tests.standby import Pair
 
 SECRET = "the secret of the processes of this run"
 PROCESSES = 2  # beside the one that calls
 COUNTERS = 12
 READS_EVERY_S = 0.02
-FAULTS = ("kill -9", "SIGSTOP", "network cut", "database cut", "database restarted")
+FAULTS = (
+    *("kill -9", "SIGSTOP", "network cut"),
+    *("database cut", "database restarted", "database killed", "two primaries"),
+)
 
 
 class Counter(durable.DurableObject):
@@ -82,30 +87,29 @@ async def serve(url: str, listen: str, advertise: str, lease_s: float) -> None:
 
 def free_address() -> str:
     """Where a process may listen."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return f"127.0.0.1:{postgres.free_port()}"
 
 
 @define(eq=False)
 class Machine:
-    """A process that has objects, and the cables to it and from it to the database."""
+    """A process that has objects, and the cables to it and from it to the databases."""
 
     url: str
     lease_s: float
     on_read: Callable[[str, int, float], None]
     process: subprocess.Popen[str] = field(init=False)
     network: Cable = field(init=False)
-    database: Cable = field(init=False)
+    databases: list[Cable] = field(init=False)
     _hearing: threading.Thread = field(init=False)
     _is_ready: threading.Event = field(factory=threading.Event)
 
     def start(self) -> None:
         listen = free_address()
-        before, _, address_and_name = self.url.partition("@")
-        address, _, name = address_and_name.partition("/")
-        self.network, self.database = Cable(listen), Cable(address)
-        url = f"{before}@{self.database.address}/{name}"
+        before, _, addresses_and_name = self.url.partition("@")
+        addresses, _, name = addresses_and_name.partition("/")
+        self.network = Cable(listen)
+        self.databases = [Cable(address) for address in addresses.split(",")]
+        url = f"{before}@{','.join(cable.address for cable in self.databases)}/{name}"
         arguments = (url, listen, self.network.address, str(self.lease_s))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.machines", "--serve", *arguments],
@@ -132,8 +136,8 @@ class Machine:
         self.process.kill()
         self._hearing.join()
         self.process.communicate()
-        self.network.close()
-        self.database.close()
+        for cable in (self.network, *self.databases):
+            cable.close()
 
 
 # The one that calls, and knows what was confirmed
@@ -234,7 +238,7 @@ class Faults:
     """What happens to the processes."""
 
     run: Run
-    server: postgres.Server
+    servers: Pair
     url: str
     # To the process that calls.
     network: Cable
@@ -260,14 +264,27 @@ class Faults:
             time.sleep(1.5 * lease_s)
             machine.process.send_signal(signal.SIGCONT)
         elif fault == "database restarted":
-            self.server.stop(self.chance.choice([signal.SIGINT, signal.SIGQUIT]))
+            self.servers.primary.stop(self.chance.choice([signal.SIGINT, signal.SIGQUIT]))
             time.sleep(self.chance.uniform(0, 1.0))
-            self.server.start()
+            self.servers.primary.start()
+        elif fault == "database killed":
+            self.servers.kill_primary()
+            time.sleep(self.chance.uniform(0, 1.0))
+            self._begin_anew(self.servers.promote())
+        elif fault == "two primaries":
+            old = self.servers.promote()
+            time.sleep(1.5 * lease_s)
+            self._begin_anew(old)
         elif fault == "database cut":
-            self._cut([machine.database], 1.5 * lease_s)
+            self._cut(machine.databases, 1.5 * lease_s)
         else:
             # Until each side has given the other one up.
             self._cut([machine.network, self.network], 7.0)
+
+    def _begin_anew(self, old: postgres.Server) -> None:
+        """The former primary is ended, and another standby is in its place."""
+        old.close()
+        self.servers.follow_anew(old.port)
 
     def _cut(self, cables: Sequence[Cable], seconds: float) -> None:
         for cable in cables:
@@ -286,12 +303,12 @@ class Faults:
 async def measure(rounds: int, lease_s: float, faults: Sequence[str], seed: int = 1) -> Run:
     """So many rounds of all *faults*."""
     run = Run(lease_s)
-    server = postgres.Server(fsync=True)
+    servers = Pair()
     try:
-        url = server.new_store()
+        url = servers.url(servers.primary.new_store())
         listen = free_address()
         network = Cable(listen)
-        happening = Faults(run, server, url, network, random.Random(seed))
+        happening = Faults(run, servers, url, network, random.Random(seed))
         peers = durable.Peers(listen=listen, advertise=network.address, secret=SECRET)
         limits = durable.Limits(lease_s=lease_s)
         try:
@@ -314,7 +331,7 @@ async def measure(rounds: int, lease_s: float, faults: Sequence[str], seed: int 
         finally:
             await anyio.to_thread.run_sync(happening.end)
     finally:
-        server.close()
+        servers.close()
     return run
 
 

@@ -10,7 +10,6 @@ Each worker of pytest-xdist has one. Where there are no binaries, tests that nee
 from __future__ import annotations
 
 import atexit
-import ctypes
 import itertools
 import os
 import pwd
@@ -18,10 +17,10 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -36,7 +35,9 @@ MISSING = (
 )
 START_S_MAX = 30
 TEMPLATE = "template_of_stores"
-_PR_SET_PDEATHSIG = 1
+
+# The system takes the thread that starts a process for its parent: this one lives as long as we.
+_starting = ThreadPoolExecutor(1, "starts servers")
 
 
 @cache
@@ -50,7 +51,7 @@ def binaries() -> Path | None:
     return max(folders, key=lambda folder: float(folder.parent.name), default=None)
 
 
-def _unprivileged() -> dict[str, Any]:
+def unprivileged() -> dict[str, Any]:
     """How a child process becomes a user without rights, if this one is root."""
     if os.geteuid() != 0:
         return {}
@@ -63,47 +64,64 @@ def _unprivileged() -> dict[str, Any]:
     raise RuntimeError("there is no user `postgres` or `nobody` to run PostgreSQL as")
 
 
-def _dies_with_parent() -> None:
-    """In the child: the server ends when this process does, killed or not."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+def start_server(command: Sequence[str | Path], log: Path) -> subprocess.Popen[bytes]:
+    """Run a server without rights, which ends by SIGINT when this process does, killed or not,
+    where `setpriv` is there to ask the system for that."""
+    setpriv = shutil.which("setpriv")
+    ends_with_us = [] if setpriv is None else [setpriv, "--pdeathsig", "INT", "--"]
+
+    def start() -> subprocess.Popen[bytes]:
+        with open(log, "ab") as output:
+            return subprocess.Popen(
+                [*ends_with_us, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                **unprivileged(),
+            )
+
+    return _starting.submit(start).result()
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @define(eq=False)
 class Server:
-    """A server that runs."""
+    """A server that runs. With *primary* it is a copy of another one, which follows it as its
+    standby under the name `standby`."""
 
     fsync: bool = False
     settings: dict[str, str] = field(factory=dict)
+    primary: Server | None = None
+    port: int = field(factory=free_port)
     folder: Path = field(init=False)
-    port: int = field(init=False)
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     _numbers: Iterator[int] = field(factory=lambda: itertools.count(1), init=False)
     _has_template: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        found = binaries()
-        assert found is not None, MISSING
+        assert binaries() is not None, MISSING
         self.folder = Path(tempfile.mkdtemp(prefix="durable-postgres-"))
-        as_user = _unprivileged()
+        as_user = unprivileged()
         if as_user:
             os.chown(self.folder, as_user["user"], as_user["group"])
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self._run(
-            "initdb",
-            "-D",
-            str(self.data),
-            "-U",
-            "tests",
-            "-A",
-            "trust",
-            "--no-sync",
-            "--encoding=UTF8",
-            "--locale=C",
-            "--no-instructions",
-        )
+        if self.primary is None:
+            self._run(
+                *("initdb", "-D", str(self.data), "-U", "tests", "-A", "trust", "--no-sync"),
+                *("--encoding=UTF8", "--locale=C", "--no-instructions"),
+            )
+        else:
+            self._run(
+                *("pg_basebackup", "-D", str(self.data), "-R", "-c", "fast", "--no-sync"),
+                *("-d", f"{self.primary.url()}?application_name=standby"),
+            )
         self.start()
 
     @property
@@ -129,21 +147,14 @@ class Server:
             "shared_buffers": "64MB",
             "max_connections": "200",
             "log_min_messages": "fatal",
+            "wal_retrieve_retry_interval": "100ms",
             **self.settings,
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         found = binaries()
         assert found is not None
-        with open(self.folder / "log", "ab") as log:
-            self.process = subprocess.Popen(
-                [found / "postgres", "-D", self.data, *options],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd="/",
-                preexec_fn=_dies_with_parent,  # noqa: PLW1509 - it calls the system once
-                **_unprivileged(),
-            )
+        command = [found / "postgres", "-D", self.data, *options]
+        self.process = start_server(command, self.folder / "log")
         self._wait_ready()
 
     def _wait_ready(self) -> None:
@@ -217,7 +228,7 @@ class Server:
             text=True,
             cwd="/",
             check=False,
-            **_unprivileged(),
+            **unprivileged(),
         )
         if done.returncode:
             raise RuntimeError(f"{program} failed: {done.stdout}{done.stderr}")
