@@ -11,6 +11,7 @@ async with durable.open("state", observer=observe) as runtime: ...
 """
 
 from durable._model.observer import (
+    QUERY_SIZE_MAX,
     SLOW_TURN_S_MIN,
     AlarmRang,
     CommitEnded,
@@ -24,10 +25,12 @@ from durable._model.observer import (
     Observer,
     Outcome,
     Overloaded,
+    QueryEnded,
     TurnTookLong,
 )
 
 __all__ = [
+    "QUERY_SIZE_MAX",
     "SLOW_TURN_S_MIN",
     "AlarmRang",
     "CommitEnded",
@@ -41,5 +44,6 @@ __all__ = [
     "Observer",
     "Outcome",
     "Overloaded",
+    "QueryEnded",
     "TurnTookLong",
 ]

@@ -21,6 +21,7 @@ from durable._model.observer import (
     ObjectWoken,
     Outcome,
     Overloaded,
+    QueryEnded,
     TurnTookLong,
 )
 
@@ -73,6 +74,9 @@ class Telemetry:
         self._late = meter.create_histogram(
             "durable.alarm.late", "s", "How long after its time an alarm rang."
         )
+        self._query = meter.create_histogram(
+            "durable.query.duration", "s", "Time of a query of SQL within SQLite."
+        )
         self._woken = meter.create_counter("durable.object.woken", "{object}")
         self._evicted = meter.create_counter("durable.object.evicted", "{object}")
         self._broken = meter.create_counter("durable.object.broken", "{object}")
@@ -99,6 +103,8 @@ class Telemetry:
                 self._broken.add(1, {"class": event.class_name, "reason": event.error})
             case Overloaded():
                 self._overloaded.add(1, {"class": event.class_name})
+            case QueryEnded():
+                self._queried(event)
             case TurnTookLong():
                 pass  # the span that it happened in says how long it took
 
@@ -121,6 +127,22 @@ class Telemetry:
         self._spans[event.number] = span
         # Never detached: the context is the delivery's and ends with it.
         context.attach(trace.set_span_in_context(span, parent))
+
+    def _queried(self, event: QueryEnded) -> None:
+        """An event of the span of the delivery that has asked, which is the current one."""
+        self._query.record(
+            event.duration_s, {"class": event.class_name, "error": event.error is not None}
+        )
+        trace.get_current_span().add_event(
+            "durable.query",
+            {
+                "db.query.text": event.query,
+                "durable.rows_read": event.rows_read,
+                "durable.rows_written": event.rows_written,
+                "durable.duration_s": event.duration_s,
+                **({} if event.error is None else {"durable.error": event.error}),
+            },
+        )
 
     def _end(self, event: DeliveryEnded) -> None:
         labels = {

@@ -127,6 +127,18 @@ class TurnTookLong(ObjectEvent):
     duration_s: float
 
 
+@frozen(kw_only=True)
+class QueryEnded(ObjectEvent):
+    """A call of `ctx.storage.sql.exec` has ended: one that writes as it returns, one that reads
+    with the last row that was asked of its cursor. What was bound to its parameters is not told."""
+
+    query: str  # up to QUERY_SIZE_MAX characters of it
+    rows_read: int  # rows that it has given
+    rows_written: int  # rows inserted, changed and deleted
+    duration_s: float  # real time within SQLite; nothing else of the program ran meanwhile
+    error: str | None = None  # the type and the text of what it raised
+
+
 Event = (
     DeliveryCame
     | DeliveryEnded
@@ -137,11 +149,15 @@ Event = (
     | ObjectBroken
     | Overloaded
     | TurnTookLong
+    | QueryEnded
 )
 """All that an observer is told."""
 
 Observer = Callable[[Event], object]
 """Give one as `observer=` to `durable.open`."""
+
+QUERY_SIZE_MAX = 1_000
+"""Of a query that is longer a QueryEnded has so many characters, and `…` behind them."""
 
 SLOW_TURN_S_MIN = 0.1
 """A turn that computes for longer is told as TurnTookLong: no other task ran meanwhile."""

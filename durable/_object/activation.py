@@ -9,7 +9,7 @@ what it is called, `commits` what becomes of its writes, `lifecycle` how it begi
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from durable._engine.batch import ObjectHandle
 from durable._gates.critical_section import Sections
@@ -22,6 +22,8 @@ from durable._model.ids import ObjectId
 from durable._model.messages import Request
 from durable._model.websocket import WebSocket
 from durable._storage.object_storage import ObjectStorage
+from durable._storage.records import Records
+from durable._storage.watched_queries import EndedQuery
 
 from .admission import Admission
 from .counters import Counters
@@ -29,6 +31,9 @@ from .disk import Disk
 from .invocation import Invocation
 from .live import Phase
 from .services import Services
+
+if TYPE_CHECKING:
+    from durable._storage.sql.sql import Sql
 
 
 class Activation(Admission):
@@ -93,7 +98,7 @@ class Activation(Admission):
             clock=services.clock,
             budget=services.budget,
             run_section=self.sections.run,
-            open_sql=services.sql.open,
+            open_sql=self._open_sql,
             has_alarm_handler=hasattr(self.cls, "alarm"),
             has_timer_handler=hasattr(self.cls, "timer"),
             history_us=services.history_of(self.cls, handle.class_number)
@@ -102,6 +107,14 @@ class Activation(Admission):
             on_failed=self.break_,
             on_damaged=self.fail,
         )
+
+    def _open_sql(self, records: Records) -> Sql:
+        return self.services.sql.open(records, self.queried)
+
+    def queried(self, query: EndedQuery) -> None:
+        """A query of SQL has ended, and queries are watched."""
+        if self.services.hooks is not None:
+            self.services.hooks.queried(self, query)
 
     def begin_at(self, handle: ObjectHandle) -> None:
         """Begin with what the disk holds now; it was not yet all there when the activation was

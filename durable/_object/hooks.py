@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from durable._model.errors import DurableError
+from durable._storage.watched_queries import EndedQuery
 
 from .invocation import Invocation
 from .live import LiveObject
@@ -38,6 +39,9 @@ class Hooks(Protocol):
         self, activation: LiveObject, reason: DurableError, invocations: list[Invocation[Any]]
     ) -> None:
         """*activation* was reset; *invocations* were under way, and end with *reason*."""
+
+    def queried(self, activation: LiveObject, query: EndedQuery) -> None:
+        """A query of SQL of *activation* has ended."""
 
     def evicted(self, activation: LiveObject) -> None:
         """*activation* has left the memory."""

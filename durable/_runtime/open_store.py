@@ -10,8 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import anyio
 import attrs
@@ -56,6 +55,9 @@ from .env import Env
 from .orders import take_orders
 from .running_objects import RunningObjects
 from .runtime import Runtime
+
+if TYPE_CHECKING:
+    from durable._object.hooks import Hooks
 
 log = logging.getLogger("durable")
 
@@ -128,7 +130,8 @@ class OpenStore:
         self._services.share(self._observers)
         self._services.share(Sampler(self._observers, self._services))
         self._services.share(CallsOnce())
-        self._observers.install = partial(setattr, self._services, "hooks")
+        self._observers.install = self._install
+        self._install(None)
         self._services.construct = construct
         if options.observer is not None:
             self._observers.add(options.observer, ())
@@ -145,6 +148,11 @@ class OpenStore:
         # In a forked child: its parent has this store open, and will close it.
         self._is_foreign = False
         self._starts = task_starts.watch(backend, gate_task)
+
+    def _install(self, hooks: Observers | None) -> None:
+        """*hooks* are told what happens to objects; nobody if it is None."""
+        self._services.hooks = cast("Hooks | None", hooks)
+        self._services.sql.watch.is_on = hooks is not None or self._options.debug
 
     def _make_directory(self, activation_class: type[Activation]) -> Directory:
         return Directory(self._services, activation_class)

@@ -5,6 +5,7 @@ apsw is imported when the first object asks.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from durable._model.errors import MissingExtra
 from durable._model.limits import Limits
 
 from .records import Records
+from .watched_queries import EndedQuery, QueryWatch
 
 if TYPE_CHECKING:
     from .sql.connections import Connections
@@ -27,10 +29,12 @@ class SqlSupport:
 
     _clock: Clock
     _limits: Limits
+    watch: QueryWatch = field(factory=QueryWatch, init=False)
     _connections: Connections | None = field(default=None, init=False)
 
-    def open(self, records: Records) -> Sql:
-        """The SQL of the object whose records these are. MissingExtra without the extra."""
+    def open(self, records: Records, tell: Callable[[EndedQuery], None]) -> Sql:
+        """The SQL of the object whose records these are; its queries are told by *tell* while
+        they are watched. MissingExtra without the extra."""
         try:
             sql: Any = import_module("durable._storage.sql.opening")
         except ModuleNotFoundError as error:
@@ -41,7 +45,7 @@ class SqlSupport:
             ) from error
         if self._connections is None:
             self._connections = sql.make_connections(self._clock, self._limits)
-        opened: Sql = sql.open_sql(records, self._connections)
+        opened: Sql = sql.open_sql(records, self._connections, self.watch, tell)
         return opened
 
     @property

@@ -1,9 +1,9 @@
 """Debug mode: what a developer's own objects do wrong, told while it happens.
 
 `durable.open(..., debug=True)` makes activations of this kind. Told are: a value that was read
-before a wait on the outside and is written after it, a step of a handler that held up the loop,
-a global that two objects' code has changed, and a call that no code waited for when the runtime
-closed. Nothing else changes.
+before a wait on the outside and is written after it, a step of a handler or a query of SQL that
+held up the loop, a global that two objects' code has changed, and a call that no code waited for
+when the runtime closed. Nothing else changes.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from durable._storage.object_storage import ObjectStorage
 from durable._storage.savepoint import Savepoint
 from durable._storage.storage import Storage
 from durable._storage.transaction import Transaction
+from durable._storage.watched_queries import EndedQuery
 
 from .shared_globals import SharedGlobals, Step
 
@@ -202,6 +203,19 @@ class WatchedActivation(Activation):
     def invocation_ended(self, event: Invocation[Any], error: BaseException | None) -> None:
         self.sites.pop(event, None)
         super().invocation_ended(event, error)
+
+    def queried(self, query: EndedQuery) -> None:
+        super().queried(query)
+        if query.duration_s > BLOCKING_S_MAX:
+            log.warning(
+                "a query of %s held up the event loop for %.0f ms, reading %d rows and writing %d; "
+                "EXPLAIN QUERY PLAN says what it searches, which an index may shorten: %s",
+                self.label,
+                query.duration_s * 1_000,
+                query.rows_read,
+                query.rows_written,
+                query.shown,
+            )
 
     def tell_unawaited(self) -> None:
         """The runtime closes: tell of the calls that run and that no code waits for."""

@@ -32,12 +32,14 @@ from durable._model.observer import (
     Observer,
     Outcome,
     Overloaded,
+    QueryEnded,
     TurnTookLong,
 )
 from durable._model.observer import Event as Told
 from durable._object.activation import Activation
 from durable._object.invocation import Invocation, event_of
 from durable._storage.arguments import to_datetime
+from durable._storage.watched_queries import EndedQuery
 
 if TYPE_CHECKING:
     from durable._engine.batch import Alarm
@@ -176,6 +178,19 @@ class Observers:
 
     def woken(self, activation: Activation, duration_s: float) -> None:
         self.tell(ObjectWoken(duration_s=duration_s, **_who(activation)))
+
+    def queried(self, activation: Activation, query: EndedQuery) -> None:
+        error = query.error
+        self.tell(
+            QueryEnded(
+                query=query.shown,
+                rows_read=query.rows_read,
+                rows_written=query.rows_written,
+                duration_s=query.duration_s,
+                error=None if error is None else f"{type(error).__name__}: {text_of(error)}",
+                **_who(activation),
+            )
+        )
 
     def evicted(self, activation: Activation) -> None:
         self.tell(ObjectEvicted(**_who(activation)))

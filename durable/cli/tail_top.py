@@ -80,7 +80,7 @@ def _line(event: dict[str, Any]) -> str:
     for key, value in event.items():
         if key in _SHOWN_APART or value is None or value == 0:
             continue
-        text = duration(value) if key.endswith("_s") else str(value)
+        text = duration(value) if key.endswith("_s") else " ".join(str(value).split())
         parts.append(f"{key.removesuffix('_s')}={text}")
     return " ".join(parts)
 

@@ -57,6 +57,9 @@ class Worker(durable.DurableObject):
     async def hold_gate(self, seconds: float) -> None:
         await self.ctx.block_concurrency_while(lambda: self.env.CLOCK.sleep(seconds))
 
+    async def ask(self, query: str) -> list[Any]:
+        return self.ctx.storage.sql.exec(query).to_list()
+
     async def fail(self) -> None:
         raise LookupError("not here")
 

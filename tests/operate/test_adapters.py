@@ -44,10 +44,14 @@ class Span(trace.NonRecordingSpan):  # type: ignore[name-defined, misc]
         super().__init__(trace.INVALID_SPAN_CONTEXT)
         self.name, self.parent, self.attributes = name, parent, attributes
         self.status: Any = None
+        self.events: list[tuple[str, Any]] = []
         self.has_ended = False
 
     def set_attributes(self, attributes: Any) -> None:
         self.attributes.update(attributes)
+
+    def add_event(self, name: str, attributes: Any = None, timestamp: Any = None) -> None:
+        self.events.append((name, dict(attributes)))
 
     def set_status(self, status: Any, description: Any = None) -> None:
         self.status = status
@@ -73,6 +77,24 @@ async def test_spans_follow_a_call_from_object_to_object(watched: Watched) -> No
     assert three.attributes["durable.outcome"] == "ok"
     assert all(span.has_ended for span in spans.started)
     assert trace.get_current_span() is trace.INVALID_SPAN
+
+
+async def test_a_query_of_sql_is_an_event_of_the_span(watched: Watched) -> None:
+    """Of the delivery that has asked."""
+    pytest.importorskip("apsw")
+    spans = Spans()
+    async with watched.open(observer=Telemetry(spans)) as runtime:
+        await runtime.env.WORKERS.get_by_name("one").ask("SELECT 1 AS one UNION SELECT 2")
+
+    (span,) = spans.started
+    ((name, attributes),) = span.events
+    assert name == "durable.query"
+    assert attributes.pop("durable.duration_s") > 0
+    assert attributes == {
+        "db.query.text": "SELECT 1 AS one UNION SELECT 2",
+        "durable.rows_read": 2,
+        "durable.rows_written": 0,
+    }
 
 
 async def test_a_failed_delivery_is_a_failed_span(watched: Watched) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from durable._model.clock import Clock
 from durable._model.limits import Limits
 
 from ..records import Records
+from ..watched_queries import EndedQuery, QueryWatch
 from .connections import Connections
 from .database import Database
 from .sql import Sql
@@ -17,6 +20,11 @@ def make_connections(clock: Clock, limits: Limits) -> Connections:
     return Connections(limits, PageFiles(clock, limits.sql_turn_bytes_max))
 
 
-def open_sql(records: Records, connections: Connections) -> Sql:
+def open_sql(
+    records: Records,
+    connections: Connections,
+    watch: QueryWatch,
+    tell: Callable[[EndedQuery], None],
+) -> Sql:
     """The SQL of the object whose records these are."""
-    return Sql(records, Database.of(records, connections))
+    return Sql(records, Database.of(records, connections), watch, tell)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from operator import length_hint
 from typing import Any, TypeAlias
 
 import apsw
@@ -12,7 +13,9 @@ from durable._loop import here
 from durable._model.storage_errors import SqlError, UnstorableValue
 
 from ..records import Records
+from ..watched_queries import EndedQuery, QueryWatch
 from .database import Database
+from .watched import WatchedQuery, WatchedRows
 
 Binding: TypeAlias = int | float | str | bytes | bytearray | memoryview | None
 """What may be given for a parameter: a bool comes back as 0 or 1, bytes of any kind as bytes."""
@@ -48,12 +51,20 @@ class Sql:
         self.ctx.storage.sql.exec("INSERT INTO visit VALUES (?, ?)", time, page)
     """
 
-    __slots__ = ("_database", "_gate", "_thread")
+    __slots__ = ("_database", "_gate", "_tell", "_thread", "_watch")
 
-    def __init__(self, records: Records, database: Database) -> None:
+    def __init__(
+        self,
+        records: Records,
+        database: Database,
+        watch: QueryWatch,
+        tell: Callable[[EndedQuery], None],
+    ) -> None:
         self._gate = records.gate
         self._thread = records.gate.loop.thread
         self._database = database
+        self._watch = watch
+        self._tell = tell
 
     def exec(self, query: str, *bindings: Binding) -> Cursor:
         """Run *query*, here and now, with *bindings* for its parameters.
@@ -72,6 +83,8 @@ class Sql:
             for binding in bindings:
                 if type(binding) not in _AS_THEY_ARE:
                     _check(binding, bindings)
+        if self._watch.is_on:
+            return self._run_watched(query, bindings)
         database = self._database
         statement = database.selects.get(query)
         if statement is None or statement.bindings != len(bindings):
@@ -101,6 +114,22 @@ class Sql:
         # A connection that was opened for it has counted nothing before.
         written = max(0, database.changes - changes)
         return Cursor(database, statement.columns, iter(found), False, written)
+
+    def _run_watched(self, query: str, bindings: tuple[Any, ...]) -> Cursor:
+        watched = WatchedQuery(query, self._tell, self._gate.loop)
+        try:
+            with watched.timed():
+                cursor = self._run(query, bindings)
+        except BaseException as error:
+            watched.ended(error)
+            raise
+        watched.rows_written = cursor.rows_written
+        if cursor._is_open:
+            cursor._rows = WatchedRows(cursor._rows, watched)
+        else:
+            watched.rows_read = length_hint(cursor._rows)  # all of them, by now
+            watched.ended()
+        return cursor
 
     @property
     def database_size(self) -> int:

@@ -8,14 +8,16 @@ const EVENTS_SHOWN = 500;
 const NAMES = {
   DeliveryEnded: "call", DeliveryCame: "call begins", CommitEnded: "commit", AlarmRang: "alarm rings", ObjectWoken: "built",
   ObjectEvicted: "evicted", ObjectBroken: "reset", Overloaded: "refused: too many wait", TurnTookLong: "kept all others waiting",
+  QueryEnded: "SQL",
 };
 
-const failed = (event) => event.event === "ObjectBroken" || event.event === "Overloaded" || (event.event === "DeliveryEnded" && event.outcome !== "ok") || (event.event === "CommitEnded" && event.error !== null);
+const failed = (event) => event.event === "ObjectBroken" || event.event === "Overloaded" || (event.event === "DeliveryEnded" && event.outcome !== "ok") || ((event.event === "CommitEnded" || event.event === "QueryEnded") && event.error !== null);
 const KINDS = [
   ["all but beginnings", (event) => event.event !== "DeliveryCame"],
   ["calls", (event) => event.event === "DeliveryEnded"],
   ["what fails", failed],
   ["commits", (event) => event.event === "CommitEnded"],
+  ["SQL", (event) => event.event === "QueryEnded"],
   ["alarms", (event) => event.event === "AlarmRang"],
   ["objects built, evicted, reset", (event) => event.event.startsWith("Object")],
   ["everything", () => true],
@@ -32,6 +34,7 @@ function details(event) {
     case "ObjectWoken": return `in ${span(event.duration_s)}`;
     case "ObjectBroken": return `${event.error}: ${event.reason}`;
     case "Overloaded": return `${event.method}(), ${count(event.queued)} wait: ${event.reason}`;
+    case "QueryEnded": return `${event.query}  ${span(event.duration_s)}, ${count(event.rows_read)} read, ${count(event.rows_written)} written${event.error === null ? "" : `  ${event.error}`}`;
     case "TurnTookLong": return `${event.method}() for ${span(event.duration_s)}`;
   }
   return "";

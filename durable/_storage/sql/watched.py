@@ -1,0 +1,77 @@
+"""Queries that are watched: timed, their rows counted, and told of when they have ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from attrs import define
+
+from durable._loop import here
+from durable._loop.loop import Loop
+from durable._model.clock import SystemClock
+
+from ..watched_queries import EndedQuery
+
+# SQLite holds the loop up, so it is real time that counts.
+REAL_TIME = SystemClock()
+
+
+@define(eq=False)
+class WatchedQuery:
+    """One call of `exec`."""
+
+    _text: str
+    _tell: Callable[[EndedQuery], None]
+    _loop: Loop
+    rows_read: int = 0
+    rows_written: int = 0
+    duration_s: float = 0.0
+    _has_ended: bool = False
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Around what SQLite does for it."""
+        began_s = REAL_TIME.steady()
+        try:
+            yield
+        finally:
+            self.duration_s += REAL_TIME.steady() - began_s
+
+    def ended(self, error: BaseException | None = None, *, at_once: bool = True) -> None:
+        """Tell of it, once. Not *at_once*, or in another thread: in the next round of the loop."""
+        if self._has_ended:
+            return
+        self._has_ended = True
+        query = EndedQuery(self._text, self.rows_read, self.rows_written, self.duration_s, error)
+        if at_once and here.thread() == self._loop.thread:
+            self._tell(query)
+        else:
+            self._loop.call_soon_threadsafe(partial(self._tell, query))
+
+
+class WatchedRows(Iterator[tuple[Any, ...]]):
+    """The rows of a query that reads. One that is left half-way ends when nothing refers to it."""
+
+    __slots__ = ("_query", "_rows")
+
+    def __init__(self, rows: Iterator[tuple[Any, ...]], query: WatchedQuery) -> None:
+        self._rows = rows
+        self._query = query
+
+    def __next__(self) -> tuple[Any, ...]:
+        query = self._query
+        try:
+            with query.timed():
+                row = next(self._rows)
+        except BaseException as error:
+            query.ended(None if isinstance(error, StopIteration) else error)
+            raise
+        query.rows_read += 1
+        return row
+
+    def __del__(self) -> None:
+        # Not at once: this may be within any line of the program, in any thread.
+        self._query.ended(at_once=False)

@@ -1,0 +1,31 @@
+"""What is known of a query of SQL when it has ended, and whether anybody wants to know."""
+
+from __future__ import annotations
+
+from attrs import define, frozen
+
+from durable._model.observer import QUERY_SIZE_MAX
+
+
+@frozen
+class EndedQuery:
+    """One call of `ctx.storage.sql.exec`."""
+
+    text: str
+    rows_read: int  # that it has given
+    rows_written: int
+    duration_s: float  # real time within SQLite
+    error: BaseException | None
+
+    @property
+    def shown(self) -> str:
+        """Its text, as far as it is told."""
+        text = self.text
+        return text if len(text) <= QUERY_SIZE_MAX else text[:QUERY_SIZE_MAX] + "…"
+
+
+@define(eq=False)
+class QueryWatch:
+    """Of one runtime. What a query pays while nobody watches is to look here."""
+
+    is_on: bool = False
