@@ -74,7 +74,9 @@ class Committer:
     waiting: int = field(default=0, init=False)  # submitted and not yet answered
     # Whether the last group was of several batches: there may be many callers.
     was_shared: bool = field(default=False, init=False)
-    _queue: SimpleQueue[Batch | None] = field(factory=SimpleQueue, init=False)
+    _queue: SimpleQueue[Sequence[Batch] | None] = field(factory=SimpleQueue, init=False)
+    # The committer's thread: taken from the queue, and in no group yet.
+    _next: deque[Batch] = field(factory=deque, init=False)
     # Groups that the loop has not heard of yet, with what became of those that failed.
     _answered: deque[Group] = field(factory=deque, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
@@ -92,10 +94,14 @@ class Committer:
 
     def submit(self, batch: Batch) -> None:
         """Commit *batch* after all that were submitted before, and call one of its callbacks."""
+        self.submit_all((batch,))
+
+    def submit_all(self, batches: Sequence[Batch]) -> None:
+        """`submit` each of *batches*, in their order; they are in one group, unless it is full."""
         if self._is_stopped:
             raise RuntimeClosed("the store is being closed and takes no more writes")
-        self.waiting += 1
-        self._queue.put(batch)
+        self.waiting += len(batches)
+        self._queue.put(batches)
 
     @property
     def is_quick(self) -> bool:
@@ -149,32 +155,43 @@ class Committer:
                 self._commit_and_wake(group)
 
     def _take(self) -> tuple[list[Batch], bool]:
-        """All that waits, and whether it is the last; waits for the first of it."""
-        queue = self._queue
-        batch = self._take_first()
+        """All that waits, up to a full group, and whether it is the last; waits for the first."""
+        upcoming = self._next
+        if not upcoming and not self._wait():
+            return [], True
         group: list[Batch] = []
         size = 0
-        while batch is not None:
-            group.append(batch)
-            size += batch.size
-            if size >= GROUP_SIZE_MAX:
-                return group, False
+        while True:
+            while upcoming:
+                batch = upcoming.popleft()
+                group.append(batch)
+                size += batch.size
+                if size >= GROUP_SIZE_MAX:
+                    return group, False
             try:
-                batch = queue.get_nowait()
+                batches = self._queue.get_nowait()
             except Empty:
                 return group, False
-        return group, True
+            if batches is None:
+                return group, True
+            upcoming.extend(batches)
 
-    def _take_first(self) -> Batch | None:
+    def _wait(self) -> bool:
+        """Wait for something to commit, and free garbage meanwhile; False if nothing comes."""
         if self._groups_in_a_row >= GROUPS_PER_GARBAGE_STEP:
             self._collect_garbage()
         self._groups_in_a_row += 1
         while self._engine.has_garbage:
-            try:
-                return self._queue.get_nowait()
-            except Empty:
-                self._collect_garbage()
-        return self._queue.get()
+            with suppress(Empty):
+                return self._took(self._queue.get_nowait())
+            self._collect_garbage()
+        return self._took(self._queue.get())
+
+    def _took(self, batches: Sequence[Batch] | None) -> bool:
+        if batches is None:
+            return False
+        self._next.extend(batches)
+        return True
 
     def _collect_garbage(self) -> None:
         self._groups_in_a_row = 0

@@ -57,9 +57,7 @@ class GroupCommit:
         """Commit *batch* after all that were submitted before, and call one of its callbacks."""
         is_first = not (self._gathered or self._committer.waiting)
         is_alone = is_first and not batch.more_follows and not self._workers.is_busy
-        # Callers that hear of one group together write the next one together.
-        may_share = self._committer.is_quick or self._committer.was_shared
-        if is_alone and not (may_share and self._has_loop):
+        if is_alone and not (self._may_share and self._has_loop):
             self._send(batch)
             return
         # More is written in this round, or was. The committer, woken for this one batch, would
@@ -70,12 +68,21 @@ class GroupCommit:
             self._rounds_left = GATHER_ROUNDS_MAX
             self._call_soon(self._end_round)
 
+    @property
+    def _may_share(self) -> bool:
+        # Callers that hear of one group together write the next one together.
+        return self._committer.is_quick or self._committer.was_shared
+
     def flush(self) -> None:
         """Give the committer all that was gathered."""
         gathered, self._gathered = self._gathered, []
+        if not gathered:
+            return
         for batch in gathered:
             batch.is_open = False
-            self._send(batch)
+            if batch.alarm is not UNCHANGED and self.on_alarm is not None:
+                self.on_alarm(batch)
+        self._submit(gathered)
 
     def when_answered(self, callback: Callable[[], object]) -> None:
         """Call *callback* when each batch submitted so far is durable or has failed; never once
@@ -111,13 +118,16 @@ class GroupCommit:
     def _send(self, batch: Batch, *, is_alone: bool = False) -> None:
         if batch.alarm is not UNCHANGED and self.on_alarm is not None:
             self.on_alarm(batch)
-        if is_alone and self._committer.commit_here(batch):
-            return
+        if not (is_alone and self._committer.commit_here(batch)):
+            self._submit([batch])
+
+    def _submit(self, batches: list[Batch]) -> None:
         try:
-            self._committer.submit(batch)
+            self._committer.submit_all(batches)
         except RuntimeClosed as closed:
             # The time to close is over, and code of the object goes on writing, cancelled or not.
-            batch.origin.batch_failed(batch, closed)
+            for batch in batches:
+                batch.origin.batch_failed(batch, closed)
 
     def __repr__(self) -> str:
         return f"<GroupCommit {len(self._gathered)} batches gathered>"

@@ -131,7 +131,11 @@ class PendingAnswer(Answer[T]):
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, None
         assert waiting is not None
-        for waker in waiting if isinstance(waiting, list) else (waiting,):
+        if not isinstance(waiting, list):
+            if not waiting.done():
+                waiting.set_result(None)
+            return
+        for waker in waiting:
             if not waker.done():
                 waker.set_result(None)
 

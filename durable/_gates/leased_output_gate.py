@@ -16,7 +16,7 @@ from attrs import define, field
 
 from durable._model.log import log
 
-from .output_gate import Held, OutputGate, Release, Unheard
+from .output_gate import Held, OutputGate, Release, Reply, Unheard
 
 
 class Lease(Protocol):
@@ -67,6 +67,13 @@ class LeasedOutputGate(OutputGate):
             release()
         else:
             self._keep(Release(seqno, release, unheard))
+
+    def keeps(self, message: Reply) -> bool:
+        if self.is_open():
+            return False
+        message.seqno = self.seqno()
+        self._keep(message)
+        return True
 
     def hold(self, message: Held) -> None:
         if message.seqno <= self.durable and self._may_speak():

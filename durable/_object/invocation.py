@@ -138,16 +138,16 @@ class Invocation(Delivery[T]):
             error = _cancelled(error, self)
         following = gate.leave(self)
         output = gate.output
-        if output.is_open():
-            self.answer(value, error)
-        elif not self._is_done:  # else the object has broken as the turn was sealed
+        if self._is_done and not output.is_open():
+            return following  # the object has broken as the turn was sealed
+        if output.keeps(self):
             # Kept in the answer, where it is not looked for yet. A busy store has thousands of
             # these on their way, and the garbage collector walks over all that they are made of.
             self._error = error
             if error is None:
                 self._value = value
-            self.seqno = output.seqno()
-            output.hold(self)
+        else:
+            self.answer(value, error)
         return following
 
     def blame(self, *, gives_up: bool = False) -> None:

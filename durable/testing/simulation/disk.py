@@ -59,19 +59,20 @@ class SteppedCommitter(Committer):
     def start(self) -> None:
         pass
 
-    def submit(self, batch: Batch) -> None:
-        super().submit(batch)
+    def submit_all(self, batches: Sequence[Batch]) -> None:
+        super().submit_all(batches)
         if self.is_automatic:
             self._call_soon_threadsafe(self._commit_and_report)
 
     def commit(self, count_max: int) -> None:
         """Commit the oldest batches, up to *count_max*, in one transaction."""
-        group: list[Batch] = []
+        waiting = self._next
         with suppress(Empty):
-            while len(group) < count_max:
-                batch = self._queue.get_nowait()
-                assert batch is not None
-                group.append(batch)
+            while len(waiting) < count_max:
+                batches = self._queue.get_nowait()
+                assert batches is not None
+                waiting.extend(batches)
+        group = [waiting.popleft() for _ in range(min(count_max, len(waiting)))]
         if group:
             self._is_committing = True
             self._commit_and_wake(group)
@@ -80,7 +81,7 @@ class SteppedCommitter(Committer):
     @property
     def has_batches(self) -> bool:
         """Whether there is something to commit."""
-        return not self._queue.empty()
+        return bool(self._next) or not self._queue.empty()
 
     def report(self) -> None:
         """Tell the loop what was committed, in its next round."""
