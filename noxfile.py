@@ -130,10 +130,11 @@ def shared(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0])
 def postgres(session: nox.Session) -> None:
-    """The promises that are about storage and gates, kept by a store in PostgreSQL; LEFT OUT where
-    that is not installed."""
+    """The promises of storage and gates, kept by a store in PostgreSQL, and that engine's tests,
+    through a pooler; LEFT OUT where these are not installed."""
     install(session, "dev")
-    run_tests(session, *OF_STORAGE, *NOT_UVLOOP, "--postgres")
+    run_tests(session, *OF_STORAGE, *NOT_UVLOOP, "--postgres", "--pooler")
+    run_tests(session, "tests/engine", "-k", "postgres", "--pooler")
 
 
 @nox.session(python=PYTHONS[0])

@@ -6,6 +6,9 @@ hands out a session for a transaction at a time may stand between.
 
 Rule: a read that was lost is asked once more, on a new connection. A write that was lost is not: it
 may have been carried out. Whoever wrote is told by `Lost`.
+
+Rule: a commit for which the server has stopped waiting for its synchronous standby counts as lost,
+too. The server says so in a warning alone, where somebody has cancelled the statement.
 """
 
 from __future__ import annotations
@@ -44,6 +47,9 @@ DEFAULTS: Final = {
 # The server ends the session, or is not one that can be written to: another one may be found.
 _GONE: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25006"})
 
+# The function of the server that warns so, in whatever language.
+_WAITS_FOR_STANDBYS: Final = "SyncRepWaitForLSN"
+
 
 @define(eq=False, repr=False)
 class Connection:
@@ -54,6 +60,8 @@ class Connection:
     _connection: psycopg.Connection[Any] | None = field(default=None, init=False)
     _lock: threading.RLock = field(factory=threading.RLock, init=False)
     _is_closed: bool = field(default=False, init=False)
+    # Why the last statement's commit is not known to be on the standby.
+    _unconfirmed: psycopg.Warning | None = field(default=None, init=False)
     _pid: int = field(factory=os.getpid, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -108,6 +116,7 @@ class Connection:
     def _refusals(
         self, connection: psycopg.Connection[Any], *, is_read: bool = False
     ) -> Iterator[None]:
+        self._unconfirmed = None
         try:
             yield
         except psycopg.Error as error:
@@ -119,6 +128,12 @@ class Connection:
             if connection.closed:
                 self._drop()
             raise
+        if self._unconfirmed is not None:
+            raise Lost(self.path, self._unconfirmed) from self._unconfirmed
+
+    def _hear(self, notice: psycopg.errors.Diagnostic) -> None:
+        if notice.source_function == _WAITS_FOR_STANDBYS:
+            self._unconfirmed = psycopg.Warning(notice.message_primary)
 
     def _open(self) -> psycopg.Connection[Any]:
         if self._is_closed:
@@ -127,6 +142,7 @@ class Connection:
             raise WrongLoop(f"the store {self.path!r}")
         if self._connection is None:
             self._connection = connect(self.url)
+            self._connection.add_notice_handler(self._hear)
         return self._connection
 
     def _drop(self) -> None:
