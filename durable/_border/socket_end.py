@@ -66,7 +66,7 @@ class End(Conversation):
         "reads",
         "replies",
         "room",
-        "tell",
+        "call_soon",
         "unread",
         "waited_for",
         "waits",
@@ -105,7 +105,7 @@ class End(Conversation):
         self.waits = 0
         self.waited_for: End | None = None
         # Calls back on the loop that uses this end, from any thread; None while that is unknown.
-        self.tell: Callable[[Callable[[], object]], None] | None = None
+        self.call_soon: Callable[[Callable[[], object]], None] | None = None
 
     # Use
 
@@ -325,14 +325,16 @@ class End(Conversation):
 
     def peer_is_gone(self) -> None:
         """The peer was freed, in any thread: lose the connection on the loop that uses this end."""
-        if self.tell is not None and not self.is_lost:
+        if self.call_soon is not None and not self.is_lost:
             # In an empty context, not in that of the code which happened to free the peer.
-            self.tell(partial(Context().run, self.hear_loss))
+            self.call_soon(partial(Context().run, self.hear_loss))
 
-    def belong_to(self, total: UnreadTotal, tell: Callable[[Callable[[], object]], None]) -> None:
+    def belong_to(
+        self, total: UnreadTotal, call_soon: Callable[[Callable[[], object]], None]
+    ) -> None:
         """An object of a runtime uses this end: *total* counts what both ends have not read, *tell*
         calls back on its loop."""
-        self.tell = tell
+        self.call_soon = call_soon
         total.add(self.unread)
         peer = self.peer()
         if peer is None:

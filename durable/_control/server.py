@@ -169,7 +169,7 @@ class ControlServer:
         end = self._on_loop(lambda: self._observe(observe))
         try:
             _send(connection, {"event": "Watching", "pid": os.getpid()})
-            told = 0
+            reported = 0
             while not self._closed.is_set():
                 try:
                     time_s, event = waiting.get(timeout=BEAT_S)
@@ -177,9 +177,9 @@ class ControlServer:
                     connection.sendall(b"\n")
                     continue
                 _send(connection, as_json(event, time_s))
-                if dropped != told:
-                    _send(connection, {"event": "Dropped", "count": dropped - told})
-                    told = dropped
+                if dropped != reported:
+                    _send(connection, {"event": "Dropped", "count": dropped - reported})
+                    reported = dropped
         finally:
             self._call_soon_threadsafe(end)
 

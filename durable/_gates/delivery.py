@@ -204,7 +204,7 @@ def _clean_up(
         yield from loop.leave_scopes().__await__()
         raise Abandoned
     if ending.is_to_stop(task) and (error is not None or loop.may_stop_at(coro)):
-        ending.tell(task)
+        ending.mark_stopped(task)
         stopped = Stopped(ending.reason)
         if not isinstance(error, Stopped):
             stopped.__context__ = error
@@ -333,7 +333,7 @@ def _drive_task(
     gate.child_started(delivery)
     try:
         if is_clean_up and gate.ending is not None and not gate.ending.is_over:
-            gate.ending.tell(task)
+            gate.ending.mark_stopped(task)
             _, error = yield from _clean_up(delivery, coro, None, error)
             return (yield from _go_in(delivery, coro, error))
         if gate.broken is None and not gate.enter_nowait(delivery):

@@ -55,7 +55,7 @@ class Ending:
     is_over: bool = field(default=False, init=False)
     # How many calls of the code were refused.
     refusals: int = field(default=0, init=False)
-    _told: dict[Any, int] = field(factory=dict, init=False)
+    _stopped_at: dict[Any, int] = field(factory=dict, init=False)
     _interrupted: set[Any] = field(factory=set, init=False)
     _timer: Waiting | None = field(default=None, init=False)
     _when_over: list[Callable[[], None]] = field(factory=list, init=False)
@@ -65,7 +65,7 @@ class Ending:
         if not self.running:
             self._finish()
             return
-        self._timer = self.loop.call_later(CLEAN_UP_S_MAX / 2, self._tell_again)
+        self._timer = self.loop.call_later(CLEAN_UP_S_MAX / 2, self._stop_again)
         self._advance()
 
     def when_over(self, callback: Callable[[], None]) -> None:
@@ -77,18 +77,18 @@ class Ending:
 
     def is_to_stop(self, task: Any) -> bool:
         """Whether the code that *task* runs is still to be told."""
-        return self._told.get(task, 0) < self.level
+        return self._stopped_at.get(task, 0) < self.level
 
-    def tell(self, task: Any) -> None:
+    def mark_stopped(self, task: Any) -> None:
         """The code that *task* runs is being told now."""
-        self._told[task] = self.level
+        self._stopped_at[task] = self.level
 
     def interrupt_soon(self, task: Any) -> None:
         """*task* is about to wait, and does not know yet."""
         self.loop.call_soon(partial(self._interrupt, task))
 
     def task_ended(self, task: Any) -> None:
-        self._told.pop(task, None)
+        self._stopped_at.pop(task, None)
         self._interrupted.discard(task)
         if self.is_over:
             return
@@ -124,14 +124,14 @@ class Ending:
 
     def _interrupt(self, task: Any) -> None:
         is_due = self.is_to_stop(task) and task not in self._interrupted and task in self.running
-        if is_due and self.loop.interrupt(task, partial(self._tell, task)):
+        if is_due and self.loop.interrupt(task, partial(self._stop, task)):
             self._interrupted.add(task)
 
-    def _tell(self, task: Any) -> Stopped:
-        self.tell(task)
+    def _stop(self, task: Any) -> Stopped:
+        self.mark_stopped(task)
         return Stopped(self.reason)
 
-    def _tell_again(self) -> None:
+    def _stop_again(self) -> None:
         self.level += 1
         self._interrupted.clear()
         self._timer = self.loop.call_later(CLEAN_UP_S_MAX / 2, self._give_up)
@@ -143,14 +143,14 @@ class Ending:
         left = list(self.running)
         self._finish()
         for task in left:
-            self.loop.interrupt(task, partial(self._tell, task))
+            self.loop.interrupt(task, partial(self._stop, task))
             task.cancel()
 
     def _finish(self) -> None:
         self.is_over = True
         if self._timer is not None:
             self._timer.cancel()
-        self._told.clear()
+        self._stopped_at.clear()
         callbacks, self._when_over = self._when_over, []
         for callback in callbacks:
             # Not in the context of code that is over.

@@ -147,7 +147,7 @@ class InputGate(WatchedGate[E]):
         else:
             self.watch()
             if self.when_stirred is not None:
-                self.tell_stirred()
+                self.note_stirred()
 
     def child_started(self, delivery: E) -> None:
         """A task that *delivery* started takes its first step, or is about to."""
@@ -159,7 +159,7 @@ class InputGate(WatchedGate[E]):
         self.steps += 1
         delivery.fanned_out = True
         if self.when_stirred is not None:
-            self.tell_stirred()
+            self.note_stirred()
         if self.holder is delivery:
             if not delivery.tasks and delivery.has_left and not self._holds:
                 self._start(self._end_turn())

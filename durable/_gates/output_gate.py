@@ -258,9 +258,9 @@ class OutputGate:
         waiting, self._waiting = self._held(), None
         unsaid, self.unsaid = self.unsaid, None
         self.on_first_write = None
-        told = [getattr(message, "unheard", None) for message in waiting]
-        told += [unheard for _, _, unheard in unsaid or ()]
-        return [unheard for unheard in told if unheard is not None]
+        callers = [getattr(message, "unheard", None) for message in waiting]
+        callers += [unheard for _, _, unheard in unsaid or ()]
+        return [unheard for unheard in callers if unheard is not None]
 
     def __repr__(self) -> str:
         held = len(self._held())

@@ -51,7 +51,7 @@ class RunningCode(Generic[E]):
         current = CURRENT_ENTRANT.get()
         if self.ending is None or current is None or current.gate is not self:
             return self.broken.again()
-        self.ending.tell(self.loop.own_task())
+        self.ending.mark_stopped(self.loop.own_task())
         return Stopped(self.ending.reason)
 
     def refuse(self, stopped: Stopped) -> PendingAnswer[Any]:

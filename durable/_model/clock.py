@@ -42,10 +42,10 @@ class Clock(Protocol):
 
 
 @runtime_checkable
-class ToldClock(Clock, Protocol):
+class NotifyingClock(Clock, Protocol):
     """A clock that tells when its wall clock is set, so that it need not be polled."""
 
-    def when_set(self, tell: Callable[[], None]) -> Callable[[], None]:
+    def when_set(self, on_set: Callable[[], None]) -> Callable[[], None]:
         """Call *tell* each time that it is set; returns how to take that back."""
 
 

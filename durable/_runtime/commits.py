@@ -19,7 +19,7 @@ class Commits:
     _clock: Clock
     _call_soon_threadsafe: Callable[[Callable[[], None]], object]
     _is_observed: Callable[[], bool]
-    _tell: Callable[[CommitEnded], None]
+    _notify: Callable[[CommitEnded], None]
     count: int = field(default=0, init=False)
     batches: int = field(default=0, init=False)
     size: int = field(default=0, init=False)
@@ -46,4 +46,4 @@ class Commits:
         if self._is_observed():
             text = None if error is None else f"{type(error).__name__}: {error}"
             ended = CommitEnded(batches=batches, size=size, fsync_s=fsync_s, error=text)
-            self._call_soon_threadsafe(lambda: self._tell(ended))
+            self._call_soon_threadsafe(lambda: self._notify(ended))

@@ -84,11 +84,11 @@ class Neighbours:
         self._greeting = Greeting(
             self.shared.identity.encode(), me.id, me.pid, VERSION_SPOKEN, VERSION_UNDERSTOOD
         )
-        self.crossing.told[OWNS] = self._told_owner
-        self.crossing.told[CHANGED] = lambda peer, value: self.on_change()
-        self.crossing.told[BYE] = self._told_bye
-        self.crossing.told[BYE_TOO] = self._told_bye_too
-        self.crossing.told[CLASSES] = lambda peer, value: self.on_classes()
+        self.crossing.on_notice[OWNS] = self._owner_changed_at
+        self.crossing.on_notice[CHANGED] = lambda peer, value: self.on_change()
+        self.crossing.on_notice[BYE] = self._bye_came
+        self.crossing.on_notice[BYE_TOO] = self._bye_returned
+        self.crossing.on_notice[CLASSES] = lambda peer, value: self.on_classes()
 
     def listen(self) -> None:
         """Let others connect. Raises OSError."""
@@ -155,7 +155,7 @@ class Neighbours:
         self._met_peers.add(peer)
         peer.on_gone.append(partial(self._gone, process, peer))
         for shard, epoch in self.owners.mine():
-            peer.tell(OWNS, [shard, epoch, self.shared.me.id])
+            peer.notify(OWNS, [shard, epoch, self.shared.me.id])
         self.on_owner(None)
 
     def _gone(self, process: str, peer: Peer, why: str) -> None:
@@ -168,20 +168,20 @@ class Neighbours:
         if not self._is_closed:
             self.on_change()
 
-    def tell_all(self, name: str, value: Any = None) -> None:
+    def notify_all(self, name: str, value: Any = None) -> None:
         """Tell all other processes."""
         for process, peer in self.peers.items():
             if process != self.shared.me.id:
-                peer.tell(name, value)
+                peer.notify(name, value)
 
     # Owners
 
     def has(self, shard: int, owned: Owned) -> None:
         """This process has a shard now, or has it no more; the others are told."""
-        self.tell_all(OWNS, [shard, owned.epoch, owned.owner])
+        self.notify_all(OWNS, [shard, owned.epoch, owned.owner])
         self.owners.has_changed(shard, owned)
 
-    def _told_owner(self, peer: Peer, value: Any) -> None:
+    def _owner_changed_at(self, peer: Peer, value: Any) -> None:
         shard, epoch, owner = value
         self.owners.hear(int(shard), Owned(owner, int(epoch)))
         if owner is None:
@@ -206,20 +206,20 @@ class Neighbours:
 
     # The end
 
-    def _told_bye(self, peer: Peer, value: Any) -> None:
+    def _bye_came(self, peer: Peer, value: Any) -> None:
         """The peer is about to close the connection: what it gets before this process's last word
         is sent back, and what it would get after that would be lost."""
         process = _process_of(peer)
         self.owners.parts(process)
         # By the connection that calls were sent by, if each side has made one.
-        self.peers.get(process, peer).tell(BYE_TOO, None)
+        self.peers.get(process, peer).notify(BYE_TOO, None)
 
-    def _told_bye_too(self, peer: Peer, value: Any) -> None:
+    def _bye_returned(self, peer: Peer, value: Any) -> None:
         self._heard_out.add(_process_of(peer))
 
     async def wait_parted(self) -> None:
         """Return when no call is on its way to this process any more, or after a bounded time."""
-        self.tell_all(BYE)
+        self.notify_all(BYE)
         with anyio.move_on_after(PARTING_S_MAX):
             while set(self.peers) - self._heard_out - {self.shared.me.id}:
                 await anyio.sleep(0.001)

@@ -82,13 +82,13 @@ class OpenSharedStore(OpenStore):
             disks.open,
         )
         self._directory.lead_by(disks, self._lines, crossing)
-        self._disks.on_classes = partial(self._neighbours.tell_all, CLASSES)
+        self._disks.on_classes = partial(self._neighbours.notify_all, CLASSES)
         self._looked = anyio.Event()
         shared = disks.shared
         self._balance = Balance(shared.me.id, shared.count, disks.open, disks.leaving)
         # What is told of sockets whose objects are on their way to this process, by shard.
         self._sockets_to_come: dict[int, list[list[Any]]] = {}
-        crossing.told[SOCKETS] = self._sockets_came
+        crossing.on_notice[SOCKETS] = self._sockets_came
         # Why a shard could not be taken.
         self._refused: Exception | None = None
         self._tenure = Tenure(
@@ -147,7 +147,7 @@ class OpenSharedStore(OpenStore):
         self._neighbours.read_owners()
         shared.say("ready")
         await anyio.to_thread.run_sync(shared.refresh)
-        self._neighbours.tell_all(CHANGED)
+        self._neighbours.notify_all(CHANGED)
         self._balance.is_on = True
         await self._look_after_shards()
         self._loop.keep_running(self._keep_balance, "durable balance")
@@ -158,7 +158,7 @@ class OpenSharedStore(OpenStore):
         self._look()
 
     def _has_joined_again(self) -> None:
-        self._neighbours.tell_all(CHANGED)
+        self._neighbours.notify_all(CHANGED)
         self._news()
 
     def _owner_changed(self, shard: int | None) -> None:
@@ -251,8 +251,8 @@ class OpenSharedStore(OpenStore):
                 refused = error
                 continue
             self._disks.opened(shard, engine, self._working_disk)
-            for told in self._sockets_to_come.pop(shard, ()):
-                self._take_over(told)
+            for description in self._sockets_to_come.pop(shard, ()):
+                self._take_over(description)
             self._neighbours.has(shard, owned)
         if refused is not None:
             raise refused
@@ -311,24 +311,24 @@ class OpenSharedStore(OpenStore):
         if peer is None:
             return
         crossing = self._neighbours.crossing
-        told = await let_go(crossing, sockets, keeps_clients=self._balance.is_on)
-        if told is not None:
-            peer.tell(SOCKETS, told)
+        description = await let_go(crossing, sockets, keeps_clients=self._balance.is_on)
+        if description is not None:
+            peer.notify(SOCKETS, description)
 
-    def _sockets_came(self, peer: Peer, told: list[Any]) -> None:
+    def _sockets_came(self, peer: Peer, description: list[Any]) -> None:
         """The sockets of an object that moves here, a little before its shard as a rule."""
-        object_id = object_of(told)[1]
+        object_id = object_of(description)[1]
         shard = self._disks.shard_of(object_id.raw)
         if shard in self._disks.open:
-            self._take_over(told)
+            self._take_over(description)
         else:
-            self._sockets_to_come.setdefault(shard, []).append(told)
+            self._sockets_to_come.setdefault(shard, []).append(description)
 
-    def _take_over(self, told: list[Any]) -> None:
-        number, object_id = object_of(told)
+    def _take_over(self, description: list[Any]) -> None:
+        number, object_id = object_of(description)
         cls = entry_of(self._classes, number).cls
         sockets = self._sockets.of_id(object_id, cls, number)
-        take_over(self._neighbours.crossing, self._neighbours.peers.get, sockets, told)
+        take_over(self._neighbours.crossing, self._neighbours.peers.get, sockets, description)
 
     def _is_in(self, shard: int, raw: bytes) -> bool:
         return self._disks.shard_of(raw) == shard
@@ -347,7 +347,7 @@ class OpenSharedStore(OpenStore):
         self._balance.is_on = False
         self._services.is_open = False
         shared.say("leaving")
-        self._neighbours.tell_all(CHANGED)
+        self._neighbours.notify_all(CHANGED)
         try:
             while (shards := self._balance.leave(has_others=self._has_others())) is not None:
                 for shard in shards:

@@ -112,8 +112,8 @@ class OpenStore:
         self._commits = Commits(
             clock,
             self._loop.call_soon_threadsafe,
-            lambda: self._observers.is_anyone_told,
-            self._observers.tell,
+            lambda: self._observers.is_observed,
+            self._observers.notify,
         )
         self._disks = self._open_disks()
         self._services = Services(
@@ -292,7 +292,7 @@ class OpenStore:
         self._services.is_open = False
         for activation in self._directory:
             if isinstance(activation, WatchedActivation):
-                activation.tell_unawaited()
+                activation.report_unawaited()
         for disk in self._disks:
             disk.alarms.close()
         self._unwatch()

@@ -103,7 +103,7 @@ class Opening:
         stays open until the event loop has ended.
         """
         runtime = await self.__aenter__()
-        self._unclosed = weakref.finalize(runtime, _tell_unclosed, shown(self._path))
+        self._unclosed = weakref.finalize(runtime, _warn_unclosed, shown(self._path))
         self._unclosed.atexit = False
         return runtime
 
@@ -196,7 +196,7 @@ def _check_peers(peers: object, path: str, scratch: bool) -> None:
         raise ValueError("what is written to a scratch store is not for others: leave out peers")
 
 
-def _tell_unclosed(path: str) -> None:
+def _warn_unclosed(path: str) -> None:
     warnings.warn(
         f"the runtime of the store {path!r} was dropped without being closed, and the store stays "
         f"open until its event loop has ended; keep the runtime and `await runtime.close()`",

@@ -217,7 +217,7 @@ class WatchedActivation(Activation):
                 query.shown,
             )
 
-    def tell_unawaited(self) -> None:
+    def report_unawaited(self) -> None:
         """The runtime closes: tell of the calls that run and that no code waits for."""
         for event in self.open:
             if event.is_waited_for and event._waiting is None and event in self.sites:
@@ -239,7 +239,7 @@ def _run_watched(body: Callable[[], Any], what: str, new_step: Callable[[], Step
     if hasattr(value, "__await__"):
         coro = value if type(value) is CoroutineType else _await(value)
         return _WatchedSteps(coro, what, new_step)
-    _tell_blocking(start_s, what, value)
+    _report_blocking(start_s, what, value)
     return value
 
 
@@ -263,10 +263,10 @@ class _WatchedSteps(Steps):
             with self._new_step():
                 return resume(*args)
         finally:
-            _tell_blocking(start_s, self._what, self.cr_await)
+            _report_blocking(start_s, self._what, self.cr_await)
 
 
-def _tell_blocking(start_s: float, what: str, value: Any) -> None:
+def _report_blocking(start_s: float, what: str, value: Any) -> None:
     took_s = SystemClock.steady() - start_s
     if took_s <= BLOCKING_S_MAX:
         return

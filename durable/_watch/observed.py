@@ -35,7 +35,7 @@ from durable._model.observer import (
     QueryEnded,
     TurnTookLong,
 )
-from durable._model.observer import Event as Told
+from durable._model.observer import Event as ObservedEvent
 from durable._object.activation import Activation
 from durable._object.invocation import Invocation, event_of
 from durable._storage.arguments import to_datetime
@@ -75,7 +75,7 @@ class Observers:
     # Those who are told how long tasks wait for the gate, too.
     wanting_waits: tuple[Observer, ...] = field(default=(), init=False)
 
-    def tell(self, event: Told) -> None:
+    def notify(self, event: ObservedEvent) -> None:
         for observer in self.observers:
             try:
                 observer(event)
@@ -119,7 +119,7 @@ class Observers:
             activation.gate.on_wait = partial(self.waits, activation)
 
     @property
-    def is_anyone_told(self) -> bool:
+    def is_observed(self) -> bool:
         """Whether somebody observes who does not rest."""
         return len(self.resting) < len(self.observers)
 
@@ -127,7 +127,7 @@ class Observers:
         """*observer* has seen enough for a while. Once all have, a call is not observed, and only
         the ends of those that were are told."""
         self.resting = (*_without(observer, self.resting), observer)
-        if self.is_anyone_told:
+        if self.is_observed:
             return
         self.install(None)
         for event, timing in list(self.timings.items()):
@@ -158,15 +158,15 @@ class Observers:
             **_who(activation),
         )
         try:
-            event.context.run(self.tell, came)
+            event.context.run(self.notify, came)
         except RuntimeError:  # code that runs in this very context has made the delivery
-            self.tell(came)
+            self.notify(came)
 
     def refused(self, activation: Activation, event: Invocation[Any]) -> None:
         if event not in self.timings:
             return
         if isinstance(event.error, ObjectOverloaded):
-            self.tell(
+            self.notify(
                 Overloaded(
                     method=event.label,
                     queued=activation.gate.queued,
@@ -177,7 +177,7 @@ class Observers:
         self.ended(activation, event, event.error)
 
     def woken(self, activation: Activation, duration_s: float) -> None:
-        self.tell(ObjectWoken(duration_s=duration_s, **_who(activation)))
+        self.notify(ObjectWoken(duration_s=duration_s, **_who(activation)))
 
     def queried(self, activation: Activation, query: EndedQuery) -> None:
         error = query.error
@@ -193,13 +193,13 @@ class Observers:
         )
 
     def evicted(self, activation: Activation) -> None:
-        self.tell(ObjectEvicted(**_who(activation)))
+        self.notify(ObjectEvicted(**_who(activation)))
 
     def broke(
         self, activation: Activation, reason: DurableError, events: list[Invocation[Any]]
     ) -> None:
         if activation.services.is_open:
-            self.tell(
+            self.notify(
                 ObjectBroken(
                     error=type(reason).__name__, reason=text_of(reason), **_who(activation)
                 )
@@ -221,7 +221,7 @@ class Observers:
     def rings(self, activation: Activation, alarm: Alarm, timer: str | None) -> None:
         """The handler of *alarm* begins; that of the timer of this name if there is one."""
         late_s = self.clock.now() - alarm.due_us / 1_000_000
-        self.tell(
+        self.notify(
             AlarmRang(
                 scheduled_time=to_datetime(alarm.scheduled_us),
                 late_s=max(0.0, late_s),
@@ -234,7 +234,7 @@ class Observers:
     def took(self, activation: Activation, event: Invocation[Any], duration_s: float) -> None:
         """Code of *event* had the loop to itself for so long."""
         if duration_s >= SLOW_TURN_S_MIN and self.observers:
-            self.tell(TurnTookLong(method=event.label, duration_s=duration_s, **_who(activation)))
+            self.notify(TurnTookLong(method=event.label, duration_s=duration_s, **_who(activation)))
 
     def _course(self, delivery: Delivery[Any]) -> Timing | None:
         """That of the event which *delivery*, a critical section perhaps, belongs to."""
@@ -252,7 +252,7 @@ class Observers:
         ended_s = now_s if timing.ended_s is None else timing.ended_s
         if error is None:
             error = timing.error
-        self.tell(
+        self.notify(
             DeliveryEnded(
                 number=timing.number,
                 kind=kind_of(event),

@@ -41,13 +41,13 @@ class Sampler:
     _left: int = field(default=0, init=False)
     _counted: int = field(default=0, init=False)  # deliveries before this period
     _came: int = field(default=0, init=False)  # that were told in this period
-    _told: set[int] = field(factory=set, init=False)  # deliveries that have not ended yet
+    _reported: set[int] = field(factory=set, init=False)  # deliveries that have not ended yet
     _timer: Waiting | None = field(default=None, init=False)
     # One object, by which the observers know it.
     _observer: Observer = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._observer = self._tell
+        self._observer = self._notify
 
     def add(self, client: Client) -> Callable[[], None]:
         """Tell *client* from now on; returns what to call to end it."""
@@ -62,7 +62,7 @@ class Sampler:
         self.clients = tuple(other for other in before if other is not client)
         if before and not self.clients:
             self.observers.remove(self._observer, ())
-            self._told.clear()
+            self._reported.clear()
             if self._timer is not None:
                 self._timer.cancel()
 
@@ -85,16 +85,16 @@ class Sampler:
         """How many deliveries there were so far."""
         return sum(each.deliveries for each in self.services.counters_of_all.copy().values())
 
-    def _tell(self, event: Event) -> None:
+    def _notify(self, event: Event) -> None:
         match event:
             case DeliveryEnded():
-                if event.number not in self._told:
+                if event.number not in self._reported:
                     return  # others observe too, and were told that it came
-                self._told.remove(event.number)
+                self._reported.remove(event.number)
             case _ if self._left <= 0:
                 return
             case DeliveryCame():
-                self._told.add(event.number)
+                self._reported.add(event.number)
                 self._came += 1
         self._left -= 1
         for client in self.clients:

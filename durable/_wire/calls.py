@@ -234,7 +234,7 @@ class Calls:
             self._searches.go_on(call, frame[2])
 
     def _ring(self, frame: list[Any]) -> None:
-        self._searches.tell(frame[1], frame[2])
+        self._searches.report(frame[1], frame[2])
 
     def _stream_is_over(self, number: int) -> None:
         call = self._under_way.pop(number)

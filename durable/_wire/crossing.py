@@ -70,7 +70,7 @@ class Crossing:
     moves: Moves = field(init=False)
     things: Things = field(factory=Things)
     # What other processes may tell, by name.
-    told: dict[str, Callable[[Any, Any], None]] = field(factory=dict)
+    on_notice: dict[str, Callable[[Any, Any], None]] = field(factory=dict)
     _writers: dict[int, Writer] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:

@@ -68,7 +68,7 @@ class Kind(IntEnum):
     TAKEN = 24  # thing, whether its owner says it, how many bytes were read
     # Deadlocks.
     WHO_WAITS = 25  # call, the way up to here
-    TELL = 26  # name of what is told, value
+    NOTICE = 26  # name of what is told, value
     RING = 27  # the ring, up to which place in it all know
     # Sockets whose object moves to a third process.
     LET_GO = 28  # thing: say nothing more of it here

@@ -71,9 +71,9 @@ class Link:
         self.why_gone = why
         self.is_gone = True
         self._beat.cancel()
-        for tell in self.on_gone:
+        for callback in self.on_gone:
             try:
-                tell(why)
+                callback(why)
             except Exception:  # the others must still hear of it
                 log.exception("a callback for the end of a link failed")
 

@@ -85,7 +85,7 @@ class Peer:
         self.is_refused = False
         self.link.on[Kind.HELLO] = self._hello
         self.link.on[Kind.REFUSED] = self._refused
-        self.link.on[Kind.TELL] = self._told
+        self.link.on[Kind.NOTICE] = self._notice_came
         self.link.send(
             Kind.HELLO,
             greeting.version,
@@ -127,14 +127,14 @@ class Peer:
         self._calls.send_or_fail(question)
         return question
 
-    def tell(self, name: str, value: Any) -> None:
+    def notify(self, name: str, value: Any) -> None:
         """Tell the peer something of the store, behind all that was sent to it before. What it does
-        with that, `Crossing.told` says there."""
-        self.link.send(Kind.TELL, name, value)
+        with that, `Crossing.on_notice` says there."""
+        self.link.send(Kind.NOTICE, name, value)
 
-    def _told(self, frame: list[Any]) -> None:
+    def _notice_came(self, frame: list[Any]) -> None:
         _, name, value, *_ = frame
-        take = self.crossing.told.get(name)
+        take = self.crossing.on_notice.get(name)
         if take is not None:  # else it is of a later version
             take(self, value)
 

@@ -71,11 +71,11 @@ class Searches:
         if way:
             ring = steps + [self._step(each, is_out) for each, is_out in way[1:]]
             # Not in this step: what came with it may be about another search of the same ring.
-            self._loop.call_soon(partial(self.tell, ring, -1))
+            self._loop.call_soon(partial(self.report, ring, -1))
         for way in afar:
             self._ask(steps + [self._step(each, is_out) for each, is_out in way[1:]], way[-1][0])
 
-    def tell(self, ring: list[list[Any]], place: int) -> None:
+    def report(self, ring: list[list[Any]], place: int) -> None:
         """Let the calls of *ring* that are here and behind *place* know; and those behind them."""
         mine: dict[int, Any] = {}
         for index in range(place + 1, len(ring)):

@@ -57,34 +57,37 @@ async def let_go(crossing: Crossing, sockets: Sockets, *, keeps_clients: bool) -
         for _, _, _, answer in going:
             if answer is not None:
                 await wait_done(answer)
-    told = [_described(ws, where) for ws, where, _, _ in going]
+    moving = [_described(ws, where) for ws, where, _, _ in going]
     for _, _, relay, _ in going:
         if relay is not None:
             relay.leave()
     auto_response = sockets.auto_response
-    if not told:
+    if not moving:
         return None
     return [
         sockets.class_number,
         sockets.object_id.raw,
         sockets.object_id.name,
         None if auto_response is None else [*auto_response],
-        told,
+        moving,
     ]
 
 
-def object_of(told: list[Any]) -> tuple[int, ObjectId]:
+def object_of(description: list[Any]) -> tuple[int, ObjectId]:
     """Whose sockets they are: the number of the class, and the id."""
-    return told[0], ObjectId(told[1], told[2])
+    return description[0], ObjectId(description[1], description[2])
 
 
 def take_over(
-    crossing: Crossing, peer_of: Callable[[str], Peer | None], sockets: Sockets, told: list[Any]
+    crossing: Crossing,
+    peer_of: Callable[[str], Peer | None],
+    sockets: Sockets,
+    description: list[Any],
 ) -> None:
     """The object is this process's now: let it have the sockets that it had."""
-    if told[3] is not None:
-        sockets.set_auto_response(*told[3])
-    for tags, attachment, answered_s, frames, (client, *known) in told[4]:
+    if description[3] is not None:
+        sockets.set_auto_response(*description[3])
+    for tags, attachment, answered_s, frames, (client, *known) in description[4]:
         end, other = End(), End()
         join(end, other)
         ws = ObjectSocket(end)

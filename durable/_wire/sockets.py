@@ -57,7 +57,7 @@ class Relay:
         self._sockets, self._number, self._is_owner = sockets, number, is_owner
         end = self.end
         sockets.moves.relays[end] = self
-        end.tell = sockets.link.loop.call_soon_threadsafe
+        end.call_soon = sockets.link.loop.call_soon_threadsafe
         peer = end.peer()
         if peer is None:
             end.hear_loss()
@@ -79,7 +79,7 @@ class Relay:
         answer comes when all that it has said is here."""
         sockets = self._sockets
         assert sockets is not None
-        self._tell_taken()
+        self._report_taken()
         sockets.link.send(Kind.LET_GO, self._number)
         answer = sockets.letting_go[self._number] = PendingAnswer(sockets.link.loop)
         return answer
@@ -120,9 +120,9 @@ class Relay:
             and self._taken
             and (self._taken >= TAKEN_BYTES or peer is None or peer.unread.bytes <= 0)
         ):
-            self._tell_taken()
+            self._report_taken()
 
-    def _tell_taken(self) -> None:
+    def _report_taken(self) -> None:
         taken, self._taken = self._taken, 0
         if taken:
             self._send(Kind.TAKEN, taken)

@@ -73,7 +73,7 @@ class Stranger:
     def when_connected(self, callback: Callable[[], None]) -> None:
         """Call back when the connection, which is being made, stands; fail if it does not."""
 
-        def told() -> None:
+        def stands() -> None:
             if self._is_over:
                 return
             error = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -82,7 +82,7 @@ class Stranger:
             else:
                 callback()
 
-        self._loop.when_writable(self._sock, told)
+        self._loop.when_writable(self._sock, stands)
 
     def _go_on(self) -> None:
         """Do what can be done without waiting."""

@@ -139,7 +139,7 @@ class Application:
 
     async def aclose(self) -> None:
         """Close the store, if the application has opened it."""
-        self._refusals.tell()
+        self._refusals.log()
         store, self._store = self._store, None
         if store is not None:
             self._runtime = None
@@ -225,7 +225,7 @@ class Application:
             if self._runtime is None:
                 watch.begin(await self.open())
             request = await read_request(scope, incoming)
-            watch.tell(request)
+            watch.notify(request)
             response = await self._call(request)
             if response.websocket is not None:
                 end_of(response.websocket).drop()

@@ -40,12 +40,12 @@ class Refusals:
         def sum_up() -> None:
             self._is_summing_up = self._count > 0
             if self._count:
-                self.tell()
+                self.log()
                 self._sum_up_later(runtime)
 
         runtime._services.timers.call_later(SUMMED_UP_S, sum_up)
 
-    def tell(self) -> None:
+    def log(self) -> None:
         """Write down what has not been written yet."""
         if self._count:
             log.warning(

@@ -44,7 +44,7 @@ class Watch:
         if services.loop.is_here():
             self._timer = services.timers.call_later(WATCHED_AFTER_S, self._start)
 
-    def tell(self, request: Request) -> None:
+    def notify(self, request: Request) -> None:
         """Tell *request* as well when the client has gone."""
         # Not the request itself, whose body knows what is still to come.
         signal, scope = request.signal, self._scope

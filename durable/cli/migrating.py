@@ -48,8 +48,8 @@ def migrate(
         if not _confirms():
             say("nothing was changed", err=True)
             return 1
-    with progress("freeing records") as tell:
-        pending.apply(on_freed=tell)
+    with progress("freeing records") as show:
+        pending.apply(on_freed=show)
     say("done", err=is_json)
     return 0
 

@@ -196,14 +196,14 @@ def progress(
         return
     total: int | None = None
 
-    def tell(done: int) -> None:
+    def show(done: int) -> None:
         nonlocal total
         if total is None:
             total = total_of()
         status.update(f"{what} {progress_text(done, total, shown_as)}")
 
     with screen.status(what) as status:
-        yield tell
+        yield show
 
 
 def progress_text(done: int, total: int | None, shown_as: Callable[[int], str]) -> str:

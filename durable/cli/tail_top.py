@@ -42,9 +42,9 @@ def tail(
 
     Prints the events of the program that has the store in FOLDER open, until Ctrl-C.
     """
-    told = operate.events(folder)
+    stream = operate.events(folder)
     say(f"watching {folder}; Ctrl-C ends it", err=True)
-    for event in islice(_chosen(told, cls, name, events), count):
+    for event in islice(_chosen(stream, cls, name, events), count):
         if is_json:
             print_now(json_line(event))
         else:
@@ -52,9 +52,9 @@ def tail(
 
 
 def _chosen(
-    told: Iterator[dict[str, Any]], cls: str | None, name: str | None, events: tuple[str, ...]
+    stream: Iterator[dict[str, Any]], cls: str | None, name: str | None, events: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
-    for event in told:
+    for event in stream:
         if "error" in event and "event" not in event:
             raise operate.NotRunning(str(event["error"]))
         if event["event"] == "Watching":

@@ -61,13 +61,13 @@ def export(
                 return 1
             return store.measure().objects if cls is None else store.count(store.cls(cls))
 
-        with progress("exporting objects", total, is_quiet=is_quiet) as tell:
+        with progress("exporting objects", total, is_quiet=is_quiet) as show:
             carried = operate.export(
                 store,
                 file,
                 cls=cls,
                 name_or_id=name_or_id,
-                on_object=_now_and_then(tell),
+                on_object=_now_and_then(show),
                 on_damaged=_say_damaged,
             )
             file.flush()
@@ -97,9 +97,9 @@ def _say_damaged(found: Found, key: str, why: str) -> None:
     say(f"left out: {what}", err=True)
 
 
-def _now_and_then(tell: Callable[[int], None]) -> Callable[[int], None]:
+def _now_and_then(show: Callable[[int], None]) -> Callable[[int], None]:
     """Says how many objects were carried, each hundred of them."""
-    return lambda count: tell(count) if count % 100 == 0 else None
+    return lambda count: show(count) if count % 100 == 0 else None
 
 
 @contextmanager
@@ -179,7 +179,7 @@ def import_(
     totals: list[int] = []
     with progress(
         "importing objects", lambda: totals[0] if totals else None, is_quiet=is_quiet
-    ) as tell:
+    ) as show:
         carried = operate.import_file(
             folder,
             file,
@@ -187,7 +187,7 @@ def import_(
             name=name,
             existing=existing,
             on_total=totals.append,
-            on_object=_now_and_then(tell),
+            on_object=_now_and_then(show),
         )
     skipped = f", {carried.skipped:,} skipped" if carried.skipped else ""
     if not is_quiet:
@@ -229,8 +229,8 @@ def copy(
     it is run again; at its end all objects are compared.
     """
     if move or is_url(target):
-        with progress("copying", is_quiet=is_quiet) as tell:
-            operate.copy(folder, target, on_objects=tell, moves=move)
+        with progress("copying", is_quiet=is_quiet) as show:
+            operate.copy(folder, target, on_objects=show, moves=move)
         return
     errors: list[BaseException] = []
 
@@ -250,12 +250,12 @@ def copy(
     thread = threading.Thread(target=work, daemon=True)
     part = operate.part_of(target)
     try:
-        with progress("copying", total, shown_as=size, is_quiet=is_quiet) as tell:
+        with progress("copying", total, shown_as=size, is_quiet=is_quiet) as show:
             thread.start()
             while thread.is_alive():
                 thread.join(LOOK_S)
                 with suppress(OSError):
-                    tell(_size_of(part))
+                    show(_size_of(part))
     except KeyboardInterrupt:
         shutil.rmtree(part, ignore_errors=True)
         raise

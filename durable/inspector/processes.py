@@ -23,13 +23,13 @@ def of_folder(path: str) -> dict[str, Any]:
     with suppress(operate.NotRunning), closing(operate.tops(path, sampled=True)) as reports:
         report = next(reports, None)
         if report is not None:
-            told = report.get("statistics", {})
+            statistics = report.get("statistics", {})
             processes.append(
                 {
                     "pid": report["pid"],
                     "state": "stuck" if report.get("stuck") else "ready",
                     "shards": None,
-                    "live_objects": told.get("live_objects"),
+                    "live_objects": statistics.get("live_objects"),
                     "version": None,
                 }
             )

@@ -59,7 +59,7 @@ async def send_stream(said: AsyncIterator[dict[str, Any]], receive: Receive, sen
             await anyio.sleep(BEAT_S)
             await send({"type": "http.response.body", "body": b": \n\n", "more_body": True})
 
-    async def tell(what: dict[str, Any]) -> None:
+    async def send_event(what: dict[str, Any]) -> None:
         body = b"data: " + json.dumps(what, default=str).encode() + b"\n\n"
         await send({"type": "http.response.body", "body": body, "more_body": True})
 
@@ -68,9 +68,9 @@ async def send_stream(said: AsyncIterator[dict[str, Any]], receive: Receive, sen
             group.start_soon(leave)
             group.start_soon(beat)
             if first is not None:
-                await tell(first)
+                await send_event(first)
                 async for what in said:
-                    await tell(what)
+                    await send_event(what)
             group.cancel_scope.cancel()
     finally:
         close = getattr(said, "aclose", None)

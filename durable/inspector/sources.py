@@ -27,7 +27,7 @@ from durable._runtime.interventions import ELSEWHERE
 from durable._runtime.orders import Order, carry_out
 from durable._runtime.runtime import Runtime
 from durable.operate import Store
-from durable.operate.changing import result_of, tell
+from durable.operate.changing import result_of, send_order
 from durable.operate.in_memory import look_order, seen
 from durable.operate.unowned import HOW_TO_REACH
 from durable.operate.watching import is_watched
@@ -113,9 +113,9 @@ class FolderSource:
 
     def _change(self, change: Change) -> Any:
         change.note()
-        told = None if self._is_far else tell(self._store, change.order)
-        if told is not None:
-            return result_of(told)
+        reply = None if self._is_far else send_order(self._store, change.order)
+        if reply is not None:
+            return result_of(reply)
         with self._one_at_a_time:
             return change.carry_out(self._store)
 
@@ -188,8 +188,8 @@ class RuntimeSource:
         """Done here, or by the process that has the object."""
         answer = await carry_out(self._runtime, order)
         if ELSEWHERE in str(answer.get("error", "")):
-            told = await anyio.to_thread.run_sync(tell, self.path, order)
-            answer = told or {"error": f"{answer['error']}, and takes no orders; {HOW_TO_REACH}"}
+            reply = await anyio.to_thread.run_sync(send_order, self.path, order)
+            answer = reply or {"error": f"{answer['error']}, and takes no orders; {HOW_TO_REACH}"}
         return result_of(answer)
 
 

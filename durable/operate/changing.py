@@ -44,12 +44,12 @@ def put(store: Where, cls: str, name_or_id: str, key: str, value: Any) -> None:
     Raises Refused with what the program that has the store says; UnknownClass, InvalidId,
     KeyTooLarge, ValueTooLarge, UnstorableValue, StoreInUse, and what opening a store raises.
     """
-    told = tell(store, put_order(cls, name_or_id, key, value))
-    if told is None:
+    reply = send_order(store, put_order(cls, name_or_id, key, value))
+    if reply is None:
         with Unowned(store, cls, name_or_id) as unowned:
             unowned.put(key, checked(key, value))
     else:
-        result_of(told)
+        result_of(reply)
 
 
 def delete(store: Where, cls: str, name_or_id: str, key: str | None = None) -> bool:
@@ -62,11 +62,11 @@ def delete(store: Where, cls: str, name_or_id: str, key: str | None = None) -> b
         was_there = find_in(looked, known.label, name_or_id) is not None
     if not was_there:
         return False
-    told = tell(store, delete_order(cls, name_or_id, key))
-    if told is None:
+    reply = send_order(store, delete_order(cls, name_or_id, key))
+    if reply is None:
         with Unowned(store, cls, name_or_id) as unowned:
             return unowned.delete(key)
-    result = result_of(told)
+    result = result_of(reply)
     return True if key is None else bool(result)
 
 
@@ -85,13 +85,13 @@ def call(
     Raises NotRunning where no program has the store, Refused with what the call raised.
     """
     order = call_order(cls, name_or_id, method, args, kwargs, once=once)
-    told = tell(store, order)
-    if told is None:
+    reply = send_order(store, order)
+    if reply is None:
         raise NotRunning(
             f"no program has the store {os.fspath(store)!r} open, and a call needs the code of "
             f"its classes"
         )
-    return result_of(told)
+    return result_of(reply)
 
 
 def put_order(cls: str, name_or_id: str, key: str, value: Any) -> Order:
@@ -144,19 +144,19 @@ def _folders(store: Where) -> list[str]:
     return [folder for _, folder in processes_of(path)] or [path]
 
 
-def tell(store: Where, order: Order) -> Order | None:
+def send_order(store: Where, order: Order) -> Order | None:
     """What the program that has the store returns; None if none listens there. Of processes that
     share it each is asked until one has the object."""
     answer: Order | None = None
     for folder in _folders(store):
-        told = _told_at(folder, order)
-        answer = told or answer
-        if told is not None and ELSEWHERE not in str(told.get("error", "")):
+        reply = _reply_at(folder, order)
+        answer = reply or answer
+        if reply is not None and ELSEWHERE not in str(reply.get("error", "")):
             break
     return answer
 
 
-def _told_at(folder: str, order: Order) -> Order | None:
+def _reply_at(folder: str, order: Order) -> Order | None:
     try:
         connection = control_socket.connect(folder)
     except OSError:

@@ -14,7 +14,7 @@ from attrs import frozen
 
 from durable._runtime.orders import Order
 
-from .changing import order_of, result_of, tell
+from .changing import order_of, result_of, send_order
 from .unowned import Where
 from .watching import NotRunning
 
@@ -97,11 +97,11 @@ def seen(result: Any) -> InMemory:
 
 
 def _done(store: Where, order: Order) -> Any:
-    told = tell(store, order)
-    if told is None:
+    reply = send_order(store, order)
+    if reply is None:
         raise NotRunning(
             f"no program that takes orders has the store {os.fspath(store)!r} open; it must have "
             f"opened it with durable.open(..., operate=True), or run with DURABLE_OPERATE=1, as "
             f"this user"
         )
-    return result_of(told)
+    return result_of(reply)

@@ -7,7 +7,7 @@ from datetime import datetime
 from durable._engine.codec import MsgpackCodec
 from durable._runtime.orders import Order
 
-from .changing import order_of, result_of, tell, text_of
+from .changing import order_of, result_of, send_order, text_of
 from .histories import with_history
 from .looking import look
 from .unowned import Unowned, Where
@@ -23,9 +23,9 @@ def restore(store: Where, cls: str, name_or_id: str, to: str | datetime) -> str:
     UnknownBookmark, NoHistory, Refused with what the program says, else what `put` raises.
     """
     _check(store, cls, name_or_id)
-    told = tell(store, restore_order(cls, name_or_id, to))
-    if told is not None:
-        return str(result_of(told))
+    reply = send_order(store, restore_order(cls, name_or_id, to))
+    if reply is not None:
+        return str(result_of(reply))
     with Unowned(store, cls, name_or_id) as unowned:
         return unowned.restore(to)
 
@@ -35,9 +35,9 @@ def fork(store: Where, cls: str, name_or_id: str, to: str | datetime, name: str)
     time; it shares nothing with that. Raises DurableError if it is there already, else as
     `restore`."""
     _check(store, cls, name_or_id)
-    told = tell(store, fork_order(cls, name_or_id, to, name))
-    if told is not None:
-        result_of(told)
+    reply = send_order(store, fork_order(cls, name_or_id, to, name))
+    if reply is not None:
+        result_of(reply)
         return
     with Unowned(store, cls, name_or_id) as unowned:
         unowned.fork(to, name)

@@ -48,8 +48,8 @@ class VirtualClock:
     def set_wall_clock(self, posix_s: float) -> None:
         """Set the wall clock, forward or back, as an administrator does; no time passes."""
         self._offset_s = posix_s - self.start_s - self._elapsed_s
-        for tell in list(self._when_set):
-            tell()
+        for on_set in list(self._when_set):
+            on_set()
 
     async def sleep(self, seconds: float) -> None:
         """Return when the clock has been moved by *seconds*."""
@@ -98,9 +98,9 @@ class VirtualClock:
         self._settled.append(is_busy)
         return lambda: self._settled.remove(is_busy)
 
-    def when_set(self, tell: Callable[[], None]) -> Callable[[], None]:
-        self._when_set.append(tell)
-        return lambda: self._when_set.remove(tell)
+    def when_set(self, on_set: Callable[[], None]) -> Callable[[], None]:
+        self._when_set.append(on_set)
+        return lambda: self._when_set.remove(on_set)
 
     def _is_busy(self) -> bool:
         return any(is_busy() for is_busy in self._settled)

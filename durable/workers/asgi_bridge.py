@@ -59,7 +59,7 @@ class _Lifespan:
 
     def __init__(self, app: App) -> None:
         self.state: Message = {}
-        self._told: asyncio.Queue[Message] = asyncio.Queue()
+        self._inbox: asyncio.Queue[Message] = asyncio.Queue()
         self._heard: asyncio.Queue[Message] = asyncio.Queue()
         self._task = asyncio.ensure_future(self._run(app))
 
@@ -67,17 +67,17 @@ class _Lifespan:
         scope = {"type": "lifespan", "asgi": _VERSIONS, "state": self.state}
         # An application need not know of it, and says so by any exception.
         with suppress(Exception):
-            await app(scope, self._told.get, self._heard.put)
+            await app(scope, self._inbox.get, self._heard.put)
         self._heard.put_nowait({"type": "ended"})
 
     async def start(self) -> None:
-        self._told.put_nowait({"type": "lifespan.startup"})
+        self._inbox.put_nowait({"type": "lifespan.startup"})
         answer = await self._heard.get()
         if answer["type"] == "lifespan.startup.failed":
             raise RuntimeError(answer.get("message") or "the ASGI application could not start")
 
     async def stop(self) -> None:
-        self._told.put_nowait({"type": "lifespan.shutdown"})
+        self._inbox.put_nowait({"type": "lifespan.shutdown"})
         await self._heard.get()
         self._task.cancel()
 
@@ -160,12 +160,12 @@ async def websocket(app: App, req: Any, env: Any = None) -> messages.Response:
     client, server = durable.WebSocketPair()
     server.accept()
     decided: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-    is_told = False
+    has_begun = False
 
     async def receive() -> Message:
-        nonlocal is_told
-        if not is_told:
-            is_told = True
+        nonlocal has_begun
+        if not has_begun:
+            has_begun = True
             return {"type": "websocket.connect"}
         try:
             message = await anext(server)

@@ -23,8 +23,8 @@ def raised_there(error: Exception) -> BaseException:
         return error
     if isinstance(error, DurableError):
         return of_runtime(error)
-    told = "".join(traceback.format_exception(error))
-    return JsException(f"PythonError: {told}", name="Error", remote=True)
+    described = "".join(traceback.format_exception(error))
+    return JsException(f"PythonError: {described}", name="Error", remote=True)
 
 
 def of_runtime(error: Exception) -> JsException:

@@ -23,7 +23,7 @@ class Listeners:
     def remove(self, kind: str, fn: Any) -> None:
         self._by_kind.get(kind, {}).pop(fn, None)
 
-    def tell(self, kind: str, event: JsObject) -> None:
+    def dispatch(self, kind: str, event: JsObject) -> None:
         """Call them; what is asynchronous goes on by itself."""
         for fn, once in list(self._by_kind.get(kind, {}).items()):
             if once:

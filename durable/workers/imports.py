@@ -37,7 +37,7 @@ def install() -> None:
     _installed += 1
     if _installed > 1:
         return
-    _tell_of_installed()
+    _warn_of_installed()
     for name in filter(_is_ours, sys.modules.copy()):
         _set_aside[name] = sys.modules.pop(name)
     sys.modules.update(provided.modules())
@@ -64,7 +64,7 @@ def installed() -> Iterator[None]:
         uninstall()
 
 
-def _tell_of_installed() -> None:
+def _warn_of_installed() -> None:
     for name in NAMES:
         try:
             spec = importlib.util.find_spec(name)

@@ -21,7 +21,7 @@ from .js_collections import JsObject
 from .promises import settled
 from .scope import Scope, running
 from .sdk_messages import response_sent
-from .sockets import WebSocket, told
+from .sockets import WebSocket, data_of
 from .state import DurableObjectContext
 
 # What the author may call them, by the names of the library's handlers.
@@ -73,12 +73,12 @@ class WorkerObject(durable.DurableObject):
             return outward(await settled(result))
 
     async def alarm(self, alarm: durable.AlarmInfo) -> None:
-        told_of = JsObject(
+        alarm_info = JsObject(
             retryCount=alarm.retry_count,
             isRetry=alarm.is_retry,
             scheduledTime=int(alarm.scheduled_time.timestamp() * 1000),
         )
-        await self._ask("alarm", told_of)
+        await self._ask("alarm", alarm_info)
 
 
 async def _fetch(self: WorkerObject, request: durable.Request) -> durable.Response:
@@ -88,7 +88,7 @@ async def _fetch(self: WorkerObject, request: durable.Request) -> durable.Respon
 async def _websocket_message(
     self: WorkerObject, ws: durable.WebSocket, message: str | bytes
 ) -> None:
-    await self._ask("websocket_message", WebSocket(ws), told(message))
+    await self._ask("websocket_message", WebSocket(ws), data_of(message))
 
 
 async def _websocket_close(

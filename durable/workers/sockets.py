@@ -75,7 +75,7 @@ class WebSocket(EventTarget):
         own = self._own
         if own.listeners and own.is_accepted and not own.is_read:
             own.is_read = True
-            started(_tell(self._socket, own))
+            started(_dispatch_all(self._socket, own))
 
     def await_open(self, opened: asyncio.Future[Any]) -> None:
         """It is connecting: `open` is told when *opened* has come."""
@@ -129,7 +129,7 @@ class WebSocket(EventTarget):
         return hash(self._socket)
 
 
-async def _tell(socket: durable.WebSocket, own: _Kept) -> None:
+async def _dispatch_all(socket: durable.WebSocket, own: _Kept) -> None:
     """Tell the listeners of all that arrives, and of the end."""
     listeners = own.listeners
     await asyncio.sleep(0)  # those that this step of the program still adds are to hear it all
@@ -137,24 +137,24 @@ async def _tell(socket: durable.WebSocket, own: _Kept) -> None:
         try:
             await asyncio.shield(own.opened)
         except Exception as error:
-            listeners.tell("error", event("error", message=str(error), error=str(error)))
-            listeners.tell("close", event("close", code=1006, reason="", wasClean=False))
+            listeners.dispatch("error", event("error", message=str(error), error=str(error)))
+            listeners.dispatch("close", event("close", code=1006, reason="", wasClean=False))
             return
         own.opened = None
-        listeners.tell("open", event("open"))
+        listeners.dispatch("open", event("open"))
     try:
         async for message in socket:
-            listeners.tell("message", event("message", data=told(message)))
+            listeners.dispatch("message", event("message", data=data_of(message)))
     except durable.WebSocketClosed as error:
-        listeners.tell("error", event("error", message=str(error), error=JsException(error)))
+        listeners.dispatch("error", event("error", message=str(error), error=JsException(error)))
     code, reason = socket.close_code, socket.close_reason
     was_clean = code not in {None, 1006}
-    listeners.tell(
+    listeners.dispatch(
         "close", event("close", code=code or 1006, reason=reason or "", wasClean=was_clean)
     )
 
 
-def told(message: str | bytes) -> str | ArrayBuffer:
+def data_of(message: str | bytes) -> str | ArrayBuffer:
     """A message as handlers and listeners get it."""
     return message if isinstance(message, str) else ArrayBuffer(message)
 

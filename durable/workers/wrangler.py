@@ -100,7 +100,7 @@ def read_wrangler(
 
 def tables_of(script: ScriptConfig) -> Tables:
     """Raises InvalidConfig where a table cannot be what it should be."""
-    _tell_of_exports(script)
+    _warn_of_exports(script)
     assets, binding = _assets(script)
     crons = _table(script, "triggers").get("crons") or []
     if not isinstance(crons, list) or not all(isinstance(cron, str) for cron in crons):
@@ -172,7 +172,7 @@ def _missing(script: ScriptConfig) -> Iterator[tuple[str, str]]:
             yield entry["binding"], "a queue, which is not here"
 
 
-def _tell_of_exports(script: ScriptConfig) -> None:
+def _warn_of_exports(script: ScriptConfig) -> None:
     """`exports` says which classes there are, which the module says too. What it says of their
     past is not done."""
     for name, entry in _table(script, "exports").items():

@@ -100,8 +100,8 @@ async def test_the_program_is_told_through_its_control_socket(tmp_path: Path) ->
         mark = await stub.now()
         await stub.put("a", 2)
         order = restore_order("Ledger", "a", mark)
-        told = await in_thread(operate.changing.tell, tmp_path / "store", order)
-        assert operate.changing.result_of(told) > mark
+        reply = await in_thread(operate.changing.send_order, tmp_path / "store", order)
+        assert operate.changing.result_of(reply) > mark
         assert await runtime.env.LEDGERS.get_by_name("a").all() == {"a": 1}
 
 

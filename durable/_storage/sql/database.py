@@ -269,12 +269,12 @@ class Database:
         if self._pages.failure is not None:
             damaged, self._pages.failure = self._pages.failure, None
             return self._records.damaged(damaged)
-        told = sql_error(error)
+        described = sql_error(error)
         if self._has_begun and self.connection is not None and not self.connection.in_transaction:
-            undone = ObjectReset(f"{TURN_UNDONE}{told}")
-            undone.__cause__ = told
+            undone = ObjectReset(f"{TURN_UNDONE}{described}")
+            undone.__cause__ = described
             return self._records.damaged(undone)
-        return told
+        return described
 
     @property
     def size(self) -> int:
@@ -361,9 +361,9 @@ class Database:
     def _cannot_end(self, why: str, error: apsw.Error) -> DurableError:
         if self._pages.failure is not None:
             return self._pages.failure
-        told = sql_error(error)
-        reset = ObjectReset(f"{why}{told}")
-        reset.__cause__ = told
+        described = sql_error(error)
+        reset = ObjectReset(f"{why}{described}")
+        reset.__cause__ = described
         return reset
 
     def _run_own(self, statement: str) -> None:

@@ -65,7 +65,7 @@ class Unheard(Exception):
     """Errors that nobody waited for; on Trio they end the run by themselves."""
 
 
-def _told(said: dict[str, Any]) -> str:
+def _described(said: dict[str, Any]) -> str:
     error = said.get("exception")
     trace = traceback.format_exception(error)[-4:] if error is not None else []
     return "".join([said["message"], "\n", *trace])
@@ -77,7 +77,7 @@ def run(backend: str, order: random.Random, main: Callable[[], Awaitable[T]]) ->
         return _run_trio(order, main)
     loop = ShuffledLoop(order)
     errors: list[str] = []
-    loop.set_exception_handler(lambda _, said: errors.append(_told(said)))
+    loop.set_exception_handler(lambda _, said: errors.append(_described(said)))
     try:
         result: T = loop.run_until_complete(main())
         if errors:
