@@ -1,4 +1,4 @@
-"""Reads contents that are kept in memory, and where they are silent, the engine below them."""
+"""Reads contents in memory and, where these have nothing, the engine below them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from durable._engine.engine import OwnReader, Reader
 
 from .contents import Contents, Records, Sides
 
-# So many keys of the engine below are read at a time where they are merged with those above.
+# How many keys of the engine below are read at a time to be merged with those above.
 KEYS_PER_STEP: Final = 500
 
 NOTHING: Final[Records] = {}
-THERE: Final = b""  # in the place of a value below, which is not looked at
+THERE: Final = b""  # in place of a value below, which is not read
 NO_SIDES: Final[Sides] = {}
 
 
 @define(eq=False)
 class MemoryReader:
-    """An `OwnReader`. What it sees is of one moment, until it is released."""
+    """An `OwnReader`. It sees one moment, until it is released."""
 
     _latest: Callable[[], Contents]  # raises RuntimeClosed once the engine is closed
     _below: Reader | None
@@ -123,7 +123,7 @@ class MemoryReader:
             keys = list(islice(_between(above, lower, upper), count_max))
             after = keys[-1] + "\0" if len(keys) == count_max else None
             return sum([key.encode() not in without for key in keys]), after
-        # Of the keys below without a look at their values; those above are in memory anyway.
+        # Counts the keys below without reading their values; those above are in memory anyway.
         count, after = self._below.count_some(
             keyspace, lower, upper, Hidden(without, above), count_max
         )
@@ -150,7 +150,7 @@ class MemoryReader:
         mine = {key: value for key, value in above.items() if lower <= key < upper}
         merged: dict[bytes, bytes | None] = {}
         if self._below is not None:
-            # As many more as those that may be hidden by what lies above.
+            # As many more as may be hidden by what lies above.
             merged |= self._below.scan_sides(
                 keyspace, lower, upper, reverse=reverse, count_max=count_max + len(mine)
             )
