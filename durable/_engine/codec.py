@@ -213,7 +213,7 @@ def _why_damaged(encoded: bytes, causes: list[Exception]) -> str:
     if not encoded:
         return "a stored value is empty, which no value is; run `durable check` on the folder"
     if encoded[:1] == MARK:
-        return "a stored value is damaged: its checksum does not fit; run `durable check`"
+        return "a stored value is damaged: its checksum does not match; run `durable check`"
     if encoded[0] != FORMAT_MSGPACK:
         return (
             f"a stored value has the format byte {encoded[0]}, and this version of durable knows "

@@ -48,7 +48,7 @@ class Malformed(Exception):
 
 
 class Damaged(bytes):
-    """In the place of an encoded value: a record whose checksum does not fit, as it is stored."""
+    """In the place of an encoded value: a record whose checksum does not match, as it is stored."""
 
     __slots__ = ()
 

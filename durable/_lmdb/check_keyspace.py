@@ -69,7 +69,7 @@ class KeyspaceCheck:
             return
         side = key[layout.NUMBER_SIZE :]
         if not is_complete(key, record):
-            self.say(f"the side record {side.hex()} is damaged: its checksum does not fit")
+            self.say(f"the side record {side.hex()} is damaged: its checksum does not match")
         elif side.startswith(HISTORY) != self.is_history:
             self.say(f"the side record {side.hex()} is not where such a record stands")
         elif self.is_history:
@@ -119,7 +119,7 @@ class KeyspaceCheck:
         if is_complete(layout.identity(self.keyspace, key), record):
             value = record[1:-4]
         elif self.protected_from is not None and self.keyspace >= self.protected_from:
-            self.say(f"the value of the key {_short(key)} is damaged: its checksum does not fit")
+            self.say(f"the value of the key {_short(key)} is damaged: its checksum does not match")
             return
         if self.decode is not None:
             try:

@@ -318,12 +318,12 @@ def read_garbage_key(raw: bytes) -> int:
 
 
 def _unprotected(raw: bytes) -> bytes:
-    """A record whose checksum does not fit, if it is one of format 1, which had none.
+    """A record whose checksum does not match, if it is one of format 1, which had none.
 
     One that has lost its mark is not taken for such: the checksum behind it is no MessagePack.
     """
     if is_protected(raw):
-        raise Malformed(f"{raw[:80].hex()} is damaged: its checksum does not fit")
+        raise Malformed(f"{raw[:80].hex()} is damaged: its checksum does not match")
     return raw
 
 

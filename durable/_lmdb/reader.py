@@ -40,7 +40,7 @@ class Reader:
     _begin: Callable[[], Transaction]
     _refuse: Callable[[Exception], NoReturn]  # raises what an error means to those above
     _drop: Callable[[Reader], None]  # the engine need not know of it any more
-    # What a record is worth whose checksum does not fit: the keyspace, the key and the record.
+    # What a record is worth whose checksum does not match: the keyspace, the key and the record.
     _unprotected: Callable[[int, bytes, bytes], bytes]
     _txn: Transaction | None = field(default=None, init=False)
     # Growing the map takes the locks of all readers.

@@ -22,8 +22,8 @@ class Protection:
     first: int | None = None  # those under the keyspaces from this one on; None: none need have one
 
     def value(self, keyspace: int, key: bytes, record: bytes) -> bytes:
-        """What a record is worth whose checksum does not fit: it is the value itself, if it may be
-        one of format 1. Raises StoreDamaged."""
+        """The value of a record whose checksum does not match: the record itself, if it may be of
+        format 1. Raises StoreDamaged."""
         if self.first is None or keyspace < self.first:
             # It may begin with the mark, which its codec knows. The library's own refuses it.
             return record

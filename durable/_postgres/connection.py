@@ -1,8 +1,8 @@
-"""One connection with the database, for one thread at a time; it is made anew when it was lost.
+"""One connection to the database, for one thread at a time; it is made anew after it was lost.
 
-Nothing here is of a session: each statement is a transaction of its own, unless it stands in a
-`transaction` block, no statement is prepared on the server, and nothing is SET. So a pooler that
-hands out a session for a transaction at a time may stand between.
+There is no session state: each statement is a transaction of its own, unless it stands in a
+`transaction` block, no statement is prepared on the server, and nothing is SET. So a pooler in
+transaction mode may stand between.
 
 Rule: a read that was lost is asked once more, on a new connection. A write that was lost is not: it
 may have been carried out. Whoever wrote is told by `Lost`.
@@ -32,8 +32,8 @@ from .postgres_errors import Lost, refusal, unavailable
 Rows = list[tuple[Any, ...]]
 Params = Sequence[Any] | Mapping[str, Any]
 
-# What a connection is made with, where the URL does not say it. A network that is silent is noticed
-# within this time: the event loop may wait for an answer.
+# Defaults for what the URL does not say. A silent network is noticed within this time: the event
+# loop may be waiting for an answer.
 DEFAULTS: Final = {
     "application_name": "durable",
     "connect_timeout": "5",
@@ -44,7 +44,7 @@ DEFAULTS: Final = {
     "tcp_user_timeout": "10000",  # ms
 }
 
-# The server ends the session, or is not one that can be written to: another one may be found.
+# The server ends the session, or is not one that can be written to: there may be another one.
 _GONE: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25006"})
 
 # The function of the server that warns so, in whatever language.
@@ -53,10 +53,10 @@ _WAITS_FOR_STANDBYS: Final = "SyncRepWaitForLSN"
 
 @define(eq=False, repr=False)
 class Connection:
-    """Statements for one database. Blocks; any thread may use it, one after the other."""
+    """Statements for one database. Blocks; any thread may use it, one at a time."""
 
     url: str
-    path: str = field(init=False)  # as messages call it
+    path: str = field(init=False)  # its name in messages
     _connection: psycopg.Connection[Any] | None = field(default=None, init=False)
     _lock: threading.RLock = field(factory=threading.RLock, init=False)
     _is_closed: bool = field(default=False, init=False)
@@ -69,7 +69,7 @@ class Connection:
 
     def read(self, sql: LiteralString, params: Params = ()) -> Rows:
         """The rows of a statement that changes nothing. Raises StoreUnavailable, and DurableError
-        for what the server says no to."""
+        for an error of the server's."""
         with self._lock:
             try:
                 return self._execute(sql, params, is_read=True)
@@ -81,14 +81,14 @@ class Connection:
 
     def write(self, sql: LiteralString, params: Params = ()) -> Rows:
         """Run a statement in a transaction of its own, and return its rows. Raises StoreUnavailable
-        if it was not sent, Lost if nobody can say what became of it, and StoreFull,
-        ObjectSuperseded or CommitFailed if nothing of it is stored."""
+        if it was not sent, Lost if its outcome is unknown, and StoreFull, ObjectSuperseded or
+        CommitFailed if nothing of it is stored."""
         with self._lock:
             return self._execute(sql, params)
 
     @contextmanager
     def transaction(self) -> Iterator[Callable[..., Rows]]:
-        """A transaction of several statements: gives what runs one. Raises as `write` does."""
+        """A transaction of several statements: yields what runs one. Raises as `write` does."""
         with self._lock:
             connection = self._open()
             with self._refusals(connection), connection.transaction():
@@ -100,7 +100,7 @@ class Connection:
                 yield run
 
     def close(self) -> None:
-        """End it; every call raises RuntimeClosed from now on."""
+        """Close it; every call raises RuntimeClosed from now on."""
         self._is_closed = True
         if self._pid == os.getpid():
             with self._lock:
@@ -157,11 +157,11 @@ class Connection:
 
 
 def connect(url: str) -> psycopg.Connection[Any]:
-    """A connection of psycopg's. Raises StoreUnavailable; ValueError for a URL that is none."""
+    """A connection of psycopg's. Raises StoreUnavailable; ValueError for an invalid URL."""
     try:
         said = conninfo_to_dict(url)
     except psycopg.ProgrammingError as error:
-        raise ValueError(f"{shown(url)!r} is no URL of a database: {error}") from error
+        raise ValueError(f"{shown(url)!r} is not a valid URL of a database: {error}") from error
     options: dict[str, Any] = {name: value for name, value in DEFAULTS.items() if name not in said}
     try:
         made = psycopg.connect(url, autocommit=True, prepare_threshold=None, **options)

@@ -1,4 +1,4 @@
-"""How the inspector answers: what no other site may read, frame or keep."""
+"""The responses of the inspector, which no other site may read, frame or keep."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEADERS: Final = (
     (b"cache-control", b"no-store"),
 )
 JSON: Final = b"application/json"
-# A stream says something at least so often, so that a page knows that it lives.
+# A stream sends something at least so often, so that the page knows that it is alive.
 BEAT_S: Final = 15.0
 
 
@@ -44,8 +44,8 @@ async def send_json(send: Send, what: Any, status: int = 200) -> None:
 
 
 async def send_stream(said: AsyncIterator[dict[str, Any]], receive: Receive, send: Send) -> None:
-    """What is said, as server-sent events, until the page leaves."""
-    first = await anext(said, None)  # what is wrong is an answer of its own
+    """Send events as server-sent events, until the page leaves."""
+    first = await anext(said, None)  # an error in opening it becomes a response of its own
     kind = (b"content-type", b"text/event-stream; charset=utf-8")
     await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, kind]})
 

@@ -94,7 +94,7 @@ def _write(
             values += 1
         for side, stored in store.sides(each):
             if isinstance(stored, Damaged):
-                on_damaged(each, f"side record {side.hex()}", "its checksum does not fit")
+                on_damaged(each, f"side record {side.hex()}", "its checksum does not match")
                 damaged += 1
             else:
                 _line(file, {"side": side.hex(), "encoded": base64.b64encode(stored).decode()})

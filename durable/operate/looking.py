@@ -276,7 +276,7 @@ class Store:
     def decoded(self, encoded: bytes) -> Any:
         """A value as `encoded` gives it; an `Unreadable` in its place if it cannot be decoded."""
         if isinstance(encoded, Damaged):
-            return Unreadable(bytes(encoded), "its checksum does not fit", is_damaged=True)
+            return Unreadable(bytes(encoded), "its checksum does not match", is_damaged=True)
         try:
             return self._codec.decode(encoded)
         except StoreDamaged as error:

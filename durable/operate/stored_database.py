@@ -57,7 +57,7 @@ class _StoredPages:
             return None
         try:
             if isinstance(stored[1], Damaged):
-                raise Malformed("its checksum does not fit")
+                raise Malformed("its checksum does not match")
             return unpack(number, stored[1])
         except Malformed as error:
             self.failure = StoreDamaged(

@@ -104,7 +104,7 @@ DAMAGES: list[tuple[str, Damage]] = [
         ObjectRecord(5, 1, None, None))),
     ("is no record of an object", lambda t, d: t.put(object_key(1, BASE), b"\x93\x01\x02\x03",
         db=d.objects)),
-    ("its checksum does not fit", lambda t, d: t.put(object_key(1, BASE), b"\xc1", db=d.objects)),
+    ("its checksum does not match", lambda t, d: t.put(object_key(1, BASE), b"\xc1", db=d.objects)),
     ("is no key of an object", lambda t, d: t.put(b"x", b"", db=d.objects)),
     ("is garbage", lambda t, d: t.put(garbage_key(1), b"", db=d.garbage)),
     ("is no key of garbage", lambda t, d: t.put(b"\x00", b"", db=d.garbage)),
