@@ -1,4 +1,4 @@
-"""The commits of one runtime: counted on the committer's thread, told on the loop's."""
+"""The commits of one runtime: counted on the committer's thread, observed on the loop's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from durable._model.observer import CommitEnded
 
 @define(eq=False)
 class Commits:
-    """The counters rise on the committer's thread only; a reader may be one behind."""
+    """Counters that only the committer's thread changes; another may read one less."""
 
     _clock: Clock
     _call_soon_threadsafe: Callable[[Callable[[], None]], object]
@@ -33,7 +33,7 @@ class Commits:
     def ended(self, group: Sequence[Batch], error: DurableError | None) -> None:
         batches = sum(not batch.is_empty for batch in group)
         if not batches:
-            return  # an empty group, made to learn when all before it are on the disk
+            return  # an empty group, submitted to learn when all before it are on the disk
         fsync_s = self._clock.steady() - self._began_s
         size = sum(batch.size for batch in group)
         if error is None:

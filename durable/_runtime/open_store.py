@@ -1,4 +1,4 @@
-"""The parts of one runtime, from the opening to the closing.
+"""The parts of one runtime, from its opening to its closing.
 
 What is opened is closed in the opposite order; what objects have written is committed.
 """
@@ -64,7 +64,7 @@ log = logging.getLogger("durable")
 
 @frozen
 class Options:
-    """How a store is opened, whatever is in it."""
+    """How a store is opened, whatever its contents."""
 
     limits: Limits
     clock: Clock
@@ -76,26 +76,26 @@ class Options:
     operate: bool = False
     # Writes stay in memory and vanish.
     scratch: bool = False
-    # Tell what objects do wrong.
+    # Report what objects do wrong.
     debug: bool = False
-    # Other processes have the store, too; None: if it says so itself, and then as the only one.
+    # Other processes share the store; None: if the store is shared already, and then alone.
     shared: bool = False
     shards: int | None = None
-    # Processes of other machines have it, too.
+    # Processes of other machines share it.
     peers: Peers | None = None
 
 
 class OpenStore:
-    """One store that is open, and all that works on it."""
+    """One open store, with all that serves it."""
 
     open_engine: ClassVar[Callable[..., Engine]] = staticmethod(open_engine)
-    # What works for it on threads of its own; in a simulation it does so in the loop.
+    # The classes of what works on threads; a simulation has others, which work in the loop.
     committer_class: ClassVar[type[Committer]] = Committer
     reads_class: ClassVar[type[Reads]] = Reads
 
     def __init__(self, path: str, options: Options) -> None:
         limits, clock, faults = options.limits, options.clock, options.faults
-        # Where it is, and what messages say of that: a URL may have a password.
+        # Where it is, and how messages name it: a URL may contain a password.
         self._source, self._path = path, shown(path)
         self._faults = faults
         self._operate = options.operate
@@ -137,7 +137,7 @@ class OpenStore:
             self._observers.add(options.observer, ())
         activation_class = WatchedActivation if options.debug else Activation
         self._directory = self._make_directory(activation_class)
-        # After the directory, which forgets an object before its sockets are told.
+        # After the directory, which forgets an object before its sockets are notified.
         self._sockets = SocketTable(self._services)
         self._running = RunningObjects(self._directory, self._sockets, self._services)
         self._classes = ClassTable()
@@ -145,7 +145,7 @@ class OpenStore:
         for disk in self._disks:
             self._let_ring(disk)
         self._unwatch = clock.watch(self._is_busy)
-        # In a forked child: its parent has this store open, and will close it.
+        # In a forked child: the parent has this store open, and will close it.
         self._is_foreign = False
         self._starts = task_starts.watch(backend, gate_task)
 
@@ -189,7 +189,7 @@ class OpenStore:
         return None
 
     async def start(self, programs: Sequence[Program]) -> Runtime:
-        """Apply what migrations *programs* have, and run the last of them, others beside it."""
+        """Apply the migrations of *programs*; run the last one, with the others beside it."""
         _open_stores.add(self)
         await self._loop.open()
         self._loop.keep_running(self._timers.run, "durable timers")
@@ -202,7 +202,7 @@ class OpenStore:
         return runtime
 
     def _deployed(self, programs: Sequence[Program]) -> Deployment:
-        """What is to run, once the store knows of it."""
+        """What runs, once the store has its classes recorded."""
         while True:
             deployment = resolve(self._disks.catalog(), programs)
             if deployment.after == deployment.before or self._disks.change_classes(
@@ -211,8 +211,8 @@ class OpenStore:
                 return deployment
 
     async def _begin(self) -> None:
-        """The store knows its classes, and so does the runtime: begin to work."""
-        # Not before: it looks for garbage when it starts, and a deleted class leaves some.
+        """The store and the runtime know the classes: begin to work."""
+        # Not before: the committer looks for garbage at its start, and a deleted class leaves some.
         for disk in self._disks:
             disk.committer.start()
 
@@ -256,12 +256,12 @@ class OpenStore:
         return runtime
 
     def _control_folder(self) -> str:
-        """Where the socket is that `durable tail` and `durable top` ask at."""
+        """The folder of the socket for `durable tail` and `durable top`."""
         return self._path
 
     async def close(self) -> None:
         """Stop, however often the caller is cancelled meanwhile: that must not cost what objects
-        wrote. Raises an interrupt that was raised in code of an object and not yet heard of.
+        wrote. Raises an interrupt that code of an object has raised and that is still pending.
 
         Only once: a second call waits for the end of the first. In a forked child nothing is done.
         """
@@ -314,7 +314,7 @@ class OpenStore:
         _open_stores.discard(self)
 
     async def _part(self) -> None:
-        """Nothing runs any more: end what connects the store with others, while the loop runs."""
+        """Nothing runs any more: end the connections of the store, while the loop still runs."""
 
     def _close_disk(self, disk: OpenDisk) -> None:
         disk.close()
@@ -325,7 +325,7 @@ class OpenStore:
         return self in _open_stores and self._loop.has_ended()
 
     def let_go(self) -> None:
-        """Close what was left open: commit what was written, and give the folder free. Blocks."""
+        """Close a store that was left open: commit what was written, free the folder. Blocks."""
         _open_stores.discard(self)
         log.warning(
             "the store %s was not closed before its event loop ended; what was written is "
@@ -349,11 +349,11 @@ class OpenStore:
             self._close_disk(disk)
 
     def abandon(self) -> None:
-        """In a forked child: this is the parent's."""
+        """In a forked child: the store is the parent's."""
         self._is_foreign = True
 
     def _is_busy(self) -> bool:
-        """Whether threads are at work, in a way that a test need not end."""
+        """Whether a commit or read is in progress that the test has not itself blocked."""
         faults = self._faults
         is_commit_stuck = bool(faults and faults.is_commit_stuck)
         is_read_stuck = bool(faults and faults.is_read_stuck)
@@ -364,7 +364,7 @@ class OpenStore:
         )
 
 
-# The stores of this process that are open, of whatever loop and thread.
+# The open stores of this process, of whatever loop and thread.
 _open_stores: set[OpenStore] = set()
 _letting_go = threading.Lock()
 

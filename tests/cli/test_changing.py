@@ -272,7 +272,7 @@ REFUSED: list[tuple[str, list[str]]] = [
     ("does not implement the method", ["call", "store", "Box", "a", "_secret"]),
     ("reserved method", ["call", "store", "Box", "a", "fetch"]),
     ("unexpected keyword argument", ["call", "store", "Box", "a", "add", '{"no": 1}']),
-    ("its result is no value to show", ["call", "store", "Box", "a", "response"]),
+    ("its result cannot be shown", ["call", "store", "Box", "a", "response"]),
     ("more than 10,000 items", ["call", "store", "Box", "a", "ticks", "[10001]"]),
     ("is an async generator", ["call", "store", "Box", "a", "ticks", "[1]", "--once", "k"]),
     ("there is no class 'Nope'", ["call", "store", "Nope", "a", "add"]),
