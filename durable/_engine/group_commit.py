@@ -21,8 +21,8 @@ from durable._model.errors import RuntimeClosed
 from .batch import UNCHANGED, Batch, Callbacks, ObjectHandle
 from .committer import Committer
 
-# While deliveries wait in line at an object that writes, its batch is kept from the committer for
-# up to so many rounds of the loop: what they write joins it.
+# While deliveries wait in line at an object that writes, its batch is kept for up to so many rounds
+# of the loop: their writes join it.
 GATHER_ROUNDS_MAX: Final = 4
 
 
@@ -36,14 +36,14 @@ class Workers(Protocol):
 
 @define(eq=False, repr=False)
 class GroupCommit:
-    """Takes each batch that an object makes, and gives it to the committer when it should go."""
+    """Receives each batch that an object makes, and passes it to the committer in time."""
 
     _committer: Committer
     _workers: Workers
     _call_soon: Callable[[Callable[[], None]], object]
-    # Told of a batch that changes an alarm, before it leaves.
+    # Called with a batch that changes an alarm, before it leaves.
     on_alarm: Callable[[Batch], None] | None = field(default=None, init=False)
-    # They leave together, in a round of the loop that is soon to come.
+    # Batches that leave together, in one of the next rounds of the loop.
     _gathered: list[Batch] = field(factory=list, init=False)
     _rounds_left: int = field(default=0, init=False)
     _has_loop: bool = field(default=True, init=False)
@@ -60,7 +60,7 @@ class GroupCommit:
         if is_alone and not (self._may_share and self._has_loop):
             self._send(batch)
             return
-        # More is written in this round, or was. The committer, woken for this one batch, would
+        # More is written in this round, or was. Woken for this one batch, the committer would
         # commit it alone, and compete with the loop for the interpreter meanwhile.
         batch.is_open = True
         self._gathered.append(batch)
@@ -74,7 +74,7 @@ class GroupCommit:
         return self._committer.is_quick or self._committer.was_shared
 
     def flush(self) -> None:
-        """Give the committer all that was gathered."""
+        """Pass all that was gathered to the committer."""
         gathered, self._gathered = self._gathered, []
         if not gathered:
             return

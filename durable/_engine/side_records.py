@@ -1,4 +1,4 @@
-"""Side records: what an object has stored beside its keys, and no call on keys ever shows.
+"""Side records: what an object stores beside its keys, and what no call on keys returns.
 
 A side record has a key of bytes, whose first byte is its *area*: which part of the library it
 belongs to. They live and die with the object's keyspace, as its keys do, and a batch changes both
@@ -13,7 +13,7 @@ from typing import Final
 PAGES: Final = b"\x02"
 """Pages of the object's SQL database: four bytes follow, the page's number, big-endian."""
 HISTORY: Final = b"\x03"
-"""What was there before, to go back to."""
+"""The history of the object: see history_records.py."""
 OWN: Final = b"\x04"
 """What the library keeps for the object, such as its timers: a name of UTF-8 follows."""
 

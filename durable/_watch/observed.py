@@ -181,7 +181,7 @@ class Observers:
 
     def queried(self, activation: Activation, query: EndedQuery) -> None:
         error = query.error
-        self.tell(
+        self.notify(
             QueryEnded(
                 query=query.shown,
                 rows_read=query.rows_read,
