@@ -1,8 +1,8 @@
-"""A view of a store for reading only: with a reader of its own, in steps or at one moment.
+"""A view of a store for reading only: with a reader of its own, in steps or on one snapshot.
 
-Rule: each step is one transaction, which has ended when its answer is there. So between
-two steps no reader is held, and the store's owner can use its old pages again. A view of one
-moment holds one until it is closed, and that is what it costs.
+Rule: each step is one transaction, which has ended when its result is returned. So between two
+steps no reader is held, and the store's owner can reuse old pages. A view of one snapshot holds one
+until it is closed, and that is its cost.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ from .write_transaction import Databases
 
 T = TypeVar("T")
 
-# So many records at most are weighed in a step of a listing, and of one object in it.
+# The most records that are weighed in a step of a listing, and for one object in it.
 RECORDS_PER_STEP = 50_000
 RECORDS_OF_ONE = 1_000
 
 
 @define(eq=False)
 class LmdbView:
-    """What is stored. For one thread at a time."""
+    """The contents of a store. For one thread at a time."""
 
     environment: Environment
     is_of_one_moment: bool = False
@@ -66,7 +66,7 @@ class LmdbView:
         self._reader.close()
 
     def read(self, look: Callable[..., T], *args: Any) -> T:
-        """What *look* finds in one step."""
+        """The result of *look*, in one step."""
         try:
             return self._reader.read(
                 lambda txn: look(txn, self.environment.handle.databases, *args)
@@ -125,8 +125,8 @@ class LmdbView:
     def alarmed(
         self, after: DueAlarm | None, count_max: int
     ) -> list[tuple[DueAlarm, ObjectRecord | Malformed | None]]:
-        """Up to *count_max* alarms behind *after*, the earliest first, and whose they are. In the
-        place of an object's record that is damaged stands what is wrong with it."""
+        """Up to *count_max* alarms behind *after*, the earliest first, each with its object; a
+        damaged record of an object is replaced by what is wrong with it."""
         return self.read(_alarmed, after, count_max)
 
     def measure(self) -> Measures:
@@ -134,7 +134,7 @@ class LmdbView:
 
 
 def view_of(engine: Engine, *, is_of_one_moment: bool = False) -> View:
-    """A view of an open store. One moment can be held of LMDB only."""
+    """A view of an open store. Only LMDB can hold one snapshot."""
     if isinstance(engine, WholeStore):
         views = [view_of(shard, is_of_one_moment=is_of_one_moment) for shard in engine.shards]
         return WholeView(views, engine.catalog())
@@ -201,7 +201,7 @@ _POINTER_SIZE = len(layout.top_level(1)) + layout.POINTER_REST_SIZE
 
 
 def _weigh(cursor: Cursor, keyspace: int, count_max: int) -> Weight | None:
-    """None for an object that has more keys than that, or long ones."""
+    """The weight of an object; None if it has more keys than that, or long ones."""
     level = layout.top_level(keyspace)
     keys = size = 0
     is_there = cursor.set_range(level)
