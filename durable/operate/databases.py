@@ -1,4 +1,4 @@
-"""The SQL database of an object, looked at from outside: no object wakes, nothing is written.
+"""The SQL database of an object, read from outside: no object wakes, nothing is written.
 
 Its size is known without `durable-objects[sql]`; all else needs it.
 """
@@ -42,8 +42,8 @@ def database_size(store: Store, found: Found) -> int:
 
 @contextmanager
 def open_database(store: Store, found: Found) -> Iterator[StoredDatabase]:
-    """The database of an object, as it is at this moment. Raises NoDatabase, StoreDamaged;
-    MissingExtra without the extra."""
+    """The database of an object, in one snapshot. Raises NoDatabase, StoreDamaged; MissingExtra
+    without the extra."""
     try:
         opening: Any = import_module("durable.operate.stored_database")
     except ModuleNotFoundError as error:
@@ -58,7 +58,7 @@ def open_database(store: Store, found: Found) -> Iterator[StoredDatabase]:
 
 
 def check_databases(path: str | os.PathLike[str]) -> list[Problem]:
-    """What SQLite's own check finds wrong with the databases of all objects of a store."""
+    """The problems that SQLite's own check finds in the databases of all objects of a store."""
     problems: list[Problem] = []
     with look(path) as store:
         for found in store.objects():
@@ -72,8 +72,8 @@ def check_databases(path: str | os.PathLike[str]) -> list[Problem]:
 
 
 def export_sqlite(store: Store, found: Found, path: str | os.PathLike[str]) -> int:
-    """Write the database of an object to a new file *path*, as a plain file of SQLite's; returns
-    its size. Raises FileExistsError, NoDatabase, StoreDamaged; then no file is left."""
+    """Write the database of an object to a new file *path*, as a plain SQLite file; returns its
+    size. Raises FileExistsError, NoDatabase, StoreDamaged; then no file is left."""
     target = Path(path)
     with open_database(store, found) as database:
         with target.open("xb") as file:

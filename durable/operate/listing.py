@@ -1,7 +1,7 @@
 """A listing of very many objects, in the steps in which it is read.
 
-Rule: what is done for an object is little: no `Found` is made of it, and it is weighed in the same
-step. A step may be empty, where no name has the prefix; then it is time to show what there is.
+Rule: little is done for each object: no `Found` is made of it, and it is weighed in the same step.
+A step may be empty, if no name has the prefix; a caller can then show its progress.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .looking import Store
 
 @frozen
 class Step:
-    """Some objects of one class, as the disk has them: base, record, keys and bytes if asked."""
+    """Some objects of one class, as the disk has them: base, record, and weight if requested."""
 
     cls: StoredClass
     ids: IdFactory
@@ -37,7 +37,7 @@ def listing(
     name begins with it. Raises UnknownClass at the first step."""
     for each in store.classes() if cls is None else [store.cls(cls)]:
         ids = IdFactory(each.unique_key)
-        # To weigh those that will not be shown would be in vain.
+        # Weighing objects that will not be shown would be in vain.
         for rows in store._rows(each, weigh=weigh and prefix is None):
             step = Step(each, ids, rows)
             if prefix is not None:
@@ -47,7 +47,7 @@ def listing(
 
 
 def _weighed(store: Store, step: Step) -> Step:
-    """Weigh those that take steps of their own."""
+    """Weigh the objects that take steps of their own."""
     if all(weight is not None for _, _, weight in step.rows):
         return step
     rows: list[Row] = []
