@@ -1,6 +1,6 @@
-"""Objects as lines of JSON: what `json.dumps` makes of `described`, in a quarter of the time.
+"""Objects as lines of JSON: the same as `json.dumps(described(...))`, in a quarter of the time.
 
-A listing may have a million lines, and little else to do than to write them.
+A listing may have a million lines, and does little else than write them.
 """
 
 from __future__ import annotations

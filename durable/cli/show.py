@@ -1,4 +1,4 @@
-"""The commands that only look: `ls`, `show`, `alarms`, `stats`, `check`, on a store in use too."""
+"""The commands that only read: `ls`, `show`, `alarms`, `stats`, `check`, on a store in use too."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def show(
 ) -> None:
     """Show one object: its keys, values, alarm and timers.
 
-    Says how large its database and its history are, where it has them.
+    Prints the sizes of its database and its history too, if it has them.
     """
     with operate.look(folder) as store:
         found = store.find(cls, name_or_id)
@@ -204,7 +204,7 @@ def _value(value: Any) -> str:
 def alarms(folder: str, cls: str | None, is_json: bool) -> int:
     """List pending alarms, soonest first.
 
-    Of an object with timers, the first that is to ring; `durable show` lists all of them.
+    For an object with timers it lists the next one; `durable show` lists all of them.
     """
     with operate.look(folder) as store:
         steps = store._alarm_steps(cls)
@@ -224,7 +224,7 @@ def _alarm(store: Store, found: Found) -> dict[str, Any]:
 
 
 def _first_timer(store: Store, found: Found) -> str | None:
-    """The name of the timer that the alarm is of; None if it is an alarm."""
+    """The name of the timer that the alarm is for; None if it is an alarm."""
     timers = store.timers(found)
     return timers[0].name if timers else None
 

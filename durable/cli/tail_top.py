@@ -19,7 +19,7 @@ from durable.operate.json_lines import json_line
 from .plain_text import printable, say
 from .printing import as_json, console, duration, print_now, size
 
-# What every line of `tail` begins with, and what only programs want to know.
+# Printed at the beginning of each line of `tail`, or of use to programs only.
 _SHOWN_APART = {"event", "time", "class_name", "name", "object_id", "number", "caller"}
 
 
@@ -38,7 +38,7 @@ def tail(
     count: int | None,
     is_json: bool,
 ) -> None:
-    """Follow what happens in a running program.
+    """Follow the events of a running program.
 
     Prints the events of the program that has the store in FOLDER open, until Ctrl-C.
     """
@@ -95,7 +95,7 @@ def top(folder: str, rows: int, count: int | None, is_json: bool) -> None:
 
     Updates every second, for the program that has the store in FOLDER open.
     """
-    # The first report is of no time at all.
+    # The first report covers no time at all.
     reports = islice(operate.tops(folder), 1, None if count is None else count + 1)
     if is_json:
         for report in reports:

@@ -307,11 +307,11 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(
 
 
 USAGE: list[tuple[str, list[str]]] = [
-    ("VALUE is no JSON", ["put", "store", "Box", "a", "k", "text"]),
+    ("VALUE is not JSON", ["put", "store", "Box", "a", "k", "text"]),
     ("a text has quotes", ["put", "store", "Box", "a", "k", "text"]),
     ("JSON has no NaN", ["put", "store", "Box", "a", "k", "NaN"]),
     ("no type '$nothing'", ["put", "store", "Box", "a", "k", '{"$nothing": 1}']),
-    ("ARGS is no JSON", ["call", "store", "Box", "a", "add", "[1"]),
+    ("ARGS is not JSON", ["call", "store", "Box", "a", "add", "[1"]),
     ("a JSON list", ["call", "store", "Box", "a", "add", "1"]),
     ("not both", ["call", "store", "Box", "a", "add", "--app", "boxes", "--config", "x"]),
     ("no module 'nothing'", ["call", "store", "Box", "a", "add", "--app", "nothing"]),

@@ -71,7 +71,7 @@ DAMAGES: list[tuple[str, Damage]] = [
     ("'a' is damaged", lambda t, d: t.put(top_level(1) + b"a", b"")),
     ("format byte 7", lambda t, d: put_record(t, top_level(1) + b"a", b"\x07")),
     ("is empty, which no value is", lambda t, d: put_record(t, top_level(1) + b"a", b"")),
-    ("no UTF-8", lambda t, d: put_record(t, top_level(1) + b"\xff")),
+    ("not valid UTF-8", lambda t, d: put_record(t, top_level(1) + b"\xff")),
     ("is not the key of a record", lambda t, d: t.put(write_number(1) + b"\x05", VALUE)),
     ("longer than", lambda t, d: t.put(top_level(1) + b"a" * 460, VALUE)),
     ("node 1, which is empty", lambda t, d: t.delete(node_level(1, 2) + b"k" * 100)
