@@ -57,7 +57,7 @@ class VirtualClock:
             await anyio.lowlevel.checkpoint()
             return
         due_s, order = self._elapsed_s + seconds, next(self._order)
-        # Woken before that is who has to move the clock from now on.
+        # A sleeper that is woken earlier is the one that moves the clock from now on.
         while self._elapsed_s < due_s:
             woken = anyio.Event()
             sleeper = (due_s, order, woken)
@@ -75,8 +75,8 @@ class VirtualClock:
     async def advance(self, seconds: float) -> None:
         """Let *seconds* pass: all that falls due on the way happens, in order, each at its time.
 
-        Returns when everything that follows from it has happened, commits included; tasks that
-        wait for something else, such as a held commit or a socket, are not waited for.
+        Returns when all consequences have happened too, commits included; it does not wait for
+        tasks that wait for something else, such as a held commit or a socket.
         """
         if not 0 <= seconds < math.inf:
             raise ValueError(
@@ -120,7 +120,7 @@ class VirtualClock:
                     self._wake_next()
         finally:
             self._is_jumping = False
-            # Another that sleeps has to go on jumping.
+            # Another sleeper has to go on moving the clock.
             other = next((each for _, _, each in self._sleepers if each is not woken), None)
             if other is not None:
                 other.set()

@@ -35,7 +35,7 @@ AT_ONCE_MAX = 1_000
 
 @define(eq=False, repr=False)
 class UnsureFaults(Faults):
-    """Faults that can also lose the news: a commit is on the disk, and is said to have failed."""
+    """Faults that can also lose the outcome: a commit is on the disk, and is reported as failed."""
 
     is_unsure: bool = field(default=False, init=False)
 
@@ -46,7 +46,7 @@ class UnsureFaults(Faults):
 
 
 class SteppedCommitter(Committer):
-    """Commits a group when `commit` is called, and tells the loop when `report` is."""
+    """Commits a group when `commit` is called, and reports it when `report` is."""
 
     is_automatic = False  # every batch is committed and reported in the round after it came
     commits_here = False  # a batch that is alone is committed by the loop, as if it were quick
@@ -84,7 +84,7 @@ class SteppedCommitter(Committer):
         return bool(self._next) or not self._queue.empty()
 
     def report(self) -> None:
-        """Tell the loop what was committed, in its next round."""
+        """Report to the loop what was committed, in its next round."""
         self._call_soon_threadsafe(self._report)
 
     def collect(self) -> None:
@@ -147,7 +147,7 @@ class SteppedReads(Reads):
             reader.close()
 
     def report(self) -> None:
-        """Tell the loop what was read, in its next round."""
+        """Report to the loop what was read, in its next round."""
         reports, self._read = self._read, []
         if reports:
             self._call_soon_threadsafe(partial(self._report, reports))
@@ -206,7 +206,7 @@ class open(open_for_test):
 
 
 def look(environment: Environment, class_number: int, base: bytes) -> State | None:
-    """What the disk has of an object at this moment; None if it was written in halves."""
+    """The state of an object on the disk; None if it was written in halves."""
 
     def read(txn: Any, databases: Any) -> State | None:
         record = object_index.find(txn, databases, class_number, base)
