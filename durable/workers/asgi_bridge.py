@@ -65,7 +65,7 @@ class _Lifespan:
 
     async def _run(self, app: App) -> None:
         scope = {"type": "lifespan", "asgi": _VERSIONS, "state": self.state}
-        # An application need not know of it, and says so by any exception.
+        # An application need not support it, and may show that by any exception.
         with suppress(Exception):
             await app(scope, self._inbox.get, self._heard.put)
         self._heard.put_nowait({"type": "ended"})
@@ -83,7 +83,7 @@ class _Lifespan:
 
 
 async def fetch(app: App, req: Any, env: Any, ctx: Any = None) -> messages.Response:
-    """The answer of *app* to a request; its body is streamed if it is sent in parts."""
+    """The response of *app* to a request; its body is streamed if it is sent in parts."""
     request: messages.Request = getattr(req, "js_object", req)
     lifespan = _Lifespan(app)
     await lifespan.start()
@@ -94,7 +94,7 @@ async def fetch(app: App, req: Any, env: Any, ctx: Any = None) -> messages.Respo
 
     async def receive() -> Message:
         nonlocal is_read
-        if is_read:  # what asks wants to know when the client has gone
+        if is_read:  # the application waits for the client's end
             await is_over.wait()
             return {"type": "http.disconnect"}
         chunk = await anext(chunks, None)
@@ -110,7 +110,7 @@ async def fetch(app: App, req: Any, env: Any, ctx: Any = None) -> messages.Respo
         try:
             await app(_scope(request, "http", env, lifespan.state), receive, send)
         except Exception as error:
-            if is_over.is_set():  # it has said to the client what there is to say
+            if is_over.is_set():  # the response was sent completely
                 log.error("the ASGI application of a Worker has failed", exc_info=error)
             else:
                 await sent.put(error)

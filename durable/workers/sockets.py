@@ -18,13 +18,13 @@ from .promises import started
 
 
 class _Kept:
-    """What a program has put on a socket, whichever of its proxies it has used."""
+    """What a program has attached to a socket, by whichever of its proxies."""
 
     def __init__(self) -> None:
         self.listeners = Listeners()
         self.fields: dict[str, Any] = {}
         self.is_accepted = False
-        # Of a socket to a server: comes when the connection stands, or has failed.
+        # For a socket to a server: done when the connection stands, or has failed.
         self.opened: asyncio.Future[Any] | None = None
         self.is_read = False
 
@@ -53,7 +53,7 @@ class WebSocket(EventTarget):
 
     @property
     def socket(self) -> durable.WebSocket:
-        """The library's."""
+        """The library's socket."""
         return self._socket
 
     @property
@@ -65,7 +65,7 @@ class WebSocket(EventTarget):
         return _kept.setdefault(self._socket, _Kept())
 
     def accept(self, options: Any = None) -> None:
-        """Messages are told to the listeners from now on."""
+        """Dispatch messages to the listeners from now on."""
         with errors_of_javascript():
             self._socket.accept()
         self._own.is_accepted = True
@@ -78,7 +78,7 @@ class WebSocket(EventTarget):
             started(_dispatch_all(self._socket, own))
 
     def await_open(self, opened: asyncio.Future[Any]) -> None:
-        """It is connecting: `open` is told when *opened* has come."""
+        """It is connecting: dispatch `open` when *opened* is done."""
         self._own.opened = opened
         self.accept()
 
@@ -130,9 +130,9 @@ class WebSocket(EventTarget):
 
 
 async def _dispatch_all(socket: durable.WebSocket, own: _Kept) -> None:
-    """Tell the listeners of all that arrives, and of the end."""
+    """Dispatch all that arrives, and the end, to the listeners."""
     listeners = own.listeners
-    await asyncio.sleep(0)  # those that this step of the program still adds are to hear it all
+    await asyncio.sleep(0)  # so that listeners which this step still adds miss nothing
     if own.opened is not None:
         try:
             await asyncio.shield(own.opened)
@@ -180,7 +180,7 @@ class WebSocketPair(JsObject):
 
 
 class WebSocketRequestResponsePair(JsProxy):
-    """A text, and what it is answered with, for `setWebSocketAutoResponse`."""
+    """A request text, and the response to it, for `setWebSocketAutoResponse`."""
 
     js_name: ClassVar[str] = "WebSocketRequestResponsePair"
 
@@ -194,7 +194,7 @@ def socket_of(given: Any) -> durable.WebSocket:
     if isinstance(given, durable.WebSocket):
         return given
     if not isinstance(given, WebSocket):
-        raise JsTypeError(f"a WebSocket is wanted here, not {given!r}")
+        raise JsTypeError(f"a WebSocket is needed here, not {given!r}")
     return given.socket
 
 
