@@ -36,7 +36,7 @@ TOOK_TOO_LONG = "Alarm exceeded its allowed execution time"
 
 @frozen
 class AlarmInfo:
-    """What `alarm(self, info)` and `timer(self, name, payload, info)` are told: the time that was
+    """The argument of `alarm(self, info)` and `timer(self, name, payload, info)`: the time that was
     set, and how many runs for it have failed."""
 
     scheduled_time: datetime

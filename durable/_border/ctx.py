@@ -105,7 +105,7 @@ class State:
         """An answer that comes when every write made so far, but for those with
         `allow_unconfirmed`, is on disk.
 
-        Await it before telling the world anything by a way that the runtime does not see, such as
+        Await it before sending anything by a way that the runtime does not see, such as
         an HTTP client. If a write fails the object is reset, and the code here does not go on.
         """
         activation = self._activation

@@ -5,7 +5,7 @@ the state and returns; waiting is in `socket_waits`, the gates are in `sending`.
 is in is in `socket_conversation`; which changes are allowed, in `socket_states`.
 
 A message is queued at the other end as soon as it may leave; there is no wire in between. So one
-number, the bytes that an end has not taken yet, tells how slow it is: above one bound, awaiting
+number, the bytes that an end has not taken yet, measures how slow it is: above one bound, awaiting
 `send` waits; above a second, the socket is cut with 1013. The sum over all ends has a bound too.
 
 The two ends hold each other weakly: a client in the same process disconnects by dropping its end,
@@ -332,8 +332,8 @@ class End(Conversation):
     def belong_to(
         self, total: UnreadTotal, call_soon: Callable[[Callable[[], object]], None]
     ) -> None:
-        """An object of a runtime uses this end: *total* counts what both ends have not read, *tell*
-        calls back on its loop."""
+        """An object of a runtime uses this end: *total* counts what both ends have not read,
+        *call_soon* calls back on its loop."""
         self.call_soon = call_soon
         total.add(self.unread)
         peer = self.peer()

@@ -1,10 +1,10 @@
-"""The control server: tells `durable tail` and `durable top` what a running program is doing.
+"""The control server: reports to `durable tail` and `durable top` what a running program is doing.
 
 It works in threads of its own, so that it can answer while the event loop is stuck, and say so. It
 observes the objects only while a client is connected. A request is one line of JSON, a response
 lines of JSON: `{"want": "events"}`, `{"want": "top"}` or `{"want": "statistics"}`; of the first two
 `"sampled": true` takes what does not slow the program down. With `{"want":
-"order", ...}` the program does something with an object, and says what came of it. The response to
+"order", ...}` the program does something with an object, and returns the outcome. The response to
 `{"want": "folder"}` is the folder itself, as an open file, for a process that cannot lock it where
 it is mounted there. An empty line is a heartbeat, which shows whether the client is still there.
 """
@@ -231,7 +231,7 @@ class ControlServer:
         try:
             self._on_loop(lambda: self._take_order(order, on_answer))
         except LoopStuck:
-            why = "its event loop is stuck; what it was told is done when that goes on, if it does"
+            why = "its event loop is stuck; the order is carried out when that goes on, if it does"
             _send(connection, {"error": f"process {os.getpid()}: {why}"})
             return
         while not done.wait(BEAT_S):

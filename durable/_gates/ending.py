@@ -1,9 +1,9 @@
-"""The ending of a broken object: its code is told once, cleans up, and is over before a successor.
+"""The ending of a broken object: its code is stopped, cleans up, and is over before a successor.
 
 `Stopped` is thrown into each of its coroutines, in the task that runs it: first into the tasks that
 were started last, and into those around them when these have ended, as structured concurrency has
 it. So `finally` blocks run where they belong, and what they await they get. Code that does not end
-is told a second time, and is abandoned when the time is over.
+is stopped a second time, and is abandoned when the time is over.
 
 Rule: an ending is over for good after `CLEAN_UP_S_MAX`, whatever the code does.
 """
@@ -23,7 +23,7 @@ from durable._loop.loop import Loop, Waiting
 from .futures import PendingAnswer
 
 # How long code of a broken object may clean up, on the loop's own clock. Those that have not ended
-# after half of it are told again.
+# after half of it are stopped again.
 CLEAN_UP_S_MAX = 1.0
 # Rounds of the loop in which what a task leaves behind as it ends may start to clean up.
 LAST_ROUNDS = 2
@@ -50,7 +50,7 @@ class Ending:
     label: str
     # Why it was reset.
     reason: str
-    # How often the code is to have been told.
+    # How often `Stopped` has to be thrown into each task.
     level: int = field(default=1, init=False)
     is_over: bool = field(default=False, init=False)
     # How many calls of the code were refused.
@@ -61,7 +61,7 @@ class Ending:
     _when_over: list[Callable[[], None]] = field(factory=list, init=False)
 
     def begin(self) -> None:
-        """Tell the code that it is over; at once over if there is none."""
+        """Stop the code; at once over if there is none."""
         if not self.running:
             self._finish()
             return
@@ -76,11 +76,11 @@ class Ending:
             self._when_over.append(callback)
 
     def is_to_stop(self, task: Any) -> bool:
-        """Whether the code that *task* runs is still to be told."""
+        """Whether `Stopped` has yet to be thrown into the code of *task*."""
         return self._stopped_at.get(task, 0) < self.level
 
     def mark_stopped(self, task: Any) -> None:
-        """The code that *task* runs is being told now."""
+        """`Stopped` is being thrown into the code of *task*."""
         self._stopped_at[task] = self.level
 
     def interrupt_soon(self, task: Any) -> None:

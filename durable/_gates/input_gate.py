@@ -3,7 +3,7 @@
 The gate is owned by a delivery, and every task of that delivery passes freely; all others wait, and
 are let in one by one in the order in which they came. The holder gives the gate up when it waits on
 the outside. Whether it does is known at once for a delivery with one task: it is suspended, and not
-on storage. For one that has started tasks (`gather`, a task group) `quiet_rounds.py` tells.
+on storage. For one that has started tasks (`gather`, a task group) `quiet_rounds.py` decides.
 
 A critical section is a delivery that keeps the gate, whatever it waits for, until its function has
 ended. Then the code that awaits it goes on, before all that wait in line. What the section has left
@@ -202,7 +202,7 @@ class InputGate(WatchedGate[E]):
         elif holder.has_left and not holder.tasks:
             self._start(self.leave(holder))
         else:
-            # Its task may be about to step or long suspended elsewhere: whether it stirs will tell.
+            # Its task may be about to step, or long suspended elsewhere: quiet rounds will show.
             holder.fanned_out = True
             self.watch()
 
@@ -294,7 +294,7 @@ class InputGate(WatchedGate[E]):
         self._has_own_in_line = False
         if self._waiting is not None:
             self._waiting = self._waiting.let_in_tasks_of(delivery) or None
-        # Should nothing of it stir after all, being still for some rounds will tell.
+        # Should nothing of it stir after all, the quiet rounds will show that.
         delivery.fanned_out = True
         self.watch()
 
@@ -374,8 +374,8 @@ class InputGate(WatchedGate[E]):
     # The end
 
     def break_(self, reason: DurableError, label: str = "an object") -> list[E]:
-        """Let nothing in any more. Wakes every task that waits, to find that it is not to go on;
-        returns the deliveries and sections that have not started. `ending.begin` tells the code."""
+        """Let nothing in any more. Wakes every task that waits, to find that it must not go on;
+        returns the deliveries and sections that have not started. `ending.begin` stops the code."""
         self.break_code(reason, label)
         waiters = [*(self._held_back or ()), *(self._waiting or ())]
         unstarted = [w.delivery for w in waiters if w.waker is None]

@@ -1,10 +1,10 @@
 """The output gate of an object whose process has it by a lease: once that is over, nothing leaves.
 
 A process that was stopped does not know, when it goes on, that another one has taken over. Its
-commits are refused by the database; what it would say without one must not leave either. So each
-message asks the lease at the moment at which it would leave.
+commits are refused by the database; what it would send without one must not leave either. So each
+message checks the lease at the moment at which it would leave.
 
-Rule: what may not leave waits. The object breaks soon, and whoever waits is told then.
+Rule: what may not leave waits. The object breaks soon, and then each waiter gets the reason.
 """
 
 from __future__ import annotations

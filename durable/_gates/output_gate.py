@@ -76,7 +76,7 @@ class OutputGate:
     # How many messages of turns have left; and have left, or are about to.
     _said: int = 0
     _leaving: int = 0
-    # Told of the first write after a seal: writes made outside of any turn must be sealed too.
+    # Called for the first write after a seal: writes made outside of any turn must be sealed too.
     on_first_write: Callable[[], None] | None = field(default=None, repr=False)
 
     def note_write(self, *, confirmed: bool = True) -> None:
@@ -160,7 +160,7 @@ class OutputGate:
     ) -> None:
         """Call *release* when *seqno* is on disk: at once, or later on the loop's thread.
 
-        Should that never be, *unheard* is told why.
+        If that never happens, *unheard* is called with the reason.
         """
         if seqno <= self.durable:
             release()

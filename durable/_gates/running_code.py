@@ -60,7 +60,7 @@ class RunningCode(Generic[E]):
         return self.ending.refuse(stopped)
 
     def break_code(self, reason: DurableError, label: str) -> None:
-        """Let no code of the object, called *label*, go on. `ending.begin` tells it."""
+        """Let no code of the object, called *label*, go on. `ending.begin` stops it."""
         assert self.broken is None
         self.broken = reason
         if self._running is None:

@@ -17,8 +17,8 @@ from .output_gate import Unheard
 def say(
     delivery: Delivery[Any], release: Callable[[], None], unheard: Unheard | None = None
 ) -> None:
-    """Let code of *delivery* say something: *release* is called when its turn has ended, and what
-    was written by now is on disk. If that is never, *unheard* is told why.
+    """Let code of *delivery* send something: *release* is called when its turn has ended, and what
+    was written by now is on disk. If that never happens, *unheard* is called with the reason.
 
     Raises the reason if the object is broken, or Stopped in its own code.
     """

@@ -5,8 +5,8 @@ a stalled disk, the next look for idle objects, the next alarm).
 
 Rule: timers count the time in which the event loop could run. A process that is stopped (SIGSTOP, a
 debugger, a paused container) finds its timers where they were when it goes on, so that nothing is
-reset which only waited. To know of such a pause, and of a wall clock that is set, the task looks at
-the clocks in beats for as long as there are timers; a clock that tells of itself is not looked at.
+reset which only waited. To notice such a pause, and a wall clock that is set, the task reads the
+clocks in beats for as long as there are timers; a clock that notifies need not be read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BEAT_S = 0.5
 STOPPED_S_MIN = 1.0
 # The wall clock may run so far off the steady one, little by little, before that counts as set.
 SET_S_MIN = 0.1
-# How many pauses are remembered, to tell how much of a given time was paused.
+# How many pauses are remembered, to compute how much of a given time was paused.
 PAUSES_KEPT = 64
 
 
@@ -89,7 +89,7 @@ class Timers:
         return timer
 
     def when_set(self, on_set: Callable[[], None]) -> Callable[[], None]:
-        """Call *tell* when the wall clock was set or the process has stood still, at most a beat
+        """Call *on_set* when the wall clock was set or the process has stood still, at most a beat
         later and only while there are timers; returns how to take that back."""
         if isinstance(self.clock, NotifyingClock):
             return self.clock.when_set(on_set)

@@ -374,7 +374,7 @@ async def _leave_all() -> None:
         for nursery in nurseries:
             nursery.cancel_scope.cancel()
         # The tasks in them are of the same object and end by themselves, unless they are shielded;
-        # nobody can be told when, so this asks now and then.
+        # there is no callback for when, so this checks now and then.
         while any(nursery.child_tasks for nursery in nurseries):
             await trio.sleep(0.01)
     # Trio takes a task that ends inside its own nursery for a programming error. What it shows of

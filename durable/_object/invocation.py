@@ -128,7 +128,7 @@ class Invocation(Delivery[T]):
     def end(self, value: Any, error: BaseException | None) -> Delivery[Any] | None:
         gate = self.gate
         if gate.broken is not None:
-            return None  # the caller was told why
+            return None  # the caller has the reason already
         if error is None and self.export is not None:
             try:
                 value = self.export(self.activation, value)

@@ -139,8 +139,8 @@ class ObjectStorage:
         return self.timers.table
 
     def go_back(self) -> None:
-        """Do what `on_next_session_restore_bookmark` was told, if it was. The first thing that is
-        done; raises StoreDamaged or UnknownBookmark if it cannot be, and does not try it again."""
+        """Go back as `on_next_session_restore_bookmark` has requested, if it has. Must come first;
+        raises StoreDamaged or UnknownBookmark if it fails, and is not tried again then."""
         self.bookmarks.go_back()
 
     @property

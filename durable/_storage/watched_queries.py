@@ -19,7 +19,7 @@ class EndedQuery:
 
     @property
     def shown(self) -> str:
-        """Its text, as far as it is told."""
+        """Its text, cut off for reports if it is long."""
         text = self.text
         return text if len(text) <= QUERY_SIZE_MAX else text[:QUERY_SIZE_MAX] + "…"
 

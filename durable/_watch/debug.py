@@ -1,6 +1,6 @@
-"""Debug mode: what a developer's own objects do wrong, told while it happens.
+"""Debug mode: reports what a developer's own objects do wrong, while it happens.
 
-`durable.open(..., debug=True)` makes activations of this kind. Told are: a value that was read
+`durable.open(..., debug=True)` makes activations of this kind. Reported are: a value that was read
 before a wait on the outside and is written after it, a step of a handler or a query of SQL that
 held up the loop, a global that two objects' code has changed, and a call that no code waited for
 when the runtime closed. Nothing else changes.
@@ -218,7 +218,7 @@ class WatchedActivation(Activation):
             )
 
     def report_unawaited(self) -> None:
-        """The runtime closes: tell of the calls that run and that no code waits for."""
+        """The runtime closes: report the calls that run and that no code waits for."""
         for event in self.open:
             if event.is_waited_for and event._waiting is None and event in self.sites:
                 file, line = self.sites[event]

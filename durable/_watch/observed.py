@@ -1,4 +1,4 @@
-"""Observers: told what happens to objects, by the hooks of their activations.
+"""Observers: called with what happens to objects, by the hooks of their activations.
 
 Rule: what is observed behaves as if it were not. What an observer raises is logged, no more.
 """
@@ -56,7 +56,7 @@ class Timing:
     ended_s: float | None = None
     gate_wait_s: float = 0.0
     error: BaseException | None = None
-    # Its end is told even if nobody observes it by then.
+    # Its end is reported even if there is no observer by then.
     is_handed_on: bool = False
 
 
@@ -70,9 +70,9 @@ class Observers:
     observers: tuple[Observer, ...] = ()
     timings: dict[Invocation[Any], Timing] = field(factory=dict, init=False)
     numbers: count[int] = field(factory=lambda: count(1), init=False)
-    # Those who have seen enough for a while.
+    # The observers that have seen enough for a while.
     resting: tuple[Observer, ...] = field(default=(), init=False)
-    # Those who are told how long tasks wait for the gate, too.
+    # The observers that are told how long tasks wait for the gate, too.
     wanting_waits: tuple[Observer, ...] = field(default=(), init=False)
 
     def notify(self, event: ObservedEvent) -> None:
@@ -85,9 +85,9 @@ class Observers:
                 log.exception("the observer %r failed on %s", observer, type(event).__name__)
 
     def add(self, observer: Observer, activations: Iterable[Activation] | None) -> None:
-        """Tell *observer* what happens from now on; *activations* are those that live. Without
-        them it is not told of waits for the gate, and to begin and to end costs the same however
-        many live."""
+        """Call *observer* with each event from now on; *activations* are those that live. Without
+        them it gets no waits for the gate, and to begin and to end costs the same however many
+        live."""
         if not callable(observer):
             raise TypeError(
                 f"an observer is a callable that takes one event, not {observer!r}; "
@@ -101,7 +101,7 @@ class Observers:
                 self.watch(activation)
 
     def remove(self, observer: Observer, activations: Iterable[Activation]) -> None:
-        """Tell *observer* nothing more."""
+        """Call *observer* no more."""
         self.observers = _without(observer, self.observers)
         self.resting = _without(observer, self.resting)
         if not self.observers:
@@ -114,18 +114,18 @@ class Observers:
                     activation.gate.on_wait = None
 
     def watch(self, activation: Activation) -> None:
-        """Be told of what waits for the gate of *activation*, too."""
+        """Observe what waits for the gate of *activation*, too."""
         if self.wanting_waits:
             activation.gate.on_wait = partial(self.waits, activation)
 
     @property
     def is_observed(self) -> bool:
-        """Whether somebody observes who does not rest."""
+        """Whether there is an observer that does not rest."""
         return len(self.resting) < len(self.observers)
 
     def rest(self, observer: Observer) -> None:
-        """*observer* has seen enough for a while. Once all have, a call is not observed, and only
-        the ends of those that were are told."""
+        """*observer* has seen enough for a while. Once all have, no call is observed, and only the
+        ends of those that were are reported."""
         self.resting = (*_without(observer, self.resting), observer)
         if self.is_observed:
             return
@@ -136,7 +136,7 @@ class Observers:
                 when_done(event, partial(self._ended_unobserved, event))
 
     def wake(self, observer: Observer) -> None:
-        """*observer* wants to be told again."""
+        """*observer* wants events again."""
         self.resting = _without(observer, self.resting)
         self.install(self)
 
@@ -246,7 +246,7 @@ class Observers:
     ) -> None:
         timing = self.timings.pop(event, None)
         if timing is None:
-            return  # it came before there was an observer, or was told of already
+            return  # it came before there was an observer, or was reported already
         now_s = self.clock.steady()
         began_s = now_s if timing.began_s is None else timing.began_s
         ended_s = now_s if timing.ended_s is None else timing.ended_s

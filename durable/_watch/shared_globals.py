@@ -30,7 +30,7 @@ Seen: TypeAlias = dict[str, tuple[object, int]]
 class SharedGlobals:
     """Which objects of one runtime have changed which globals."""
 
-    # By module and name, who changed it first: the object's id and label. None once it is told.
+    # By module and name, the first object that changed it: its id and label. None once reported.
     _changed: dict[tuple[str, str], tuple[str, str] | None] = field(factory=dict, init=False)
     # Those under way: one, or more where tasks are eager, each within the one before.
     _steps: list[Step] = field(factory=list, init=False)

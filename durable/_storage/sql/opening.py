@@ -24,7 +24,7 @@ def open_sql(
     records: Records,
     connections: Connections,
     watch: QueryWatch,
-    tell: Callable[[EndedQuery], None],
+    on_query: Callable[[EndedQuery], None],
 ) -> Sql:
     """The SQL of the object whose records these are."""
-    return Sql(records, Database.of(records, connections), watch, tell)
+    return Sql(records, Database.of(records, connections), watch, on_query)

@@ -51,20 +51,20 @@ class Sql:
         self.ctx.storage.sql.exec("INSERT INTO visit VALUES (?, ?)", time, page)
     """
 
-    __slots__ = ("_database", "_gate", "_tell", "_thread", "_watch")
+    __slots__ = ("_database", "_gate", "_on_query", "_thread", "_watch")
 
     def __init__(
         self,
         records: Records,
         database: Database,
         watch: QueryWatch,
-        tell: Callable[[EndedQuery], None],
+        on_query: Callable[[EndedQuery], None],
     ) -> None:
         self._gate = records.gate
         self._thread = records.gate.loop.thread
         self._database = database
         self._watch = watch
-        self._tell = tell
+        self._on_query = on_query
 
     def exec(self, query: str, *bindings: Binding) -> Cursor:
         """Run *query*, here and now, with *bindings* for its parameters.
@@ -116,7 +116,7 @@ class Sql:
         return Cursor(database, statement.columns, iter(found), False, written)
 
     def _run_watched(self, query: str, bindings: tuple[Any, ...]) -> Cursor:
-        watched = WatchedQuery(query, self._tell, self._gate.loop)
+        watched = WatchedQuery(query, self._on_query, self._gate.loop)
         try:
             with watched.timed():
                 cursor = self._run(query, bindings)
