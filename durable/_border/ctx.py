@@ -70,8 +70,8 @@ class State:
         It starts when the current turn ends. What it starts itself, it can wait for; sections nest,
         up to `Limits.critical_section_depth_max` deep, beyond which this raises DurableError. Code
         after an await of the answer runs before any other event. If it raises, or takes more than
-        `Limits.critical_section_s_max` seconds, the object is reset, and whoever called it gets the
-        error. (As Cloudflare's `blockConcurrencyWhile`.)
+        `Limits.critical_section_s_max` seconds, the object is reset, and its callers get the error.
+        (As Cloudflare's `blockConcurrencyWhile`.)
         """
         if not callable(async_fn):
             raise TypeError(

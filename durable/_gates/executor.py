@@ -190,7 +190,7 @@ class Executor:
             if isinstance(failure, INTERRUPTS):
                 loop.raise_in_program(failure)
             delivery.fault(failure)
-        # The delivery is in it: who drops the answer then drops what came with it.
+        # The delivery is in it: dropping the answer then drops what came with it.
         del delivery.context
         return following
 

@@ -1,4 +1,4 @@
-"""The running code of one object: its tasks, whose they are, and what stops them."""
+"""The running code of one object: its tasks, their deliveries, and what stops them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class RunningCode(Generic[E]):
 
     @property
     def running(self) -> Mapping[Any, E]:
-        """The tasks that run code of this object, which a reset cancels, and whose they are."""
+        """The tasks that run code of this object, which a reset cancels, with their deliveries."""
         return self._running or {}
 
     def task_begins(self, task: Any, delivery: E, depth: int = 0) -> None:

@@ -40,8 +40,8 @@ def say(
 
 
 def let_go(delivery: Delivery[Any] | None) -> None:
-    """Code of *delivery* is about to wait for others, to whom it may have said something: that
-    leaves now. If others of its tasks may have their turn in this round, in the next one."""
+    """Code of *delivery* is about to wait, perhaps for an answer to what it has sent: that leaves
+    now. If others of its tasks may have their turn in this round, in the next one."""
     if delivery is None:
         return
     gate = delivery.gate

@@ -380,7 +380,7 @@ async def _leave_all() -> None:
     # Trio takes a task that ends inside its own nursery for a programming error. What it shows of
     # them is a copy.
     task._child_nurseries.clear()
-    # So it does with scopes; and the one around a scope that nobody leaves has it for ever.
+    # So it does with scopes; and the one around a scope that is never left has it for ever.
     own = _own_tasks.get(task)
     around: Any = task.parent_nursery if own is None else own.scope
     began = around._cancel_status

@@ -150,7 +150,7 @@ class OpenStore:
         self._starts = task_starts.watch(backend, gate_task)
 
     def _install(self, hooks: Observers | None) -> None:
-        """*hooks* are told what happens to objects; nobody if it is None."""
+        """Call *hooks* with what happens to objects; None: nothing observes."""
         self._services.hooks = cast("Hooks | None", hooks)
         self._services.sql.watch.is_on = hooks is not None or self._options.debug
 

@@ -26,6 +26,6 @@ class EndedQuery:
 
 @define(eq=False)
 class QueryWatch:
-    """Of one runtime. What a query pays while nobody watches is to look here."""
+    """Whether one runtime's queries are watched. An unwatched query costs one look here."""
 
     is_on: bool = False

@@ -224,7 +224,7 @@ class WatchedActivation(Activation):
                 file, line = self.sites[event]
                 warnings.warn_explicit(
                     f"{event.label}() of {self.label} was called and not awaited, and is still "
-                    f"under way as the runtime closes: an error of it is heard by nobody",
+                    f"under way as the runtime closes: no code gets its error",
                     RuntimeWarning,
                     file,
                     line,

@@ -72,7 +72,7 @@ class Observers:
     numbers: count[int] = field(factory=lambda: count(1), init=False)
     # The observers that have seen enough for a while.
     resting: tuple[Observer, ...] = field(default=(), init=False)
-    # The observers that are told how long tasks wait for the gate, too.
+    # The observers that get waits for the gate, too.
     wanting_waits: tuple[Observer, ...] = field(default=(), init=False)
 
     def notify(self, event: ObservedEvent) -> None:

@@ -68,7 +68,7 @@ class StreamCall(FarCall[None]):
 
 
 @frozen
-class Nobody(Called):
+class NoObject(Called):
     """Stands for the object where a call goes to none."""
 
     class_number: int
@@ -95,7 +95,7 @@ class Invoker:
         if not services.loop.is_here():
             raise WrongLoop(f"<remote function {label} of another process>")
         written = write_arguments(self._crossing, class_number, label, args, kwargs)
-        target = Nobody(class_number, "another process")
+        target = NoObject(class_number, "another process")
         call: FarCall[Any] = FarCall(
             services.loop, target, Kind.INVOKE, label, (written,), CURRENT.get()
         )

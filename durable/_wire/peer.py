@@ -27,7 +27,7 @@ from .authentication import Refused
 from .calls import Calls, Port, Target
 from .channel import RemoteChannel
 from .crossing import Crossing
-from .far_calls import Invoker, Nobody, Question
+from .far_calls import Invoker, NoObject, Question
 from .forks import keep_from_children
 from .frames import FRAME_OVERHEAD, VERSION, VERSION_MIN, Kind
 from .link import Link
@@ -54,7 +54,7 @@ class Greeting:
     more: dict[str, Any] = field(factory=dict)
 
 
-_PEER = Nobody(0, "another process")
+_PEER = NoObject(0, "another process")
 
 
 class Peer:

@@ -28,7 +28,7 @@ from .looking import Store
 ONLY_READS = (
     "what looks into a database only reads; a method of the object writes, and may be called"
 )
-# SQLite calls back after so many steps of its machine, to be told whether to go on.
+# SQLite calls back after so many steps of its machine, and stops if the callback says so.
 STEPS_PER_LOOK = 100_000
 
 

@@ -85,7 +85,7 @@ class Connection:
 
     @property
     def is_cut(self) -> bool:
-        """The connection is gone, whoever cut it."""
+        """The connection is gone, cut by either side."""
         return self.end is not None and end_of(self.end).is_lost
 
     @property
@@ -194,7 +194,7 @@ class Connection:
             return self._hears(end)
         # The object's side answers the client's close frame, if the object itself did not.
         if end != self.client_end:
-            self.broken(f"socket {self.number} heard {end}, and nobody has ended it so")
+            self.broken(f"socket {self.number} heard {end}, which neither side has sent")
         return None
 
     def _pass_over_unsaid(self) -> None:
