@@ -77,7 +77,7 @@ class Committer:
     _queue: SimpleQueue[Sequence[Batch] | None] = field(factory=SimpleQueue, init=False)
     # The committer's thread: taken from the queue, and in no group yet.
     _next: deque[Batch] = field(factory=deque, init=False)
-    # Groups that the loop has not heard of yet, with what became of those that failed.
+    # Groups that were not reported on the loop yet, with the outcomes of those that failed.
     _answered: deque[Group] = field(factory=deque, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
     _is_stopped: bool = field(default=False, init=False)

@@ -1,13 +1,19 @@
 """The input gate: one turn at a time, and none while the object waits on its own storage.
 
-The gate is owned by a delivery, and every task of that delivery passes freely; all others wait, and
-are let in one by one in the order in which they came. The holder gives the gate up when it waits on
-the outside. Whether it does is known at once for a delivery with one task: it is suspended, and not
-on storage. For one that has started tasks (`gather`, a task group) `quiet_rounds.py` decides.
+It has a *holder*, a delivery, and lets the others in one by one, in the order in which they came.
 
-A critical section is a delivery that keeps the gate, whatever it waits for, until its function has
-ended. Then the code that awaits it goes on, before all that wait in line. What the section has left
-running belongs to the delivery that made it, its *heir*, and waits in line as other tasks of that.
+    state                    others           the holder's tasks     until
+    open                     enter            -                      -
+    held                     wait in line     go on                  it waits outside, or ends
+    held, and a hold         wait in line     from storage only      the last hold is released
+    a hold, no holder        wait in line     -                      the last hold is released
+    a section is to start    wait in line     go on                  the turn ends
+    a section runs           wait in line     go on                  its function has ended
+    broken                   get the reason   get Stopped            -
+
+A holder with one task waits on the outside if it is suspended, and not on storage; of one that has
+started tasks `quiet_rounds.py` finds that out. After a section the code that awaits it goes first;
+what it has left running belongs to its *heir*, the delivery that made it.
 
 Rule: every change to the gate's state is made here, by functions that never suspend. Callers may
 then read the state, decide, and act: nothing changes it in between.

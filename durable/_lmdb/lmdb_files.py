@@ -1,6 +1,6 @@
 """How this library opens LMDB: the files, the databases in them, and the meaning of its errors.
 
-With `environment.py` the only file that imports lmdb.
+With `handle.py` the only file that imports lmdb.
 """
 
 from __future__ import annotations

@@ -62,10 +62,10 @@ async def _demo(folder: str, crash: bool) -> None:
         counter = runtime.namespace(Counter).get_by_name("front page")
         await _show_what_survived(folder, counter)
         response = await counter.fetch("https://counter/increment")
-        say(f"fetch() returned {await response.text()}")
-        say(f"increment(5) returned {await counter.increment(5)}")
+        say(f"fetch() answered {await response.text()}")
+        say(f"increment(5) answered {await counter.increment(5)}")
         counted = await _count_at_once(counter)
-        say(f"{CALLERS} callers at once, no lock: the last one got {counted}")
+        say(f"{CALLERS} callers at once, no lock: the last was answered {counted}")
         if crash:
             say("Each answer came after its write was on disk. This process kills itself now.")
             os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))

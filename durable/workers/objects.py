@@ -21,7 +21,7 @@ from .js_collections import JsObject
 from .promises import settled
 from .scope import Scope, running
 from .sdk_messages import response_sent
-from .sockets import WebSocket, data_of
+from .sockets import WebSocket, content_of
 from .state import DurableObjectContext
 
 # The names that authors may give them, by the names of the library's handlers.
@@ -88,7 +88,7 @@ async def _fetch(self: WorkerObject, request: durable.Request) -> durable.Respon
 async def _websocket_message(
     self: WorkerObject, ws: durable.WebSocket, message: str | bytes
 ) -> None:
-    await self._ask("websocket_message", WebSocket(ws), data_of(message))
+    await self._ask("websocket_message", WebSocket(ws), content_of(message))
 
 
 async def _websocket_close(

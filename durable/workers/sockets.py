@@ -144,7 +144,7 @@ async def _dispatch_all(socket: durable.WebSocket, own: _Kept) -> None:
         listeners.dispatch("open", event("open"))
     try:
         async for message in socket:
-            listeners.dispatch("message", event("message", data=data_of(message)))
+            listeners.dispatch("message", event("message", data=content_of(message)))
     except durable.WebSocketClosed as error:
         listeners.dispatch("error", event("error", message=str(error), error=JsException(error)))
     code, reason = socket.close_code, socket.close_reason
@@ -154,7 +154,7 @@ async def _dispatch_all(socket: durable.WebSocket, own: _Kept) -> None:
     )
 
 
-def data_of(message: str | bytes) -> str | ArrayBuffer:
+def content_of(message: str | bytes) -> str | ArrayBuffer:
     """A message as handlers and listeners get it."""
     return message if isinstance(message, str) else ArrayBuffer(message)
 

@@ -315,8 +315,8 @@ USAGE: list[tuple[str, list[str]]] = [
     ("a JSON list", ["call", "store", "Box", "a", "add", "1"]),
     ("not both", ["call", "store", "Box", "a", "add", "--app", "boxes", "--config", "x"]),
     ("no module 'nothing'", ["call", "store", "Box", "a", "add", "--app", "nothing"]),
-    ("no application", ["call", "store", "Box", "a", "add", "--app", "boxes:nothing"]),
-    ("no application", ["call", "store", "Box", "a", "add", "--app", "boxes:Box"]),
+    ("not an application", ["call", "store", "Box", "a", "add", "--app", "boxes:nothing"]),
+    ("not an application", ["call", "store", "Box", "a", "add", "--app", "boxes:Box"]),
     ("opens the store 'other'", ["call", "store", "Box", "a", "add", "--app", "boxes:elsewhere"]),
 ]
 

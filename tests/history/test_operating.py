@@ -227,7 +227,7 @@ async def test_the_commands_list_and_restore(
     assert json.loads(capsys.readouterr().out)["undo"] > first
     assert await state(store) == await state(store, "b") == ({"a": 1}, DUE)
     assert await run("restore", folder, "Ledger", "a", first) == 0
-    assert "undone by the bookmark" in capsys.readouterr().out
+    assert "undoes this" in capsys.readouterr().out
 
 
 async def test_the_commands_take_a_time(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

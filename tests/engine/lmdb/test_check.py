@@ -85,7 +85,7 @@ DAMAGES: list[tuple[str, Damage]] = [
     ("next number is", lambda t, d: t.put(layout.META_NEXT_KEYSPACE, write_number(1), db=d.meta)),
     ("next class is", lambda t, d: t.put(layout.META_NEXT_CLASS, write_class_number(1), db=d.meta)),
     ("the format is missing", lambda t, d: t.delete(layout.META_FORMAT, db=d.meta)),
-    ("is no format", lambda t, d: t.put(layout.META_FORMAT, b"x", db=d.meta)),
+    ("is not a format", lambda t, d: t.put(layout.META_FORMAT, b"x", db=d.meta)),
     ("is not in the index", lambda t, d: t.delete(alarm_key(50, 1, BASE), db=d.alarms)),
     ("the object says None", lambda t, d: put_object(t, d, object_key(1, BASE), RECORD)),
     ("the object says Alarm", lambda t, d: t.put(alarm_key(51, 1, BASE), b"", db=d.alarms)),
