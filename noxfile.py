@@ -33,10 +33,11 @@ PYTHONS = [
     for classifier in PROJECT["classifiers"]
     if classifier.startswith("Programming Language :: Python :: 3.")
 ]
-# What differs most between interpreters: the gates, the objects, the loops and the promises.
-CORE = ("tests/cpython", "tests/gates", "tests/object", "tests/loop", "tests/promises")
-# What the versions of the package's own dependencies make a difference to, beside the core.
-OF_DEPENDENCIES = ("tests/engine", "tests/storage", "tests/runtime", "tests/model")
+# What differs most between interpreters: how tasks run, and what is borrowed from CPython.
+OF_INTERPRETERS = ("tests/cpython", "tests/gates", "tests/object", "tests/loop")
+CORE = (*OF_INTERPRETERS, "tests/promises")
+# What the versions of the package's own dependencies make a difference to: anyio, lmdb, attrs.
+OF_DEPENDENCIES = ("tests/gates", "tests/loop", "tests/engine", "tests/storage", "tests/promises")
 # What a store is asked for, whoever keeps it.
 OF_STORAGE = tuple(
     f"tests/promises/test_{name}.py"
@@ -94,14 +95,16 @@ def lowest(session: nox.Session) -> None:
     # The plugin of the lowest anyio is of the time before pytest 9.
     session.install("-e", ".", "--group", "dev", "pytest<9")
     session.install("--no-deps", *lowest_of)
-    run_tests(session, *CORE, *OF_DEPENDENCIES, *NOT_UVLOOP)
+    run_tests(session, *OF_DEPENDENCIES, *NOT_UVLOOP)
 
 
 @nox.session(python=PYTHONS)
 def core(session: nox.Session) -> None:
-    """Gates, objects, loops and promises, with eager tasks where Python has them."""
+    """Gates, objects and loops, with eager tasks where Python has them; the promises, too, on the
+    newest Python."""
     install(session, "dev")
-    run_tests(session, *CORE, *NOT_UVLOOP, "--eager-tasks")
+    chosen = CORE if session.python == PYTHONS[-1] else OF_INTERPRETERS
+    run_tests(session, *chosen, *NOT_UVLOOP, "--eager-tasks")
 
 
 @nox.session(python=PYTHONS[0])
