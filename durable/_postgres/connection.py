@@ -4,11 +4,11 @@ There is no session state: each statement is a transaction of its own, unless it
 `transaction` block, no statement is prepared on the server, and nothing is SET. So a pooler in
 transaction mode may stand between.
 
-Rule: a read that was lost is asked once more, on a new connection. A write that was lost is not: it
-may have been carried out. Whoever wrote is told by `Lost`.
+Rule: a read whose connection was lost is repeated once, on a new one. A write is not: it may have
+been carried out, and raises `Lost`.
 
 Rule: a commit for which the server has stopped waiting for its synchronous standby counts as lost,
-too. The server says so in a warning alone, where somebody has cancelled the statement.
+too. The server reports that by a warning only, when an operator has cancelled the statement.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ DEFAULTS: Final = {
 # The server ends the session, or is not one that can be written to: there may be another one.
 _GONE: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25006"})
 
-# The function of the server that warns so, in whatever language.
+# The server's function that gives this warning, in whatever language.
 _WAITS_FOR_STANDBYS: Final = "SyncRepWaitForLSN"
 
 
