@@ -12,6 +12,8 @@ from typing import Final
 # The areas. Numbers of the file format: see docs/file-format.md.
 PAGES: Final = b"\x02"
 """Pages of the object's SQL database: four bytes follow, the page's number, big-endian."""
+FIRST_PAGE: Final = PAGES + (1).to_bytes(4, "big")
+"""The first of them, which says how many there are."""
 HISTORY: Final = b"\x03"
 """The history of the object: see history_records.py."""
 OWN: Final = b"\x04"

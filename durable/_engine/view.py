@@ -25,8 +25,9 @@ Fields = list[Any]
 """The record of an object, cheap to read a million times: its keyspace, when it was created, its
 name, the four numbers of its alarm if it has one, and the keyspace of its history if it has one."""
 
-Weight = tuple[int, int]
-"""How many keys an object has, and the bytes of its keys and values."""
+Weight = tuple[int, int, int, int]
+"""How many keys an object has, the bytes of its keys and values, those of its database's pages, and
+those of its history's records."""
 
 Row = tuple[bytes, Fields, Weight | None]
 """An object of a listing: its base, its record as it is stored, and its weight. None: the weight
@@ -70,7 +71,12 @@ def fields_of(record: ObjectRecord) -> Fields:
 def object_of(fields: Fields) -> ObjectRecord:
     keyspace, created_us, name, *more = fields
     alarm = Alarm(*more[:4]) if len(more) >= 4 else None
-    return ObjectRecord(keyspace, created_us, name, alarm, more[-1] if len(more) in {1, 5} else 0)
+    return ObjectRecord(keyspace, created_us, name, alarm, history_of(fields))
+
+
+def history_of(fields: Fields) -> int:
+    """The keyspace of the object's history; 0: it has none."""
+    return fields[-1] if len(fields) in {4, 8} else 0
 
 
 class View(Protocol):

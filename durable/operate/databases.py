@@ -12,12 +12,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from durable._engine.page_packing import PAGE_SIZE, pages_of
 from durable._engine.problem import Problem
 from durable._engine.side_records import PAGES, end_of
-from durable._engine.view import Damaged
 from durable._model.errors import DurableError, MissingExtra
 
+from . import weighing
 from .found import Found
 from .looking import Store, look
 
@@ -36,8 +35,7 @@ def has_database(store: Store, found: Found) -> bool:
 
 def database_size(store: Store, found: Found) -> int:
     """Bytes of the pages of the object's database; 0 if it has none. Without the extra, too."""
-    first = next(store.sides(found, PAGES, end_of(PAGES)), None)
-    return 0 if first is None or isinstance(first[1], Damaged) else pages_of(first[1]) * PAGE_SIZE
+    return weighing.database_size(store._view, found.number)
 
 
 @contextmanager

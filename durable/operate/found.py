@@ -73,10 +73,23 @@ class Unreadable:
 
 @frozen
 class Weight:
-    """How much an object has stored."""
+    """How much an object has stored, or several together."""
 
     keys: int
-    size: int  # bytes of keys and encoded values
+    size: int
+    """Bytes of keys and encoded values."""
+    database_size: int = 0
+    """Bytes of the pages of the SQL database, as SQLite counts them; stored they are fewer."""
+    history_size: int = 0
+    """Bytes of the records of the history, without what `delete_all` has left."""
+
+    def __add__(self, other: Weight) -> Weight:
+        return Weight(
+            self.keys + other.keys,
+            self.size + other.size,
+            self.database_size + other.database_size,
+            self.history_size + other.history_size,
+        )
 
 
 def class_of(record: ClassRecord) -> StoredClass:

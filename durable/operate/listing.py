@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attrs import evolve, frozen
+from attrs import astuple, evolve, frozen
 
-from durable._engine.view import Row, object_of
+from durable._engine.view import Row, history_of, object_of
 from durable._model.ids import IdFactory
 
 from .found import Found, StoredClass, Weight, found_of, has_prefix
 from .looking import Store
+from .weighing import weigh as weigh_one
 
 
 @frozen
@@ -46,6 +47,33 @@ def listing(
             yield _weighed(store, step) if weigh else step
 
 
+@frozen
+class ClassSizes:
+    """How much the objects of one class have stored, together."""
+
+    cls: StoredClass
+    objects: int
+    weight: Weight
+    databases: int
+    """How many of them have an SQL database."""
+    histories: int
+    """How many of them have a history."""
+
+
+def size_of_class(store: Store, cls: StoredClass) -> ClassSizes:
+    """Add up what the objects of *cls* have; reads all of them, in steps."""
+    weight = Weight(0, 0)
+    objects = databases = histories = 0
+    for step in listing(store, cls.label, weigh=True):
+        weights = [each for _, _, each in step.rows if each is not None]
+        objects += len(step.rows)
+        databases += sum([each[2] > 0 for each in weights])
+        histories += sum([history_of(fields) > 0 for _, fields, _ in step.rows])
+        if weights:
+            weight += Weight(*map(sum, zip(*weights, strict=True)))
+    return ClassSizes(cls, objects, weight, databases, histories)
+
+
 def _weighed(store: Store, step: Step) -> Step:
     """Weigh the objects that take steps of their own."""
     if all(weight is not None for _, _, weight in step.rows):
@@ -53,7 +81,7 @@ def _weighed(store: Store, step: Step) -> Step:
     rows: list[Row] = []
     for base, fields, weight in step.rows:
         if weight is None:
-            weighed = store._weigh(fields[0])
-            weight = weighed.keys, weighed.size
+            record = object_of(fields)
+            weight = astuple(weigh_one(store._view, record.keyspace, record.history))
         rows.append((base, fields, weight))
     return evolve(step, rows=rows)

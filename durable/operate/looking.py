@@ -44,6 +44,7 @@ from .found import (
     found_of,
     has_prefix,
 )
+from .weighing import weigh
 
 OBJECTS_PER_STEP = 1_000
 OBJECTS_PER_COUNT = 10_000
@@ -283,15 +284,9 @@ class Store:
             return Unreadable(encoded, str(error), is_damaged=is_protected(encoded))
 
     def weigh(self, found: Found) -> Weight:
-        """How many keys and bytes an object has; reads all of them."""
-        return self._weigh(found.number)
-
-    def _weigh(self, number: int) -> Weight:
-        keys = size = 0
-        for key, encoded in self._records(number):
-            keys += 1
-            size += len(key.encode()) + len(encoded)
-        return Weight(keys, size)
+        """How many keys and bytes, and how large the database and the history are; reads all but
+        the database."""
+        return weigh(self._view, found.number, found.history)
 
     # Alarms, and the file
 

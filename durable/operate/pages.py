@@ -21,6 +21,7 @@ from durable._model.ids import BASE_SIZE, IdFactory
 
 from .found import Found, StoredClass, Weight, found_of, has_prefix
 from .looking import OBJECTS_PER_STEP, Store
+from .weighing import weigh_if_little
 
 _HEX: Final = re.compile(rf"[0-9a-fA-F]{{4,{2 * BASE_SIZE}}}", re.ASCII)
 FOUND_BY_ID_MAX: Final = 20
@@ -49,7 +50,7 @@ class Shown:
     """An object of a page."""
 
     found: Found
-    weight: Weight | None  # None: it has more keys than are counted for a page
+    weight: Weight | None  # None: it has more than is counted for a page
     place: Place | None = None  # in the requested order
 
 
@@ -186,16 +187,9 @@ class _Scan:
         """The weight of the object, if a few steps suffice to count it."""
         if row[2] is not None:
             return Weight(*row[2])
-        keys = size = 0
-        lower = ""
-        for _ in range(STEPS_PER_WEIGHT):
-            step, is_last = self.store._view.scan(row[1][0], lower, None)
-            keys += len(step)
-            size += sum(len(key.encode()) + len(value) for key, value in step)
-            if is_last:
-                return Weight(keys, size)
-            lower = step[-1][0] + "\0"
-        return None
+        record = object_of(row[1])
+        view = self.store._view
+        return weigh_if_little(view, record.keyspace, record.history, STEPS_PER_WEIGHT)
 
     def shown(self, row: Row, place: Place | None = None) -> Shown:
         found = found_of(self.cls, self.ids, row[0], object_of(row[1]))
