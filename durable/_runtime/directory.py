@@ -144,6 +144,15 @@ class Directory:
             self.endings.add(ending)
             ending.when_over(partial(self._ended, raw, ending))
 
+    def keep_out(self, object_id: ObjectId) -> Callable[[], None] | None:
+        """Let no activation of an object begin that is not in memory, until what this returns is
+        called. None where there is one, or what was there has writes on their way."""
+        raw = object_id.raw
+        if raw in self._activations or raw in self._unsettled:
+            return None
+        self._expect(raw)
+        return partial(self._settled, raw)
+
     def _expect(self, raw: bytes) -> None:
         self._unsettled.setdefault(raw, _Unsettled()).count += 1
 

@@ -23,6 +23,16 @@ from durable._engine.waking import Wakes
 from durable._object.disk import Disk
 
 
+class Sweeps(Protocol):
+    """Frees what is too old in the histories of one disk: the sweeper."""
+
+    def ask(self) -> None:
+        """Look soon at the histories that there are."""
+
+    def close(self) -> None:
+        """Free nothing more."""
+
+
 class Rings(Protocol):
     """Rings the alarms of one disk: the scheduler."""
 
@@ -51,6 +61,7 @@ class OpenDisk:
     disk: Disk = field(init=False)
     # Set before anything is committed.
     alarms: Rings = field(init=False)
+    sweeper: Sweeps = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.disk = Disk(
@@ -66,6 +77,16 @@ class OpenDisk:
         """Notify *alarms* of the alarms that are set."""
         self.alarms = alarms
         self.group_commit.on_alarm = alarms.submitting
+
+    def ask(self) -> None:
+        """Look soon at what is due, and at what is too old."""
+        self.alarms.ask()
+        self.sweeper.ask()
+
+    def stop(self) -> None:
+        """Begin nothing of one's own any more."""
+        self.alarms.close()
+        self.sweeper.close()
 
     async def finish(self) -> None:
         """Commit what was submitted, and report all of it; nothing more is accepted then."""
@@ -98,6 +119,9 @@ class Disks(Protocol):
     def disk_of(self, base: bytes) -> Disk:
         """The disk of an object. Raises NotOwner if the object belongs to another process."""
 
+    def keeps(self, base: bytes) -> bool:
+        """Whether an object is kept here, and is not being handed over to another process."""
+
     def __iter__(self) -> Iterator[OpenDisk]:
         """The disks that are open now."""
 
@@ -129,6 +153,9 @@ class OneDisk(Disks):
 
     def disk_of(self, base: bytes) -> Disk:
         return self.only.disk
+
+    def keeps(self, base: bytes) -> bool:
+        return True
 
     def __iter__(self) -> Iterator[OpenDisk]:
         yield self.only

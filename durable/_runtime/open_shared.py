@@ -261,7 +261,7 @@ class OpenSharedStore(OpenStore):
         disk = self._disk_with(engine)
         self._let_ring(disk)
         disk.committer.start()
-        disk.alarms.ask()
+        disk.ask()
         return disk
 
     # Giving a shard up

@@ -55,6 +55,7 @@ from .env import Env
 from .orders import take_orders
 from .running_objects import RunningObjects
 from .runtime import Runtime
+from .sweeper import Sweeper
 
 if TYPE_CHECKING:
     from durable._object.hooks import Hooks
@@ -159,6 +160,9 @@ class OpenStore:
 
     def _let_ring(self, disk: OpenDisk) -> None:
         disk.ring_by(Alarms(self._services, disk.engine, self._classes))
+        disk.sweeper = Sweeper(
+            self._services, disk.disk, self._disks, self._directory, self._classes
+        )
 
     def _open_disks(self) -> Disks:
         options = self._options
@@ -294,7 +298,7 @@ class OpenStore:
             if isinstance(activation, WatchedActivation):
                 activation.report_unawaited()
         for disk in self._disks:
-            disk.alarms.close()
+            disk.stop()
         self._unwatch()
         await self._running.finish()
         for disk in self._disks:

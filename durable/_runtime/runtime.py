@@ -199,7 +199,7 @@ class Runtime:
             self._namespaces.setdefault(cls, namespace)
         self._classes.add(cast("ClassEntry[DurableObject]", entry))
         for disk in self._disks:
-            disk.alarms.ask()
+            disk.ask()
         return namespace
 
     def replace(self, old: type[DurableObject], new: type[DurableObject]) -> None:

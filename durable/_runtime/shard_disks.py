@@ -54,6 +54,9 @@ class ShardDisks(Disks):
             raise NotOwner
         return opened.disk
 
+    def keeps(self, base: bytes) -> bool:
+        return shard_of(base, self.count) in self.open
+
     def __iter__(self) -> Iterator[OpenDisk]:
         if self._one is not None:
             yield self._one
@@ -71,13 +74,13 @@ class ShardDisks(Disks):
         if self._one is None:
             self._one = make(engine)
         self.open[shard] = self._one
-        self._one.alarms.ask()
+        self._one.ask()
 
     def begin_leaving(self, shard: int) -> None:
         """A shard is being given up: it rings no alarms any more."""
         disk = self.leaving[shard] = self.open.pop(shard)
         if self._one is None:
-            disk.alarms.close()
+            disk.stop()
         else:
             silence(disk.engine, shard)
 

@@ -143,6 +143,16 @@ class ObjectStorage:
         raises StoreDamaged or UnknownBookmark if it fails, and is not tried again then."""
         self.bookmarks.go_back()
 
+    def prune_history(self) -> bool:
+        """Delete some of what is too old in the object's history, in a batch of its own, outside of
+        any turn; returns whether there was any."""
+        history = self.buffer.history
+        if history is None or not history.prune():
+            return False
+        self.buffer.note_history()
+        self.buffer.seal()
+        return True
+
     @property
     def bookmarks(self) -> Bookmarks:
         """Those of the object."""
