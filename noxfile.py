@@ -46,6 +46,8 @@ OF_STORAGE = tuple(
         *("p12_alarms", "p13_forgettable"),
     )
 )
+# SQL in an object, as far as it matters who keeps its pages: the rest is SQLite's.
+OF_SQL = tuple(f"tests/sql/test_{name}.py" for name in ("with_keys", "traps", "edges", "no_change"))
 # What calls between machines may make different: their order, what is said, copied and dropped. A
 # second run of the other promises over TCP would say no more than the one over a unix socket.
 OVER_TCP = tuple(
@@ -136,7 +138,7 @@ def postgres(session: nox.Session) -> None:
     """The promises of storage and gates, kept by a store in PostgreSQL, and that engine's tests,
     through a pooler; LEFT OUT where these are not installed."""
     install(session, "dev")
-    run_tests(session, *OF_STORAGE, *NOT_UVLOOP, "--postgres", "--pooler")
+    run_tests(session, *OF_STORAGE, *OF_SQL, *NOT_UVLOOP, "--postgres", "--pooler")
     run_tests(session, "tests/engine", "-k", "postgres", "--pooler")
 
 

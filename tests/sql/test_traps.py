@@ -312,6 +312,7 @@ async def test_a_cursor_that_is_dropped_is_read_no_more(do: Do[Any]) -> None:
     assert await do(work) == (True, False)
 
 
+@pytest.mark.one_folder
 async def test_a_damaged_page_resets_the_object_and_is_never_read(store: Store) -> None:
     """And the check says whose it is."""
     async with store.open() as runtime:
