@@ -297,8 +297,9 @@ async def test_a_cursor_whose_connection_gave_way_says_so(store: Store) -> None:
 async def test_a_cursor_that_is_dropped_is_read_no_more(do: Do[Any]) -> None:
     """So its connection can give way."""
 
-    def work(desk: Desk) -> Any:
+    async def work(desk: Desk) -> Any:
         desk.sql.exec("CREATE TABLE t (value); INSERT INTO t VALUES (1), (2)")
+        await desk.ctx.confirmed()
         cursor = desk.sql.exec("SELECT value FROM t")
         next(cursor)
         database = desk.sql._database

@@ -31,6 +31,7 @@ from .statements import ONLY_THE_LAST_BINDS, TEXTS_REMEMBERED, Statement, check_
 
 if TYPE_CHECKING:
     from ..savepoint import Savepoint
+    from ..write_buffer import WriteBuffer
 
 T = TypeVar("T")
 Rows = tuple[apsw.Cursor, Statement]
@@ -56,7 +57,7 @@ class Database:
     """One object's. Nothing here suspends."""
 
     _records: Records
-    _connections: Connections
+    connections: Connections
     _pages: Pages
     connection: apsw.Connection | None = field(default=None, init=False)
     # Statements of our own run, about which the rules are not asked.
@@ -78,8 +79,6 @@ class Database:
     # The switches that were turned, and the statements that turn them.
     _switches: dict[str, str] = field(factory=dict, init=False)
     _switching: dict[str, tuple[str, str]] = field(factory=dict, init=False)
-    # Cursors that have rows left.
-    reading: int = field(default=0, init=False)
     # When SQLite asked last whether to go on; 0 as a statement begins.
     looked_s: float = field(default=0.0, init=False)
     _running_since_s: float = field(default=0.0, init=False)
@@ -99,19 +98,20 @@ class Database:
 
     @property
     def is_read(self) -> bool:
-        return self.reading > 0
+        connection = self.connection
+        return connection is not None and connection.txn_state() == apsw.SQLITE_TXN_READ
 
     def use(self) -> apsw.Connection:
         connection = self.connection
         if connection is not None:
-            if self._connections.latest is not self:
-                self._connections.touch(self)
+            if self.connections.latest is not self:
+                self.connections.touch(self)
             return connection
         try:
             self._pages.look()
         except StoreDamaged as error:
             raise self._records.damaged(error) from error
-        connection = self.connection = self._connections.open(self, self._pages)
+        connection = self.connection = self.connections.open(self, self._pages)
         try:
             self._set_up(connection)
         except BaseException:
@@ -120,7 +120,7 @@ class Database:
         return connection
 
     def _set_up(self, connection: apsw.Connection) -> None:
-        limits = self._connections.limits
+        limits = self.connections.limits
         if not self._pages.count:
             connection.reserve_bytes(reserve=RESERVED)
         pragmas = [
@@ -151,7 +151,7 @@ class Database:
         self._forget_texts()
         self._pages.forget_turn()
         if connection is not None:
-            self._connections.closed(self)
+            self.connections.closed(self)
             # What SQLite still writes is of a transaction that is undone, and the pages forget it.
             connection.close(True)
             self._pages.forget_turn()
@@ -178,14 +178,16 @@ class Database:
         if now_s - self.looked_s > STOOD_STILL_S:
             self._running_since_s = now_s
         self.looked_s = now_s
-        return now_s - self._running_since_s > self._connections.limits.sql_s_max
+        return now_s - self._running_since_s > self.connections.limits.sql_s_max
 
     # Statements of the object
 
     def run(self, text: str, bindings: tuple[Any, ...]) -> Rows:
         """Run *text*: all of its statements but the last to their end, and the last one too, if it
         writes. Returns where its rows are read, and the statement."""
-        connection = self.use()
+        connection = self.connection
+        if connection is None or self.connections.latest is not self:
+            connection = self.use()
         statements = self._texts.get(text)
         if statements is None:
             return self._run_new(connection, text, bindings)
@@ -246,9 +248,10 @@ class Database:
         self, connection: apsw.Connection, statement: Statement, bindings: tuple[Any, ...]
     ) -> apsw.Cursor:
         buffer = self._records.buffer
-        is_first = not (statement.only_reads or buffer.output.has_unsealed or buffer.savepoints)
+        is_first = False
         if not statement.only_reads:
-            self._begin_writing()
+            is_first = not (buffer.output.has_unsealed or buffer.savepoints)
+            self._begin_writing(buffer)
         self.looked_s = 0.0
         try:
             cursor = connection.execute(statement.sql, bindings)
@@ -295,8 +298,8 @@ class Database:
 
     # The turn, and the transactions of the object
 
-    def _begin_writing(self) -> None:
-        savepoints = self._records.buffer.savepoints
+    def _begin_writing(self, buffer: WriteBuffer) -> None:
+        savepoints = buffer.savepoints
         if not self._has_begun:
             self._run_own(_BEGIN)
             self._has_begun = True
@@ -311,7 +314,7 @@ class Database:
                 name = f"s{len(self._names)}"
                 self._run_own(f"SAVEPOINT {name}{_MARK}")
                 self._names.append((savepoint, name))
-        self._records.buffer.note_sql()
+        buffer.note_sql()
 
     def release(self, savepoint: Savepoint) -> None:
         """What was written in *savepoint* is kept: it is that of the transaction around it now."""
@@ -368,8 +371,13 @@ class Database:
 
     def _run_own(self, statement: str) -> None:
         connection = self.connection
-        if connection is not None:
-            self._own(lambda: connection.execute(statement))
+        if connection is None:
+            return
+        self._is_ours = True
+        try:
+            connection.execute(statement)
+        finally:
+            self._is_ours = False
 
     def _own(self, step: Callable[[], T]) -> T:
         self._is_ours = True
