@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import apsw
 from attrs import define, evolve, field
 
 from durable._engine.page_packing import PAGE_SIZE, RESERVED
-from durable._model.clock import SystemClock
 from durable._model.errors import DurableError, ObjectReset, StoreDamaged
 from durable._model.storage_errors import SqlError, SqlForbidden
 
@@ -28,6 +27,7 @@ from .connections import Connections
 from .failures import CONSTRAINTS_VIOLATED, TURN_UNDONE, sql_error
 from .pages import Pages
 from .statements import ONLY_THE_LAST_BINDS, TEXTS_REMEMBERED, Statement, check_bindings, first_of
+from .time_limit import STEPS_PER_LOOK, TimeLimit
 
 if TYPE_CHECKING:
     from ..savepoint import Savepoint
@@ -44,12 +44,6 @@ _COMMIT: Final = "COMMIT" + _MARK
 _ROLLBACK: Final = "ROLLBACK" + _MARK
 
 CACHE_KIB: Final = 256
-# SQLite asks after so many steps of its machine whether to go on. Where it has not asked for so
-# long, it stood still in between.
-STEPS_PER_LOOK: Final = 100_000
-STOOD_STILL_S: Final = 1.0
-# A statement holds the loop up, so it is real time that counts.
-_REAL_TIME: Final = SystemClock()
 
 
 @define(eq=False, slots=True)
@@ -60,6 +54,8 @@ class Database:
     connections: Connections
     _pages: Pages
     connection: apsw.Connection | None = field(default=None, init=False)
+    # `ctx.storage.sql`, as long as this is the object's database.
+    sql: Any = field(default=None, init=False)
     # Statements of our own run, about which the rules are not asked.
     _is_ours: bool = field(default=False, init=False)
     _has_begun: bool = field(default=False, init=False)
@@ -79,9 +75,10 @@ class Database:
     # The switches that were turned, and the statements that turn them.
     _switches: dict[str, str] = field(factory=dict, init=False)
     _switching: dict[str, tuple[str, str]] = field(factory=dict, init=False)
-    # When SQLite asked last whether to go on; 0 as a statement begins.
-    looked_s: float = field(default=0.0, init=False)
-    _running_since_s: float = field(default=0.0, init=False)
+    limit: TimeLimit = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.limit = TimeLimit(self.connections.limits.sql_s_max)
 
     @classmethod
     def of(cls, records: Records, connections: Connections) -> Database:
@@ -89,6 +86,13 @@ class Database:
         database = cls(records, connections, Pages(records))
         records.buffer.database = database
         return database
+
+    def successor(self, sql: Any) -> Database:
+        """The object's database: this one again, for *sql*, unless another has taken its place."""
+        buffer = self._records.buffer
+        if buffer.database is None:
+            buffer.database, self.sql = self, sql
+        return cast("Database", buffer.database)
 
     # The connection
 
@@ -141,7 +145,7 @@ class Database:
         for limit, value in rules.limits_of(limits).items():
             connection.limit(limit, value)
         connection.authorizer = self._authorize
-        connection.set_progress_handler(self._is_to_stop, STEPS_PER_LOOK)
+        connection.set_progress_handler(self.limit.is_over, STEPS_PER_LOOK)
 
     def disconnect(self) -> None:
         """Close the connection. What the turn has written by it is gone."""
@@ -155,6 +159,14 @@ class Database:
             # What SQLite still writes is of a transaction that is undone, and the pages forget it.
             connection.close(True)
             self._pages.forget_turn()
+        if not self._switches:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Without a connection the object costs no more than one that has no database."""
+        buffer, self.sql = self._records.buffer, None
+        if buffer.database is self:
+            buffer.database = None
 
     def _authorize(
         self, action: int, first: str | None, second: str | None, database: str | None, _: Any
@@ -172,13 +184,6 @@ class Database:
             if name in rules.KEPT_SWITCHES:
                 self._switch = name, second
         return apsw.SQLITE_OK
-
-    def _is_to_stop(self) -> bool:
-        now_s = _REAL_TIME.steady()
-        if now_s - self.looked_s > STOOD_STILL_S:
-            self._running_since_s = now_s
-        self.looked_s = now_s
-        return now_s - self._running_since_s > self.connections.limits.sql_s_max
 
     # Statements of the object
 
@@ -252,7 +257,7 @@ class Database:
         if not statement.only_reads:
             is_first = not (buffer.output.has_unsealed or buffer.savepoints)
             self._begin_writing(buffer)
-        self.looked_s = 0.0
+        self.limit.looked_s = 0.0
         try:
             cursor = connection.execute(statement.sql, bindings)
         except apsw.Error as error:
@@ -370,14 +375,12 @@ class Database:
         return reset
 
     def _run_own(self, statement: str) -> None:
-        connection = self.connection
-        if connection is None:
-            return
-        self._is_ours = True
-        try:
-            connection.execute(statement)
-        finally:
-            self._is_ours = False
+        if self.connection is not None:
+            self._is_ours = True
+            try:
+                self.connection.execute(statement)
+            finally:
+                self._is_ours = False
 
     def _own(self, step: Callable[[], T]) -> T:
         self._is_ours = True
@@ -393,3 +396,4 @@ class Database:
     def close(self) -> None:
         """The object leaves memory, or is broken."""
         self.disconnect()
+        self._let_go()

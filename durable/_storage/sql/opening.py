@@ -27,4 +27,6 @@ def open_sql(
     on_query: Callable[[EndedQuery], None],
 ) -> Sql:
     """The SQL of the object whose records these are."""
-    return Sql(records, Database.of(records, connections), watch, on_query)
+    database = Database.of(records, connections)
+    sql = database.sql = Sql(records, database, watch, on_query)
+    return sql

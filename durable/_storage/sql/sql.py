@@ -96,12 +96,13 @@ class Sql:
         statement = database.selects.get(query)
         if statement is None or statement.bindings != len(bindings):
             return self._run(query, bindings)
+        # There is a connection, since it forgets its texts as it is closed.
         connection = database.connection
-        if connection is None or database.connections.latest is not database:
+        if database.connections.latest is not database:
             connection = database.use()
-        database.looked_s = 0.0
+        database.limit.looked_s = 0.0
         try:
-            rows = connection.execute(query, bindings)
+            rows = connection.execute(query, bindings)  # type: ignore[union-attr]
         except _FAILURES as error:
             raise _raised(database, error) from error
         return Cursor(database, statement.columns, rows)
@@ -109,7 +110,7 @@ class Sql:
     def _run(self, query: str, bindings: tuple[Any, ...]) -> Cursor:
         if type(query) is not str:
             raise TypeError(f"exec() takes SQL, a str, not {type(query).__name__}")
-        database = self._database
+        database = self._found()
         changes = database.changes
         try:
             rows, statement = database.run(query, bindings)
@@ -121,6 +122,14 @@ class Sql:
         # A connection that was opened for it has counted nothing before.
         written = max(0, database.changes - changes)
         return _Written(database, statement.columns, iter(found), written)
+
+    def _found(self) -> Database:
+        """The object's database; another one may have taken the place of one that has no connection
+        any more."""
+        database = self._database
+        if database.connection is None:
+            database = self._database = database.successor(self)
+        return database
 
     def _run_watched(self, query: str, bindings: tuple[Any, ...]) -> Cursor:
         watched = WatchedQuery(query, self._on_query, self._gate.loop)
@@ -142,10 +151,11 @@ class Sql:
     def database_size(self) -> int:
         """The bytes of the database's pages, without those that are free."""
         self._gate.check()
+        database = self._found()
         try:
-            return self._database.size
+            return database.size
         except apsw.Error as error:
-            raise self._database.failed(error) from error
+            raise database.failed(error) from error
 
     def __repr__(self) -> str:
         return "<Sql>"
