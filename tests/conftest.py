@@ -16,9 +16,8 @@ import pytest
 from hypothesis import settings
 
 from durable._cpython.switch import BORROWS
-from durable._engine.engine import Engine
-from durable._model.clock import Clock
-from durable._runtime import engines, opening
+from durable._model.database_url import is_url
+from durable._runtime import opening
 from durable._runtime.open_store import OpenStore
 from tests import pooler, postgres, remote
 
@@ -82,14 +81,17 @@ def _share_every_store() -> None:
 def _keep_in_postgres() -> None:
     """Each store that would be a folder is a database, the same for the same folder."""
     urls: dict[str, str] = {}
+    begin = opening.Opening.__init__
 
-    def open_engine(path: str, clock: Clock, *, scratch: bool = False) -> Engine:
-        url = urls.get(path)
-        if url is None:
-            url = urls[path] = postgres.server().new_store()
-        return engines.open_engine(url, clock, scratch=scratch)
+    @functools.wraps(begin)
+    def begin_in_postgres(self: Any, path: str, *args: Any, **options: Any) -> None:
+        if not is_url(path) and not options["shared"] and self._store_class is OpenStore:
+            if path not in urls:
+                urls[path] = postgres.server().new_store()
+            path = urls[path]
+        begin(self, path, *args, **options)
 
-    OpenStore.open_engine = staticmethod(open_engine)
+    opening.Opening.__init__ = begin_in_postgres  # type: ignore[method-assign]
 
 
 def pytest_configure(config: pytest.Config) -> None:

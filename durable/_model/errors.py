@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from typing import Self
 
+from .database_url import is_url
+
 
 class DurableError(Exception):
     """The base of every error of this library.
@@ -91,25 +93,33 @@ def text_of(error: BaseException) -> str:
 
 
 class StoreInUse(DurableError):
-    """Another process, or another `open` of this one, owns the folder.
+    """Another process, or another `open` of this one, owns the store.
 
-    `pid` is the owner's; with `is_elsewhere` it is one of another container, or pid namespace.
+    `pid` is the owner's; with `is_elsewhere` it is one of another container, or pid namespace, or
+    of another machine.
     """
 
     path: str
     pid: int | None
     is_elsewhere: bool
 
-    def __init__(self, path: str, pid: int | None, *, is_elsewhere: bool = False) -> None:
+    def __init__(
+        self, path: str, pid: int | None, *, is_elsewhere: bool = False, where: str = ""
+    ) -> None:
         owner = "another process" if pid is None else f"process {pid}"
-        if is_elsewhere:
+        if where:
+            owner += f" {where}"
+        elif is_elsewhere:
             owner += " of another container (its pid namespace is not that of this process)"
-        elif pid == os.getpid():
+        if pid == os.getpid() and not is_elsewhere:
             owner += ", which is this one"
+        is_database = is_url(path)
+        share = "`peers`" if is_database else "shared=True"
         super().__init__(
             f"the store {path!r} is in use by {owner}; a store has one owner at a time: close it "
-            f"there first, open it with shared=True in all processes, give `wait_s` if the "
-            f"owner is about to end, as in a reload, or open another folder",
+            f"there first, open it with {share} in all processes, give `wait_s` if the "
+            f"owner is about to end, as in a reload, or open another "
+            f"{'database' if is_database else 'folder'}",
             retryable=True,
         )
         self.path, self.pid, self.is_elsewhere = path, pid, is_elsewhere

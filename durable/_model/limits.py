@@ -75,8 +75,8 @@ class Limits:
     # Open databases of the runtime; the one used longest ago is closed for another
     sql_connections_max: int = field(default=500, validator=_positive)
 
-    # A store on PostgreSQL with peers: so long after a process was last heard of others may have
-    # what it owned; it is renewed three times in that time
+    # A store on PostgreSQL: so long after a process was last heard of others may have what it
+    # owned; it is renewed three times in that time
     lease_s: float = field(default=10.0, validator=_positive)
     # Other processes: how long a call waits that has not begun, since the owner is not found
     unreachable_s_max: float = field(default=30.0, validator=_positive)

@@ -14,7 +14,7 @@ read then stays true.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import ClassVar, Final
 
@@ -84,6 +84,8 @@ class PostgresEngine:
     # Shards with a commit whose outcome is unknown.
     _in_doubt: set[int] = field(factory=set, init=False)
     _settling: threading.Lock = field(factory=threading.Lock, init=False)
+    # Called before the connections are closed.
+    on_close: Callable[[], object] = field(default=lambda: None, init=False)
     # Still owned, but being given up: their alarms do not run here any more.
     _silent: set[int] = field(factory=set, init=False)
 
@@ -246,8 +248,6 @@ class PostgresEngine:
         self.has_garbage = freed == count_max
         return freed
 
-    # The end
-
     # The shards
 
     def own(self, claimed: Mapping[int, int]) -> None:
@@ -264,8 +264,11 @@ class PostgresEngine:
         self._silent.discard(shard)
         return self.owned.pop(shard, 0)
 
+    # The end
+
     def close(self) -> None:
-        """Release the store. What is owned stays owned until another process claims it."""
+        """Close the connections. What is owned stays owned until its process leaves."""
+        self.on_close()
         self._reading.close()
         self._writing.close()
 

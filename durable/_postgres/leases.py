@@ -25,7 +25,7 @@ from durable._model.errors import DurableError, StoreInUse
 from durable._model.log import log
 
 from .connection import Connection, Rows
-from .machine import is_gone, this_machine
+from .machine import is_gone, name_of, this_machine
 
 # The pause after a renewal that failed.
 TRY_AGAIN_S: Final = 0.2
@@ -41,7 +41,7 @@ _JOIN: Final = (
 )
 _FORGET: Final = "delete from durable.processes where name = %s"
 _OTHERS: Final = (
-    "select id, pid, machine, is_alone from durable.processes "
+    "select id, pid, machine, address, is_alone from durable.processes "
     "where expires > clock_timestamp() order by id"
 )
 # The sum rises with each change of an owner, so that all rows are read only after one.
@@ -159,11 +159,11 @@ class Leases:
             # One at a time, so that of two that require to be alone one comes first.
             run("lock table durable.processes in share row exclusive mode")
             run(_FORGET, [me.id])
-            for number, pid, machine, is_alone in run(_OTHERS):
+            for number, pid, machine, address, is_alone in run(_OTHERS):
                 if not (is_alone or me.is_alone):
                     continue
                 if not is_gone(pid, machine):
-                    raise StoreInUse(self._claiming.path, pid)
+                    raise self._in_use(pid, machine, address)
                 run(_DECLARE_GONE, [[number]])
             run(_SWEEP)
             [(self.number,)] = run(
@@ -176,6 +176,12 @@ class Leases:
         self.lease.granted(asked)
         self.refresh()
         return self.number
+
+    def _in_use(self, pid: int, machine: str, address: str) -> StoreInUse:
+        name = name_of(machine)
+        is_elsewhere = not machine or machine != self.machine
+        where = f"at {address}" if address else f"on {name}" if is_elsewhere and name else ""
+        return StoreInUse(self._claiming.path, pid, is_elsewhere=is_elsewhere, where=where)
 
     def say(self, state: str) -> None:
         """Change the state of this process; others see it with the next renewal, which is soon."""

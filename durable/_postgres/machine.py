@@ -17,11 +17,17 @@ _NAMESPACE: Final = "/proc/self/ns/pid"
 
 
 def this_machine() -> str:
-    """A name shared by processes that can see each other by their pids; empty if there is none."""
+    """A name shared by processes that can see each other by their pids, and after it that of the
+    machine; empty if there is none."""
     try:
-        return f"{_BOOT.read_text().strip()} {os.readlink(_NAMESPACE)}"
+        return f"{_BOOT.read_text().strip()} {os.readlink(_NAMESPACE)} {os.uname().nodename}"
     except OSError:
         return ""
+
+
+def name_of(machine: str) -> str:
+    """The name of a machine, as it has said itself; empty if it is not known."""
+    return machine.partition(" ")[2].partition(" ")[2]
 
 
 def is_gone(pid: int, machine: str) -> bool:

@@ -1,4 +1,4 @@
-"""Opens a store in PostgreSQL: alone, shared with other processes, or to be read."""
+"""Opens a store in PostgreSQL: as one of its processes, for a command, or to be read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import closing
 
 from durable._engine.shards import Process
 from durable._model.clock import Clock
-from durable._model.errors import StoreInUse
+from durable._model.limits import Limits
 
 from . import schema
 from .check import check
@@ -37,32 +37,25 @@ def init(url: str) -> bool:
 
 
 def open_alone(url: str, clock: Clock, version: str, *, may_grow: bool = False) -> PostgresEngine:
-    """Own all shards of the store, which may be a growing copy. A process that had it alone is
-    superseded: it can store nothing any more. Raises StoreInUse while processes share it,
-    StoreUnavailable; FileNotFoundError if the database has no store."""
-    with closing(Connection(url)) as connection:
-        schema.read_meta(connection, may_grow=may_grow)
-        with connection.transaction() as run:
-            # One at a time, also with processes that join: the last one owns it.
-            run("lock table durable.processes in share row exclusive mode")
-            live = run("select pid from durable.processes where expires > clock_timestamp()")
-            if live:
-                raise StoreInUse(connection.path, live[0][0])
-            run("delete from durable.processes where is_alone")
-            [(process,)] = run(
-                "insert into durable.processes "
-                "(name, pid, address, version, state, is_alone, expires) "
-                "values (%s, %s, '', %s, 'ready', true, '-infinity') returning id",
-                (f"{os.getpid()}-{secrets.token_hex(4)}", os.getpid(), version),
-            )
-            claimed: dict[int, int] = dict(
-                run(
-                    "update durable.shards set owner = %s, epoch = epoch + 1 "
-                    "returning shard, epoch",
-                    (process,),
-                )
-            )
-    return PostgresEngine.open(url, clock, process, claimed, may_grow=may_grow)
+    """Own all of the store, which may be a copy that grows, without a runtime, until the engine is
+    closed. Raises StoreInUse while another process has it, StoreUnavailable; FileNotFoundError
+    where the database has no store."""
+    store = open_shared(
+        url,
+        clock,
+        version,
+        address="",
+        lease_s=Limits().lease_s,
+        is_alone=True,
+        may_grow=may_grow,
+    )
+    try:
+        store.join()
+        store.start(lambda: None, lambda: None)  # what is lost is refused at the next commit
+        return store.take_all()
+    except BaseException:
+        store.leave()
+        raise
 
 
 def mark_moved(url: str, to: str) -> None:
@@ -76,15 +69,24 @@ def mark_moved(url: str, to: str) -> None:
 
 
 def open_shared(
-    url: str, clock: Clock, version: str, *, address: str, lease_s: float, is_alone: bool = False
+    url: str,
+    clock: Clock,
+    version: str,
+    *,
+    address: str,
+    lease_s: float,
+    is_alone: bool = False,
+    may_grow: bool = False,
 ) -> PostgresStore:
-    """The store, for one of the processes that share it, which listens at *address*; it has not
-    joined yet. Raises StoreUnavailable; FileNotFoundError if the database has no store."""
+    """The store, for one of the processes that share it, which listens at *address*, or for the only
+    one; it has not joined yet. Raises StoreUnavailable; FileNotFoundError if the database has no
+    store."""
     name = f"{os.getpid()}-{secrets.token_hex(8)}"
     me = Process(name, os.getpid(), address, version, is_alone)
-    return PostgresStore.open(url, Leases(url, me, lease_s), clock)
+    return PostgresStore.open(url, Leases(url, me, lease_s), clock, may_grow=may_grow)
 
 
 def open_to_read(url: str, clock: Clock) -> PostgresEngine:
-    """Open the store to be read, without owning it. Raises as `open_alone` does."""
+    """Open the store to be read, without owning it. Raises StoreUnavailable; FileNotFoundError if
+    the database has no store."""
     return PostgresEngine.open(url, clock, LOOKING, {})

@@ -19,6 +19,7 @@ from durable._engine.engine import Engine
 from durable._engine.lease import Lease
 from durable._engine.shards import Owned, Process
 from durable._model.clock import Clock
+from durable._model.errors import StoreInUse
 
 from .classes import change_catalog
 from .connection import Connection
@@ -42,11 +43,13 @@ class PostgresStore:
     has_one_engine: bool = field(default=True, init=False)
 
     @classmethod
-    def open(cls, url: str, leases: Leases, clock: Clock) -> PostgresStore:
-        """The store; this process has not joined it yet. Raises StoreUnavailable;
-        FileNotFoundError if the database has no store."""
+    def open(
+        cls, url: str, leases: Leases, clock: Clock, *, may_grow: bool = False
+    ) -> PostgresStore:
+        """The store, which may be a growing copy; this process has not joined it yet. Raises
+        StoreUnavailable; FileNotFoundError if the database has no store."""
         with closing(Connection(url)) as connection:
-            return cls(url, leases, clock, read_meta(connection))
+            return cls(url, leases, clock, read_meta(connection, may_grow=may_grow))
 
     @property
     def path(self) -> str:
@@ -72,7 +75,8 @@ class PostgresStore:
     # The processes
 
     def join(self) -> None:
-        self.engine = PostgresEngine.open(self.url, self._clock, self.leases.join(), {})
+        process = self.leases.join()
+        self.engine = PostgresEngine(self.url, self._clock, process, self._meta.shards)
 
     def say(self, state: str) -> None:
         self.leases.say(state)
@@ -109,6 +113,14 @@ class PostgresStore:
                 return {}
             self._joined.own(claimed)
         return dict.fromkeys(claimed, self._joined)
+
+    def take_all(self) -> PostgresEngine:
+        """Own all shards, by an engine that is all there is of this process: closed, it leaves.
+        Raises StoreInUse if another process has one."""
+        if len(self.acquire_some(range(self.count))) < self.count:
+            raise StoreInUse(self.path, None)
+        self._joined.on_close = self.leases.leave
+        return self._joined
 
     def has(self, shard: int) -> Owned:
         return Owned(self.me.id, self._joined.owned.get(shard, 0))

@@ -34,13 +34,11 @@ VERSION: Final = version("durable-objects")
 
 
 def open_engine(path: str, clock: Clock, *, scratch: bool = False) -> Engine:
-    """Own the store in the folder *path*, made if it does not exist, or in the database of the URL;
-    or, for *scratch*, read it and keep in memory what is written. Raises what `durable.open`
-    raises."""
+    """Own the store in the folder *path*, made if it does not exist; or, for *scratch*, read it, or
+    the one in the database of the URL, and keep in memory what is written. Raises what
+    `durable.open` raises."""
     if scratch:
         return ScratchEngine(open_to_read(path, clock), clock)
-    if is_url(path):
-        return _postgres().open_alone(path, clock, VERSION)  # type: ignore[no-any-return]
     refuse_moved(path)
     return Environment.open(path, clock=clock)
 
@@ -60,10 +58,11 @@ def open_to_read(path: str, clock: Clock) -> Engine:
 
 
 def open_to_write(path: str, clock: Clock, *, shards: int | None = None) -> Engine:
-    """Own all of the store in the folder *path*, made if it does not exist, to write to it without
-    a runtime; with *shards* one of so many shards is made. Raises what `durable.open` raises."""
+    """Own all of the store in the folder *path*, made if it does not exist, or in the database of
+    the URL, to write to it without a runtime; with *shards* one of so many shards is made. Raises
+    what `durable.open` raises."""
     if is_url(path):
-        return open_engine(path, clock)
+        return _postgres().open_alone(path, clock, VERSION)  # type: ignore[no-any-return]
     refuse_moved(path)
     if shards is None and layout_of(path) is None:
         return Environment.open(path, clock=clock)
@@ -159,8 +158,8 @@ def open_shared(
 def open_database(
     url: str, clock: Clock, *, address: str, lease_s: float, is_alone: bool = False
 ) -> SharedStore:
-    """The store in the database of *url*, for a process that listens at *address* and has not
-    joined it yet. Raises what `durable.open` raises."""
+    """The store in the database of *url*, for a process that listens at *address*, or for the only
+    one, and has not joined it yet. Raises what `durable.open` raises."""
     store: SharedStore = _postgres().open_shared(
         url, clock, VERSION, address=address, lease_s=lease_s, is_alone=is_alone
     )

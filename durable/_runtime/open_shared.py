@@ -10,6 +10,7 @@ it is committed, and only then may another process own the shard.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
 
@@ -33,7 +34,7 @@ from durable._wire.socket_moves import let_go, object_of, take_over
 from .crossings import crossing_of, entry_of
 from .directory import Directory
 from .disks import Disks, OpenDisk
-from .engines import open_database, open_shared
+from .engines import is_url, open_database, open_shared
 from .neighbours import CHANGED, CLASSES, Neighbours
 from .open_store import OpenStore, Options
 from .peer_answers import peer_processes
@@ -42,7 +43,7 @@ from .runtime import Runtime
 from .shard_disks import ShardDisks
 from .shared_directory import ObjectsHere, SharedDirectory
 from .tenure import Tenure
-from .transports import TcpSockets, Transport, UnixSockets
+from .transports import Nobody, TcpSockets, Transport, UnixSockets
 
 # The notice that describes the sockets of an object that moves.
 SOCKETS: Final = "sockets"
@@ -101,7 +102,7 @@ class OpenSharedStore(OpenStore):
 
     def _open_disks(self) -> Disks:
         options = self._options
-        if options.peers is not None:
+        if is_url(self._source):
             return self._open_database(options.peers)
         shared = open_shared(
             self._source, self._clock, shards=options.shards, is_alone=not options.shared
@@ -110,15 +111,21 @@ class OpenSharedStore(OpenStore):
         self._transport = UnixSockets(shared)
         return ShardDisks(shared, self._clock)
 
-    def _open_database(self, peers: Peers) -> Disks:
-        self._transport = transport = TcpSockets(peers)
-        try:
-            address, lease_s = transport.address, self._limits.lease_s
-            shared = open_database(self._source, self._clock, address=address, lease_s=lease_s)
+    def _open_database(self, peers: Peers | None) -> Disks:
+        transport = Nobody() if peers is None else TcpSockets(peers)
+        with ExitStack() as if_it_fails:
+            if_it_fails.callback(transport.close)
+            shared = open_database(
+                self._source,
+                self._clock,
+                address=transport.address,
+                lease_s=self._limits.lease_s,
+                is_alone=peers is None,
+            )
+            if_it_fails.callback(shared.leave)
             shared.join()
-        except BaseException:
-            transport.close()
-            raise
+            if_it_fails.pop_all()
+        self._transport = transport
         return ShardDisks(shared, self._clock)
 
     def _control_folder(self) -> str:

@@ -48,6 +48,8 @@ class Tenure:
     # Called when this process has joined again, and has no shards yet.
     on_joined: Callable[[], None]
     _is_ending: bool = field(default=False, init=False)
+    # Why it cannot come back, as was last written to the log.
+    _refused: str = field(default="", init=False)
 
     def begin(self) -> None:
         """The process has joined: renew its lease, if it has one."""
@@ -96,6 +98,9 @@ class Tenure:
         try:
             await anyio.to_thread.run_sync(self.shared.join_again)
         except (DurableError, OSError) as error:
-            log.warning("%s cannot be joined again yet: %s", self.shared.path, error)
+            if str(error) != self._refused:
+                self._refused = str(error)
+                log.warning("%s cannot be joined again yet: %s", self.shared.path, error)
             return False
+        self._refused = ""
         return True

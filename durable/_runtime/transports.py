@@ -1,5 +1,5 @@
 """Transports of frames between the processes of a store: unix sockets on one machine, TCP between
-machines."""
+machines, and none if one process has it alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Protocol
 from attrs import define, field
 
 from durable._engine.shards import Process, SharedStore
-from durable._gates.futures import Answer
+from durable._gates.futures import Answer, PendingAnswer
+from durable._model.errors import ObjectUnreachable
 from durable._model.peers import Peers
 from durable._wire.crossing import Crossing
 from durable._wire.peer import Greeting, Peer, connect, meet_self, serve
@@ -114,3 +115,32 @@ class TcpSockets(Transport):
 
     def close(self) -> None:
         self._listener.close()
+
+
+@define(eq=False)
+class Nobody(Transport):
+    """One process has the store, and speaks with none but itself."""
+
+    pauses_s: Sequence[float] = PAUSES_S
+    address: str = ""
+
+    def serve(
+        self,
+        greeting: Greeting,
+        crossing: Crossing,
+        reach: Reach,
+        on_peer: Callable[[Peer], None],
+    ) -> Listening:
+        raise AssertionError("one that has the store alone does not listen")
+
+    def connect(
+        self, process: Process, greeting: Greeting, crossing: Crossing, reach: Reach
+    ) -> Answer[Peer]:
+        if process.id == greeting.process:
+            return meet_self(greeting, crossing, reach)
+        answer: PendingAnswer[Peer] = PendingAnswer(crossing.services.loop)
+        answer.fail(ObjectUnreachable(f"process {process.pid} has taken the store over"))
+        return answer
+
+    def close(self) -> None:
+        pass

@@ -99,30 +99,6 @@ async def test_an_alarm_that_was_due_meanwhile_rings_at_the_opening(url: str) ->
         assert Notes.rung == ["late"]
 
 
-async def test_who_opens_it_later_has_it(url: str) -> None:
-    """The process before stores nothing any more, and says so."""
-    async with open_store(url) as first:
-        old = first.env.NOTES.get_by_name("a")
-        await old.write("n", 1)
-        async with open_store(url) as second:
-            await second.env.NOTES.get_by_name("a").write("n", 2)
-            with pytest.raises(durable.ObjectSuperseded):
-                await old.write("n", 3)
-            assert await second.env.NOTES.get_by_name("a").read("n") == 2
-
-
-async def test_a_store_that_processes_share_is_not_had_alone(url: str) -> None:
-    """Nor written to by a command, which would take their objects away."""
-    postgres.server().execute(
-        "insert into durable.processes (name, pid, address, version, state, is_alone, expires) "
-        "values ('other', 7, 'far:1', '1', 'ready', false, clock_timestamp() + interval '1 min')",
-        url.rsplit("/", 1)[1],
-    )
-    with pytest.raises(durable.StoreInUse):
-        async with open_store(url):
-            pass
-
-
 async def test_what_cannot_be_opened_says_why(url: str) -> None:
     """The database is away, has no store, or is asked for what only a folder has."""
     empty = postgres.server().url(postgres.server().new_database())
