@@ -22,6 +22,9 @@ from typing import Any, Final, LiteralString
 import psycopg
 from attrs import define, field
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import lookup
+from psycopg.pq import DiagnosticField, ExecStatus, Format, error_message
+from psycopg.pq.abc import PGresult
 
 from durable._model.database_url import shown
 from durable._model.errors import RuntimeClosed, WrongLoop
@@ -85,6 +88,18 @@ class Connection:
         CommitFailed if nothing of it is stored."""
         with self._lock:
             return self._execute(sql, params)
+
+    def call(self, sql: bytes, params: Sequence[bytes]) -> None:
+        """As `write`, for a function that returns nothing. *params* are as the server reads them,
+        in its binary form: psycopg takes longer to make them than the server for a small commit."""
+        with self._lock:
+            connection = self._open()
+            with self._refusals(connection):
+                result = connection.pgconn.exec_params(
+                    sql, params, param_formats=[Format.BINARY] * len(params)
+                )
+                if result.status != ExecStatus.TUPLES_OK:
+                    raise _error_of(result)
 
     @contextmanager
     def transaction(self) -> Iterator[Callable[..., Rows]]:
@@ -154,6 +169,20 @@ class Connection:
     def __repr__(self) -> str:
         state = "closed" if self._is_closed else "open" if self._connection else "not connected"
         return f"<Connection {state} {self.path!r}>"
+
+
+def _error_of(result: PGresult) -> psycopg.Error:
+    """What psycopg would have raised."""
+    text = error_message(result)
+    state = result.error_field(DiagnosticField.SQLSTATE)
+    if state is None:
+        return psycopg.OperationalError(text)
+    try:
+        return lookup(state.decode())(text)
+    except KeyError:
+        error = psycopg.DatabaseError(text)
+        error.sqlstate = state.decode()
+        return error
 
 
 def connect(url: str) -> psycopg.Connection[Any]:

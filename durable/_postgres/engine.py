@@ -16,7 +16,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import ClassVar, Final
+from functools import partial
+from struct import Struct
+from typing import ClassVar, Final, TypeVar
 
 from attrs import define, field
 
@@ -39,6 +41,8 @@ from .questions import Questions
 from .reader import PostgresReader
 from .schema import read_meta
 
+T = TypeVar("T")
+
 # How often a transaction is tried that conflicts with another.
 TRIES_MAX: Final = 5
 
@@ -55,6 +59,12 @@ _COMMIT: Final = (
     "%s::bigint[], %s::bytea[], %s::bytea[], %s::bigint[], %s::bytea[], "
     "%s::integer[], %s::bytea[])"
 )
+_COMMIT_VALUES: Final = (
+    b"select durable.commit_values("
+    b"$1::bigint, $2::integer, $3::bigint, $4::bigint[], $5::bytea[], $6::bytea[])"
+)
+_INT: Final = Struct(">i").pack
+_LONG: Final = Struct(">q").pack
 _RAISE_EPOCHS: Final = (
     "with mine as (select shard from durable.shards "
     "where shard = any(%s::integer[]) and owner = %s order by shard for update) "
@@ -190,11 +200,7 @@ class PostgresEngine:
                 f"shard {error} of {self.path!r} belongs to another process by now, and nothing of "
                 f"the commit was stored"
             ) from None
-        makes_garbage, forgotten = self._commit(
-            [self.process, Integers(used), Bigints(epochs), *changes.arguments()], used
-        )
-        changes.settle(forgotten or ())
-        self.has_garbage |= makes_garbage
+        self._commit(changes, used, epochs)
         with suppress(DurableError):  # it is tried again when a keyspace is needed
             self._keyspaces.refill(self._writing)
         return True
@@ -202,18 +208,29 @@ class PostgresEngine:
     def _find_before(self, unread: set[ObjectKey]) -> dict[ObjectKey, ObjectRecord]:
         return Questions(self._writing).find_some(unread) if unread else {}
 
-    def _commit(self, arguments: list[object], used: list[int]) -> tuple[bool, list[int] | None]:
+    def _commit(self, changes: Changes, used: list[int], epochs: list[int]) -> None:
+        values = changes.values_alone() if len(used) == 1 else None
+        if values is not None:
+            fence = [_LONG(self.process), _INT(used[0]), _LONG(epochs[0])]
+            self._try(partial(self._writing.call, _COMMIT_VALUES, [*fence, *values]), used)
+            changes.settle(())
+            return
+        arguments = [self.process, Integers(used), Bigints(epochs), *changes.arguments()]
+        [row] = self._try(partial(self._writing.write, _COMMIT, arguments), used)
+        makes_garbage, forgotten = row
+        changes.settle(forgotten or ())
+        self.has_garbage |= makes_garbage
+
+    def _try(self, commit: Callable[[], T], used: list[int]) -> T:
         for left in reversed(range(TRIES_MAX)):
             try:
-                [row] = self._writing.write(_COMMIT, arguments)
+                return commit()
             except Conflict:
                 if not left:
                     raise
             except Lost:
                 self._in_doubt.update(used)
                 raise
-            else:
-                return row[0], row[1]
         raise AssertionError
 
     def _settle(self) -> None:

@@ -107,6 +107,26 @@ end
 $$
 """
 
+# The same for a group that only writes values, to objects of one shard: as a rule, that of a single
+# caller. Its plans need no settings, each of which would be set and put back at every call.
+_COMMIT_VALUES: Final[LiteralString] = """
+create or replace function durable.commit_values(
+    me bigint, of_shard integer, of_epoch bigint,
+    r_keyspace bigint[], r_key bytea[], r_value bytea[]
+) returns void language plpgsql as $$
+begin
+    perform from durable.shards as had
+    where had.shard = of_shard and had.epoch = of_epoch and had.owner = me for share of had;
+    if not found then
+        raise exception 'a shard of this commit has another owner' using errcode = 'DU001';
+    end if;
+    insert into durable.records (keyspace, key, value)
+    select * from unnest(r_keyspace, r_key, r_value)
+    on conflict (keyspace, key) do update set value = excluded.value;
+end
+$$
+"""
+
 # An object's row, and its keys and side records from the first on, as far as they take up to *room*
 # bytes together; and whether these are all. One more row than fits is read, but not its value.
 _WAKE: Final[LiteralString] = """
@@ -230,4 +250,4 @@ end
 $$
 """
 
-FUNCTIONS: Final = (_COMMIT, _WAKE, _COLLECT)
+FUNCTIONS: Final = (_COMMIT, _COMMIT_VALUES, _WAKE, _COLLECT)

@@ -161,6 +161,13 @@ class Changes:
             Byteas([base for _, base in self._maybe_empty]),
         ]
 
+    def values_alone(self) -> list[bytes] | None:
+        """What `durable.commit_values` takes, from the keyspaces on; None where more is changed
+        than that."""
+        if self._changed or self._cleared or self._ended or self._sides or self._diminished:
+            return None
+        return [column.packed for column in _put_columns(self._puts)]
+
     def settle(self, forgotten: Iterable[int]) -> None:
         """The transaction was committed; the objects at the places *forgotten*, counted from 1,
         turned out to be empty. Updates the handles, as the loop sees them."""

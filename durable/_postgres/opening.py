@@ -78,9 +78,9 @@ def open_shared(
     is_alone: bool = False,
     may_grow: bool = False,
 ) -> PostgresStore:
-    """The store, for one of the processes that share it, which listens at *address*, or for the only
-    one; it has not joined yet. Raises StoreUnavailable; FileNotFoundError if the database has no
-    store."""
+    """The store, for one of the processes that share it, which listens at *address*, or for the
+    only one; it has not joined yet. Raises StoreUnavailable; FileNotFoundError if the database has
+    no store."""
     name = f"{os.getpid()}-{secrets.token_hex(8)}"
     me = Process(name, os.getpid(), address, version, is_alone)
     return PostgresStore.open(url, Leases(url, me, lease_s), clock, may_grow=may_grow)

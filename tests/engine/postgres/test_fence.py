@@ -35,6 +35,19 @@ def test_a_process_that_lost_its_shards_stores_nothing(opens: Open) -> None:
     assert stored(new, handle) == {"a": VALUE, "b": VALUE}
 
 
+def test_a_process_that_lost_its_shards_changes_no_value(opens: Open) -> None:
+    """A commit that only writes values of an object that is known goes a shorter way."""
+    old = opens()
+    handle = place_of(old)
+    old.commit([batch_of(old, handle, {"a": VALUE})])
+    old.commit([batch_of(old, handle, {"a": VALUE, "b": VALUE})])
+    new = opens()
+    with pytest.raises(ObjectSuperseded):
+        old.commit([batch_of(old, handle, {"b": VALUE, "c": VALUE})])
+
+    assert stored(new, handle) == {"a": VALUE, "b": VALUE}
+
+
 def test_one_lost_shard_fails_the_group_and_no_other_group(opens: Open, url: str) -> None:
     """What is in one transaction is all stored or not at all."""
     engine = opens()
