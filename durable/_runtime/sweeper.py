@@ -1,4 +1,4 @@
-"""The sweeper: frees what is too old in the histories of objects that nobody calls.
+"""The sweeper: frees what is too old in the histories of objects that are not called.
 
 An object that is written to frees what is too old of its history itself. For the others the sweeper
 passes over the objects of the classes that keep a history, in steps of bounded work: what it
@@ -202,7 +202,7 @@ class Sweeper:
             # It may have changed since it was listed.
             now = self.disk.engine.find(entry.record.number, base)
             pruned = None if now is None else self._too_old(now.history, retention_us)
-        except (StoreDamaged, Malformed):  # `durable check` tells of it
+        except (StoreDamaged, Malformed):  # `durable check` reports it
             pruned = None
         if now is None or pruned is None:
             let_in()

@@ -16,7 +16,7 @@ BEGINS_S_MAX = 120  # on a machine that is busy with other tests; it takes less 
 
 
 def run_and_kill(
-    program: str, folder: Path, seed: int, *, objects: int, run_s_max: float
+    program: str, store: Path | str, seed: int, *, objects: int, run_s_max: float
 ) -> dict[str, list[Any]]:
     """Run the program, kill it at a random moment; the last thing it was told of each object."""
     backend = "trio" if seed % 2 else "asyncio"
@@ -24,7 +24,7 @@ def run_and_kill(
     process = subprocess.Popen(
         [
             sys.executable, "-X", "faulthandler", "-c", program,
-            str(folder), str(seed), str(objects), root, backend,
+            str(store), str(seed), str(objects), root, backend,
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
