@@ -1,1 +1,1 @@
-"""The control socket: where a running program is asked what it does."""
+"""The control socket of a running program: questions about what it does, and orders to it."""

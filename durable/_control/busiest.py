@@ -36,15 +36,15 @@ class Doings:
 
 @define(eq=False)
 class Busiest:
-    """Give it to `Runtime.observe`, and ask it for a report now and then."""
+    """Give it to `Runtime.observe`, and take a report from it now and then."""
 
     _clock: Clock
     _doings: dict[str, Doings] = field(factory=dict, init=False)
     _fsyncs: list[float] = field(factory=list, init=False)
-    # What callers waited for, of deliveries that ended.
+    # How long callers waited for the deliveries that ended.
     _waits: list[float] = field(factory=list, init=False)
     _missed: int = field(default=0, init=False)
-    # Of the statistics at the last report.
+    # The totals of the statistics at the last report.
     _totals: tuple[int, int, int] | None = field(default=None, init=False)
     _since_s: float = field(init=False)
 
@@ -145,7 +145,7 @@ def _totals(statistics: Mapping[str, Any]) -> tuple[int, int, int]:
 
 
 def memory_bytes() -> int | None:
-    """The memory of this process that is in use; None where the system does not say."""
+    """The memory of this process that is in use; None if the system does not report it."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

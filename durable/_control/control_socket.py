@@ -15,14 +15,14 @@ from contextlib import suppress
 FOLDER = "operate"
 SOCKET = "socket"
 
-# What fits into the address of a unix socket everywhere.
+# The longest path that a unix socket can have on every system.
 _ADDRESS_SIZE_MAX = 100
 _OPEN_FILES = "/proc/self/fd"
 
 
 def listen(store: str) -> socket.socket:
-    """A socket that others can connect to. The caller owns the store, so one that is there already
-    is a dead process's."""
+    """A socket that others can connect to. The caller owns the store, so an existing socket was
+    left by a dead process."""
     folder = os.path.join(store, FOLDER)
     with suppress(FileExistsError):
         os.mkdir(folder, 0o700)
@@ -44,7 +44,7 @@ def listen(store: str) -> socket.socket:
 
 
 def connect(store: str) -> socket.socket:
-    """A connection to the program that has the store; an OSError if there is none to be had."""
+    """A connection to the program that has the store; an OSError if there is none."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _at_address(os.path.join(store, FOLDER), connection.connect)
@@ -55,7 +55,7 @@ def connect(store: str) -> socket.socket:
 
 
 def send_folder(connection: socket.socket, store: str) -> None:
-    """Hand out the folder as this process has it: what it may write there, the other may."""
+    """Send the folder as this process has opened it: with the same rights to write there."""
     fd = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         socket.send_fds(connection, [b"{}\n"], [fd])
@@ -64,7 +64,7 @@ def send_folder(connection: socket.socket, store: str) -> None:
 
 
 def remove(store: str) -> None:
-    """No process listens any more."""
+    """Remove the socket: no process listens any more."""
     folder = os.path.join(store, FOLDER)
     with suppress(OSError):
         os.unlink(os.path.join(folder, SOCKET))

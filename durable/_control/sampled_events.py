@@ -1,4 +1,4 @@
-"""The sample of events that has not been sent yet, as one message now and then."""
+"""The sampled events that were not sent yet, which leave as one message now and then."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class SampledEvents:
         self._waiting.append((self._clock.now(), event))
 
     def miss(self, count: int) -> None:
-        """So many deliveries were not in the sample."""
+        """So many deliveries were left out of the sample."""
         self._missed += count
 
     def take(self) -> dict[str, Any] | None:
-        """What has come since the last time; None if nothing has."""
+        """The events since the last call; None if there are none."""
         events = []
         for _ in range(len(self._waiting)):
             time_s, event = self._waiting.popleft()

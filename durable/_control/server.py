@@ -72,7 +72,7 @@ class ControlServer:
         self._store = store
         self._clock = clock
         self._call_soon_threadsafe = call_soon_threadsafe
-        # Called on the loop's thread.
+        # To be called on the loop's thread.
         self._observe, self._sample = observe, sample
         self._statistics, self._queue_lengths = statistics, queue_lengths
         self._take_order = take_order
@@ -131,7 +131,7 @@ class ControlServer:
                 connection.settimeout(SEND_S_MAX)
                 self._answer(connection, asked)
         except (OSError, ValueError, LoopStuck):
-            pass  # the client has gone, or is none of ours
+            pass  # the client has gone, or speaks another protocol
         except Exception:
             log.exception("a control request failed")
         finally:
@@ -241,7 +241,7 @@ class ControlServer:
         _send(connection, answers[0])
 
     def _on_loop(self, ask: Callable[[], T]) -> T:
-        """Returns what *ask* returns on the loop's thread. Raises LoopStuck."""
+        """The result of *ask*, called on the loop's thread. Raises LoopStuck."""
         done = threading.Event()
         answers: list[T] = []
         errors: list[Exception] = []

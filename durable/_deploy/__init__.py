@@ -1,1 +1,1 @@
-"""What a program says of itself: configuration, scripts, bindings, migrations."""
+"""What a program declares: configuration, scripts, bindings, migrations."""

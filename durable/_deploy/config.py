@@ -52,7 +52,7 @@ MIGRATION_KEYS = (
     "transferred_classes",
 )
 
-# Of a history: what a timedelta holds.
+# The largest history: the limit of a timedelta.
 DAYS_MAX = 999_999_999
 
 _SCRIPT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
@@ -64,7 +64,7 @@ class Binding:
 
     name: str
     class_name: str
-    script: str | None  # whose class it is, with the environment in the name
+    script: str | None  # the script that the class belongs to, with the environment in the name
 
     @property
     def naming(self) -> Naming:
@@ -73,7 +73,7 @@ class Binding:
 
 @frozen
 class ScriptConfig:
-    """One script: what a file says for one environment, or at its top."""
+    """One script: the part of a file for one environment, or its top."""
 
     file: Path
     environment: str | None
@@ -90,7 +90,7 @@ class ScriptConfig:
     histories: Mapping[str, float]
     # Other files whose scripts may be bound.
     scripts: tuple[Path, ...]
-    # What a caller reads itself, see `Wrangler.keys`.
+    # Keys that the caller reads itself, see `Wrangler.keys`.
     further: Mapping[str, Any] = field(factory=dict)
 
     @property
@@ -100,27 +100,27 @@ class ScriptConfig:
 
 @frozen
 class Config:
-    """The script that is opened, and all other scripts that it reaches."""
+    """The script that is opened, and all other scripts that it refers to."""
 
     script: ScriptConfig
     others: tuple[ScriptConfig, ...]
 
     def __iter__(self) -> Iterator[ScriptConfig]:
-        """Others first: what they have may be transferred to the script that is opened."""
+        """Others first: their classes may be transferred to the script that is opened."""
         yield from self.others
         yield self.script
 
 
 @frozen
 class Wrangler:
-    """How a caller has a file read that is Wrangler's as it is.
+    """How to read a file of Wrangler's as it is.
 
-    What only a part of the program needs may be missing then: a binding of a script that is not at
-    hand stays, for the caller to see. An environment may have a name and migrations of its own.
+    What only a part of the program needs may be missing then: a binding of a script that is not
+    given stays, for the caller to handle. An environment may have a name and migrations of its own.
     """
 
-    # Keys that the caller reads itself, in `ScriptConfig.further`. An environment has those of the
-    # top that are inherited.
+    # Keys that the caller reads itself, in `ScriptConfig.further`. An environment inherits those of
+    # the top that are inherited at Cloudflare.
     keys: frozenset[str] = frozenset()
     inherited: frozenset[str] = frozenset()
     # Other files, beside those that the file lists.
@@ -136,7 +136,7 @@ def read_config(
 ) -> Config:
     """Read *file* and the files that it lists; *environment* is a NAME of its `[env.NAME]` tables.
 
-    Raises InvalidConfig, or OSError where a file cannot be read.
+    Raises InvalidConfig, or OSError if a file cannot be read.
     """
     files = _Files(wrangler)
     source = files.read(Path(file))
@@ -179,14 +179,14 @@ def _no_such_script(files: _Files, name: str | None, why: Table) -> InvalidConfi
 
 
 class _Files:
-    """The files that were read, in the order in which they were come upon."""
+    """The files that were read, in the order in which they were found."""
 
     def __init__(self, wrangler: Wrangler | None) -> None:
         self._sources: dict[Path, _Source] = {}
         self._wrangler = wrangler
 
     def read(self, path: Path) -> _Source:
-        """The file, and what it lists, and what that lists."""
+        """Read the file, the files that it lists, and so on."""
         key = path.resolve()
         if key not in self._sources:
             source = self._sources[key] = _Source(path, self._wrangler)
@@ -296,7 +296,7 @@ def _parse(path: Path) -> dict[str, Any]:
         text = path.read_bytes().decode("utf-8-sig" if is_json else "utf-8")
         read: Any = jsonc.loads(text) if is_json else tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidConfig(str(path), None, None, f"it is no {kind}: {error}") from error
+        raise InvalidConfig(str(path), None, None, f"it is not valid {kind}: {error}") from error
     if not isinstance(read, dict):
         raise InvalidConfig(str(path), None, None, "it must be a table, in braces")
     return read

@@ -1,7 +1,7 @@
 """A table of a configuration file: its entries by type, and errors that name file, table and key.
 
-Rule: a key is known, or passed over with a warning, or refused where it is nearly a known one, as a
-slip of the hand is.
+Rule: a key is known, or ignored with a warning, or refused if it is nearly a known one, as a typing
+error is.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from durable._model.errors import InvalidConfig
 
 log = logging.getLogger("durable")
 
-# What Wrangler has and we do not, at the top and in environments: none of it is a slip.
+# Keys of Wrangler's that are unknown here, at the top and in environments: none is a typing error.
 WRANGLER_KEYS = frozenset(
     """
     $schema account_id ai alias analytics_engine_datasets assets base_dir browser build cache
@@ -40,7 +40,7 @@ _reported: set[tuple[Path, str, str]] = set()
 
 @frozen
 class Table:
-    """A table of a file, and where it stands."""
+    """A table of a file, and its place there."""
 
     file: Path
     where: str  # "" for the top of the file
@@ -120,6 +120,6 @@ class Table:
 
 
 def nearest(name: str, known: Iterable[str | None]) -> str:
-    """What a hint says of *name*: which of *known* was meant perhaps."""
+    """A hint for *name*: the one of *known* that was probably meant."""
     close = difflib.get_close_matches(name, [text for text in known if text], 1)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -6,14 +6,14 @@ import json
 import re
 from typing import Any
 
-# A string, which is kept as it is; a comment, a comma before an end, which are not.
+# A string, which is kept; a comment, or a comma before a closing bracket, which is not.
 _TOKEN = re.compile(
     r'"(?:[^"\\]|\\.)*"|//[^\n]*|/\*.*?\*/|,(?=(?:\s|//[^\n]*|/\*.*?\*/)*[}\]])', re.DOTALL
 )
 
 
 def loads(text: str) -> Any:
-    """What the JSON says. Raises ValueError, with line and column as they are in *text*."""
+    """The value of the JSON. Raises ValueError, with line and column as they are in *text*."""
     return json.loads(_TOKEN.sub(_plain, text))
 
 

@@ -1,5 +1,4 @@
-"""What a configuration file says, made ready to be opened: the folder, and the scripts with their
-classes."""
+"""Prepares what a configuration file describes: the folder, and the scripts with their classes."""
 
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from .programs import Program
 
 
 def store_folder(config: Config, path: str | os.PathLike[str] | None) -> str:
-    """Where the store is: *path*, else what the file says."""
+    """The folder of the store: *path*, or else the file's."""
     if path is not None:
         return os.fspath(path)
     script = config.script

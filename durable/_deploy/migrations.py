@@ -1,6 +1,6 @@
-"""Migrations, as programs and configuration files write them: what becomes of a script's classes.
+"""Migrations, as programs and configuration files write them: the history of a script's classes.
 
-Rule: what makes no sense by itself is refused here; what does not fit what the store knows, in
+Rule: what is wrong by itself is refused here; what does not fit the store's catalog is refused in
 `planning.py`.
 """
 
@@ -76,7 +76,7 @@ def _check_tag(migration: object, attribute: object, tag: str) -> None:
 
 @frozen(kw_only=True)
 class Migration:
-    """One step in the life of a script's classes, applied once; the keys of a `[[migrations]]`
+    """One step in the history of a script's classes, applied once; the keys of a `[[migrations]]`
     table.
 
         Migration(tag="v2", renamed_classes=[{"from": "Counter", "to": "Tally"}])
@@ -84,7 +84,7 @@ class Migration:
     *tag* names it for ever. Within one migration classes are deleted first, then renamed and
     transferred, then created. *new_sqlite_classes* is the same as *new_classes*;
     *transferred_classes* has `{"from": …, "from_script": …, "to": …}`, with "" for the classes that
-    belong to no script. TypeError or ValueError when it makes no sense by itself.
+    belong to no script. TypeError or ValueError if it is wrong by itself.
     """
 
     tag: str = field(validator=_check_tag)

@@ -1,4 +1,4 @@
-"""The main module of a script: imported once, and asked for its classes and its `fetch`."""
+"""The main module of a script: imported once, for its classes and its `fetch`."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from .config import ScriptConfig
 Fetch = Callable[[Any, Any], Any]
 
 
-# What only a Worker imports, and only `durable.workers` provides.
+# Modules that only a Worker imports, and only `durable.workers` provides.
 _OF_WORKERS = frozenset({"workers", "js", "pyodide"})
 
 
 @frozen
 class Main:
-    """What a script's main module has for the runtime."""
+    """The contents of a script's main module for the runtime."""
 
     classes: Mapping[str, type[DurableObject]]
     fetch: Fetch | None
 
 
 def load_main(script: ScriptConfig) -> Main:
-    """Import the main module of *script*. What the module itself raises passes unchanged."""
+    """Import the main module of *script*. An exception of the module itself passes unchanged."""
     module = _import(script)
     classes = {
         name: value
@@ -81,7 +81,7 @@ def _error(script: ScriptConfig, what: str) -> InvalidConfig:
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    """What lies beside the file can be imported, as with `python FILE`."""
+    """Modules beside the file can be imported, as with `python FILE`."""
     entry = str(folder)
     sys.path.insert(0, entry)
     try:
@@ -92,7 +92,7 @@ def _importable(folder: Path) -> Iterator[None]:
 
 def _import_file(path: Path) -> ModuleType:
     """The module of the file; one that was imported already is not made twice, so that its classes
-    are the same ones wherever they are spoken of."""
+    are the same everywhere."""
     path = path.resolve()
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)

@@ -1,6 +1,6 @@
 """The table `[peers]` of a configuration file: how the processes of several machines meet.
 
-A file is no place for a secret: the table has the name of an environment variable.
+A file is not a place for a secret: the table has the name of an environment variable.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ TLS_KEYS = ("certificate", "key", "authority")
 
 
 def peers_of(table: Table) -> Peers | None:
-    """What *table* says of peers; None if nothing. Raises InvalidConfig."""
+    """The `Peers` that *table* describes; None if it has none. Raises InvalidConfig."""
     if "peers" not in table.entries:
         return None
     peers = table.table("peers").check_keys(KEYS)

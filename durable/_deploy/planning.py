@@ -1,8 +1,7 @@
-"""What the migrations of a program do to a store: which classes there are then, by which steps.
+"""The plan of a program's migrations: the classes of a store after them, and the steps to there.
 
-Rule: everything is decided here, by functions from what the store knows to what it is to know,
-before anything is written. A plan is the whole of it; the disk takes it in one transaction or not
-at all.
+Rule: everything is decided here, by functions from the store's catalog to the next one, before
+anything is written. A plan is complete; the disk takes it in one transaction or not at all.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class Kind(enum.Enum):
     """What a step does to a class."""
 
     CREATED = "created"
-    KEPT = "kept"  # it was there before the script's first migration, which names it
+    KEPT = "kept"  # it existed before the script's first migration, which names it
     RENAMED = "renamed"
     TRANSFERRED = "transferred"
     DELETED = "deleted"
@@ -34,7 +33,7 @@ class Kind(enum.Enum):
 
 @frozen
 class Step:
-    """What one migration does to one class. `before` is None when it makes it."""
+    """The effect of one migration on one class. `before` is None if it creates it."""
 
     script: str | None
     tag: str
@@ -43,7 +42,7 @@ class Step:
     after: ClassRecord
 
     def facts(self, weight: Weight | None = None) -> dict[str, str | int | None]:
-        """What is done, for a program; *weight* is what the class holds."""
+        """The step for a program; *weight* is what the class contains."""
         return {
             "script": self.script,
             "tag": self.tag,
@@ -55,7 +54,7 @@ class Step:
         }
 
     def words(self, weight: Weight | None = None) -> str:
-        """What is done, as a line for people; *weight* is what the class holds."""
+        """The step as a line for people; *weight* is what the class contains."""
         held = "" if weight is None else f" ({weight})"
         name = self.after.name
         match self.kind:
@@ -75,18 +74,18 @@ class Step:
 
 @frozen
 class Script:
-    """What a program says about the classes of one script, for the store to follow."""
+    """The classes and migrations of one script, as its program declares them."""
 
     name: str | None
     migrations: tuple[Migration, ...] = ()
-    # The classes that its program has, if all of them are known: each that a migration leaves must
+    # The classes that its program has, if all are known: each class that the migrations leave must
     # be among them.
     exported: Collection[str] | None = None
 
 
 @frozen
 class Plan:
-    """What is to be done, and what the store knows when it is."""
+    """The steps to be taken, and the catalog after them."""
 
     steps: tuple[Step, ...]
     before: Catalog
@@ -117,7 +116,7 @@ class Plan:
         )
 
     def words(self, weights: Mapping[int, Weight] | None = None) -> list[str]:
-        """The plan for people, a line for each step; *weights* is what the classes hold."""
+        """The plan for people, a line for each step; *weights* is what the classes contain."""
         weights = weights or {}
         lines = []
         for script, tag in self.new_tags:
@@ -131,7 +130,7 @@ class Plan:
 def plan_migrations(
     catalog: Catalog, scripts: Sequence[Script], bindings: Collection[Naming] = ()
 ) -> Plan:
-    """What the migrations of *scripts*, in this order, do to a store that knows *catalog*.
+    """The plan for the migrations of *scripts*, in this order, and a store with *catalog*.
 
     *bindings* are the classes that the program binds; a deletion of one of them is refused. Raises
     MigrationConflict when any step cannot be made.
@@ -313,7 +312,7 @@ def _check_exported(plan: Plan, script: Script) -> None:
     if script.exported is None:
         return
     for step in plan.steps:
-        # A class that a later step has changed again is that step's.
+        # A class that a later step has changed again belongs to that step.
         if step.script != script.name or plan.after.find(step.after.naming) != step.after:
             continue
         if step.after.name not in script.exported:

@@ -1,7 +1,7 @@
-"""Programs: what is to run on a store, and which classes of the store its bindings lead to.
+"""Programs: what runs on a store, and the classes that its bindings lead to.
 
-Rule: all of it is deployment by functions of what the store knows, before anything is written;
-so an open that is refused has changed nothing.
+Rule: all of it is computed from the store's catalog, before anything is written; so an open that is
+refused has changed nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Program:
     bindings: Mapping[str, Naming]  # by the variable of `env`
     vars: Mapping[str, Any]
     migrations: tuple[Migration, ...] = ()
-    # Whether `classes` are all that the script has.
+    # Whether `classes` are all classes of the script.
     is_complete: bool = False
     # Where it was configured: a file, and the table of its bindings.
     file: str | None = None
@@ -42,11 +42,11 @@ class Program:
 
 @frozen
 class Deployment:
-    """What the store is to know, and what is to run."""
+    """The catalog that the store gets, and what runs."""
 
     plan: Plan
     after: Catalog
-    # The classes that can be used, by number, each as the store and as Python knows it.
+    # The usable classes, by number: the store's record and the Python class.
     classes: Mapping[int, tuple[ClassRecord, Class]] = field(factory=dict)
     # By script: the number of the class that each binding leads to.
     bindings: Mapping[str | None, Mapping[str, int]] = field(factory=dict)
@@ -57,7 +57,7 @@ class Deployment:
 
 
 def plan_of(catalog: Catalog, programs: Sequence[Program]) -> Plan:
-    """What the migrations of *programs* do; raises MigrationConflict if they cannot be applied."""
+    """The plan of the migrations of *programs*; MigrationConflict if they cannot be applied."""
     scripts = [
         Script(p.script, p.migrations, p.classes if p.is_complete else None) for p in programs
     ]
@@ -65,9 +65,9 @@ def plan_of(catalog: Catalog, programs: Sequence[Program]) -> Plan:
 
 
 def resolve(catalog: Catalog, programs: Sequence[Program]) -> Deployment:
-    """See what *programs*, the one that is opened last, make of a store that knows *catalog*.
+    """The deployment of *programs*, the opened one last, on a store with *catalog*.
 
-    Raises MigrationConflict, and InvalidConfig or UnknownClass if Python lacks a class.
+    Raises MigrationConflict, and InvalidConfig or UnknownClass if the program lacks a class.
     """
     plan = plan_of(catalog, programs)
     deployment = Deployment(plan, plan.after)

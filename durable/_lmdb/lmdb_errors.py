@@ -83,8 +83,8 @@ def taken_away(path: str, error: OSError) -> CommitFailed:
 def damaged_value(path: str, keyspace: int, key: bytes) -> StoreDamaged:
     return StoreDamaged(
         f"the value of the key {key.decode(errors='replace')!r:.80} is damaged: its checksum does "
-        f"not fit. It is in the keyspace {keyspace} of the store {path!r}; run `durable check` on "
-        f"the folder, and take the object from a backup, or put or delete the key"
+        f"not match. It is in the keyspace {keyspace} of the store {path!r}; run `durable check` "
+        f"on the folder, and take the object from a backup, or put or delete the key"
     )
 
 

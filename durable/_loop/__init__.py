@@ -1,1 +1,1 @@
-"""What differs between asyncio and Trio, and nothing else: tasks, wake-ups, rounds, timers."""
+"""The differences between asyncio and Trio, and nothing else: tasks, wake-ups, rounds, timers."""

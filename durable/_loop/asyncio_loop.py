@@ -21,7 +21,7 @@ from . import here
 from .asyncio_parking import AsyncioParking, Swap, swap_in
 from .loop import BEGINS_ANEW_S, INTERRUPTS, Waker
 
-# Where Python can, a task's first step is taken at once, inside of its starter's.
+# If Python can, a task's first step is taken at once, inside of its starter's.
 EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 # An eagerly started task runs inside its starter's frame. A chain of objects that call each other
@@ -34,9 +34,9 @@ FUTURES_DEEP_MAX = 4
 
 
 class _Task(asyncio.Task[None]):
-    """A task that takes its first step whatever happens: what it is to serve was let in already.
+    """A task that takes its first step whatever happens: what it runs was let in already.
 
-    One that is cancelled before it would not even begin, and its object would wait for it for ever.
+    If it is cancelled before that it would not even begin, and its object would wait for ever.
     """
 
     __slots__ = ()
@@ -45,13 +45,13 @@ class _Task(asyncio.Task[None]):
         coro: Any = self.get_coro()
         if inspect.getcoroutinestate(coro) != inspect.CORO_CREATED:
             return super().cancel(msg)
-        # The step was asked for before, so it comes before.
+        # The step was scheduled before, so it comes before.
         self.get_loop().call_soon(super().cancel, msg)
         return True
 
 
 def _anyio_states() -> Any:
-    # Private, so it may go; then the scopes that an author leaves open are not seen.
+    # Private, so it may disappear; then scopes that an author leaves open are not seen.
     return getattr(importlib.import_module("anyio._backends._asyncio"), "_task_states", {})
 
 
@@ -71,8 +71,8 @@ def _closed_over(callback: Any) -> list[Any]:
 
 
 def _wakes(future: Any, other: Any, depth: int = FUTURES_DEEP_MAX) -> bool:
-    """Whether *other* is done when *future* is, or by it: as asyncio's wait, wait_for, shield and
-    gather have it, which their callbacks close over."""
+    """Whether *other* is done when *future* is, or by it: through asyncio's wait, wait_for, shield
+    and gather, whose callbacks close over it."""
     return any(
         each is other
         or (depth > 1 and not isinstance(each, asyncio.Task) and _wakes(each, other, depth - 1))
@@ -92,13 +92,13 @@ class AsyncioLoop:
     _tasks: set[asyncio.Task[None]] = field(factory=set, init=False)
     _swap: Swap = field(init=False)
     _depth: int = field(default=0, init=False)
-    # Tasks that `interrupt` has cancelled, and that do not know yet.
+    # Tasks that `interrupt` has cancelled, and that have not gone on since.
     _interrupted: set[asyncio.Task[Any]] = field(factory=set, init=False)
     _is_closing: bool = field(default=False, init=False)
-    # Interrupts that the program has not heard of.
+    # Interrupts that have not reached the program.
     _interrupts: list[BaseException] = field(factory=list, init=False)
     _keeps_interrupts: bool = field(default=False, init=False)
-    # In which of anyio's cancel scopes a task is.
+    # The states of anyio by task, with the cancel scope that each is in.
     _anyio_states: Any = field(factory=_anyio_states, init=False)
 
     @_swap.default
@@ -107,9 +107,9 @@ class AsyncioLoop:
 
     def is_here(self) -> bool:
         if sys.version_info >= (3, 12):
-            # Made for this very question: None on another thread, and in a forked child.
+            # Made for this question: None on another thread, and in a forked child.
             return asyncio._get_running_loop() is self._loop
-        # There it asks the system for the number of the process, which takes longer than all else.
+        # There it makes a system call for the pid, which takes longer than all else.
         return here.thread() == self.thread and self._loop.is_running()
 
     def has_ended(self) -> bool:
@@ -118,7 +118,7 @@ class AsyncioLoop:
     def spawn(
         self, body: Coroutine[Any, Any, None], name: str, context: Context | None = None
     ) -> asyncio.Task[None]:
-        # Not loop.create_task: a task of ours is not for the program's task factory.
+        # Not loop.create_task: the library's own tasks are not for the program's task factory.
         if EAGER and self._depth < EAGER_DEPTH_MAX:
             self._depth += 1
             try:
@@ -130,7 +130,7 @@ class AsyncioLoop:
         else:
             task = _Task(body, loop=self._loop, name=name, context=context)
         # The loop itself keeps only a weak reference. No done callback, which would cost a round of
-        # the loop for each task: the body says `ended` as its last word.
+        # the loop for each task: the body calls `ended` at its end.
         self._tasks.add(task)
         return task
 
@@ -141,7 +141,7 @@ class AsyncioLoop:
         try:
             await body()
         except asyncio.CancelledError:
-            pass  # `close` has, or else a program that cancels all tasks
+            pass  # by `close`, or by a program that cancels all tasks
         except INTERRUPTS as error:
             self.raise_in_program(error)
         except Exception:
@@ -149,7 +149,7 @@ class AsyncioLoop:
         finally:
             self.ended(asyncio.current_task())
         if not self._is_closing:
-            # Not at once: a loop that ends cancels its tasks, and then there is to be no other.
+            # Not at once: a loop that ends cancels its tasks, and must not get another one then.
             self._loop.call_later(BEGINS_ANEW_S, self._begin_anew, body, name)
 
     def _begin_anew(self, body: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
@@ -209,7 +209,7 @@ class AsyncioLoop:
     def was_woken(self, task: Any) -> None:
         if task in self._interrupted:
             self._interrupted.discard(task)
-            task.uncancel()  # else time-outs in the clean-up would not know their own
+            task.uncancel()  # else time-outs in the clean-up would not recognize their own
 
     def may_stop_at(self, coro: Any) -> bool:
         return True  # as a cancellation does, when it comes late
@@ -280,7 +280,7 @@ class AsyncioLoop:
 
     async def finish(self, body: Coroutine[Any, Any, None]) -> None:
         task = asyncio.Task(body, loop=self._loop, name="durable closes")
-        # A program that cancels all tasks, as a loop does that ends, is not to find this one.
+        # A program that cancels all tasks, as a loop does at its end, must not find this one.
         asyncio._unregister_task(task)
         cancelled: asyncio.CancelledError | None = None
         with anyio.CancelScope(shield=True):
@@ -294,7 +294,7 @@ class AsyncioLoop:
             raise cancelled
 
     async def open(self) -> None:
-        """Nothing to prepare: the set of tasks is all there is."""
+        """Nothing to prepare: the set of tasks is enough."""
 
     async def close(self) -> None:
         self._is_closing = True

@@ -1,8 +1,8 @@
-"""Where a task of asyncio's is parked, and lends its name meanwhile.
+"""A parked task of asyncio's, as which other code can run meanwhile.
 
 asyncio lets a task wait for anything that has the methods of a future (`asyncio.isfuture`), and so
-gives `AsyncioParking` what wakes the task. To call that goes on with the task at once, within the
-step of another task, which is not the current one meanwhile: as an eager task begins.
+gives `AsyncioParking` the callback that wakes the task. Calling it resumes the task at once, within
+the step of another task, which is not the current one meanwhile: as an eager task begins.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NOWHERE: Final = object()
 
 
 def swap_in(loop: asyncio.AbstractEventLoop) -> Swap:
-    """What sets the current task of *loop*. It is not to be unset where there is none."""
+    """Returns the function that sets the current task of *loop*. It must not unset none."""
     swap = getattr(asyncio.tasks, "_swap_current_task", None)
     if swap is not None:  # from Python 3.12 on
         return partial(swap, loop)
@@ -38,7 +38,7 @@ def swap_in(loop: asyncio.AbstractEventLoop) -> Swap:
 
 
 class AsyncioParking:
-    """Where one task is parked. To asyncio it is a future that the task waits for."""
+    """One parked task. To asyncio it is a future that the task waits for."""
 
     __slots__ = (
         "_asyncio_future_blocking",
@@ -95,7 +95,7 @@ class AsyncioParking:
             return None
         if cancelled is None:
             return (yield trap)
-        # It was asked for in what ran as this task: as a task is cancelled that begins to wait.
+        # It was requested in code that ran as this task: cancel it as it begins to wait.
         if hasattr(trap, "cancel") and trap.cancel(*cancelled.args):
             return (yield trap)
         yield trap
@@ -120,7 +120,7 @@ class AsyncioParking:
             if before is not None:
                 self.leave(before)
 
-    # What a task of asyncio asks of a future
+    # The methods that a task of asyncio calls on a future
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
         return self._loop
@@ -136,13 +136,13 @@ class AsyncioParking:
     def cancel(self, msg: Any = None) -> bool:
         self.is_fit = False
         if not self._leaves():
-            return False  # code runs as the task, which gets to know when it waits next
+            return False  # code runs as the task, which is cancelled when it waits next
         self._cancelled = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
         self._loop.call_soon(self._wake, self, context=self._context)
         return True
 
     def done(self) -> bool:
-        # Debuggers and deadlock searches ask this, to know whether the task will stir.
+        # Debuggers and deadlock searches use this, to find out whether the task will stir.
         return self._is_wanted()
 
     def result(self) -> None:

@@ -1,7 +1,7 @@
-"""Where code runs: a number for each thread, and in a forked child for none of the parent's.
+"""The thread that code runs in, as a number; a forked child has none of its parent's.
 
-What belongs to one thread keeps `thread()` of it and compares. That is all it costs: the number of
-a thread stays the same in a forked child, so there `thread` itself becomes another function.
+What belongs to one thread keeps its `thread()` and compares. That is the whole cost: the number of
+a thread stays the same in a forked child, so there `thread` itself is replaced by another function.
 
 Rule: always call it as `here.thread()`; a name that was imported would be the parent's for good.
 """
@@ -12,14 +12,14 @@ import os
 from collections.abc import Callable
 from threading import get_ident
 
-# In the child of a child too, so that it is no number of any process before.
+# In the child of a child too, so that it is a number of no process before.
 _forks = 0
 
 thread: Callable[[], int] = get_ident
 
 
 def thread_now() -> int:
-    """`thread()`, where a function has to be held."""
+    """`thread()`, for when a function has to be stored."""
     return thread()
 
 

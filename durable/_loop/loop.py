@@ -13,9 +13,9 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
 from typing import Any, Protocol
 
-# A task that is to run as long as its loop begins anew so long after it was ended.
+# A task that runs as long as its loop begins anew so long after it was ended.
 BEGINS_ANEW_S = 0.05
-# What ends a program, and not only the code that it was raised in.
+# Exceptions that end a program, and not only the code that raised them.
 INTERRUPTS = (KeyboardInterrupt, SystemExit)
 
 
@@ -28,30 +28,30 @@ class Waker(Protocol):
 
 
 class Task(Protocol):
-    """A task that the loop owns, as far as its owner needs to know."""
+    """A task that the loop owns, as its owner sees it."""
 
     def cancel(self) -> object:
         """Cancel what the task waits for, once."""
 
 
 class Parking(Protocol):
-    """Where one task of the library's own is parked, to go on with what others have begun for it.
+    """A parked task of the library's own, which continues what other code has begun as it.
 
     Between `enter` and `leave`, which come in one step of the loop, the task is the current one,
     and code runs as it. When that code waits, `go_on` has the task wait in its place.
     """
 
-    # The task as others know it.
+    # The task as other code sees it.
     task: Any
 
     @property
     def is_fit(self) -> bool:
-        """Whether the task, which code has run as, may be parked on: no cancellation clings to it,
-        and no cancel scope was left open in it."""
+        """Whether the task, as which code has run, may be parked on: no cancellation is pending in
+        it, and no cancel scope was left open in it."""
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        """Park the current task. Returns or raises what came of the wait that `go_on` was given;
-        None if it was dismissed; or raises that it was cancelled."""
+        """Park the current task. Returns or raises the outcome of the wait that `go_on` was given;
+        returns None if it was dismissed; or raises that it was cancelled."""
 
     @property
     def enter(self) -> Callable[[], Any]:
@@ -59,10 +59,10 @@ class Parking(Protocol):
 
     @property
     def leave(self) -> Callable[[Any], object]:
-        """Makes the one current again that was before."""
+        """Makes the task current again that was before."""
 
     def go_on(self, trap: Any, before: Any) -> None:
-        """Leave, and let the task wait for *trap*, that code has yielded which ran as it."""
+        """Leave, and let the task wait for *trap*, which the code that ran as it has yielded."""
 
     def dismiss(self) -> None:
         """Let the task, which is parked, come to its end."""
@@ -72,14 +72,14 @@ class Waiting(Protocol):
     """A call to come."""
 
     def cancel(self) -> object:
-        """Take it back."""
+        """Cancel the call."""
 
 
 class Loop(Protocol):
     """One running event loop, and the tasks of one runtime in it."""
 
     name: str
-    # Of the loop, as `here` numbers it.
+    # The loop's thread, as numbered by `here`.
     thread: int
 
     def is_here(self) -> bool:
@@ -93,12 +93,12 @@ class Loop(Protocol):
     ) -> Task:
         """Start a task of the library's own, in *context* or in a copy of the caller's.
 
-        The body must not raise, and says `ended` as its last word. `task_starts` leaves it.
+        The body must not raise, and calls `ended` at its end. `task_starts` ignores it.
         """
 
     def keep_running(self, body: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-        """Run `body()` in a task until the loop is closed. It begins anew if it was cancelled, by
-        a program that cancels all tasks perhaps, or if it has failed, which is logged."""
+        """Run `body()` in a task until the loop is closed. It begins anew if it was cancelled,
+        perhaps by a program that cancels all tasks, or if it has failed, which is logged."""
 
     def parking(
         self,
@@ -131,7 +131,7 @@ class Loop(Protocol):
         """Call back on the loop's thread. From any thread; dropped once the loop has ended."""
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> Waiting:
-        """Call back after so many seconds on the clock of the loop, whatever clock is used else."""
+        """Call back after so many seconds on the loop's own clock, whatever other one is used."""
 
     def watch_readable(self, sock: socket.socket, callback: Callable[[], None]) -> None:
         """Call back, in an empty context, whenever there is something to read at *sock*, which does
@@ -142,25 +142,25 @@ class Loop(Protocol):
         raise."""
 
     def forget(self, sock: socket.socket) -> None:
-        """Call back for *sock* no more: it is about to be closed."""
+        """Stop calling back for *sock*: it is about to be closed."""
 
     def interrupt(self, task: Any, make_error: Callable[[], BaseException]) -> bool:
         """Wake *task*, a program's too, if it waits and that can be: by an error of the backend's,
         or by the one that *make_error* makes. Once: what it awaits afterwards is left alone."""
 
     def was_woken(self, task: Any) -> None:
-        """*task* is the current one, and goes on: perhaps since it was interrupted."""
+        """*task* is the current one, and goes on: perhaps because it was interrupted."""
 
     def may_stop_at(self, coro: Any) -> bool:
-        """Whether *coro* may get an error in place of what its wait has come to, so that nothing
-        which it was granted there is lost."""
+        """Whether *coro* may get an error in place of the result of its wait, so that nothing which
+        it was granted there is lost."""
 
     def may_reuse(self, task: Task) -> bool:
-        """Whether *task*, at the end of its work, may be parked: no cancellation clings to it, and
-        no cancel scope was left open in it."""
+        """Whether *task*, at the end of its work, may be parked: no cancellation is pending in it,
+        and no cancel scope was left open in it."""
 
     def is_cancellation(self, error: BaseException) -> bool:
-        """Whether *error* is how the backend cancels a task."""
+        """Whether *error* is the backend's cancellation of a task."""
 
     def raise_in_program(self, error: BaseException) -> None:
         """Let *error*, one of INTERRUPTS that was raised in code of an object, reach the program in
@@ -176,18 +176,17 @@ class Loop(Protocol):
         """Run *body* to its end, however often the current task is cancelled meanwhile."""
 
     def own_task(self) -> Any:
-        """The task that runs now, None if there is none; one that `spawn` started can be cancelled
-        by it."""
+        """The running task, or None; one that `spawn` started can be cancelled by it."""
 
     def task_at(self, waker: Waker) -> Any:
-        """The task that waits at *waker*, as `own_task` gives it there; None if not known."""
+        """The task that waits at *waker*, as `own_task` returns it there; None if not known."""
 
     def is_awaited_by(self, task: Any, other: Any) -> bool:
         """Whether *other* cannot go on, or not end, before *task* has ended, as far as is known:
         it awaits it, by itself or among others, or has it in a task group or a nursery."""
 
     def end_quietly(self) -> None:
-        """End a task of a broken object's code, so that nothing is made of how that has ended."""
+        """End a task of a broken object's code, without a report of how it has ended."""
 
     async def leave_scopes(self) -> None:
         """Leave the cancel scopes of the current task that abandoned code has left open."""
@@ -200,8 +199,8 @@ class Loop(Protocol):
 
 
 def which_backend() -> str:
-    """`asyncio` or `trio`; RuntimeError where no event loop runs."""
-    # Another thread may be in the middle of importing it, and this one then is not Trio's.
+    """`asyncio` or `trio`; RuntimeError if no event loop runs."""
+    # Another thread may be importing it at this moment, and then this thread does not run Trio.
     lowlevel = getattr(sys.modules.get("trio"), "lowlevel", None)
     in_trio_run = getattr(lowlevel, "in_trio_run", None)
     if in_trio_run is not None and in_trio_run():

@@ -1,7 +1,7 @@
 """Whether a task that lets others run for a round does so because its author said `sleep(0)`.
 
 That is a wait on the outside, if a short one. Libraries let others run for reasons of their own, in
-the middle of taking a lock that is free or leaving a task group that is empty; that is none.
+the middle of taking a lock that is free or leaving an empty task group; that is not such a wait.
 """
 
 from __future__ import annotations

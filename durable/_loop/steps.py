@@ -1,8 +1,8 @@
 """A coroutine that is run step by step, with something done around each step.
 
-Rule: to the code that awaits it, it looks like the coroutine itself. It hands on what the coroutine
-yields, what is sent and what is thrown into it, and shows the coroutine as `cr_await` to what
-follows the chain of waits (`sleeping`).
+Rule: to the code that awaits it, it looks like the coroutine itself. It passes on what the
+coroutine yields, what is sent and what is thrown into it, and shows the coroutine as `cr_await` to
+code that follows the chain of waits (`sleeping`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Self
 
 
 class Steps:
-    """Awaits *coro*; a subclass says what is done around each step."""
+    """Awaits *coro*; a subclass defines what is done around each step."""
 
     __slots__ = ("cr_await",)
 

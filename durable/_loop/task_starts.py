@@ -1,7 +1,7 @@
-"""Every task that starts in the loop, shown to what may want to wrap its coroutine.
+"""Shows every task that starts in the loop to a function that may wrap its coroutine.
 
-On asyncio a task factory does it, chained to the one that was there; on Trio an instrument. One of
-them serves all runtimes of a loop, and is taken out with the last of them.
+On asyncio a task factory does that, chained to the one before it; on Trio an instrument. One of
+them serves all runtimes of a loop, and is removed with the last of them.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ Wrap = Callable[[AnyCoroutine], AnyCoroutine]
 
 
 class TaskStarts(Protocol):
-    """What watches the starts of one loop's tasks."""
+    """Watches the starts of one loop's tasks."""
 
     def close(self) -> None: ...
 
 
 @define(eq=False)
 class _Factory:
-    """The task factory of one asyncio loop, and how many runtimes want it."""
+    """The task factory of one asyncio loop, and how many runtimes use it."""
 
     wrap: Wrap
     loop: asyncio.AbstractEventLoop
@@ -38,8 +38,8 @@ class _Factory:
     installed: Callable[..., Any] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        # anyio's task groups know asyncio's own eager factories by their code, and start no task
-        # eagerly through one, which they could not keep account of. So we stay one of its kind.
+        # anyio's task groups recognize asyncio's own eager factories by their code, and start no
+        # task eagerly through one, since they could not track it. So this stays one of its kind.
         self.installed = self
         if sys.version_info >= (3, 12):
             make = _constructor_in(self.before)
@@ -53,7 +53,7 @@ class _Factory:
     def __call__(
         self, loop: asyncio.AbstractEventLoop, coro: AnyCoroutine, **options: Any
     ) -> asyncio.Future[Any]:
-        # After close() it may still be here, chained under a factory that came later.
+        # After close() it may still be installed, chained under a factory that came later.
         if self.users:
             coro = self.wrap(coro)
         if self.before is not None:
@@ -71,7 +71,7 @@ class _Factory:
 
 
 def _constructor_in(factory: Any) -> Callable[..., Any] | None:
-    """What makes the tasks of an eager task factory of asyncio's; None for any other factory."""
+    """The class of tasks in an eager task factory of asyncio's; None for any other factory."""
     if sys.version_info < (3, 12) or (
         getattr(factory, "__code__", None) is not asyncio.eager_task_factory.__code__
     ):

@@ -24,9 +24,9 @@ from durable._model.clock import Clock, NotifyingClock
 from durable._model.log import log
 
 CANCELLED_MIN = 1_000
-# The clocks are looked at this often. What the machine's owner does to them is heard of so late.
+# How often the clocks are read, and so how late a change of them is noticed.
 BEAT_S = 0.5
-# A wake-up that is so much late means that the process did not run in between.
+# A wake-up that is late by more means that the process did not run in between.
 STOPPED_S_MIN = 1.0
 # The wall clock may run so far off the steady one, little by little, before that counts as set.
 SET_S_MIN = 0.1
@@ -36,7 +36,7 @@ PAUSES_KEPT = 64
 
 @define(eq=False, order=False, slots=True)
 class Timer:
-    """One call to come. `cancel()` takes it back; more than once does no harm."""
+    """One call to come. `cancel()` cancels it; more than once does no harm."""
 
     callback: Callable[[], None] | None
     timers: Timers
@@ -58,7 +58,7 @@ class Timers:
     _order: itertools.count[int] = field(factory=itertools.count, init=False)
     _sleep: anyio.CancelScope | None = field(default=None, init=False)
     _sleeps_until: float = field(default=math.inf, init=False)
-    # For how long the process did not run, in all, and when that was noticed on the steady clock.
+    # How long the process did not run, in all, and when that was noticed on the steady clock.
     _paused_s: float = field(default=0.0, init=False)
     _pauses: deque[tuple[float, float]] = field(
         factory=lambda: deque(maxlen=PAUSES_KEPT), init=False
@@ -102,14 +102,14 @@ class Timers:
         return sum(paused_s for noticed_s, paused_s in self._pauses if noticed_s > steady_s)
 
     def next_due_s(self) -> float:
-        """When the next timer is due, on `now_s`; infinite when there is none."""
+        """When the next timer is due, on `now_s`; infinite if there is none."""
         while self._heap and self._heap[0][2].callback is None:
             heapq.heappop(self._heap)
             self.cancelled -= 1
         return self._heap[0][0] if self._heap else math.inf
 
     def run_due(self) -> None:
-        """Call back all whose time has come."""
+        """Call back all that are due."""
         while self.next_due_s() <= self.now_s():
             timer = heapq.heappop(self._heap)[2]
             callback, timer.callback = timer.callback, None
@@ -159,14 +159,14 @@ class Timers:
                     if math.isinf(self._sleeps_until):
                         await anyio.sleep_forever()
                     else:
-                        # Not below zero: time has passed since we looked for what is due.
+                        # Not below zero: time has passed since the due timers were looked up.
                         await self.clock.sleep(max(0.0, self._sleeps_until - self.now_s()))
             finally:
                 self._sleep = None
 
 
 def _call(callback: Callable[[], None]) -> None:
-    """Call back: what one timer's callback raises is no matter of the other timers."""
+    """Call back: an exception of one timer's callback does not affect other timers."""
     try:
         callback()
     except Exception:

@@ -27,17 +27,17 @@ from .trio_parking import TrioParking
 from .trio_starts import own_start
 from .trio_waker import TrioWaker
 
-# How often it is seen whether the program's task has come to a wait, to raise an interrupt there.
+# How often to check whether the program's task has come to a wait, to raise an interrupt there.
 LOOKS_EVERY_S = 0.01
 
 
 @define(eq=False)
 class TrioTask:
-    """A task on Trio; if it is one of ours, with the scope by which it is cancelled."""
+    """A task on Trio; if it is the library's own, with the scope by which it is cancelled."""
 
     loop: TrioLoop | None = None
     scope: trio.CancelScope = field(factory=trio.CancelScope)
-    # None before it begins. Weakly: the tables below have it by that very task.
+    # None before it begins. Weak, since the tables below have it by that very task.
     task: ref[trio.lowlevel.Task] | None = None
 
     def cancel(self) -> None:
@@ -57,11 +57,11 @@ class TrioLoop:
     _rounds: trio.lowlevel.Task | None = field(default=None, init=False)
     _rounds_asleep: bool = field(default=False, init=False)
     _soon: list[Callable[[], None]] = field(factory=list, init=False)
-    # The sockets that are watched, each with what is called when it can be read.
+    # The sockets that are watched, each with its callback for when it can be read.
     _readers: dict[socket.socket, Callable[[], None]] = field(factory=dict, init=False)
-    # The task of the program's that an interrupt is raised in.
+    # The program's task that an interrupt is raised in.
     _opener: trio.lowlevel.Task | None = field(default=None, init=False)
-    # Interrupts that the program has not heard of.
+    # Interrupts that have not reached the program.
     _interrupts: list[BaseException] = field(factory=list, init=False)
     _keeps_interrupts: bool = field(default=False, init=False)
 
@@ -74,7 +74,7 @@ class TrioLoop:
 
     def has_ended(self) -> bool:
         try:
-            self._token.run_sync_soon(int)  # of all that can be asked of a token, it alone says so
+            self._token.run_sync_soon(int)  # the one call of a token that shows whether it ended
         except trio.RunFinishedError:
             return True
         return False
@@ -117,7 +117,7 @@ class TrioLoop:
         return TrioParking(_may_park, joins, leaves)
 
     def may_lend(self) -> bool:
-        # Not while a task of ours is about to wait: what it is to wait for must not come before
+        # Not while a task of the library is about to wait: what it waits for must not come before
         # Trio knows that it waits.
         try:
             return trio.lowlevel.current_task() not in _own_tasks
@@ -142,7 +142,7 @@ class TrioLoop:
             self._token.run_sync_soon(self._call, callback)
 
     def _call(self, callback: Callable[[], object]) -> None:
-        """Call back; Trio would end the program for an error."""
+        """Call back; an exception would end the program on Trio, so it is logged."""
         try:
             callback()
         except INTERRUPTS as error:
@@ -177,7 +177,7 @@ class TrioLoop:
 
     async def _raise_in_opener(self, error: BaseException) -> None:
         """Raise *error* where the task waits that opened the runtime: as Trio does with Ctrl-C in
-        its main task, since what is raised in a task of ours would be a fault of Trio's."""
+        its main task, since an error in a task of the library would be an internal one to Trio."""
 
         def reraise() -> NoReturn:
             self.withdraw(error)
@@ -236,11 +236,11 @@ class TrioLoop:
         return True
 
     def was_woken(self, task: TrioTask) -> None:
-        """Nothing to do: Trio keeps no account of it."""
+        """Nothing to do: Trio does not count wake-ups."""
 
     def may_stop_at(self, coro: Any) -> bool:
-        # Trio's own cancellation never comes in the place of a result. So a lock that was granted
-        # in this very round is to be taken, and given back by the code that has asked for it.
+        # Trio's own cancellation never comes in place of a result. So a lock that was granted in
+        # this very round must be taken, and given back by the code that has asked for it.
         return any(code in _GRANTING_NOTHING for code, _ in chain(coro))
 
     def own_task(self) -> TrioTask | None:
@@ -290,7 +290,7 @@ class TrioLoop:
             self._closed.set()
 
     async def _count_rounds(self) -> None:
-        """Run what was asked of `call_soon`, once a round of Trio's loop."""
+        """Run the callbacks of `call_soon`, once a round of Trio's loop."""
         self._rounds = trio.lowlevel.current_task()
 
         def abort(_: object) -> trio.lowlevel.Abort:
@@ -308,9 +308,9 @@ class TrioLoop:
                 self._call(callback)
 
 
-# Of the tasks that `spawn` started, by the task that Trio knows.
+# The tasks that `spawn` started, by Trio's task.
 _own_tasks: WeakKeyDictionary[trio.lowlevel.Task, TrioTask] = WeakKeyDictionary()
-# Of the others, those that run code of objects.
+# Other tasks that run code of objects.
 _foreign_tasks: WeakKeyDictionary[trio.lowlevel.Task, TrioTask] = WeakKeyDictionary()
 
 
@@ -328,7 +328,7 @@ def _may_park(current: trio.lowlevel.Task) -> bool:
     return not scope.cancel_called and not _is_inside(current, scope)
 
 
-# A wait in one of these brings nothing that could be lost.
+# A wait in one of these returns nothing that could be lost.
 _GRANTING_NOTHING = {
     trio.sleep.__code__,
     trio.sleep_until.__code__,
@@ -367,7 +367,7 @@ def _is_inside(current: trio.lowlevel.Task, scope: Any) -> bool:
 
 
 async def _leave_all() -> None:
-    """Leave the scopes and nurseries that code of the current task is inside of, and will be."""
+    """Leave the scopes and nurseries that code of the current task is inside of, or will be."""
     task = trio.lowlevel.current_task()
     nurseries = task.child_nurseries
     with trio.CancelScope(shield=True):
@@ -377,8 +377,8 @@ async def _leave_all() -> None:
         # there is no callback for when, so this checks now and then.
         while any(nursery.child_tasks for nursery in nurseries):
             await trio.sleep(0.01)
-    # Trio takes a task that ends inside its own nursery for a programming error. What it shows of
-    # them is a copy.
+    # Trio takes a task that ends inside its own nursery for a programming error. The list that it
+    # shows is a copy.
     task._child_nurseries.clear()
     # So it does with scopes; and the one around a scope that is never left has it for ever.
     own = _own_tasks.get(task)

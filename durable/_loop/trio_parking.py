@@ -1,4 +1,4 @@
-"""Where a task of Trio's is parked, and lends its name meanwhile.
+"""A parked task of Trio's, as which other code can run meanwhile.
 
 A Trio task that waits is one that has an abort function, and goes on when it is rescheduled. So a
 parked one waits for something else as soon as it has the abort function of that.
@@ -16,7 +16,7 @@ from trio._core._traps import CancelShieldedCheckpoint, WaitTaskRescheduled
 
 
 class TrioParking:
-    """Where one task is parked."""
+    """One parked task."""
 
     __slots__ = ("_is_dismissed", "_joins", "_leaves", "_may_park", "task")
 
@@ -35,7 +35,7 @@ class TrioParking:
     def __await__(self) -> Generator[Any, Any, Any]:
         self.task = trio.lowlevel.current_task()
         self._joins()
-        # What is sent in is handed on as it is, to code that awaits what the task waits for then.
+        # What is sent in is passed on as it is, to the code that awaits what the task waits for.
         outcome = yield WaitTaskRescheduled(self._abort)
         if self._is_dismissed:
             outcome.unwrap()
@@ -67,7 +67,7 @@ class TrioParking:
         task = self.task
         task._schedule_points += 1
         if task._next_send_fn is not None:
-            return  # what it was to wait for has come already
+            return  # what it would wait for has come already
         if trap is CancelShieldedCheckpoint:
             trio.lowlevel.reschedule(task, Value(None))
         elif type(trap) is WaitTaskRescheduled:
@@ -83,6 +83,6 @@ class TrioParking:
 
     def dismiss(self) -> None:
         if self._is_dismissed:
-            return  # cancelled, and on its way
+            return  # cancelled, and about to go on
         self._is_dismissed = True
         trio.lowlevel.reschedule(self.task, Value(None))

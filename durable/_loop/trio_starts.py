@@ -14,14 +14,14 @@ own_start: list[Any] = []
 
 @define(eq=False)
 class _Starts(trio.abc.Instrument):
-    """The instrument of one Trio run, and how many runtimes want it."""
+    """The instrument of one Trio run, and how many runtimes use it."""
 
     wrap: Callable[[Any], Any]
     users: int = 0
 
     def task_spawned(self, task: trio.lowlevel.Task) -> None:
         if not own_start:
-            # The task's context is a copy of its starter's, so *wrap* finds there whose it is.
+            # The task's context is a copy of its starter's, in which *wrap* finds the starter.
             task.coro = task.context.run(self.wrap, task.coro)
 
     def close(self) -> None:

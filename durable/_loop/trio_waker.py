@@ -1,4 +1,4 @@
-"""One wait of one Trio task, until another part of the program ends it."""
+"""One wait of one Trio task, until other code ends it."""
 
 from __future__ import annotations
 

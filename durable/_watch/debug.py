@@ -44,9 +44,9 @@ REMEMBERED_MAX = 64
 Site = tuple[str, int]
 """File and line of the program's own code."""
 
-# Where a warning was given already; `warnings` decides by it what to show once.
+# Places that were warned of already; `warnings` uses it to show a warning once.
 _shown: dict[Any, Any] = {}
-# Of each runtime that is in debug mode.
+# The globals that each runtime in debug mode watches.
 _shared_globals: WeakKeyDictionary[Services, SharedGlobals] = WeakKeyDictionary()
 
 
@@ -63,7 +63,7 @@ class WatchedGate(InputGate[Delivery[Any]]):
 
 @define(eq=False, slots=True)
 class Reads:
-    """What each delivery of one object has read, and in which turn."""
+    """The reads of each delivery of one object, and the turn of each."""
 
     gate: WatchedGate
     label: Callable[[], str]
@@ -81,7 +81,7 @@ class Reads:
         found.update(dict.fromkeys(_keys(key), seen))
 
     def writes(self, key: str | Iterable[str]) -> None:
-        """It writes *key*: what it knows of it must be of this turn."""
+        """It writes *key*: it must have read it in this turn, or not at all."""
         delivery = CURRENT.get()
         found = self._read.get(delivery) if delivery is not None else None
         if not found:
@@ -106,7 +106,7 @@ class Reads:
 
 
 class _RemembersReads:
-    """Before a class with `get` and `put`: what they read and write is remembered."""
+    """For a class with `get` and `put`: remembers what they read and write."""
 
     __slots__ = ()
 
@@ -143,7 +143,7 @@ class WatchedStorage(_RemembersReads, Storage):
 
 
 class WatchedTransaction(_RemembersReads, Transaction):
-    """`txn` that does so too."""
+    """`txn` that remembers it too."""
 
     __slots__ = ("_reads",)
 
@@ -153,7 +153,7 @@ class WatchedTransaction(_RemembersReads, Transaction):
 
 
 class WatchedKeyValues(_RemembersReads, KeyValues):
-    """`ctx.storage.kv` that does so too."""
+    """`ctx.storage.kv` that remembers it too."""
 
     __slots__ = ("_reads",)
 
@@ -163,14 +163,14 @@ class WatchedKeyValues(_RemembersReads, KeyValues):
 
 
 class WatchedActivation(Activation):
-    """An activation that looks at what its object does."""
+    """An activation that watches what its object does."""
 
     __slots__ = ("sites",)
 
     gate_class: ClassVar[type[InputGate[Any]]] = WatchedGate
 
     def __init__(self, *args: Any) -> None:
-        # Where the calls were made that are not yet answered.
+        # The places of the calls that have no answer yet.
         self.sites: dict[Invocation[Any], Site] = {}
         super().__init__(*args)
 
@@ -187,7 +187,7 @@ class WatchedActivation(Activation):
         super().deliver(event)
 
     def new_step(self) -> Step:
-        """To be entered for one step of the object's code."""
+        """A context manager around one step of the object's code."""
         shared = _shared_globals.get(self.services)
         if shared is None:
             shared = _shared_globals[self.services] = SharedGlobals()
@@ -197,7 +197,7 @@ class WatchedActivation(Activation):
         try:
             with self.new_step():
                 super()._construct()
-        except RuntimeWarning as error:  # where warnings are errors
+        except RuntimeWarning as error:  # if warnings are errors
             self.fail(error)
 
     def invocation_ended(self, event: Invocation[Any], error: BaseException | None) -> None:
@@ -248,7 +248,7 @@ async def _await(value: Any) -> Any:
 
 
 class _WatchedSteps(Steps):
-    """Steps that are timed, and followed in what they do to globals."""
+    """Steps that are timed, and whose changes of globals are watched."""
 
     __slots__ = ("_new_step", "_what")
 
@@ -285,9 +285,9 @@ def _keys(key: str | Iterable[str]) -> set[str]:
 
 
 def _site() -> Site:
-    """The innermost line that is not of this library."""
+    """The innermost line outside of this library."""
     frame = inspect.currentframe()
-    if frame is None:  # an interpreter that does not show its frames
+    if frame is None:  # an interpreter without frames
         return "<unknown>", 0
     while frame.f_back is not None:
         if not frame.f_globals.get("__name__", "").startswith("durable."):

@@ -1,6 +1,6 @@
 """Observers: called with what happens to objects, by the hooks of their activations.
 
-Rule: what is observed behaves as if it were not. What an observer raises is logged, no more.
+Rule: what is observed behaves as if it were not. An exception of an observer is logged, no more.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Observers:
     """The observers of one runtime, and the deliveries that they have seen come."""
 
     clock: Clock
-    # Puts the hooks of the activations in, and takes them out.
+    # Installs the hooks of the activations, and removes them.
     install: Callable[[Observers | None], None] = field(default=lambda hooks: None)
     observers: tuple[Observer, ...] = ()
     timings: dict[Invocation[Any], Timing] = field(factory=dict, init=False)
@@ -159,7 +159,7 @@ class Observers:
         )
         try:
             event.context.run(self.notify, came)
-        except RuntimeError:  # code that runs in this very context has made the delivery
+        except RuntimeError:  # the delivery was made by code that runs in this very context
             self.notify(came)
 
     def refused(self, activation: Activation, event: Invocation[Any]) -> None:
@@ -208,7 +208,7 @@ class Observers:
             self.ended(activation, event, event.error)
 
     def waits(self, activation: Activation, delivery: Delivery[Any]) -> Callable[[], None]:
-        """A task of *delivery* waits for the gate; returns what to call when it goes on."""
+        """A task of *delivery* waits for the gate; returns a function to call when it goes on."""
         began_s = self.clock.steady()
         timing = self._course(delivery)
 
@@ -219,7 +219,7 @@ class Observers:
         return goes_on
 
     def rings(self, activation: Activation, alarm: Alarm, timer: str | None) -> None:
-        """The handler of *alarm* begins; that of the timer of this name if there is one."""
+        """The handler of *alarm* begins, or of the timer of this name if one is given."""
         late_s = self.clock.now() - alarm.due_us / 1_000_000
         self.notify(
             AlarmRang(
@@ -232,12 +232,12 @@ class Observers:
         )
 
     def took(self, activation: Activation, event: Invocation[Any], duration_s: float) -> None:
-        """Code of *event* had the loop to itself for so long."""
+        """Code of *event* kept the loop for so long."""
         if duration_s >= SLOW_TURN_S_MIN and self.observers:
             self.notify(TurnTookLong(method=event.label, duration_s=duration_s, **_who(activation)))
 
     def _course(self, delivery: Delivery[Any]) -> Timing | None:
-        """That of the event which *delivery*, a critical section perhaps, belongs to."""
+        """The timing of the event that *delivery*, perhaps a critical section, belongs to."""
         event = event_of(delivery)
         return None if event is None else self.timings.get(event)
 
@@ -282,7 +282,7 @@ def _who(activation: Activation) -> dict[str, Any]:
 
 
 def kind_of(event: Invocation[Any]) -> str:
-    """What sort of delivery *event* is."""
+    """The kind of delivery of *event*."""
     return event.label if event.label in HANDLERS else "rpc"
 
 
@@ -305,7 +305,7 @@ def _outcome(timing: Timing, error: BaseException | None) -> Outcome:
 
 
 class _Watched:
-    """The body of a delivery, which says when it begins."""
+    """The body of a delivery, which reports when it begins."""
 
     __slots__ = ("_body", "_course", "_event", "_activation", "_observers")
 

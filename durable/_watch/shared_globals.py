@@ -1,8 +1,8 @@
 """Module globals that the code of two objects has changed, as debug mode sees it.
 
-What is looked at are the modules in which a class and its bases are defined: to what each global is
-bound, and how many items it has if it is a plain container. It is compared before and after every
-step of an object's code, so what others do between steps is put down to no object.
+Watched are the modules in which a class and its bases are defined: what each global is bound to,
+and how many items it has if it is a plain container. They are compared before and after every step
+of an object's code, so changes by others between steps are attributed to no object.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 from attrs import define, field
 
-# Of exactly these, so that to count is quick, and runs none of the author's code.
+# Exactly these types, since counting them is quick and runs none of the author's code.
 PLAIN = frozenset({list, dict, set, bytearray, deque, defaultdict, OrderedDict, Counter})
 _MENTIONS = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"})
 
@@ -28,11 +28,11 @@ Seen: TypeAlias = dict[str, tuple[object, int]]
 
 @define(eq=False)
 class SharedGlobals:
-    """Which objects of one runtime have changed which globals."""
+    """The globals that objects of one runtime have changed."""
 
     # By module and name, the first object that changed it: its id and label. None once reported.
     _changed: dict[tuple[str, str], tuple[str, str] | None] = field(factory=dict, init=False)
-    # Those under way: one, or more where tasks are eager, each within the one before.
+    # The running steps: one, or several nested ones if tasks are eager.
     _steps: list[Step] = field(factory=list, init=False)
     _unreported: list[Callable[[], None]] = field(factory=list, init=False)
 
@@ -45,14 +45,14 @@ class SharedGlobals:
         """The innermost step has ended. Warns, which may be made an error."""
         self._settle()
         self._steps.pop()
-        if self._steps:  # what was done within it is not its own
+        if self._steps:  # what the inner step did is not the outer one's doing
             self._steps[-1].look()
         unreported, self._unreported = self._unreported, []
         for report in unreported:
             report()
 
     def _settle(self) -> None:
-        """Put what has changed down to the innermost step."""
+        """Attribute the changes to the innermost step."""
         for step in self._steps[-1:]:
             for module, name in step.changes():
                 self._note(step, module, name)
@@ -67,7 +67,7 @@ class SharedGlobals:
 
 @define(eq=False)
 class Step:
-    """Around one step of an object's code."""
+    """Wraps one step of an object's code."""
 
     shared: SharedGlobals
     cls: type
@@ -82,7 +82,7 @@ class Step:
         self.shared.end()
 
     def look(self) -> None:
-        """What is from now on changed is the step's doing."""
+        """Remember the globals: later changes are the step's doing."""
         self._seen = [(module, _look(module)) for module in _modules_of(self.cls)]
 
     def changes(self) -> list[tuple[ModuleType, str]]:
@@ -126,7 +126,7 @@ def _report(step: Step, module: ModuleType, name: str, first: str) -> None:
 
 
 def _line_of(cls: type, module: ModuleType, name: str) -> int:
-    """The first line of the class, or of a function beside it, that speaks of the global."""
+    """The first line of the class, or of a function beside it, that mentions the global."""
     for owner in (*cls.__mro__, module):
         for value in vars(owner).values():
             function = getattr(value, "__func__", value)

@@ -88,7 +88,7 @@ def test_an_export_leaves_out_a_damaged_value_and_says_so(
     said = capsys.readouterr().err
     assert (
         "left out: the value of the key 'second' of the object 'b' of Keeper: its checksum does "
-        "not fit\n" in said
+        "not match\n" in said
     )
     assert "3 objects with 8 values; left out as damaged: 0 objects, 1 values" in said
     assert main(["import", str(tmp_path / "new"), str(tmp_path / "file")]) == 0

@@ -156,7 +156,7 @@ def test_new_code_is_used_without_a_restart(tmp_path: Path) -> None:
     [
         ([], 2, "there is none of wrangler.jsonc, wrangler.json, wrangler.toml"),
         (["nowhere.toml"], 1, "nowhere.toml: No such file"),
-        (["broken.toml"], 1, "durable: broken.toml: it is no TOML"),
+        (["broken.toml"], 1, "durable: broken.toml: it is not valid TOML"),
         (["mainless.toml"], 1, "mainless.toml, main: it is missing"),
         (["it.toml", "--env", "prod"], 1, "there is no environment 'prod'"),
     ],

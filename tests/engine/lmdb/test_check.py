@@ -98,7 +98,7 @@ DAMAGES: list[tuple[str, Damage]] = [
         ObjectRecord(5, 1, None, None))),
     ("another object's too", lambda t, d: put_object(t, d, object_key(1, STRANGER),
         ObjectRecord(1, 1, None, None))),
-    ("no number of an object", lambda t, d: put_object(t, d, object_key(1, STRANGER),
+    ("not the number of an object", lambda t, d: put_object(t, d, object_key(1, STRANGER),
         ObjectRecord(0, 1, None, None))),
     ("there is no such class", lambda t, d: put_object(t, d, object_key(8, STRANGER),
         ObjectRecord(5, 1, None, None))),
