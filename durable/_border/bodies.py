@@ -1,7 +1,7 @@
 """Streamed bodies that leave the code that makes them.
 
 The chunks of a body go on being made where it was created: in turns of the object, if it was an
-object's code that created it. So a message that crosses a border gets a stream in the place of its
+object's code that created it. So a message that crosses a border gets a stream in place of its
 generator.
 """
 

@@ -1,7 +1,7 @@
 """Channels: how a stub reaches its object, wherever that is.
 
 A stub knows a channel and nothing behind it. What goes through a channel are names, values,
-requests and what is handed over by reference; what comes back is an answer or a stream.
+requests and what is passed by reference; what comes back is an answer or a stream.
 
 Rule: a channel leads to one incarnation of its object. When that was evicted, the channel is gone
 and the next call asks for another one. When it broke, the channel is not gone: each call through

@@ -19,7 +19,7 @@ REDIRECTS_MAX = 20
 
 
 class OneTime(enum.Enum):
-    """In the place of a body that cannot be sent again: it is a stream, and is not to be kept."""
+    """In place of a body that cannot be sent again: it is a stream, and is not to be kept."""
 
     STREAM = "stream"
 

@@ -1,8 +1,8 @@
 """What goes in and out of an object: values by copy, a few things by reference.
 
 Plain values are copied by type; what is not plain by the codec of the program, if it has its own,
-else as its class says. Stubs, ids, requests, responses and web sockets are handed over as they are.
-A callable is handed over as a `RemoteFunction`: awaiting a call of it runs it where it came from,
+else as its class says. Stubs, ids, requests, responses and web sockets are passed as they are.
+A callable is passed as a `RemoteFunction`: awaiting a call of it runs it where it came from,
 and if that is an object, through its gate.
 """
 

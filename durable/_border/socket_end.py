@@ -367,4 +367,4 @@ def replace(old: End, new: End) -> None:
 
 
 def _no_peer() -> None:
-    """In the place of a peer, at an end that has none."""
+    """In place of a peer, at an end that has none."""

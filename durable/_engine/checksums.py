@@ -1,7 +1,7 @@
 """Checksums: each stored record shows by itself whether it is still what was written.
 
 A protected record is a mark, the value, and a CRC-32 of both that begins with that of the key under
-which it is stored. So neither a value that has rotted nor one that stands in the place of another
+which it is stored. So neither a value that has rotted nor one that stands in place of another
 passes. The mark is a byte that no MessagePack begins with: what stores of format 1 have written
 begins with another one.
 

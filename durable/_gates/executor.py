@@ -46,7 +46,7 @@ _WAITS: Final = object()
 
 
 def _no_task() -> None:
-    """In the place of a reference to a task: no task was the current one."""
+    """In place of a reference to a task: no task was the current one."""
 
 
 @define(eq=False, slots=True)

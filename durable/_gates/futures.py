@@ -233,7 +233,7 @@ def wakers_of(answer: PendingAnswer[Any]) -> list[Waker]:
 class _Announcing(list["Waker"]):
     """The waiters of an answer, with callbacks for when there are more.
 
-    In the place of a plain list, so that other answers do not pay for it.
+    In place of a plain list, so that other answers do not pay for it.
     """
 
     __slots__ = ("callbacks",)

@@ -45,7 +45,7 @@ _is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII).fullmatch
 class Request(Message):
     """A request to an object. The URL must be absolute; its host means nothing to an object.
 
-    Given another request in the place of the URL, it is that one with what else is given in the
+    Given another request in place of the URL, it is that one with what else is given in the
     place of its own; the other one's body counts as read then, unless *body* is given.
     *redirect*: what `stub.fetch` does with a response that sends it on to another URL.
 

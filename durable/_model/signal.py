@@ -25,7 +25,7 @@ class Signal:
     def __init__(self, above: Signal | None = None) -> None:
         self._is_aborted = False
         self._event: anyio.Event | None = None  # made for the first that waits
-        # The signals of requests that this one's request was handed on as.
+        # The signals of requests that this one's request was passed on as.
         self._followers: WeakSet[Signal] | None = None
         # Kept alive as long as this one: it notifies this one.
         self._above = above
@@ -53,7 +53,7 @@ class Signal:
             await self._event.wait()
 
     def _abort(self) -> None:
-        # One by one: a request may be handed on more often than Python's calls nest.
+        # One by one: a request may be passed on more often than Python's calls nest.
         to_abort = [self]
         while to_abort:
             signal = to_abort.pop()

@@ -177,7 +177,7 @@ class Invocation(Delivery[T]):
 
 
 def itself() -> NoReturn:
-    """In the place of the body of a call: what it runs, the call knows."""
+    """In place of the body of a call: what it runs, the call knows."""
     raise AssertionError("a call is its own body")
 
 

@@ -44,7 +44,7 @@ class Services:
     start: Callable[[Delivery[Any]], None]
     budget: CacheBudget
     sql: SqlSupport
-    # The output gate of a new activation; one that asks a lease where the store is had by one.
+    # The output gate of a new activation; one that asks a lease if the store is owned by one.
     make_output: Callable[[], OutputGate] = OutputGate
     # What authors get as `env`; the classes of other scripts, by number, have others.
     env: Any = None

@@ -15,11 +15,11 @@ SideValue = bytes | None
 """The value of a side record; None: there is none."""
 
 UNSEALED: Final = 1 << 62
-"""In the place of a sequence number: the write is not part of a batch yet."""
+"""In place of a sequence number: the write is not part of a batch yet."""
 
 
 class OnDisk(Enum):
-    """In the place of a value: the disk has it, or has none."""
+    """In place of a value: the disk has it, or has none."""
 
     ON_DISK = "on disk"
 

@@ -42,7 +42,7 @@ class WriteBuffer(SealedBatches):
     _puts: dict[str, Known] | None = field(default=None, init=False)
     _sides: dict[bytes, SideValue] | None = field(default=None, init=False)
     _alarm_change: AlarmChange = field(default=UNCHANGED, init=False)
-    # It puts something that was kept in the place of what there is, and since when that was there.
+    # It puts something that was kept in place of what there is, and since when that was there.
     _goes_back: bool = field(default=False, init=False)
     _created_us: int = field(default=0, init=False)
     # It has a confirmed write, after which the output gate needs no further notice.
@@ -131,7 +131,7 @@ class WriteBuffer(SealedBatches):
         self.write_alarm(None, confirmed=confirmed)
 
     def go_back_to(self, keyspace: int, created_us: int) -> None:
-        """What was kept under *keyspace* is the object's again, in the place of what it has.
+        """What was kept under *keyspace* is the object's again, in place of what it has.
 
         Only before anything was written.
         """

@@ -61,7 +61,7 @@ class Database:
     _has_begun: bool = field(default=False, init=False)
     # The transaction of the object, if there was one, in which the turn began to write.
     _begun_in: Savepoint | None = field(default=None, init=False)
-    # The transactions of the object that have a savepoint, and its name; None in the place of one
+    # The transactions of the object that have a savepoint, and its name; None in place of one
     # that has ended before those above it.
     _names: list[tuple[Savepoint | None, str]] = field(factory=list, init=False)
     # The texts that were run, as long as the schema stays.

@@ -19,7 +19,7 @@ from ..records import Records
 from ..side_writes import OnDisk, SideValue
 
 GONE: Final = None
-"""In the place of a page: the database ends before it."""
+"""In place of a page: the database ends before it."""
 
 
 @define(eq=False, slots=True, weakref_slot=False)
