@@ -16,7 +16,7 @@ from durable._cpython.abandon import abandon as free_unrun
 from durable._loop.loop import Loop
 from durable._model.log import log
 
-# From so many on that are kept in memory, they are no accident any more.
+# So many that are kept in memory are no accident any more.
 KEPT_WARNING = 1_000
 
 # How many coroutines of each runtime were abandoned.
@@ -44,10 +44,10 @@ def abandoned_in(loop: Loop) -> int:
 
 
 def abandon_unbegun(coro: Coroutine[Any, Any, Any]) -> None:
-    """End a coroutine that has not begun: not a line of it runs, nor of what it is to run."""
+    """End a coroutine that has not begun: not a line of it runs, nor of what it would run."""
     with warnings.catch_warnings():
-        # Python warns of a coroutine that is never awaited, but this one is not to be.
+        # Python warns of a coroutine that is never awaited; this one never will be, on purpose.
         warnings.simplefilter("ignore", RuntimeWarning)
-        # Not `close`, which since Python 3.13 would leave what it has to be freed later.
+        # Not `close`, which since Python 3.13 would leave its contents to be freed later.
         with suppress(Abandoned):
             coro.throw(Abandoned())

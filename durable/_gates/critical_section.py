@@ -37,7 +37,7 @@ class _Awaiter:
     """A task that awaits a section."""
 
     waker: Waker
-    # Whose it is; None if it runs no code of the object.
+    # The delivery whose code awaits; None if it is no code of the object.
     delivery: Delivery[Any] | None
     # The section has ended, and the gate is held until this task has taken its step.
     holds: bool = False
@@ -64,7 +64,7 @@ class Section(Delivery[T]):
         self.timer: Timer | None = None
         # Resets the object.
         self.on_failed = on_failed
-        # Whether what the function raises does.
+        # Whether an exception of the function does.
         self.resets = resets
 
     def __await__(self) -> Generator[Any, Any, T]:

@@ -72,7 +72,7 @@ class Delivery(PendingAnswer[T]):
         self.body: Callable[[], Any] = body
         self.context: Context = context
         self.label: str = label
-        # Within the object, the delivery that made this one.
+        # The delivery within the object that made this one.
         self.parent: Delivery[Any] | None = parent
         # Bytes that it keeps in memory while it waits in line.
         self.size: int = 0
@@ -84,7 +84,7 @@ class Delivery(PendingAnswer[T]):
 
     @property
     def home(self) -> Delivery[Any]:
-        """Whose the tasks are that it has started: its own, or its heir's once it is over."""
+        """The delivery that its tasks belong to: itself, or its heir once it is over."""
         delivery = self
         while delivery.heir is not None:
             delivery = delivery.heir
@@ -105,7 +105,8 @@ class Delivery(PendingAnswer[T]):
         return following
 
     def fault(self, error: BaseException) -> None:
-        """A step of the library that was to bring the delivery on has failed: the object breaks."""
+        """A step of the library that should have continued the delivery has failed: the object
+        breaks."""
         self.fail(error)
 
     def __repr__(self) -> str:

@@ -39,7 +39,7 @@ STEPS_IN_A_ROW_MAX = 64
 DEPTH_MAX = 12
 # Tasks that are kept when there is nothing for them to do.
 PARKED_MAX = 64
-# From so many deliveries under way on, others will soon do what one does.
+# From so many running deliveries on, it is a crowd: others will soon do what one does.
 CROWD = 8
 
 _WAITS: Final = object()
@@ -113,7 +113,7 @@ class Executor:
         return bool(self._queue) or self._workers - len(self._parked) >= CROWD
 
     def start(self, delivery: Delivery[Any]) -> None:
-        """Have *delivery*, which was let in, served."""
+        """Run *delivery*, which was let in."""
         loop = self.loop
         if self._queue or self._depth >= DEPTH_MAX or not (loop.nests or loop.may_lend()):
             self._enqueue(delivery)
@@ -186,7 +186,7 @@ class Executor:
         following: Delivery[Any] | None = None
         try:
             following = delivery.end(value, error)
-        except BaseException as failure:  # a fault of ours, which is not to spread
+        except BaseException as failure:  # a fault of the library, which must not spread
             if isinstance(failure, INTERRUPTS):
                 loop.raise_in_program(failure)
             delivery.fault(failure)
@@ -316,7 +316,7 @@ class Executor:
     # The queue
 
     def _enqueue(self, delivery: Delivery[Any]) -> None:
-        """Serve *delivery* in the next round."""
+        """Run *delivery* in the next round."""
         self._queue.append(delivery)
         if self._parked:
             self._ask_for_round()
@@ -329,7 +329,7 @@ class Executor:
             self.loop.call_soon(self._round)
 
     def _round(self) -> None:
-        """Serve what is in the queue, as far as there are tasks for it."""
+        """Run what is in the queue, as far as there are tasks for it."""
         self._is_round_coming = False
         queue, self._queue = self._queue, deque()
         while queue:

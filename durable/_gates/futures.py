@@ -1,4 +1,4 @@
-"""Answers: what a storage call and a stub call give back.
+"""Answers: what a storage call and a stub call return.
 
 The call has acted by the time its answer is there. An answer may be awaited, more than once, or
 dropped. It is a `collections.abc.Coroutine` in all but name, so that `asyncio.create_task`,
@@ -141,7 +141,7 @@ class PendingAnswer(Answer[T]):
 
     @property
     def is_awaited(self) -> bool:
-        """Whether a task waits for it, which is to get the error if it fails."""
+        """Whether a task waits for it, which gets the error if it fails."""
         waiting = self._waiting if isinstance(self._waiting, list) else (self._waiting,)
         return any(waker is not None and type(waker) is not _Callback for waker in waiting)
 
@@ -175,7 +175,7 @@ class PendingAnswer(Answer[T]):
         return self._value
 
     def _is_of_other_loop(self, error: BaseException) -> bool:
-        """Whether *error* says that the loop which runs here cannot wait for what is of ours."""
+        """Whether *error* means that the running loop cannot wait for this answer's loop."""
         if not isinstance(error, RuntimeError | TypeError):
             return False
         # One backend's loop may run inside of the other's, which then takes itself to be here.

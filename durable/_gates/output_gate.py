@@ -198,7 +198,7 @@ class OutputGate:
             return
         if not isinstance(waiting, list):
             waiting = self._waiting = [waiting]
-        # Tickets rise, but for those of `seqno_of_all`, which may be ahead of the next ones.
+        # Sequence numbers rise, but for those of `seqno_of_all`, which may be ahead of the next.
         place = len(waiting)
         while place and waiting[place - 1].seqno > seqno:
             place -= 1

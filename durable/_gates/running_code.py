@@ -22,10 +22,10 @@ class RunningCode(Generic[E]):
 
     loop: Loop
 
-    # Whose each task is, a delivery's first one first; None rather than empty, which an idle object
-    # has room for a hundred times.
+    # The delivery of each task, a first task before the others; None rather than empty, which an
+    # idle object has room for a hundred times.
     _running: dict[Any, E] | None = field(default=None, init=False)
-    # Of those that were started by others, how deep they stand under these.
+    # For tasks that were started by others, how deep they stand under these.
     _depths: dict[Any, int] | None = field(default=None, init=False)
     # Why nothing of it runs any more; and the ending of what ran, if the object was reset.
     broken: DurableError | None = field(default=None, init=False)
@@ -89,7 +89,7 @@ class RunningCode(Generic[E]):
         return self._depths.get(task, 0) if self._depths is not None else 0
 
     def task_ends(self, task: Any) -> None:
-        """*task* has run what it had to run."""
+        """*task* has no more code of the object to run."""
         running = self._running
         if running is not None:
             running.pop(task, None)
