@@ -1,1 +1,1 @@
-"""The words everything else is written in: ids, messages, errors, limits, the clock."""
+"""The values that everything else is written in: ids, messages, errors, limits, the clock."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 PORT_MAX = 65_535
-# Where a process listens at every address of its machine: none to connect to.
+# A process that listens at one of these listens at every address of its machine.
 _ANY = frozenset({"0.0.0.0", "::"})
 
 
@@ -18,9 +18,9 @@ class Address:
 
     @classmethod
     def of(cls, text: object, what: str) -> Address:
-        """The address that *text* says, such as `10.0.0.5:7070` or `[fd00::5]:7070`.
+        """The address in *text*, such as `10.0.0.5:7070` or `[fd00::5]:7070`.
 
-        TypeError or ValueError, about *what*, if it says none.
+        TypeError or ValueError, naming *what*, if there is none.
         """
         if not isinstance(text, str):
             raise TypeError(f"{what} must be a text such as '10.0.0.5:7070', not {text!r}")

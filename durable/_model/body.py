@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Self, TypeAlias
 from .tee import tee
 
 BodyInit: TypeAlias = str | bytes | bytearray | memoryview | AsyncIterable[bytes] | None
-"""What a body can be made of. A str is sent as UTF-8."""
+"""The types of a body. A str is sent as UTF-8."""
 
 TEXT_TYPE = "text/plain;charset=UTF-8"
 
@@ -27,7 +27,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Body:
-    """What Request and Response have in common: a body that is read once, in one of four ways."""
+    """The common part of Request and Response: a body that is read once, in one of four ways."""
 
     __slots__ = ("_content", "_used")
 
@@ -37,11 +37,11 @@ class Body:
 
     @property
     def body_used(self) -> bool:
-        """Whether the body was read, or its stream handed out."""
+        """Whether the body was read, or its stream taken."""
         return self._used
 
     async def bytes(self) -> Bytes:
-        """The whole body. Raises TypeError when it was read before."""
+        """The whole body. Raises TypeError if it was read before."""
         content = self._take()
         if type(content) is bytes:
             return content
@@ -53,13 +53,13 @@ class Body:
         return content.removeprefix(_BOM).decode(errors="replace")
 
     async def json(self) -> Any:
-        """The whole body as JSON. Raises json.JSONDecodeError, a ValueError, when it is none."""
+        """The whole body as JSON. Raises json.JSONDecodeError, a ValueError, if it is not JSON."""
         text = await self.text()
         try:
             return json.loads(text, parse_constant=_refuse_constant)
         except json.JSONDecodeError as error:
             raise _no_json(error.msg, text, error.pos) from None
-        except ValueError as error:  # NaN, or a number of more digits than Python takes
+        except ValueError as error:  # NaN, or a number with more digits than Python accepts
             raise _no_json(str(error), text, 0) from None
         except RecursionError:
             raise _no_json("arrays and objects are nested too deeply", text, 0) from None
@@ -70,17 +70,17 @@ class Body:
 
     @property
     def _size(self) -> int:
-        """Bytes that the body keeps in memory: those of a stream are not known and not counted."""
+        """Bytes that the body keeps in memory; those of a stream are unknown and not counted."""
         return len(self._content) if type(self._content) is bytes else 0
 
     def _take_stream(self) -> AsyncIterable[Bytes] | None:
-        """The stream that is this body, or None if it is none or was read. It is followed by
-        `_set_stream`: the two put something between writer and reader."""
+        """The stream of this body, or None if it has none or was read. `_set_stream` must follow:
+        the two put something between writer and reader."""
         content = self._content
         return None if content is None or isinstance(content, bytes) else content
 
     def _set_stream(self, stream: AsyncIterable[Bytes]) -> None:
-        assert not self._used  # a reader has the old stream in its hands
+        assert not self._used  # a reader has the old stream already
         self._content = stream
 
     def _take(self) -> Any:
@@ -153,7 +153,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _no_json(why: str, text: str, position: int) -> json.JSONDecodeError:
     begins = f"it begins with {text[:40]!r}" if text else "it is empty"
-    return json.JSONDecodeError(f"the body is no JSON, {begins}: {why}", text, position)
+    return json.JSONDecodeError(f"the body is not JSON, {begins}: {why}", text, position)
 
 
 class _Chunks(AsyncIterator[bytes]):

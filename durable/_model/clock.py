@@ -13,13 +13,13 @@ from typing import Protocol, runtime_checkable
 
 import anyio
 
-# The clock that goes on while a machine sleeps, where there is one.
+# The clock that goes on while a machine sleeps, if there is one.
 _LEASES = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 
 
 def lease_clock() -> float:
-    """Seconds since an arbitrary start, by which a lease runs out: no test's clock, and those in
-    which the machine sleeps count. Others take over meanwhile."""
+    """Seconds since an arbitrary start, by which a lease runs out: not a test's clock, and it
+    counts while the machine sleeps, since others take over meanwhile."""
     return time.monotonic() if _LEASES is None else time.clock_gettime(_LEASES)
 
 
@@ -54,11 +54,11 @@ class SystemClock:
 
     @staticmethod
     def now() -> float:
-        # Looked up at each call: libraries that freeze the time in tests put theirs in its place,
-        # and a program's alarms are set by the time that the program sees.
+        # Looked up at each call: libraries that freeze the time in tests replace it, and a
+        # program's alarms are set by the time that the program sees.
         return time.time()
 
-    # Not looked up: how long something takes is not for those libraries to say.
+    # Not looked up: those libraries must not change how long something takes.
     steady: staticmethod[[], float] = staticmethod(time.monotonic)
 
     async def sleep(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What can go wrong where a database keeps the store, and processes lose what they had."""
+"""Errors of stores in a database, and of processes that lose what they owned."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from .errors import DurableError, ObjectReset
 
 
 class StoreUnavailable(DurableError):
-    """The database that keeps the store does not answer. Nothing is known to be wrong with what it
-    has; what was confirmed is there when it answers again."""
+    """The database that keeps the store does not answer. Nothing is known to be wrong with its
+    contents; what was confirmed is there when it answers again."""
 
     retryable = True
 
 
 class ObjectSuperseded(ObjectReset):
     """The object belongs to another process by now: this one lost it, after a pause or a lost
-    network, and can neither store nor say anything for it any more."""
+    network, and can neither store nor send anything for it any more."""
 
     retryable = True

@@ -1,6 +1,6 @@
 """Cookies: those that a request brings, and the header that sets one.
 
-Rule: what a cookie cannot have is refused where it is set. So no value of a user's can end the
+Rule: what a cookie cannot contain is refused where it is set. So no value from a user can end the
 cookie early, add an attribute to it, or begin another header.
 """
 
@@ -15,14 +15,14 @@ from typing import Literal, TypeAlias
 SameSite: TypeAlias = Literal["lax", "strict", "none"]
 
 COOKIE_SIZE_MAX = 4_096
-"""Bytes of a name and its value, as RFC 6265bis has it. Browsers drop a cookie that has more."""
+"""Bytes of a name and its value, as in RFC 6265bis. Browsers drop a longer cookie."""
 
 _is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII).fullmatch
-# What RFC 6265 gives a value: no space, quote, comma, semicolon or backslash.
+# What RFC 6265 allows in a value: no space, quote, comma, semicolon or backslash.
 _is_value = re.compile(r"[!#-+\--:<-\[\]-~]*", re.ASCII).fullmatch
 _is_attribute = re.compile(r"[ -:<-~]*", re.ASCII).fullmatch
 _SAME_SITE = {"lax": "Lax", "strict": "Strict", "none": "None"}
-# Whatever the locale says.
+# Independent of the locale.
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -30,7 +30,7 @@ LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 def read_cookies(headers: Iterable[str]) -> Mapping[str, str]:
     """The cookies of the `cookie` headers: of two with one name the first, which is the one with
-    the longer path. What is no cookie is passed over."""
+    the longer path. Malformed ones are ignored."""
     cookies: dict[str, str] = {}
     for header in headers:
         for pair in header.split(";"):

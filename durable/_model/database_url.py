@@ -1,4 +1,4 @@
-"""URLs of databases: which strings are one, and how messages show them."""
+"""URLs of databases: how they are recognized, and how messages show them."""
 
 from __future__ import annotations
 

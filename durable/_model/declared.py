@@ -1,7 +1,7 @@
 """The classes of values that an object class declares: `values = [Order, Status]` in its body, and
 those in the annotations of its methods, with what their fields are made of.
 
-Rule: what is stored names a class, and only a declared one is ever made of it. No byte on the disk
+Rule: a stored value names a class, and only a declared one is ever made of it. No byte on the disk
 chooses code to run.
 """
 
@@ -19,22 +19,22 @@ from .storage_errors import UnreadableValue
 from .values import Refusal
 
 HOOK: Final = "__durable_read__"
-"""A class method of a value's class: is given what is stored, and returns what that is now."""
+"""A class method of a value's class: receives the stored content, and returns today's."""
 
 
 class Declared:
-    """The classes whose instances one object class may store, by the names that stand for them."""
+    """The classes whose instances one object class may store, by their names in the store."""
 
     __slots__ = ("_ambiguous", "_class_of", "_name_of", "_owner")
 
     def __init__(self, owner: type) -> None:
         self._owner = owner
-        self._name_of: dict[type, str] | None = None  # until it is asked for
+        self._name_of: dict[type, str] | None = None  # until it is needed
         self._class_of: dict[str, type] = {}
         self._ambiguous: set[str] = set()
 
     def take(self, leaf: Any) -> object | None:
-        """What is stored of *leaf*; a Refusal if its class is not declared, None if it is no
+        """What is stored for *leaf*; a Refusal if its class is not declared, None if it is not an
         instance of an author's class."""
         cls: type = type(leaf)
         shape = shape_of(cls)
@@ -51,7 +51,7 @@ class Declared:
 
     def make(self, name: str, content: Content, unset: tuple[str, ...]) -> Any:
         """The instance that was stored. Raises UnreadableValue if its class is not declared, or has
-        changed so that it cannot be."""
+        changed so that it cannot be made."""
         self._names()
         cls = self._class_of.get(name)
         if cls is None:
@@ -112,12 +112,12 @@ class Declared:
 
 
 def said_by(owner: type) -> Iterator[tuple[str, type]]:
-    """What `values` of the class and of its bases says. Raises TypeError for what cannot be."""
+    """The entries of `values` of the class and of its bases. Raises TypeError for invalid ones."""
     seen: dict[str, type] = {}
     for base in owner.__mro__:
         values = vars(base).get("values")
         if not isinstance(values, list | tuple | set | frozenset | Mapping):
-            continue  # a method of the author's, perhaps
+            continue  # perhaps a method of the author's
         where = f"values of {base.__qualname__}"
         pairs = values.items() if isinstance(values, Mapping) else [(None, cls) for cls in values]
         for name, cls in pairs:
@@ -135,7 +135,7 @@ def said_by(owner: type) -> Iterator[tuple[str, type]]:
 
 
 def name_of(cls: type) -> str:
-    """What stands for *cls* in what is stored: its name, not its module, so that it may move."""
+    """The name of *cls* in the store: without its module, so that it may move."""
     return cls.__qualname__.rpartition("<locals>.")[2]
 
 
@@ -144,7 +144,7 @@ def _full_name(cls: type) -> str:
 
 
 def _in_methods(owner: type) -> Iterator[Any]:
-    """All that the annotations of the methods of *owner* say."""
+    """All annotations of the methods of *owner*."""
     for base in owner.__mro__:
         for found in vars(base).values():
             function = inspect.unwrap(getattr(found, "__func__", found))
@@ -157,7 +157,7 @@ def hints_of(thing: Any, local: Mapping[str, Any] | None = None) -> dict[str, An
     local = dict(local or {})
     try:
         return typing.get_type_hints(thing, localns=local)
-    except Exception:  # one of them is of what only type checkers see
+    except Exception:  # one of them uses a name that only type checkers see
         module = sys.modules.get(thing.__module__)
         known = getattr(thing, "__globals__", None) or vars(module or types)
         return {
@@ -208,7 +208,7 @@ def _inside(hint: Any) -> Iterator[Any]:
     for name in ("__supertype__", "__value__", "__bound__"):
         try:
             further = getattr(hint, name, None)
-        except Exception:  # it is evaluated now
+        except Exception:  # it is evaluated only now
             continue
         if further is not None:
             yield further
@@ -216,4 +216,4 @@ def _inside(hint: Any) -> Iterator[Any]:
 
 
 Make: TypeAlias = Callable[[str, Content, tuple[str, ...]], Any]
-"""Gives an instance by the name of its class, its content and its unset fields."""
+"""Makes an instance by the name of its class, its content and its unset fields."""

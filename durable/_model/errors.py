@@ -18,7 +18,7 @@ class DurableError(Exception):
     `retryable`: the same call may succeed if made again.
     `overloaded`: the object has too much to do; wait before calling again.
     `reset`: the object was discarded from memory; a new stub gets a new instance.
-    `object_id`: the 64 hex digits of the object it happened to, where one is known.
+    `object_id`: the 64 hex digits of the object it happened to, if one is known.
     """
 
     retryable: bool = False
@@ -48,8 +48,8 @@ class DurableError(Exception):
     def again(self) -> DurableError:
         """A copy to raise for one more caller, so that no two callers share one traceback.
 
-        A class of an author's may refuse to be copied: then it is an ObjectReset that has this
-        error as its cause.
+        If an author's class refuses to be copied, it is an ObjectReset with this error as its
+        cause.
         """
         try:
             return self.copied()
@@ -57,7 +57,7 @@ class DurableError(Exception):
             return ObjectReset.because_of(self)
 
     def copied(self) -> Self:
-        """A copy; raises what its class does, if that refuses."""
+        """A copy; raises what its class raises, if that refuses."""
         copy = self.__class__.__new__(self.__class__)
         fill(copy, arguments_of(self))
         copy.__dict__.update(self.__dict__)
@@ -68,21 +68,21 @@ class DurableError(Exception):
 
 
 def fill(error: BaseException, args: tuple[object, ...]) -> None:
-    """Give *error*, which was made without arguments, those that `arguments_of` has found. Its
+    """Give *error*, which was made without arguments, those that `arguments_of` returned. Its
     built-in base takes them, which may have fields of its own; no code of an author's runs."""
     base = next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins")
     base.__init__(error, *args)  # type: ignore[misc]
 
 
 def arguments_of(error: BaseException) -> tuple[object, ...]:
-    """What to make an equal error with."""
+    """The arguments to make an equal error with."""
     if isinstance(error, OSError) and error.filename is not None:
         return (error.errno, error.strerror, error.filename, None, error.filename2)
     return error.args
 
 
 def text_of(error: BaseException) -> str:
-    """The text of *error*, also where its class fails to make one."""
+    """The text of *error*, even if its class fails to make one."""
     try:
         return str(error)
     except Exception:
@@ -126,7 +126,7 @@ class StoreInUse(DurableError):
 
 
 class StoreDamaged(DurableError):
-    """The folder does not hold what a store must hold."""
+    """The folder or the database does not contain what a store must contain."""
 
 
 class FormatTooNew(DurableError):
@@ -161,7 +161,7 @@ class MigrationConflict(DurableError):
 
 
 class InvalidConfig(DurableError, ValueError):
-    """A configuration file says something that cannot be. `file`, `table` and `key` say where."""
+    """A configuration file is invalid. `file`, `table` and `key` say where."""
 
     file: str
     table: str | None
@@ -177,7 +177,7 @@ class InvalidConfig(DurableError, ValueError):
 
 
 class InvalidId(DurableError, ValueError):
-    """The text is no id, or the id of an object of another class."""
+    """The text is not an id, or is the id of an object of another class."""
 
 
 class UnknownClass(DurableError):
@@ -216,8 +216,8 @@ class ObjectOverloaded(DurableError):
 
 
 class Deadlock(DurableError):
-    """A call that could never be delivered: the object it is for waits, directly or through
-    others, for the very object that makes the call. `chain` holds the ids on the way round."""
+    """A call that could never be delivered: its object waits, directly or through others, for the
+    very object that makes the call. `chain` holds the ids on the way round."""
 
     def __init__(
         self, chain: tuple[str, ...], names: tuple[str, ...], why: str | None = None
@@ -236,7 +236,7 @@ class OnceConflict(DurableError, ValueError):
 
 
 class ResultNotKept(DurableError, TypeError):
-    """A call with `once=` was made, and its result cannot be stored, so that no caller gets it."""
+    """A call with `once=` was made, but its result cannot be stored, so that no caller gets it."""
 
 
 class WrongLoop(DurableError, RuntimeError):
@@ -283,17 +283,17 @@ class InternalError(DurableError):
 
 
 class ObjectUnreachable(DurableError):
-    """The process that has the object went away, or says nothing, while a call was under way there:
-    the call may have been carried out or not."""
+    """The process that has the object went away, or does not answer, while a call was under way
+    there: the call may have been carried out or not."""
 
     retryable = True
 
 
 class RemoteError(DurableError):
-    """What code in another process has raised, where its class is not known in this one or its
-    arguments are no values.
+    """An error of code in another process, whose class is not known in this one or whose arguments
+    are not values.
 
-    `class_name` is the full name of the class, `text` what the error said.
+    `class_name` is the full name of the class, `text` the text of the error.
     """
 
     class_name: str
@@ -323,11 +323,11 @@ class MessageTooLarge(DurableError, ValueError):
 
 
 class InvalidForm(DurableError, ValueError):
-    """The body is not the form that its content type says it is."""
+    """The body is not the form that its content type declares."""
 
 
 class FormTooLarge(InvalidForm):
-    """A form has more than a limit of `form()` allows: `limit` is its name, `limit_max` its
+    """A form exceeds a limit of `form()`: `limit` is the name of the limit, `limit_max` its
     number."""
 
     limit: str

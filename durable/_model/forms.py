@@ -1,7 +1,7 @@
 """Forms: the fields and files of a body that a browser's form, or a client like it, has sent.
 
-Rule: whatever is sent, no more is kept in memory than the limits say; the first one that is passed
-ends the reading.
+Rule: whatever is sent, no more is kept in memory than the limits allow; the first limit that is
+exceeded ends the reading.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from .errors import FormTooLarge, InvalidForm, MissingExtra
 
 URLENCODED: Final = "application/x-www-form-urlencoded"
 MULTIPART: Final = "multipart/form-data"
-# As RFC 2046 has it.
+# The limit of RFC 2046.
 BOUNDARY_SIZE_MAX: Final = 70
-# Of the headers of one part; that of a browser has a hundred or two.
+# The headers of one part; a browser's take a hundred bytes or two.
 PART_HEADERS_SIZE_MAX: Final = 8_192
 
 
@@ -28,7 +28,7 @@ PART_HEADERS_SIZE_MAX: Final = 8_192
 class FormFile:
     """A file of a form: what a browser sends for `<input type="file">`.
 
-    `filename` is what the client calls it, and so may be anything: no path to write to. Where no
+    `filename` is the client's name for it, and so may be anything: not a path to write to. If no
     file was chosen browsers send one without a name and without content.
     """
 
@@ -47,7 +47,7 @@ Form: TypeAlias = MultiDict[str | FormFile]
 
 @frozen
 class FormLimits:
-    """How much a form may have."""
+    """The limits of a form."""
 
     size_max: int
     fields_max: int
@@ -55,13 +55,13 @@ class FormLimits:
     field_size_max: int
 
     def refuse(self, name: str, what: str) -> NoReturn:
-        """One of them was passed, by *what*."""
+        """Raise FormTooLarge: *what* has exceeded a limit."""
         raise FormTooLarge(name, getattr(self, name), what)
 
 
 async def read_form(content_type: str, chunks: AsyncIterator[bytes], limits: FormLimits) -> Form:
-    """The form that *chunks* are. Raises TypeError where they are none by their type, InvalidForm
-    where they are not what it says, FormTooLarge; MissingExtra without the extra for multipart."""
+    """The form in *chunks*. Raises TypeError for another content type, InvalidForm if the body does
+    not match it, FormTooLarge; MissingExtra for multipart without the extra."""
     kind = content_type.partition(";")[0].strip().lower()
     reader: _Urlencoded | _Multipart
     if kind == URLENCODED:
@@ -105,7 +105,7 @@ class _Urlencoded:
 
 @define(eq=False)
 class _Multipart:
-    """Reads by python-multipart's parser, which calls back for each piece of a part."""
+    """Reads with python-multipart's parser, which calls back for each piece of a part."""
 
     limits: FormLimits
     content_type: str
@@ -113,7 +113,7 @@ class _Multipart:
     _library: Any = field(init=False)
     _parser: Any = field(init=False)
     _has_ended: bool = field(default=False, init=False)
-    # The part that is read.
+    # The part that is being read.
     _headers: dict[str, str] = field(factory=dict, init=False)
     _headers_size: int = field(default=0, init=False)
     _header: tuple[list[bytes], list[bytes]] = field(factory=lambda: ([], []), init=False)
@@ -165,7 +165,7 @@ class _Multipart:
         except self._library.FormParserError as error:
             raise InvalidForm(f"the body is no {MULTIPART}: {error}") from error
 
-    # Called by the parser
+    # Callbacks of the parser
 
     def _part_begins(self) -> None:
         self._headers, self._pieces = {}, []
@@ -231,7 +231,7 @@ def _check_size(limits: FormLimits, name: str, size: int) -> None:
 
 
 def _unescaped(raw: bytes) -> str:
-    """A name as it was before the browser wrote it: line breaks and quotes are escaped, as the
-    web's standard of forms has it."""
+    """A name as it was before the browser wrote it: line breaks and quotes are escaped, by the
+    web's standard of forms."""
     text = raw.decode(errors="replace")
     return text.replace("%0D", "\r").replace("%0A", "\n").replace("%22", '"')

@@ -1,10 +1,10 @@
-"""What goes from one end of a web socket to the other, and what may."""
+"""What goes from one end of a web socket to the other, and its limits."""
 
 from __future__ import annotations
 
 from attrs import frozen
 
-# What a message takes in memory beside its text, so that a million empty ones count too.
+# The memory of a message beside its text, so that a million empty ones count too.
 MESSAGE_OVERHEAD = 64
 MESSAGE_SIZE_MAX = 33_554_432
 REASON_SIZE_MAX = 123
@@ -37,7 +37,7 @@ def as_bytes(message: object) -> bytes:
 
 
 def size_of(message: str | bytes) -> int:
-    """What *message* counts for; the length of a long text is that of its UTF-8."""
+    """The size of *message* for the limits; a text counts in UTF-8."""
     if isinstance(message, bytes) or message.isascii():
         size = len(message)
     else:
@@ -51,7 +51,7 @@ def size_of(message: str | bytes) -> int:
 
 
 def utf8_size(what: str, text: str, remedy: str = "mend the text") -> int:
-    """How many bytes *text* has in UTF-8; ValueError if it has none."""
+    """How many bytes *text* has in UTF-8; ValueError if it cannot be encoded."""
     try:
         return len(text.encode())
     except UnicodeEncodeError as error:

@@ -1,7 +1,7 @@
-"""The headers of a message: a multidict that takes only what a message can have.
+"""The headers of a message: a multidict that accepts only what a message can have.
 
-Rule: what goes in is checked as it goes in, when the message is made and afterwards alike. A name
-is a token; a value has no line break and no NUL, and latin-1 can express it.
+Rule: headers are checked as they are set, when the message is made and afterwards alike. A name is
+a token; a value has no line break and no NUL, and latin-1 can express it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from multidict import CIMultiDict
 
 HeadersInit: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]] | None
-"""What headers can be made of. They are copied."""
+"""The types of headers. They are copied."""
 
 _is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII).fullmatch
 _has_forbidden = re.compile(r"[\r\n\0]").search
@@ -22,7 +22,7 @@ _has_forbidden = re.compile(r"[\r\n\0]").search
 class Headers(CIMultiDict[str]):
     """Headers by their names, compared without case.
 
-    What sets one raises TypeError for what is no str, and ValueError for a name or a value that
+    Setting one raises TypeError for anything but a str, and ValueError for a name or a value that
     no message can have.
     """
 
@@ -73,7 +73,7 @@ def _checked(name: object, value: object) -> tuple[str, str]:
         raise ValueError(f"the value of header {name!r} has a line break or NUL in it")
     if not value.isascii():
         _check_latin_1(name, value)
-    # A subclass of str may change its mind.
+    # A subclass of str may behave differently each time.
     return name, value if type(value) is str else str.__str__(value)
 
 

@@ -1,4 +1,4 @@
-"""Object ids: 32 bytes, half of them saying which object and half proving of which class.
+"""Object ids: 32 bytes, half of them the object and half the proof of its class.
 
 Derivation as in Cloudflare's workerd: key = SHA-256(unique key of the class); base = the first 16
 bytes of HMAC(key, name), or 16 random ones; id = base + the first 16 bytes of HMAC(key, base).
@@ -24,7 +24,7 @@ _HEX_ID = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
 @frozen(eq=False, slots=True, weakref_slot=False)
 class ObjectId:
-    """Which object. `str(id)` is 64 lower-case hex digits; equal ids name the same object.
+    """The id of an object. `str(id)` is 64 lower-case hex digits; equal ids name the same object.
 
     Made by a `Namespace`; `name` is the name it was made from, or None.
     """
@@ -51,7 +51,7 @@ class IdFactory:
     """Makes and checks the ids of one class."""
 
     unique_key: str
-    # Has taken in the key, which is half of the work; copied for each id.
+    # Fed with the key, which is half of the work; copied for each id.
     _hmac: hmac.HMAC = field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -86,7 +86,7 @@ class IdFactory:
         return ObjectId(raw)
 
     def from_base(self, base: bytes, name: str | None = None) -> ObjectId:
-        """The id of an object that the store knows by its base."""
+        """The id of an object by its base, as the store has it."""
         return ObjectId(self.with_proof(base), name)
 
     def owns(self, object_id: ObjectId) -> bool:

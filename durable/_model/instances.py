@@ -1,11 +1,11 @@
 """Instances of authors' classes: how one is taken apart, and put together again.
 
-Five kinds of classes say themselves what their instances are made of: enums, NamedTuples,
-dataclasses, attrs classes and pydantic models.
+Five kinds of classes describe what their instances are made of: enums, NamedTuples, dataclasses,
+attrs classes and pydantic models.
 
-Rule: an instance is put together without the `__init__` of its class, whose converters have done
-their work once. Fields that are missing get their defaults, `__post_init__` runs for what a class
-derives, and then the fields are what they were.
+Rule: an instance is put together without the `__init__` of its class, whose converters have run
+once. Missing fields get their defaults, `__post_init__` runs for what a class derives, and then the
+fields are what they were.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import attrs
 from attrs import define, frozen
 
 Content: TypeAlias = dict[str, Any] | str | list[Any]
-"""Of an instance its fields; of an enum the name of the member; of a Flag those of its bits."""
+"""An instance's fields; for an enum the name of the member; for a Flag those of its bits."""
 
 T = TypeVar("T")
 
@@ -33,29 +33,29 @@ _CACHED_HASH = "_attrs_cached_hash"
 
 
 class CannotMake(ValueError):
-    """What was kept of an instance does not fit its class."""
+    """The stored content of an instance does not fit its class."""
 
 
 @frozen(eq=False)
 class Shape:
-    """What the instances of a class are made of."""
+    """The structure of a class's instances."""
 
     cls: type[Any]
 
     def content(self, value: Any) -> Content:
-        """What *value* is made of, uncopied."""
+        """The content of *value*, uncopied."""
         raise NotImplementedError
 
     def unset(self, value: Any) -> tuple[str, ...]:
-        """The fields that were given no value, where the class remembers which were."""
+        """The fields that were given no value, if the class remembers them."""
         return ()
 
     def make(self, content: Content, unset: Iterable[str] = ()) -> Any:
-        """The instance that *content* was of. Raises CannotMake if it does not fit."""
+        """The instance with *content*. Raises CannotMake if that does not fit."""
         raise NotImplementedError
 
     def hints(self) -> Mapping[str, Any]:
-        """What the class says about its fields in place of annotations."""
+        """The class's own description of its fields in place of annotations."""
         return {}
 
 
@@ -91,10 +91,10 @@ class _EnumShape(Shape):
 
 @frozen(eq=False)
 class _FieldsShape(Shape):
-    """Of a class with named fields."""
+    """A class with named fields."""
 
     names: tuple[str, ...]
-    # How to get the value of a field that is missing, of those that have one; given the instance.
+    # How to get the value of a missing field, given the instance; for fields that have one.
     defaults: Mapping[str, Callable[[Any], Any]]
 
     def content(self, value: Any) -> Content:
@@ -128,7 +128,7 @@ class _FieldsShape(Shape):
         )
 
     def _derive(self, made: Any) -> bool:
-        """Let the class make what it derives from its fields. Returns whether it may have."""
+        """Let the class compute what it derives from its fields. Returns whether it may have."""
         return False
 
 
@@ -145,7 +145,7 @@ class _TupleShape(_FieldsShape):
 
 @frozen(eq=False)
 class _DataclassShape(_FieldsShape):
-    # Of its InitVars; None if one of them has no default, so that nothing can be derived.
+    # Those of its InitVars; None if one has no default, so that nothing can be derived.
     init_vars: tuple[Any, ...] | None
 
     def _derive(self, made: Any) -> bool:
@@ -189,7 +189,7 @@ class _ModelShape(Shape):
                 )
         given = set(content).difference(unset)
         made: Any = self.cls.model_construct(_fields_set=given, **content)
-        # In spite of aliases, and of what model_post_init has made of them.
+        # Whatever aliases, and model_post_init, have made of them.
         made.__dict__.update({name: content[name] for name in made.__dict__ if name in content})
         return made
 
@@ -202,7 +202,7 @@ class _ModelShape(Shape):
         return fields
 
 
-# Classes of the library's own that are values, as classes of the author's are.
+# Classes of the library's own that are values, as authors' classes are.
 _values_of_ours: set[type] = set()
 
 
@@ -214,7 +214,7 @@ def is_value(cls: type[T]) -> type[T]:
 
 @lru_cache(_SHAPES_REMEMBERED)
 def shape_of(cls: type) -> Shape | None:
-    """What instances of *cls* are made of; None if it does not say so."""
+    """The structure of instances of *cls*; None if it does not describe them."""
     is_ours = cls.__module__.partition(".")[0] == _PACKAGE and cls not in _values_of_ours
     if is_ours or issubclass(cls, BaseException):
         return None
@@ -223,7 +223,7 @@ def shape_of(cls: type) -> Shape | None:
     if issubclass(cls, tuple):
         return _tuple_shape(cls) if hasattr(cls, "_fields") else None
     if issubclass(cls, str | int | float | bytes | list | dict | set | frozenset):
-        return None  # which may hold more than its fields
+        return None  # it may contain more than its fields
     if dataclasses.is_dataclass(cls):
         return _dataclass_shape(cls)
     if attrs.has(cls):
@@ -286,7 +286,7 @@ def _attrs_shape(cls: Any) -> Shape:
 
 @define(eq=False)
 class Apart:
-    """An instance taken apart: its parts are to be copied, and then put *together*."""
+    """An instance taken apart: its parts are copied, and then put *together*."""
 
     parts: dict[str, Any]
     together: Callable[[dict[str, Any]], Any]
@@ -307,9 +307,9 @@ def take_apart(value: Any) -> Any:
 
 @define(eq=True)
 class StoredInstance:
-    """An instance as it is stored, where its class is not at hand: in exports, and to look at.
+    """An instance as it is stored, when its class is not available: in exports, and in listings.
 
-    *content*: of an instance its fields; of an enum the name of the member; of a Flag those of its
+    *content*: an instance's fields; for an enum the name of the member; for a Flag those of its
     bits. *unset*: the fields of a pydantic model that were left at their defaults.
     """
 

@@ -24,7 +24,7 @@ def _positive(limits: object, attribute: Attribute[Any], value: float) -> None:
 
 @frozen(kw_only=True)
 class Limits:
-    """What one object, and one runtime, may use. Times are in seconds, sizes in bytes.
+    """The limits of one object, and of one runtime. Times are in seconds, sizes in bytes.
 
     Not among them, since they are fixed: a message of a web socket has up to 32 MiB, and 16 MiB of
     them may wait to be read at one socket.
@@ -75,10 +75,10 @@ class Limits:
     # Open databases of the runtime; the one used longest ago is closed for another
     sql_connections_max: int = field(default=500, validator=_positive)
 
-    # A store on PostgreSQL: so long after a process was last heard of others may have what it
-    # owned; it is renewed three times in that time
+    # A store on PostgreSQL: how long after the last sign of a process others may take what it
+    # owned; the lease is renewed three times in that time
     lease_s: float = field(default=10.0, validator=_positive)
-    # Other processes: how long a call waits that has not begun, since the owner is not found
+    # Other processes: how long a call waits that has not begun, while the owner is not found
     unreachable_s_max: float = field(default=30.0, validator=_positive)
     # One message to another process: arguments, a result, a chunk of a body
     peer_message_size_max: int = field(default=67_108_864, validator=_positive)

@@ -1,7 +1,7 @@
 """The library's log: the logger "durable".
 
-Rule: to log never fails. The filters and handlers of a logger are code of the program, and what
-they raise must not tear a step of the library in the middle.
+Rule: logging never fails. The filters and handlers of a logger are code of the program, and an
+exception of theirs must not interrupt a step of the library.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LEVELS_UP = 3  # from `Logger.log` to the caller of a function of `Log`
 
 
 class Log:
-    """As much of a `logging.Logger` as the library needs."""
+    """The part of a `logging.Logger` that the library needs."""
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
@@ -39,12 +39,12 @@ class Log:
     ) -> None:
         error = options.get("exc_info")
         if isinstance(error, BaseException):
-            # `logging` asks an error by itself whether it is true, which is its author's code.
+            # `logging` tests the truth of an error, which runs its author's code.
             options["exc_info"] = type(error), error, error.__traceback__
         try:
             self._logger.log(level, text, *args, stacklevel=_LEVELS_UP, **options)
         except Exception:
-            # As `logging` itself does with the faults of its handlers.
+            # As `logging` itself does with failures of its handlers.
             with suppress(Exception):
                 print("a filter or handler of the logger 'durable' failed:", file=sys.stderr)
                 traceback.print_exc()

@@ -1,4 +1,4 @@
-"""What a Request and a Response have in common: headers, and a body that may be a form."""
+"""The common part of a Request and a Response: headers, and a body that may be a form."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Message(Body):
     __slots__ = ("_content_type", "_headers")
 
     _headers: CIMultiDict[str] | None
-    _content_type: str | None  # what to say of the body unless the headers do
+    _content_type: str | None  # of the body, unless the headers have one
 
     @property
     def headers(self) -> CIMultiDict[str]:
@@ -41,8 +41,8 @@ class Message(Body):
         multipart/form-data; the latter needs the extra `forms`. All of it is in memory, up to
         *size_max* bytes, which the files share; a field that is no file has up to *field_size_max*.
 
-        Raises TypeError where the content type is another one, or the body was read; InvalidForm
-        for a body that is not what it says, FormTooLarge past a limit, whose name it has.
+        Raises TypeError for another content type, or if the body was read; InvalidForm for a body
+        that does not match it, FormTooLarge if it exceeds a limit, whose name the error has.
         """
         limits = FormLimits(size_max, fields_max, files_max, field_size_max)
         content_type = self.headers.get("content-type", "")

@@ -1,7 +1,7 @@
 """Request and Response, in the shape of the web standard (WHATWG Fetch).
 
-Rule: bad arguments raise where the message is made. What making one costs is on the path of every
-call, so a URL that is plainly good is parsed when it is read, and headers are made when they are.
+Rule: bad arguments raise where the message is made. Making one is on the path of every call, so a
+URL that is plainly good is parsed when it is read, and headers are made when they are.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .signal import Signal
 from .websocket import WebSocket
 
 Redirect: TypeAlias = Literal["follow", "manual", "error"]
-"""What `stub.fetch` does with a response that sends it on: follow it, return it, or raise."""
+"""What `stub.fetch` does with a redirect: follow it, return it, or raise."""
 
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})
 _BODILESS_METHODS = frozenset({"GET", "HEAD"})
@@ -33,7 +33,7 @@ _REDIRECTS = frozenset({"follow", "manual", "error"})
 
 _new = object.__new__
 
-# URLs of which we know without parsing that they are absolute and that yarl takes them.
+# URLs that are known without parsing to be absolute and accepted by yarl.
 _is_plain_url = re.compile(
     r"https?://[a-z0-9](?:[a-z0-9\-]*[a-z0-9])?(?:\.[a-z][a-z0-9\-]*)*(?::[0-9]{1,4})?(?:[/?#][!-~]*)?",
     re.ASCII,
@@ -45,17 +45,17 @@ _is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII).fullmatch
 class Request(Message):
     """A request to an object. The URL must be absolute; its host means nothing to an object.
 
-    Given another request in place of the URL, it is that one with what else is given in the
-    place of its own; the other one's body counts as read then, unless *body* is given.
-    *redirect*: what `stub.fetch` does with a response that sends it on to another URL.
+    Given another request in place of the URL, it is a copy of that with the other arguments
+    replacing its parts; that one's body counts as read then, unless *body* is given.
+    *redirect*: what `stub.fetch` does with a response that redirects to another URL.
 
-    Raises TypeError or ValueError for what no request can be.
+    Raises TypeError or ValueError for an invalid request.
     """
 
     method: str
     redirect: Redirect
     _url: URL | str
-    # Made when it is asked for: until then, the request that this one was made of, whose caller is
+    # Made when it is needed: until then, the request that this one was made of, whose caller is
     # this one's too.
     _signal: Signal | Request | None
 
@@ -112,7 +112,7 @@ class Request(Message):
                 self.headers.setdefault("content-type", content_type)
         else:
             self._set_headers(headers, content_type)
-        if body is None:  # taken when nothing can fail any more
+        if body is None:  # taken once nothing can fail any more
             self._put(other._hand_over_body())
 
     def _refuse_body(self) -> NoReturn:
@@ -130,13 +130,12 @@ class Request(Message):
         return signal
 
     def _parts(self) -> list[Any]:
-        """What the request is made of, but for its body and its signal, as plain values."""
+        """The parts of the request, except its body and its signal, as plain values."""
         return [str(self._url), self.method, *self._header_parts(), self.redirect]
 
     @classmethod
     def _of_parts(cls, parts: list[Any]) -> Request:
-        """The request that `_parts` was asked of. Raises TypeError or ValueError for what is no
-        request's."""
+        """The request with these parts. Raises TypeError or ValueError for invalid ones."""
         url, method, headers, content_type, redirect, *_ = parts
         made = cls(url, method=method, redirect=redirect)
         made._set_header_parts(headers, content_type)
@@ -144,15 +143,15 @@ class Request(Message):
 
     @property
     def cookies(self) -> Mapping[str, str]:
-        """The cookies that the client has sent, as they were written: what was quoted to set one
-        is to be unquoted. Of two with one name the first, which is the more specific."""
+        """The cookies that the client has sent, as they were written: a value that was quoted to be
+        set has to be unquoted. Of two with one name the first, which is the more specific."""
         return read_cookies(self.headers.getall("cookie", ()))
 
     def clone(self) -> Request:
-        """The same request once more, with a body that is read on its own.
+        """A copy of the request, with a body that is read on its own.
 
-        What only one of the two has read of a streamed body is kept in memory for the other.
-        Raises TypeError if the body was read.
+        Chunks of a streamed body that only one of the two has read are kept in memory for the
+        other. Raises TypeError if the body was read.
         """
         content = self._tee()
         copy = Request(self._url, method=self.method, redirect=self.redirect)
@@ -175,9 +174,9 @@ class Request(Message):
 
 @define(eq=False, init=False, repr=False)
 class Response(Message):
-    """An answer to a request.
+    """The response to a request.
 
-    Raises TypeError or ValueError for what no response can be.
+    Raises TypeError or ValueError for an invalid response.
     """
 
     status: int
@@ -232,9 +231,9 @@ class Response(Message):
         """Add a `set-cookie` header, beside those that are there.
 
         *max_age*, in seconds or as a timedelta, and *expires* say how long the browser keeps it;
-        without them, until it is closed. Raises TypeError and ValueError for what no cookie can
+        without them, until it is closed. Raises TypeError and ValueError for what a cookie cannot
         have (a value has no space, comma, semicolon, quote or backslash and is ASCII:
-        `urllib.parse.quote` writes any text so), and for what browsers would drop without a word.
+        `urllib.parse.quote` writes any text so), and for what browsers would silently drop.
         """
         header = cookie_header(
             name,
@@ -263,7 +262,7 @@ class Response(Message):
 
     @classmethod
     def redirect(cls, url: str | URL, status: int = 302) -> Self:
-        """A response that sends the caller on to *url*."""
+        """A response that redirects the caller to *url*."""
         if status not in REDIRECT_STATUSES:
             raise ValueError(
                 f"{status!r} is not a redirect status code (301, 302, 303, 307 or 308)"
@@ -271,10 +270,10 @@ class Response(Message):
         return cls(status=status, headers={"location": str(_parsed(url))})
 
     def clone(self) -> Response:
-        """The same response once more, with a body that is read on its own.
+        """A copy of the response, with a body that is read on its own.
 
-        What only one of the two has read of a streamed body is kept in memory for the other.
-        Raises TypeError if the body was read, or if the response brings a WebSocket.
+        Chunks of a streamed body that only one of the two has read are kept in memory for the
+        other. Raises TypeError if the body was read, or if the response carries a WebSocket.
         """
         if self.websocket is not None:
             raise TypeError("Cannot clone a response to a WebSocket handshake.")
@@ -285,13 +284,12 @@ class Response(Message):
         return copy
 
     def _parts(self) -> list[Any]:
-        """What the response is made of, but for its body and its socket, as plain values."""
+        """The parts of the response, except its body and its socket, as plain values."""
         return [self.status, *self._header_parts()]
 
     @classmethod
     def _of_parts(cls, parts: list[Any], websocket: WebSocket | None) -> Response:
-        """The response that `_parts` was asked of. Raises TypeError or ValueError for what is no
-        response's."""
+        """The response with these parts. Raises TypeError or ValueError for invalid ones."""
         status, headers, content_type, *_ = parts
         made = cls(status=status, websocket=websocket)
         made._set_header_parts(headers, content_type)

@@ -1,11 +1,11 @@
 """The events that an observer is called with, as frozen values.
 
 An observer is a callable that takes one event: `observer=print` is one. It is one function and not
-a method for each event because then a new kind of event breaks no observer, two observers are a
-loop, and to be choosy is a `match`.
+a method for each event because then a new kind of event breaks no observer, several observers are a
+loop, and choosing events is a `match`.
 
-Rule: an event is made after the thing has happened, on the thread of the runtime's loop, and says
-nothing that changes later. What an observer raises is logged and changes nothing.
+Rule: an event is made after the thing has happened, on the thread of the runtime's loop, and has
+nothing in it that changes later. An exception of an observer is logged and changes nothing.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ class Outcome(StrEnum):
 
 @frozen(kw_only=True)
 class ObjectEvent:
-    """Something about one object."""
+    """An event of one object."""
 
     class_name: str
     object_id: str  # 64 hex digits
-    name: str | None  # what it was ever addressed by
+    name: str | None  # the name that it was ever addressed by
 
     @property
     def label(self) -> str:
-        """The object as logs call it."""
+        """The object's name in logs."""
         return f"{self.class_name}({self.object_id if self.name is None else repr(self.name)})"
 
 
@@ -55,7 +55,7 @@ class DeliveryCame(ObjectEvent):
 
 @frozen(kw_only=True)
 class DeliveryEnded(ObjectEvent):
-    """A delivery has its answer, and the answer was let out."""
+    """A delivery has its answer, which was let out."""
 
     number: int
     kind: str
@@ -84,7 +84,7 @@ class AlarmRang(ObjectEvent):
     """The handler of an alarm or a timer begins."""
 
     scheduled_time: datetime
-    late_s: float  # after the time that it was to ring at
+    late_s: float  # after the time at which it was due
     retry_count: int
     timer: str | None = None  # its name; None for the object's alarm
 
@@ -98,7 +98,7 @@ class ObjectWoken(ObjectEvent):
 
 @frozen(kw_only=True)
 class ObjectEvicted(ObjectEvent):
-    """An idle object was forgotten; nothing but memory is lost."""
+    """An idle object was evicted; nothing but memory is lost."""
 
 
 @frozen(kw_only=True)
@@ -157,7 +157,7 @@ Observer = Callable[[Event], object]
 """Give one as `observer=` to `durable.open`."""
 
 QUERY_SIZE_MAX = 1_000
-"""Of a query that is longer a QueryEnded has so many characters, and `…` behind them."""
+"""A longer query is cut off in QueryEnded after so many characters, and ends with `…`."""
 
 SLOW_TURN_S_MIN = 0.1
 """A turn that computes for longer is reported as TurnTookLong: no other task ran meanwhile."""
