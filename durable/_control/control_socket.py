@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -26,11 +27,7 @@ def listen(store: str) -> socket.socket:
     folder = os.path.join(store, FOLDER)
     with suppress(FileExistsError):
         os.mkdir(folder, 0o700)
-    status = os.lstat(folder)
-    if status.st_uid != os.geteuid() or status.st_mode & 0o077:
-        raise PermissionError(
-            errno.EPERM, "the folder must belong to this user and be closed to others", folder
-        )
+    _check_closed(folder)
     with suppress(FileNotFoundError):
         os.unlink(os.path.join(folder, SOCKET))
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -45,6 +42,7 @@ def listen(store: str) -> socket.socket:
 
 def connect(store: str) -> socket.socket:
     """A connection to the program that has the store; an OSError if there is none."""
+    _check_closed(os.path.join(store, FOLDER), may_be_anybodys=os.geteuid() == 0)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _at_address(os.path.join(store, FOLDER), connection.connect)
@@ -70,6 +68,16 @@ def remove(store: str) -> None:
         os.unlink(os.path.join(folder, SOCKET))
     with suppress(OSError):
         os.rmdir(folder)
+
+
+def _check_closed(folder: str, *, may_be_anybodys: bool = False) -> None:
+    """Whoever could write there could be taken for the program."""
+    status = os.lstat(folder)
+    is_ours = may_be_anybodys or status.st_uid == os.geteuid()
+    if not (is_ours and stat.S_ISDIR(status.st_mode)) or status.st_mode & 0o077:
+        raise PermissionError(
+            errno.EPERM, "the folder must belong to this user and be closed to others", folder
+        )
 
 
 def _at_address(folder: str, use: Callable[[str], None]) -> None:

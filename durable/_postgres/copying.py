@@ -61,7 +61,9 @@ class Growing:
         """Delete what was copied after the last recorded place; it is copied again."""
         self._connection.write(
             "with gone as (delete from durable.objects where (class_number, base) > (%s, %s) "
-            "returning keyspace) "
+            "returning keyspace, history), "
+            "ended as (insert into durable.garbage_histories "
+            "select history from gone where history <> 0 on conflict do nothing) "
             "insert into durable.garbage select keyspace from gone on conflict do nothing",
             after,
         )

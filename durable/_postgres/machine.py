@@ -1,12 +1,13 @@
-"""Identifies this machine, and finds out whether one of its processes is certainly dead: then no
-other has to wait until its lease runs out.
+"""Identifies this machine, finds out whether one of its processes is certainly dead, so
+that no other has to wait until its lease runs out, and says where a process can be asked.
 
-An optimization: where it cannot be known, the lease runs out.
+That is an optimization: where it cannot be known, the lease runs out.
 """
 
 from __future__ import annotations
 
 import os
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -44,3 +45,8 @@ def is_gone(pid: int, machine: str) -> bool:
     except (OSError, IndexError):
         return False
     return state in {"Z", "X"}  # dead, and not waited for by its parent yet
+
+
+def control_folder(process: str) -> str:
+    """The folder of the control socket of a process of this machine, by its id."""
+    return os.path.join(tempfile.gettempdir(), f"durable-{process}")

@@ -16,6 +16,7 @@ from .connection import Connection
 from .copying import Growing
 from .engine import LOOKING, PostgresEngine
 from .leases import Leases
+from .looking import owners_of, processes_of
 from .store import PostgresStore
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "open_alone",
     "open_shared",
     "open_to_read",
+    "owners_of",
+    "processes_of",
 ]
 
 

@@ -6,8 +6,8 @@ To own a shard is to be the owner in its row, at its epoch, and to have an unexp
 
 from __future__ import annotations
 
+import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -25,6 +25,7 @@ from .classes import change_catalog
 from .connection import Connection
 from .engine import PostgresEngine
 from .leases import Leases
+from .machine import control_folder
 from .schema import Meta, read_meta
 
 
@@ -84,7 +85,9 @@ class PostgresStore:
     def folder(self) -> str:
         """A folder of this process alone, for its control socket."""
         if self._folder is None:
-            self._folder = tempfile.mkdtemp(prefix="durable-")
+            folder = control_folder(self.me.id)
+            os.mkdir(folder, 0o700)
+            self._folder = folder
         return self._folder
 
     def address(self, process: Process) -> str:

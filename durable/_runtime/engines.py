@@ -15,8 +15,9 @@ from attrs import define, field
 from durable._engine.catalog import Catalog
 from durable._engine.engine import Engine
 from durable._engine.problem import Problem
-from durable._engine.shards import SHARDS_DEFAULT, SharedStore
+from durable._engine.shards import SHARDS_DEFAULT, Owned, Process, SharedStore
 from durable._engine.whole import WholeStore
+from durable._lmdb import shared_store
 from durable._lmdb.environment import Environment
 from durable._lmdb.looked_at import LookedAt
 from durable._lmdb.moved import mark_moved, refuse_moved
@@ -103,6 +104,22 @@ class AllShards(WholeStore):
 def is_of_shards(path: str) -> bool:
     """Whether the folder *path* is a store of shards, however it was opened last."""
     return not is_url(path) and layout_of(path) is not None
+
+
+def processes_of(path: str) -> list[tuple[Process, str | None]]:
+    """The processes that have the store in a database, or share the one in a folder, each with the
+    folder of its control socket, None if it is on another machine; [] for a folder that is not
+    shared. Raises StoreUnavailable; FileNotFoundError where the database has no store."""
+    if is_url(path):
+        return _postgres().processes_of(path)  # type: ignore[no-any-return]
+    return [*shared_store.processes_of(path)]
+
+
+def owners_of(path: str) -> list[Owned]:
+    """The owners, present or last, of the shards of the store; [] if it has no shards."""
+    if is_url(path):
+        return _postgres().owners_of(path)  # type: ignore[no-any-return]
+    return shared_store.owners_of(path)
 
 
 def init_database(url: str) -> bool:

@@ -63,7 +63,7 @@ class Opening:
     ) -> None:
         _check_shared(shared, shards, scratch)
         if is_url(path):
-            _check_database(shared, operate)
+            _check_database(shared)
         _check_peers(peers, path, scratch)
         if isinstance(wait_s, bool) or not isinstance(wait_s, int | float) or not wait_s >= 0:
             raise ValueError(f"wait_s must be a number of seconds from 0 on, not {wait_s!r}")
@@ -79,9 +79,8 @@ class Opening:
             codec or MsgpackCodec(),
             reads,
             observer=observer,
-            # The socket is in the owner's folder; a database has no folder.
-            operate=not (scratch or is_url(path))
-            and (wants_control_socket() if operate is None else operate),
+            # The socket is the owner's.
+            operate=not scratch and (wants_control_socket() if operate is None else operate),
             scratch=scratch,
             debug=debug,
             shared=shared,
@@ -174,15 +173,10 @@ def _check_shared(shared: object, shards: object, scratch: bool) -> None:
         raise ValueError("scratch writes cannot be shared with other processes: leave out shared")
 
 
-def _check_database(shared: bool, operate: bool | None) -> None:
+def _check_database(shared: bool) -> None:
     if shared:
         raise ValueError(
             "shared is for a folder that processes of one machine share; for a database give peers"
-        )
-    if operate:
-        raise ValueError(
-            "operate opens a socket in the folder of the store, and a database has none; observe "
-            "the runtime from within, or look with `durable ls` and `durable show`"
         )
 
 
@@ -224,18 +218,18 @@ class open(Opening):
     yet; *script*: the program that the classes belong to, where several share a store; *limits*,
     *clock* and *codec*: replace the usual ones; *reads*: "inline" reads what is not in memory at
     once, "thread" in a thread of its own, for stores larger than memory; *observer*: a callable
-    that is called with each event, `print` for instance; *operate*: open a socket in the folder for
-    `durable tail` and `durable top` (None: if DURABLE_OPERATE is set to 1); *scratch*: read the
-    store, keep what is written in memory, and forget it at the end, to try things on real data,
-    beside the owner if there is one; only alarms that are set meanwhile ring; *debug*: report what
-    objects do wrong: a value that is read before a wait on the outside and written after it, a step
-    that blocks the event loop, a global that the code of two objects changes, a call that was not
-    awaited by the end; *wait_s*: how many seconds to wait for another owner to go, as in a reload
-    or a rolling update; *shared*: share the store with other processes of this machine, each object
-    being in one of them at a time; *shards*: into how many parts a shared store is divided for
-    that, fixed when it is made (None: as it is, 16 for a new one, 1 for a folder that was not
-    shared); *peers*: share a store on PostgreSQL with processes of other machines, and how they
-    meet.
+    that is called with each event, `print` for instance; *operate*: open a socket, in the folder or
+    for a database in a temporary one, for `durable tail` and `durable top` on this machine (None:
+    if DURABLE_OPERATE is set to 1); *scratch*: read the store, keep what is written in memory, and
+    forget it at the end, to try things on real data, beside the owner if there is one; only alarms
+    that are set meanwhile ring; *debug*: report what objects do wrong: a value that is read before
+    a wait on the outside and written after it, a step that blocks the event loop, a global that the
+    code of two objects changes, a call that was not awaited by the end; *wait_s*: how many seconds
+    to wait for another owner to go, as in a reload or a rolling update; *shared*: share the store
+    with other processes of this machine, each object being in one of them at a time; *shards*: into
+    how many parts a shared store is divided for that, fixed when it is made (None: as it is, 16 for
+    a new one, 1 for a folder that was not shared); *peers*: share a store on PostgreSQL with
+    processes of other machines, and how they meet.
 
     Raises StoreInUse if another process or another `open` has the store, StoreDamaged,
     FormatTooNew, MigrationConflict, StoreUnavailable, and OSError if the folder cannot be used or

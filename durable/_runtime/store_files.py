@@ -23,14 +23,13 @@ from durable._lmdb.folder import DATA_FILE, LOCK_FILE, OWNER_FILE
 from durable._lmdb.looked_at import LookedAt
 from durable._lmdb.moved import MOVED_FILE
 from durable._lmdb.shared_folder import CATALOG, FORMAT, OWNERS, PROCESSES, SHARDS_FILE
-from durable._lmdb.shared_store import owners_of, processes_of
 from durable._lmdb.snapshot import view_of
 from durable._memory.scratch import ScratchEngine
 from durable._model.clock import Clock, SystemClock
 
 from .engines import is_of_shards, open_to_read
 
-__all__ = ["owners_of", "processes_of", "sync_folder", "view_of"]
+__all__ = ["sync_folder", "view_of"]
 
 _NAMES: Final = frozenset({DATA_FILE, LOCK_FILE, OWNER_FILE, WHOLE_FOLDER}) | {
     *(SHARDS_FILE, CATALOG, PROCESSES, OWNERS, MOVED_FILE)

@@ -6,6 +6,7 @@ import attrs
 import click
 
 from durable import operate
+from durable._model.database_url import is_url
 
 from .printing import as_json, print_json, print_table
 
@@ -16,11 +17,12 @@ from .printing import as_json, print_json, print_table
 def peers(folder: str, is_json: bool) -> None:
     """List the processes that share a store.
 
-    Shows for each process that has the store in FOLDER open its pid, state, number of shards and
-    version of durable; and how many objects it has in memory, if it has opened the store with
-    operate=True.
+    Shows for each process that has the store in FOLDER, a folder or a URL, open its pid, state,
+    number of shards and version of durable, for a URL its address, too; and how many objects it has
+    in memory, if it has opened the store with operate=True and is on this machine.
     """
     found = operate.peers(folder)
+    is_of_machines = is_url(folder)
     if is_json:
         for each in found:
             print_json(attrs.asdict(each))
@@ -32,8 +34,10 @@ def peers(folder: str, is_json: bool) -> None:
             str(each.shards),
             "-" if each.live_objects is None else f"{each.live_objects:,}",
             each.version,
+            *([each.address or "-"] if is_of_machines else []),
         )
         for each in found
     ]
-    columns = ("pid", "state", "shards", "live objects", "version")
+    columns = ["pid", "state", "shards", "live objects", "version"]
+    columns += ["address"] if is_of_machines else []
     print_table(columns, [rows], nothing="no processes share the store")

@@ -272,22 +272,22 @@ def stats(folder: str, with_sizes: bool, is_json: bool) -> int:
         more = {"sizes": [_sizes_to_json(each) for each in sizes]} if with_sizes else {}
         print_json({**attrs.asdict(found), "advice": found.advice, **more})
         return status
-    print_pairs(
-        [
-            ("file", size(found.file_size)),
-            ("map", size(found.map_size)),
-            ("pages", f"{found.pages:,} of {size(found.page_size)}"),
-            ("free pages", f"{found.free_pages:,} ({size(found.free_pages * found.page_size)})"),
-            ("readers", f"{found.readers} of {found.readers_max}"),
-            ("commits", f"{found.last_commit:,}"),
-            ("classes", f"{found.classes:,}"),
-            ("objects", f"{found.objects:,}"),
-            ("records", f"{found.records:,}"),
-            ("alarms", f"{found.alarms:,}"),
-            ("garbage", f"{found.garbage:,}"),
-        ]
-        + ([] if found.advice is None else [("advice", found.advice)])
-    )
+    rows = [
+        ("file", size(found.file_size)),
+        ("map", size(found.map_size)),
+        ("pages", f"{found.pages:,} of {size(found.page_size)}"),
+        ("free pages", f"{found.free_pages:,} ({size(found.free_pages * found.page_size)})"),
+        ("readers", f"{found.readers} of {found.readers_max}"),
+        ("commits", f"{found.last_commit:,}"),
+        ("classes", f"{found.classes:,}"),
+        ("objects", f"{found.objects:,}"),
+        ("records", f"{found.records:,}"),
+        ("alarms", f"{found.alarms:,}"),
+        ("garbage", f"{found.garbage:,}"),
+    ]
+    if not found.map_size:  # a database
+        rows = [row for row in rows if row[0] not in {"map", "free pages", "readers"}]
+    print_pairs(rows + ([] if found.advice is None else [("advice", found.advice)]))
     if with_sizes:
         say("")
         columns = ("class", "objects", "keys", "bytes", "databases", "bytes", "histories", "bytes")

@@ -10,14 +10,13 @@ from typing import Any
 import attrs
 
 from durable import operate
-from durable._runtime.engines import is_of_shards
+from durable._runtime.engines import is_of_shards, is_url, owners_of
 from durable._runtime.peer_processes import PeerProcess
-from durable._runtime.store_files import owners_of
 
 
-def of_folder(path: str) -> dict[str, Any]:
-    """The processes of the store in a folder; for a thread."""
-    if is_of_shards(path):
+def of_store(path: str) -> dict[str, Any]:
+    """The processes of the store in a folder or a database; for a thread."""
+    if is_url(path) or is_of_shards(path):
         return described(path, operate.peers(path), is_shared=True)
     processes: list[dict[str, Any]] = []
     with suppress(operate.NotRunning), closing(operate.tops(path, sampled=True)) as reports:

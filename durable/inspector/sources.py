@@ -73,8 +73,7 @@ class FolderSource:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         text = os.fspath(path)
-        self._is_far = is_url(text)
-        self._store = text if self._is_far else os.path.abspath(text)
+        self._store = text if is_url(text) else os.path.abspath(text)
         self.path: str = shown(self._store)  # without a password
         # A process may have the files of a store open only once; each question takes bounded time.
         self._one_at_a_time = threading.Lock()
@@ -85,27 +84,16 @@ class FolderSource:
             yield store
 
     def reports(self) -> AsyncIterator[dict[str, Any]]:
-        return _from_thread(lambda: operate.tops(self._watchable(), sampled=True))
+        return _from_thread(lambda: operate.tops(self._store, sampled=True))
 
     def events(self) -> AsyncIterator[dict[str, Any]]:
-        return _from_thread(lambda: operate.events(self._watchable(), sampled=True))
-
-    def _watchable(self) -> str:
-        """The folder whose program can be watched."""
-        if self._is_far:
-            raise operate.NotRunning(
-                f"the programs that have the store {self.path!r} cannot be watched from outside; "
-                f"mount durable.inspector.app(runtime, token=...) in one of them"
-            )
-        return self._store
+        return _from_thread(lambda: operate.events(self._store, sampled=True))
 
     async def processes(self) -> dict[str, Any]:
-        if self._is_far:
-            return processes.described(self.path, (), is_shared=False)
-        return await anyio.to_thread.run_sync(processes.of_folder, self._store)
+        return await anyio.to_thread.run_sync(processes.of_store, self._store)
 
     async def in_memory(self, cls: str, name_or_id: str) -> dict[str, Any]:
-        found = partial(operate.in_memory, self._watchable(), cls, name_or_id)
+        found = partial(operate.in_memory, self._store, cls, name_or_id)
         return attrs.asdict(await anyio.to_thread.run_sync(found))
 
     async def change(self, change: Change) -> Any:
@@ -113,7 +101,7 @@ class FolderSource:
 
     def _change(self, change: Change) -> Any:
         change.note()
-        reply = None if self._is_far else send_order(self._store, change.order)
+        reply = send_order(self._store, change.order)
         if reply is not None:
             return result_of(reply)
         with self._one_at_a_time:

@@ -20,10 +20,10 @@ from durable._engine.codec import MsgpackCodec
 from durable._model.errors import DurableError
 from durable._model.limits import Limits
 from durable._model.storage_errors import ValueTooLarge
+from durable._runtime.engines import is_url, processes_of
 from durable._runtime.interventions import ELSEWHERE
 from durable._runtime.orders import Order, carry_out
 from durable._runtime.runtime import Runtime
-from durable._runtime.store_files import processes_of
 from durable._storage.arguments import check_key
 
 from .looking import look
@@ -141,7 +141,10 @@ def order_of(what: str, cls: str, name_or_id: str, **more: Any) -> Order:
 def _folders(store: Where) -> list[str]:
     """The folders of the control sockets of the programs that have the store."""
     path = os.fspath(store)
-    return [folder for _, folder in processes_of(path)] or [path]
+    found = processes_of(path)
+    if not found and not is_url(path):
+        return [path]
+    return [folder for _, folder in found if folder is not None]
 
 
 def send_order(store: Where, order: Order) -> Order | None:

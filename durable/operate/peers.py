@@ -9,19 +9,21 @@ from contextlib import suppress
 from typing import Any
 
 from durable._control import control_socket
+from durable._runtime.engines import is_url, owners_of, processes_of
 from durable._runtime.peer_processes import PeerProcess
-from durable._runtime.store_files import owners_of, processes_of
 
 ANSWER_S_MAX = 2.0
 
 
 def peers(store: str | os.PathLike[str]) -> list[PeerProcess]:
-    """The processes that share the store in a folder, by pid; none if it is not shared, or is not
-    open. Asks them for nothing except, if it was opened with `operate=True`, how many objects are
-    in memory. Raises FileNotFoundError, StoreDamaged, FormatTooNew.
+    """The processes that share the store in a folder, or have the one in a database, by pid; none
+    if the folder is not shared, or the store is not open. Asks them for nothing except, if it was
+    opened with `operate=True` on this machine, how many objects are in memory.
+
+    Raises FileNotFoundError, StoreDamaged, FormatTooNew, StoreUnavailable.
     """
     path = os.fspath(store)
-    if not os.path.isdir(path):
+    if not is_url(path) and not os.path.isdir(path):
         raise FileNotFoundError(f"there is no store in {path!r}")
     shards = Counter(owned.owner for owned in owners_of(path))
     found = [
@@ -32,7 +34,7 @@ def peers(store: str | os.PathLike[str]) -> list[PeerProcess]:
             version=process.version,
             state=process.state,
             shards=shards[process.id],
-            live_objects=_live_objects(folder),
+            live_objects=None if folder is None else _live_objects(folder),
             is_here=False,
         )
         for process, folder in processes_of(path)

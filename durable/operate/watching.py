@@ -11,8 +11,7 @@ from typing import Any
 
 from durable._control import control_socket
 from durable._model.errors import DurableError
-from durable._runtime.engines import is_of_shards
-from durable._runtime.store_files import processes_of
+from durable._runtime.engines import is_of_shards, is_url, processes_of, shown
 
 from . import watching_all
 
@@ -52,9 +51,9 @@ def tops(store: str | os.PathLike[str], *, sampled: bool = False) -> Watching:
 
 def _ask(store: str, want: str, sampled: bool) -> Watching:
     """Connects at once: an error is raised by the call, not by the first step."""
-    if not os.path.isdir(store):
+    if not is_url(store) and not os.path.isdir(store):
         raise FileNotFoundError(f"there is no store in {store!r}")
-    if is_of_shards(store):
+    if is_url(store) or is_of_shards(store):
         return _ask_all(store, want, sampled)
     try:
         connection = control_socket.connect(store)
@@ -67,7 +66,7 @@ def _ask(store: str, want: str, sampled: bool) -> Watching:
 def is_watched(store: str | os.PathLike[str], process: str) -> bool:
     """Whether this process, of those that share the store, can be watched."""
     for found, folder in processes_of(os.fspath(store)):
-        if found.id == process:
+        if found.id == process and folder is not None:
             with suppress(OSError):
                 control_socket.connect(folder).close()
                 return True
@@ -87,21 +86,25 @@ def _ask_all(store: str, want: str, sampled: bool) -> Watching:
     """The same for all processes that share the store."""
 
     def folders() -> dict[int, str]:
-        return {process.pid: folder for process, folder in processes_of(store)}
+        found = processes_of(store)
+        return {process.pid: folder for process, folder in found if folder is not None}
 
     try:
         watched = watching_all.Watched(folders, _request(want, sampled))
     except OSError as error:
         raise _not_running(store, error) from error
-    of_all = watching_all.events if want == "events" else watching_all.tops
-    return Watching(of_all(watched), watched.close)
+    if want == "events":
+        return Watching(watching_all.events(watched), watched.close)
+    reports = watching_all.tops(watched, has_one_engine=is_url(store))
+    return Watching(reports, watched.close)
 
 
 def _not_running(store: str, error: OSError) -> NotRunning:
+    where = "on this machine, " if is_url(store) else ""
     return NotRunning(
-        f"no program can be watched at the store {store!r}: {error}. It must have opened the "
-        f"store with durable.open(..., operate=True), or run with DURABLE_OPERATE=1, as this "
-        f"user"
+        f"no program can be watched at the store {shown(store)!r}: {error}. It must have opened "
+        f"the store with durable.open(..., operate=True), or run with DURABLE_OPERATE=1, {where}as "
+        f"this user"
     )
 
 

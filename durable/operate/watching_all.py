@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import selectors
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from durable._control import control_socket
+from durable._model.cluster_errors import StoreUnavailable
 
 # How often to look for new processes.
 LOOK_S: Final = 1.0
@@ -39,7 +41,14 @@ class Watched:
     def _connect(self) -> OSError | None:
         """Connect to new processes; returns why that failed for one, if it did."""
         failure = None
-        for pid, folder in self._folders().items():
+        self._looked_s = time.monotonic()
+        try:
+            folders = self._folders()
+        except StoreUnavailable:
+            if not self._pids:
+                raise
+            return None  # those that are known may go on without the database
+        for pid, folder in folders.items():
             if pid in self._pids:
                 continue
             try:
@@ -65,7 +74,8 @@ class Watched:
                         yield key.data, line
                 if not ready:
                     yield None
-                self._connect()
+                if time.monotonic() - self._looked_s >= LOOK_S:
+                    self._connect()
         finally:
             for connection in self._pids.values():
                 connection.close()
@@ -104,18 +114,28 @@ def events(watched: Watched) -> Iterator[dict[str, Any]]:
             yield {**event, "pid": pid}
 
 
-def tops(watched: Watched) -> Iterator[dict[str, Any]]:
-    """A report for all processes together, once each of them has made one."""
+def tops(watched: Watched, *, has_one_engine: bool = False) -> Iterator[dict[str, Any]]:
+    """A report for all processes together, once each of them has made one. *has_one_engine*: each
+    of them says of the store what is so for all of it."""
+    for reports in _rounds(watched):
+        report = combined(reports)
+        if has_one_engine and not report.get("stuck"):
+            report["statistics"]["store"] = reports[0]["statistics"]["store"]
+        yield report
+
+
+def _rounds(watched: Watched) -> Iterator[list[dict[str, Any]]]:
+    """The reports of all processes, one of each."""
     reports: dict[int, dict[str, Any]] = {}
     for said in watched.lines():
         if said is not None:
             pid, report = said
             if pid in reports:  # another one was slow
-                yield combined(list(reports.values()))
+                yield list(reports.values())
                 reports.clear()
             reports[pid] = report
         if reports and watched.pids <= set(reports):
-            yield combined(list(reports.values()))
+            yield list(reports.values())
             reports.clear()
 
 

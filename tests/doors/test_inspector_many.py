@@ -128,7 +128,7 @@ async def test_a_store_that_is_not_shared_has_one_process(tmp_path: Path) -> Non
 
     async with durable.open(store, bindings={"C": Counter}, operate=True) as runtime:
         found = (await get(inspector.app(runtime, token=TOKEN), "/api/processes")).json
-        assert found == await anyio.to_thread.run_sync(processes.of_folder, str(store)) | {
+        assert found == await anyio.to_thread.run_sync(processes.of_store, str(store)) | {
             "processes": found["processes"]
         }
         assert [process["pid"] for process in found["processes"]] == [os.getpid()]

@@ -111,8 +111,6 @@ async def test_what_cannot_be_opened_says_why(url: str) -> None:
             pass
     with pytest.raises(ValueError, match="give peers"):
         open_store(url, shared=True)
-    with pytest.raises(ValueError, match="a database has none"):
-        open_store(url, operate=True)
 
 
 @pytest.mark.sessions
