@@ -50,6 +50,10 @@ class Cable:
                 elif not read:
                     return
             except OSError:
+                # A reset by one end ends the connection for the other one, as without a cable.
+                if not self.is_cut:
+                    with suppress(OSError):
+                        target.shutdown(socket.SHUT_RDWR)
                 return
 
     def break_(self) -> None:
