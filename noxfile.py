@@ -47,7 +47,9 @@ OF_STORAGE = tuple(
     )
 )
 # SQL in an object, as far as it matters who keeps its pages: the rest is SQLite's.
-OF_SQL = tuple(f"tests/sql/test_{name}.py" for name in ("with_keys", "traps", "edges", "no_change"))
+OF_SQL = tuple(
+    f"tests/sql/test_{name}.py" for name in ("with_keys", "traps", "edges", "limits", "no_change")
+)
 # What calls between machines may make different: their order, what is said, copied and dropped. A
 # second run of the other promises over TCP would say no more than the one over a unix socket.
 OVER_TCP = tuple(

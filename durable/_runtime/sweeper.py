@@ -100,8 +100,12 @@ class Sweeper:
 
     def _pass_in(self, delay_s: float) -> None:
         """Make a pass after so long, if none comes before."""
+        if self._pass is not None:  # which may have gone by already
+            now_us = self.services.clock.now() * 1_000_000
+            self._next_us = min(self._next_us, now_us + delay_s * 1_000_000)
+            return
         at_s = self.services.clock.steady() + delay_s
-        if self._is_closed or self._pass is not None or at_s >= self._timer_at_s:
+        if self._is_closed or at_s >= self._timer_at_s:
             return
         if self._timer is not None:
             self._timer.cancel()
@@ -129,20 +133,23 @@ class Sweeper:
         except StopIteration:
             self._end()
             return
-        except DurableError as error:  # of the disk; no object is to blame
-            log.warning("old history could not be freed, and is tried again later: %s", error)
-            self._next_us = 0
-            self._end()
-            return
-        except Exception:  # a fault of ours
-            log.exception("freeing old history failed; it is tried again later")
-            self._next_us = 0
-            self._end()
+        except Exception as error:  # of the disk, or a fault of ours; no object is to blame
+            self._fail(error)
             return
         finally:
             self.disk.engine.refresh()  # no old page is kept until the next step
         if not self._is_answer_awaited:
             self._go_on()
+
+    def _fail(self, error: Exception) -> None:
+        """Leave the pass, and make another one."""
+        log.warning(
+            "old history could not be freed, and is tried again later: %s",
+            error,
+            exc_info=not isinstance(error, DurableError),
+        )
+        self._next_us = 0
+        self._end()
 
     def _go_on(self) -> None:
         if not self._is_closed:
@@ -250,8 +257,6 @@ class Sweeper:
         self._is_answer_awaited = False
         let_in()
         if error is not None:
-            log.warning("old history could not be freed, and is tried again later: %s", error)
-            self._next_us = 0
-            self._end()
+            self._fail(error)
         else:
             self._go_on()

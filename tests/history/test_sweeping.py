@@ -258,6 +258,27 @@ async def test_no_reader_is_held_between_steps(
             await store.clock.advance(PAUSE_S)
 
 
+async def test_what_an_object_leaves_behind_during_a_pass_is_swept_too(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pass has gone by it already; another one comes when that is too old."""
+    monkeypatch.setattr(sweeper, "LOOKED_AT", 1)
+    async with store.open() as runtime:
+        objects = runtime.namespace(Ledger)
+        first, *others = sorted("abcd", key=lambda name: objects.id_from_name(name).raw)
+        for name in others:
+            await write_chapters(runtime, name)
+        await store.clock.advance(RETENTION_S + 2 * PASS_EVERY_S)
+        assert {records_of(runtime, name) for name in others} == {1}
+
+    async with store.open() as runtime:
+        runtime.namespace(Ledger)
+        await store.clock.advance(FIRST_PASS_S)
+        await write_chapters(runtime, first)
+        await store.clock.advance(RETENTION_S + 2 * PASS_EVERY_S)
+        assert records_of(runtime, first) == 1
+
+
 async def test_where_no_class_keeps_a_history_nothing_is_looked_at(store: Store) -> None:
     """There is not even a timer."""
 
