@@ -49,7 +49,7 @@ export async function* said(question, signal) {
   }
 }
 
-export function tell(text, kind = "") {
+export function showState(text, kind = "") {
   const state = document.getElementById("state");
   state.textContent = text;
   state.className = kind;
@@ -59,17 +59,17 @@ export async function watch() {
   for (;;) {
     try {
       for await (const report of said("reports")) {
-        if (report.stuck) { tell(`process ${report.pid}: its event loop is stuck`, "bad"); continue; }
+        if (report.stuck) { showState(`process ${report.pid}: its event loop is stuck`, "bad"); continue; }
         report.at = Date.now();
         reports.push(report);
         if (reports.length > POINTS) reports.shift();
         const pids = report.pids ?? [report.pid];
-        tell(`running, process ${pids.join(", ")}`, "live");
+        showState(`running, process ${pids.join(", ")}`, "live");
         document.dispatchEvent(new Event("report"));
       }
-      tell("the program has closed the store");
+      showState("the program has closed the store");
     } catch (error) {
-      tell("no program to be watched");
+      showState("no program to be watched");
       document.getElementById("state").title = error.message;
     }
     document.dispatchEvent(new Event("report"));

@@ -34,7 +34,7 @@ export async function showClass(main, signal, cls) {
     more.hidden = !isMore;
   }
 
-  const told = (lookedAt) => `${count(rows.length)} shown${isMore ? ", there are more" : ""}${order ? `, sorted of ${count(lookedAt)}` : ""}`;
+  const summary = (lookedAt) => `${count(rows.length)} shown${isMore ? ", there are more" : ""}${order ? `, sorted of ${count(lookedAt)}` : ""}`;
 
   async function load(goesOn) {
     const mine = ++current;
@@ -59,7 +59,7 @@ export async function showClass(main, signal, cls) {
     const known = new Set(rows.map((each) => each.id)); // one found by its id comes again by its name
     for (const each of [...byId, ...best]) if (!known.has(each.id)) { known.add(each.id); rows.push(each); }
     draw();
-    state.textContent = told(lookedAt);
+    state.textContent = summary(lookedAt);
   }
 
   let timer = 0;

@@ -68,15 +68,15 @@ function drawLive(live) {
     live.replaceChildren(h("p", { class: "note" }, "No running program can be watched here. What is stored is shown all the same; open the store with operate=True, or run with DURABLE_OPERATE=1, to see what happens."));
     return;
   }
-  const told = last.statistics;
+  const statistics = last.statistics;
   fill(live,
     h("h2", {}, "Now"),
     tiles([
-      ["in memory", count(told.live_objects), "objects; the others are on disk only"],
-      ["open calls", count(told.open_deliveries), "have no answer yet"],
-      ["waiting", count(told.queued_deliveries), "of them, for their turn"],
-      ["web sockets", count(told.websockets), "connected"],
-      ["memory", size(last.memory_bytes), `of the program; ${size(told.cache_bytes)} cached values`],
+      ["in memory", count(statistics.live_objects), "objects; the others are on disk only"],
+      ["open calls", count(statistics.open_deliveries), "have no answer yet"],
+      ["waiting", count(statistics.queued_deliveries), "of them, for their turn"],
+      ["web sockets", count(statistics.websockets), "connected"],
+      ["memory", size(last.memory_bytes), `of the program; ${size(statistics.cache_bytes)} cached values`],
     ]),
     h("div", { class: "plots" },
       plot("Calls", [["calls", reports.map((report) => perSecond(report, "calls"))]], rate),

@@ -17,8 +17,8 @@ export async function showProcesses(main, signal) {
 
 function draw(place, found) {
   const last = reports[reports.length - 1];
-  const told = last ? (last.processes ?? [{ ...last, live_objects: last.statistics.live_objects, queued_deliveries: last.statistics.queued_deliveries }]) : [];
-  const byPid = new Map(told.map((each) => [each.pid, each]));
+  const reported = last ? (last.processes ?? [{ ...last, live_objects: last.statistics.live_objects, queued_deliveries: last.statistics.queued_deliveries }]) : [];
+  const byPid = new Map(reported.map((each) => [each.pid, each]));
   const pids = found.processes.map((each) => each.pid);
   const rate = (each, what) => (each ? `${count(Math.round(each[what] / Math.max(each.period_s, 0.001)))}/s` : "–");
   const unwatched = pids.filter((pid) => !byPid.has(pid));
