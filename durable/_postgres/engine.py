@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from struct import Struct
 from typing import ClassVar, Final, TypeVar
@@ -100,21 +100,10 @@ class PostgresEngine:
     _silent: set[int] = field(factory=set, init=False)
 
     @classmethod
-    def open(
-        cls,
-        url: str,
-        clock: Clock,
-        process: int,
-        owned: dict[int, int],
-        *,
-        may_grow: bool = False,
-    ) -> PostgresEngine:
+    def open(cls, url: str, clock: Clock, process: int, owned: dict[int, int]) -> PostgresEngine:
         """Raises StoreUnavailable; FileNotFoundError where the database has no store."""
-        meta_connection = Connection(url)
-        try:
-            meta = read_meta(meta_connection, may_grow=may_grow, may_be_moved=process == LOOKING)
-        finally:
-            meta_connection.close()
+        with closing(Connection(url)) as connection:
+            meta = read_meta(connection, may_be_moved=process == LOOKING)
         return cls(url, clock, process, meta.shards, owned)
 
     def __attrs_post_init__(self) -> None:
