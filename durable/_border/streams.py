@@ -4,7 +4,8 @@ The generator runs in its own object and nowhere else: each item is made in a tu
 when the consumer asks for it, copied, and heard when what the object wrote before it is on disk.
 
 Rule: a consumer that leaves ends the generator, wherever it stands. At its `yield` it gets
-GeneratorExit; while it makes an item, what it waits for is cancelled, once.
+GeneratorExit; while it makes an item, what it waits for is cancelled, once. A wait for the storage
+is part of a turn, which is not torn: the wait for the outside is cancelled that ends the turn.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from attrs import define, field
 
 from durable._gates.delivery import CURRENT, Delivery
 from durable._gates.futures import Answer, PendingAnswer, ReadyAnswer, when_done
+from durable._gates.input_gate import InputGate
 from durable._gates.saying import let_go, say
 from durable._loop.loop import Loop, Task
 from durable._model.errors import WrongLoop
@@ -83,8 +85,9 @@ class Pipe:
     _leaving: set[PendingAnswer[Any]] = field(factory=set, init=False)
     # Where the generator waits to be asked.
     _idle: PendingAnswer[None] | None = field(default=None, init=False)
-    # The task in which the generator makes an item.
+    # The task in which the generator makes an item, and the gate of its object.
     _maker: Task | None = field(default=None, init=False)
+    _gate: InputGate[Any] | None = field(default=None, init=False)
     _has_begun: bool = field(default=False, init=False)
     is_closed: bool = field(default=False, init=False)
     _end: BaseException | None = field(default=None, init=False)
@@ -120,9 +123,17 @@ class Pipe:
                 self._over = PendingAnswer(self.loop)
             self.finish(StopAsyncIteration())
             self.stir()
-            if self._maker is not None:
-                self._maker.cancel()
+            self._cancel_making()
         return ReadyAnswer(None) if self._over is None else self._over
+
+    def _cancel_making(self) -> None:
+        """Cancel what the generator waits for outside of its object; now, or when it does."""
+        if self._maker is None:
+            return
+        if self._gate is None or not self._gate.is_held:
+            self._maker.cancel()
+        else:
+            self._gate.when_released(self._cancel_making)
 
     def ended(self, error: BaseException | None) -> None:
         """The generator has ended, with *error* if that is not None."""
@@ -154,6 +165,7 @@ class Pipe:
         One frame has the items and no other, so that they are abandoned with it.
         """
         self._has_begun = True
+        self._gate = None if invocation is None else invocation.gate
         try:
             try:
                 while not self.is_closed:

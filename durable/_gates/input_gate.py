@@ -29,14 +29,14 @@ from durable._loop.loop import Waker
 from durable._model.errors import DurableError
 
 from .entrant import E, Inside
+from .held_gate import HeldGate
 from .line import Line, Waiter
 from .output_gate import OutputGate
-from .quiet_rounds import WatchedGate
 from .section_stack import SectionStack, bequeath
 
 
 @define(eq=False, slots=True)
-class InputGate(WatchedGate[E]):
+class InputGate(HeldGate[E]):
     """Whose turn it is in one object.
 
     It inherits what is known of its holder and of the running code, and does not refer to it: a
@@ -53,7 +53,6 @@ class InputGate(WatchedGate[E]):
     # Of the deliveries that wait in line.
     queued_bytes: int = 0
 
-    _holds: int = 0
     # None rather than empty, as what an idle object does not need.
     _waiting: Line[E] | None = None
     # Tasks of the holder whose wait on the outside has ended while the storage holds the gate.
@@ -189,15 +188,9 @@ class InputGate(WatchedGate[E]):
             self._finish_turn()
         return None  # it may have a read that is not awaited; `release` will see that it has left
 
-    def hold(self) -> None:
-        """The object waits on its storage: let nothing in until `release`."""
-        self._holds += 1
-
     def release(self) -> None:
         """One wait on the storage is over."""
-        assert self._holds > 0
-        self._holds -= 1
-        if self._holds or self.broken is not None:
+        if not self.end_hold():
             return
         held_back, self._held_back = self._held_back, None
         for waiter in held_back or ():
@@ -361,11 +354,6 @@ class InputGate(WatchedGate[E]):
             self._waiting.extend(held_back)
 
     # Being watched
-
-    @property
-    def is_shut(self) -> bool:
-        """Whether nothing is let in: the storage holds the gate, or it is broken."""
-        return self._holds > 0 or self.broken is not None
 
     @property
     def is_wanted(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
@@ -271,6 +272,42 @@ async def test_a_stream_that_is_left_ends_a_generator_that_waits(
     assert LOG == ["closed"]
     with pytest.raises(StopAsyncIteration):
         await anext(stream)
+
+
+class Halves(durable.DurableObject):
+    """Writes two halves in one turn, and waits for room between them."""
+
+    async def made(self) -> AsyncIterator[int]:
+        async def fill(txn: durable.Transaction) -> None:
+            txn.put("large", bytes(1_000))
+
+        await self.ctx.storage.transaction(fill)
+        await self.ctx.storage.put("left", 1)
+        await self.ctx.storage.put("right", 1)
+        await anyio.sleep_forever()
+        yield 1
+
+    async def found(self) -> list[str]:
+        return list(await self.ctx.storage.list())
+
+
+async def test_a_stream_that_is_left_tears_no_turn(store: Store, start: Start[Any]) -> None:
+    """Its generator waits for the storage, which is no wait for the outside: it is cancelled where
+    its turn ends."""
+    limits = durable.Limits(dirty_bytes_max=1_000)
+    async with store.open(limits=limits) as runtime:
+        stub = runtime.namespace(Halves).get_by_name("a")
+        with store.faults.hold_commits():
+            stream = stub.made()
+            asked = start(anext(stream))
+            await store.settle()
+            closing = start(stream.aclose())
+            await store.settle()
+        await closing.result()
+        with pytest.raises(StopAsyncIteration):
+            await asked.result()
+
+        assert await stub.found() == ["large", "left", "right"]
 
 
 async def test_closing_the_stream_of_an_object_that_is_gone_waits_for_nothing(
