@@ -123,6 +123,17 @@ def test_an_abort_may_lose_what_was_not_handed_to_the_disk() -> None:
     assert not Search([first, wipe, last, birth(7, 0, 0, Loss.NOTHING)]).succeeds()
 
 
+def test_a_deletion_that_outlived_an_abort_may_be_said_to_have_failed() -> None:
+    """The disk has it, without the write beside it, and did not say so. Without the abort it has
+    both or neither."""
+    first = touch(1, 1, 2, 1)
+    wipe = Operation("ann", "wipe", 2, 3, n=2)
+
+    assert Search([first, wipe, birth(7, 0, 0, Loss.UNSENT_OR_ALL)]).succeeds()
+    assert Search([first, wipe, birth(7, 1, 1, Loss.UNSENT_OR_ALL)]).succeeds()
+    assert not Search([first, wipe, birth(7, 0, 0, Loss.ALL)]).succeeds()
+
+
 def test_a_confirmed_answer_covers_the_unconfirmed_changes_before_it() -> None:
     """The disk takes changes in their order."""
     first = touch(1, 1, 2, 1, **UNCONFIRMED)

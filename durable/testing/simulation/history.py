@@ -88,8 +88,7 @@ class History:
         self._open.clear()
         for name in self._confirmed:
             activation = self._activations.get(name)
-            loss = Loss.NOTHING if activation is None else _loss_with(activation)
-            self._lost[name] = Loss.ALL if by_power_failure else loss
+            self._lost[name] = _loss_with(activation, power_fails=by_power_failure)
         self.is_live = False
 
     def asked(self, operation: Operation) -> Operation:
@@ -156,7 +155,7 @@ class History:
                 connection.is_gone = True
         elif predecessor is not None and self.listed(name):
             self.count("wakes from hibernation")
-        self.begins(name, Loss.NOTHING if predecessor is None else _loss_with(predecessor))
+        self.begins(name, _loss_with(predecessor))
 
     def begins(self, name: str, may_lose: Loss = Loss.NOTHING) -> None:
         """Object *name* has no memory but the disk's, from this moment."""
@@ -293,11 +292,14 @@ class History:
                 connection.judge()
 
 
-def _loss_with(activation: Activation) -> Loss:
-    """What may be gone with the memory of *activation*."""
-    if activation.handle.failed is not None:
-        return Loss.ALL
-    was_reset = activation.phase is Phase.BROKEN and not isinstance(
-        activation.gate.broken, RuntimeClosed
+def _loss_with(activation: Activation | None, *, power_fails: bool = False) -> Loss:
+    """What may be gone with the memory of *activation*, if there was one."""
+    if activation is None:
+        return Loss.by(reset=False, failure=power_fails)
+    broken, failed = activation.gate.broken, activation.handle.failed
+    was_reset = (
+        activation.phase is Phase.BROKEN
+        and not isinstance(broken, RuntimeClosed)
+        and type(broken) is not type(failed)
     )
-    return Loss.UNSENT if was_reset else Loss.NOTHING
+    return Loss.by(reset=was_reset, failure=power_fails or failed is not None)

@@ -46,6 +46,14 @@ class Loss(Enum):
     UNSENT = "what was not handed to the disk"
     # The power failed, or a commit.
     ALL = "all"
+    # The object was reset, and then the power failed, or a commit that said so wrongly.
+    UNSENT_OR_ALL = "either"
+
+    @classmethod
+    def by(cls, *, reset: bool, failure: bool) -> Loss:
+        if failure:
+            return cls.UNSENT_OR_ALL if reset else cls.ALL
+        return cls.UNSENT if reset else cls.NOTHING
 
 
 @define(eq=False)
@@ -159,12 +167,14 @@ class Course:
         return Course(state, unsure)
 
     def _reborn(self, birth: Operation) -> Course | None:
-        lost = [change for change in self.unsure if birth.may_lose is Loss.ALL]
+        is_failure = birth.may_lose in {Loss.ALL, Loss.UNSENT_OR_ALL}
+        lost = list(self.unsure) if is_failure else []
         if birth.may_lose is Loss.UNSENT:
             first = next((p for p, change in enumerate(self.unsure) if change.may_be_unsent), None)
             lost = [] if first is None else list(self.unsure[first:])
         states = [self.state, *[change.before for change in lost]]
-        if birth.may_lose is Loss.UNSENT and any(change.is_wipe for change in lost):
+        is_reset = birth.may_lose in {Loss.UNSENT, Loss.UNSENT_OR_ALL}
+        if is_reset and any(change.is_wipe for change in lost):
             states.append(State())  # it outlives the reset, and the writes beside it do not
         return Course(birth.answer) if birth.answer in states else None
 
