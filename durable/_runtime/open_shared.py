@@ -43,7 +43,7 @@ from .runtime import Runtime
 from .shard_disks import ShardDisks
 from .shared_directory import ObjectsHere, SharedDirectory
 from .tenure import Tenure
-from .transports import Nobody, TcpSockets, Transport, UnixSockets
+from .transports import NoPeers, TcpSockets, Transport, UnixSockets
 
 # The notice that describes the sockets of an object that moves.
 SOCKETS: Final = "sockets"
@@ -112,7 +112,7 @@ class OpenSharedStore(OpenStore):
         return ShardDisks(shared, self._clock)
 
     def _open_database(self, peers: Peers | None) -> Disks:
-        transport = Nobody() if peers is None else TcpSockets(peers)
+        transport = NoPeers() if peers is None else TcpSockets(peers)
         with ExitStack() as if_it_fails:
             if_it_fails.callback(transport.close)
             shared = open_database(

@@ -118,8 +118,8 @@ class TcpSockets(Transport):
 
 
 @define(eq=False)
-class Nobody(Transport):
-    """One process has the store, and speaks with none but itself."""
+class NoPeers(Transport):
+    """The transport of a process that has the store alone: it connects with itself only."""
 
     pauses_s: Sequence[float] = PAUSES_S
     address: str = ""
@@ -131,7 +131,7 @@ class Nobody(Transport):
         reach: Reach,
         on_peer: Callable[[Peer], None],
     ) -> Listening:
-        raise AssertionError("one that has the store alone does not listen")
+        raise AssertionError("a process that has the store alone does not listen")
 
     def connect(
         self, process: Process, greeting: Greeting, crossing: Crossing, reach: Reach

@@ -1,4 +1,4 @@
-"""A store on PostgreSQL that one process has, without peers: by a lease of its own (P1, P19)."""
+"""A store on PostgreSQL that one process has, without peers: by a lease (P1, P19)."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def leases_of(opening: durable.open) -> Leases:
 
 
 def move_elsewhere(url: str) -> None:
-    """Let all processes be of another machine, where nobody here sees whether they live."""
+    """Let all processes be of another machine, so that their pids say nothing here."""
     execute(url, f"update durable.processes set machine = '{ANOTHER_MACHINE}'")
 
 
@@ -89,7 +89,7 @@ async def test_a_second_one_is_refused_at_once(url: str) -> None:
         assert await second.env.COUNTERS.get_by_name("a").increment() == 3
 
 
-async def test_who_has_it_on_another_machine_is_named(url: str) -> None:
+async def test_an_owner_on_another_machine_is_named(url: str) -> None:
     async with open_store(url):
         move_elsewhere(url)
         with pytest.raises(
@@ -201,6 +201,6 @@ async def test_an_opening_can_wait_until_the_store_is_free(url: str) -> None:
 
 
 def test_the_name_of_this_machine_is_known() -> None:
-    """So that whoever is kept out knows where to look."""
+    """`StoreInUse` gives it to processes of other machines."""
     if this_machine():
         assert this_machine().split(" ")[2] == os.uname().nodename
