@@ -163,14 +163,16 @@ anyio.run(main)
 
 
 @contextmanager
-def inspecting(store: Path, *options: str, program: str | None = PROGRAM) -> Iterator[str]:
-    """The address of `durable inspect`, beside a program that has the store open."""
+def inspecting(store: Path | str, *options: str, program: str | None = PROGRAM) -> Iterator[str]:
+    """The address of `durable inspect` for a folder or a URL, beside a program that has the store
+    open."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "300"}
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*command: str) -> bytes:
         process = subprocess.Popen(
             [sys.executable, *command],
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=environment,
@@ -202,8 +204,16 @@ def keep_picture(page: Page, name: str) -> None:
         (ROOT / "docs/images" / f"{name}.png").write_bytes(page.screenshot())
 
 
+# What the browser wants to know of a key that is no letter.
+KEYS = {
+    "Tab": {"windowsVirtualKeyCode": 9},
+    "Enter": {"windowsVirtualKeyCode": 13, "text": "\r"},
+    "Escape": {"windowsVirtualKeyCode": 27},
+}
+
+
 def press(page: Page, key: str) -> None:
-    for kind in ("keyDown", "keyUp"):
-        page.command(
-            "Input.dispatchKeyEvent", type=kind, key=key, text=key if kind == "keyDown" else ""
-        )
+    """Press a key and let it go: a letter, or one of `KEYS`."""
+    down = KEYS.get(key, {"text": key})
+    page.command("Input.dispatchKeyEvent", type="keyDown", key=key, code=key, **down)
+    page.command("Input.dispatchKeyEvent", type="keyUp", key=key, code=key)
