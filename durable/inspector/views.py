@@ -71,6 +71,10 @@ def objects(
     start = None if after is None else bytes.fromhex(after)
     if start is not None and len(start) != BASE_SIZE:
         raise ValueError(f"{after!r} is not a place to go on from")
+    is_first = start is None and beyond is None
+    by_id = pages.with_id(store, cls, prefix) if is_first else []
+    # What has this id is shown at once; names that begin so may be searched after that.
+    seconds = 0.0 if by_id else SEARCH_S_MAX
     if order:
         by = Order(order.removeprefix("-"))
         page = pages.in_order(
@@ -82,14 +86,12 @@ def objects(
             beyond=None if beyond is None else _place(beyond, is_name=by is Order.NAME),
             after=start,
             count=OBJECTS_PER_PAGE,
-            seconds=SEARCH_S_MAX,
+            seconds=seconds,
         )
     else:
         page = pages.in_id_order(
-            store, cls, prefix=prefix, after=start, count=OBJECTS_PER_PAGE, seconds=SEARCH_S_MAX
+            store, cls, prefix=prefix, after=start, count=OBJECTS_PER_PAGE, seconds=seconds
         )
-    is_first = start is None and beyond is None
-    by_id = pages.with_id(store, cls, prefix) if is_first else []
     return {
         "by_id": [_object(each) for each in by_id],
         "objects": [_object(each) for each in page.shown],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cProfile
 import os
 import subprocess
 import sys
@@ -16,7 +17,8 @@ import pytest
 import durable
 from benchmarks.stores import build
 from durable import inspector, operate
-from durable.inspector import processes
+from durable.inspector import processes, views
+from durable.operate import looking
 
 from .browser import browsing
 from .inspected import ROOT, TOKEN, Counter, get, go, inspecting, post, stream
@@ -25,11 +27,55 @@ OBJECTS = 100_000
 WAIT_S_MAX = 60.0
 
 
-def test_a_class_of_very_many_objects_in_a_browser(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of very many objects."""
+    return build(tmp_path_factory.mktemp("many") / "store", Counter, OBJECTS)
+
+
+def calls_for_a_page(store: Path, after: str | None) -> int:
+    """How many functions are called to read a page of objects: it is the same each time."""
+    with operate.look(store) as looked, cProfile.Profile() as profile:
+        found = views.objects(looked, "Counter", "", after)
+    assert (len(found["objects"]), found["looked_at"]) == (views.OBJECTS_PER_PAGE,) * 2
+    return sum(each.callcount for each in profile.getstats())
+
+
+def test_a_page_costs_the_same_wherever_it_is(store: Path, tmp_path: Path) -> None:
+    """At the start of a class or near its end, and of how many objects ever."""
+    small = build(tmp_path / "small", Counter, views.OBJECTS_PER_PAGE * 2)
+    first = calls_for_a_page(small, None)
+
+    for after in (None, "80" * 16, "fe" * 16):
+        assert calls_for_a_page(store, after) == pytest.approx(first, rel=0.02)
+
+
+def test_a_search_goes_on_in_bounded_steps(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each request returns when its time is up, with what it has found and where to go on; an id is
+    found by the first one."""
+    monkeypatch.setattr(views, "SEARCH_S_MAX", 0.0)
+    with operate.look(store) as looked:
+        found = views.objects(looked, "Counter", "object 4711", None)
+        assert found["looked_at"] == looking.OBJECTS_PER_STEP
+        steps, names = 1, [each["name"] for each in found["objects"]]
+        while found["next"] is not None:
+            found = views.objects(looked, "Counter", "object 4711", found["next"])
+            names += [each["name"] for each in found["objects"]]
+            steps += 1
+        assert steps == pytest.approx(OBJECTS / looking.OBJECTS_PER_STEP, abs=1)
+        assert sorted(names) == ["object 4711", *(f"object 4711{digit}" for digit in range(10))]
+
+        monkeypatch.setattr(views, "SEARCH_S_MAX", WAIT_S_MAX)
+        some_id = str(looked.find("Counter", "object 4711").id)
+        found = views.objects(looked, "Counter", some_id[:16], None)
+        assert [each["name"] for each in found["by_id"]] == ["object 4711"]
+        assert found["looked_at"] == looking.OBJECTS_PER_STEP, "names are not searched first"
+
+
+def test_a_class_of_very_many_objects_in_a_browser(store: Path, tmp_path: Path) -> None:
     """Sorted and searched by name or id; only what is shown is in the page."""
     pytest.importorskip("click")
     pytest.importorskip("uvicorn")
-    store = build(tmp_path / "store", Counter, OBJECTS)
     with operate.look(store) as looked:
         some_id = str(looked.find("Counter", "object 4711").id)
     rows = "document.querySelectorAll('tbody tr').length"

@@ -12,6 +12,8 @@ import pytest
 from benchmarks.stores import build
 from durable import DurableObject, operate
 from durable.operate import pages
+from durable.operate.found import has_prefix
+from durable.operate.looking import OBJECTS_PER_STEP
 from durable.operate.pages import Order, Shown
 
 OBJECTS = 100_000
@@ -84,6 +86,24 @@ def test_a_name_is_found_among_all(store: operate.Store) -> None:
         ["object 7777", *(f"object 7777{digit}" for digit in range(10))]
     )
     assert looks > 1
+
+
+def test_a_search_holds_no_reader_while_it_compares(
+    store: operate.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step reads its objects in a transaction of its own, and looks at their names after that: a
+    long search keeps the owner from using its old pages again for a step at most."""
+    readers: set[str] = set()
+
+    def compare(fields: Any, prefix: str) -> bool:
+        readers.add(str(store._engine.handle.env.readers()))  # type: ignore[attr-defined]
+        return has_prefix(fields, prefix)
+
+    monkeypatch.setattr(pages, "has_prefix", compare)
+    page = pages.in_id_order(store, "Box", prefix="object 7", after=None, count=100, seconds=0.0)
+
+    assert page.looked_at == OBJECTS_PER_STEP
+    assert readers == {"(no active readers)\n"}
 
 
 def test_an_id_is_found_by_its_beginning(store: operate.Store) -> None:
