@@ -5,7 +5,7 @@ to the program that has the store, which carries it out as an event of the objec
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import attrs
 from attrs import frozen
@@ -19,12 +19,14 @@ from durable.operate.restoring import restore_order
 
 from .requests import Parameters, Refused
 
+KINDS: Final = frozenset({"put", "delete", "alarm", "restore", "evict", "abort"})
+
 
 @frozen
 class Change:
     """One change of one object."""
 
-    do: str
+    do: str  # one of `KINDS`
     cls: str
     name_or_id: str
     key: str | None = None
@@ -79,7 +81,7 @@ class Change:
 def change_of(given: Parameters) -> Change:
     """The change that a page has requested. Raises Refused."""
     do = given.need("do")
-    if do not in {"put", "delete", "alarm", "evict", "abort", "restore"}:
+    if do not in KINDS:
         raise Refused(404, f"there is no change {do!r}")
     change = Change(do, given.need("class"), given.need("id"))
     if do == "put":
