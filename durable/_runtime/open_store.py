@@ -223,6 +223,7 @@ class OpenStore:
     def _runtime(self, programs: Sequence[Program], deployment: Deployment) -> Runtime:
         opened = programs[-1]
         runtime = Runtime(
+            self._source,
             self._path,
             opened.script,
             self._services,

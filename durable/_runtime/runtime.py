@@ -45,6 +45,8 @@ class Runtime:
     after the end RuntimeClosed.
     """
 
+    # Where the store is: with a password if there is one, to open it again; without, to be shown.
+    _source: str
     _path: str
     _script: str | None
     _services: Services

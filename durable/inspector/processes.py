@@ -36,17 +36,18 @@ def of_store(path: str) -> dict[str, Any]:
 
 
 def described(path: str, found: Iterable[PeerProcess], is_shared: bool) -> dict[str, Any]:
-    """The processes, and for each shard the pid of its owner, None if it has none."""
+    """The processes, and for each shard the place of its owner among them, None if it has none.
+    Processes of several machines may have the same pid."""
     processes = list(found)
-    pids = {process.id: process.pid for process in processes}
-    shards = [pids.get(owned.owner or "") for owned in owners_of(path)] if is_shared else []
+    places = {process.id: place for place, process in enumerate(processes)}
+    shards = [places.get(owned.owner or "") for owned in owners_of(path)] if is_shared else []
     # Counted from one list, in which a shard that moves is with one process only.
     counts = Counter(shards)
     return {
         "is_shared": is_shared,
         "processes": [
-            {**attrs.asdict(each), "shards": counts[each.pid] if is_shared else each.shards}
-            for each in processes
+            {**attrs.asdict(each), "shards": counts[place] if is_shared else each.shards}
+            for place, each in enumerate(processes)
         ],
         "shards": shards,
     }

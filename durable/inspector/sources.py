@@ -116,14 +116,18 @@ class RuntimeSource:
 
     @property
     def path(self) -> str:
-        return shown(self._runtime._path)
+        return self._runtime._path
+
+    @property
+    def _store(self) -> str:
+        return self._runtime._source
 
     def look(self) -> AbstractContextManager[Store]:
         return operate.look(self._runtime)
 
     async def reports(self) -> AsyncIterator[dict[str, Any]]:
         if await self._is_of_several():
-            async for report in _from_thread(lambda: operate.tops(self.path, sampled=True)):
+            async for report in _from_thread(lambda: operate.tops(self._store, sampled=True)):
                 yield report
             return
         runtime = self._runtime
@@ -139,7 +143,7 @@ class RuntimeSource:
 
     async def events(self) -> AsyncIterator[dict[str, Any]]:
         if await self._is_of_several():
-            async for said in _from_thread(lambda: operate.events(self.path, sampled=True)):
+            async for said in _from_thread(lambda: operate.events(self._store, sampled=True)):
                 yield said
             return
         sample = SampledEvents(self._runtime._services.clock)
@@ -159,12 +163,12 @@ class RuntimeSource:
     async def _is_of_several(self) -> bool:
         """Whether the store is shared, and this process can be watched like the others."""
         me = self._runtime._process
-        return me is not None and await anyio.to_thread.run_sync(is_watched, self.path, me)
+        return me is not None and await anyio.to_thread.run_sync(is_watched, self._store, me)
 
     async def processes(self) -> dict[str, Any]:
         found = await self._runtime.peers()
         is_shared = self._runtime._process is not None
-        return await anyio.to_thread.run_sync(processes.described, self.path, found, is_shared)
+        return await anyio.to_thread.run_sync(processes.described, self._store, found, is_shared)
 
     async def in_memory(self, cls: str, name_or_id: str) -> dict[str, Any]:
         return attrs.asdict(seen(await self._order(look_order(cls, name_or_id))))
@@ -176,7 +180,7 @@ class RuntimeSource:
         """Carried out here, or by the process that has the object."""
         answer = await carry_out(self._runtime, order)
         if ELSEWHERE in str(answer.get("error", "")):
-            reply = await anyio.to_thread.run_sync(send_order, self.path, order)
+            reply = await anyio.to_thread.run_sync(send_order, self._store, order)
             answer = reply or {"error": f"{answer['error']}, and takes no orders; {HOW_TO_REACH}"}
         return result_of(answer)
 
