@@ -124,7 +124,7 @@ REFUSED: list[tuple[str, list[str]]] = [
     ("given to one object", ["import", "new", "good.jsonl", "--name", "b"]),
     ("No such file", ["migrate", "nothing.toml"]),
     ("Is a directory", ["migrate", "empty"]),
-    ("no TOML", ["migrate", "good.jsonl"]),
+    ("not valid TOML", ["migrate", "good.jsonl"]),
     ("must be a folder", ["demo", "file"]),
     ("holds no store", ["demo", "stuff"]),
     ("no program can be watched", ["tail", "store"]),

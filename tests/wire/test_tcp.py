@@ -296,7 +296,6 @@ async def test_strangers_do_not_keep_others_out(
 async def test_a_listener_that_says_nothing_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tcp, "STRANGER_S_MAX", 0.05)
     monkeypatch.setattr("durable._wire.strangers.Stranger.__init__.__defaults__", (0.05,))
     async with two_sides(tmp_path) as (_, callers):
         with bind("127.0.0.1:0") as silent:
