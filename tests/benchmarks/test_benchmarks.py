@@ -47,7 +47,7 @@ ROWS: dict[ModuleType, int] = {
     operate: 4,
     inspecting: 4,
     processes: 3,
-    sql: 7,
+    sql: 10,
     history: 4,
     peers_wire: 2,
 }
