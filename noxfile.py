@@ -59,6 +59,15 @@ OVER_TCP = tuple(
         *("p14_broken_means_gone", "p14_never_said", "p17_cancelled_callers", "together"),
     )
 )
+# What depends on how tasks run: whose turn it is, and what a reset or a cancellation stops.
+OF_TASKS = tuple(
+    f"tests/promises/test_{name}.py"
+    for name in (
+        *("p03_in_order", "p04_input_gate", "p05_critical_sections", "p05_deadlocks"),
+        *("p05_random_programs", "p08_output_gate", "p11_transactions"),
+        *("p14_broken_means_gone", "p14_never_said", "p17_cancelled_callers", "together"),
+    )
+)
 # The tools of the tests need a newer one themselves.
 NEEDED_NEWER = ("typing-extensions",)
 # uvloop differs from asyncio in the loop alone; the whole suite runs on it.
@@ -113,10 +122,11 @@ def core(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0])
 def cpython_off(session: nox.Session) -> None:
-    """The same tests without what is borrowed from CPython beyond what Python promises."""
+    """Gates, objects, loops and what depends on tasks, without what is borrowed from CPython beyond
+    what Python promises."""
     install(session, "dev")
     session.env["DURABLE_CPYTHON"] = "0"
-    run_tests(session, *CORE, *NOT_UVLOOP)
+    run_tests(session, *OF_INTERPRETERS, *OF_TASKS, *NOT_UVLOOP)
 
 
 @nox.session(python=PYTHONS[0])
@@ -130,9 +140,11 @@ def remote(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0])
 def shared(session: nox.Session) -> None:
-    """The promises, kept by a store that processes may share."""
+    """The promises that are about storage and processes, kept by a store that processes may share:
+    its objects' calls are those of any store, and `remote` has all promises between processes."""
     install(session, "dev")
-    run_tests(session, "tests/promises", *NOT_UVLOOP, "--shared")
+    of_processes = ("tests/promises/test_p01_one.py", "tests/promises/test_p16_survives_kill.py")
+    run_tests(session, *OF_STORAGE, *of_processes, *NOT_UVLOOP, "--shared")
 
 
 @nox.session(python=PYTHONS[0])
