@@ -29,8 +29,8 @@ try:
     from opentelemetry import context, metrics, trace
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, SpanKind, Status, StatusCode
-except ImportError as error:
-    raise MissingExtra("durable.otel needs the API of OpenTelemetry", "otel") from error
+except ImportError as _missing:
+    raise MissingExtra("durable.otel needs the API of OpenTelemetry", "otel") from _missing
 
 NAME = "durable"
 

@@ -18,8 +18,8 @@ from durable._runtime.statistics import ClassStatistics, Statistics
 
 try:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-except ImportError as error:
-    raise MissingExtra("durable.prometheus needs prometheus-client", "prometheus") from error
+except ImportError as _missing:
+    raise MissingExtra("durable.prometheus needs prometheus-client", "prometheus") from _missing
 
 _CLASS_GAUGES = {
     "live_objects": "Objects in memory",

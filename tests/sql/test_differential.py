@@ -41,7 +41,13 @@ class Pair:
         self.buffer = self.kit.object_storage.buffer
         self.database = Database.of(self.kit.object_storage.records, self.connections)
 
+    def find(self) -> None:
+        """As `ctx.storage.sql` does: a database without a connection has been let go."""
+        if self.database.connection is None:
+            self.database = self.database.successor(None)
+
     def both(self, query: str, *bindings: Any) -> None:
+        self.find()
         ours = self.database.run(query, bindings)[0].fetchall()
         assert ours == self.plain.execute(query, bindings).fetchall(), (query, bindings)
 
@@ -112,6 +118,7 @@ class Pair:
                 self.database.disconnect()
 
     def check(self) -> None:
+        self.find()
         connection = self.database.use()
         assert self.database._own(
             lambda: connection.execute("PRAGMA integrity_check").fetchall()
