@@ -64,6 +64,14 @@ def unprivileged() -> dict[str, Any]:
     raise RuntimeError("there is no user `postgres` or `nobody` to run PostgreSQL as")
 
 
+def reachable() -> Path:
+    """A folder that the user without rights may enter: a temporary folder of root's own is none."""
+    there = Path(tempfile.gettempdir()).resolve()
+    if not unprivileged() or all(each.stat().st_mode & 0o001 for each in (there, *there.parents)):
+        return there
+    return Path("/tmp")
+
+
 def start_server(command: Sequence[str | Path], log: Path) -> subprocess.Popen[bytes]:
     """Run a server without rights, which ends by SIGINT when this process does, killed or not,
     where `setpriv` is there to ask the system for that."""
@@ -108,7 +116,7 @@ class Server:
 
     def __attrs_post_init__(self) -> None:
         assert binaries() is not None, MISSING
-        self.folder = Path(tempfile.mkdtemp(prefix="durable-postgres-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="durable-postgres-", dir=reachable()))
         as_user = unprivileged()
         if as_user:
             os.chown(self.folder, as_user["user"], as_user["group"])
