@@ -105,7 +105,7 @@ class Activation(Admission):
             if disk.engine.keeps_histories
             else None,
             on_failed=self.break_,
-            on_damaged=self.fail,
+            on_damaged=self.sections.on_failed,
         )
 
     def _open_sql(self, records: Records) -> Sql:

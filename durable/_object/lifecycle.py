@@ -125,6 +125,23 @@ class Lifecycle(Commits):
             and not self.output.has_unsealed
         )
 
+    def watch_idle(self, delay_s: float) -> None:
+        """Look after *delay_s* whether the object has been idle for long enough to be evicted."""
+        self.idle_timer = self.services.timers.call_later(delay_s, self._evict_if_idle)
+
+    def _evict_if_idle(self) -> None:
+        if self.phase.is_over:
+            return
+        limit_s = self.services.limits.idle_s_max
+        if not self.is_idle:
+            self.watch_idle(limit_s)
+            return
+        left_s = self.idle_since_s + limit_s - self.services.clock.steady()
+        if left_s > 0:
+            self.watch_idle(left_s)
+        else:
+            self.evict()
+
     def finish_turns(self) -> None:
         """The runtime closes: writes that are not yet sealed become a batch now."""
         if self.output.has_unsealed and self.gate.broken is None:

@@ -85,7 +85,7 @@ class Directory:
             activation.gate.hold()
             activation.begins_later = []
             unsettled.begins.append(partial(self._open, activation, class_number))
-        self._watch_idle(activation, self.services.limits.idle_s_max)
+        activation.watch_idle(self.services.limits.idle_s_max)
         return activation
 
     def live(self, object_id: ObjectId) -> Activation | None:
@@ -180,24 +180,6 @@ class Directory:
     def has_endings(self, is_meant: Callable[[bytes], bool]) -> bool:
         """Whether code of any broken one among these objects has not ended yet."""
         return any(is_meant(raw) and left.endings for raw, left in self._unsettled.items())
-
-    def _watch_idle(self, activation: Activation, delay_s: float) -> None:
-        activation.idle_timer = self.services.timers.call_later(
-            delay_s, partial(self._evict_if_idle, activation)
-        )
-
-    def _evict_if_idle(self, activation: Activation) -> None:
-        if activation.phase.is_over:
-            return
-        limit_s = self.services.limits.idle_s_max
-        if not activation.is_idle:
-            self._watch_idle(activation, limit_s)
-            return
-        left_s = activation.idle_since_s + limit_s - self.services.clock.steady()
-        if left_s > 0:
-            self._watch_idle(activation, left_s)
-        else:
-            activation.evict()
 
     def _make_room_if_due(self) -> None:
         """Seek idle objects, though not for each new object: where all are busy, the next pass over

@@ -109,10 +109,9 @@ class ObjectStorage:
         # The activation sets it while the object's constructor runs.
         self.constructing: bool = False
         self.storage: Storage = Storage(
-            self.records, clock, lambda: self.may_set_alarm, run_section, open_sql
+            self.records, clock, self.may_set_alarm, run_section, open_sql
         )
 
-    @property
     def may_set_alarm(self) -> bool:
         """The class has a handler; the constructor may set an alarm whatever handlers there are.
         Raises TypeError for a class whose alarm is that of its timers."""
