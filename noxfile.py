@@ -78,20 +78,16 @@ def install(session: nox.Session, *groups: str) -> None:
     session.install("-e", ".", *(part for group in groups for part in ("--group", group)))
 
 
-def run_tests(session: nox.Session, *arguments: str, workers: int = 2) -> None:
+def run_tests(session: nox.Session, *arguments: str) -> None:
     session.run("python", "--version")
-    session.run("python", "-m", "pytest", "-n", str(workers), *arguments, *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "2", *arguments, *session.posargs)
 
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """The whole suite, with the newest dependencies.
-
-    A third of its time goes by in waits for processes that tests have started, so two cores have
-    time for more than two of them.
-    """
+    """The whole suite, with the newest dependencies."""
     install(session, "dev")
-    run_tests(session, workers=3)
+    run_tests(session)
 
 
 @nox.session(python=PYTHONS[0])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import anyio
@@ -120,12 +121,12 @@ async def test_a_stopped_process_holds_nobody_up_for_ever(
                 async with durable.open(program.folder, **options) as third:
                     peers = {peer.pid: peer for peer in await third.peers()}
                     assert peers[program.process.pid].live_objects is None
-                    reached = 0
-                    for number in range(16):
+                    # Some object of another process is reached, on a busy machine perhaps not the
+                    # first one that is asked.
+                    for number in count():
                         with suppress(durable.ObjectUnreachable):
                             await third.env.COUNTERS.get_by_name(f"third {number}").increment()
-                            reached += 1
-                    assert reached
+                            break
         finally:
             program.process.send_signal(signal.SIGCONT)
         with anyio.fail_after(TOLD_S_MAX):
