@@ -25,6 +25,7 @@ nox.options.sessions = [
     "shared",
     "remote",
     "postgres",
+    "journal",
 ]
 
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -134,6 +135,13 @@ def postgres(session: nox.Session) -> None:
     that is not installed."""
     install(session, "dev")
     run_tests(session, *OF_STORAGE, *NOT_UVLOOP, "--postgres")
+
+
+@nox.session(python=PYTHONS[0])
+def journal(session: nox.Session) -> None:
+    """The promises, kept by a store with a journal."""
+    install(session, "dev")
+    run_tests(session, "tests/promises", *NOT_UVLOOP, "--journal")
 
 
 @nox.session(python=PYTHONS[0])

@@ -9,6 +9,7 @@ from . import (
     blocking,
     calls,
     history,
+    journal,
     objects,
     operate,
     peers_wire,
@@ -24,7 +25,7 @@ from .harness import Row, arguments, report, run, show
 from .workerd import run as workerd
 
 QUESTIONS = (
-    *(calls, writes, reads, objects, alarms, operate, websockets, web, processes, sql),
+    *(calls, writes, journal, reads, objects, alarms, operate, websockets, web, processes, sql),
     history,
     blocking,
     peers_wire,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import os
 import signal
 import sys
 from typing import Any
@@ -45,6 +46,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--shared", action="store_true", help="open every store with shared=True")
+    parser.addoption("--journal", action="store_true", help="open every store with journal=True")
     parser.addoption(
         "--postgres", action="store_true", help="keep every store in a database of PostgreSQL"
     )
@@ -78,13 +80,28 @@ def _keep_in_postgres() -> None:
     """Each store that would be a folder is a database, the same for the same folder."""
     urls: dict[str, str] = {}
 
-    def open_engine(path: str, clock: Clock, *, scratch: bool = False) -> Engine:
+    def open_engine(path: str, clock: Clock, *, scratch: bool = False, **_: bool) -> Engine:
         url = urls.get(path)
         if url is None:
             url = urls[path] = postgres.server().new_store()
         return engines.open_engine(url, clock, scratch=scratch)
 
     OpenStore.open_engine = staticmethod(open_engine)
+
+
+def _give_every_store_a_journal() -> None:
+    """Each store that is opened without a word about it, and is not divided, has a journal."""
+    begin = opening.open.__init__
+
+    @functools.wraps(begin)
+    def begin_with_journal(self: Any, path: Any, *args: Any, **options: Any) -> None:
+        is_one = not options.get("shared") and not opening.is_of_shards(os.fspath(path))
+        is_one = is_one and not opening.is_url(os.fspath(path))
+        if is_one and not options.get("scratch") and self._store_class is OpenStore:
+            options.setdefault("journal", True)
+        begin(self, path, *args, **options)
+
+    opening.open.__init__ = begin_with_journal  # type: ignore[method-assign]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -95,6 +112,8 @@ def pytest_configure(config: pytest.Config) -> None:
         _share_every_store()
     if config.getoption("--postgres"):
         _keep_in_postgres()
+    if config.getoption("--journal"):
+        _give_every_store_a_journal()
     if config.getoption("--remote"):
         remote.install(over_tcp=config.getoption("--tcp"))
     if config.getoption("--eager-tasks"):

@@ -30,6 +30,7 @@ TOP_KEYS = (
     "path",
     "wait_s",
     "shared",
+    "journal",
     "peers",
     "scripts",
     "durable_objects",
@@ -39,7 +40,7 @@ TOP_KEYS = (
     "env",
 )
 ENVIRONMENT_KEYS = (
-    *("main", "path", "wait_s", "shared", "peers"),
+    *("main", "path", "wait_s", "shared", "journal", "peers"),
     *("durable_objects", "history", "vars"),
 )
 BINDING_KEYS = ("name", "class_name", "script_name", "environment")
@@ -92,6 +93,7 @@ class ScriptConfig:
     scripts: tuple[Path, ...]
     # What a caller reads itself, see `Wrangler.keys`.
     further: Mapping[str, Any] = field(factory=dict)
+    journal: bool = False
 
     @property
     def bindings_table(self) -> str:
@@ -254,6 +256,9 @@ class _Source:
         shared = table.flag("shared")
         if shared is None:
             shared = self.top.flag("shared")
+        journal = table.flag("journal")
+        if journal is None:
+            journal = self.top.flag("journal")
         bindings = _bindings(table, name)
         variables = table.table("vars")
         for binding in bindings:
@@ -274,6 +279,7 @@ class _Source:
             histories=_histories(table if "history" in table.entries else self.top),
             scripts=self.scripts,
             further=self._further(table),
+            journal=journal or False,
         )
 
     def _migrations_of(self, table: Table) -> tuple[Migration, ...]:

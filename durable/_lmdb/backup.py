@@ -11,8 +11,9 @@ from typing import Any
 from .create import lengthen, sync_folder
 from .environment import Environment
 from .folder import DATA_FILE, read_meta
+from .journal.marking import change_mark
 from .lmdb_errors import unreadable
-from .lmdb_files import errno_of
+from .lmdb_files import GROWTH_SPARE, errno_of, open_databases, open_lmdb
 from .pages import READ_SIZE
 from .reader import Interrupted
 
@@ -27,7 +28,13 @@ def copy_file(environment: Environment, folder: str, *, compact: bool) -> None:
     """
     if environment.handle.ownership is not None:  # else it is only looked at
         _copy_owned(environment, folder, compact)
-        return
+    else:
+        _copy_looked_at(environment, folder, compact)
+    if environment.has_journal:
+        _end_journal(folder)
+
+
+def _copy_looked_at(environment: Environment, folder: str, compact: bool) -> None:
     environment.handle.read(lambda txn, databases: None)  # the map may have been outgrown meanwhile
     try:
         with environment.handle.held() as env:
@@ -95,6 +102,18 @@ def _copy_pages(environment: Environment, folder: str) -> None:
                 size = reader.read_long(copy)
             reader.release()
     _finish(folder, size)
+
+
+def _end_journal(folder: str) -> None:
+    """The copy has what is in the file, and no journal."""
+    size = os.path.getsize(os.path.join(folder, DATA_FILE))
+    handle = open_lmdb(folder, lock=False, map_size=size + GROWTH_SPARE)
+    try:
+        databases = open_databases(handle, folder, is_new=False)
+        with handle.begin(write=True) as txn:
+            change_mark(txn, databases.meta, None, 0)
+    finally:
+        handle.close()
 
 
 def _finish(folder: str, size: int) -> None:

@@ -19,15 +19,18 @@ from durable._engine.catalog import Catalog, ClassRecord
 from durable._engine.engine import GARBAGE_STEP
 from durable._engine.engine import Reader as Records
 from durable._engine.measures import Measures
+from durable._engine.merged import Merged
 from durable._model.clock import Clock
+from durable._model.errors import StoreInUse
 
 from . import class_records, layout
 from .create import make_folder, unmake_folder
 from .folder import MAP_SIZE_MAX, Found
 from .handle import Handle
-from .lmdb_errors import (
-    WouldWait,
-)
+from .journal.applying import apply_merged
+from .journal.marking import Mark, change_mark, read_mark
+from .journal.recovery import remove_journal, unapplied
+from .lmdb_errors import WouldWait, not_brought_in
 from .lmdb_files import (
     look_beside,
     open_owned,
@@ -74,7 +77,10 @@ class Environment(Questions):
             try:
                 env, databases = open_owned(folder, ownership.lock_store_file, map_size_max)
                 try:
-                    return cls(Handle(folder, env, databases, ownership, map_size_max), clock)
+                    handle = Handle(folder, env, databases, ownership, map_size_max)
+                    environment = cls(handle, clock)
+                    environment._recover()
+                    return environment
                 except BaseException:
                     env.close()
                     raise
@@ -92,8 +98,24 @@ class Environment(Questions):
         Where LMDB's lock cannot be had here, as on a read-only mount, what is looked at is the
         folder as the owner's control socket hands it out, or a copy. Raises FileNotFoundError,
         StoreDamaged, FormatTooNew, and an OSError that says what to do where there is neither.
+
+        If its program died with a journal, what that has is brought into the file first.
         """
         folder = os.path.abspath(os.fspath(path))
+        environment = cls._look_at(folder, clock)
+        if environment.has_journal and not environment._is_owned():
+            environment.close()
+            try:
+                cls.open(folder, clock=clock).close()
+            except StoreInUse:
+                pass  # since just now
+            except OSError as error:
+                raise not_brought_in(folder, error) from error
+            environment = cls._look_at(folder, clock)
+        return environment
+
+    @classmethod
+    def _look_at(cls, folder: str, clock: Clock) -> Environment:
         env, databases = look_beside(folder)
         try:
             return cls(Handle(folder, env, databases, None, MAP_SIZE_MAX), clock)
@@ -101,16 +123,26 @@ class Environment(Questions):
             env.close()
             raise
 
+    def _is_owned(self) -> bool:
+        try:
+            inspect_free(self.path)
+        except StoreInUse:
+            return True
+        return False
+
     def __attrs_post_init__(self) -> None:
         self._reader = self.new_reader()
         self.in_line = self._reader
+        self._look_at_counters()
+        _environments.add(self)
+
+    def _look_at_counters(self) -> None:
         meta, garbage = self.handle.databases.meta, self.handle.databases.garbage
         raw = self._reader.read(lambda txn: txn.get(layout.META_NEXT_KEYSPACE, db=meta))
         self._next_keyspace_saved = 1 if raw is None else layout.read_number(raw)
         self._keyspaces = count(self._next_keyspace_saved)
         self.has_garbage = self._reader.read(lambda txn: txn.cursor(db=garbage).first())
         self._reader.release()
-        _environments.add(self)
 
     @property
     def path(self) -> str:
@@ -207,6 +239,45 @@ class Environment(Questions):
 
         return self.handle.write(step, frees=lambda: True)
 
+    # A journal in front of it, see `journal.journaled`
+
+    def apply(
+        self, merged: Merged, journal: bytes | None, position: int, *, frees: bool = False
+    ) -> None:
+        """Bring *merged* into the file in one transaction, which says that all before *position* of
+        *journal* is in; None: the file has no journal any more. Blocks on fsync.
+
+        Raises what `commit` raises, and then nothing has changed. *frees*: it leaves no more stored
+        than before, however full the disk is.
+        """
+        next_keyspace = merged.keyspace_max + 1
+
+        def change(txn: Transaction) -> bool:
+            databases = self.handle.databases
+            makes_garbage = apply_merged(txn, databases, merged)
+            if next_keyspace > self._next_keyspace_saved:
+                number = layout.write_number(next_keyspace)
+                txn.put(layout.META_NEXT_KEYSPACE, number, db=databases.meta)
+            change_mark(txn, databases.meta, journal, position)
+            return makes_garbage
+
+        self.has_garbage |= self.handle.write(change, merged.size, lambda: frees)
+        self._next_keyspace_saved = max(self._next_keyspace_saved, next_keyspace)
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether something that is confirmed may be in a journal and not yet in the file."""
+        return self.handle.read(_mark_in) is not None
+
+    def _recover(self) -> None:
+        """What a journal has that is not in the file is brought into it, and the journal ends."""
+        mark = self.handle.read(_mark_in)
+        if mark is not None:
+            self.apply(unapplied(self.path, mark), None, 0)
+            self._look_at_counters()
+        # Without a mark they are of a program that died when it had just made them.
+        remove_journal(self.path)
+
     # The end
 
     def close(self) -> None:
@@ -217,6 +288,10 @@ class Environment(Questions):
         handle = self.handle
         state = "foreign" if handle.is_foreign else "open" if handle.is_open else "closed"
         return f"<Environment {state} {self.path!r}>"
+
+
+def _mark_in(txn: Transaction, databases: Databases) -> Mark | None:
+    return read_mark(txn, databases.meta)
 
 
 def opened_here(path: str) -> Environment | None:

@@ -156,7 +156,7 @@ class Handle:
         assert self.ownership is not None  # a store that is only looked at is not written
         never_waits(not may_wait and self.write_lock.locked())
         with self.write_lock:
-            self._check_folder()
+            self.check_folder()
             if self._must_reopen:
                 never_waits(not may_wait)
                 self._reopen()
@@ -182,7 +182,7 @@ class Handle:
                         continue
                     raise failure from error
 
-    def _check_folder(self) -> None:
+    def check_folder(self) -> None:
         """Raise CommitFailed if the folder is not ours any more. One look, unless it was changed:
         each call of the system may cost this thread its turn."""
         assert self.ownership is not None

@@ -22,9 +22,12 @@ from durable._engine.checksums import is_complete, is_protected, protect
 from durable._engine.side_records import AREAS
 from durable._engine.view import Fields, Malformed, fields_of, object_of
 
-# The newest that is known. A store has it from its first side record on; until then it has
-# `FORMAT_OF_KEYS`, so that versions of the library that do not know side records read it.
-FORMAT: Final = 3
+# The newest that is known. A store has it while there is a journal beside its file. It has that of
+# side records from its first one on; until then it has `FORMAT_OF_KEYS`, so that versions of the
+# library that do not know side records read it.
+FORMAT: Final = 4
+FORMAT_OF_JOURNALS: Final = 4
+FORMAT_OF_SIDES: Final = 3
 FORMAT_OF_KEYS: Final = 2
 
 # The named databases
@@ -44,6 +47,8 @@ META_TAGS: Final = b"tags"
 META_TAGS_OF: Final = b"tags of "
 # The first keyspace all of whose values have checksums; 0 if it is missing. Format 1 had none.
 META_PROTECTED_FROM: Final = b"protected from"
+# What the file knows of its journal, see `journal.recovery.Mark`; not there without one.
+META_JOURNAL: Final = b"journal"
 
 PIECE: Final = 450  # bytes of a key on one level
 POINTER_END: Final = b"\x01"

@@ -72,6 +72,14 @@ def not_reopened(path: str, error: Exception) -> CommitFailed:
     )
 
 
+def not_brought_in(path: str, error: OSError) -> OSError:
+    why = (
+        f"{error.strerror}; the program that had this store died, and what was confirmed last is "
+        f"in the store's journal, from which it can be had only where the folder is writable"
+    )
+    return type(error)(error.errno, why, path)
+
+
 def taken_away(path: str, error: OSError) -> CommitFailed:
     return CommitFailed(
         f"the folder of the store {path!r} was removed, moved or replaced while it was open "

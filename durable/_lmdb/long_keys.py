@@ -6,7 +6,7 @@ with the first and the last of that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Protocol, overload
 
 from attrs import define
@@ -39,6 +39,7 @@ class Cursor(Protocol):
     def key(self) -> bytes: ...
     def value(self) -> bytes: ...
     def delete(self) -> bool: ...
+    def putmulti(self, items: Sequence[tuple[bytes, bytes]], /) -> tuple[int, int]: ...
     @overload
     def iternext(self) -> Iterator[tuple[bytes, bytes]]: ...
     @overload

@@ -191,6 +191,15 @@ class Reader:
             return record[1:-4]
         return self._unprotected(keyspace, key, record)
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a transaction: from now on one moment is seen."""
+        return self._txn is not None
+
+    def begin(self) -> None:
+        """Begin a transaction, if there is none."""
+        self.read(lambda txn: None)
+
     def read(self, look: Callable[[Transaction], T]) -> T:
         """What *look* finds. The map cannot grow meanwhile."""
         try:

@@ -25,9 +25,9 @@ from durable._engine.checksums import protect
 from durable._engine.history_records import clearing_of
 
 from . import long_keys
+from .journal.marking import raise_format
 from .layout import (
-    FORMAT,
-    META_FORMAT,
+    FORMAT_OF_SIDES,
     META_NEXT_KEYSPACE,
     PIECE,
     alarm_key,
@@ -37,7 +37,6 @@ from .layout import (
     read_object,
     side_key,
     top_level,
-    write_format,
     write_number,
     write_object,
 )
@@ -127,9 +126,7 @@ class Changes:
 
     def _raise_format(self) -> None:
         """There are side records now, which older formats do not have."""
-        raised = write_format(FORMAT)
-        if self.txn.get(META_FORMAT, db=self.databases.meta) != raised:
-            self.txn.put(META_FORMAT, raised, db=self.databases.meta)
+        raise_format(self.txn, self.databases.meta, FORMAT_OF_SIDES)
 
     def take_back(self) -> None:
         """The transaction was not committed: the handles are as before it."""

@@ -20,15 +20,10 @@ from attrs import define, evolve, field, frozen
 from durable._engine.batch import Batch, DueAlarm, ObjectRecord, record_after
 from durable._engine.catalog import Catalog
 from durable._engine.history_records import CLEARINGS, clearing_of, read_clearing
+from durable._engine.overlay import Records, Sides
 
 ObjectKey = tuple[int, bytes]
 """Class number and base of an object."""
-
-Records = Mapping[str, bytes | None]
-"""The encoded values of one keyspace by key."""
-
-Sides = Mapping[bytes, bytes | None]
-"""The side records of one keyspace."""
 
 
 @frozen(eq=False)

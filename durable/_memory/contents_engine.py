@@ -14,11 +14,11 @@ from typing import ClassVar
 from durable._engine.batch import Batch, DueAlarm
 from durable._engine.catalog import Catalog
 from durable._engine.engine import GARBAGE_STEP
+from durable._engine.overlay import OverlayReader
 from durable._model.clock import Clock
 from durable._model.errors import RuntimeClosed
 
 from .contents import Below, Contents, Draft
-from .reader import MemoryReader
 
 
 class ContentsEngine:
@@ -27,7 +27,7 @@ class ContentsEngine:
     keeps_histories: ClassVar[bool] = True
     clock: Clock
     contents: Contents
-    in_line: MemoryReader
+    in_line: OverlayReader[Contents]
     _keyspaces: count[int]
     _write_lock: threading.Lock
     _is_open: bool

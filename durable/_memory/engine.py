@@ -14,11 +14,11 @@ from attrs import define, evolve, field
 from durable._engine.batch import ObjectRecord
 from durable._engine.catalog import Catalog, Weight
 from durable._engine.measures import Measures
+from durable._engine.overlay import OverlayReader
 from durable._model.clock import Clock
 
 from .contents import Contents
 from .contents_engine import ContentsEngine
-from .reader import MemoryReader
 
 
 @define(eq=False, repr=False)
@@ -29,7 +29,7 @@ class MemoryEngine(ContentsEngine):
     path: str = "in memory"
     contents: Contents = field(factory=lambda: Contents(catalog=Catalog()))
     has_garbage: bool = field(default=False, init=False)
-    in_line: MemoryReader = field(init=False)
+    in_line: OverlayReader[Contents] = field(init=False)
     _keyspaces: count[int] = field(init=False)
     _write_lock: threading.Lock = field(factory=threading.Lock, init=False)
     _is_open: bool = field(default=True, init=False)
@@ -40,8 +40,8 @@ class MemoryEngine(ContentsEngine):
 
     # Reading
 
-    def new_reader(self) -> MemoryReader:
-        return MemoryReader(self._latest, None)
+    def new_reader(self) -> OverlayReader[Contents]:
+        return OverlayReader(self._latest, None)
 
     def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
         return self.in_line.seen.objects.get((class_number, base))

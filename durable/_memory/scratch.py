@@ -19,12 +19,12 @@ from durable._engine.batch import ObjectRecord
 from durable._engine.catalog import Catalog, Weight
 from durable._engine.engine import Engine, OwnReader
 from durable._engine.measures import Measures
+from durable._engine.overlay import Hidden, OverlayReader, Records, Sides, objects_of_both
 from durable._engine.side_records import AREAS, end_of
 from durable._model.clock import Clock
 
-from .contents import Below, Contents, Records, Sides
+from .contents import Below, Contents
 from .contents_engine import ContentsEngine
-from .reader import Hidden, MemoryReader
 
 # Far above those that the owner gives out meanwhile.
 FIRST_KEYSPACE: Final = 1 << 62
@@ -61,7 +61,7 @@ class ScratchEngine(ContentsEngine):
     below: Engine
     clock: Clock
     has_garbage: bool = field(default=False, init=False)
-    in_line: MemoryReader = field(init=False)
+    in_line: OverlayReader[Contents] = field(init=False)
     contents: Contents = field(factory=Contents, init=False)
     _committed_below: _Below = field(init=False)
     _keyspaces: count[int] = field(factory=lambda: count(FIRST_KEYSPACE), init=False)
@@ -69,7 +69,7 @@ class ScratchEngine(ContentsEngine):
     _is_open: bool = field(default=True, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.in_line = MemoryReader(self._latest, self.below.in_line)
+        self.in_line = OverlayReader(self._latest, self.below.in_line)
         self._committed_below = _Below(self.below, self.below.new_reader())
 
     @property
@@ -82,9 +82,9 @@ class ScratchEngine(ContentsEngine):
         super().refresh()
         self.below.refresh()
 
-    def new_reader(self) -> MemoryReader:
+    def new_reader(self) -> OverlayReader[Contents]:
         below = self.below.new_reader()
-        return MemoryReader(self._latest, below, below)
+        return OverlayReader(self._latest, below, below)
 
     def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
         seen = self.in_line.seen
@@ -100,21 +100,12 @@ class ScratchEngine(ContentsEngine):
         if class_number in seen.deleted_classes:
             return []
         above = {base: r for (number, base), r in seen.objects.items() if number == class_number}
-        found: list[tuple[bytes, ObjectRecord]] = []
-        while True:
-            below = self.below.objects(class_number, after=after, count_max=count_max)
-            is_last = len(below) < count_max
-            until = None if is_last else below[-1][0]
-            merged: dict[bytes, ObjectRecord | None] = dict(below)
-            merged |= {
-                base: record
-                for base, record in above.items()
-                if (after is None or base > after) and (until is None or base <= until)
-            }
-            found += [(b, r) for b in sorted(merged) if (r := merged[b]) is not None]
-            if is_last or len(found) >= count_max:
-                return found[:count_max]
-            after = until
+        return objects_of_both(
+            above,
+            lambda after, count: self.below.objects(class_number, after=after, count_max=count),
+            after,
+            count_max,
+        )
 
     def catalog(self) -> Catalog:
         return self.in_line.seen.catalog or self.below.catalog()

@@ -18,6 +18,7 @@ from durable._engine.problem import Problem
 from durable._engine.shards import SHARDS_DEFAULT, SharedStore
 from durable._engine.whole import WholeStore
 from durable._lmdb.environment import Environment
+from durable._lmdb.journal.journaled import Journaled
 from durable._lmdb.looked_at import LookedAt
 from durable._lmdb.moved import mark_moved, refuse_moved
 from durable._lmdb.shared_folder import layout_of, make_layout
@@ -33,16 +34,19 @@ __all__ = ["is_url", "shown"]
 VERSION: Final = version("durable-objects")
 
 
-def open_engine(path: str, clock: Clock, *, scratch: bool = False) -> Engine:
-    """Own the store in the folder *path*, which is made if it is not there, or in the database of
-    the URL; or, for *scratch*, read it and keep in memory what is written. Raises what
-    `durable.open` raises."""
+def open_engine(path: str, clock: Clock, *, scratch: bool = False, journal: bool = False) -> Engine:
+    """Own the store in the folder *path*, which is made if it is not there, with a *journal* or
+    without one, or in the database of the URL; or, for *scratch*, read it and keep in memory what
+    is written. Raises what `durable.open` raises."""
     if scratch:
         return ScratchEngine(open_to_read(path, clock), clock)
     if is_url(path):
         return _postgres().open_alone(path, clock, VERSION)  # type: ignore[no-any-return]
     refuse_moved(path)
-    return Environment.open(path, clock=clock)
+    environment = Environment.open(path, clock=clock)
+    if journal:
+        return Journaled(environment, clock)
+    return environment
 
 
 def open_to_read(path: str, clock: Clock) -> Engine:

@@ -83,6 +83,8 @@ class Options:
     shards: int | None = None
     # Processes of other machines have it, too.
     peers: Peers | None = None
+    # A commit is one synced write to a journal, and the store's file follows.
+    journal: bool = False
 
 
 class OpenStore:
@@ -162,7 +164,9 @@ class OpenStore:
 
     def _open_disks(self) -> Disks:
         options = self._options
-        engine = self.open_engine(self._source, self._clock, scratch=options.scratch)
+        engine = self.open_engine(
+            self._source, self._clock, scratch=options.scratch, journal=options.journal
+        )
         return OneDisk(self._disk_with(engine))
 
     def _disk_with(self, engine: Engine) -> OpenDisk:

@@ -58,8 +58,10 @@ class Opening:
         shared: bool,
         shards: int | None,
         peers: Peers | None,
+        journal: bool,
     ) -> None:
         _check_shared(shared, shards, scratch)
+        _check_journal(journal, shared, scratch, path)
         if is_url(path):
             _check_database(shared, operate)
         _check_peers(peers, path, scratch)
@@ -85,6 +87,7 @@ class Opening:
             shared=shared,
             shards=shards,
             peers=peers,
+            journal=journal,
         )
         self._wait_s = wait_s
         self._open: OpenStore | None = None
@@ -196,6 +199,22 @@ def _check_peers(peers: object, path: str, scratch: bool) -> None:
         raise ValueError("what is written to a scratch store is not for others: leave out peers")
 
 
+def _check_journal(journal: object, shared: bool, scratch: bool, path: str) -> None:
+    if not isinstance(journal, bool):
+        raise TypeError(f"journal must be True or False, not {journal!r}")
+    if not journal:
+        return
+    if scratch:
+        raise ValueError("what is written to a scratch store is kept nowhere: leave out journal")
+    if is_url(path):
+        raise ValueError("a database has a journal of its own: leave out journal")
+    if shared or is_of_shards(path):
+        raise ValueError(
+            f"the store {path!r} is one that processes share, and its shards have no journals: "
+            f"leave out journal"
+        )
+
+
 def _tell_unclosed(path: str) -> None:
     warnings.warn(
         f"the runtime of the store {path!r} was dropped without being closed, and the store stays "
@@ -231,7 +250,9 @@ class open(Opening):
     store, too, each object being in one of them at a time; *shards*: into how many parts a shared
     store is divided for that, which is fixed when it is made (None: as it is, 16 for a new one, 1
     for a folder that was not shared); *peers*: let processes of other machines have the store, too,
-    which is on PostgreSQL then, and say how they meet.
+    which is on PostgreSQL then, and say how they meet;
+    *journal*: make each commit durable by one synced write to a journal beside the store's file,
+    which follows within about a second: about half the wait of a lone caller.
 
     Raises StoreInUse if another process or another `open` has the store then, StoreDamaged,
     FormatTooNew, MigrationConflict, StoreUnavailable, and OSError where the folder cannot be used
@@ -259,6 +280,7 @@ class open(Opening):
         shared: bool = False,
         shards: int | None = None,
         peers: Peers | None = None,
+        journal: bool = False,
     ) -> None:
         if bindings is not None and not isinstance(bindings, Mapping):
             raise TypeError(
@@ -281,6 +303,7 @@ class open(Opening):
             shared=shared,
             shards=shards,
             peers=peers,
+            journal=journal,
         )
 
 
@@ -321,8 +344,8 @@ class open_config(Opening):
             stub = runtime.env.COUNTERS.get_by_name("front page")
 
     *environment*: a NAME of the file's `[env.NAME]`; *path*: the store's folder, in place of the
-    file's `path`, *wait_s*, *shared* and *peers* in place of those of the file; the others are
-    those of `durable.open`.
+    file's `path`, *wait_s*, *shared*, *journal* and *peers* in place of those of the file; the
+    others are those of `durable.open`.
     `fetch` is the entry function of the main module, if it has one.
 
     Raises InvalidConfig, at the call, and what `durable.open` raises. What the main module raises
@@ -347,6 +370,7 @@ class open_config(Opening):
         shared: bool | None = None,
         shards: int | None = None,
         peers: Peers | None = None,
+        journal: bool | None = None,
     ) -> None:
         config = read_config(file, environment)
         folder = store_folder(config, path)
@@ -367,4 +391,5 @@ class open_config(Opening):
             shared=config.script.shared if shared is None else shared,
             shards=shards,
             peers=config.script.peers if peers is None else peers,
+            journal=config.script.journal if journal is None else journal,
         )

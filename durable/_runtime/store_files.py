@@ -14,17 +14,21 @@ from typing import Final
 from durable._engine.codec import Codec
 from durable._engine.engine import Engine
 from durable._engine.problem import Problem
+from durable._engine.view import View
 from durable._engine.whole import WholeStore
 from durable._lmdb.backup import WHOLE_FOLDER, copy_file
 from durable._lmdb.check import check
 from durable._lmdb.create import sync_folder
 from durable._lmdb.environment import Environment
 from durable._lmdb.folder import DATA_FILE, LOCK_FILE, OWNER_FILE
+from durable._lmdb.journal.journaled import Journaled
+from durable._lmdb.journal.looking import JournaledView
+from durable._lmdb.journal.segments import NAMES as JOURNAL_FILES
 from durable._lmdb.looked_at import LookedAt
 from durable._lmdb.moved import MOVED_FILE
 from durable._lmdb.shared_folder import CATALOG, FORMAT, OWNERS, PROCESSES, SHARDS_FILE
 from durable._lmdb.shared_store import owners_of, processes_of
-from durable._lmdb.snapshot import view_of
+from durable._lmdb.snapshot import view_of as view_of_files
 from durable._memory.scratch import ScratchEngine
 from durable._model.clock import Clock, SystemClock
 
@@ -33,7 +37,8 @@ from .engines import is_of_shards, open_to_read
 __all__ = ["owners_of", "processes_of", "sync_folder", "view_of"]
 
 _NAMES: Final = frozenset({DATA_FILE, LOCK_FILE, OWNER_FILE, WHOLE_FOLDER}) | {
-    *(SHARDS_FILE, CATALOG, PROCESSES, OWNERS, MOVED_FILE)
+    *(SHARDS_FILE, CATALOG, PROCESSES, OWNERS, MOVED_FILE),
+    *JOURNAL_FILES,
 }
 _SHARD: Final = re.compile(r"shard-\d{2,4}", re.ASCII)
 
@@ -44,8 +49,21 @@ def is_of_a_store(name: str) -> bool:
 
 
 def at_one_moment(engine: Engine) -> Engine:
-    """The same store to be read by this thread, at one moment."""
+    """The same store to be read by this thread, at one moment. Blocks where it has a journal."""
+    if isinstance(engine, Journaled):
+        engine.bring_in()
+        engine = engine.file
     return LookedAt(engine) if isinstance(engine, Environment) else engine
+
+
+def view_of(engine: Engine, *, is_of_one_moment: bool = False) -> View:
+    """A view of an open store. One moment can be held of LMDB only."""
+    if not isinstance(engine, Journaled):
+        return view_of_files(engine, is_of_one_moment=is_of_one_moment)
+    if not is_of_one_moment:
+        return JournaledView(engine, view_of_files(engine.file))
+    engine.bring_in()
+    return view_of_files(engine.file, is_of_one_moment=True)
 
 
 def shards_of(store: str | os.PathLike[str]) -> WholeStore | None:
@@ -128,9 +146,13 @@ def copy_shards(store: WholeStore, folder: str, clock: Clock, *, compact: bool) 
 
 
 def _files_of(engine: Engine) -> Environment:
-    """What keeps the files of *engine*; of a store that is tried out, those that it reads."""
+    """What keeps the files of *engine*; of a store that is tried out, those that it reads. What is
+    in a journal is brought into the file. Blocks."""
     while isinstance(engine, ScratchEngine):
         engine = engine.below
+    if isinstance(engine, Journaled):
+        engine.bring_in()
+        return engine.file
     if not isinstance(engine, Environment):
         raise TypeError(f"{engine!r} keeps no files that could be copied or checked")
     return engine

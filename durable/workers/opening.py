@@ -104,6 +104,7 @@ class open_worker(Opening):
             shared=False,
             shards=None,
             peers=None,
+            journal=False,
         )
         self._grace_s = (limits or Limits()).shutdown_s_max
 

@@ -18,6 +18,7 @@ from benchmarks import (
     harness,
     history,
     inspecting,
+    journal,
     objects,
     observing,
     operate,
@@ -37,6 +38,7 @@ from benchmarks.workerd import run as workerd
 ROWS: dict[ModuleType, int] = {
     calls: 2,
     writes: 5,
+    journal: 6,
     reads: 6,
     objects: 5,
     alarms: 3,

@@ -21,6 +21,7 @@ from typing import Any
 import durable
 from durable import operate
 from durable._lmdb import lmdb_files
+from durable._lmdb.journal import journaled, segments
 
 NAMES = [f"object {n}" for n in range(6)]
 # What fails, how, and whether LMDB has to open the file anew then.
@@ -31,9 +32,19 @@ FAULTS = [
     ("map", errno.ENOMEM, False), ("map", errno.ENOMEM, True), ("open", errno.EMFILE, True),
 ]  # fmt: skip
 
+# Of the files of a journal: each write to them syncs, as that of a meta page does.
+JOURNAL_FAULTS = [
+    ("meta", errno.EIO, False), ("meta", errno.ENOSPC, False), ("meta part", 0, False),
+    ("page", errno.ENOSPC, False), ("sync", errno.EIO, False), ("open", errno.EMFILE, False),
+]  # fmt: skip
+
 # So the map has to grow often.
 lmdb_files.MAP_SIZE_MIN = 1 << 20
 lmdb_files.GROWTH_SPARE = 1 << 20
+# And the journal changes its segments.
+segments.SEGMENT_SIZE = 512 << 10
+journaled.APPLY_S_MAX = 0.02
+journaled.TRY_AGAIN_S = 0.0
 
 
 class Keeper(durable.DurableObject):
@@ -54,16 +65,19 @@ class Keeper(durable.DurableObject):
 class Disk:
     """What the shim is told."""
 
-    def __init__(self, file: str) -> None:
-        self._file = file.encode()
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
         self._call = ctypes.CDLL(None).fail_calls
 
-    def fail(self, kind: str, skip: int, count: int, code: int, is_anew: bool) -> None:
-        self._call(self._file, kind.encode(), skip, count, code, is_anew)
+    def fail(
+        self, kind: str, skip: int, count: int, code: int, is_anew: bool, name: str = "data.mdb"
+    ) -> None:
+        file = f"{self._folder}/{name}".encode()
+        self._call(file, kind.encode(), skip, count, code, is_anew)
 
     def repair(self) -> int:
         """How many calls have failed."""
-        return int(self._call(self._file, b"", 0, 0, 0, 0))
+        return int(self._call(b"", b"", 0, 0, 0, 0))
 
 
 class Account:
@@ -111,21 +125,25 @@ class Account:
         self.errors[type(error).__name__] += 1
 
 
-async def main(folder: str, seed: int, rounds: int) -> None:
-    account, disk = Account(seed), Disk(f"{folder}/data.mdb")
+async def main(folder: str, seed: int, rounds: int, has_journal: bool) -> None:
+    account, disk = Account(seed), Disk(folder)
     failed: Tally[str] = Tally()
-    async with durable.open(folder, bindings={"K": Keeper}) as runtime:
+    faults = [("data.mdb", *fault) for fault in FAULTS]
+    if has_journal:
+        faults += [(name, *fault) for name in segments.NAMES for fault in JOURNAL_FAULTS]
+    async with durable.open(folder, bindings={"K": Keeper}, journal=has_journal) as runtime:
         keepers = runtime.namespace(Keeper)
         for n in range(rounds):
-            kind, code, is_anew = FAULTS[n % len(FAULTS)]
+            name, kind, code, is_anew = faults[n % len(faults)]
             chosen = account.random
             # The first time at once, so that each has failed.
-            skip = 0 if kind in {"map", "open"} or n < len(FAULTS) else chosen.randint(0, 3)
-            disk.fail(kind, skip, chosen.choice([1, 1, 1, 2, 1_000]), code, is_anew)
+            skip = 0 if kind in {"map", "open"} or n < len(faults) else chosen.randint(0, 3)
+            count = chosen.choice([1, 1, 1, 2, 1_000])
+            disk.fail(kind, skip, count, code, is_anew, name)
             for _ in range(3):
                 names = chosen.sample(NAMES, 3)
-                await asyncio.gather(*(account.change(keepers, name) for name in names))
-            failed[kind] += disk.repair()
+                await asyncio.gather(*(account.change(keepers, each) for each in names))
+            failed[kind if name == "data.mdb" else f"journal {kind}"] += disk.repair()
             if n % 2:  # a store that is only read comes back as well
                 with suppress(durable.CommitFailed):
                     await account.compare(keepers)
@@ -141,4 +159,4 @@ async def main(folder: str, seed: int, rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:] == ["journal"]))

@@ -16,8 +16,9 @@ from queue import SimpleQueue
 
 from durable._engine.batch import Alarm, Batch, Callbacks
 from durable._engine.committer import Committer
-from durable._lmdb.environment import Environment
-from tests.engine.kit import batch_of, open_store, place_of
+from durable._engine.engine import Engine
+from durable._lmdb.journal import journaled, segments
+from tests.engine.kit import Clock, batch_of, open_store, place_of
 
 OBJECTS = 5
 KEYS = ("a", "b", "k" * 460, "k" * 1_000)
@@ -42,9 +43,15 @@ class Killer:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main(folder: Path, point: str, seed: int) -> None:
+def main(folder: Path, point: str, seed: int, has_journal: bool) -> None:
     chance = random.Random(seed)
-    environment = open_store(folder)
+    file = open_store(folder)
+    environment: Engine = file
+    if has_journal:
+        # So it changes its segments now and then, and the file follows as often.
+        segments.SEGMENT_SIZE = 256 << 10
+        journaled.APPLY_S_MAX = 0.005
+        environment = journaled.Journaled(file, Clock())
     places = [place_of(environment, f"n{n}") for n in range(OBJECTS)]
     counts = [_count_of(environment, place.keyspace) for place in places]
     calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -71,10 +78,10 @@ def main(folder: Path, point: str, seed: int) -> None:
             calls.get()()
 
 
-def _count_of(environment: Environment, number: int) -> int:
+def _count_of(environment: Engine, number: int) -> int:
     value = environment.in_line.get(number, "a") if number else None
     return int.from_bytes(value[1:9], "big") if value is not None else 0
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4] == "journal")

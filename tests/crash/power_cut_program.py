@@ -21,6 +21,7 @@ import lmdb
 
 import durable
 from durable._lmdb import create, lmdb_files
+from durable._lmdb.journal import journaled, segments
 from durable.operate import copy
 
 LEDGERS = 4
@@ -122,10 +123,10 @@ def note(text: str) -> None:
     ctypes.CDLL(None).power_cut_note(text.encode())
 
 
-async def main(folder: Path, seed: int) -> None:
+async def main(folder: Path, seed: int, has_journal: bool) -> None:
     chance = random.Random(seed)
     for run in range(RUNS):  # the second one finds a store
-        async with durable.open(folder, bindings=BINDINGS) as runtime:
+        async with durable.open(folder, bindings=BINDINGS, journal=has_journal) as runtime:
             note("open")
             async with anyio.create_task_group() as tasks:
                 for n in range(2 * LEDGERS):  # so that a commit has several batches of one object
@@ -167,6 +168,15 @@ def spoil(how: str) -> None:
 if __name__ == "__main__":
     lmdb_files.MAP_SIZE_MIN = MAP_SIZE
     lmdb_files.GROWTH_SPARE = MAP_SIZE // 2
+    # So the file follows often, and the journal changes its segments.
+    segments.SEGMENT_SIZE = 96 << 10
+    journaled.APPLY_S_MAX = 0.01
     spoil(sys.argv[3])
     seed_ = int(sys.argv[2])
-    anyio.run(main, Path(sys.argv[1]), seed_, backend="trio" if seed_ % 2 else "asyncio")
+    anyio.run(
+        main,
+        Path(sys.argv[1]),
+        seed_,
+        sys.argv[4] == "journal",
+        backend="trio" if seed_ % 2 else "asyncio",
+    )

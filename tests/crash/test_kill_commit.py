@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from durable._engine.batch import Alarm
 from durable._lmdb.check import check
 from tests.engine.kit import open_store, place_of, stored
@@ -22,12 +24,13 @@ ROUNDS = int(os.environ.get("DURABLE_CRASH_ROUNDS", "20"))
 POINTS = ("before commit", "after commit", "any", "any")
 
 
-def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["file alone", "journal"])
+def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, kind: str) -> None:
     """Nothing acknowledged is lost, no half batch is there, and the check finds nothing."""
     folder = tmp_path / "store"
     acknowledged = [0] * OBJECTS
     for round_ in range(ROUNDS):
-        told = _run_and_kill(folder, POINTS[round_ % len(POINTS)], round_)
+        told = _run_and_kill(folder, POINTS[round_ % len(POINTS)], round_, kind)
         for n, number in told:
             assert number > acknowledged[n]
             acknowledged[n] = number
@@ -37,11 +40,14 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
     assert all(acknowledged)
 
 
-def _run_and_kill(folder: Path, point: str, seed: int) -> list[tuple[int, int]]:
+def _run_and_kill(folder: Path, point: str, seed: int, kind: str) -> list[tuple[int, int]]:
     """What the process said was durable before it died."""
     told: list[tuple[int, int]] = []
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.crash.kill_commit_child", str(folder), point, str(seed)],
+        [
+            *(sys.executable, "-m", "tests.crash.kill_commit_child"),
+            *(str(folder), point, str(seed), kind),
+        ],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,

@@ -29,7 +29,7 @@ from tests.crash.test_kill_program import Ledger
 
 async def main():
     chance = random.Random(int(sys.argv[2]))
-    async with durable.open(sys.argv[1], bindings={"LEDGER": Ledger}) as runtime:
+    async with durable.open(sys.argv[1], bindings={"LEDGER": Ledger}, journal=JOURNAL) as runtime:
 
         async def call(name):
             while True:
@@ -98,12 +98,16 @@ async def durable_pause() -> None:
 
 
 @pytest.mark.backends("asyncio")
-async def test_a_killed_process_has_lost_nothing_that_it_was_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("journal", ["False", "True", "bool(chance.randrange(2))"])
+async def test_a_killed_process_has_lost_nothing_that_it_was_told(
+    tmp_path: Path, journal: str
+) -> None:
     """Whatever it printed is there; each object's entries, sum and alarm agree."""
     folder = tmp_path / "store"
     told: dict[str, list[int]] = {}
     for seed in range(ROUNDS):
-        told.update(run_and_kill(PROGRAM, folder, seed, objects=OBJECTS, run_s_max=RUN_S_MAX))
+        program = PROGRAM.replace("JOURNAL", journal)
+        told.update(run_and_kill(program, folder, seed, objects=OBJECTS, run_s_max=RUN_S_MAX))
         assert list(check(folder)) == []
 
         async with durable.open(folder, bindings={"LEDGER": Ledger}) as runtime:

@@ -45,6 +45,7 @@ class Recorded:
 
     recorder: Path
     folder: Path
+    has_journal: bool = False
 
     @property
     def files(self) -> Path:
@@ -57,7 +58,8 @@ class Recorded:
     def run(self, spoiled: str = "nothing", seed: int = 1) -> int:
         self.files.mkdir(exist_ok=True)
         module = "tests.crash.power_cut_program"
-        arguments = str(self.files / STORE), str(seed), spoiled
+        kind = "journal" if self.has_journal else "file alone"
+        arguments = str(self.files / STORE), str(seed), spoiled, kind
         return run_recorded(self.recorder, self.files, self.log, module, *arguments)
 
     def judge(self, rounds: int, seed: int = 1, dropped: str = "nothing") -> list[str]:
@@ -91,18 +93,20 @@ def recorder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_recorder(tmp_path_factory.mktemp("recorder"))
 
 
-@pytest.fixture(scope="module")
-def recorded(recorder: Path, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+@pytest.fixture(scope="module", params=[False, True], ids=["the file alone", "with a journal"])
+def recorded(
+    request: pytest.FixtureRequest, recorder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Recorded:
     """The program as it is."""
-    program = Recorded(recorder, tmp_path_factory.mktemp("recorded"))
+    program = Recorded(recorder, tmp_path_factory.mktemp("recorded"), request.param)
     assert program.run() == 0
     return program
 
 
-@pytest.fixture
-def fresh(recorder: Path, tmp_path: Path) -> Recorded:
+@pytest.fixture(params=[False, True], ids=["the file alone", "with a journal"])
+def fresh(request: pytest.FixtureRequest, recorder: Path, tmp_path: Path) -> Recorded:
     """Nothing has run yet."""
-    return Recorded(recorder, tmp_path)
+    return Recorded(recorder, tmp_path, request.param)
 
 
 def test_a_power_failure_takes_nothing_that_was_acknowledged(
@@ -112,7 +116,7 @@ def test_a_power_failure_takes_nothing_that_was_acknowledged(
     assert recorded.judge(min(ROUNDS, ROUNDS_MAX)) == []
     for seed in range(2, 1 + ROUNDS // ROUNDS_MAX):
         (tmp_path / f"{seed}").mkdir()
-        more = Recorded(recorder, tmp_path / f"{seed}")
+        more = Recorded(recorder, tmp_path / f"{seed}", recorded.has_journal)
         assert more.run(seed=seed) == 0
         assert more.judge(ROUNDS_MAX, seed) == [], f"seed {seed}"
 

@@ -15,6 +15,7 @@ from durable._engine.engine import Engine
 from durable._lmdb import layout, long_keys
 from durable._lmdb.check import check
 from durable._lmdb.environment import Environment
+from durable._lmdb.journal.journaled import Journaled
 from durable._memory.contents import Contents
 from durable._memory.engine import MemoryEngine
 from durable._memory.scratch import ScratchEngine
@@ -43,6 +44,9 @@ class Kind(Protocol):
     def damage(self, engine: Engine, keyspace: int, key: str) -> None:
         """Change a byte of the value as it is stored."""
 
+    def settle(self, engine: Engine) -> None:
+        """Have all that was committed counted by `measure`."""
+
     def check(self, engine: Engine) -> None:
         """Raise an AssertionError if what is stored is not whole."""
 
@@ -65,9 +69,38 @@ class Lmdb:
         engine.handle.write(change)
         engine.refresh()
 
+    def settle(self, engine: Engine) -> None: ...
+
     def check(self, engine: Engine) -> None:
         assert isinstance(engine, Environment)
-        assert check(engine) == []
+        problems = check(engine)
+        assert problems == [], problems
+
+
+@define
+class WithJournal:
+    """Files, with a journal in front, whose thread brings things into the file, or not."""
+
+    follows: bool
+    keeps = rots = holds_a_moment = True
+
+    def open(self, folder: Path, clock: Clock) -> Journaled:
+        return Journaled(Environment.open(folder, clock=clock), clock, follows=self.follows)
+
+    def damage(self, engine: Engine, keyspace: int, key: str) -> None:
+        assert isinstance(engine, Journaled)
+        engine.bring_in()
+        Lmdb().damage(engine.file, keyspace, key)
+        engine.refresh()
+
+    def settle(self, engine: Engine) -> None:
+        assert isinstance(engine, Journaled)
+        engine.bring_in()
+
+    def check(self, engine: Engine) -> None:
+        assert isinstance(engine, Journaled)
+        engine.bring_in()
+        Lmdb().check(engine.file)
 
 
 @define
@@ -85,6 +118,8 @@ class Memory:
 
     def damage(self, engine: Engine, keyspace: int, key: str) -> None:
         raise NotImplementedError
+
+    def settle(self, engine: Engine) -> None: ...
 
     def check(self, engine: Engine) -> None:
         assert isinstance(engine, MemoryEngine)
@@ -111,6 +146,8 @@ class Scratch:
 
     def damage(self, engine: Engine, keyspace: int, key: str) -> None:
         raise NotImplementedError
+
+    def settle(self, engine: Engine) -> None: ...
 
     def check(self, engine: Engine) -> None:
         assert isinstance(engine, ScratchEngine)
@@ -169,6 +206,8 @@ class Postgres:
 def kinds() -> dict[str, Kind]:
     return {
         "lmdb": Lmdb(),
+        "lmdb with a journal": WithJournal(follows=True),
+        "lmdb behind its journal": WithJournal(follows=False),
         "memory": Memory(),
         "scratch above lmdb": Scratch(Lmdb()),
         "scratch above memory": Scratch(Memory()),

@@ -118,6 +118,7 @@ def test_measures_rise_with_what_is_stored(kept: Opened) -> None:
         handle = place_of(engine, f"n{n}")
         engine.commit([batch_of(engine, handle, {"a": VALUE, "b": VALUE}, alarm=Alarm(5, 5))])
     engine.refresh()
+    kept.kind.settle(engine)
     measures = engine.measure()
 
     assert (measures.classes, measures.objects) == (1, 3)

@@ -22,7 +22,7 @@ DAY_S = KEPT_S
 class StoreInMemory(OpenStore):
     """An open store that no file keeps."""
 
-    open_engine = staticmethod(lambda path, clock, *, scratch: MemoryEngine(clock, path))
+    open_engine = staticmethod(lambda path, clock, **_: MemoryEngine(clock, path))
 
 
 class open_in_memory(durable.testing.open):

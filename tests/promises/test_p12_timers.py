@@ -83,7 +83,7 @@ class Keeper(durable.DurableObject):
 
 class MemoryStore(OpenStore):
     @staticmethod
-    def open_engine(path: str, clock: Any, *, scratch: bool = False) -> Any:
+    def open_engine(path: str, clock: Any, **_: bool) -> Any:
         return MemoryEngine(clock, path)
 
 

@@ -45,7 +45,7 @@ class Notes(durable.DurableObject):
         self.rung.append(str(self.ctx.id.name))
 
 
-def open_in_memory(path: str, clock: Clock, *, scratch: bool = False) -> Engine:
+def open_in_memory(path: str, clock: Clock, **_: bool) -> Engine:
     return MemoryEngine(clock, path)
 
 

@@ -1,38 +1,68 @@
-"""Reads contents that are kept in memory, and where they are silent, the engine below them."""
+"""Reads what is kept in memory, and where that is silent, the engine below it.
+
+None above stands for what the engine below has and was deleted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from heapq import merge
 from itertools import islice
-from operator import itemgetter
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
 from attrs import define, field
 
-from durable._engine.engine import OwnReader, Reader
+from .batch import ObjectRecord
+from .engine import OwnReader, Reader
 
-from .contents import Contents, Records, Sides
+Records = Mapping[str, bytes | None]
+"""The encoded values of one keyspace by key."""
+
+Sides = Mapping[bytes, bytes | None]
+"""The side records of one keyspace."""
 
 # So many keys of the engine below are read at a time where they are merged with those above.
 KEYS_PER_STEP: Final = 500
 
 NOTHING: Final[Records] = {}
-THERE: Final = b""  # in the place of a value below, which is not looked at
 NO_SIDES: Final[Sides] = {}
 
 
-@define(eq=False)
-class MemoryReader:
-    """An `OwnReader`. What it sees is of one moment, until it is released."""
+class RecordsOf(Protocol):
+    """The records of each keyspace that has any above."""
 
-    _latest: Callable[[], Contents]  # raises RuntimeClosed once the engine is closed
-    _below: Reader | None
-    _own_below: OwnReader | None = None  # to be released and closed with this one
-    _seen: Contents | None = field(default=None, init=False)
+    def get(self, keyspace: int, default: Records, /) -> Records: ...
+
+
+class SidesOf(Protocol):
+    """The side records of each keyspace that has any above."""
+
+    def get(self, keyspace: int, default: Sides, /) -> Sides: ...
+
+
+class Above(Protocol):
+    """What lies above, at one moment."""
 
     @property
-    def seen(self) -> Contents:
+    def records(self) -> RecordsOf: ...
+    @property
+    def sides(self) -> SidesOf: ...
+
+
+A = TypeVar("A", bound=Above)
+
+
+@define(eq=False)
+class OverlayReader(Generic[A]):
+    """An `OwnReader`. What it sees is of one moment, until it is released."""
+
+    _latest: Callable[[], A]  # raises RuntimeClosed once the engine is closed
+    _below: Reader | None
+    _own_below: OwnReader | None = None  # to be released and closed with this one
+    _seen: A | None = field(default=None, init=False)
+
+    @property
+    def seen(self) -> A:
         latest = self._latest()
         if self._seen is None:
             self._seen = latest
@@ -81,6 +111,10 @@ class MemoryReader:
         count_max: int | None,
         size_max: int | None = None,
     ) -> tuple[list[tuple[str, bytes]], bool]:
+        if self._below is not None and not self.seen.records.get(keyspace, NOTHING):
+            return self._below.scan_some(
+                keyspace, lower, upper, reverse=reverse, count_max=count_max, size_max=size_max
+            )
         found: list[tuple[str, bytes]] = []
         room = size_max
         for key, value in self._pairs(keyspace, lower, upper, reverse):
@@ -101,12 +135,7 @@ class MemoryReader:
         count_max: int,
     ) -> tuple[list[str], bool]:
         above = self.seen.records.get(keyspace, NOTHING)
-        mine = _between(above, lower, upper, reverse)
-        theirs = (
-            key for key in self._keys_below(keyspace, lower, upper, reverse) if key not in above
-        )
-        merged = merge(mine, theirs, reverse=reverse)
-        keys = (key for key in merged if above.get(key, THERE) is not None)
+        keys = self._keys(above, keyspace, lower, upper, reverse)
         found = list(islice(keys, count_max))
         return found, len(found) < count_max or next(keys, None) is None
 
@@ -147,7 +176,7 @@ class MemoryReader:
         count_max: int,
     ) -> list[tuple[bytes, bytes]]:
         above = self.seen.sides.get(keyspace, NO_SIDES)
-        mine = {key: value for key, value in above.items() if lower <= key < upper}
+        mine = {key: above[key] for key in above if lower <= key < upper}
         merged: dict[bytes, bytes | None] = {}
         if self._below is not None:
             # As many more as those that may be hidden by what lies above.
@@ -161,29 +190,25 @@ class MemoryReader:
     def _pairs(
         self, keyspace: int, lower: str, upper: str | None, reverse: bool
     ) -> Iterator[tuple[str, bytes]]:
-        """The keys of both in order; those above hide those below."""
+        """The keys of both in order, and their values. A value below that is hidden is not looked
+        at, damaged or not."""
         above = self.seen.records.get(keyspace, NOTHING)
-        mine = ((key, above[key]) for key in _between(above, lower, upper, reverse))
-        below = self._pairs_below(keyspace, lower, upper, reverse)
-        theirs = (pair for pair in below if pair[0] not in above)
-        for key, value in merge(mine, theirs, key=itemgetter(0), reverse=reverse):
+        for key in self._keys(above, keyspace, lower, upper, reverse):
+            value = above.get(key)
+            if value is None:
+                assert self._below is not None
+                value = self._below.get(keyspace, key)
             if value is not None:
                 yield key, value
 
-    def _pairs_below(
-        self, keyspace: int, lower: str, upper: str | None, reverse: bool
-    ) -> Iterator[tuple[str, bytes]]:
-        is_last = self._below is None
-        while not is_last:
-            assert self._below is not None
-            pairs, is_last = self._below.scan_some(
-                keyspace, lower, upper, reverse=reverse, count_max=KEYS_PER_STEP
-            )
-            yield from pairs
-            if pairs and reverse:
-                upper = pairs[-1][0]
-            elif pairs:
-                lower = pairs[-1][0] + "\0"
+    def _keys(
+        self, above: Records, keyspace: int, lower: str, upper: str | None, reverse: bool
+    ) -> Iterator[str]:
+        """The keys of both in order."""
+        mine = (key for key in _between(above, lower, upper, reverse) if above[key] is not None)
+        below = self._keys_below(keyspace, lower, upper, reverse)
+        theirs = (key for key in below if key not in above)
+        return merge(mine, theirs, reverse=reverse)
 
     def _keys_below(
         self, keyspace: int, lower: str, upper: str | None, reverse: bool
@@ -219,3 +244,28 @@ def _between(
     # The order of code points is that of UTF-8.
     chosen = [key for key in records if lower <= key and (upper is None or key < upper)]
     return iter(sorted(chosen, reverse=reverse))
+
+
+def objects_of_both(
+    above: Mapping[bytes, ObjectRecord | None],
+    below: Callable[[bytes | None, int], list[tuple[bytes, ObjectRecord]]],
+    after: bytes | None,
+    count_max: int,
+) -> list[tuple[bytes, ObjectRecord]]:
+    """Up to *count_max* objects of a class behind the base *after*: those *above*, of which None
+    hides one, and those that `below(after, count_max)` finds."""
+    found: list[tuple[bytes, ObjectRecord]] = []
+    while True:
+        some = below(after, count_max)
+        is_last = len(some) < count_max
+        until = None if is_last else some[-1][0]
+        merged: dict[bytes, ObjectRecord | None] = dict(some)
+        merged |= {
+            base: record
+            for base, record in above.items()
+            if (after is None or base > after) and (until is None or base <= until)
+        }
+        found += [(b, r) for b in sorted(merged) if (r := merged[b]) is not None]
+        if is_last or len(found) >= count_max:
+            return found[:count_max]
+        after = until

@@ -1,0 +1,172 @@
+"""The files of a journal: two segments of a fixed size that are written in turn.
+
+A segment is written over its whole length when it is made. So a record that is written later
+changes neither its length nor where the file system has it: one write and one sync, of the bytes
+alone, by a file that was opened to sync each write (O_DSYNC).
+
+Rule: a position counts the bytes of records since the journal began, whichever segment they went
+to. A segment that is begun gets a new *life*, eight random bytes, and says at which position it
+begins; a record that does not have both is none. So what a segment had before need not be wiped.
+
+Rule: nothing of a segment is trusted once a write to it has failed: the caller ends the journal.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+from zlib import crc32
+
+from attrs import define, field, frozen
+
+from durable._engine.merged import Entry
+
+from ..create import make_synced, remove_files, sync_folder
+from .marking import JOURNAL_ID_SIZE
+from .records import HEADER, write_record
+
+NAMES: Final = ("journal-0", "journal-1")
+SEGMENT_SIZE: Final = 4 << 20
+HEAD_SIZE: Final = 4_096  # of a segment, before its first record
+FILE_MODE: Final = 0o600
+
+# A record without entries at the end of a segment: the other one goes on behind it.
+END_SIZE: Final = HEADER.size + 1
+_MARK: Final = b"durable journal\n"
+_VERSION: Final = 1
+# Mark, version, journal, life, the position of the first record, checksum.
+_HEAD: Final = struct.Struct(f"<16sI{JOURNAL_ID_SIZE}s8sQI")
+
+
+@frozen
+class Head:
+    """What a segment says of itself."""
+
+    journal: bytes
+    life: bytes
+    first: int
+
+    def write(self) -> bytes:
+        fields = _HEAD.pack(_MARK, _VERSION, self.journal, self.life, self.first, 0)[:-4]
+        return fields + crc32(fields).to_bytes(4, "little")
+
+    @classmethod
+    def read(cls, raw: bytes) -> Head | None:
+        """None if it is none: it was never written, was torn, or is not of this version."""
+        if len(raw) < _HEAD.size:
+            return None
+        mark, version, journal, life, first, checksum = _HEAD.unpack_from(raw)
+        if (mark, version) != (_MARK, _VERSION) or checksum != crc32(raw[: _HEAD.size - 4]):
+            return None
+        return cls(journal, life, first)
+
+
+@define(eq=False)
+class _Segment:
+    fd: int
+    life: bytes = b""
+    first: int = 0
+    end: int = HEAD_SIZE  # where in the file the next record goes
+
+    @property
+    def last(self) -> int:
+        """The position behind its records."""
+        return self.first + self.end - HEAD_SIZE
+
+
+@define(eq=False, repr=False)
+class Journal:
+    """A journal to be written, by one thread at a time."""
+
+    folder: str
+    journal: bytes  # its name, random
+    size: int  # of a segment
+    _segments: list[_Segment] = field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Make its files, synced. Raises an OSError, and then none is left."""
+        try:
+            for name in NAMES:
+                make_synced(os.path.join(self.folder, name), self._make)
+            sync_folder(self.folder)
+            for name in NAMES:
+                file = os.path.join(self.folder, name)
+                fd = os.open(file, os.O_RDWR | os.O_DSYNC | os.O_CLOEXEC | os.O_NOFOLLOW)
+                self._segments.append(_Segment(fd))
+            self._begin(self._segments[0])
+        except BaseException:
+            self.remove()
+            raise
+
+    @property
+    def position(self) -> int:
+        """Where the next record will stand."""
+        return self._segments[0].last
+
+    def has_room(self, size: int) -> bool:
+        """Whether the segment that is written takes a record of *size* bytes."""
+        return self._segments[0].end + size + END_SIZE <= self.size
+
+    def is_over(self, applied: int) -> bool:
+        """Whether the other segment may be written: all of it is below the position *applied*."""
+        return self._segments[1].last <= applied
+
+    def roll(self) -> None:
+        """From now on records go to the other segment, whose own are not needed any more. Raises an
+        OSError."""
+        full, other = self._segments
+        end = write_record([], full.life, full.last)
+        # The head first: a segment that says that it has ended is followed by one.
+        self._begin(other, full.last + len(end))
+        self._write(full, end)
+        self._segments.reverse()
+
+    def append(self, entries: Sequence[Entry]) -> int | None:
+        """Write a record, synced; returns how many bytes it takes. None: there is no room for it,
+        and nothing was written. Raises an OSError; what is on the disk then is not known."""
+        segment = self._segments[0]
+        record = write_record(entries, segment.life, segment.last)
+        if not self.has_room(len(record)):
+            return None
+        self._write(segment, record)
+        return len(record)
+
+    def close(self) -> None:
+        for segment in self._segments:
+            os.close(segment.fd)
+        self._segments.clear()
+
+    def remove(self) -> None:
+        """Close it, and take its files away."""
+        self.close()
+        remove_files(self.folder, NAMES)
+        with suppress(OSError):  # a journal that nothing refers to is none, there or not
+            sync_folder(self.folder)
+
+    def _make(self, file: str) -> None:
+        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+        try:
+            left = self.size
+            while left:
+                left -= os.write(fd, bytes(min(left, 1 << 20)))
+        finally:
+            os.close(fd)
+
+    def _begin(self, segment: _Segment, first: int = 0) -> None:
+        segment.life, segment.first = os.urandom(8), first
+        head = Head(self.journal, segment.life, first).write()
+        segment.end = 0
+        self._write(segment, head)
+        segment.end = HEAD_SIZE
+
+    def _write(self, segment: _Segment, data: bytes) -> None:
+        done = os.pwrite(segment.fd, data, segment.end)
+        if done != len(data):
+            raise OSError(f"only {done:,} of {len(data):,} bytes were written to the journal")
+        segment.end += done
+
+    def __repr__(self) -> str:
+        return f"<Journal of {self.folder!r}>"
