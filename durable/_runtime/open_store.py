@@ -164,9 +164,9 @@ class OpenStore:
 
     def _open_disks(self) -> Disks:
         options = self._options
-        engine = self.open_engine(
-            self._source, self._clock, scratch=options.scratch, journal=options.journal
-        )
+        # An engine in the place of the usual one need not know of journals.
+        more = {"journal": True} if options.journal else {}
+        engine = self.open_engine(self._source, self._clock, scratch=options.scratch, **more)
         return OneDisk(self._disk_with(engine))
 
     def _disk_with(self, engine: Engine) -> OpenDisk:
