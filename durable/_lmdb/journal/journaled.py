@@ -198,9 +198,12 @@ class Journaled(LayeredQuestions):
             self._much.set()
 
     def _roll(self) -> bool:
-        """Go on in the other segment of the journal, if this one is full."""
+        """Go on in the other segment of the journal, since this one is full; False if what there
+        was no room for is larger than a whole segment."""
         journal = self._journal
         assert journal is not None
+        if journal.is_fresh:
+            return False
         if not journal.is_over(self._applied):
             self.bring_in()
         try:

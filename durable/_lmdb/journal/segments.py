@@ -110,13 +110,21 @@ class Journal:
         """Whether the segment that is written takes a record of *size* bytes."""
         return self._segments[0].end + size + END_SIZE <= self.size
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the segment that is written has no records yet."""
+        return self._segments[0].end == HEAD_SIZE
+
     def is_over(self, applied: int) -> bool:
         """Whether the other segment may be written: all of it is below the position *applied*."""
         return self._segments[1].last <= applied
 
     def roll(self) -> None:
-        """From now on records go to the other segment, whose own are not needed any more. Raises an
-        OSError."""
+        """From now on records go to the other segment, which `is_over`. Raises an OSError.
+
+        Not while the segment `is_fresh`: then the store's file may still need what is in the other
+        one, or say that it has all up to its end, which would be gone."""
+        assert not self.is_fresh
         full, other = self._segments
         end = write_record([], full.life, full.last)
         # The head first: a segment that says that it has ended is followed by one.

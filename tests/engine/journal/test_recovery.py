@@ -195,6 +195,17 @@ def test_segments_are_written_in_turn(
     assert sum((program.folder / name).stat().st_size for name in NAMES) == 2 * SMALL
 
 
+def test_a_group_that_no_segment_has_room_for_leaves_the_segments_as_they_are(
+    small_segments: None, tmp_path: Path
+) -> None:
+    """Else two of them would overwrite a segment of which the file's mark still speaks."""
+    program = Program(tmp_path / "store")
+    program.put()
+    for _ in range(3):
+        program.put(2 * SMALL)
+        assert found(program.dies()) == keys(program.count)
+
+
 def test_a_segment_that_is_missing_is_an_error(small_segments: None, tmp_path: Path) -> None:
     """The first one says that it has ended."""
     program = Program(tmp_path / "store")
