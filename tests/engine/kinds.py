@@ -180,6 +180,8 @@ class Postgres:
         )
         connection.close()
 
+    def settle(self, engine: Engine) -> None: ...
+
     def check(self, engine: Engine) -> None:
         """No rows are left behind, and no object without any."""
         assert isinstance(engine, PostgresEngine)

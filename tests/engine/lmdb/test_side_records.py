@@ -40,12 +40,12 @@ def test_the_format_rises_with_the_first_side_record(store: Environment) -> None
     assert format_of(store) == layout.FORMAT_OF_KEYS
 
     store.commit([batch_of(store, handle, sides={OWN: b"1"})])
-    assert format_of(store) == layout.FORMAT
+    assert format_of(store) == layout.FORMAT_OF_SIDES
     path = store.path
     store.close()
     again = open_store(Path(path))
     try:
-        assert format_of(again) == layout.FORMAT
+        assert format_of(again) == layout.FORMAT_OF_SIDES
         assert again.in_line.get_side(handle.keyspace, OWN) == b"1"
     finally:
         again.close()
