@@ -18,6 +18,7 @@ from durable._border.sockets import Sockets, sockets_of
 from durable._border.websocket import ObjectSocket, end_of
 from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks
 from durable._engine.history_records import IMAGES
+from durable._engine.merged import Merged
 from durable._gates.delivery import Delivery
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
@@ -30,7 +31,7 @@ from durable._storage.history import History as StoredHistory
 from durable._storage.sql.database import Database
 from durable._storage.sql.pages import Pages
 from durable._storage.write_buffer import WriteBuffer
-from durable.testing.simulation import Outcome, power, simulate
+from durable.testing.simulation import Outcome, journal_power, power, simulate
 from durable.testing.simulation.disk import SteppedCommitter
 from durable.testing.simulation.model import PAIR
 
@@ -251,6 +252,22 @@ def a_disk_that_lies_about_syncs(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(power, "image_at", image_with_meta)
 
 
+def a_journal_that_is_confirmed_before_it_is_on_the_disk(patch: pytest.MonkeyPatch) -> None:
+    within = journal_power._within
+    patch.setattr(journal_power, "_within", lambda *args: (within(*args)[0], True))
+
+
+def a_file_that_says_it_has_more_of_the_journal_than_it_has(patch: pytest.MonkeyPatch) -> None:
+    apply = Environment.apply
+
+    def apply_nothing(
+        self: Environment, merged: Merged, journal: bytes | None, position: int, **options: bool
+    ) -> None:
+        apply(self, Merged() if position % 2 else merged, journal, position, **options)
+
+    patch.setattr(Environment, "apply", apply_nothing)
+
+
 def sql_that_is_kept_when_it_is_undone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Database, "roll_back", Database.release)
 
@@ -320,6 +337,8 @@ BROKEN: list[Break] = [
     unconfirmed_writes_that_open_the_gate,
     unconfirmed_writes_that_nobody_waits_for_at_an_eviction,
     a_disk_that_lies_about_syncs,
+    a_journal_that_is_confirmed_before_it_is_on_the_disk,
+    a_file_that_says_it_has_more_of_the_journal_than_it_has,
     sql_that_is_kept_when_it_is_undone,
     pages_that_are_stored_without_their_keys,
     tables_that_outlive_a_deletion,

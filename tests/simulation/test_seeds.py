@@ -49,6 +49,7 @@ def test_the_seeds_make_much_happen(backend: str) -> None:
         assert counts[what] > 5, what
     for what in ("power failures within a commit", "unconfirmed losses", "wakes from hibernation"):
         assert counts[what] > 5, what
+    assert counts["power failures within a commit with a journal"] > 0
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

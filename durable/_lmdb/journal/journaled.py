@@ -288,7 +288,7 @@ class Journaled(LayeredQuestions):
         self._tried_s = self.clock.steady()
         name = os.urandom(JOURNAL_ID_SIZE)
         with suppress(OSError, DurableError):
-            journal = Journal(self.path, name, segments.SEGMENT_SIZE)
+            journal = self._new_journal(name)
             try:
                 self.file.apply(Merged(), name, 0)
             except BaseException:
@@ -296,6 +296,9 @@ class Journaled(LayeredQuestions):
                 raise
             self._applied = 0
             self._journal = journal
+
+    def _new_journal(self, name: bytes) -> Journal:
+        return Journal(self.path, name, segments.SEGMENT_SIZE)
 
     def _mend(self, *, frees: bool = False) -> None:
         """All that is confirmed is in the file; a journal that has failed is none any more, and

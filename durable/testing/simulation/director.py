@@ -29,6 +29,7 @@ from .clients import Clients
 from .connections import End
 from .disk import SimulatedStore, UnsureFaults, look, open
 from .history import History
+from .journal_power import SteppedJournaled
 from .model import State
 from .orders import NAMES, ask
 from .subject import Subject
@@ -59,6 +60,7 @@ class Life:
     clock: SimulatedClock
     folder: Path
     is_last: bool
+    has_journal: bool = False
     faults: UnsureFaults = field(factory=UnsureFaults)
     _store: SimulatedStore = field(init=False)
     _runtime: durable.Runtime = field(init=False)
@@ -72,6 +74,7 @@ class Life:
             self.folder,
             faults=self.faults,
             clock=self.clock,
+            journal=self.has_journal,
             bindings={"SUBJECTS": Subject},
             vars={"history": history, "sleep": self.clock.sleep},
             limits=durable.Limits(
@@ -151,6 +154,8 @@ class Life:
             self._abort_all: 0.15,
             self._collect: 1,
         }
+        if self.has_journal:
+            often[self._follow] = chance.choice([0.5, 3])
         sockets: dict[Callable[[], None], float] = {
             self._clients.connect: 2,
             self._clients.send: chance.choice([3, 10]),
@@ -197,6 +202,12 @@ class Life:
 
     def _switch_commits(self) -> None:
         self._store.committer.commits_here = not self._store.committer.commits_here
+
+    def _follow(self) -> None:
+        """What is in the journal comes into the store's file."""
+        engine = self._store.engine
+        assert isinstance(engine, SteppedJournaled)
+        engine.bring_in()
 
     def _collect(self) -> None:
         self._store.committer.collect()
@@ -278,16 +289,27 @@ class Life:
         else:
             self.faults.repair()
             self.faults.is_unsure = False
-            page_size = self._store.environment.handle.page_size
-            moment = power.cut_within(self._draw_commit(), self.folder, target, page_size, chance)
-            if moment is not None:
-                history.count("power failures within a commit")
-                history.tick(f"within a commit, {moment.value}")
-            is_in = moment in {power.Moment.META, power.Moment.LENGTHENED}
+            is_in = self._cut_within(self._draw_commit(), target)
             after = {name: self._look(name) for name in NAMES}
             history.after_failure = after if is_in else before
         self.faults.lose_power()
         return target
+
+    def _cut_within(self, commit: Callable[[], None], target: Path) -> bool:
+        """Whether what *commit* wrote is on the disk."""
+        history, engine = self.history, self._store.engine
+        page_size = self._store.environment.handle.page_size
+        if isinstance(engine, SteppedJournaled):
+            is_in = engine.cut_within(commit, target, page_size, history.chance)
+            if is_in is not None:
+                history.count("power failures within a commit with a journal")
+                history.tick(f"within a commit with a journal, all of which is there: {is_in}")
+            return bool(is_in)
+        moment = power.cut_within(commit, self.folder, target, page_size, history.chance)
+        if moment is not None:
+            history.count("power failures within a commit")
+            history.tick(f"within a commit, {moment.value}")
+        return moment in {power.Moment.META, power.Moment.LENGTHENED}
 
     def _draw_commit(self) -> Callable[[], None]:
         """Something that the disk may be at when the power fails."""
@@ -305,7 +327,7 @@ class Life:
         self._store.run_by_itself()
         for _ in range(JUMPS_MAX):
             await self._wait_answered()
-            if history.violations or not self._store.environment.next_alarm_us():
+            if history.violations or not self._store.engine.next_alarm_us():
                 break
             self._move(JUMP_S)
         else:
@@ -356,7 +378,7 @@ class Life:
     def _look(self, name: str) -> State | None:
         namespace = self._namespace
         base = namespace.id_from_name(name).raw[:16]
-        return look(self._store.environment, namespace.record.number, base)
+        return look(self._store.engine, namespace.record.number, base)
 
     def _read_disk(self) -> None:
         """At the start of a life: what is on the disk is what the history explains."""
@@ -370,9 +392,9 @@ class Life:
         self._check_bookmarks()
 
     def _check_bookmarks(self) -> None:
-        namespace, environment = self._namespace, self._store.environment
+        namespace, engine = self._namespace, self._store.engine
         for what in self.history.bookmarks.check(
-            environment, namespace.record.number, lambda name: namespace.id_from_name(name).raw[:16]
+            engine, namespace.record.number, lambda name: namespace.id_from_name(name).raw[:16]
         ):
             self.history.broken(what)
 

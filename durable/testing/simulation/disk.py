@@ -16,18 +16,23 @@ from typing import Any, ClassVar
 
 from attrs import define, field
 
-from durable._engine.batch import Batch
+from durable._engine.batch import Batch, ObjectRecord
 from durable._engine.codec import MsgpackCodec
 from durable._engine.committer import Committer
+from durable._engine.engine import Engine
 from durable._engine.read_thread import Reads
 from durable._lmdb import long_keys, object_index
 from durable._lmdb.environment import Environment
+from durable._lmdb.journal.questions import find_by
+from durable._model.clock import Clock
 from durable._model.errors import DurableError
+from durable._runtime import engines
 from durable._runtime.disks import OpenDisk
 from durable._runtime.open_store import OpenStore
 from durable.testing.faults import Faults
 from durable.testing.opening import open as open_for_test
 
+from .journal_power import SteppedJournaled
 from .model import PAIR, State
 
 AT_ONCE_MAX = 1_000
@@ -160,8 +165,17 @@ class SteppedReads(Reads):
         self._is_closed = True
 
 
+def open_engine(path: str, clock: Clock, *, journal: bool = False, **options: Any) -> Engine:
+    """As `engines.open_engine` does, with a journal that moves in steps."""
+    if journal:
+        return SteppedJournaled(Environment.open(path, clock=clock), clock, follows=False)
+    return engines.open_engine(path, clock, **options)
+
+
 class SimulatedStore(OpenStore):
     """An open store whose disk moves in steps."""
+
+    open_engine: ClassVar[Callable[..., Engine]] = staticmethod(open_engine)
 
     committer_class: ClassVar[type[Committer]] = SteppedCommitter
     reads_class: ClassVar[type[Reads]] = SteppedReads
@@ -172,9 +186,15 @@ class SimulatedStore(OpenStore):
         return disk
 
     @property
-    def environment(self) -> Environment:
-        assert isinstance(self._disk.engine, Environment)
+    def engine(self) -> Environment | SteppedJournaled:
+        assert isinstance(self._disk.engine, Environment | SteppedJournaled)
         return self._disk.engine
+
+    @property
+    def environment(self) -> Environment:
+        """The store's file."""
+        engine = self.engine
+        return engine if isinstance(engine, Environment) else engine.file
 
     @property
     def committer(self) -> SteppedCommitter:
@@ -204,19 +224,42 @@ class open(open_for_test):
         return self._open
 
 
-def look(environment: Environment, class_number: int, base: bytes) -> State | None:
+def look(engine: Environment | SteppedJournaled, class_number: int, base: bytes) -> State | None:
     """What the disk has of an object at this moment; None if it was written in halves."""
+    if isinstance(engine, Environment):
+        look_at = partial(_stored_in_file, class_number=class_number, base=base)
+        record, stored = engine.handle.read(look_at)
+    else:
+        record, stored = _stored_with_journal(engine, class_number, base)
+    if record is None:
+        return State()
+    decode = MsgpackCodec().decode
+    found = {key: decode(value) for key, value in stored.items()}
+    due_us = None if record.alarm is None else record.alarm.scheduled_us
+    if found.get("due") != due_us or found.get(PAIR[0]) != found.get(PAIR[1]):
+        return None
+    return State.of(found)
 
-    def read(txn: Any, databases: Any) -> State | None:
-        record = object_index.find(txn, databases, class_number, base)
+
+Stored = tuple[ObjectRecord | None, dict[str, bytes]]
+"""What is known of an object, and the encoded values of its keys."""
+
+
+def _stored_in_file(txn: Any, databases: Any, *, class_number: int, base: bytes) -> Stored:
+    record = object_index.find(txn, databases, class_number, base)
+    if record is None:
+        return None, {}
+    pairs = long_keys.scan(txn, record.keyspace, b"", None, False)
+    return record, {key.decode(): stored[1:-4] for key, stored in pairs}  # all protected
+
+
+def _stored_with_journal(engine: SteppedJournaled, class_number: int, base: bytes) -> Stored:
+    reader = engine.new_reader()
+    try:
+        record = find_by(reader, engine.file, class_number, base)
         if record is None:
-            return State()
-        pairs = long_keys.scan(txn, record.keyspace, b"", None, False)
-        decode = MsgpackCodec().decode
-        found = {key.decode(): decode(stored[1:-4]) for key, stored in pairs}  # all protected
-        due_us = None if record.alarm is None else record.alarm.scheduled_us
-        if found.get("due") != due_us or found.get(PAIR[0]) != found.get(PAIR[1]):
-            return None
-        return State.of(found)
-
-    return environment.handle.read(read)
+            return None, {}
+        pairs, _ = reader.scan_some(record.keyspace, count_max=None)
+        return record, dict(pairs)
+    finally:
+        reader.close()

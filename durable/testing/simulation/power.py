@@ -14,6 +14,11 @@ from enum import Enum
 from pathlib import Path
 from random import Random
 
+from durable._lmdb.journal.segments import NAMES as JOURNAL_FILES
+
+Files = dict[str, bytes]
+"""What is in each file of a store."""
+
 SECTOR = 512
 META_PAGES = 2
 DATA_FILE = "data.mdb"
@@ -73,8 +78,20 @@ def _torn(before: bytes, written: bytes, page_size: int, chance: Random) -> byte
 
 def cut(folder: Path, target: Path) -> None:
     """The power fails between two commits: *target* has what is on the disk of *folder* now."""
+    put(files_in(folder), target)
+
+
+def files_in(folder: Path) -> Files:
+    """What is on the disk of *folder*: its data file, and those of a journal."""
+    names = (DATA_FILE, *JOURNAL_FILES)
+    return {name: file.read_bytes() for name in names if (file := folder / name).exists()}
+
+
+def put(files: Files, target: Path) -> None:
+    """*target*, which is made, has *files*."""
     target.mkdir()
-    (target / DATA_FILE).write_bytes((folder / DATA_FILE).read_bytes())
+    for name, content in files.items():
+        (target / name).write_bytes(content)
 
 
 def cut_within(
