@@ -29,7 +29,6 @@ from .clients import Clients
 from .connections import End
 from .disk import SimulatedStore, UnsureFaults, look, open
 from .history import History
-from .journal_power import SteppedJournaled
 from .model import State
 from .orders import NAMES, ask
 from .subject import Subject
@@ -205,9 +204,7 @@ class Life:
 
     def _follow(self) -> None:
         """What is in the journal comes into the store's file."""
-        engine = self._store.engine
-        assert isinstance(engine, SteppedJournaled)
-        engine.bring_in()
+        self._store.follow()
 
     def _collect(self) -> None:
         self._store.committer.collect()
@@ -289,27 +286,16 @@ class Life:
         else:
             self.faults.repair()
             self.faults.is_unsure = False
-            is_in = self._cut_within(self._draw_commit(), target)
+            within = self._store.cut_within(self._draw_commit(), target, chance)
+            if within is not None:
+                kind = " with a journal" if self.has_journal else ""
+                history.count(f"power failures within a commit{kind}")
+                history.tick(f"within a commit, {within.when}")
+            is_in = within is not None and within.is_in
             after = {name: self._look(name) for name in NAMES}
             history.after_failure = after if is_in else before
         self.faults.lose_power()
         return target
-
-    def _cut_within(self, commit: Callable[[], None], target: Path) -> bool:
-        """Whether what *commit* wrote is on the disk."""
-        history, engine = self.history, self._store.engine
-        page_size = self._store.environment.handle.page_size
-        if isinstance(engine, SteppedJournaled):
-            is_in = engine.cut_within(commit, target, page_size, history.chance)
-            if is_in is not None:
-                history.count("power failures within a commit with a journal")
-                history.tick(f"within a commit with a journal, all of which is there: {is_in}")
-            return bool(is_in)
-        moment = power.cut_within(commit, self.folder, target, page_size, history.chance)
-        if moment is not None:
-            history.count("power failures within a commit")
-            history.tick(f"within a commit, {moment.value}")
-        return moment in {power.Moment.META, power.Moment.LENGTHENED}
 
     def _draw_commit(self) -> Callable[[], None]:
         """Something that the disk may be at when the power fails."""

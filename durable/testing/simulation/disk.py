@@ -11,7 +11,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from queue import Empty
+from random import Random
 from typing import Any, ClassVar
 
 from attrs import define, field
@@ -32,7 +34,8 @@ from durable._runtime.open_store import OpenStore
 from durable.testing.faults import Faults
 from durable.testing.opening import open as open_for_test
 
-from .journal_power import SteppedJournaled
+from . import power
+from .journal_power import SteppedJournaled, Within
 from .model import PAIR, State
 
 AT_ONCE_MAX = 1_000
@@ -205,6 +208,22 @@ class SimulatedStore(OpenStore):
     def reads(self) -> SteppedReads:
         assert isinstance(self._disk.reads, SteppedReads)
         return self._disk.reads
+
+    def follow(self) -> None:
+        """What is in the journal comes into the store's file."""
+        assert isinstance(self.engine, SteppedJournaled)
+        self.engine.bring_in()
+
+    def cut_within(self, commit: Callable[[], None], target: Path, chance: Random) -> Within | None:
+        """The power fails within *commit*: *target* has what is then on the disk. None if there was
+        nothing to commit."""
+        engine, page_size = self.engine, self.environment.handle.page_size
+        if isinstance(engine, SteppedJournaled):
+            return engine.cut_within(commit, target, page_size, chance)
+        moment = power.cut_within(commit, Path(engine.path), target, page_size, chance)
+        if moment is None:
+            return None
+        return Within(moment.value, moment in {power.Moment.META, power.Moment.LENGTHENED})
 
     def run_by_itself(self) -> None:
         """From now on what is asked of the disk is done in the next round of the loop."""

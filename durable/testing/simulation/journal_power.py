@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from random import Random
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from durable._lmdb.journal.journaled import Journaled
 from durable._lmdb.journal.segments import HEAD_SIZE, Journal
@@ -21,6 +21,14 @@ from .power import DATA_FILE, SECTOR, Files, Moment, files_in, image_at, put
 
 # So that a life fills segments, and there are groups that none has room for.
 SEGMENT_SIZE = HEAD_SIZE + (2 << 10)
+
+
+@frozen
+class Within:
+    """A power failure within a commit."""
+
+    when: str
+    is_in: bool  # whether what was committed is on the disk
 
 
 @define(eq=False, repr=False)
@@ -50,9 +58,9 @@ class SteppedJournaled(Journaled):
 
     def cut_within(
         self, commit: Callable[[], None], target: Path, page_size: int, chance: Random
-    ) -> bool | None:
-        """The power fails within *commit*: *target* has what is then on the disk. Returns whether
-        all of it is; None if there was nothing to write."""
+    ) -> Within | None:
+        """The power fails within *commit*: *target* has what is then on the disk. None if there was
+        nothing to write."""
         # Else a commit could be two of LMDB's with nothing between them.
         self.bring_in()
         folder = Path(self.path)
@@ -71,7 +79,8 @@ class SteppedJournaled(Journaled):
         before, after = writes[which]
         image, is_done = _within(before, after, page_size, chance)
         put(image, target)
-        return is_done and which == len(writes) - 1
+        number = f"in write {which + 1} of {len(writes)}"
+        return Within(number, is_done and which == len(writes) - 1)
 
 
 def _within(before: Files, after: Files, page_size: int, chance: Random) -> tuple[Files, bool]:
