@@ -13,6 +13,7 @@ Rule: nothing of a segment is trusted once a write to it has failed: the caller 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import struct
 from collections.abc import Sequence
@@ -35,6 +36,8 @@ FILE_MODE: Final = 0o600
 
 # A record without entries at the end of a segment: the other one goes on behind it.
 END_SIZE: Final = HEADER.size + 1
+# On macOS, where else the disk may keep what is written in its cache.
+_FULL_SYNC: Final[int | None] = getattr(fcntl, "F_FULLFSYNC", None)
 _MARK: Final = b"durable journal\n"
 _VERSION: Final = 1
 # Mark, version, journal, life, the position of the first record, checksum.
@@ -174,6 +177,8 @@ class Journal:
         done = os.pwrite(segment.fd, data, segment.end)
         if done != len(data):
             raise OSError(f"only {done:,} of {len(data):,} bytes were written to the journal")
+        if _FULL_SYNC is not None:
+            fcntl.fcntl(segment.fd, _FULL_SYNC)
         segment.end += done
 
     def __repr__(self) -> str:
