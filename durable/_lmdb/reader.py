@@ -230,8 +230,9 @@ class Reader:
             self._refuse(error)
 
     def release(self) -> None:
-        with self.lock:
-            self.release_locked()
+        if self._txn is not None:  # only this thread begins one
+            with self.lock:
+                self.release_locked()
 
     def close(self) -> None:
         """The thread that reads has no more use for it."""

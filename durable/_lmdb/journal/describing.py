@@ -23,6 +23,7 @@ from durable._engine.engine import Reader
 from durable._engine.merged import SAME, Entry
 from durable._engine.side_records import AREAS, end_of
 from durable._engine.view import fields_of
+from durable._model.clock import Clock
 
 Find = Callable[[int, bytes], ObjectRecord | None]
 
@@ -32,7 +33,7 @@ class Description:
     """What a group changes. The handles are as before until it is settled."""
 
     _find: Find
-    _now_us: int
+    _clock: Clock
     entries: list[Entry] = field(factory=list, init=False)
     # An object of it keeps a history, or did: what that has is not described here.
     has_history: bool = field(default=False, init=False)
@@ -58,7 +59,7 @@ class Description:
                 if batch.is_empty:
                     continue
                 before = self._record_of(handle)
-                after = record_after(before, batch, self._now_us)
+                after = record_after(before, batch, int(self._clock.now() * 1_000_000))
                 if before is not None and before.history:
                     self.has_history = True
                 if after is None:

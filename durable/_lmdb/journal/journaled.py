@@ -149,9 +149,7 @@ class Journaled(LayeredQuestions):
 
     def _describe(self, group: Sequence[Batch]) -> Description:
         reader = self._reader
-        description = Description(
-            partial(find_by, reader, self.file), int(self.clock.now() * 1_000_000)
-        )
+        description = Description(partial(find_by, reader, self.file), self.clock)
         try:
             description.add(group)
             if description.takes_away:

@@ -2,7 +2,8 @@
 
 A segment is written over its whole length when it is made. So a record that is written later
 changes neither its length nor where the file system has it: one write and one sync, of the bytes
-alone, by a file that was opened to sync each write (O_DSYNC).
+alone, by a file that was opened to sync each write (O_DSYNC), past the system's cache where that
+can be done (O_DIRECT). That wants whole blocks, so there is a copy of each segment in memory.
 
 Rule: a position counts the bytes of records since the journal began, whichever segment they went
 to. A segment that is begun gets a new *life*, eight random bytes, and says at which position it
@@ -14,6 +15,7 @@ Rule: nothing of a segment is trusted once a write to it has failed: the caller 
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 import struct
 from collections.abc import Sequence
@@ -31,11 +33,13 @@ from .records import HEADER, write_record
 
 NAMES: Final = ("journal-0", "journal-1")
 SEGMENT_SIZE: Final = 4 << 20
-HEAD_SIZE: Final = 4_096  # of a segment, before its first record
+BLOCK_SIZE: Final = 4_096  # whole ones are written
+HEAD_SIZE: Final = BLOCK_SIZE  # of a segment, before its first record
 FILE_MODE: Final = 0o600
 
 # A record without entries at the end of a segment: the other one goes on behind it.
 END_SIZE: Final = HEADER.size + 1
+_DIRECT: Final[int] = getattr(os, "O_DIRECT", 0)
 # On macOS, where else the disk may keep what is written in its cache.
 _FULL_SYNC: Final[int | None] = getattr(fcntl, "F_FULLFSYNC", None)
 _MARK: Final = b"durable journal\n"
@@ -70,6 +74,7 @@ class Head:
 @define(eq=False)
 class _Segment:
     fd: int
+    content: memoryview  # at the start of a page
     life: bytes = b""
     first: int = 0
     end: int = HEAD_SIZE  # where in the file the next record goes
@@ -96,9 +101,7 @@ class Journal:
                 make_synced(os.path.join(self.folder, name), self._make)
             sync_folder(self.folder)
             for name in NAMES:
-                file = os.path.join(self.folder, name)
-                fd = os.open(file, os.O_RDWR | os.O_DSYNC | os.O_CLOEXEC | os.O_NOFOLLOW)
-                self._segments.append(_Segment(fd))
+                self._segments.append(self._open(os.path.join(self.folder, name)))
             self._begin(self._segments[0])
         except BaseException:
             self.remove()
@@ -166,6 +169,15 @@ class Journal:
         finally:
             os.close(fd)
 
+    def _open(self, file: str) -> _Segment:
+        flags = os.O_RDWR | os.O_DSYNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            fd = os.open(file, flags | _DIRECT)
+        except OSError:  # not every file system can
+            fd = os.open(file, flags)
+        content = mmap.mmap(-1, self.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return _Segment(fd, memoryview(content))
+
     def _begin(self, segment: _Segment, first: int = 0) -> None:
         segment.life, segment.first = os.urandom(8), first
         head = Head(self.journal, segment.life, first).write()
@@ -174,12 +186,15 @@ class Journal:
         segment.end = HEAD_SIZE
 
     def _write(self, segment: _Segment, data: bytes) -> None:
-        done = os.pwrite(segment.fd, data, segment.end)
-        if done != len(data):
-            raise OSError(f"only {done:,} of {len(data):,} bytes were written to the journal")
+        start, end = segment.end, segment.end + len(data)
+        segment.content[start:end] = data
+        first, behind = start - start % BLOCK_SIZE, end + -end % BLOCK_SIZE
+        done = os.pwrite(segment.fd, segment.content[first:behind], first)
+        if done != behind - first:
+            raise OSError(f"only {done:,} of {behind - first:,} bytes of the journal were written")
         if _FULL_SYNC is not None:
             fcntl.fcntl(segment.fd, _FULL_SYNC)
-        segment.end += done
+        segment.end = end
 
     def __repr__(self) -> str:
         return f"<Journal of {self.folder!r}>"

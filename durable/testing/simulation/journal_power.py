@@ -15,12 +15,12 @@ from random import Random
 from attrs import define, field, frozen
 
 from durable._lmdb.journal.journaled import Journaled
-from durable._lmdb.journal.segments import HEAD_SIZE, Journal
+from durable._lmdb.journal.segments import BLOCK_SIZE, HEAD_SIZE, Journal
 
 from .power import DATA_FILE, SECTOR, Files, Moment, files_in, image_at, put
 
 # So that a life fills segments, and there are groups that none has room for.
-SEGMENT_SIZE = HEAD_SIZE + (2 << 10)
+SEGMENT_SIZE = HEAD_SIZE + BLOCK_SIZE
 
 
 @frozen
