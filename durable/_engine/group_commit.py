@@ -1,9 +1,10 @@
 """Group commit, the loop's half: which batches go to the committer together.
 
 A batch that is alone goes at once; where the disk is quick it is committed here, in the next round
-of the loop, if it is still alone. One that more is likely to follow, in this round or in the next
-few, is kept open: the turns that follow may join it, and the batches of other objects leave with
-it, as one transaction with one sync. How long a batch may be kept is a number of rounds.
+of the loop, if it is still alone, or as soon as its caller has nothing to do but to wait. One that
+more is likely to follow, in this round or in the next few, is kept open: the turns that follow may
+join it, and the batches of other objects leave with it, as one transaction with one sync. How long
+a batch may be kept is a number of rounds.
 
 Rule: batches leave in the order in which they came, and nothing here suspends.
 """
@@ -16,6 +17,7 @@ from typing import Final, Protocol
 
 from attrs import define, field
 
+from durable._model.clock import SystemClock
 from durable._model.errors import RuntimeClosed
 
 from .batch import UNCHANGED, Batch, Callbacks, ObjectHandle
@@ -24,6 +26,9 @@ from .committer import Committer
 # While deliveries wait in line at an object that writes, its batch is kept from the committer for
 # up to so many rounds of the loop: what they write joins it.
 GATHER_ROUNDS_MAX: Final = 4
+# In one round of the loop a caller may have its batches committed as it begins to wait for so long.
+# Then the others have their turn.
+AT_ONCE_S_MAX: Final = 0.002
 
 
 class Workers(Protocol):
@@ -46,6 +51,13 @@ class GroupCommit:
     # They leave together, in a round of the loop that is soon to come.
     _gathered: list[Batch] = field(factory=list, init=False)
     _rounds_left: int = field(default=0, init=False)
+    _is_round_coming: bool = field(default=False, init=False)  # in which they may leave
+    # The first task that began to wait in this round, and when; whether others did in this one, and
+    # in the last.
+    _waits: object = field(default=None, init=False)
+    _waits_since_s: float = field(default=0.0, init=False)
+    _is_shared: bool = field(default=False, init=False)
+    _was_shared: bool = field(default=False, init=False)
     _has_loop: bool = field(default=True, init=False)
 
     @property
@@ -68,7 +80,24 @@ class GroupCommit:
         self._gathered.append(batch)
         if len(self._gathered) == 1 and self._has_loop:
             self._rounds_left = GATHER_ROUNDS_MAX
-            self._call_soon(self._end_round)
+            self._ask_for_round()
+
+    def begin_to_wait(self, task: object) -> None:
+        """*task*, a caller that is no object's code, is about to wait, perhaps for a batch. A batch
+        that is alone is committed here and now, where the disk is quick and there is no other
+        caller."""
+        if not self._gathered or task is None:
+            return
+        if self._waits is None:
+            self._waits, self._waits_since_s = task, SystemClock.steady()
+        elif self._waits is not task:
+            self._is_shared = True
+        if len(self._gathered) > 1 or self._is_shared or self._was_shared:
+            return
+        if self._workers.is_busy or self._gathered[0].more_follows:
+            return
+        if SystemClock.steady() - self._waits_since_s < AT_ONCE_S_MAX and self._committer.is_quick:
+            self._send_one()
 
     def flush(self) -> None:
         """Give the committer all that was gathered."""
@@ -97,16 +126,29 @@ class GroupCommit:
         self._has_loop = False
         self.on_alarm = None
 
+    def _ask_for_round(self) -> None:
+        if not self._is_round_coming:
+            self._is_round_coming = True
+            self._call_soon(self._end_round)
+
     def _end_round(self) -> None:
+        self._is_round_coming = False
         self._rounds_left -= 1
         if self._rounds_left and any(batch.more_follows for batch in self._gathered):
-            self._call_soon(self._end_round)
-        elif len(self._gathered) == 1 and not self._workers.is_busy:
-            batch = self._gathered.pop()
-            batch.is_open = False
-            self._send(batch, is_alone=True)
+            self._ask_for_round()
+            return
+        self._was_shared = self._is_shared or len(self._gathered) > 1
+        self._waits, self._is_shared = None, False
+        if len(self._gathered) == 1 and not self._workers.is_busy:
+            self._send_one()
         else:
             self.flush()
+
+    def _send_one(self) -> None:
+        """The one that was gathered goes, by itself."""
+        batch = self._gathered.pop()
+        batch.is_open = False
+        self._send(batch, is_alone=True)
 
     def _send(self, batch: Batch, *, is_alone: bool = False) -> None:
         if batch.alarm is not UNCHANGED and self.on_alarm is not None:

@@ -155,7 +155,12 @@ class PendingAnswer(Answer[T]):
         elif isinstance(self._waiting, list) and waker in self._waiting:
             self._waiting.remove(waker)
 
+    def _begin_to_wait(self) -> None:
+        """A task is about to wait for it. What can be done about that at once may be done here."""
+
     def __await__(self) -> Generator[Any, Any, T]:
+        if not self._is_done:
+            self._begin_to_wait()
         if not self._is_done:
             waker = self._loop.waker()
             self._add(waker)

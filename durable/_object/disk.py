@@ -21,6 +21,8 @@ class Disk:
     engine: Engine
     reads: Reads
     submit: Callable[[Batch], None]
+    # A task, a caller that is no object's code, is about to wait, for what was submitted perhaps.
+    begin_to_wait: Callable[[object], None]
     next_keyspace: Callable[[], int]
     # Calls back when all batches submitted so far are on disk or have failed.
     when_answered: Callable[[Callable[[], None]], None]

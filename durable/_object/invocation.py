@@ -94,6 +94,10 @@ class Invocation(Delivery[T]):
         if self.caller is not None:
             yield self.caller, self
 
+    def _begin_to_wait(self) -> None:
+        if self.caller is None and self._loop.is_here():
+            self.activation.disk.begin_to_wait(self._loop.own_task())
+
     def _add(self, waker: Waker) -> None:
         if self.caller is not None:
             let_go(CURRENT.get())  # this call, among others

@@ -57,6 +57,7 @@ class OpenDisk:
             self.engine,
             self.reads,
             self.group_commit.submit,
+            self.group_commit.begin_to_wait,
             self.engine.next_keyspace,
             self.group_commit.when_answered,
             self.engine.wake if isinstance(self.engine, Wakes) else None,

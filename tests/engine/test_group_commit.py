@@ -8,9 +8,10 @@ from typing import cast
 import pytest
 from attrs import define, field
 
+from durable._engine import group_commit
 from durable._engine.batch import UNCHANGED, Alarm, Batch, Callbacks, ObjectHandle
 from durable._engine.committer import Committer
-from durable._engine.group_commit import GATHER_ROUNDS_MAX, GroupCommit
+from durable._engine.group_commit import AT_ONCE_S_MAX, GATHER_ROUNDS_MAX, GroupCommit
 from durable._model.errors import DurableError, RuntimeClosed
 
 
@@ -167,6 +168,100 @@ def test_where_the_disk_is_quick_a_lone_batch_is_committed_by_the_loop(bench: Be
     assert bench.queue.committed_here == [alone]
     assert not alone.is_open
     assert not bench.queue.batches
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Its one item is the time."""
+    now_s = [0.0]
+
+    class Clock:
+        @staticmethod
+        def steady() -> float:
+            return now_s[0]
+
+    monkeypatch.setattr(group_commit, "SystemClock", Clock)
+    return now_s
+
+
+def test_a_lone_batch_is_committed_when_its_caller_begins_to_wait(bench: Bench) -> None:
+    """The caller, who has nothing else to do, then goes on without a round of the loop."""
+    bench.queue.is_quick = True
+    alone, caller = batch(), object()
+    bench.submit(alone)
+    bench.group_commit.begin_to_wait(caller)
+    assert bench.queue.committed_here == [alone]
+    assert not alone.is_open
+
+    bench.end_round()
+    assert bench.queue.committed_here == [alone]
+    assert not bench.queue.batches
+
+
+def test_a_caller_that_waits_again_and_again_lets_others_have_a_round(
+    bench: Bench, clock: list[float]
+) -> None:
+    """When the time has passed the next batch is committed in the next round, as ever."""
+    bench.queue.is_quick = True
+    caller = object()
+    for _ in range(2):
+        bench.submit(batch())
+        bench.group_commit.begin_to_wait(caller)
+        clock[0] += 0.6 * AT_ONCE_S_MAX
+    bench.submit(batch())
+    clock[0] += 0.6 * AT_ONCE_S_MAX
+    bench.group_commit.begin_to_wait(caller)
+    assert len(bench.queue.committed_here) == 2
+    assert len(bench.calls) == 1
+
+    bench.end_round()
+    assert len(bench.queue.committed_here) == 3
+    bench.submit(batch())
+    bench.group_commit.begin_to_wait(caller)
+    assert len(bench.queue.committed_here) == 4
+
+
+def test_callers_that_meet_in_a_round_share_a_commit_from_then_on(bench: Bench) -> None:
+    """The batch of the first has left when the second comes; in the next round both wait."""
+    bench.queue.is_quick = True
+    one, other = object(), object()
+
+    def round_of_both() -> None:
+        for caller in (one, other):
+            bench.submit(batch())
+            bench.group_commit.begin_to_wait(caller)
+        bench.end_round()
+
+    round_of_both()
+    assert len(bench.queue.committed_here) == 2
+    round_of_both()
+    assert len(bench.queue.batches) == 2
+    bench.queue.report()
+    bench.submit(batch())
+    bench.group_commit.begin_to_wait(one)
+    assert len(bench.queue.committed_here) == 2
+    bench.end_round()
+    assert len(bench.queue.committed_here) == 3
+    bench.submit(batch())
+    bench.group_commit.begin_to_wait(one)
+    assert len(bench.queue.committed_here) == 4
+
+
+@pytest.mark.parametrize("why", ["slow", "busy", "more follows", "two batches"])
+def test_a_caller_that_begins_to_wait_waits_for_the_round_where_others_may_come(
+    bench: Bench, why: str
+) -> None:
+    """As it would have without a word."""
+    bench.queue.is_quick = True
+    bench.submit(batch(more_follows=why == "more follows"))
+    if why == "two batches":
+        bench.submit(batch())
+    bench.queue.is_quick, bench.is_busy = why != "slow", why == "busy"
+    bench.group_commit.begin_to_wait(object())
+
+    assert not bench.queue.committed_here
+    assert not bench.queue.batches
+    assert bench.group_commit.waiting == 1 + (why == "two batches")
 
 
 def test_batches_that_meet_in_a_round_go_to_the_thread(bench: Bench) -> None:
