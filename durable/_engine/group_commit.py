@@ -28,7 +28,7 @@ from .committer import Committer
 GATHER_ROUNDS_MAX: Final = 4
 # In one round of the loop a caller may have its batches committed as it begins to wait for so long.
 # Then the others have their turn.
-AT_ONCE_S_MAX: Final = 0.002
+AT_ONCE_S_MAX: Final = 0.0005
 
 
 class Workers(Protocol):
