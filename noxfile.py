@@ -34,10 +34,11 @@ PYTHONS = [
     for classifier in PROJECT["classifiers"]
     if classifier.startswith("Programming Language :: Python :: 3.")
 ]
-# What differs most between interpreters: the gates, the objects, the loops and the promises.
-CORE = ("tests/cpython", "tests/gates", "tests/object", "tests/loop", "tests/promises")
-# What the versions of the package's own dependencies make a difference to, beside the core.
-OF_DEPENDENCIES = ("tests/engine", "tests/storage", "tests/runtime", "tests/model")
+# What differs most between interpreters: how tasks run, and what is borrowed from CPython.
+OF_INTERPRETERS = ("tests/cpython", "tests/gates", "tests/object", "tests/loop")
+CORE = (*OF_INTERPRETERS, "tests/promises")
+# What the versions of the package's own dependencies make a difference to: anyio, lmdb, attrs.
+OF_DEPENDENCIES = ("tests/gates", "tests/loop", "tests/engine", "tests/storage", "tests/promises")
 # What a store is asked for, whoever keeps it.
 OF_STORAGE = tuple(
     f"tests/promises/test_{name}.py"
@@ -46,6 +47,8 @@ OF_STORAGE = tuple(
         *("p12_alarms", "p13_forgettable"),
     )
 )
+# SQL in an object, as far as it matters who keeps its pages: the rest is SQLite's.
+OF_SQL = tuple(f"tests/sql/test_{name}.py" for name in ("with_keys", "traps", "edges", "no_change"))
 # What calls between machines may make different: their order, what is said, copied and dropped. A
 # second run of the other promises over TCP would say no more than the one over a unix socket.
 OVER_TCP = tuple(
@@ -95,14 +98,16 @@ def lowest(session: nox.Session) -> None:
     # The plugin of the lowest anyio is of the time before pytest 9.
     session.install("-e", ".", "--group", "dev", "pytest<9")
     session.install("--no-deps", *lowest_of)
-    run_tests(session, *CORE, *OF_DEPENDENCIES, *NOT_UVLOOP)
+    run_tests(session, *OF_DEPENDENCIES, *NOT_UVLOOP)
 
 
 @nox.session(python=PYTHONS)
 def core(session: nox.Session) -> None:
-    """Gates, objects, loops and promises, with eager tasks where Python has them."""
+    """Gates, objects and loops, with eager tasks where Python has them; the promises, too, on the
+    newest Python."""
     install(session, "dev")
-    run_tests(session, *CORE, *NOT_UVLOOP, "--eager-tasks")
+    chosen = CORE if session.python == PYTHONS[-1] else OF_INTERPRETERS
+    run_tests(session, *chosen, *NOT_UVLOOP, "--eager-tasks")
 
 
 @nox.session(python=PYTHONS[0])
@@ -131,10 +136,11 @@ def shared(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0])
 def postgres(session: nox.Session) -> None:
-    """The promises that are about storage and gates, kept by a store in PostgreSQL; LEFT OUT where
-    that is not installed."""
+    """The promises of storage and gates, kept by a store in PostgreSQL, and that engine's tests,
+    through a pooler; LEFT OUT where these are not installed."""
     install(session, "dev")
-    run_tests(session, *OF_STORAGE, *NOT_UVLOOP, "--postgres")
+    run_tests(session, *OF_STORAGE, *OF_SQL, *NOT_UVLOOP, "--postgres", "--pooler")
+    run_tests(session, "tests/engine", "-k", "postgres", "--pooler")
 
 
 @nox.session(python=PYTHONS[0])

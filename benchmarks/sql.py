@@ -6,13 +6,16 @@ that moment. A plain file of SQLite's is synced for each of its transactions.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import sqlite3
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import apsw
+from attrs import evolve
 
 import durable
 import durable.testing
@@ -31,6 +34,7 @@ from .harness import (
 
 FILES = 200
 LARGE_ROW = 1_000  # bytes
+PAGE_SIZE = 4_096  # of LMDB, on most machines
 
 
 class Desk(durable.DurableObject):
@@ -91,6 +95,8 @@ async def ask(setting: Setting) -> list[Row]:
             await select(setting, one),
             await waking(setting, many),
             await scanning(setting, desks),
+            await to_the_disk(setting),
+            *await in_memory(setting),
         ]
 
 
@@ -211,6 +217,71 @@ async def scanning(setting: Setting, desks: durable.Namespace[Desk]) -> Row:
     connection.close()
     what = f"a query that reads {rows * LARGE_ROW // 1_000_000:,} MB"
     return Row(what, "µs", figures[0], "a plain file", figures[1], time_at_most(1.7))
+
+
+async def to_the_disk(setting: Setting) -> Row:
+    """The pages of the store's file that a commit has changed, for a table of some rows and keys
+    as many."""
+    folder = setting.new_folder()
+    file = folder / "store" / "data.mdb"
+    figures: dict[str, list[float]] = {"insert": [], "put": []}
+    async with durable.open(folder / "store") as runtime:
+        stub = runtime.namespace(Desk).get_by_name("one")
+        await stub.make()
+        for _ in range(setting.pick(3, 200, 500)):
+            for method, changed in figures.items():
+                before = file.read_bytes()
+                await getattr(stub, method)()
+                changed.append(_pages_changed(before, file.read_bytes()) * PAGE_SIZE / 1_024)
+    what = "to the disk for an insert"
+    return Row(what, "KiB", figures["insert"], "put of two keys", figures["put"], time_at_most(1))
+
+
+def _pages_changed(before: bytes, after: bytes) -> int:
+    return sum(
+        before[start : start + PAGE_SIZE] != after[start : start + PAGE_SIZE]
+        for start in range(0, len(after), PAGE_SIZE)
+    )
+
+
+async def in_memory(setting: Setting) -> list[Row]:
+    """What objects take that have asked their database, beside objects that have asked a key: while
+    their connections are open, and when these have given way to others."""
+    objects = setting.pick(20, 200, 1_000)
+    roomy = durable.Limits(sql_connections_max=objects, idle_s_max=3_600)
+    narrow = evolve(roomy, sql_connections_max=1)
+    opened, _ = await _asked(setting, roomy, objects, "select")
+    sqlite, closed = await _asked(setting, narrow, objects, "select")
+    _, plain = await _asked(setting, narrow, objects, "get")
+    more = max(closed + sqlite - plain, 0.0)
+    return [
+        Row("an open connection, in SQLite's memory", "KiB", [opened / 1_024]),
+        Row("an object whose connection is closed, beside one without", "bytes", [more]),
+    ]
+
+
+async def _asked(
+    setting: Setting, limits: durable.Limits, objects: int, method: str
+) -> tuple[float, float]:
+    """Bytes for an object of SQLite's memory, and of Python's."""
+    async with durable.open(setting.new_folder(), limits=limits) as runtime:
+        desks = runtime.namespace(Desk)
+        stubs = [desks.get_by_name(str(number)) for number in range(objects)]
+        for stub in stubs:
+            await stub.make()
+            await durable.testing.evict(stub)
+        await getattr(stubs[0], method)()  # what is made once
+        gc.collect()
+        used = apsw.memory_used()
+        tracemalloc.start()
+        before, _ = tracemalloc.get_traced_memory()
+        for stub in stubs[1:]:
+            await getattr(stub, method)()
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        count = objects - 1
+        return (apsw.memory_used() - used) / count, (after - before) / count
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ async def ticker(setting: Setting, counters: Any) -> Row:
 
 async def many_callers(setting: Setting, counters: Any, callers: int, *, objects: int) -> Row:
     stubs = [counters.get_by_name(f"{objects}: {number % objects}") for number in range(callers)]
-    each = setting.pick(1, 5, 20)
+    each = setting.pick(1, 20, 20)
 
     async def call(number: int) -> None:
         increment = stubs[number].increment

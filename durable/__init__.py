@@ -1,7 +1,8 @@
 """Cloudflare's Durable Object model as an embeddable Python library.
 
-Named objects, one live instance each, single-threaded, with transactional storage in one LMDB
-folder, for any asyncio or Trio program. Subclass `DurableObject`, open a folder, call stubs:
+Named objects, one live instance each, single-threaded, with transactional storage in a folder
+(LMDB) or in PostgreSQL, for any asyncio or Trio program. Subclass `DurableObject`, open a store,
+call stubs:
 
     async with durable.open("state", bindings={"COUNTERS": Counter}) as runtime:
         print(await runtime.env.COUNTERS.get_by_name("front page").increment())

@@ -1,4 +1,4 @@
-"""What observers are told, by name: `from durable import observing`.
+"""The events that observers are called with, by name: `from durable import observing`.
 
 def observe(event: observing.Event) -> None:
     match event:

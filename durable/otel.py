@@ -4,7 +4,7 @@
 
 A delivery's span is the current one while its handler runs, and the parent of those of the calls
 that the handler makes: so a trace follows a call from object to object, and an HTTP client that is
-instrumented joins it. What is not recorded, because the program has set up no SDK, costs little.
+instrumented joins it. Without an SDK set up by the program nothing is recorded, at little cost.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ NAME = "durable"
 
 
 class Telemetry:
-    """An observer. *tracer_provider* and *meter_provider*: in place of the global ones.
+    """An observer. *tracer_provider* and *meter_provider* replace the global ones.
 
     Metrics have the class, the method and the outcome as attributes, and never an object's id or
     name, of which there are too many; those are attributes of spans.
@@ -106,11 +106,11 @@ class Telemetry:
             case QueryEnded():
                 self._queried(event)
             case TurnTookLong():
-                pass  # the span that it happened in says how long it took
+                pass  # its time is seen in the span of its delivery
 
     def _begin(self, event: DeliveryCame) -> None:
         """In the delivery's own context, which has the caller's span in it."""
-        # An alarm has no caller; what its context may carry is that of whoever last set a timer.
+        # An alarm has no caller; its context may have a parent from the code that set it.
         parent = Context() if event.kind in {"alarm", "timer"} else None
         span = self._tracer.start_span(
             f"{event.class_name}.{event.method}",

@@ -24,7 +24,7 @@ except ImportError as error:
 _CLASS_GAUGES = {
     "live_objects": "Objects in memory",
     "open_deliveries": "Deliveries that have no answer yet",
-    "queued_deliveries": "Deliveries and tasks that wait to be let in",
+    "queued_deliveries": "Deliveries and tasks that wait for their turn",
 }
 _CLASS_COUNTERS = {
     "deliveries": "Calls, alarms and socket messages that reached an object",
@@ -33,7 +33,7 @@ _CLASS_COUNTERS = {
     "overloaded": "Calls that were refused because a queue was full",
     "alarms": "Alarms that rang",
     "woken": "Instances that were built",
-    "evicted": "Idle objects that were forgotten",
+    "evicted": "Idle objects that were evicted from memory",
     "broken": "Objects that were reset or aborted",
 }
 _COMMIT_COUNTERS = {
@@ -47,14 +47,14 @@ _STORE_GAUGES = {
     "file_size": ("durable_store_bytes", "Size of the file"),
     "objects": ("durable_stored_objects", "Objects that have a key or an alarm"),
     "records": ("durable_stored_records", "Stored keys"),
-    "alarms": ("durable_stored_alarms", "Alarms that are to ring"),
-    "free_pages": ("durable_store_free_pages", "Pages that are used before the file grows"),
+    "alarms": ("durable_stored_alarms", "Alarms that are pending"),
+    "free_pages": ("durable_store_free_pages", "Free pages, used before the file grows"),
 }
 
 
 class RuntimeCollector:
-    """The metrics of one runtime. One that is closed has none; those of a runtime that shares its
-    store with other processes have a label `process`."""
+    """The metrics of one runtime: none once it is closed. If the store is shared with other
+    processes, each metric has a label `process`."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -74,7 +74,7 @@ class RuntimeCollector:
 
 
 def _with_process(metric: Metric, process: str) -> Metric:
-    """*metric* as that of one of several processes: sums over all of them are of the store."""
+    """*metric* with the label of this process: the sum over all processes is the store's."""
     metric.samples = [
         sample._replace(labels={**sample.labels, "process": process}) for sample in metric.samples
     ]

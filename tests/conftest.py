@@ -21,7 +21,7 @@ from durable._engine.engine import Engine
 from durable._model.clock import Clock
 from durable._runtime import engines, opening
 from durable._runtime.open_store import OpenStore
-from tests import postgres, remote
+from tests import pooler, postgres, remote
 
 # asyncio's debug mode costs much and changes the order of things; it is off whatever the machine's
 # environment says.
@@ -49,6 +49,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--journal", action="store_true", help="open every store with journal=True")
     parser.addoption(
         "--postgres", action="store_true", help="keep every store in a database of PostgreSQL"
+    )
+    parser.addoption(
+        "--pooler",
+        action="store_true",
+        help="reach each database through a pooler in transaction mode: see tests/pooler.py",
     )
     parser.addoption(
         "--remote",
@@ -114,10 +119,18 @@ def pytest_configure(config: pytest.Config) -> None:
         _keep_in_postgres()
     if config.getoption("--journal"):
         _give_every_store_a_journal()
+    if config.getoption("--pooler"):
+        pooler.install()
     if config.getoption("--remote"):
         remote.install(over_tcp=config.getoption("--tcp"))
     if config.getoption("--eager-tasks"):
         BACKENDS["asyncio"] = ("asyncio", {"debug": False, "loop_factory": _eager_loop})
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    if config.getoption("--pooler") and pooler.program() is None:
+        return [f"LEFT OUT: {pooler.MISSING}"]
+    return []
 
 
 def _eager_loop() -> asyncio.AbstractEventLoop:
@@ -135,6 +148,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip("a database has no files")
     if item.get_closest_marker("cold") is not None and item.config.getoption("--postgres"):
         pytest.skip("what a database has stored of an object comes with it")
+    if item.get_closest_marker("sessions") is not None and item.config.getoption("--pooler"):
+        pytest.skip("a pooler has other sessions with the database than its clients with it")
     local = item.get_closest_marker("local")
     if local is not None and item.config.getoption("--remote"):
         pytest.skip(*local.args)

@@ -36,7 +36,7 @@ TOOK_TOO_LONG = "Alarm exceeded its allowed execution time"
 
 @frozen
 class AlarmInfo:
-    """What `alarm(self, info)` and `timer(self, name, payload, info)` are told: the time that was
+    """The argument of `alarm(self, info)` and `timer(self, name, payload, info)`: the time that was
     set, and how many runs for it have failed."""
 
     scheduled_time: datetime
@@ -101,7 +101,7 @@ class Ringing(Invocation[Any]):
         self.timer = services.timers.call_later(services.limits.alarm_s_max, self._took_too_long)
 
     @property
-    def told(self) -> AlarmInfo:
+    def info(self) -> AlarmInfo:
         return AlarmInfo(to_datetime(self.alarm.scheduled_us), self.alarm.retry_count)
 
     def blame(self, *, gives_up: bool = False) -> None:
@@ -129,7 +129,7 @@ class Ringing(Invocation[Any]):
         counters.alarms += 1
         counters.errors += error is not None
 
-    def tell_failed(self, what: str, error: BaseException, *, is_retried: bool) -> None:
+    def log_failure(self, what: str, error: BaseException, *, is_retried: bool) -> None:
         log.error(
             "%s of %s failed; %s",
             what,
@@ -172,7 +172,7 @@ class AlarmInvocation(Ringing):
         activation.storage.begin_alarm()
         self.watch_time()
         handler = activation.instance.alarm
-        return handler(self.told) if takes_one_more(handler, 0) else handler()
+        return handler(self.info) if takes_one_more(handler, 0) else handler()
 
     def _settle(self, error: BaseException | None) -> None:
         """Delete the alarm, or set it again, unless the handler has set it."""
@@ -183,7 +183,7 @@ class AlarmInvocation(Ringing):
             return
         retry = self.retry()
         still_ours = storage.end_alarm(success=retry is None, retry=retry)
-        self.tell_failed("alarm()", error, is_retried=retry is not None and still_ours)
+        self.log_failure("alarm()", error, is_retried=retry is not None and still_ours)
 
     def amend(self, storage: ObjectStorage) -> None:
         storage.amend_alarm(self.alarm, self.retry())

@@ -70,8 +70,8 @@ class State:
         It starts when the current turn ends. What it starts itself, it can wait for; sections nest,
         up to `Limits.critical_section_depth_max` deep, beyond which this raises DurableError. Code
         after an await of the answer runs before any other event. If it raises, or takes more than
-        `Limits.critical_section_s_max` seconds, the object is reset, and whoever called it gets the
-        error. (As Cloudflare's `blockConcurrencyWhile`.)
+        `Limits.critical_section_s_max` seconds, the object is reset, and its callers get the error.
+        (As Cloudflare's `blockConcurrencyWhile`.)
         """
         if not callable(async_fn):
             raise TypeError(
@@ -105,7 +105,7 @@ class State:
         """An answer that comes when every write made so far, but for those with
         `allow_unconfirmed`, is on disk.
 
-        Await it before telling the world anything by a way that the runtime does not see, such as
+        Await it before sending anything by a way that the runtime does not see, such as
         an HTTP client. If a write fails the object is reset, and the code here does not go on.
         """
         activation = self._activation

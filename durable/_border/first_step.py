@@ -1,4 +1,4 @@
-"""Runs a handler of a web socket, and tells when its first step has ended.
+"""Runs a handler of a web socket, and calls back when its first step has ended.
 
 Rule: what arrives at one socket is handled in order up to there. The next message is taken when the
 handler of the one before has suspended for the first time, or has ended.

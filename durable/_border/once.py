@@ -223,8 +223,8 @@ def check_once(key: Any) -> str:
 def digest_of(
     name: str, args: tuple[Any, ...], kwargs: dict[str, Any], encode: Callable[[Any], bytes]
 ) -> bytes:
-    """What tells one call from another, also in another process: equal for equal arguments,
-    whatever the order of dicts and sets. UnstorableValue for what cannot be told apart later."""
+    """Identifies a call, also in another process: equal for equal arguments, whatever the order of
+    dicts and sets. UnstorableValue for what cannot be identified later."""
     return _digest((name, args, kwargs), encode)
 
 
@@ -249,7 +249,7 @@ def _digest(value: Any, encode: Callable[[Any], bytes]) -> bytes:
     except UnstorableValue as error:
         error.add_note(
             "With once= all arguments must be values that can be stored, so that a repeated call "
-            "can be told from another one"
+            "can be recognized"
         )
         raise
 

@@ -5,7 +5,7 @@ the state and returns; waiting is in `socket_waits`, the gates are in `sending`.
 is in is in `socket_conversation`; which changes are allowed, in `socket_states`.
 
 A message is queued at the other end as soon as it may leave; there is no wire in between. So one
-number, the bytes that an end has not taken yet, tells how slow it is: above one bound, awaiting
+number, the bytes that an end has not taken yet, measures how slow it is: above one bound, awaiting
 `send` waits; above a second, the socket is cut with 1013. The sum over all ends has a bound too.
 
 The two ends hold each other weakly: a client in the same process disconnects by dropping its end,
@@ -66,7 +66,7 @@ class End(Conversation):
         "reads",
         "replies",
         "room",
-        "tell",
+        "call_soon",
         "unread",
         "waited_for",
         "waits",
@@ -105,7 +105,7 @@ class End(Conversation):
         self.waits = 0
         self.waited_for: End | None = None
         # Calls back on the loop that uses this end, from any thread; None while that is unknown.
-        self.tell: Callable[[Callable[[], object]], None] | None = None
+        self.call_soon: Callable[[Callable[[], object]], None] | None = None
 
     # Use
 
@@ -325,14 +325,16 @@ class End(Conversation):
 
     def peer_is_gone(self) -> None:
         """The peer was freed, in any thread: lose the connection on the loop that uses this end."""
-        if self.tell is not None and not self.is_lost:
+        if self.call_soon is not None and not self.is_lost:
             # In an empty context, not in that of the code which happened to free the peer.
-            self.tell(partial(Context().run, self.hear_loss))
+            self.call_soon(partial(Context().run, self.hear_loss))
 
-    def belong_to(self, total: UnreadTotal, tell: Callable[[Callable[[], object]], None]) -> None:
-        """An object of a runtime uses this end: *total* counts what both ends have not read, *tell*
-        calls back on its loop."""
-        self.tell = tell
+    def belong_to(
+        self, total: UnreadTotal, call_soon: Callable[[Callable[[], object]], None]
+    ) -> None:
+        """An object of a runtime uses this end: *total* counts what both ends have not read,
+        *call_soon* calls back on its loop."""
+        self.call_soon = call_soon
         total.add(self.unread)
         peer = self.peer()
         if peer is None:

@@ -137,15 +137,15 @@ def hear_soon(end: End) -> None:
     still leaves before this end closes.
     """
     learn_loop(end)
-    if end.tell is not None:
-        end.tell(partial(Context().run, _hear_unread, end))
+    if end.call_soon is not None:
+        end.call_soon(partial(Context().run, _hear_unread, end))
 
 
 def learn_loop(end: End) -> None:
     """Let *end* know the loop that uses it."""
-    if end.tell is None:
+    if end.call_soon is None:
         with suppress(RuntimeError):  # no loop runs, so no task waits here either
-            end.tell = _call_soon_threadsafe()
+            end.call_soon = _call_soon_threadsafe()
 
 
 def _call_soon_threadsafe() -> Callable[[Callable[[], object]], None]:
@@ -173,5 +173,5 @@ def _stop(heard: Close) -> NoReturn:
 def _reader_is_freed(which: ref[End], _: object) -> None:
     # Called in any thread, as when an end is freed.
     end = which()
-    if end is not None and end.tell is not None and end.has_close_frame:
+    if end is not None and end.call_soon is not None and end.has_close_frame:
         hear_soon(end)

@@ -11,14 +11,14 @@ from weakref import ref
 
 
 class Watcher(Protocol):
-    """What is told."""
+    """Notified when the other end is freed."""
 
     def peer_is_gone(self) -> None:
         """The other end was freed. Called in any thread; must only pass this on."""
 
 
 class Watch(ref[Any]):
-    """A weak reference to the other end, which tells *watcher* when that is freed.
+    """A weak reference to the other end, which notifies *watcher* when that is freed.
 
     Not `__del__` of the other end: in a cycle, that runs when the weak reference back is cleared
     already.

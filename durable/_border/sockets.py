@@ -198,7 +198,7 @@ class Sockets:
             self._leaving_max = max(LEAVING_MIN, 2 * len(self._leaving))
 
     def close_all(self) -> None:
-        """Close the hibernatable sockets; the object is not told."""
+        """Close the hibernatable sockets; the object is not notified."""
         for ws in list(self._hibernatable.values()):
             self._forget(ws)
             ws.close(GOING_AWAY, "the object was evicted")

@@ -177,7 +177,7 @@ class Pipe:
                 if close is not None:
                     await close()
         except BaseException as error:
-            # No scope of its own is around the items, which would tell a cancellation of ours from
+            # No scope of its own is around the items, to distinguish its own cancellation from
             # others: a generator may yield inside of scopes that it has opened itself.
             if not (self.is_closed and _is_cancellation(self.loop, error)):
                 raise

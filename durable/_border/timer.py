@@ -60,7 +60,7 @@ class TimerInvocation(Ringing):
         payload = storage.decode(stored.payload)
         handler = activation.instance.timer
         if takes_one_more(handler, 2):
-            return handler(self.name, payload, self.told)
+            return handler(self.name, payload, self.info)
         return handler(self.name, payload)
 
     def _settle(self, error: BaseException | None) -> None:
@@ -72,7 +72,7 @@ class TimerInvocation(Ringing):
         retry = self._retried()
         still_ours = self.activation.storage.timer_table.end(self.name, self.next_us, retry)
         what = f"timer({self.name!r})"
-        self.tell_failed(what, error, is_retried=retry is not None and still_ours)
+        self.log_failure(what, error, is_retried=retry is not None and still_ours)
 
     def amend(self, storage: ObjectStorage) -> None:
         stored = self.stored

@@ -1,4 +1,4 @@
-"""Which objects are the busiest at this moment: an observer that sums up, report by report."""
+"""The busiest objects at this moment: an observer that sums up, report by report."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Busiest:
             self._fsyncs.append(event.fsync_s)
 
     def miss(self, count: int) -> None:
-        """So many deliveries were not told; see `Sampler`."""
+        """So many deliveries were left out; see `Sampler`."""
         self._missed += count
 
     def _add(self, event: DeliveryEnded) -> None:
@@ -81,8 +81,8 @@ class Busiest:
     ) -> dict[str, Any]:
         """What happened since the last report, for JSON. Times of objects are sums, in seconds.
 
-        `deliveries`, `commits` and all that is said of objects are of what was told; `calls`,
-        `errors` and `committed` of all, by the statistics.
+        `deliveries`, `commits` and all that concerns objects count what was observed; `calls`,
+        `errors` and `committed` count all, by the statistics.
 
         *queues*: the objects that have a queue at this moment, by id.
         """

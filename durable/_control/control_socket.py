@@ -1,7 +1,7 @@
-"""Where a running program is asked what it is doing: a unix socket in the folder of its store.
+"""The control socket of a running program: a unix socket in the folder of its store.
 
-The socket stands in a folder of its own that only its owner may enter, made so by one `mkdir`: who
-may read the store as its owner may ask, nobody else, and there is no moment at which others could.
+It stands in a folder of its own that only its owner may enter, made so by one `mkdir`: users that
+may read the store as its owner may connect, others never, not even for a moment.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from attrs import define, field
 from durable._model.clock import Clock
 from durable._model.observer import Event
 
-# Then the oldest make room: whoever reads slowly sees the newest.
+# Beyond this the oldest make room: a slow reader sees the newest.
 WAITING_MAX: Final = 2_000
 
 

@@ -1,10 +1,10 @@
-"""The control server: tells `durable tail` and `durable top` what a running program is doing.
+"""The control server: reports to `durable tail` and `durable top` what a running program is doing.
 
 It works in threads of its own, so that it can answer while the event loop is stuck, and say so. It
 observes the objects only while a client is connected. A request is one line of JSON, a response
 lines of JSON: `{"want": "events"}`, `{"want": "top"}` or `{"want": "statistics"}`; of the first two
 `"sampled": true` takes what does not slow the program down. With `{"want":
-"order", ...}` the program does something with an object, and says what came of it. The response to
+"order", ...}` the program does something with an object, and returns the outcome. The response to
 `{"want": "folder"}` is the folder itself, as an open file, for a process that cannot lock it where
 it is mounted there. An empty line is a heartbeat, which shows whether the client is still there.
 """
@@ -169,7 +169,7 @@ class ControlServer:
         end = self._on_loop(lambda: self._observe(observe))
         try:
             _send(connection, {"event": "Watching", "pid": os.getpid()})
-            told = 0
+            reported = 0
             while not self._closed.is_set():
                 try:
                     time_s, event = waiting.get(timeout=BEAT_S)
@@ -177,9 +177,9 @@ class ControlServer:
                     connection.sendall(b"\n")
                     continue
                 _send(connection, as_json(event, time_s))
-                if dropped != told:
-                    _send(connection, {"event": "Dropped", "count": dropped - told})
-                    told = dropped
+                if dropped != reported:
+                    _send(connection, {"event": "Dropped", "count": dropped - reported})
+                    reported = dropped
         finally:
             self._call_soon_threadsafe(end)
 
@@ -231,7 +231,7 @@ class ControlServer:
         try:
             self._on_loop(lambda: self._take_order(order, on_answer))
         except LoopStuck:
-            why = "its event loop is stuck; what it was told is done when that goes on, if it does"
+            why = "its event loop is stuck; the order is carried out when that goes on, if it does"
             _send(connection, {"error": f"process {os.getpid()}: {why}"})
             return
         while not done.wait(BEAT_S):

@@ -1,9 +1,9 @@
-"""The mark of a finalized object: Python runs the finalizer of what has it no more.
+"""The mark of a finalized object: marked code is freed without being run.
 
 Python runs the finalizer of an object once at most (PEP 442), and to close what is suspended is the
 finalizer of a coroutine or generator. So one that is marked is freed with its frame when its last
-reference goes, and not a line of it runs. `gc.is_finalized` tells of the mark, and nothing sets it
-but the interpreter and this file.
+reference goes, and not a line of it runs. `gc.is_finalized` reads the mark, and only the
+interpreter and this file set it.
 
 Relies on the mark being a bit of the word that the collector has before each object. Versions:
 CPython 3.11 to 3.14 with the GIL. A probe at import looks for the bit, whatever the version: where

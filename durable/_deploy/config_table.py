@@ -35,7 +35,7 @@ WRANGLER_KEYS = frozenset(
     """.split()  # noqa: SIM905 - read as words
 )
 
-_told: set[tuple[Path, str, str]] = set()
+_reported: set[tuple[Path, str, str]] = set()
 
 
 @frozen
@@ -55,14 +55,14 @@ class Table:
             hint = nearest(key, known) if key not in WRANGLER_KEYS else ""
             if hint:
                 raise self.error(key, f"there is no such key{hint}")
-        untold = [key for key in unknown if (self.file, self.where, key) not in _told]
-        if untold:
-            _told.update((self.file, self.where, key) for key in untold)
+        unreported = [key for key in unknown if (self.file, self.where, key) not in _reported]
+        if unreported:
+            _reported.update((self.file, self.where, key) for key in unreported)
             log.warning(
                 "%s%s: not known here and passed over: %s",
                 self.file,
                 f", [{self.where}]" if self.where else "",
-                ", ".join(untold),
+                ", ".join(unreported),
             )
         return self
 

@@ -19,5 +19,5 @@ def loads(text: str) -> Any:
 
 def _plain(token: re.Match[str]) -> str:
     found = token[0]
-    # As many lines and columns as before, so that errors tell where they are.
+    # As many lines and columns as before, so that errors give the right place.
     return found if found[0] == '"' else re.sub(r"[^\n]", " ", found)

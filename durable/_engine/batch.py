@@ -1,4 +1,4 @@
-"""What is handed down to the disk: batches, and the places that they are about.
+"""What is passed down to the disk: batches, and the handles of the objects that they are about.
 
 Which thread writes which field of a `ObjectHandle`:
 
@@ -25,7 +25,7 @@ from durable._model.errors import DurableError
 
 
 class Unchanged(Enum):
-    """In the place of an alarm: leave it as it is."""
+    """In place of an alarm: leave it as it is."""
 
     UNCHANGED = "unchanged"
 
@@ -41,7 +41,7 @@ class Alarm:
     """When an object wants to be woken, in microseconds since 1970."""
 
     due_us: int  # when it rings next
-    scheduled_us: int  # what `set_alarm` said
+    scheduled_us: int  # the time given to `set_alarm`
     retry_count: int = 0
     backoff: int = 0
 
@@ -59,10 +59,10 @@ class ObjectRecord:
 
 @frozen
 class Woken:
-    """What is known of an object that is woken."""
+    """What is known of an object when it is woken."""
 
     record: ObjectRecord
-    # The first keys, all of those below *upper*; None: all that there are.
+    # The first keys, all of those below *upper*; None: all of them.
     keys: Sequence[tuple[str, bytes]] = ()
     upper: str | None = None
     # The first side records, and whether these are all.
@@ -80,7 +80,7 @@ class DueAlarm:
 
 
 class Unread(Enum):
-    """In the place of a record: the disk was not asked yet."""
+    """In place of a record: the disk was not asked yet."""
 
     UNREAD = "unread"
 
@@ -108,7 +108,7 @@ class ObjectHandle:
 
 
 class Origin(Protocol):
-    """Whose batch it is. One of these is called once, on the loop's thread."""
+    """The owner of a batch. One of these is called once, on the loop's thread."""
 
     def batch_durable(self, batch: Batch) -> None:
         """*batch* is on the disk."""
@@ -136,11 +136,11 @@ class Batch:
     """What one turn wrote, or a few in a row: all of it reaches the disk or none. A value that can
     be sent.
 
-    First it clears, if it does, then it puts and deletes keys and side records; an alarm of None
+    It clears first, if it does, then it puts and deletes keys and side records; an alarm of None
     deletes it.
 
-    A batch of an object that keeps a history has in it what it changes of that. One without, of an
-    object that has a history, ends it.
+    If the object keeps a history, the batch contains its own changes to that. A batch without such
+    changes, of an object that has a history, ends the history.
     """
 
     handle: ObjectHandle
@@ -149,27 +149,27 @@ class Batch:
     alarm: Alarm | Unchanged | None
     origin: Origin = field(repr=False)
     size: int  # bytes of keys and values, about
-    seqno: int = 0  # which of its object's it is; for its origin
-    # Until it goes to the committer more turns of its object may be added to it.
+    seqno: int = 0  # its number among the object's batches; for its origin
+    # Until it goes to the committer, further turns of its object may be added to it.
     is_open: bool = False
     # Deliveries wait in line at its object, so more is written there before the loop gets a round.
     more_follows: bool = False
-    # For an object that is carried over from elsewhere: when it was created there.
+    # For an object that is copied from elsewhere: when it was created there.
     created_us: int | None = None
-    # Records of the object beside its keys, see `side_records`; None in the place of one deletes.
+    # Records of the object beside its keys, see `side_records`; None in place of one deletes it.
     sides: dict[bytes, bytes | None] | None = None
-    # Records of the object's history, see `history_records`; None in the place of one deletes.
+    # Records of the object's history, see `history_records`; None in place of one deletes it.
     history: dict[bytes, bytes | None] | None = None
-    # The record of the history that is to say where that is kept which this batch clears.
+    # The record of the history that will say where the cleared contents are kept.
     clearing: bytes | None = None
-    # It clears by going back to what was kept: `handle.keyspace` is no new one.
+    # It clears by going back to what was kept: `handle.keyspace` is not a new one.
     goes_back: bool = False
-    # Keyspaces that the history has kept, and that nothing leads to any more.
+    # Keyspaces that the history has kept, and that nothing refers to any more.
     forgets: tuple[int, ...] = ()
 
     @property
     def frees(self) -> bool:
-        """Whether it leaves no more stored than before, however full the disk is, but for what a
+        """Whether it leaves no more stored than before, however full the disk is, except for what a
         history keeps of it."""
         return self.alarm in {None, UNCHANGED} and not any(
             value is not None for value in self._written()
@@ -187,7 +187,7 @@ class Batch:
 
     @property
     def stores(self) -> bool:
-        """Whether anything is there after it: a key, a side record, an alarm, a history."""
+        """Whether anything is stored after it: a key, a side record, an alarm, a history."""
         return (
             isinstance(self.alarm, Alarm)
             or self.handle.history != 0
@@ -199,10 +199,10 @@ class Batch:
 
 
 def record_after(before: ObjectRecord | None, batch: Batch, now_us: int) -> ObjectRecord | None:
-    """What the store knows of an object once *batch* is applied, where it knew *before*; None: the
-    object was not known, and *batch* writes nothing.
+    """The record of an object once *batch* is applied, where it was *before*; None: the object was
+    unknown, and *batch* writes nothing.
 
-    Whether anything is left of an object that was known is another question, for the engine.
+    Whether anything is left of a known object is another question, for the engine.
     """
     handle, alarm, record = batch.handle, batch.alarm, before
     created_us = now_us if batch.created_us is None else batch.created_us
@@ -213,7 +213,7 @@ def record_after(before: ObjectRecord | None, batch: Batch, now_us: int) -> Obje
         if not batch.stores:
             return None
         record = ObjectRecord(handle.keyspace, created_us, handle.name, None)
-    assert record.keyspace == handle.keyspace > 0  # given out before the batch has left
+    assert record.keyspace == handle.keyspace > 0  # assigned before the batch has left
     if not isinstance(alarm, Unchanged) and alarm != record.alarm:
         record = evolve(record, alarm=alarm)
     if record.history != handle.history:

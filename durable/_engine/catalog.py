@@ -1,7 +1,7 @@
-"""The classes of a store: which number, key, script and name each has, and which it had.
+"""The classes of a store: the number, key, script and name that each has, and those it had.
 
-Rule: a number and a key are given once and never again, not even after a deletion; everything else
-about a class may change, and touches its record only, however many objects it has.
+Rule: a number and a key are assigned once and never again, not even after a deletion; everything
+else about a class may change, and touches its record only, however many objects it has.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Naming = tuple[str | None, str]
 
 @frozen
 class ClassRecord:
-    """What the store knows of one class."""
+    """The store's record of one class."""
 
     number: int
     unique_key: str
@@ -37,10 +37,10 @@ class ClassRecord:
 
 @frozen
 class Catalog:
-    """All classes that a store has ever had, and the migrations that it has seen. A value."""
+    """All classes that a store has ever had, and the migrations that were applied. A value."""
 
     records: tuple[ClassRecord, ...] = ()
-    # The tags of what was applied, oldest first, by script.
+    # The tags of the applied migrations, oldest first, by script.
     tags: Mapping[str | None, tuple[str, ...]] = field(factory=dict)
 
     def find(self, naming: Naming) -> ClassRecord | None:
@@ -51,7 +51,7 @@ class Catalog:
         return None
 
     def follow(self, naming: Naming) -> ClassRecord | None:
-        """The class that has this name now, or had it last and was given another since."""
+        """The class that has this name now, or had it last and was renamed since."""
         found = self.find(naming)
         if found is not None:
             return found
@@ -71,7 +71,7 @@ class Catalog:
         return ClassRecord(number, key, name, script)
 
     def replacing(self, *changed: ClassRecord) -> Catalog:
-        """This catalog with *changed* in the place of the records of the same numbers, or added.
+        """This catalog with *changed* in place of the records of the same numbers, or added.
 
         A name that one of them takes no longer leads to the class that had it before.
         """
@@ -91,14 +91,14 @@ class Catalog:
 
 
 def label_of(naming: Naming) -> str:
-    """How messages call a class."""
+    """The name of a class in messages."""
     script, name = naming
     return name if script is None else f"{name} of script {script!r}"
 
 
 @frozen
 class Weight:
-    """How much the objects of a class are."""
+    """How much the objects of a class contain."""
 
     objects: int = 0
     alarms: int = 0

@@ -1,11 +1,11 @@
-"""Checksums: what is stored says by itself whether it is still what was written.
+"""Checksums: each stored record shows by itself whether it is still what was written.
 
 A protected record is a mark, the value, and a CRC-32 of both that begins with that of the key under
 which it is stored. So neither a value that has rotted nor one that stands in the place of another
 passes. The mark is a byte that no MessagePack begins with: what stores of format 1 have written
 begins with another one.
 
-Of a checksum appended to what it is of, the checksum is a constant: one pass tells.
+The CRC of bytes followed by their own CRC is a constant, so one pass checks a record.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def is_complete(key: bytes, record: bytes) -> bool:
 
 
 def is_protected(record: bytes) -> bool:
-    """Whether it looks so: by its mark, whole or not."""
+    """Whether *record* has the mark of a protected one, intact or not."""
     return record[:1] == MARK
 
 
 def value_size(record: bytes) -> int:
-    """How many bytes the value takes in *record*."""
+    """How many bytes the value in *record* takes."""
     return len(record) - OVERHEAD if record[:1] == MARK else len(record)

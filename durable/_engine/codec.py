@@ -1,13 +1,15 @@
-"""The codec: a value as the bytes that stand on the disk, and back.
+"""The codec: a value as the bytes that are stored, and back.
 
 Rule: what comes back is equal to what was put and of the same type, or else the put raised. The
 first byte says how the rest is written, so that the codec can change. Here it is the one by which
-MessagePack begins an array of one: the value is that one, and nothing is cut off to read it.
+MessagePack begins an array of one: the value is its only element, and nothing is cut off to read
+it.
 
 MessagePack has fewer types than Python. What it lacks is an extension type (`extension_types.py`).
 Two more things need care: ormsgpack writes bytearrays and its own raw types without asking, and
-takes keys that are no str only if told to, and then changes some of them. So values are searched
-for the former, and take the fast path only with keys that are str; the others are spelled out.
+accepts keys other than str only with an option, and then changes some of them. So values are
+searched for the former, and take the fast path only if all keys are str; other dicts are written
+as lists of pairs.
 """
 
 from __future__ import annotations
@@ -51,19 +53,19 @@ FORMAT_MSGPACK: Final = 0x91
 
 @runtime_checkable
 class Codec(Protocol):
-    """Give one as `codec=` to `durable.open` to decide how values are written."""
+    """Give one as `codec=` to `durable.open` to decide how values are encoded."""
 
     def encode(self, value: Any, /) -> bytes:
-        """Raises UnstorableValue for what this codec cannot bring back."""
+        """Raises UnstorableValue for a value that this codec cannot bring back."""
 
     def decode(self, encoded: bytes, /) -> Any:
-        """A fresh value each time. Raises StoreDamaged for what `encode` cannot have written."""
+        """Returns a new value. Raises StoreDamaged for what `encode` cannot have written."""
 
 
 class MsgpackCodec:
     """The codec of the library: MessagePack with extension types.
 
-    With *declared* the instances of the classes that it has are stored and made again; without, an
+    With *declared*, instances of the declared classes are stored and made again; without, an
     instance is read as a `StoredInstance`, and only such a one is written.
     """
 
@@ -80,13 +82,13 @@ class MsgpackCodec:
 
 
 def codec_of(codec: Codec, cls: type) -> Codec:
-    """What the objects of *cls* use where *codec* was given to the runtime."""
+    """The codec for objects of *cls* when *codec* was given to the runtime."""
     return MsgpackCodec(Declared(cls)) if type(codec) is MsgpackCodec else codec
 
 
 def encoder(take: Keep) -> Callable[[Any], bytes]:
-    """What encodes values, and asks *take* what stands for a leaf that is of no plain type: parts
-    of it, or an extension type of one's own."""
+    """Returns a function that encodes values, and calls *take* for a leaf of another than a plain
+    type, to get its parts or an extension type of the caller's."""
 
     def encode(value: Any, /) -> bytes:
         """The bytes of *value*. Raises UnstorableValue, saying where in the value."""
@@ -100,7 +102,7 @@ def encoder(take: Keep) -> Callable[[Any], bytes]:
             try:
                 return packb([value], extend, OPTIONS)
             except TypeError:
-                pass  # found out below: what is not plain, or a dict whose keys need spelling out
+                pass  # found out below: something not plain, or a dict to be written as pairs
         tree = copy_value(value, take)  # raises if anything in it is not storable
         try:
             return packb([spelled_out(tree)], extend, OPTIONS_ANY_KEYS)
@@ -111,8 +113,8 @@ def encoder(take: Keep) -> Callable[[Any], bytes]:
 
 
 def decoder(make: Make, others: LeafReaders | None = None) -> Callable[[bytes], Any]:
-    """What decodes values: *make* gives instances by the names of their classes, *others* read
-    extension types that no store has."""
+    """Returns a function that decodes values: *make* makes instances by the names of their classes,
+    *others* read extension types that no store contains."""
     readers = LEAF_READERS if others is None else {**LEAF_READERS, **others}
     read_ext = _ext_reader(DEPTH_MAX, make, None, readers)
 
@@ -130,7 +132,7 @@ def decoder(make: Make, others: LeafReaders | None = None) -> Callable[[bytes], 
 
 
 def _take_stored(leaf: Any) -> object | None:
-    """Without declared classes: what an export has of an instance is written as it was."""
+    """Without declared classes: an instance from an export is written as it was."""
     if type(leaf) is StoredInstance:
         if not isinstance(leaf.content, dict):
             return leaf
@@ -140,13 +142,13 @@ def _take_stored(leaf: Any) -> object | None:
 
 
 _SCALARS = ATOMS | LEAVES
-# Written by ormsgpack as they are, though none of them would come back as itself.
+# ormsgpack writes these as they are, though none of them would come back as itself.
 _SMUGGLED: frozenset[type] = frozenset({bytearray, memoryview, Ext, ormsgpack.Fragment})
 _LOOKED_INTO = CONTAINERS | _SMUGGLED
 
 
 def _is_plain(value: Any, kind: type, depth: int) -> bool:
-    """Whether packb can be trusted with *value*: nothing smuggled in it, and not too deep."""
+    """Whether packb can be trusted with *value*: none of those types in it, and not too deep."""
     if not depth:
         return False
     items = value.values() if kind is dict else value
@@ -163,10 +165,10 @@ def _is_plain(value: Any, kind: type, depth: int) -> bool:
 def _ext_reader(
     depth: int, make: Make, causes: list[Exception] | None, readers: LeafReaders
 ) -> Callable[[int, bytes], Any]:
-    """What unpackb asks about extension types, *depth* levels of which may still follow; *make*
-    gives an instance by the name of its class.
+    """Returns the reader of extension types for unpackb, *depth* levels of which may still follow;
+    *make* makes an instance by the name of its class.
 
-    unpackb swallows the exceptions of what it asks, so they are noted in *causes*.
+    unpackb swallows the exceptions of its reader, so they are recorded in *causes*.
     """
 
     def read(code: int, payload: bytes) -> Any:
@@ -193,7 +195,7 @@ def _ext_reader(
 def _instance_parts(items: Any) -> tuple[str, Content, tuple[str, ...]]:
     name, content, *unset = items
     if not isinstance(name, str) or not isinstance(content, dict | str | list):
-        raise ValueError("what should be an instance is none")
+        raise ValueError("an instance is malformed")
     return name, content, tuple(unset[0]) if unset else ()
 
 
@@ -213,7 +215,7 @@ def _why_damaged(encoded: bytes, causes: list[Exception]) -> str:
     if not encoded:
         return "a stored value is empty, which no value is; run `durable check` on the folder"
     if encoded[:1] == MARK:
-        return "a stored value is damaged: its checksum does not fit; run `durable check`"
+        return "a stored value is damaged: its checksum does not match; run `durable check`"
     if encoded[0] != FORMAT_MSGPACK:
         return (
             f"a stored value has the format byte {encoded[0]}, and this version of durable knows "

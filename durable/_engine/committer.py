@@ -1,8 +1,8 @@
 """The committer: one thread that makes batches durable, as many as wait in one transaction.
 
-While one group is in fsync the next gathers. The loop's thread submits and is told; it is woken
-once for a whole group. To wake the thread, and be woken, costs as much as a quick disk takes for a
-third of a commit; so there a batch that is alone is committed by the loop's thread itself.
+While one group is in fsync the next gathers. The loop's thread submits batches and is notified of
+their outcome, once for a whole group. To wake the committer's thread, and be woken, takes a third
+of a commit on a quick disk; so there the loop's thread itself commits a batch that is alone.
 
 Rule: one group is committed at a time, whichever thread does it.
 
@@ -28,16 +28,16 @@ from durable._model.errors import CommitFailed, DurableError, RuntimeClosed, Sto
 from .batch import Batch
 from .engine import Engine
 
-# A group that has so many bytes takes no more: the next one gets the rest.
+# A group of this many bytes takes no more: the next one gets the rest.
 GROUP_SIZE_MAX = 64 << 20
 # While there is always a group to commit, garbage gets a step after this many.
 GROUPS_PER_GARBAGE_STEP = 32
-# The loop's thread commits while the disk takes less than this: then nothing else of the program
-# waits longer than for a callback that computes a little.
+# The loop's thread commits while the disk takes less than this: then the rest of the program waits
+# no longer than for a callback that computes a little.
 QUICK_S_MAX = 0.0005
-# After so many groups in a row that were quick and of one batch. A slow one begins the count anew.
+# How many groups in a row must be quick and of one batch. A slow one restarts the count.
 QUICK_IN_A_ROW_MIN = 4
-# Of a batch that the loop's thread commits, in bytes.
+# The largest batch that the loop's thread commits, in bytes.
 QUICK_SIZE_MAX = 16 << 10
 
 
@@ -45,18 +45,18 @@ Group = tuple[deque[Batch], dict[Batch, DurableError]]
 
 
 class CommitFaults(Protocol):
-    """What a test does to commits. Called on the committer's thread, where all of them are made
-    then; both may block."""
+    """A test's control over commits. Called on the committer's thread, which then makes all of
+    them; both may block."""
 
     def before_commit(self, group: Sequence[Batch]) -> None:
         """An OSError that is raised here fails the commit; nothing of it is stored."""
 
     def after_commit(self, group: Sequence[Batch]) -> None:
-        """The group is on disk, and no batch was told yet. An OSError fails it none the less."""
+        """The group is on disk, and no batch was reported yet. An OSError still fails it."""
 
 
 class CommitWatch(Protocol):
-    """What is told of commits, on the thread that makes them, one at a time; raises nothing."""
+    """Observes commits, on the thread that makes them, one at a time; must not raise."""
 
     def begins(self, group: Sequence[Batch]) -> None: ...
 
@@ -71,11 +71,13 @@ class Committer:
     _call_soon_threadsafe: Callable[[Callable[[], None]], object]
     _faults: CommitFaults | None = field(default=None, kw_only=True)
     _watch: CommitWatch | None = field(default=None, kw_only=True)
-    waiting: int = field(default=0, init=False)  # submitted and not yet answered
+    waiting: int = field(default=0, init=False)  # submitted and not yet reported
     # Whether the last group was of several batches: there may be many callers.
     was_shared: bool = field(default=False, init=False)
-    _queue: SimpleQueue[Batch | None] = field(factory=SimpleQueue, init=False)
-    # Groups that the loop has not heard of yet, with what became of those that failed.
+    _queue: SimpleQueue[Sequence[Batch] | None] = field(factory=SimpleQueue, init=False)
+    # The committer's thread: taken from the queue, and in no group yet.
+    _next: deque[Batch] = field(factory=deque, init=False)
+    # Groups that were not reported on the loop yet, with the outcomes of those that failed.
     _answered: deque[Group] = field(factory=deque, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
     _is_stopped: bool = field(default=False, init=False)
@@ -92,14 +94,18 @@ class Committer:
 
     def submit(self, batch: Batch) -> None:
         """Commit *batch* after all that were submitted before, and call one of its callbacks."""
+        self.submit_all((batch,))
+
+    def submit_all(self, batches: Sequence[Batch]) -> None:
+        """`submit` each of *batches*, in their order; they are in one group, unless it is full."""
         if self._is_stopped:
             raise RuntimeClosed("the store is being closed and takes no more writes")
-        self.waiting += 1
-        self._queue.put(batch)
+        self.waiting += len(batches)
+        self._queue.put(batches)
 
     @property
     def is_quick(self) -> bool:
-        """Whether a batch that is alone had better be committed by the loop's thread."""
+        """Whether a batch that is alone should be committed by the loop's thread."""
         return (
             self._quick_in_a_row >= QUICK_IN_A_ROW_MIN
             and not self.waiting
@@ -110,13 +116,13 @@ class Committer:
 
     def commit_here(self, batch: Batch) -> bool:
         """Commit *batch* on the caller's thread, which is the loop's, and call its callback; False
-        if it is to be submitted instead, and nothing was done."""
+        if it should be submitted instead, and nothing was done."""
         if not self.is_quick or batch.clears or batch.size > QUICK_SIZE_MAX:
             return False
         if batch.handle.failed is not None:
             return False
         if not self._writing.acquire(blocking=False):
-            return False  # the thread ends a step of freeing garbage, or its last group
+            return False  # the thread is in a step of freeing garbage, or in its last group
         try:
             group = self._commit([batch], may_wait=False)
         finally:
@@ -128,7 +134,7 @@ class Committer:
         self._report()
         failure = group[1].get(batch)
         if failure is not None and isinstance(failure.__cause__, KeyboardInterrupt | SystemExit):
-            raise failure.__cause__  # the program's, and came while the disk was waited for
+            raise failure.__cause__  # the program's own, raised while this waited for the disk
         return True
 
     def stop(self) -> None:
@@ -149,32 +155,43 @@ class Committer:
                 self._commit_and_wake(group)
 
     def _take(self) -> tuple[list[Batch], bool]:
-        """All that waits, and whether it is the last; waits for the first of it."""
-        queue = self._queue
-        batch = self._take_first()
+        """All that waits, up to a full group, and whether it is the last; waits for the first."""
+        upcoming = self._next
+        if not upcoming and not self._wait():
+            return [], True
         group: list[Batch] = []
         size = 0
-        while batch is not None:
-            group.append(batch)
-            size += batch.size
-            if size >= GROUP_SIZE_MAX:
-                return group, False
+        while True:
+            while upcoming:
+                batch = upcoming.popleft()
+                group.append(batch)
+                size += batch.size
+                if size >= GROUP_SIZE_MAX:
+                    return group, False
             try:
-                batch = queue.get_nowait()
+                batches = self._queue.get_nowait()
             except Empty:
                 return group, False
-        return group, True
+            if batches is None:
+                return group, True
+            upcoming.extend(batches)
 
-    def _take_first(self) -> Batch | None:
+    def _wait(self) -> bool:
+        """Wait for something to commit, and free garbage meanwhile; False if nothing comes."""
         if self._groups_in_a_row >= GROUPS_PER_GARBAGE_STEP:
             self._collect_garbage()
         self._groups_in_a_row += 1
         while self._engine.has_garbage:
-            try:
-                return self._queue.get_nowait()
-            except Empty:
-                self._collect_garbage()
-        return self._queue.get()
+            with suppress(Empty):
+                return self._took(self._queue.get_nowait())
+            self._collect_garbage()
+        return self._took(self._queue.get())
+
+    def _took(self, batches: Sequence[Batch] | None) -> bool:
+        if batches is None:
+            return False
+        self._next.extend(batches)
+        return True
 
     def _collect_garbage(self) -> None:
         self._groups_in_a_row = 0
@@ -182,7 +199,7 @@ class Committer:
             try:
                 with self._writing:
                     self._engine.collect_garbage()
-                self._wake()  # the loop's reader is not to keep what was freed
+                self._wake()  # so that the loop's reader does not keep what was freed
             except DurableError:
                 # Nothing is lost by that; the next clear, or the next open, tries again.
                 self._engine.has_garbage = False
@@ -199,7 +216,7 @@ class Committer:
     def _commit(self, taken: list[Batch], *, may_wait: bool = True) -> Group | None:
         """Commit *taken*, and mark objects as failed; None if the engine would have to wait, and
         must not."""
-        # Outcomes are written down here: until the loop hears of them, more handles may fail.
+        # Outcomes are recorded here: until the loop reports them, more handles may fail.
         failures = {b: b.handle.failed for b in taken if b.handle.failed is not None}
         group = [b for b in taken if b not in failures] if failures else taken
         failure: DurableError | None = None
@@ -245,11 +262,11 @@ class Committer:
         try:
             self._engine.commit(freeing)
         except Exception:
-            return ()  # the first failure is what is told
+            return ()  # the first failure is the one that is reported
         return set(freeing)
 
     def _wake(self) -> None:
-        # On a loop that is closed nothing waits any more.
+        # Nothing waits on a closed loop any more.
         with suppress(RuntimeError):
             self._call_soon_threadsafe(self._report)
 
@@ -272,7 +289,7 @@ class Committer:
                         batch.origin.batch_failed(batch, error)
                 answered.popleft()
         finally:
-            # Only if one of them raised, a KeyboardInterrupt perhaps: go on in the next round.
+            # Only if a callback raised, perhaps a KeyboardInterrupt: go on in the next round.
             if answered:
                 self._wake()
 
@@ -282,7 +299,7 @@ class Committer:
 
 
 def _as_failure(cause: BaseException) -> DurableError:
-    """What to tell those whose batches were in a commit that *cause* has ended."""
+    """The error of the batches in a commit that *cause* has ended."""
     if isinstance(cause, DurableError):
         return cause
     error: DurableError

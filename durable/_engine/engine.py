@@ -1,4 +1,4 @@
-"""What a store is: the calls that everything above makes of an engine.
+"""The interface of an engine: the calls that everything above makes.
 
 An engine keeps records under keyspaces, objects under their class and base, alarms in the order of
 their times, and a catalog of classes. Everything above it works with values only: batches go down,
@@ -6,9 +6,9 @@ records and encoded values come up.
 
 Rule: `commit` and `collect_garbage` block, and run one at a time: on the committer's thread, before
 it is started, or, a `commit` that may not wait, on the thread of the event loop. `change_classes`
-blocks, too. `find` may be asked by any thread. All other calls belong to the thread of the event
-loop. Reads see what was committed before the last `refresh`; those of an engine that holds no
-moment may see what was committed since, too.
+blocks, too. `find` may be called from any thread. All other calls belong to the thread of the
+event loop. Reads see what was committed before the last `refresh`; those of an engine without
+snapshots may see what was committed since, too.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from .batch import Batch, DueAlarm, ObjectRecord
 from .catalog import Catalog, Weight
 from .measures import Measures
 
-# Records and objects that are freed in one step of garbage collection, which holds commits up.
+# Records and objects that one step of garbage collection frees; commits wait for a step.
 GARBAGE_STEP: Final = 5_000
 
 
 class Reader(Protocol):
-    """Reads the records of objects, for one thread at a time. No value that is damaged is given:
-    StoreDamaged is raised in its place."""
+    """Reads the records of objects, for one thread at a time. Never returns a damaged value: it
+    raises StoreDamaged instead."""
 
     def get(self, keyspace: int, key: str, /) -> bytes | None:
         """The encoded value of *key* under *keyspace*; None if there is none."""
 
     def get_many(self, keyspace: int, keys: Iterable[str], /) -> dict[str, bytes]:
-        """The encoded values of those of *keys* that are there."""
+        """The encoded values of those of *keys* that exist."""
 
     def count_present(self, keyspace: int, keys: Iterable[str], /) -> int:
-        """How many of the keys are there, whatever their values are worth."""
+        """How many of the keys exist, whether or not their values can be read."""
 
     def scan_some(
         self,
@@ -48,7 +48,7 @@ class Reader(Protocol):
         size_max: int | None = None,
     ) -> tuple[list[tuple[str, bytes]], bool]:
         """The first keys from *lower*, *upper* excluded, in the order of their UTF-8 bytes, and
-        their encoded values, up to *count_max* keys, or to the one with which the values take
+        their encoded values, up to *count_max* keys, or to the one with which the values reach
         *size_max* bytes; and whether there are no more."""
 
     def keys_some(
@@ -60,8 +60,8 @@ class Reader(Protocol):
         reverse: bool = False,
         count_max: int,
     ) -> tuple[list[str], bool]:
-        """The same keys, up to *count_max*, whatever their values are worth; and whether there are
-        no more. No value is read."""
+        """The same keys, up to *count_max*, whether or not their values can be read; and whether
+        there are no more. No value is read."""
 
     def count_some(
         self,
@@ -71,8 +71,8 @@ class Reader(Protocol):
         without: Container[bytes],
         count_max: int,
     ) -> tuple[int, str | None]:
-        """How many of up to *count_max* keys from *lower* on are not *without*, and the key to go
-        on from; None: there are no more."""
+        """How many of the first *count_max* keys from *lower* on are not in *without*, and the key
+        to go on from; None: there are no more."""
 
     def get_side(self, keyspace: int, key: bytes, /) -> bytes | None:
         """The side record *key* under *keyspace*; None if there is none."""
@@ -97,7 +97,7 @@ class OwnReader(Reader, Protocol):
         """See what was committed since, from the next read on; until then no page is pinned."""
 
     def close(self) -> None:
-        """The thread has no more use for it."""
+        """The thread reads no more."""
 
 
 class Engine(Protocol):
@@ -105,10 +105,10 @@ class Engine(Protocol):
 
     @property
     def path(self) -> str:
-        """Where it is, as messages call it."""
+        """Where it is, for messages."""
 
     keeps_histories: ClassVar[bool]
-    """Whether `Batch.history` is stored, and what it asks of a clear is done."""
+    """Whether the engine stores `Batch.history`, and keeps what a clear has to keep."""
 
     has_garbage: bool
     """Whether `collect_garbage` has something to free."""
@@ -126,7 +126,7 @@ class Engine(Protocol):
         """A reader for one more thread."""
 
     def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
-        """What is known of an object; None if it has neither a record nor an alarm."""
+        """The record of an object; None if it has neither a stored record nor an alarm."""
 
     def objects(
         self, class_number: int, *, after: bytes | None = None, count_max: int
@@ -140,18 +140,18 @@ class Engine(Protocol):
         """When the earliest alarm is due."""
 
     def catalog(self) -> Catalog:
-        """All that is known of classes, those that were deleted included, and of migrations."""
+        """All classes, deleted ones included, and all migrations."""
 
     def weigh_class(self, class_number: int) -> Weight:
-        """What a class holds; reads all of it."""
+        """What a class contains; reads all of it."""
 
     def measure(self) -> Measures:
-        """What the file of the store is like; costs the same for a small store and a large one."""
+        """The measures of the store's file; costs the same for a small store and a large one."""
 
     # Writing
 
     def next_keyspace(self) -> int:
-        """A keyspace that no object has had. Commits that use it remember that it was given out."""
+        """A keyspace that no object has had. A commit that uses it records it as assigned."""
 
     def commit(self, group: Sequence[Batch], *, may_wait: bool = True) -> bool:
         """Make every batch of *group* durable in one transaction; returns True.
@@ -162,7 +162,7 @@ class Engine(Protocol):
         """
 
     def change_classes(self, before: Catalog, after: Catalog) -> None:
-        """Know *after* of classes and migrations, where *before* was known."""
+        """Replace the catalog *before* by *after*."""
 
     def collect_garbage(self, count_max: int = GARBAGE_STEP) -> int:
         """Free up to *count_max* records and objects of what was deleted as a whole; returns how

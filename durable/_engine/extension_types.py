@@ -1,6 +1,6 @@
 """The extension types of the codec: what MessagePack lacks, as numbers and payloads.
 
-Rule: these numbers and payloads are the file format. Add, and never change.
+Rule: these numbers and payloads are the file format. Add to them, and never change them.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ OPTIONS_ANY_KEYS = OPTIONS | ANY_KEYS
 
 
 def extend(value: Any) -> Ext:
-    """What packb asks about a value that MessagePack does not have."""
+    """Called by packb for a value that MessagePack does not have."""
     write = _WRITERS.get(type(value))
     if write is None:
-        raise TypeError  # packb does not pass it on; encode() finds out why
+        raise TypeError  # packb does not pass it on; encode() finds the reason
     return write(value)
 
 
@@ -100,7 +100,7 @@ def _write_zone(value: datetime | time) -> bytes:
     if isinstance(zone, ZoneInfo) and zone.key is not None:
         return packb(zone.key)
     offset = value.utcoffset()
-    assert offset is not None  # has_plain_zone() saw to it
+    assert offset is not None  # has_plain_zone() has checked that
     offset_us = offset // timedelta(microseconds=1)
     if isinstance(zone, timezone) and str(zone) != str(timezone(offset)):
         return packb([offset_us, str(zone)])
@@ -125,7 +125,7 @@ _WRITERS: dict[type, Callable[[Any], Ext]] = {
 
 def _write_instance(value: StoredInstance) -> Ext:
     content = value.content
-    # The field names are str, so its map needs no spelling out; the fields may.
+    # The field names are str, so its map needs no pairs; the fields may.
     fields = (
         {name: spelled_out(part) for name, part in content.items()}
         if isinstance(content, dict)
@@ -135,14 +135,14 @@ def _write_instance(value: StoredInstance) -> Ext:
     return Ext(EXT_INSTANCE, _pack_spelled([value.name, fields, *unset]))
 
 
-# What is never on the fast way.
+# Types that never take the fast path.
 _EXT_WRITERS: dict[type, Callable[[Any], Ext]] = {
     bytearray: lambda value: Ext(_EXT_BYTEARRAY, bytes(value)),
     StoredInstance: _write_instance,
 }
 
 
-# Dicts whose keys MessagePack would bend are spelled out first, as lists of pairs.
+# Dicts whose keys MessagePack would change are written as lists of pairs.
 
 # Keys that are written into a MessagePack map; with any other the dict becomes a list of pairs.
 _MAP_KEYS: frozenset[type] = frozenset({type(None), bool, int, float, str, bytes})
@@ -150,7 +150,7 @@ _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
 
 
 def spelled_out(value: Any) -> Any:
-    """*value*, known to be storable, with every dict in it made such that packb keeps its keys."""
+    """*value*, known to be storable, with each dict in it made such that packb keeps its keys."""
     kind = type(value)
     if kind not in CONTAINERS:
         return _EXT_WRITERS[kind](value) if kind in _EXT_WRITERS else value
@@ -174,8 +174,8 @@ def _pack_spelled(value: Any) -> bytes:
 # Reading
 
 
-# The types are kept with the functions: libraries that freeze the clock put subclasses of them in
-# the place of the names of a module.
+# The types are kept with the functions: libraries that freeze the clock replace the names of a
+# module by subclasses.
 def _read_datetime(payload: bytes, exact: type[datetime] = datetime) -> datetime:
     year, month, day, hour, minute, second, us, fold = _DATETIME.unpack_from(payload)
     zone = _read_zone(payload[_DATETIME.size :])

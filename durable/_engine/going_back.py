@@ -1,4 +1,4 @@
-"""What an object was at a bookmark: found by its history, from the bookmark on."""
+"""The state of an object at a bookmark: computed from its history, from the bookmark on."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ from .view import Malformed
 
 @define(eq=False)
 class Past:
-    """How to make an object what it was."""
+    """How to restore an object to a former state."""
 
-    # What was there is under this keyspace, with the changes below; 0: nothing was there.
+    # The state is under this keyspace, with the changes below; 0: nothing was stored.
     keyspace: int
-    # The clearing that ended that keyspace's time; None: the object has had it ever since.
+    # The clearing that ended the use of that keyspace; None: the object still has it.
     ended_by: Clearing | None
     puts: dict[str, bytes | None] = field(factory=dict)
     sides: dict[bytes, bytes | None] = field(factory=dict)
     alarm: Alarm | Unchanged | None = UNCHANGED
-    # Records of the history that are to say that this keyspace is in use again.
+    # Records of the history that will say that this keyspace is in use again.
     shared: dict[bytes, bytes] = field(factory=dict)
 
 
@@ -56,11 +56,10 @@ def find_past(
     bookmark_us: int,
     resolve: Callable[[int], int] = lambda keyspace: keyspace,
 ) -> Past:
-    """What the object was at a bookmark that is in its history, which is under the keyspace
-    *history*; it has *keyspace* now. *resolve* says what *reader* calls a keyspace that stands in
-    the history.
+    """The state of an object at a bookmark in its history, which is under the keyspace *history*;
+    the object has *keyspace* now. *resolve* translates a keyspace in the history to the reader's.
 
-    The earliest image since then of a thing says what it was. Raises StoreDamaged.
+    The earliest image of a thing since then has its state at that time. Raises StoreDamaged.
     """
     try:
         stored = clearings_from(reader, history, bookmark_us)
@@ -135,8 +134,8 @@ class Whole:
 
 
 def whole_of(reader: Reader, past: Past, alarm: Alarm | None) -> Whole:
-    """All of what the object was, read at one moment, if *reader* is not released meanwhile;
-    *alarm* is the one that it has now. Raises StoreDamaged."""
+    """All of the former state, read at one moment if *reader* is not released meanwhile; *alarm* is
+    the one that the object has now. Raises StoreDamaged."""
     puts: dict[str, bytes | None] = {}
     sides: dict[bytes, bytes | None] = {}
     if past.keyspace:
@@ -152,8 +151,8 @@ def whole_of(reader: Reader, past: Past, alarm: Alarm | None) -> Whole:
 
 
 def note_images(batch: Batch, reader: Reader, before: ObjectRecord, now_us: int) -> None:
-    """Add to *batch*, which no live object makes, what its history must have of it: a chapter with
-    what there was *before*. Its handle has the keyspace that it changes, and the history's."""
+    """Add to *batch*, which no live object makes, the chapter that its history must have of it: the
+    state *before*. Its handle has the keyspace that it changes, and the history's."""
     handle = batch.handle
     chapter_us = max(now_us, last_chapter(reader, handle.history) + 1)
     records = batch.history = dict(batch.history or {})

@@ -23,8 +23,8 @@ from durable._model.errors import RuntimeClosed
 from .batch import UNCHANGED, Batch, Callbacks, ObjectHandle
 from .committer import Committer
 
-# While deliveries wait in line at an object that writes, its batch is kept from the committer for
-# up to so many rounds of the loop: what they write joins it.
+# While deliveries wait in line at an object that writes, its batch is kept for up to so many rounds
+# of the loop: their writes join it.
 GATHER_ROUNDS_MAX: Final = 4
 # In one round of the loop a caller may have its batches committed as it begins to wait for so long.
 # Then the others have their turn.
@@ -41,14 +41,14 @@ class Workers(Protocol):
 
 @define(eq=False, repr=False)
 class GroupCommit:
-    """Takes each batch that an object makes, and gives it to the committer when it should go."""
+    """Receives each batch that an object makes, and passes it to the committer in time."""
 
     _committer: Committer
     _workers: Workers
     _call_soon: Callable[[Callable[[], None]], object]
-    # Told of a batch that changes an alarm, before it leaves.
+    # Called with a batch that changes an alarm, before it leaves.
     on_alarm: Callable[[Batch], None] | None = field(default=None, init=False)
-    # They leave together, in a round of the loop that is soon to come.
+    # Batches that leave together, in one of the next rounds of the loop.
     _gathered: list[Batch] = field(factory=list, init=False)
     _rounds_left: int = field(default=0, init=False)
     _is_round_coming: bool = field(default=False, init=False)  # in which they may leave
@@ -69,12 +69,10 @@ class GroupCommit:
         """Commit *batch* after all that were submitted before, and call one of its callbacks."""
         is_first = not (self._gathered or self._committer.waiting)
         is_alone = is_first and not batch.more_follows and not self._workers.is_busy
-        # Callers that hear of one group together write the next one together.
-        may_share = self._committer.is_quick or self._committer.was_shared
-        if is_alone and not (may_share and self._has_loop):
+        if is_alone and not (self._may_share and self._has_loop):
             self._send(batch)
             return
-        # More is written in this round, or was. The committer, woken for this one batch, would
+        # More is written in this round, or was. Woken for this one batch, the committer would
         # commit it alone, and compete with the loop for the interpreter meanwhile.
         batch.is_open = True
         self._gathered.append(batch)
@@ -99,12 +97,21 @@ class GroupCommit:
         if SystemClock.steady() - self._waits_since_s < AT_ONCE_S_MAX and self._committer.is_quick:
             self._send_one()
 
+    @property
+    def _may_share(self) -> bool:
+        # Callers that hear of one group together write the next one together.
+        return self._committer.is_quick or self._committer.was_shared
+
     def flush(self) -> None:
-        """Give the committer all that was gathered."""
+        """Pass all that was gathered to the committer."""
         gathered, self._gathered = self._gathered, []
+        if not gathered:
+            return
         for batch in gathered:
             batch.is_open = False
-            self._send(batch)
+            if batch.alarm is not UNCHANGED and self.on_alarm is not None:
+                self.on_alarm(batch)
+        self._submit(gathered)
 
     def when_answered(self, callback: Callable[[], object]) -> None:
         """Call *callback* when each batch submitted so far is durable or has failed; never once
@@ -153,13 +160,16 @@ class GroupCommit:
     def _send(self, batch: Batch, *, is_alone: bool = False) -> None:
         if batch.alarm is not UNCHANGED and self.on_alarm is not None:
             self.on_alarm(batch)
-        if is_alone and self._committer.commit_here(batch):
-            return
+        if not (is_alone and self._committer.commit_here(batch)):
+            self._submit([batch])
+
+    def _submit(self, batches: list[Batch]) -> None:
         try:
-            self._committer.submit(batch)
+            self._committer.submit_all(batches)
         except RuntimeClosed as closed:
             # The time to close is over, and code of the object goes on writing, cancelled or not.
-            batch.origin.batch_failed(batch, closed)
+            for batch in batches:
+                batch.origin.batch_failed(batch, closed)
 
     def __repr__(self) -> str:
         return f"<GroupCommit {len(self._gathered)} batches gathered>"

@@ -2,12 +2,12 @@
 
 A history has a keyspace of its own, which stays when everything of the object is deleted. Times are
 in microseconds since 1970; a chapter is named by the time at which it began, and a bookmark is such
-a time: to go back to it is to undo the chapters from it on. A bookmark that is given out lies
-between two chapters, or at the beginning of one.
+a time: to go back to it is to undo the chapters from it on. A bookmark given to users lies between
+two chapters, or at the beginning of one.
 
-In it are: *images*, one for each thing that a chapter has changed, with what it was when the
-chapter began; *clearings*, which say that everything was deleted, and where what was there is kept;
-the *beginning*, before which nothing is known; and the *wish* to go back.
+It contains: *images*, one for each thing that a chapter has changed, with what it was when the
+chapter began; *clearings*, which say that everything was deleted, and where the former contents are
+kept; the *beginning*, before which nothing is known; and the *wish* to go back.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _KEY: Final = b"k"
 _LONG_KEY: Final = b"l"  # its hash; the key itself is in the value
 _SIDE: Final = b"s"
 _LONG_SIDE: Final = b"t"
-# A key or the key of a side record that is longer stands in the value.
+# A longer key, of the object or of a side record, is stored in the value.
 ITEM_SIZE_MAX: Final = 400
 _HASH_SIZE: Final = 32
 
@@ -54,14 +54,14 @@ _is_bookmark = re.compile(r"[0-9a-f]{16}", re.ASCII).fullmatch
 
 
 class Lost(bytes):
-    """In the place of what an item was: it was damaged when it was changed."""
+    """In place of what an item was: it was damaged when it was changed."""
 
     __slots__ = ()
 
 
 Image: TypeAlias = bytes | None
-"""What an item was, as it is stored: the value of a key, a side record, an alarm; None: it was not
-there."""
+"""What an item was, as it is stored: the value of a key, a side record, an alarm; None: it did not
+exist."""
 
 
 @frozen
@@ -71,7 +71,7 @@ class Clearing:
     chapter_us: int
     keyspace: int  # what the object had until then is kept under it; 0: it had nothing
     created_us: int
-    # It is the object's again, or is kept by a later clearing: it is not freed with this one.
+    # The object uses it again, or a later clearing keeps it: it is not freed with this one.
     is_shared: bool = False
 
     @property
@@ -84,7 +84,7 @@ def write_bookmark(time_us: int) -> str:
 
 
 def read_bookmark(text: str) -> int | None:
-    """The time of a bookmark; None: it is none."""
+    """The time of a bookmark; None if *text* is not one."""
     return int(text, 16) if _is_bookmark(text) else None
 
 
@@ -96,7 +96,7 @@ def _time(time_us: int) -> bytes:
 
 
 def image_key(chapter_us: int, item: Item) -> bytes:
-    """Where a chapter keeps what *item* was."""
+    """The key under which a chapter keeps what *item* was."""
     start = IMAGES + _time(chapter_us)
     if item is None:
         return start + _ALARM
@@ -133,28 +133,28 @@ def read_image(key: bytes, value: bytes) -> tuple[int, Item, Image]:
         try:
             item = raw.decode()
         except UnicodeDecodeError as error:
-            raise Malformed(f"{key.hex()} is of no key of an object: {error}") from error
+            raise Malformed(f"{key.hex()} is not for a key of an object: {error}") from error
     elif kind in {_SIDE, _LONG_SIDE}:
         item = raw
     else:
-        raise Malformed(f"{key.hex()} is no key of an image")
+        raise Malformed(f"{key.hex()} is not the key of an image")
     if presence == _PRESENT:
         return chapter_us, item, rest
     if presence == _ABSENT and not rest:
         return chapter_us, item, None
     if presence == _LOST:
         return chapter_us, item, Lost(rest)
-    raise Malformed(f"{value[:80].hex()} is no image")
+    raise Malformed(f"{value[:80].hex()} is not an image")
 
 
 def read_time(raw: bytes) -> int:
     if len(raw) != _TIME_SIZE:
-        raise Malformed(f"{raw.hex()} is no time")
+        raise Malformed(f"{raw.hex()} is not a time")
     return int.from_bytes(raw, "big")
 
 
 def chapter_of(key: bytes) -> int:
-    """The chapter of the key of an image or a clearing."""
+    """The chapter in the key of an image or a clearing."""
     return read_time(key[len(IMAGES) : len(IMAGES) + _TIME_SIZE])
 
 
@@ -173,11 +173,11 @@ def read_alarm(image: Image) -> Alarm | None:
     try:
         fields = ormsgpack.unpackb(image)
     except ValueError as error:
-        raise Malformed(f"{image[:80].hex()} is no alarm: {error}") from error
+        raise Malformed(f"{image[:80].hex()} is not an alarm: {error}") from error
     match fields:
         case [int(), int(), int(), int()] if min(fields) >= 0:
             return Alarm(*fields)
-    raise Malformed(f"{image[:80].hex()} is no alarm")
+    raise Malformed(f"{image[:80].hex()} is not an alarm")
 
 
 # Clearings, the beginning, the wish
@@ -192,17 +192,17 @@ def write_clearing(keyspace: int, created_us: int, *, is_shared: bool = False) -
 
 
 def clearing_of(before: ObjectRecord | None) -> bytes:
-    """The clearing that keeps what the object had."""
+    """The clearing that keeps the object's contents."""
     if before is None:
         return write_clearing(0, 0)
     return write_clearing(before.keyspace, before.created_us)
 
 
 def read_clearing(key: bytes, value: bytes) -> Clearing:
-    """Raises Malformed."""
+    """The clearing of a record. Raises Malformed."""
     size = 2 * _TIME_SIZE
     if len(key) != len(CLEARINGS) + _TIME_SIZE or value[size:] not in {b"", b"\x01"}:
-        raise Malformed(f"{key.hex()} is no clearing")
+        raise Malformed(f"{key.hex()} is not a clearing")
     keyspace, created_us = read_time(value[:_TIME_SIZE]), read_time(value[_TIME_SIZE:size])
     return Clearing(chapter_of(key), keyspace, created_us, value[size:] == b"\x01")
 
@@ -213,7 +213,7 @@ def write_time(time_us: int) -> bytes:
 
 
 def check_record(key: bytes, value: bytes) -> None:
-    """Raise Malformed if this is no record of a history."""
+    """Raise Malformed if this is not a record of a history."""
     if key.startswith(IMAGES):
         _, item, image = read_image(key, value)
         if item is None and not isinstance(image, Lost):
@@ -223,7 +223,7 @@ def check_record(key: bytes, value: bytes) -> None:
     elif key in {BEGINNING, WISH}:
         read_time(value)
     else:
-        raise Malformed(f"{key.hex()} is no record of a history")
+        raise Malformed(f"{key.hex()} is not a record of a history")
 
 
 # Reading
@@ -235,7 +235,7 @@ def past_of(prefix: bytes) -> bytes:
 
 
 def from_chapter(prefix: bytes, chapter_us: int) -> bytes:
-    """The first key of *prefix* that is of this chapter or a later one."""
+    """The first key of *prefix* that belongs to this chapter or a later one."""
     return prefix + _time(chapter_us)
 
 
@@ -255,7 +255,7 @@ def clearings_from(reader: Reader, history: int, time_us: int) -> list[Clearing]
 
 
 def last_chapter(reader: Reader, history: int, before_us: int | None = None) -> int:
-    """The last chapter that has changed anything, up to *before_us*, that excluded; 0: none."""
+    """The last chapter before *before_us* that has changed anything; 0: none."""
     last = 0
     for prefix in (IMAGES, CLEARINGS):
         upper = past_of(prefix) if before_us is None else from_chapter(prefix, before_us)
@@ -266,6 +266,6 @@ def last_chapter(reader: Reader, history: int, before_us: int | None = None) -> 
 
 
 def beginning_of(reader: Reader, history: int) -> int:
-    """The earliest bookmark; 0: nothing is known of any."""
+    """The earliest bookmark; 0: there is none."""
     raw = reader.get_side(history, BEGINNING)
     return 0 if raw is None else read_time(raw)

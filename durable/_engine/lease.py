@@ -1,10 +1,10 @@
-"""A lease: until when a process may believe that what it owns is its own. Decisions, as values.
+"""A lease: until when a process may believe that it owns its shards. Decisions, as values.
 
 Two clocks measure it. The database's decides when others may take over; the owner's decides when
-the owner stops, and stops first: it counts from before a renewal was asked for, since the answer
+the owner stops, and stops first: it counts from before a renewal was requested, since the answer
 may have taken any time, and it allows for clocks that differ.
 
-Rule: a lease that is over is over for ever. Its process joins anew, under another number.
+Rule: a lease that is over is over for ever. Its process joins again, under another number.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-# By how much one clock may go slower than another one, and by which part of a lease the clock of a
-# standby that takes over may be ahead of the one before.
+# By how much one clock may be slower than another one, and by which part of a lease the clock of a
+# standby that takes over may be ahead of its predecessor's.
 DRIFT_MAX: Final = 0.1
 SKEW_MAX: Final = 0.05
 BELIEVED: Final = 1 - DRIFT_MAX - SKEW_MAX
-# So often it is renewed while it lasts.
+# How often it is renewed while it lasts.
 RENEWALS: Final = 3
 
 
 @define(eq=False)
 class Lease:
-    """What a process believes of its own lease. Any thread may ask."""
+    """One process's belief in its own lease. Any thread may read it."""
 
     lease_s: float
     # Seconds that pass at the same pace whatever happens, while the machine sleeps too.
@@ -35,11 +35,11 @@ class Lease:
     is_over: bool = field(default=False, init=False)
 
     def is_valid(self) -> bool:
-        """Whether what this process says now is its to say."""
+        """Whether this process may still act as the owner of its shards."""
         return self.now() < self.valid_until
 
     def asking(self) -> float:
-        """A renewal is about to be asked for: what to give to `granted`."""
+        """Called before a renewal is requested; returns the time to give to `granted`."""
         return self.now()
 
     def granted(self, asked: float) -> None:
@@ -48,7 +48,7 @@ class Lease:
             self.valid_until = max(self.valid_until, asked + self.lease_s * BELIEVED)
 
     def end(self) -> None:
-        """The database has refused to renew it, or has not answered in time: nothing is owned."""
+        """The database has refused a renewal, or has not answered in time: nothing is owned."""
         self.is_over = True
         self.valid_until = -math.inf
 
@@ -59,17 +59,17 @@ class Lease:
 
 @frozen
 class Seen:
-    """What the database has said of a process."""
+    """What the database says of a process."""
 
     number: int
-    # Until its lease runs out, when that was read; below zero: it has. Minus infinity: it was
+    # How long its lease had left when that was read; below zero: it is over. Minus infinity: it was
     # declared dead.
     left_s: float
 
 
 def dead_owners(owners: Iterable[int | None], processes: Mapping[int, Seen]) -> set[int]:
-    """The owners that were declared dead, or have gone: their shards may be claimed. Both are to be
-    of one reading: an owner that has joined since is in neither."""
+    """The owners that were declared dead, or have gone: their shards may be claimed. Both arguments
+    must come from one read: an owner that has joined since is in neither."""
     return {
         owner
         for owner in owners
@@ -78,7 +78,7 @@ def dead_owners(owners: Iterable[int | None], processes: Mapping[int, Seen]) -> 
 
 
 def to_declare_dead(processes: Collection[Seen], certain: Collection[int], me: int) -> list[int]:
-    """The processes whose lease has run out, and those that are gone for certain."""
+    """The processes whose lease has run out, and those that are certainly dead."""
     return sorted(
         seen.number
         for seen in processes
@@ -89,8 +89,8 @@ def to_declare_dead(processes: Collection[Seen], certain: Collection[int], me: i
 
 
 def look_again_s(processes: Collection[Seen], lease: Lease, me: int) -> float:
-    """After how long to look again at who lives: at the next renewal, or when the lease runs out of
-    a process that should have renewed it by now."""
+    """The pause until the next look at the processes: until the next renewal, or until the lease
+    runs out of a process that should have renewed it by now."""
     late_s = lease.lease_s * (1 - 2 / RENEWALS)
     ends = [seen.left_s for seen in processes if seen.number != me and 0 < seen.left_s < late_s]
     return min([lease.renew_every_s, *ends])

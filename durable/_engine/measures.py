@@ -1,4 +1,4 @@
-"""What the file of a store is like, as numbers."""
+"""The measures of a store's file, as numbers."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Final
 
 from attrs import fields, frozen
 
-# From so many free pages on, if they are one in so many at least, to search them takes a while.
+# From so many free pages on, if they are at least one in so many, a search in them takes a while.
 FREE_PAGES_MANY: Final = 16_384
 FREE_SHARE: Final = 4
 
 
 @frozen
 class Measures:
-    """What the file of a store is like. Sizes are in bytes."""
+    """The measures of a store's file. Sizes are in bytes."""
 
     file_size: int
-    map_size: int  # what the file may grow to before the map has to
+    map_size: int  # how far the file can grow before the map has to
     page_size: int
     pages: int
     free_pages: int  # used again before the file grows
     last_commit: int  # how many transactions the file has seen
-    readers: int  # slots of the reader table that are in use
+    readers: int  # slots of the reader table in use
     readers_max: int
-    classes: int  # those that were deleted included
+    classes: int  # including deleted ones
     objects: int
     records: int  # stored keys, and the pieces of long ones
     alarms: int
@@ -35,8 +35,8 @@ class Measures:
         """What to do about the file, if anything."""
         if self.free_pages < FREE_PAGES_MANY or self.free_pages * FREE_SHARE < self.pages:
             return None
-        # For a large value LMDB looks through its list of free pages for enough in a row. Where all
-        # were scattered, 1 MiB took 1 ms with 10,000 of them, 8 with 30,000, and 130 with 75,000.
+        # For a large value LMDB searches its list of free pages for enough in a row. When all were
+        # scattered, 1 MiB took 1 ms with 10,000 of them, 8 with 30,000, and 130 with 75,000.
         return (
             f"{100 * self.free_pages // self.pages} % of the pages are free; if they are "
             f"scattered, commits of large values are slow. `durable copy --compact` makes a store "
@@ -45,7 +45,7 @@ class Measures:
 
 
 def sum_of(measures: Sequence[Measures]) -> Measures:
-    """What several files are like together: sums, but of what is the same in each the largest."""
+    """The measures of several files together: sums, or the maximum of what all share."""
     values = {field.name: [getattr(each, field.name) for each in measures] for field in _FIELDS}
     return Measures(
         **{

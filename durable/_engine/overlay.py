@@ -1,6 +1,6 @@
-"""Reads what is kept in memory, and where that is silent, the engine below it.
+"""Reads what is in memory and, where there is nothing, the engine below it.
 
-None above stands for what the engine below has and was deleted.
+None above hides what the engine below has.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Records = Mapping[str, bytes | None]
 Sides = Mapping[bytes, bytes | None]
 """The side records of one keyspace."""
 
-# So many keys of the engine below are read at a time where they are merged with those above.
+# How many keys of the engine below are read at a time to be merged with those above.
 KEYS_PER_STEP: Final = 500
 
 NOTHING: Final[Records] = {}
@@ -152,7 +152,7 @@ class OverlayReader(Generic[A]):
             keys = list(islice(_between(above, lower, upper), count_max))
             after = keys[-1] + "\0" if len(keys) == count_max else None
             return sum([key.encode() not in without for key in keys]), after
-        # Of the keys below without a look at their values; those above are in memory anyway.
+        # Counts the keys below without reading their values; those above are in memory anyway.
         count, after = self._below.count_some(
             keyspace, lower, upper, Hidden(without, above), count_max
         )
@@ -179,7 +179,7 @@ class OverlayReader(Generic[A]):
         mine = {key: above[key] for key in above if lower <= key < upper}
         merged: dict[bytes, bytes | None] = {}
         if self._below is not None:
-            # As many more as those that may be hidden by what lies above.
+            # As many more as may be hidden by what lies above.
             merged |= self._below.scan_sides(
                 keyspace, lower, upper, reverse=reverse, count_max=count_max + len(mine)
             )

@@ -1,9 +1,9 @@
 """Pages of a SQLite database as they are stored: without the free space in their middle.
 
-A page of a B-tree has its cell pointers at the front and its cells at the back. What lies between
-is not stored, so a database that is nearly empty takes hundreds of bytes, and not a whole page for
-each table and index. The last bytes of a page are reserved: SQLite leaves them alone, and they are
-not stored either, so that a full page with its checksum still fits one overflow page of LMDB.
+A page of a B-tree has its cell pointers at the front and its cells at the back. The free space in
+between is not stored, so a nearly empty database takes hundreds of bytes, and not a whole page for
+each table and index. The last bytes of a page are reserved: SQLite does not use them, and they are
+not stored either, so that a full page with its checksum still fits into one overflow page of LMDB.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ USABLE: Final = PAGE_SIZE - RESERVED
 # The header of the file is at the front of the first page.
 FILE_HEADER_SIZE: Final = 100
 _COUNT: Final = slice(28, 32)
-# The kinds of pages of B-trees, and how long their headers are. Other pages begin with the number
-# of a page, whose first byte is 0 in any database that is allowed to be.
+# The kinds of B-tree pages, and the sizes of their headers. Other pages begin with the number of a
+# page, whose first byte is 0 in any database of an allowed size.
 _HEADER_SIZES: Final = {2: 12, 5: 12, 10: 8, 13: 8}
 
 
@@ -36,7 +36,7 @@ def pack(number: int, page: bytes) -> bytes:
 
 
 def unpack(number: int, stored: bytes) -> bytes:
-    """The page *number* of what `pack` made of it. Raises Malformed for what it did not make."""
+    """The page *number* from what `pack` made of it. Raises Malformed for anything else."""
     gap = USABLE - len(stored)
     if not gap:
         return stored + bytes(RESERVED)
@@ -47,7 +47,7 @@ def unpack(number: int, stored: bytes) -> bytes:
             used, content = _bounds(stored, start, header_size)
             if content - used == gap:
                 return stored[:used] + bytes(gap) + stored[used:] + bytes(RESERVED)
-    raise Malformed(f"{len(stored)} bytes that begin with {stored[:8].hex()} are no page {number}")
+    raise Malformed(f"{len(stored)} bytes that begin with {stored[:8].hex()} are not page {number}")
 
 
 def pages_of(first_page: bytes) -> int:

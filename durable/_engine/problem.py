@@ -1,4 +1,4 @@
-"""What a check of a store finds."""
+"""A problem that a check of a store has found."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from attrs import frozen
 
 @frozen
 class Problem:
-    """Something that must not be."""
+    """Something that is wrong in a store, and where."""
 
     where: str
     what: str

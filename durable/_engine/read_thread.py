@@ -1,6 +1,6 @@
-"""Where a cache miss goes: to the disk at once, or to a thread that reads for many at a time.
+"""Reads for cache misses: from the disk at once, or by a thread that reads for many at a time.
 
-In-line is the rule, since a get costs a microsecond or two and a hop to a thread a hundred. The
+In-line is the default, since a get costs a microsecond or two and a hop to a thread a hundred. The
 thread is for stores larger than memory, where a get may wait for the disk.
 """
 
@@ -23,11 +23,11 @@ T = TypeVar("T")
 
 
 class ReadFaults(Protocol):
-    """What a test does to reads."""
+    """A test's control over reads."""
 
     @property
     def holds_reads(self) -> bool:
-        """Reads go to the thread from now on, where `before_read` may hold them."""
+        """Whether reads go to the thread from now on, where `before_read` may hold them."""
 
     def before_read(self) -> None:
         """Called on the reader's thread; may block."""
@@ -56,7 +56,7 @@ class Reads:
     count_present: Any = field(init=False)
     get_side: Callable[[int, bytes], bytes | None] = field(init=False)
     scan_sides: Any = field(init=False)
-    waiting: int = field(default=0, init=False)  # fetched and not yet answered
+    waiting: int = field(default=0, init=False)  # fetched and not yet reported
     _queue: SimpleQueue[_Request | None] = field(factory=SimpleQueue, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
     _is_closed: bool = field(default=False, init=False)
@@ -96,7 +96,7 @@ class Reads:
         self._queue.put(_Request(read, on_done, on_failed))
 
     def close(self) -> None:
-        """End the thread; what it still has to read is read before, and may be reported or not."""
+        """End the thread; it first reads what it still has to, and may report that or not."""
         self._is_closed = True
         if self._thread is not None:
             self._queue.put(None)
@@ -111,7 +111,7 @@ class Reads:
         try:
             while not is_last:
                 requests, is_last = self._take()
-                reader.release()  # these were made after what they must see was reported
+                reader.release()  # these requests must see what was reported before they were made
                 reports = [self._answer(request, reader) for request in requests]
                 # A thread that waits pins no pages.
                 reader.release()
@@ -122,7 +122,7 @@ class Reads:
             reader.close()
 
     def _take(self) -> tuple[list[_Request], bool]:
-        """All requests that wait, and whether they are the last; waits for the first."""
+        """All requests that wait, and whether they are the last; waits until there is one."""
         request = self._queue.get()
         requests: list[_Request] = []
         while request is not None:
@@ -146,7 +146,7 @@ class Reads:
             return partial(request.on_failed, failure)
 
     def _report(self, reports: list[Callable[[], None]]) -> None:
-        """Give each reader its result, in order, whatever one of them does with it."""
+        """Call each request's callback, in order, whatever one of them does."""
         while reports:
             self.waiting -= 1
             try:

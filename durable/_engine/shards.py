@@ -1,7 +1,7 @@
-"""A store of shards, which several processes share: the interface to what keeps it.
+"""The interface of a store of shards, which several processes share.
 
 Each shard has one owner at a time, a process, and an epoch that rises with each change of owner.
-Which process should have which shard is not decided here.
+Which process should own which shard is not decided here.
 """
 
 from __future__ import annotations
@@ -27,41 +27,41 @@ def shard_of(base: bytes, count: int) -> int:
 
 
 class NotOwner(Exception):
-    """The object is not this process's now: nothing has begun, and the caller is to look anew."""
+    """The object does not belong to this process now: nothing has begun; find its owner again."""
 
 
 @frozen
 class Process:
-    """A process that has the store open, as it has said itself."""
+    """A process that has the store open, by its own account."""
 
     id: str  # unlike that of any other, ever
     pid: int
     address: str  # where it listens
     version: str
-    # No other process may have the store meanwhile; this one does not listen.
+    # It requires to be the only process of the store; it does not listen.
     is_alone: bool = False
-    # "starting", then "ready" to have shards, then "leaving".
+    # "starting", then "ready" to own shards, then "leaving".
     state: str = "starting"
 
 
 @frozen
 class Owned:
-    """The last owner of a shard, and which change of owner that was. It may be dead by now."""
+    """The last owner of a shard, and its epoch. The owner may be dead by now."""
 
     owner: str | None
     epoch: int = 0
 
 
 class SharedStore(Protocol):
-    """A store of shards, as one of the processes that have it. For the loop's thread; blocks."""
+    """A store of shards, for one of the processes that have it. For the loop's thread; blocks."""
 
     @property
     def path(self) -> str:
-        """Where it is, as messages call it."""
+        """Where it is, for messages."""
 
     @property
     def identity(self) -> str:
-        """Which store it is, wherever it is mounted."""
+        """The id of the store, wherever it is mounted."""
 
     @property
     def count(self) -> int:
@@ -74,74 +74,74 @@ class SharedStore(Protocol):
     # The processes
 
     def join(self) -> None:
-        """Be among the processes from now on. The address is listened at."""
+        """Join the processes of the store. The address is already listened at."""
 
     def say(self, state: str) -> None:
-        """Be in another state from now on."""
+        """Change the state of this process."""
 
     def folder(self) -> str:
-        """A folder of this process alone, gone with it."""
+        """A folder of this process alone, removed with it."""
 
     def address(self, process: Process) -> str:
-        """Where a process listens, as this one can use it."""
+        """The address of a process, as this one can use it."""
 
     def processes(self) -> list[Process]:
-        """Those that live, this one too once it has joined."""
+        """The living processes, this one too once it has joined."""
 
     def is_alive(self, process: str) -> bool:
-        """Whether a process lives, as far as is known; a stopped one does."""
+        """Whether a process is alive, as far as is known; a stopped one is."""
 
     # The shards
 
     def owners(self) -> Sequence[Owned]:
-        """The owners, present or last, of the shards by number."""
+        """The present or last owners of the shards by number."""
 
     @property
     def has_one_engine(self) -> bool:
-        """Whether all shards that this process owns have the same engine, which silences a shard
-        that is given up, and stays open until the process leaves."""
+        """Whether all shards that this process owns have the same engine, which rings no alarms of
+        a shard that is given up, and stays open until the process leaves."""
 
     def acquire_some(self, shards: Sequence[int]) -> Mapping[int, Engine]:
-        """Own those of *shards* that nobody else has. For a store with one engine, at once."""
+        """Own those of *shards* that are free. With one engine for all, by one statement."""
 
     def acquire(self, shard: int) -> Engine | None:
-        """Own a shard, and give its engine, which knows the classes of the store; None while
-        another process has it. May be called in another thread, once for a shard at a time."""
+        """Own a shard, and return its engine, which knows the classes of the store; None while
+        another process owns it. May be called in another thread, once for a shard at a time."""
 
     def has(self, shard: int) -> Owned:
-        """The shard, which is owned, is ready to be called by others: let them know its owner."""
+        """The shard, which is owned, can be called by others: record its owner for them."""
 
     def follow(self, shard: int) -> None:
-        """Let a shard that is owned know the classes of the store as they are now."""
+        """Read the classes of the store anew for a shard that is owned."""
 
     def release(self, shard: int) -> Owned:
-        """Let others have the shard, and close its engine; returns its last owner."""
+        """Release the shard for others, and close its engine; returns its last owner."""
 
     # The lease
 
     @property
     def lease(self) -> Lease | None:
-        """What shards are owned by, where that may end without this process's doing; None where
-        ownership ends with the process."""
+        """The lease by which shards are owned, if ownership can end without this process's doing;
+        None if it ends with the process."""
 
     def start(self, on_news: Callable[[], object], on_lost: Callable[[], object]) -> None:
-        """Renew the lease from now on; in another thread, *on_news* is told of processes and owners
-        that have changed, and *on_lost*, once, of the end of the lease."""
+        """Renew the lease from now on; in another thread, *on_news* is called when processes or
+        owners have changed, and *on_lost*, once, when the lease is over."""
 
     def look_soon(self) -> None:
-        """Read who is there and who owns what, if that is not read at each call; `on_news` is
-        told."""
+        """Read the processes and owners, if each call does not read them anyway; `on_news` is
+        called."""
 
     def refresh(self) -> None:
-        """The same now, and let others see what this process has said. For a thread. Raises
+        """The same now, and publish the state of this process. For a thread. Raises
         StoreUnavailable."""
 
     def lose(self) -> None:
         """The lease is over: nothing is owned, and nothing more is stored."""
 
     def join_again(self) -> None:
-        """Be among the processes again, after `lose`, once all that was submitted before is
-        answered. For a thread; `start` is to follow. Raises what `join` raises."""
+        """Join the processes again, after `lose`, once all that was submitted before has an
+        outcome. For a thread; `start` must follow. Raises what `join` raises."""
 
     # The classes
 
@@ -149,9 +149,9 @@ class SharedStore(Protocol):
         """The classes and migrations of the store."""
 
     def change_classes(self, before: Catalog, after: Catalog) -> bool:
-        """Know *after*, where *before* is known; False, and nothing is changed, if it is not."""
+        """Replace *before* by *after*; returns False, and changes nothing, if it is another one."""
 
     # The end
 
     def leave(self) -> None:
-        """Be no process of the store any more; all shards are released."""
+        """Leave the store; all shards are released."""

@@ -1,4 +1,4 @@
-"""Side records: what an object has stored beside its keys, and no call on keys ever shows.
+"""Side records: what an object stores beside its keys, and what no call on keys returns.
 
 A side record has a key of bytes, whose first byte is its *area*: which part of the library it
 belongs to. They live and die with the object's keyspace, as its keys do, and a batch changes both
@@ -12,8 +12,10 @@ from typing import Final
 # The areas. Numbers of the file format: see docs/file-format.md.
 PAGES: Final = b"\x02"
 """Pages of the object's SQL database: four bytes follow, the page's number, big-endian."""
+FIRST_PAGE: Final = PAGES + (1).to_bytes(4, "big")
+"""The first of them, which says how many there are."""
 HISTORY: Final = b"\x03"
-"""What was there before, to go back to."""
+"""The history of the object: see history_records.py."""
 OWN: Final = b"\x04"
 """What the library keeps for the object, such as its timers: a name of UTF-8 follows."""
 

@@ -10,7 +10,7 @@ from attrs import frozen
 from .side_records import OWN
 from .view import Malformed
 
-# What the keys of these side records begin with; the name follows.
+# The prefix of the keys of these side records; the name follows.
 TIMERS: Final = OWN + b"timer "
 PAST_TIMERS: Final = OWN + b"timer!"
 
@@ -40,7 +40,7 @@ class StoredTimer:
 
     name: str
     due_us: int  # when it rings next
-    scheduled_us: int  # the time that it is for; another one while it is retried
+    scheduled_us: int  # the time that it is for, which a retry does not change
     payload: bytes  # encoded
     schedule: Schedule = None
     retry_count: int = 0
@@ -52,7 +52,7 @@ class StoredTimer:
 
 
 def write_timer(timer: StoredTimer) -> bytes:
-    """As it stands in the store: an array, whose last item is the schedule if it has one."""
+    """The timer as it is stored: an array, whose last item is the schedule if it has one."""
     fields: list[Any] = [
         timer.due_us,
         timer.scheduled_us,
@@ -71,12 +71,12 @@ def write_timer(timer: StoredTimer) -> bytes:
 def read_timer(key: bytes, raw: bytes) -> StoredTimer:
     """The timer of a side record. Raises Malformed."""
     if not key.startswith(TIMERS):
-        raise Malformed(f"{key!r:.80} is no key of a timer")
+        raise Malformed(f"{key!r:.80} is not the key of a timer")
     try:
         name = key.removeprefix(TIMERS).decode()
         fields = ormsgpack.unpackb(raw)
     except ValueError as error:
-        raise Malformed(f"{key!r:.80} is no timer: {error}") from error
+        raise Malformed(f"{key!r:.80} is not a timer: {error}") from error
     schedule: Schedule
     match fields:
         case [int(), int(), int(), int(), bytes()]:
@@ -86,8 +86,8 @@ def read_timer(key: bytes, raw: bytes) -> StoredTimer:
         case [int(), int(), int(), int(), bytes(), [str(expression), str(zone)]]:
             schedule = Cron(expression, zone)
         case _:
-            raise Malformed(f"{raw[:80].hex()} is no timer")
+            raise Malformed(f"{raw[:80].hex()} is not a timer")
     due_us, scheduled_us, retry_count, backoff, payload = fields[:5]
     if min(due_us, scheduled_us, retry_count, backoff) < 0:
-        raise Malformed(f"{raw[:80].hex()} is no timer")
+        raise Malformed(f"{raw[:80].hex()} is not a timer")
     return StoredTimer(name, due_us, scheduled_us, payload, schedule, retry_count, backoff)

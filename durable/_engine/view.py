@@ -1,6 +1,6 @@
-"""A view of a store: what an inspector asks, in steps of bounded size.
+"""A view of a store: the questions of an inspector, in steps of bounded size.
 
-An engine may have a view of its own, which reads its file directly and can hold one moment of it.
+An engine may have a view of its own, which reads its file directly and can hold one snapshot of it.
 `EngineView` works with any engine, and shows what the engine itself shows.
 """
 
@@ -25,12 +25,13 @@ Fields = list[Any]
 """The record of an object, cheap to read a million times: its keyspace, when it was created, its
 name, the four numbers of its alarm if it has one, and the keyspace of its history if it has one."""
 
-Weight = tuple[int, int]
-"""How many keys an object has, and the bytes of its keys and values."""
+Weight = tuple[int, int, int, int]
+"""How many keys an object has, the bytes of its keys and values, those of its database's pages, and
+those of its history's records."""
 
 Row = tuple[bytes, Fields, Weight | None]
 """An object of a listing: its base, its record as it is stored, and its weight. None: the weight
-was not asked for, or there is too much to weigh in one step; then it takes steps of its own."""
+was not requested, or there is too much to weigh in one step; then it takes steps of its own."""
 
 
 @frozen
@@ -38,7 +39,7 @@ class Listed:
     """A step of a listing. It is the last one if it has no last base."""
 
     rows: list[Row]
-    # The bases of objects whose record is damaged, and why it is no record.
+    # The bases of objects whose record is damaged, and how.
     damaged: list[tuple[bytes, str]]
     last: bytes | None
 
@@ -48,13 +49,13 @@ class Malformed(Exception):
 
 
 class Damaged(bytes):
-    """In the place of an encoded value: a record whose checksum does not fit, as it is stored."""
+    """In place of an encoded value: a record whose checksum does not match, as it is stored."""
 
     __slots__ = ()
 
 
 class MomentLost(DurableError):
-    """The moment of a look could not be held, since the store had to grow; look again."""
+    """The snapshot of a look could not be held, since the store had to grow; look again."""
 
 
 def fields_of(record: ObjectRecord) -> Fields:
@@ -70,17 +71,22 @@ def fields_of(record: ObjectRecord) -> Fields:
 def object_of(fields: Fields) -> ObjectRecord:
     keyspace, created_us, name, *more = fields
     alarm = Alarm(*more[:4]) if len(more) >= 4 else None
-    return ObjectRecord(keyspace, created_us, name, alarm, more[-1] if len(more) in {1, 5} else 0)
+    return ObjectRecord(keyspace, created_us, name, alarm, history_of(fields))
+
+
+def history_of(fields: Fields) -> int:
+    """The keyspace of the object's history; 0: it has none."""
+    return fields[-1] if len(fields) in {4, 8} else 0
 
 
 class View(Protocol):
     """What is stored, for one thread at a time. Each call is a step."""
 
     def catalog(self) -> Catalog:
-        """All classes, those that were deleted included."""
+        """All classes, deleted ones included."""
 
     def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
-        """What is known of an object; None if it has neither a key nor an alarm."""
+        """The record of an object; None if it has neither a key nor an alarm."""
 
     def count(self, class_number: int, after: bytes | None, count_max: int) -> list[bytes]:
         """The bases of up to *count_max* objects after the base *after*."""
@@ -105,19 +111,19 @@ class View(Protocol):
     def alarmed(
         self, after: DueAlarm | None, count_max: int
     ) -> list[tuple[DueAlarm, ObjectRecord | Malformed | None]]:
-        """Up to *count_max* alarms after *after*, the earliest first, each with its object. In the
-        place of an object's record that is damaged stands what is wrong with it."""
+        """Up to *count_max* alarms after *after*, the earliest first, each with its object; a
+        damaged record of an object is replaced by what is wrong with it."""
 
     def measure(self) -> Measures:
         """The file: its size, and how much is in it."""
 
     def close(self) -> None:
-        """Give back what the view holds."""
+        """Release what the view holds."""
 
 
 @define(eq=False)
 class EngineView:
-    """A `View` of any engine. Each step is of its own moment."""
+    """A `View` of any engine. Each step is a snapshot of its own."""
 
     engine: Engine
     _reader: OwnReader = field(init=False)

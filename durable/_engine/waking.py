@@ -1,4 +1,4 @@
-"""Waking an object whose store is far away: all that it is likely to ask for comes in one answer.
+"""Waking an object whose store is far away: one answer brings all that it will probably read.
 
 An engine in this process has no use for it: there a read costs a microsecond.
 """
@@ -18,8 +18,8 @@ WOKEN_COUNT_MAX: Final = 1_000
 
 @runtime_checkable
 class Wakes(Protocol):
-    """An engine that is asked so."""
+    """An engine that can wake objects so."""
 
     def wake(self, class_number: int, base: bytes) -> Woken | None:
-        """An object with what it has stored, as far as that is not too much; None if it has neither
-        a record nor an alarm. What is damaged is left out."""
+        """An object with what it has stored, up to the limits above; None if it has neither a
+        record nor an alarm. What is damaged is left out."""

@@ -1,7 +1,7 @@
-"""A store of shards as one engine: for what looks at all of it, or copies it.
+"""A store of shards as one engine: for code that looks at all of it, or copies it.
 
-Rule: a keyspace of the whole is one of a shard and the number of the shard, in one number. So
-code that reads an object's records by its keyspace need not know that there are shards.
+Rule: a keyspace of the whole store is the keyspace in a shard and the number of the shard, in one
+number. So code that reads an object's records by its keyspace need not know of shards.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .shards import shard_of
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# Keyspaces from here on are given out, and not yet one of a shard.
+# Keyspaces from here on are assigned, but do not belong to a shard yet.
 FRESH: Final = 1 << 62
 
 
@@ -79,9 +79,9 @@ class WholeStore:
     keeps_histories: ClassVar[bool] = True
     path: str
     shards: Sequence[Engine]
-    # In the place of what the shards know, which may be late.
+    # Used instead of what the shards know, which may be out of date.
     known: Catalog
-    # Those that it closes at its end.
+    # The engines that it closes at its end.
     own: Sequence[Engine] = ()
     in_line: Reader = field(init=False)
     _fresh: Iterator[int] = field(factory=lambda: count(FRESH), init=False)
@@ -119,7 +119,7 @@ class WholeStore:
         return evolve(record, keyspace=record.keyspace * count + shard, history=history)
 
     def kept_keyspace(self, history: int, keyspace: int) -> int:
-        """What the whole calls a keyspace that stands in the history of an object."""
+        """The whole store's keyspace for one that stands in the history of an object."""
         return keyspace * len(self.shards) + history % len(self.shards) if keyspace else 0
 
     def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
@@ -162,8 +162,8 @@ class WholeStore:
     # Writing
 
     def next_keyspace(self) -> int:
-        """As `Engine.next_keyspace`. Of which shard it is shows when it is used: until then it is
-        none that an object of a store has."""
+        """As `Engine.next_keyspace`. Its shard is chosen when it is used: until then no object of
+        the store has it."""
         return next(self._fresh)
 
     def commit(self, group: Sequence[Batch], *, may_wait: bool = True) -> bool:

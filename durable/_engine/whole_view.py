@@ -1,5 +1,5 @@
-"""A view of a store of shards, made of views of them. With views of one moment each, each shard is
-seen as it was at one moment; those of two shards may be a little apart."""
+"""A view of a store of shards, made of views of each. With views of one snapshot each, a shard is
+seen as it was at one moment; those of two shards may differ a little."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class WholeView(View):
         self, class_number: int, after: bytes | None, count_max: int, *, weigh: bool
     ) -> Listed:
         parts = [shard.listed(class_number, after, count_max, weigh=weigh) for shard in self.shards]
-        # Beyond the last base of a shard that has more, what comes first is not known.
+        # Beyond the last base of a shard that has more, the next object is not known.
         last = min((part.last for part in parts if part.last is not None), default=None)
         rows = sorted(
             (

@@ -6,8 +6,8 @@ input gate before it sends the value on. So any await of the author's is gated, 
 belongs to. It begins where the first step has ended, which the executor takes. The tasks that a
 delivery starts are driven in the same way (`gate_task`).
 
-Code of a broken object is told so where it waits, and may clean up (`_clean_up`, `ending`). What
-has not ended then is never resumed: it is abandoned as it is, suspended (`abandoned`).
+Code of a broken object gets an exception where it waits, and may clean up (`_clean_up`, `ending`).
+What has not ended then is never resumed: it is abandoned as it is, suspended (`abandoned`).
 """
 
 from __future__ import annotations
@@ -113,8 +113,8 @@ class Delivery(PendingAnswer[T]):
 
 
 def about_to_wait(delivery: Delivery[Any], coro: Any, trap: Any) -> Inside | None:
-    """Tell the gate that *coro* has yielded *trap* to the event loop. Returns what it waits for, if
-    that is not on the outside."""
+    """Record at the gate that *coro* has yielded *trap* to the event loop. Returns what it waits
+    for, if that is not on the outside."""
     gate = delivery.gate
     if gate.broken is not None:
         ending, task = gate.ending, gate.loop.own_task()
@@ -191,7 +191,7 @@ def close(delivery: Delivery[Any], coro: Coroutine[Any, Any, Any]) -> None:
 def _clean_up(
     delivery: Delivery[Any], coro: Coroutine[Any, Any, Any], value: Any, error: BaseException | None
 ) -> Generator[Any, Any, tuple[Any, BaseException | None]]:
-    """Tell the code of a broken object, which has waited, that it is over; it may clean up.
+    """Stop the code of a broken object, which has waited; it may clean up.
 
     Returns what to send into *coro*, or else to throw. Raises Abandoned when its time is over.
     """
@@ -204,7 +204,7 @@ def _clean_up(
         yield from loop.leave_scopes().__await__()
         raise Abandoned
     if ending.is_to_stop(task) and (error is not None or loop.may_stop_at(coro)):
-        ending.tell(task)
+        ending.mark_stopped(task)
         stopped = Stopped(ending.reason)
         if not isinstance(error, Stopped):
             stopped.__context__ = error
@@ -333,7 +333,7 @@ def _drive_task(
     gate.child_started(delivery)
     try:
         if is_clean_up and gate.ending is not None and not gate.ending.is_over:
-            gate.ending.tell(task)
+            gate.ending.mark_stopped(task)
             _, error = yield from _clean_up(delivery, coro, None, error)
             return (yield from _go_in(delivery, coro, error))
         if gate.broken is None and not gate.enter_nowait(delivery):

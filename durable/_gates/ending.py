@@ -1,9 +1,9 @@
-"""The ending of a broken object: its code is told once, cleans up, and is over before a successor.
+"""The ending of a broken object: its code is stopped, cleans up, and is over before a successor.
 
 `Stopped` is thrown into each of its coroutines, in the task that runs it: first into the tasks that
 were started last, and into those around them when these have ended, as structured concurrency has
 it. So `finally` blocks run where they belong, and what they await they get. Code that does not end
-is told a second time, and is abandoned when the time is over.
+is stopped a second time, and is abandoned when the time is over.
 
 Rule: an ending is over for good after `CLEAN_UP_S_MAX`, whatever the code does.
 """
@@ -23,7 +23,7 @@ from durable._loop.loop import Loop, Waiting
 from .futures import PendingAnswer
 
 # How long code of a broken object may clean up, on the loop's own clock. Those that have not ended
-# after half of it are told again.
+# after half of it are stopped again.
 CLEAN_UP_S_MAX = 1.0
 # Rounds of the loop in which what a task leaves behind as it ends may start to clean up.
 LAST_ROUNDS = 2
@@ -50,22 +50,22 @@ class Ending:
     label: str
     # Why it was reset.
     reason: str
-    # How often the code is to have been told.
+    # How often `Stopped` has to be thrown into each task.
     level: int = field(default=1, init=False)
     is_over: bool = field(default=False, init=False)
     # How many calls of the code were refused.
     refusals: int = field(default=0, init=False)
-    _told: dict[Any, int] = field(factory=dict, init=False)
+    _stopped_at: dict[Any, int] = field(factory=dict, init=False)
     _interrupted: set[Any] = field(factory=set, init=False)
     _timer: Waiting | None = field(default=None, init=False)
     _when_over: list[Callable[[], None]] = field(factory=list, init=False)
 
     def begin(self) -> None:
-        """Tell the code that it is over; at once over if there is none."""
+        """Stop the code; at once over if there is none."""
         if not self.running:
             self._finish()
             return
-        self._timer = self.loop.call_later(CLEAN_UP_S_MAX / 2, self._tell_again)
+        self._timer = self.loop.call_later(CLEAN_UP_S_MAX / 2, self._stop_again)
         self._advance()
 
     def when_over(self, callback: Callable[[], None]) -> None:
@@ -76,19 +76,19 @@ class Ending:
             self._when_over.append(callback)
 
     def is_to_stop(self, task: Any) -> bool:
-        """Whether the code that *task* runs is still to be told."""
-        return self._told.get(task, 0) < self.level
+        """Whether `Stopped` has yet to be thrown into the code of *task*."""
+        return self._stopped_at.get(task, 0) < self.level
 
-    def tell(self, task: Any) -> None:
-        """The code that *task* runs is being told now."""
-        self._told[task] = self.level
+    def mark_stopped(self, task: Any) -> None:
+        """`Stopped` is being thrown into the code of *task*."""
+        self._stopped_at[task] = self.level
 
     def interrupt_soon(self, task: Any) -> None:
         """*task* is about to wait, and does not know yet."""
         self.loop.call_soon(partial(self._interrupt, task))
 
     def task_ended(self, task: Any) -> None:
-        self._told.pop(task, None)
+        self._stopped_at.pop(task, None)
         self._interrupted.discard(task)
         if self.is_over:
             return
@@ -124,14 +124,14 @@ class Ending:
 
     def _interrupt(self, task: Any) -> None:
         is_due = self.is_to_stop(task) and task not in self._interrupted and task in self.running
-        if is_due and self.loop.interrupt(task, partial(self._tell, task)):
+        if is_due and self.loop.interrupt(task, partial(self._stop, task)):
             self._interrupted.add(task)
 
-    def _tell(self, task: Any) -> Stopped:
-        self.tell(task)
+    def _stop(self, task: Any) -> Stopped:
+        self.mark_stopped(task)
         return Stopped(self.reason)
 
-    def _tell_again(self) -> None:
+    def _stop_again(self) -> None:
         self.level += 1
         self._interrupted.clear()
         self._timer = self.loop.call_later(CLEAN_UP_S_MAX / 2, self._give_up)
@@ -143,14 +143,14 @@ class Ending:
         left = list(self.running)
         self._finish()
         for task in left:
-            self.loop.interrupt(task, partial(self._tell, task))
+            self.loop.interrupt(task, partial(self._stop, task))
             task.cancel()
 
     def _finish(self) -> None:
         self.is_over = True
         if self._timer is not None:
             self._timer.cancel()
-        self._told.clear()
+        self._stopped_at.clear()
         callbacks, self._when_over = self._when_over, []
         for callback in callbacks:
             # Not in the context of code that is over.

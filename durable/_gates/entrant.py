@@ -28,7 +28,7 @@ class Entrant(Protocol):
     fanned_out: bool
     is_section: bool
     has_left: bool
-    # Of a section that has ended: whose the tasks are that it has left running.
+    # Of a section that has ended: the delivery that its remaining tasks belong to.
     heir: Self | None
 
     @property

@@ -9,7 +9,7 @@ loop a round has to wait for one after 64 calls; calls within calls are nested 1
 What exceeds either is queued for the next round.
 
 Rule: a task runs one delivery at a time, so `current_task()` is honest. Nor does it run another
-once other code has kept a reference to it, to cancel it later or to tell tasks apart.
+once other code has kept a reference to it, to cancel it later or to compare tasks.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class Executor:
         """Take the first step of *delivery* as the task of *worker*, which is parked; returns
         the delivery that its end lets in."""
         gate = delivery.gate
-        if gate.broken is not None:  # it broke before this; the caller was told
+        if gate.broken is not None:  # it broke before this; the caller has the reason
             self._parked.append(worker)
             return None
         parking = worker.parking  # not the task: the references to it are counted
@@ -190,7 +190,7 @@ class Executor:
             if isinstance(failure, INTERRUPTS):
                 loop.raise_in_program(failure)
             delivery.fault(failure)
-        # The delivery is in it: who drops the answer then drops what came with it.
+        # The delivery is in it: dropping the answer then drops what came with it.
         del delivery.context
         return following
 

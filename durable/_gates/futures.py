@@ -131,7 +131,11 @@ class PendingAnswer(Answer[T]):
     def _wake(self) -> None:
         waiting, self._waiting = self._waiting, None
         assert waiting is not None
-        for waker in waiting if isinstance(waiting, list) else (waiting,):
+        if not isinstance(waiting, list):
+            if not waiting.done():
+                waiting.set_result(None)
+            return
+        for waker in waiting:
             if not waker.done():
                 waker.set_result(None)
 
@@ -203,7 +207,7 @@ def when_done(answer: PendingAnswer[T], callback: Callable[[], None]) -> None:
     if answer._is_done:
         callback()
     else:
-        # Not the subclass's: to be told is not to await.
+        # Not the subclass's: a callback is not an await.
         PendingAnswer._add(answer, _Callback(callback))
 
 
@@ -215,7 +219,7 @@ async def wait_done(answer: PendingAnswer[Any]) -> None:
 
 
 def when_awaited(answer: PendingAnswer[Any], callback: Callable[[], None]) -> None:
-    """Call back, once, when code begins to await *answer*, or a callback is to be told of it."""
+    """Call back, once, when code begins to await *answer*, or adds a callback to it."""
     waiting = answer._waiting
     if not isinstance(waiting, _Announcing):
         if not isinstance(waiting, list):
@@ -232,7 +236,7 @@ def wakers_of(answer: PendingAnswer[Any]) -> list[Waker]:
 
 
 class _Announcing(list["Waker"]):
-    """What waits for an answer, and is to be told when more does.
+    """The waiters of an answer, with callbacks for when there are more.
 
     In the place of a plain list, so that other answers do not pay for it.
     """

@@ -1,13 +1,19 @@
 """The input gate: one turn at a time, and none while the object waits on its own storage.
 
-The gate is owned by a delivery, and every task of that delivery passes freely; all others wait, and
-are let in one by one in the order in which they came. The holder gives the gate up when it waits on
-the outside. Whether it does is known at once for a delivery with one task: it is suspended, and not
-on storage. For one that has started tasks (`gather`, a task group) `quiet_rounds.py` tells.
+It has a *holder*, a delivery, and lets the others in one by one, in the order in which they came.
 
-A critical section is a delivery that keeps the gate, whatever it waits for, until its function has
-ended. Then the code that awaits it goes on, before all that wait in line. What the section has left
-running belongs to the delivery that made it, its *heir*, and waits in line as other tasks of that.
+    state                    others           the holder's tasks     until
+    open                     enter            -                      -
+    held                     wait in line     go on                  it waits outside, or ends
+    held, and a hold         wait in line     from storage only      the last hold is released
+    a hold, no holder        wait in line     -                      the last hold is released
+    a section is to start    wait in line     go on                  the turn ends
+    a section runs           wait in line     go on                  its function has ended
+    broken                   get the reason   get Stopped            -
+
+A holder with one task waits on the outside if it is suspended, and not on storage; of one that has
+started tasks `quiet_rounds.py` finds that out. After a section the code that awaits it goes first;
+what it has left running belongs to its *heir*, the delivery that made it.
 
 Rule: every change to the gate's state is made here, by functions that never suspend. Callers may
 then read the state, decide, and act: nothing changes it in between.
@@ -147,7 +153,7 @@ class InputGate(WatchedGate[E]):
         else:
             self.watch()
             if self.when_stirred is not None:
-                self.tell_stirred()
+                self.note_stirred()
 
     def child_started(self, delivery: E) -> None:
         """A task that *delivery* started takes its first step, or is about to."""
@@ -159,7 +165,7 @@ class InputGate(WatchedGate[E]):
         self.steps += 1
         delivery.fanned_out = True
         if self.when_stirred is not None:
-            self.tell_stirred()
+            self.note_stirred()
         if self.holder is delivery:
             if not delivery.tasks and delivery.has_left and not self._holds:
                 self._start(self._end_turn())
@@ -202,7 +208,7 @@ class InputGate(WatchedGate[E]):
         elif holder.has_left and not holder.tasks:
             self._start(self.leave(holder))
         else:
-            # Its task may be about to step or long suspended elsewhere: whether it stirs will tell.
+            # Its task may be about to step, or long suspended elsewhere: quiet rounds will show.
             holder.fanned_out = True
             self.watch()
 
@@ -294,7 +300,7 @@ class InputGate(WatchedGate[E]):
         self._has_own_in_line = False
         if self._waiting is not None:
             self._waiting = self._waiting.let_in_tasks_of(delivery) or None
-        # Should nothing of it stir after all, being still for some rounds will tell.
+        # Should nothing of it stir after all, the quiet rounds will show that.
         delivery.fanned_out = True
         self.watch()
 
@@ -374,8 +380,8 @@ class InputGate(WatchedGate[E]):
     # The end
 
     def break_(self, reason: DurableError, label: str = "an object") -> list[E]:
-        """Let nothing in any more. Wakes every task that waits, to find that it is not to go on;
-        returns the deliveries and sections that have not started. `ending.begin` tells the code."""
+        """Let nothing in any more. Wakes every task that waits, to find that it must not go on;
+        returns the deliveries and sections that have not started. `ending.begin` stops the code."""
         self.break_code(reason, label)
         waiters = [*(self._held_back or ()), *(self._waiting or ())]
         unstarted = [w.delivery for w in waiters if w.waker is None]

@@ -1,10 +1,10 @@
 """The output gate of an object whose process has it by a lease: once that is over, nothing leaves.
 
 A process that was stopped does not know, when it goes on, that another one has taken over. Its
-commits are refused by the database; what it would say without one must not leave either. So each
-message asks the lease at the moment at which it would leave.
+commits are refused by the database; what it would send without one must not leave either. So each
+message checks the lease at the moment at which it would leave.
 
-Rule: what may not leave waits. The object breaks soon, and whoever waits is told then.
+Rule: what may not leave waits. The object breaks soon, and then each waiter gets the reason.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from attrs import define, field
 
 from durable._model.log import log
 
-from .output_gate import Held, OutputGate, Release, Unheard
+from .output_gate import Held, OutputGate, Release, Reply, Unheard
 
 
 class Lease(Protocol):
@@ -67,6 +67,13 @@ class LeasedOutputGate(OutputGate):
             release()
         else:
             self._keep(Release(seqno, release, unheard))
+
+    def keeps(self, message: Reply) -> bool:
+        if self.is_open():
+            return False
+        message.seqno = self.seqno()
+        self._keep(message)
+        return True
 
     def hold(self, message: Held) -> None:
         if message.seqno <= self.durable and self._may_speak():

@@ -37,6 +37,12 @@ class Unheard(Protocol):
     def fail(self, error: DurableError, /) -> None: ...
 
 
+class Reply(Held, Protocol):
+    """A message that is numbered when it is held."""
+
+    seqno: int
+
+
 @frozen(eq=False)
 class Release:
     """A message that is a function."""
@@ -70,7 +76,7 @@ class OutputGate:
     # How many messages of turns have left; and have left, or are about to.
     _said: int = 0
     _leaving: int = 0
-    # Told of the first write after a seal: writes made outside of any turn must be sealed too.
+    # Called for the first write after a seal: writes made outside of any turn must be sealed too.
     on_first_write: Callable[[], None] | None = field(default=None, repr=False)
 
     def note_write(self, *, confirmed: bool = True) -> None:
@@ -112,14 +118,12 @@ class OutputGate:
             return
         if not isinstance(waiting, list):
             waiting = [waiting]
-        count = 0
+        if waiting[-1].seqno <= number:  # all of them, as a rule
+            self._waiting = None  # not an empty list, which an idle object does not need
+        else:
+            count = next(n for n, message in enumerate(waiting) if message.seqno > number)
+            waiting, self._waiting = waiting[:count], waiting[count:]
         for message in waiting:
-            if message.seqno > number:
-                break
-            count += 1
-        # None rather than an empty list, which an idle object does not need.
-        self._waiting = waiting[count:] or None
-        for message in waiting if self._waiting is None else waiting[:count]:
             if self.is_closed:
                 return  # what was let out before has broken the object
             try:
@@ -156,12 +160,27 @@ class OutputGate:
     ) -> None:
         """Call *release* when *seqno* is on disk: at once, or later on the loop's thread.
 
-        Should that never be, *unheard* is told why.
+        If that never happens, *unheard* is called with the reason.
         """
         if seqno <= self.durable:
             release()
         else:
             self.hold(Release(seqno, release, unheard))
+
+    def keeps(self, message: Reply) -> bool:
+        """Hold *message* until the confirmed writes so far are on disk; False if they are by now,
+        so that it may leave at once and was not held."""
+        seqno = self._confirmed
+        if seqno <= self.durable:
+            return False
+        if seqno > self.sealed:
+            self._is_promised = True
+        message.seqno = seqno
+        if self._waiting is None:  # as a rule
+            self._waiting = message
+        else:
+            self._keep(message)
+        return True
 
     def hold(self, message: Held) -> None:
         """Let *message* out when its seqno is on disk: at once, or later on the loop's thread."""
@@ -239,9 +258,9 @@ class OutputGate:
         waiting, self._waiting = self._held(), None
         unsaid, self.unsaid = self.unsaid, None
         self.on_first_write = None
-        told = [getattr(message, "unheard", None) for message in waiting]
-        told += [unheard for _, _, unheard in unsaid or ()]
-        return [unheard for unheard in told if unheard is not None]
+        callers = [getattr(message, "unheard", None) for message in waiting]
+        callers += [unheard for _, _, unheard in unsaid or ()]
+        return [unheard for unheard in callers if unheard is not None]
 
     def __repr__(self) -> str:
         held = len(self._held())

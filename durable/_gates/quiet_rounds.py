@@ -87,7 +87,7 @@ class WatchedGate(RunningCode[E]):
             self.is_watched = True
             QuietRounds(self, self.steps).go_on()
 
-    def tell_stirred(self) -> None:
+    def note_stirred(self) -> None:
         """A task of the holder has stirred."""
         assert self.when_stirred is not None
         callbacks, self.when_stirred = self.when_stirred, None

@@ -12,8 +12,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def refusing(call: F) -> F:
-    """A method whose answer is awaited, of what has a `_gate`: where it raises Stopped again and
-    again, the answer does in its place (`Ending.refuse`)."""
+    """Wraps a method of an object with a `_gate`, whose answer is awaited: instead of raising
+    Stopped again and again it returns an answer that does (`Ending.refuse`)."""
 
     @wraps(call)
     def careful(self: Any, *args: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The running code of one object: its tasks, whose they are, and what stops them."""
+"""The running code of one object: its tasks, their deliveries, and what stops them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class RunningCode(Generic[E]):
         current = CURRENT_ENTRANT.get()
         if self.ending is None or current is None or current.gate is not self:
             return self.broken.again()
-        self.ending.tell(self.loop.own_task())
+        self.ending.mark_stopped(self.loop.own_task())
         return Stopped(self.ending.reason)
 
     def refuse(self, stopped: Stopped) -> PendingAnswer[Any]:
@@ -60,7 +60,7 @@ class RunningCode(Generic[E]):
         return self.ending.refuse(stopped)
 
     def break_code(self, reason: DurableError, label: str) -> None:
-        """Let no code of the object, called *label*, go on. `ending.begin` tells it."""
+        """Let no code of the object, called *label*, go on. `ending.begin` stops it."""
         assert self.broken is None
         self.broken = reason
         if self._running is None:
@@ -69,7 +69,7 @@ class RunningCode(Generic[E]):
 
     @property
     def running(self) -> Mapping[Any, E]:
-        """The tasks that run code of this object, which a reset cancels, and whose they are."""
+        """The tasks that run code of this object, which a reset cancels, with their deliveries."""
         return self._running or {}
 
     def task_begins(self, task: Any, delivery: E, depth: int = 0) -> None:

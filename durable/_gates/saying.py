@@ -17,8 +17,8 @@ from .output_gate import Unheard
 def say(
     delivery: Delivery[Any], release: Callable[[], None], unheard: Unheard | None = None
 ) -> None:
-    """Let code of *delivery* say something: *release* is called when its turn has ended, and what
-    was written by now is on disk. If that is never, *unheard* is told why.
+    """Let code of *delivery* send something: *release* is called when its turn has ended, and what
+    was written by now is on disk. If that never happens, *unheard* is called with the reason.
 
     Raises the reason if the object is broken, or Stopped in its own code.
     """
@@ -40,8 +40,8 @@ def say(
 
 
 def let_go(delivery: Delivery[Any] | None) -> None:
-    """Code of *delivery* is about to wait for others, to whom it may have said something: that
-    leaves now. If others of its tasks may have their turn in this round, in the next one."""
+    """Code of *delivery* is about to wait, perhaps for an answer to what it has sent: that leaves
+    now. If others of its tasks may have their turn in this round, in the next one."""
     if delivery is None:
         return
     gate = delivery.gate

@@ -1,10 +1,10 @@
-"""Where to look at a store whose lock cannot be had: LMDB must know of every reader.
+"""Copies of a store whose lock cannot be had, to be read: LMDB must know of every reader.
 
-Without the lock the owner uses pages again that are being read. So where the lock file cannot be
-written, on a read-only mount or by another user, there are two ways: the owner's control socket
-hands out the folder as the owner has it, writable; or, if nothing is written meanwhile, the file is
-copied. A process of the same pid in two containers cannot have the lock twice either; there a
-process of another pid makes the copy.
+Without the lock the owner reuses pages that are being read. So if the lock file cannot be written,
+on a read-only mount or by another user, there are two ways: the owner's control socket passes the
+folder on as the owner has opened it, writable; or, if nothing is written meanwhile, the file is
+copied. Nor can processes of the same pid in two containers both have the lock; there a process of
+another pid makes the copy.
 
 Rule: a copy has no name any more once it is open, so that it is gone with the process.
 """
@@ -31,7 +31,7 @@ COPIES_MAX = 3
 
 _OPEN_FILES = "/proc/self/fd"
 
-# With LMDB's lock, which a process of its own pid can have.
+# With LMDB's lock, which that process can have since its pid is another.
 _COPY = """
 import sys, lmdb
 with lmdb.open(sys.argv[1], readonly=True, create=False, max_readers=1) as handle:
@@ -66,7 +66,7 @@ def elsewhere(folder: str) -> Iterator[str]:
         for _ in range(COPIES_MAX):
             before = last_transaction(folder)
             shutil.copyfile(os.path.join(folder, DATA_FILE), os.path.join(place, DATA_FILE))
-            # What a transaction left is not written over before the end of the next one.
+            # The pages of one transaction are not overwritten before the end of the next one.
             if last_transaction(folder) == before:
                 break
         else:

@@ -17,16 +17,16 @@ from .lmdb_files import GROWTH_SPARE, errno_of, open_databases, open_lmdb
 from .pages import READ_SIZE
 from .reader import Interrupted
 
-# Where a whole copy stands while one without free pages is made of it.
+# The folder of a full copy while a compact one is made of it.
 WHOLE_FOLDER = "whole"
 
 
 def copy_file(environment: Environment, folder: str, *, compact: bool) -> None:
-    """Put a copy of one moment of the store into the empty *folder*. Blocks; commits go on.
+    """Put a copy of one snapshot of the store into the empty *folder*. Blocks; commits go on.
 
     *compact*: leave out free pages, which takes longer. Raises StoreDamaged or an OSError.
     """
-    if environment.handle.ownership is not None:  # else it is only looked at
+    if environment.handle.ownership is not None:  # else it is only read
         _copy_owned(environment, folder, compact)
     else:
         _copy_looked_at(environment, folder, compact)
@@ -35,11 +35,11 @@ def copy_file(environment: Environment, folder: str, *, compact: bool) -> None:
 
 
 def _copy_looked_at(environment: Environment, folder: str, compact: bool) -> None:
-    environment.handle.read(lambda txn, databases: None)  # the map may have been outgrown meanwhile
+    environment.handle.read(lambda txn, databases: None)  # in case the map was outgrown meanwhile
     try:
         with environment.handle.held() as env:
             env.copy(folder, compact=compact)
-    except Exception as error:  # all of LMDB's are
+    except Exception as error:  # any error of LMDB
         if code := errno_of(error):
             raise OSError(code, os.strerror(code), folder) from error
         raise unreadable(environment.path, error) from error
@@ -49,9 +49,9 @@ def _copy_looked_at(environment: Environment, folder: str, compact: bool) -> Non
 
 
 def _copy_owned(environment: Environment, folder: str, compact: bool) -> None:
-    """The same for a store that this process writes: its map may grow meanwhile, and what LMDB
-    copies by itself would be gone then. So its pages are copied one by one; a copy without free
-    pages is made of that copy."""
+    """The same for a store that this process writes: its map may grow meanwhile, which would pull
+    it from under LMDB's own copying. So its pages are copied one by one; a compact copy is made of
+    that copy."""
     if not compact:
         _copy_pages(environment, folder)
         return
@@ -74,10 +74,10 @@ def _copy_pages(environment: Environment, folder: str) -> None:
     size = 0
 
     def copy(txn: Any, pause: Callable[[], None]) -> int:
-        # The pages of this moment are not written over while its transaction lives; others are.
+        # The pages of this snapshot are not overwritten while its transaction lives; others are.
         meta = read_meta(from_fd, source)
         if meta.txn != txn.id():
-            raise Interrupted  # there was a commit just now
+            raise Interrupted  # there was a commit in between
         size = (meta.last_page + 1) * meta.page_size
         metas = os.pread(from_fd, 2 * meta.page_size, 0)
         if read_meta(from_fd, source).txn != meta.txn:
@@ -117,7 +117,7 @@ def _end_journal(folder: str) -> None:
 
 
 def _finish(folder: str, size: int) -> None:
-    """The copy has its length, and is on the disk."""
+    """Give the copy its full length, and sync it."""
     file = os.path.join(folder, DATA_FILE)
     lengthen(file, size)
     fd = os.open(file, os.O_RDWR | os.O_CLOEXEC)

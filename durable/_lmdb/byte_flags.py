@@ -1,7 +1,7 @@
-"""A few marks on each of very many numbers, a byte a number.
+"""A few flags for each of very many numbers, a byte a number.
 
-Numbers are given out one after the other, so those that are marked lie side by side; one that is
-damaged may lie anywhere.
+Numbers are assigned one after the other, so those that have flags lie side by side; a damaged one
+may lie anywhere.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The check: is everything in the file as the layout says, and does it fit together?
+"""The check: is everything in the file as the layout says, and is it consistent?
 
 Reads one snapshot, changes nothing and wakes no object. Returns all that it finds as problems; only
 a file that cannot be read at all raises.
@@ -39,8 +39,8 @@ T = TypeVar("T")
 
 RECORDS_PER_PAUSE = 1_000
 
-# What a number that may have records is one of: an object with an alarm or a history, one without
-# either, of which no records were met so far, garbage, a history, and what a history keeps.
+# Kinds of numbers that may have records: of an object with an alarm or a history, of one without
+# either and no records so far, of garbage, of a history, and of what a history keeps.
 LASTING, SILENT, GARBAGE, HISTORIC, KEPT = 1, 2, 4, 8, 16
 
 
@@ -51,13 +51,13 @@ def check(
     codec: Codec | None = None,
 ) -> list[Problem]:
     """Every problem of the store in a folder, or of an open one. *values*: decode them too, by
-    *codec* or as the library writes them; their checksums are compared whatever it says.
+    *codec* or the library's; their checksums are compared in any case.
 
-    The file is read first, by calls that can fail: a page that the disk does not give would kill
-    the process that touches it in LMDB's map. If there is any, only these are returned.
+    The file is read first, by calls that can fail: a page that the disk cannot read would kill the
+    process that touches it in LMDB's map. If there are any, only these are returned.
 
-    Raises StoreDamaged, FormatTooNew or an OSError if it cannot be opened. An open store is used
-    meanwhile as ever; when its map has to grow the check begins anew.
+    Raises StoreDamaged, FormatTooNew or an OSError if it cannot be opened. An open store can be
+    used meanwhile; when its map has to grow the check begins again.
     """
     decode = (codec or MsgpackCodec()).decode if values else None
     if isinstance(store, Environment):
@@ -66,7 +66,7 @@ def check(
     if inspect(folder) is Found.STORE:
         if problems := _unreadable(folder):
             return problems
-        check_pages(folder)  # LMDB would trust them
+        check_pages(folder)  # since LMDB trusts them
     environment = Environment.open_to_read(store, clock=SystemClock())
     try:
         return _check_open(environment, decode)
@@ -111,11 +111,11 @@ class _Check:
     classes: dict[int, ClassRecord] = field(factory=dict, init=False)
     factories: dict[int, IdFactory] = field(factory=dict, init=False)
     numbers: Marks = field(factory=Marks, init=False)  # those that may have records
-    # What is wrong with the records under a number; whose it is is looked up at the end.
+    # Problems of the records under a number; the object of each is looked up at the end.
     hurt: dict[int, list[str]] = field(factory=dict, init=False)
 
     def run(self) -> list[Problem]:
-        with suppress(Malformed):  # said by _check_meta
+        with suppress(Malformed):  # reported by _check_meta
             self.protected_from = protected_from(self.txn, self.databases)
         self._check_classes()
         self._check_garbage()
@@ -143,7 +143,7 @@ class _Check:
             yield pair
 
     def _label(self, class_number: int, base: bytes, name: str | None = None) -> str:
-        """How an object is called: by its name or its id, and its class."""
+        """The name of an object in messages: its name or its id, and its class."""
         factory = self.factories.get(class_number)
         if factory is None:
             return f"the object {base.hex()} of class {class_number}"
@@ -179,7 +179,7 @@ class _Check:
                         self.numbers.add(kept, GARBAGE)
 
     def _kept_in(self, history: int) -> list[int]:
-        """The numbers that a history keeps; what is wrong with it is said with its records."""
+        """The numbers that a history keeps; problems with it are reported with its records."""
         prefix = layout.side_key(history, CLEARINGS)
         pairs = long_keys.between(self.txn.cursor(), prefix, layout.past(prefix), False)
         kept: list[int] = []
@@ -223,7 +223,7 @@ class _Check:
 
     def _claim(self, where: str, what: str, number: int, mark: int) -> None:
         if number <= 0:
-            self._say(where, f"{number} is no number of an object")
+            self._say(where, f"{number} is not the number of an object")
         elif self.numbers.of(number) & GARBAGE:
             self._say(where, f"its {what} {number} is garbage")
         elif self.numbers.of(number):
@@ -286,13 +286,13 @@ class _Check:
             self._check_silent()
 
     def _check_silent(self) -> None:
-        """Say which objects no records were found of."""
+        """Report the objects for which no records were found."""
         for key, raw in self._pairs(self.databases.objects):
             try:
                 number = layout.read_object(key, raw).keyspace
                 where = self._label(*layout.read_object_key(key))
             except Malformed:
-                continue  # was said before
+                continue  # reported before
             if self.numbers.of(number) & SILENT:
                 self._say(where, f"it has neither a key nor an alarm, under the number {number}")
 
@@ -303,12 +303,12 @@ class _Check:
         self.numbers.remove(tree.keyspace, SILENT)
         if not marks:
             tree.say("its records belong to no object, and are no garbage")
-        # What garbage has lost already is no problem.
+        # What garbage has lost already is not a problem.
         if not marks & GARBAGE:
             tree.finish()
 
     def _say_whose(self) -> None:
-        """Say what is wrong with records, and which objects they are of."""
+        """Report the problems of records, with their objects."""
         if not self.hurt:
             return
         for key, raw in self._pairs(self.databases.objects):
@@ -316,7 +316,7 @@ class _Check:
                 record = layout.read_object(key, raw)
                 where = self._label(*layout.read_object_key(key), record.name)
             except Malformed:
-                continue  # was said before
+                continue  # reported before
             whose = [record.keyspace, record.history, *self._kept_in(record.history)]
             for number in whose if record.history else whose[:1]:
                 for what in self.hurt.pop(number, ()):

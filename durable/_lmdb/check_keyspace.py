@@ -25,20 +25,20 @@ KEY_SIZE_MAX = 2_048
 
 @define(eq=False)
 class KeyspaceCheck:
-    """The records of one keyspace, as they pass by."""
+    """The records of one keyspace, one after the other."""
 
     keyspace: int
-    is_read: bool  # it is an object's, and no garbage
+    is_read: bool  # it is an object's, and not garbage
     is_history: bool
     # The first keyspace whose values all have checksums, if any has.
     protected_from: int | None
     decode: Decode | None
-    # What is wrong, by keyspace.
+    # The problems, by keyspace.
     hurt: dict[int, list[str]]
-    # What the key of a record on a node continues, by node; the nodes that have records.
+    # By node: the parent and the beginning of its keys; only nodes that have records.
     before: dict[int, tuple[int | None, bytes]] = field(factory=dict, init=False)
     nodes: dict[int, list[bytes]] = field(factory=dict, init=False)
-    # Values of keys that are not known before the end; those that we write are known at once.
+    # Values whose keys are not known before the end; those written by this version are at once.
     late: list[tuple[int, bytes, bytes]] = field(factory=list, init=False)
     pages: int = field(default=0, init=False)  # of its database, as the first one says
 
@@ -69,7 +69,7 @@ class KeyspaceCheck:
             return
         side = key[layout.NUMBER_SIZE :]
         if not is_complete(key, record):
-            self.say(f"the side record {side.hex()} is damaged: its checksum does not fit")
+            self.say(f"the side record {side.hex()} is damaged: its checksum does not match")
         elif side.startswith(HISTORY) != self.is_history:
             self.say(f"the side record {side.hex()} is not where such a record stands")
         elif self.is_history:
@@ -119,7 +119,7 @@ class KeyspaceCheck:
         if is_complete(layout.identity(self.keyspace, key), record):
             value = record[1:-4]
         elif self.protected_from is not None and self.keyspace >= self.protected_from:
-            self.say(f"the value of the key {_short(key)} is damaged: its checksum does not fit")
+            self.say(f"the value of the key {_short(key)} is damaged: its checksum does not match")
             return
         if self.decode is not None:
             try:
@@ -142,7 +142,7 @@ class KeyspaceCheck:
                 self._check_value(start + rest, value)
 
     def _start_of(self, node: int) -> bytes | None:
-        """What all keys on *node* begin with; None if it cannot be reached."""
+        """The common beginning of all keys on *node*; None if it cannot be reached."""
         pieces: list[bytes] = []
         parent: int | None = node
         while parent is not None:
@@ -158,7 +158,7 @@ class KeyspaceCheck:
         try:
             key.decode()
         except UnicodeDecodeError as error:
-            self.say(f"the key {_short(key)} is no UTF-8: {error}")
+            self.say(f"the key {_short(key)} is not valid UTF-8: {error}")
 
 
 def _short(key: bytes) -> str:

@@ -1,7 +1,7 @@
-"""The catalog of classes on the disk, and what becomes of the objects of a class that is deleted.
+"""The catalog of classes on the disk, and the deletion of a class's objects.
 
 Rule: a catalog changes in one transaction, whatever it changes. A deletion only marks the class and
-notes it as garbage; its objects go afterwards, in bounded steps, each of which leaves a whole
+records it as garbage; its objects go afterwards, in bounded steps, each of which leaves a complete
 store.
 """
 
@@ -34,7 +34,7 @@ def read_catalog(txn: Transaction, databases: Databases) -> Catalog:
 
 
 def write_catalog(txn: Transaction, databases: Databases, before: Catalog, after: Catalog) -> None:
-    """The store knows *after* now, of which it knew *before*."""
+    """Replace the catalog *before* by *after*."""
     known = {record.number: record for record in before.records}
     for record in after.records:
         number = record.number
@@ -52,13 +52,13 @@ def write_catalog(txn: Transaction, databases: Databases, before: Catalog, after
 
 
 def collect_some(txn: Transaction, databases: Databases, count_max: int) -> int:
-    """Free up to *count_max* records and objects of what is garbage; fewer only if no more is."""
+    """Free up to *count_max* records and objects of garbage; fewer only if no more is left."""
     cursor = txn.cursor(databases.garbage)
     count = 0
     while count < count_max and cursor.first():
         key = cursor.key()
         room = count_max - count
-        # The records come first, since their keys do: little garbage piles up at a time.
+        # Records first, since their keys sort first: little garbage piles up at a time.
         if layout.is_garbage_class(key):
             freed = _discard_objects(txn, databases, layout.read_garbage_class_key(key), room)
         elif layout.is_garbage_history(key):
@@ -75,7 +75,7 @@ def collect_some(txn: Transaction, databases: Databases, count_max: int) -> int:
 def _discard_objects(
     txn: Transaction, databases: Databases, class_number: int, count_max: int
 ) -> int:
-    """Take up to *count_max* objects and their alarms away; their records become garbage."""
+    """Delete up to *count_max* objects and their alarms; their records become garbage."""
     prefix = layout.class_prefix(class_number)
     cursor = txn.cursor(databases.objects)
     count = 0
@@ -98,7 +98,7 @@ def _discard_objects(
 
 
 def _discard_history(txn: Transaction, databases: Databases, history: int, count_max: int) -> int:
-    """Take up to *count_max* records of a history away; what it has kept becomes garbage."""
+    """Delete up to *count_max* records of a history; what it has kept becomes garbage."""
     prefix = layout.write_number(history)
     cursor = txn.cursor()
     count = 0
@@ -116,7 +116,7 @@ def _discard_history(txn: Transaction, databases: Databases, history: int, count
 
 
 def weigh(txn: Transaction, databases: Databases, class_number: int) -> Weight:
-    """What the class holds; a walk over all of it."""
+    """What the class contains; a walk over all of it."""
     prefix = layout.class_prefix(class_number)
     objects = alarms = size = 0
     pairs = long_keys.between(txn.cursor(databases.objects), prefix, layout.past(prefix), False)

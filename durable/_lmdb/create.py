@@ -1,4 +1,4 @@
-"""Making the folder of a store, so that it is there after a power failure, and unmaking it."""
+"""Makes the folder of a store, so that it exists after a power failure, and removes it again."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from contextlib import suppress
 
 from .folder import refusal
 
-# What objects store is for the user whose program it is, unless that says otherwise.
+# What objects store is for the program's own user, unless it says otherwise.
 FOLDER_MODE = 0o700
 
 
 def make_folder(folder: str) -> str | None:
-    """Make the folder and those above it that are not there; returns the first, if any.
+    """Make the folder and its missing parents; returns the first one that was made, if any.
 
-    Their names are on the disk then, one after the other; so is that of the last one that was
-    there, since the process that made it may have died before that.
+    Their names are on the disk then, one after the other; so is that of the last one that existed,
+    since the process that made it may have died before it was synced.
     """
     missing: list[str] = []
     above = folder
     while not os.path.lexists(above):
         missing.append(above)
         above = os.path.dirname(above)
-    with suppress(OSError):  # it need not be ours
+    with suppress(OSError):  # it may belong to another user
         sync_folder(os.path.dirname(above))
     try:
         for each in reversed(missing):
@@ -38,7 +38,7 @@ def make_folder(folder: str) -> str | None:
 
 
 def unmake_folder(folder: str, first: str | None) -> None:
-    """Take back `make_folder`, as far as the folders are still empty."""
+    """Undo `make_folder`, as far as the folders are still empty."""
     with suppress(OSError):
         while first is not None and len(folder) >= len(first):
             os.rmdir(folder)
@@ -46,13 +46,13 @@ def unmake_folder(folder: str, first: str | None) -> None:
 
 
 def make_synced(file: str, make: Callable[[str], None]) -> None:
-    """Have *make* make a file, and put it in the place of *file* when all of it is on the disk.
+    """Have *make* make a file, and rename it to *file* once all of it is on the disk.
 
-    So a power failure leaves no half of it. Its name is there to stay only after `sync_folder`.
+    So a power failure leaves no half of it. Its name is durable only after `sync_folder`.
     """
     folder, name = os.path.split(file)
     part = f".{name}.part"
-    remove_files(folder, {part})  # of an open that died
+    remove_files(folder, {part})  # left by an open that died
     try:
         make(os.path.join(folder, part))
         try:
@@ -66,11 +66,11 @@ def make_synced(file: str, make: Callable[[str], None]) -> None:
 
 
 def sync_folder(folder: str) -> None:
-    """A file is there after a power failure only if its folder was synced too."""
+    """Sync the folder: a file exists after a power failure only if its folder was synced too."""
     try:
         _sync(folder, os.O_RDONLY)
     except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # not every file system can
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # some file systems cannot
             raise
 
 
@@ -81,14 +81,14 @@ def remove_files(folder: str, names: Iterable[str]) -> None:
 
 
 def lengthen(file: str, size: int) -> None:
-    """Make *file* at least *size* bytes long, if that can be done."""
+    """Make *file* at least *size* bytes long, if possible."""
     with suppress(OSError):
         if os.stat(file).st_size < size:
             os.truncate(file, size)
 
 
 def room_left(file: str) -> int:
-    """By how many bytes *file* can grow, as far as the system says."""
+    """By how many bytes *file* can grow, according to the system."""
     disk = os.statvfs(os.path.dirname(file))
     room = disk.f_bavail * disk.f_frsize
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]

@@ -1,7 +1,7 @@
 """The environment: one store in LMDB, as an engine.
 
-One process owns the folder and writes, in one thread at a time. What LMDB needs to stay usable is
-in `handle.py`.
+One process owns the folder and writes, in one thread at a time. `handle.py` does what LMDB needs to
+stay usable.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Environment(Questions):
     def open(
         cls, path: str | os.PathLike[str], *, clock: Clock, map_size_max: int = MAP_SIZE_MAX
     ) -> Environment:
-        """Own the store in the folder *path*, which is made if it is not there.
+        """Own the store in the folder *path*, made if it does not exist.
 
         Raises StoreInUse, StoreDamaged, FormatTooNew, StoreFull, and an OSError for a folder that
         cannot be used; then nothing was created or changed.
@@ -95,9 +95,9 @@ class Environment(Questions):
     def open_to_read(cls, path: str | os.PathLike[str], *, clock: Clock) -> Environment:
         """Open the store to read only, beside its owner if there is one; not in its process.
 
-        Where LMDB's lock cannot be had here, as on a read-only mount, what is looked at is the
-        folder as the owner's control socket hands it out, or a copy. Raises FileNotFoundError,
-        StoreDamaged, FormatTooNew, and an OSError that says what to do where there is neither.
+        If LMDB's lock cannot be had here, as on a read-only mount, this opens the folder as the
+        owner's control socket passes it on, or a copy. Raises FileNotFoundError, StoreDamaged,
+        FormatTooNew, and an OSError that says what to do if neither is possible.
 
         If its program died with a journal, what that has is brought into the file first.
         """
@@ -163,7 +163,7 @@ class Environment(Questions):
         return [record for record in self.catalog().records if not record.is_deleted]
 
     def measure(self) -> Measures:
-        """What the file is like; costs the same for a small store and a large one."""
+        """The measures of the file; costs the same for a small store and a large one."""
         return self.handle.read(self.measure_in)
 
     def measure_in(self, txn: Transaction, databases: Databases) -> Measures:
@@ -177,7 +177,7 @@ class Environment(Questions):
     # Writing
 
     def next_keyspace(self) -> int:
-        """A keyspace that no object has had. Commits that use it remember that it was given out."""
+        """A keyspace that no object has had. A commit that uses it records it as assigned."""
         return next(self._keyspaces)
 
     def commit(self, group: Sequence[Batch], *, may_wait: bool = True) -> bool:
@@ -189,7 +189,7 @@ class Environment(Questions):
         def change(txn: Transaction) -> Changes:
             nonlocal changes
             if changes is not None:
-                changes.take_back()  # of a try that found the map full
+                changes.take_back()  # of an attempt that found the map full
             changes = Changes(txn, self.handle.databases, now_us)
             changes.apply(group)
             if changes.keyspace_max >= self._next_keyspace_saved:
@@ -212,7 +212,7 @@ class Environment(Questions):
         return True
 
     def change_classes(self, before: Catalog, after: Catalog) -> None:
-        """Know *after* of classes and migrations, where *before* was known. Blocks on fsync.
+        """Replace the catalog *before* by *after*. Blocks on fsync.
 
         The objects of classes that are deleted by it become garbage.
         """
@@ -233,7 +233,7 @@ class Environment(Questions):
 
         def step(txn: Transaction) -> int:
             freed = class_records.collect_some(txn, databases, count_max)
-            # Within the transaction, since others make garbage in theirs.
+            # Set within the transaction, since other transactions make garbage.
             self.has_garbage = freed == count_max
             return freed
 
@@ -295,7 +295,7 @@ def _mark_in(txn: Transaction, databases: Databases) -> Mark | None:
 
 
 def opened_here(path: str) -> Environment | None:
-    """The environment of the folder *path* that this process has open, if it has."""
+    """The environment of the folder *path* that this process has open, or None."""
     for environment in list(_environments):
         if environment.path == path and environment.handle.is_open:
             return environment

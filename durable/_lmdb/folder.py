@@ -1,7 +1,7 @@
-"""The folder of a store, looked at before LMDB touches it. Changes nothing.
+"""The folder of a store, checked before LMDB touches it. Changes nothing.
 
-LMDB maps the file into memory and trusts it: a page that lies behind the end of a truncated file
-kills the process. So what its two meta pages say is compared with the file's size first.
+LMDB maps the file into memory and trusts it: a page behind the end of a truncated file kills the
+process. So its two meta pages are first compared with the file's size.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ DATA_FILE = "data.mdb"
 LOCK_FILE = "lock.mdb"
 OWNER_FILE = "owner"
 
-# So often a walk over the pages begins anew because there was a commit meanwhile.
+# How often a walk over the pages restarts because there was a commit meanwhile.
 WALKS_MAX = 5
 
-# May lie in a folder that is to become a store.
+# Files that may lie in a folder that becomes a store.
 _HARMLESS = frozenset({OWNER_FILE, LOCK_FILE, "lost+found"})
 
 # The map of a store, and so its file, never grows beyond this; a larger figure is damage.
@@ -40,16 +40,16 @@ _META = struct.Struct("=IIQQ IHHQQQQQ IHHQQQQQ QQ")
 
 
 class Found(Enum):
-    """What a folder is before it is opened."""
+    """The kind of a folder before it is opened."""
 
     ABSENT = "absent"
     EMPTY = "empty"
-    STORE = "store"  # an LMDB environment, of ours or not
+    STORE = "store"  # an LMDB environment, of this library or another program
 
 
 @frozen
 class Meta:
-    """What a meta page says."""
+    """The contents of a meta page."""
 
     page_size: int
     free_root: int
@@ -60,7 +60,7 @@ class Meta:
 
 
 def inspect(path: str) -> Found:
-    """Raises StoreDamaged, or an OSError for a folder that cannot be used."""
+    """The kind of the folder. Raises StoreDamaged, or an OSError if it cannot be used."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -100,9 +100,9 @@ def last_transaction(path: str) -> int:
 
 
 def check_pages(path: str) -> None:
-    """Walk over every page that is used. Raises StoreDamaged for one that could kill the process.
+    """Walk over every page in use. Raises StoreDamaged for one that could kill the process.
 
-    Costs as much as reading the file. An owner may write meanwhile: then it is looked at again.
+    Costs as much as reading the file. If an owner writes meanwhile the walk restarts.
     """
     file = os.path.join(path, DATA_FILE)
     fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
@@ -122,13 +122,13 @@ def check_pages(path: str) -> None:
 
 
 def refusal(error: OSError, path: str, why: str) -> OSError:
-    """*error* as an error of the same kind that says which file, and what to do."""
+    """*error* as an error of the same kind that names the file, and says what to do."""
     code = error.errno or errno.EIO
     return OSError(code, f"{os.strerror(code)}; {why}: give it the rights, or another path", path)
 
 
 def _check_links(path: str, names: set[str]) -> None:
-    """What is opened to be written must not be another file, somewhere else."""
+    """Raise if a file that is opened to be written is really another file, somewhere else."""
     for name in (OWNER_FILE, LOCK_FILE, DATA_FILE):
         file = os.path.join(path, name)
         if name not in names:
@@ -143,7 +143,7 @@ def _check_links(path: str, names: set[str]) -> None:
 
 
 def _check_file(path: str) -> bool:
-    """Whether the file has anything in it; StoreDamaged if LMDB must not be let near it."""
+    """Whether the file has any contents; StoreDamaged if LMDB must not open it."""
     file = os.path.join(path, DATA_FILE)
     try:
         fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
@@ -155,8 +155,8 @@ def _check_file(path: str) -> bool:
             return False  # the process died when it had just made the file
         meta = read_meta(fd, file)
         _check_map(meta, file)
-        # The last pages of the file may be unused and then need not have been written; whether it
-        # is so takes a walk over all that are used, so it is asked only if they are missing.
+        # The last pages of the file may be unused and then need not have been written; to find that
+        # out takes a walk over all pages in use, which is made only if they are missing.
         if size < (meta.last_page + 1) * meta.page_size:
             last = last_used_page(fd, meta.page_size, size, [meta.free_root, meta.main_root])
             assert last * meta.page_size < size
@@ -185,22 +185,22 @@ def _read_meta_page(fd: int, file: str, offset: int) -> Meta:
     fields = _META.unpack_from(raw, PAGE_HEADER.size)
     magic, version, page_size = fields[0], fields[1], fields[4]
     if magic != _MAGIC or not flags & _META_FLAG:
-        raise _damaged(file, "it is no LMDB file")
+        raise _damaged(file, "it is not an LMDB file")
     if version != _VERSION:
         raise _damaged(file, f"it is an LMDB file of version {version}, not {_VERSION}")
     if not 512 <= page_size <= 65_536 or page_size & (page_size - 1):
-        raise _damaged(file, f"its page size of {page_size:,} bytes cannot be")
+        raise _damaged(file, f"its page size of {page_size:,} bytes is impossible")
     return Meta(page_size, fields[11], fields[19], fields[20], fields[21], fields[3])
 
 
 def _check_map(meta: Meta, file: str) -> None:
-    """LMDB would map so much, and fail for want of address space."""
+    """Raise if LMDB would map more than the address space allows."""
     for what, size in [
         ("map size", meta.map_size),
         ("size up to the last page", (meta.last_page + 1) * meta.page_size),
     ]:
         if size > MAP_SIZE_MAX:
-            raise _damaged(file, f"its {what} of {size:,} bytes cannot be")
+            raise _damaged(file, f"its {what} of {size:,} bytes is impossible")
 
 
 def _check_root(fd: int, meta: Meta, root: int) -> None:
@@ -209,7 +209,7 @@ def _check_root(fd: int, meta: Meta, root: int) -> None:
     place = root * meta.page_size
     raw = os.pread(fd, PAGE_HEADER.size, place) if place < os.fstat(fd).st_size else b""
     if len(raw) < PAGE_HEADER.size or PAGE_HEADER.unpack(raw)[0] != root:
-        raise PageFault(f"page {root} is not there")
+        raise PageFault(f"page {root} is missing")
 
 
 def _damaged(file: str, what: str) -> StoreDamaged:

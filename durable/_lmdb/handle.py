@@ -1,8 +1,8 @@
-"""LMDB's own environment of one store, kept usable: it grows, and is opened anew when it gave up.
+"""LMDB's own environment of one store, kept usable: it grows, and is reopened when it has failed.
 
-One write transaction at a time, begun and committed in one call. The map grows by itself, which no
-transaction may see: growing takes the write lock and the locks of all readers. So does opening LMDB
-anew, when it has given up after a failed write.
+One write transaction at a time, begun and committed in one call. The map grows by itself, during
+which no transaction may be open: growing takes the write lock and the locks of all readers. So does
+reopening LMDB, when it has become unusable after a failed write.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Handle:
     path: str
     env: lmdb.Environment
     databases: Databases
-    ownership: Ownership | None  # None: it is only looked at
+    ownership: Ownership | None  # None: it is only read
     map_size_max: int
     protection: Protection = field(init=False)
     page_size: int = field(default=0, init=False)
@@ -68,7 +68,7 @@ class Handle:
     is_open: bool = field(default=True, init=False)
     is_foreign: bool = field(default=False, init=False)  # in a child of the process it belongs to
     write_lock: threading.Lock = field(factory=threading.Lock, init=False)
-    # LMDB has given up, or its lock file was taken away: the next commit opens it anew.
+    # LMDB is unusable, or its lock file was removed: the next commit reopens it.
     _must_reopen: bool = field(default=False, init=False)
     is_reopened: bool = field(default=True, init=False)  # else there is nothing to read from
     _folder_seen: tuple[int, int, int] = field(default=(0, 0, 0), init=False)
@@ -91,7 +91,7 @@ class Handle:
     # Reading
 
     def new_reader(self, begin: Callable[[], Transaction] | None = None) -> Reader:
-        """A reader for one more thread; its transactions are *begin*'s, if that is given."""
+        """A reader for one more thread; *begin* makes its transactions, if that is given."""
         reader = Reader(
             begin or self.begin_read, self._refuse, self._drop_reader, self.protection.value
         )
@@ -104,7 +104,7 @@ class Handle:
             self._readers.remove(reader)
 
     def read(self, look: Callable[[Transaction, Databases], T]) -> T:
-        """What *look* finds in one transaction, on any thread. The map cannot grow meanwhile."""
+        """The result of *look* in one transaction, on any thread. The map cannot grow meanwhile."""
         self.check_usable()
         reader = self.new_reader()
         try:
@@ -150,10 +150,10 @@ class Handle:
         *,
         may_wait: bool = True,
     ) -> T:
-        """Do *change* in one transaction, once more whenever the map was too small for it, or the
-        disk for one that *frees*. Raises WouldWait where it may not and would."""
+        """Run *change* in one transaction, again whenever the map was too small for it, or the disk
+        was too small for one that *frees*. Raises WouldWait if it would have to and may not."""
         self.check_usable()
-        assert self.ownership is not None  # a store that is only looked at is not written
+        assert self.ownership is not None  # a store that is only read is not written
         never_waits(not may_wait and self.write_lock.locked())
         with self.write_lock:
             self.check_folder()
@@ -183,8 +183,8 @@ class Handle:
                     raise failure from error
 
     def check_folder(self) -> None:
-        """Raise CommitFailed if the folder is not ours any more. One look, unless it was changed:
-        each call of the system may cost this thread its turn."""
+        """Raise CommitFailed if the folder is another one by now. One look, unless it was changed:
+        each system call may cost this thread its turn."""
         assert self.ownership is not None
         try:
             found = os.stat(self.path)
@@ -193,14 +193,14 @@ class Handle:
                 return
             self.ownership.check()
             if self._lock_file_seen != lock_file_of(self.path):
-                self._must_reopen = True  # else lookers have locks that LMDB does not see
+                self._must_reopen = True  # else new readers have locks that LMDB does not see
             self._folder_seen = seen
         except OSError as error:
             raise taken_away(self.path, error) from error
 
     def _recover(self) -> None:
-        """LMDB gives up an environment when the last write of a commit, its meta page, failed: then
-        open it anew, with what was committed before."""
+        """LMDB makes an environment unusable if the last write of a commit, its meta page, fails:
+        then reopen it, with what was committed before."""
         try:
             self.env.begin().abort()
         except lmdb.PanicError:
@@ -230,10 +230,10 @@ class Handle:
         self._must_reopen, self.is_reopened = False, True
 
     def _come_back(self) -> None:
-        """Open LMDB anew for a read, since that failed. Raises CommitFailed if it fails again."""
+        """Reopen LMDB for a read, after that has failed. Raises CommitFailed if it fails again."""
         while not self.is_reopened:
-            # In steps, since the reader that asks has its lock: a thread that has this one may wait
-            # for that, but only while the store is open.
+            # In steps, since the reader that asks holds its lock: a thread that holds this one may
+            # wait for that, but only while the store is open.
             if self._held_lock.acquire(timeout=0.01):
                 try:
                     if not self.is_reopened:
@@ -260,15 +260,15 @@ class Handle:
                 raise no_address_space(self.path, larger, error) from error
 
     def _fill_file(self) -> None:
-        """Make the file as long as LMDB says it is: the last pages of a transaction may be unused
-        and then are not written, and at the next open the file would seem to be cut off."""
+        """Make the file as long as LMDB takes it to be: the last pages of a transaction may be
+        unused and then are not written, and at the next open the file would look cut off."""
         info = self.env.info()
         if info["num_readers"] > READERS_MAX // 2:
             self.env.reader_check()
         if (pages := info["last_pgno"] + 1) > self._pages_filled:
             lengthen(os.path.join(self.path, DATA_FILE), pages * self.page_size)
             self._pages_filled = pages
-            # It may have grown since a killed reader's slot still keeps old pages.
+            # It may have grown because a killed reader's slot still keeps old pages.
             self.env.reader_check()
             self._spare.keep()
         elif self._spare.is_given_back:
@@ -290,7 +290,7 @@ class Handle:
             self.ownership.release()
 
     def abandon(self) -> None:
-        """In a forked child: this is the parent's, and cannot be used here."""
+        """In a forked child: the environment is the parent's, and cannot be used here."""
         self.is_foreign = True
         for reader in self._readers:
             reader.abandon()

@@ -1,4 +1,4 @@
-"""The layout: every key and record of the file as bytes. docs/file-format.md says it in words.
+"""The layout: every key and record of the file as bytes, described in docs/file-format.md.
 
 An object has a keyspace, a number under which everything of it is one contiguous range. LMDB's keys
 end at 511 bytes and ours at 2,048, so the records of an object form levels. A key of up to `PIECE`
@@ -22,9 +22,9 @@ from durable._engine.checksums import is_complete, is_protected, protect
 from durable._engine.side_records import AREAS
 from durable._engine.view import Fields, Malformed, fields_of, object_of
 
-# The newest that is known. A store has it while there is a journal beside its file. It has that of
-# side records from its first one on; until then it has `FORMAT_OF_KEYS`, so that versions of the
-# library that do not know side records read it.
+# The newest known format. A store has it while there is a journal beside its file. It has that of
+# side records from the first one on; until then it has `FORMAT_OF_KEYS`, so that versions of the
+# library without side records can read it.
 FORMAT: Final = 4
 FORMAT_OF_JOURNALS: Final = 4
 FORMAT_OF_SIDES: Final = 3
@@ -45,7 +45,7 @@ META_NEXT_KEYSPACE: Final = b"next number"
 META_NEXT_CLASS: Final = b"next class"
 META_TAGS: Final = b"tags"
 META_TAGS_OF: Final = b"tags of "
-# The first keyspace all of whose values have checksums; 0 if it is missing. Format 1 had none.
+# The first keyspace whose values all have checksums; 0 if it is missing. Format 1 had none.
 META_PROTECTED_FROM: Final = b"protected from"
 # What the file knows of its journal, see `journal.recovery.Mark`; not there without one.
 META_JOURNAL: Final = b"journal"
@@ -83,7 +83,7 @@ def write_format(version: int) -> bytes:
 
 def read_format(raw: bytes) -> int:
     if len(raw) != len(_MARK) + _U32.size or not raw.startswith(_MARK):
-        raise Malformed(f"{raw[:16]!r} is no format version of durable")
+        raise Malformed(f"{raw[:16]!r} is not a format version of durable")
     return int(_U32.unpack_from(raw, len(_MARK))[0])
 
 
@@ -91,13 +91,13 @@ def read_format(raw: bytes) -> int:
 
 
 def top_level(keyspace: int) -> bytes:
-    """What the short keys of an object begin with."""
+    """The prefix of an object's short keys."""
     return (keyspace << 8).to_bytes(9, "big")
 
 
 def identity(keyspace: int, key: bytes) -> bytes:
-    """What the checksum of a value begins with: whose it is, and under which key, of any length. A
-    short key stands in the file just so."""
+    """What the checksum of a value covers first: the keyspace and the key, of any length. The key
+    of a short record is exactly that."""
     return top_level(keyspace) + key
 
 
@@ -106,12 +106,12 @@ def node_level(keyspace: int, node: int) -> bytes:
 
 
 def nodes_of(keyspace: int) -> bytes:
-    """What the keys of all nodes of an object begin with."""
+    """The prefix of the keys of all nodes of an object."""
     return (keyspace << 8 | 1).to_bytes(9, "big")
 
 
 def side_key(keyspace: int, key: bytes) -> bytes:
-    """Where a side record stands. Its area tells it from the levels of keys, which are 0 and 1."""
+    """The key of a side record. Its area differs from the levels of keys, which are 0 and 1."""
     return keyspace.to_bytes(NUMBER_SIZE, "big") + key
 
 
@@ -127,7 +127,7 @@ def past(prefix: bytes) -> bytes:
 
 @frozen
 class RecordKey:
-    """A key of the records database, taken apart."""
+    """A key of the records database, parsed."""
 
     keyspace: int
     node: int | None  # None: on the top level
@@ -150,7 +150,7 @@ def read_record_key(raw: bytes) -> RecordKey:
         node = int.from_bytes(raw[NUMBER_SIZE + 1 : 2 * NUMBER_SIZE + 1], "big")
         rest = raw[2 * NUMBER_SIZE + 1 :]
     else:
-        raise Malformed(f"{raw.hex()} is no key of a record")
+        raise Malformed(f"{raw.hex()} is not the key of a record")
     is_pointer = len(rest) == POINTER_REST_SIZE and rest.endswith(POINTER_END)
     if len(rest) > PIECE and not is_pointer:
         raise Malformed(f"{raw.hex()} is longer than the key of a record may be")
@@ -170,7 +170,7 @@ def object_key(class_number: int, base: bytes) -> bytes:
 
 def read_object_key(raw: bytes) -> tuple[int, bytes]:
     if len(raw) != _OBJECT_KEY.size:
-        raise Malformed(f"{raw.hex()} is no key of an object")
+        raise Malformed(f"{raw.hex()} is not the key of an object")
     class_number, base = _OBJECT_KEY.unpack(raw)
     return class_number, base
 
@@ -196,7 +196,7 @@ def read_object_fields(key: bytes, raw: bytes) -> Fields:
         or (fields[2] is not None and type(fields[2]) is not str)
         or not all(type(part) is int and part >= 0 for part in fields[3:])
     ):
-        raise Malformed(f"{raw[:80].hex()} is no record of an object")
+        raise Malformed(f"{raw[:80].hex()} is not the record of an object")
     return fields
 
 
@@ -209,7 +209,7 @@ def alarm_key(due_us: int, class_number: int, base: bytes) -> bytes:
 
 def read_alarm_key(raw: bytes) -> DueAlarm:
     if len(raw) != _ALARM_KEY.size:
-        raise Malformed(f"{raw.hex()} is no key of an alarm")
+        raise Malformed(f"{raw.hex()} is not the key of an alarm")
     return DueAlarm(*_ALARM_KEY.unpack(raw))
 
 
@@ -230,7 +230,7 @@ def write_class_number(number: int) -> bytes:
 
 def read_class_number(raw: bytes) -> int:
     if len(raw) != _U32.size:
-        raise Malformed(f"{raw.hex()} is no number of a class")
+        raise Malformed(f"{raw.hex()} is not the number of a class")
     return int(_U32.unpack(raw)[0])
 
 
@@ -249,17 +249,17 @@ def read_class(key: bytes, raw: bytes) -> ClassRecord:
             former = tuple(_read_naming(pair) for pair in pairs)
             number = read_class_number(key)
             return ClassRecord(number, unique_key, name, script, is_deleted, former)
-    raise Malformed(f"{raw[:80].hex()} is no record of a class")
+    raise Malformed(f"{raw[:80].hex()} is not the record of a class")
 
 
 def _read_naming(pair: Any) -> Naming:
     match pair:
         case [str() | None as script, str(name)]:
             return script, name
-    raise Malformed(f"{pair!r:.80} is no name of a class")
+    raise Malformed(f"{pair!r:.80} is not the name of a class")
 
 
-# Tags: what was applied of the migrations of a script. In meta, a key for each script.
+# Tags: the applied migrations of a script. In meta, with a key for each script.
 
 
 def tags_key(script: str | None) -> bytes:
@@ -270,7 +270,7 @@ def read_tags_key(raw: bytes) -> str | None:
     try:
         return None if raw == META_TAGS else raw.removeprefix(META_TAGS_OF).decode()
     except UnicodeDecodeError as error:
-        raise Malformed(f"{raw[:80].hex()} is no key of a script's tags") from error
+        raise Malformed(f"{raw[:80].hex()} is not the key of a script's tags") from error
 
 
 def write_tags(tags: tuple[str, ...]) -> bytes:
@@ -281,7 +281,7 @@ def read_tags(raw: bytes) -> tuple[str, ...]:
     match _unpack(raw):
         case [*tags] if all(isinstance(tag, str) for tag in tags):
             return tuple(tags)
-    raise Malformed(f"{raw[:80].hex()} is no list of tags")
+    raise Malformed(f"{raw[:80].hex()} is not a list of tags")
 
 
 # Garbage: a kind, and what it is about: the records of a keyspace, the objects of a class, or a
@@ -318,17 +318,17 @@ def read_garbage_class_key(raw: bytes) -> int:
 
 def read_garbage_key(raw: bytes) -> int:
     if len(raw) != 1 + NUMBER_SIZE or raw[:1] not in {_GARBAGE_RECORDS, _GARBAGE_HISTORY}:
-        raise Malformed(f"{raw.hex()} is no key of garbage")
+        raise Malformed(f"{raw.hex()} is not the key of garbage")
     return read_number(raw[1:])
 
 
 def _unprotected(raw: bytes) -> bytes:
-    """A record whose checksum does not fit, if it is one of format 1, which had none.
+    """A record whose checksum does not match, if it is one of format 1, which had none.
 
-    One that has lost its mark is not taken for such: the checksum behind it is no MessagePack.
+    A record that has lost its mark does not pass: the checksum behind it is not MessagePack.
     """
     if is_protected(raw):
-        raise Malformed(f"{raw[:80].hex()} is damaged: its checksum does not fit")
+        raise Malformed(f"{raw[:80].hex()} is damaged: its checksum does not match")
     return raw
 
 
@@ -336,4 +336,4 @@ def _unpack(raw: bytes) -> Any:
     try:
         return ormsgpack.unpackb(raw)
     except ValueError as error:
-        raise Malformed(f"{raw[:80].hex()} is no MessagePack: {error}") from error
+        raise Malformed(f"{raw[:80].hex()} is not valid MessagePack: {error}") from error

@@ -1,4 +1,4 @@
-"""What to tell those above when the disk says no, in words that say what to do."""
+"""Errors of LMDB and the disk as the library's own, with what to do about them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .create import room_left
 from .folder import DATA_FILE
 
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-# With less than this left beside what was to be written, a failed write is put down to it.
+# A failed write with less room than this left, beside what was to be written, is a full disk.
 _ROOM_MIN = 16 << 20
 
 
 class WouldWait(Exception):
-    """A write that is to wait for the disk only would have to wait for a lock."""
+    """A write that may wait for nothing but the disk would have to wait for a lock."""
 
 
 def never_waits(would_wait: bool) -> None:
@@ -98,7 +98,7 @@ def damaged_value(path: str, keyspace: int, key: bytes) -> StoreDamaged:
 
 def not_written(path: str, code: int, error: Exception, size: int) -> DurableError:
     """A commit of *size* bytes did not succeed; *code* is the system's error number, or 0."""
-    # LMDB says EIO when only a part of what it wrote went in, as on a disk that is just full.
+    # LMDB reports EIO if only a part was written, as on a disk that has just become full.
     file = os.path.join(path, DATA_FILE)
     if code in NO_ROOM or (code == errno.EIO and room_left(file) < size + _ROOM_MIN):
         return StoreFull(

@@ -1,6 +1,6 @@
-"""LMDB as this library opens it: the files, the databases in them, and its errors in our words.
+"""How this library opens LMDB: the files, the databases in them, and the meaning of its errors.
 
-With `environment.py` the only file that imports lmdb.
+With `handle.py` the only file that imports lmdb.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ENGINE: dict[str, Any] = {"lib_version": 0} if int(lmdb.__version__.split(".")[
 MAP_SIZE_MIN = 64 << 20
 GROWTH_SPARE = 16 << 20
 
-# Slots for readers of all processes, as the process decides that makes the lock file. They take 64
+# Slots for readers of all processes, fixed by the process that makes the lock file. They take 64
 # bytes each, and leave it smaller than the smallest store.
 READERS_MAX = 382
 
@@ -50,9 +50,9 @@ _NUMBERS = {os.strerror(number): number for number in errno.errorcode}
 def open_owned(
     folder: str, lock_store_file: Callable[[], None], map_size_max: int
 ) -> tuple[lmdb.Environment, Databases]:
-    """Open the store in *folder* to write; made, with *lock_store_file* called for a new data file,
-    if there is none. Nothing is left of what could not be made."""
-    is_empty = inspect(folder) is Found.EMPTY  # looked at again, now that no other process writes
+    """Open the store in *folder* to write; if there is none, make it, calling *lock_store_file* for
+    a new data file. Nothing is left of a store that could not be made."""
+    is_empty = inspect(folder) is Found.EMPTY  # again, since now no other process writes
     is_new = is_empty or not check_format(folder)
     size = os.path.getsize(os.path.join(folder, DATA_FILE)) if not is_new else 0
     map_size = min(max(MAP_SIZE_MIN, size + GROWTH_SPARE), max(map_size_max, size))
@@ -66,7 +66,7 @@ def open_owned(
             lock_store_file()
         handle = open_lmdb(folder, map_size=map_size)
         try:
-            handle.reader_check()  # slots of processes that died
+            handle.reader_check()  # clears slots of processes that died
             return handle, open_databases(handle, folder, is_new)
         except BaseException:
             handle.close()
@@ -77,7 +77,7 @@ def open_owned(
 
 
 def look_beside(folder: str) -> tuple[lmdb.Environment, Databases]:
-    """Open the store in *folder* to read, or, where LMDB's lock cannot be had there, a copy."""
+    """Open the store in *folder* to read, or, if LMDB's lock cannot be had there, a copy."""
     if inspect(folder) is not Found.STORE:
         raise _no_store(folder)
     if not apart.can_lock(folder):
@@ -92,7 +92,7 @@ def look_beside(folder: str) -> tuple[lmdb.Environment, Databases]:
 def _open_to_read(folder: str, place: str) -> tuple[lmdb.Environment, Databases]:
     handle = open_lmdb(place, readonly=True, map_size=0)
     try:
-        # With all slots taken LMDB could not be opened, and so not clear them.
+        # With all slots taken LMDB could not be opened to clear them.
         handle.reader_check()
         if not has_format(handle, folder):
             raise _no_store(folder)
@@ -107,7 +107,7 @@ def _no_store(folder: str) -> FileNotFoundError:
 
 
 def check_format(folder: str) -> bool:
-    """Whether the store has anything in it; for its owner, since no lock is taken.
+    """Whether the store has any contents; for its owner, since no lock is taken.
 
     Raises FormatTooNew or StoreDamaged.
     """
@@ -119,7 +119,7 @@ def check_format(folder: str) -> bool:
 
 
 def has_format(handle: lmdb.Environment, folder: str) -> bool:
-    """Whether there is anything in it. Raises FormatTooNew or StoreDamaged."""
+    """Whether there are any contents. Raises FormatTooNew or StoreDamaged."""
     try:
         with handle.begin() as txn:
             if not txn.stat()["entries"]:
@@ -173,12 +173,12 @@ def open_lmdb(folder: str, **options: Any) -> lmdb.Environment:
 
 
 def make_file(file: str) -> None:
-    """Make a data file with nothing in it; its map gets its size when it is opened."""
+    """Make a data file without contents; its map gets its size when it is opened."""
     open_lmdb(file, subdir=False, lock=False, map_size=1 << 20).close()
 
 
 def open_databases(handle: lmdb.Environment, folder: str, is_new: bool) -> Databases:
-    """All of them, and the format, are made in one transaction: a store has them or is empty."""
+    """Make or open all databases; with the format, in one transaction: a store has all or none."""
     try:
         if not is_new:
             return Databases(*(handle.open_db(name, create=False) for name in layout.DATABASES))
@@ -202,17 +202,17 @@ def errno_of(error: Exception) -> int:
     if isinstance(error, lmdb.ReadonlyError):
         return errno.EACCES
     code = getattr(error, "code", None)
-    if code is None:  # before lmdb 3 an error has only its words, with the system's at the end
+    if code is None:  # before lmdb 3 an error has only its text, with the system's at the end
         code = _NUMBERS.get(str(error).rpartition(": ")[2], 0)
     return max(int(code), 0)
 
 
 def begin_read(handle: lmdb.Environment, folder: str, db: Any = None) -> Any:
-    """A transaction that reads. Slots of readers that died are used again."""
+    """A read transaction. Reuses the slots of readers that died."""
     try:
         return handle.begin(db=db)
     except lmdb.MapResizedError:
-        # Used only for another process's store, which is read in one thread.
+        # Only needed for another process's store, which is read in one thread.
         handle.set_mapsize(0)
         return handle.begin(db=db)
     except lmdb.ReadersFullError:
@@ -224,7 +224,7 @@ def begin_read(handle: lmdb.Environment, folder: str, db: Any = None) -> Any:
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether *error* says something of what is in the file, not only of this moment."""
+    """Whether *error* is about the contents of the file, and not only about this moment."""
     return not isinstance(error, lmdb.Error) or isinstance(
         error,
         lmdb.CorruptedError
@@ -238,7 +238,7 @@ def is_damage(error: Exception) -> bool:
 
 
 def lock_file_of(folder: str) -> tuple[int, int]:
-    """Which file LMDB's lock file is; zeros if it is not there."""
+    """The identity of LMDB's lock file; zeros if it does not exist."""
     try:
         found = os.lstat(os.path.join(folder, LOCK_FILE))
     except OSError:

@@ -1,11 +1,11 @@
-"""Locks on files, of which the owner can be asked.
+"""Locks on files whose holder can be found out.
 
-Locks of the kind `flock` can be had by anyone who can read, so they are used only where the system
-has no others. POSIX record locks are lost as soon as any code of the process opens and closes the
-file, a backup for instance, and do not keep out a second open of the same process.
+Locks of the kind `flock` can be taken by any process that can read, so they are used only where the
+system has no others. POSIX record locks are lost as soon as any code of the process opens and
+closes the file, a backup for instance, and do not keep out a second open of the same process.
 
-Pids differ from container to container: the length of a lock says what the pid of its holder is,
-and in which pid namespace.
+Pids differ from container to container: the length of a lock encodes the pid of its holder, and the
+pid namespace.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .folder import refusal
 
 FILE_MODE = 0o600
 
-# Behind all that the files will ever hold, where no other program takes locks.
+# Behind all that the files will ever contain, where no other program takes locks.
 _LOCK_PLACE = 1 << 62
 PID_BITS = 24
 _LOCK = struct.Struct("hhqqi4x")  # type, whence, start, length, pid
@@ -46,7 +46,7 @@ def try_lock(fd: int, file: str) -> bool:
 
 
 def locker(fd: int) -> int | None:
-    """The length of the lock that the file's owner has, 0 if it is not known; None if there is no
+    """The length of the lock that the file's owner holds, 0 if it is not known; None if there is no
     owner. Locks of processes that can only read the file do not count."""
     try:
         if not _HAS_OFD:
@@ -63,7 +63,7 @@ def locker(fd: int) -> int | None:
 
 
 def pid_namespace() -> int:
-    """A number of the namespace in which this process has its pid; 0 if that is not known."""
+    """A number for the pid namespace of this process; 0 if it is not known."""
     try:
         return os.stat("/proc/self/ns/pid").st_ino & 0xFFFFFFFF
     except OSError:

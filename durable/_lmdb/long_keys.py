@@ -1,6 +1,6 @@
 """The records of an object in its levels: find, put, remove and scan, within one transaction.
 
-Rule: a node is there if and only if something stands on its level; the pointer to it comes and goes
+Rule: a node exists if and only if something stands on its level; the pointer to it comes and goes
 with the first and the last of that.
 """
 
@@ -29,7 +29,7 @@ from .layout import (
 
 
 class Cursor(Protocol):
-    """What is asked of a cursor of LMDB."""
+    """The part of an LMDB cursor that is used here."""
 
     def first(self) -> bool: ...
     def last(self) -> bool: ...
@@ -51,7 +51,7 @@ class Cursor(Protocol):
 
 
 class Transaction(Protocol):
-    """What is asked of a transaction of LMDB. Without a `db` it is about the records."""
+    """The part of an LMDB transaction that is used here. Without a `db` it is about the records."""
 
     def get(self, key: bytes, default: None = None, db: Any = ...) -> bytes | None: ...
     def put(
@@ -84,7 +84,7 @@ def put(txn: Transaction, keyspace: int, key: bytes, value: bytes) -> None:
         if found is not None:
             node = read_number(found)
         else:
-            # A node that was made just now is the last one, though nothing stands on it yet.
+            # A node that was just made is the last one, though nothing stands on it yet.
             node = new_node = new_node + 1 if new_node else _last_node(txn, keyspace) + 1
             txn.put(pointer, write_number(node))
         level = node_level(keyspace, node)
@@ -93,7 +93,7 @@ def put(txn: Transaction, keyspace: int, key: bytes, value: bytes) -> None:
 
 
 def remove(txn: Transaction, keyspace: int, key: bytes) -> None:
-    """*key* is not there any more, if it was."""
+    """Remove *key*, if it exists."""
     level = top_level(keyspace)
     way: list[tuple[bytes, bytes]] = []
     while len(key) > PIECE:
@@ -119,7 +119,7 @@ def has_any(txn: Transaction, prefix: bytes) -> bool:
 
 
 def remove_some(txn: Transaction, prefix: bytes, count_max: int) -> int:
-    """Delete up to *count_max* keys that begin with *prefix*; fewer only if no more are there."""
+    """Delete up to *count_max* keys that begin with *prefix*; fewer only if no more are left."""
     cursor = txn.cursor()
     count = 0
     is_there = cursor.set_range(prefix)
@@ -140,7 +140,7 @@ def scan(
 def keys(
     txn: Transaction, keyspace: int, lower: bytes, upper: bytes | None, reverse: bool = False
 ) -> Iterator[bytes]:
-    """The same keys, without a look at their values."""
+    """The same keys, without reading their values."""
     scan = _Scan(txn, keyspace, reverse, values=False)
     for key, _ in scan.level(top_level(keyspace), b"", lower, upper):
         yield key
@@ -161,7 +161,7 @@ class _Scan:
         upper: bytes | None,
         way: tuple[int, ...] = (),
     ) -> Iterator[tuple[bytes, bytes]]:
-        """What stands on *level* between the bounds; *before* is what its keys continue, and *way*
+        """The records on *level* between the bounds; *before* is what its keys continue, and *way*
         the nodes that led there."""
         start = level + (lower if len(lower) <= PIECE else lower[:PIECE] + POINTER_END)
         stop = _stop(level, upper)
@@ -239,5 +239,5 @@ def _last_node(txn: Transaction, keyspace: int) -> int:
         return 0
     raw = cursor.key()[len(prefix) : len(prefix) + NUMBER_SIZE]
     if len(raw) != NUMBER_SIZE:
-        raise Malformed(f"{cursor.key().hex()} is no key of a record")
+        raise Malformed(f"{cursor.key().hex()} is not the key of a record")
     return read_number(raw)

@@ -1,7 +1,7 @@
 """A store that this process has open, read beside the runtime that owns it.
 
-LMDB opens a file once in a process. So to look at what is open here is to look into that
-environment, with a reader of its own, at one moment until `refresh`.
+LMDB opens a file once in a process. So reading a store that is open here uses that environment,
+with a reader of its own, on one snapshot until `refresh`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @define(eq=False)
 class LookedAt(Questions):
-    """An `Engine` to read, from any one thread."""
+    """An `Engine` for reading, from any one thread."""
 
     environment: Environment
     in_line: Reader = field(init=False)

@@ -1,4 +1,4 @@
-"""What the file of a store is like: counted by LMDB itself, whatever the size of the store."""
+"""The measures of a store's file: counted by LMDB itself, whatever the size of the store."""
 
 from __future__ import annotations
 

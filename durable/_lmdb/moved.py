@@ -1,4 +1,4 @@
-"""The mark of a store that was moved elsewhere: it is not to be opened again by mistake."""
+"""The mark of a store that was moved elsewhere, so that it is not opened again by mistake."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOVED_FILE: Final = "moved"
 
 
 def mark_moved(folder: str, to: str) -> None:
-    """Say in *folder*, for good, that its store is in *to* now."""
+    """Record in *folder*, for good, that its store is in *to* now."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     fd = os.open(os.path.join(folder, MOVED_FILE), flags, FILE_MODE)
     try:

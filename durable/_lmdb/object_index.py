@@ -1,4 +1,4 @@
-"""What a store knows of its objects without waking them, read within one transaction."""
+"""The records of objects and alarms, read within one transaction without waking any object."""
 
 from __future__ import annotations
 

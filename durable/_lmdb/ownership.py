@@ -1,17 +1,17 @@
 """The owner of a folder: one process, by locks on the file `owner` in it and on the data file.
 
 Either file alone would do, if no other program touched it. There are two so that a second owner is
-kept out when one of them was taken away, or replaced, under a program that runs; and the owner
-checks with each commit that both are still the files that it has locked.
+kept out when one of them was removed, or replaced, under a running program; and the owner checks
+with each commit that both are still the files that it has locked.
 
 Rule: a process that can only read the folder keeps no owner out. The locks are for writing and
 belong to an open file (`F_OFD_SETLK`), and a file that was opened to read cannot have such a lock.
-What it can have, a lock for reading, is told from an owner's, and counts for nothing. Where one is
-in the way, the file `owner` is replaced by a new one, which is locked before it has its name.
+A lock for reading, which it can have, is distinguished from an owner's and ignored. If one is in
+the way, the file `owner` is replaced by a new one, which is locked before it has its name.
 
 The operating system drops the locks when their holder dies, so a crash leaves nothing to clean up;
 the pid in the file is only for people. Pids differ from container to container, and the file may
-be gone: so the lock itself says whose it is.
+be gone: so the lock itself encodes its holder.
 
 A forked child inherits the locks and would keep them after its parent's death; so the files are
 closed in the child at once, which leaves the parent's locks as they are. Programs that are started
@@ -35,7 +35,7 @@ _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Ownership:
-    """The locks of one folder, held from the making to the release."""
+    """The locks of one folder, held from their making to their release."""
 
     def __init__(self, path: str) -> None:
         """Raises StoreInUse, or an OSError if the files cannot be written."""
@@ -56,22 +56,22 @@ class Ownership:
             raise
 
     def lock_store_file(self) -> None:
-        """Lock the data file, which was not there before. Raises StoreInUse, or an OSError."""
+        """Lock the data file, which did not exist before. Raises StoreInUse, or an OSError."""
         try:
             fd = os.open(self._store_file, os.O_RDWR | _FLAGS)
         except OSError as error:
             raise refusal(error, self._store_file, "the owner of a store writes to it") from error
         if self._store_fd >= 0:
-            os.close(self._store_fd)  # of an empty file, which another has taken the place of
+            os.close(self._store_fd)  # of an empty file, which another has replaced
         self._store_fd = fd
         self._store_seen = _identity(os.fstat(fd))
         if not try_lock(fd, self._store_file):
             self._refuse_second(fd)
 
     def check(self) -> None:
-        """Whether the folder is still the one that is owned; costs two looks at names.
+        """Check that the folder is still the one that is owned; costs two looks at names.
 
-        Raises FileNotFoundError or FileExistsError: what stands in the place of the store's files.
+        Raises FileNotFoundError or FileExistsError, about what is in place of the store's files.
         """
         if self._fd < 0:
             return
@@ -86,18 +86,18 @@ class Ownership:
         except FileNotFoundError:
             if not os.path.lexists(self._store_file):
                 raise
-            # A cleaner took the file for a stale lock; the data file has kept others out.
+            # A clean-up took the file for a stale lock; the data file has kept other owners out.
             seen = (0, 0)
         if seen != self._file_seen:
             self._lock_again()
 
     def release(self, *, undo: bool = False) -> None:
-        """Let others have the folder; *undo*: leave no file that was not there before."""
+        """Release the folder; *undo*: leave no file that did not exist before."""
         _held.discard(self)
         if self._fd >= 0:
             with suppress(OSError):
                 if _identity(os.lstat(self._file)) != self._file_seen:
-                    pass  # it is another's
+                    pass  # it belongs to another process
                 elif undo and self._is_new:
                     os.unlink(self._file)
                 else:
@@ -105,7 +105,7 @@ class Ownership:
         self.close_fd()
 
     def close_fd(self) -> None:
-        """Close the files, as a forked child must; locks that others share stay theirs."""
+        """Close the files, as a forked child must; the parent keeps the locks."""
         fds = (self._fd, self._store_fd)
         self._fd = self._store_fd = -1
         for fd in fds:
@@ -122,7 +122,7 @@ class Ownership:
                     self._refuse_second(fd)
                     self._replace(fd)
                     return
-                # An open that was refused may have taken the file away in between.
+                # An open that was refused may have removed the file in between.
                 if _is_same(fd, self._file):
                     self._claim(fd)
                     return
@@ -152,7 +152,7 @@ class Ownership:
         return fd
 
     def _claim(self, fd: int) -> None:
-        """The file is locked, and ours from now on; write the owner's pid into it."""
+        """The file is locked by this process from now on; write its pid into it."""
         before, self._fd = self._fd, fd
         if before >= 0:
             os.close(before)
@@ -164,7 +164,7 @@ class Ownership:
             raise refusal(error, self._file, "the store's owner writes its pid there") from error
 
     def _replace(self, fd: int) -> None:
-        """Put a file of our own in the place of one that only readers have locked."""
+        """Replace a file that only readers have locked by a file of this process."""
         new = f"{self._file}.{os.getpid()}.part"
         with suppress(FileNotFoundError):
             os.unlink(new)
@@ -181,7 +181,7 @@ class Ownership:
         self._claim(made)
 
     def _lock_again(self) -> None:
-        """The file `owner` was taken away or replaced while we had it."""
+        """The file `owner` was removed or replaced while this process had it: lock it again."""
         try:
             self._lock()
         except StoreInUse as error:
@@ -206,7 +206,7 @@ def check_free(path: str) -> None:
 
 
 def inspect_free(path: str) -> Found:
-    """What the folder is; StoreInUse comes first, since an owner may be about to make the file."""
+    """The kind of the folder; StoreInUse comes first, since an owner may be making the file."""
     try:
         return inspect(path)
     except StoreDamaged:
@@ -222,7 +222,7 @@ def _in_use(path: str, length: int) -> StoreInUse:
 
 
 def _pid_in(path: str) -> int | None:
-    """What the file `owner` says."""
+    """The pid in the file `owner`."""
     try:
         fd = os.open(os.path.join(path, OWNER_FILE), os.O_RDONLY | _FLAGS)
     except OSError:

@@ -1,7 +1,7 @@
-"""The pages of an LMDB file, read without LMDB: which is the last one that is used?
+"""The pages of an LMDB file, read without LMDB: which is the last one in use?
 
-Only the shape is looked at, of LMDB's format 1 on this machine's byte order. No tree of a store has
-sorted duplicates, so there are branches, leaves, and the overflow pages of large values.
+Only the structure is checked, for LMDB's format 1 in this machine's byte order. No tree of a store
+has sorted duplicates, so there are branches, leaves, and the overflow pages of large values.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ import struct
 NO_PAGE = 2**64 - 1
 
 READ_SIZE = 1 << 20
-PART_SIZE = 4_096  # what a disk gives or does not give, at least
+PART_SIZE = 4_096  # the smallest part that a disk reads or fails to read
 
 PAGE_HEADER = struct.Struct("=QHHHH")  # page number, pad, flags, lower and upper bound
 _NODE = struct.Struct("=HHHH")  # size or child (low, high), flags or child, key size
 _U64 = struct.Struct("=Q")
-_SUBTREE_ROOT = 40  # where in the record of a named tree its root stands
+_SUBTREE_ROOT = 40  # the offset of the root in the record of a named tree
 
 _BRANCH, _LEAF = 0x01, 0x02
 _BIG, _SUBTREE = 0x01, 0x02
 
 
 class PageFault(Exception):
-    """A page that is used is not in the file, or is not what it must be."""
+    """A page in use is missing from the file, or is malformed."""
 
 
 def unreadable_parts(file: str) -> list[tuple[int, int, str]]:
-    """Which parts of *file* the disk does not give: the first and the last byte of each, and why.
+    """The parts of *file* that the disk cannot read: the first and the last byte of each, and why.
 
-    To read tells by an error what LMDB's map tells by a signal that ends the process.
+    Reading raises an error where LMDB's map would end the process by a signal.
     """
     found: list[tuple[int, int, str]] = []
     fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
@@ -85,7 +85,7 @@ def last_used_page(fd: int, page_size: int, size: int, roots: list[int]) -> int:
 
 
 def _children(page: bytes, number: int) -> list[int | range]:
-    """What a page refers to: other pages, and runs of overflow pages."""
+    """The references of a page: other pages, and runs of overflow pages."""
     try:
         own, _, flags, lower, _ = PAGE_HEADER.unpack_from(page)
         if own != number or not flags & (_BRANCH | _LEAF):

@@ -1,7 +1,7 @@
 """The processes of a shared store, as files: each has a folder, with a file that it locks.
 
-The operating system drops the lock when the process dies, however it dies. So whether a process
-lives is known at once, and is never a guess.
+The operating system drops the lock when the process dies, however it dies. So whether a process is
+alive is known at once, and is never a guess.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class ProcessFiles:
     _fd: int = field(default=-1, init=False)
 
     def folder_of(self, process: str) -> str:
-        """Where the sockets of a process are."""
+        """The folder of a process, with its sockets."""
         return os.path.join(self._folder, process)
 
     def announce(self, process: Process) -> None:
-        """Be seen by the others, from now until `withdraw` or the end of the process."""
+        """Be listed for others, from now until `withdraw` or the end of the process."""
         made = os.path.join(self._folder, f".{process.id}")
         try:
             os.mkdir(made, 0o700)
@@ -60,8 +60,8 @@ class ProcessFiles:
         self._me = process.id
 
     def update(self, process: Process) -> None:
-        """Say something else of this process. In one write of the same size, so that a reader sees
-        one or the other."""
+        """Replace what is published of this process. In one write of the same size, so that a
+        reader sees one or the other."""
         if self._fd >= 0:
             os.pwrite(self._fd, _said(process), 0)
 
@@ -79,9 +79,9 @@ class ProcessFiles:
             os.close(fd)
 
     def processes(self) -> list[Process]:
-        """Those that live. What dead ones have left behind is removed.
+        """The living processes. Removes what dead ones have left behind.
 
-        Raises an OSError if one of them is of another machine.
+        Raises an OSError if one of them is on another machine.
         """
         living = []
         for name in sorted(os.listdir(self._folder)):
@@ -96,7 +96,7 @@ class ProcessFiles:
                     f"shared by processes of one machine",
                     self._folder,
                 )
-            with suppress(TypeError):  # of a version that says more
+            with suppress(TypeError):  # of a version that publishes more
                 living.append(Process(**said))
         return living
 
@@ -104,7 +104,7 @@ class ProcessFiles:
         return self._read(process) is not None
 
     def _read(self, process: str) -> dict[str, Any] | None:
-        """What a process says of itself; None if it lives no more."""
+        """What a process publishes of itself; None if it is dead."""
         folder = self.folder_of(process)
         try:
             fd = os.open(os.path.join(folder, FILE), os.O_RDONLY | os.O_CLOEXEC)
@@ -123,7 +123,7 @@ class ProcessFiles:
 
 
 def _remove(folder: str) -> None:
-    """The file last: a folder without it says nothing, and one with it is looked at again."""
+    """The file last: a folder without it is ignored, and one with it is checked again."""
     for name in sorted(_names(folder), key=lambda name: name == FILE):
         path = os.path.join(folder, name)
         if os.path.isdir(path) and not os.path.islink(path):
@@ -147,7 +147,7 @@ def _said(process: Process) -> bytes:
 
 
 def _boot() -> str | None:
-    """Which machine this is, since it was started; None if that cannot be known."""
+    """The identity of this machine since its start; None if it cannot be known."""
     try:
         with open(_BOOT_ID, encoding="ascii") as opened:
             return opened.read().strip()

@@ -1,4 +1,4 @@
-"""What is asked of a store about objects, alarms and classes, each in one transaction."""
+"""Queries of a store for objects, alarms and classes, each in one transaction."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 class Questions:
-    """The part of an `Engine` that looks something up. A subclass says in which transaction."""
+    """The part of an `Engine` that looks something up. A subclass provides the transaction."""
 
     def _ask(self, look: Callable[..., T], *args: Any) -> T:
-        """What `look(txn, databases, *args)` finds."""
+        """The result of `look(txn, databases, *args)`."""
         raise NotImplementedError
 
     def find(self, class_number: int, base: bytes) -> ObjectRecord | None:

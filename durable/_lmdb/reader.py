@@ -1,6 +1,6 @@
 """A reader: reads records under one long-lived transaction, for one thread at a time.
 
-The transaction is given back when it has grown old, and a new one begun at the next use. So a get
+The transaction is released when it has grown old, and a new one begun at the next use. So a get
 costs little more than LMDB's own, no old pages are pinned between reads, and there are as many
 reader slots as readers.
 """
@@ -30,7 +30,7 @@ PAUSE_S = 0.000_2
 
 
 class Interrupted(Exception):
-    """The map had to grow while one moment was looked at."""
+    """The map had to grow while one snapshot was being read."""
 
 
 @define(eq=False, slots=True)
@@ -38,9 +38,9 @@ class Reader:
     """An `OwnReader` of `_engine`: what is stored, as it was when its transaction began."""
 
     _begin: Callable[[], Transaction]
-    _refuse: Callable[[Exception], NoReturn]  # raises what an error means to those above
-    _drop: Callable[[Reader], None]  # the engine need not know of it any more
-    # What a record is worth whose checksum does not fit: the keyspace, the key and the record.
+    _refuse: Callable[[Exception], NoReturn]  # raises the error's meaning for the callers
+    _drop: Callable[[Reader], None]  # removes this reader from the engine's list
+    # The value of a record whose checksum does not match, by the keyspace, the key and the record.
     _unprotected: Callable[[int, bytes, bytes], bytes]
     _txn: Transaction | None = field(default=None, init=False)
     # Growing the map takes the locks of all readers.
@@ -60,7 +60,7 @@ class Reader:
             self._refuse(error)
         if record is None:
             return None
-        # is_complete() and what it allows, without the call.
+        # is_complete() and what follows from it, without the call.
         if crc32(record, crc32(whose)) == WHOLE:
             return record[1:-4]
         return self._unprotected(keyspace, encoded, record)
@@ -201,7 +201,7 @@ class Reader:
         self.read(lambda txn: None)
 
     def read(self, look: Callable[[Transaction], T]) -> T:
-        """What *look* finds. The map cannot grow meanwhile."""
+        """The result of *look*. The map cannot grow meanwhile."""
         try:
             with self.lock:
                 return look(self._txn or self._renew())
@@ -209,8 +209,8 @@ class Reader:
             self._refuse(error)
 
     def read_long(self, look: Callable[[Transaction, Callable[[], None]], T]) -> T:
-        """What *look* finds at one moment. It is given a function to call now and then, so that the
-        map can grow: then the moment is lost, and Interrupted raised."""
+        """The result of *look* on one snapshot. It is given a function to call now and then, so
+        that the map can grow: then the snapshot is lost, and Interrupted is raised."""
         try:
             with self.lock:
                 txn = self._txn or self._renew()
@@ -218,7 +218,7 @@ class Reader:
                 def pause() -> None:
                     self.lock.release()
                     try:
-                        # Not 0: those that wait for the lock shall have it.
+                        # Not 0, so that a thread that waits for the lock gets it.
                         time.sleep(PAUSE_S)
                     finally:
                         self.lock.acquire()
@@ -235,7 +235,7 @@ class Reader:
                 self.release_locked()
 
     def close(self) -> None:
-        """The thread that reads has no more use for it."""
+        """The thread reads no more."""
         self.release()
         self._drop(self)
 

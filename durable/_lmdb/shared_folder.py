@@ -1,9 +1,9 @@
-"""The folder of a store of shards: what lies where, and how it comes to be.
+"""The folder of a store of shards: its layout, and how it is made.
 
-    shards          the number of shards, and which store it is; fixed when the folder is made
+    shards          the number of shards, and the store's id; fixed when the folder is made
     catalog/        classes and migrations, an environment that is opened for a moment at a time
     shard-00/ …     an environment each, with an owner of its own
-    owners/00 …     who has each shard, and which change of owner that was
+    owners/00 …     the owner of each shard, and its epoch
     processes/ID/   a process that has the store open: its file, which it locks, and its sockets
 
 A folder of one environment becomes a store of one shard: the environment stays where it is.
@@ -35,7 +35,7 @@ PROCESSES: Final = "processes"
 OWNERS: Final = "owners"
 FORMAT: Final = 1
 
-# Files there are seen late by other machines, and their locks perhaps not at all.
+# Changes of files there are seen late by other machines, and their locks perhaps not at all.
 _NETWORK: Final = frozenset(
     {"9p", "afs", "ceph", "cifs", "fuse.glusterfs", "fuse.sshfs", "glusterfs", "lustre"}
     | {"ncpfs", "nfs", "nfs4", "ocfs2", "smb3", "smbfs"}
@@ -44,7 +44,7 @@ _NETWORK: Final = frozenset(
 
 @frozen
 class Layout:
-    """Where the parts of a store of shards are."""
+    """The paths of the parts of a store of shards."""
 
     path: str
     identity: str
@@ -73,7 +73,7 @@ class Layout:
 
 
 def layout_of(path: str | os.PathLike[str]) -> Layout | None:
-    """The layout of the store of shards in the folder *path*; None if it is none.
+    """The layout of the store of shards in the folder *path*; None if it is not one.
 
     Raises StoreDamaged, FormatTooNew.
     """
@@ -99,7 +99,7 @@ def layout_of(path: str | os.PathLike[str]) -> Layout | None:
 
 
 def make_layout(path: str, shards: int | None, default: int, clock: Clock) -> Layout:
-    """The layout of the store in the folder *path*, which becomes a store of shards if it is none.
+    """The layout of the store in the folder *path*, which is made a store of shards if needed.
 
     Raises ValueError if it has another number of *shards*, StoreInUse if it is none and is open,
     StoreDamaged, FormatTooNew, and an OSError for a folder that cannot be used.
@@ -139,7 +139,7 @@ def _make(folder: str, count: int) -> Layout:
 
 
 def _share(folder: str, clock: Clock) -> Layout:
-    """The one environment of the folder becomes its one shard."""
+    """Make the one environment of the folder its one shard."""
     layout = Layout(folder, secrets.token_hex(8), 1, is_top=True)
     environment = Environment.open(folder, clock=clock)
     try:
@@ -156,7 +156,7 @@ def _share(folder: str, clock: Clock) -> Layout:
 
 
 def _write(layout: Layout) -> Layout:
-    """Say in the folder what it is, unless another process has just done so."""
+    """Record in the folder what it is, unless another process has just done so."""
     part = os.path.join(layout.path, f".{SHARDS_FILE}.{layout.identity}")
     said = {
         "format": FORMAT,
@@ -197,7 +197,7 @@ def refuse_network(folder: str) -> None:
 
 
 def _file_system(path: str) -> str | None:
-    """The kind of file system that *path* lies on, or will; None if it cannot be known."""
+    """The kind of the file system of *path*; None if it cannot be known."""
     try:
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as opened:
             lines = opened.read().splitlines()

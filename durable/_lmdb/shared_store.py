@@ -1,7 +1,7 @@
-"""A store of shards in a folder, as one of the processes of this machine that have it.
+"""A store of shards in a folder, for one of the processes of this machine that have it.
 
-To own a shard is to have the lock of its folder, which the operating system drops when the process
-dies: no process has to guess whether an owner still lives, and a stale one cannot exist.
+To own a shard is to hold the lock of its folder, which the operating system drops when the process
+dies: no process has to guess whether an owner is alive, and there are no stale owners.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from .looked_at import LookedAt
 from .process_files import ProcessFiles
 from .shared_folder import Layout, layout_of
 
-# The catalog is held for a few milliseconds; a process that holds it so long is stopped.
+# The catalog is held for a few milliseconds; a process that holds it longer than this is stopped.
 CATALOG_TRIES: Final = 400
 CATALOG_PAUSE_S: Final = 0.005
 SOCKET: Final = "wire"
-# What fits into the address of a unix socket everywhere.
+# The longest path that a unix socket can have on every system.
 ADDRESS_SIZE_MAX: Final = 100
 _OPEN_FILES: Final = "/proc/self/fd"
 
@@ -50,7 +50,7 @@ class SharedFolder:
     _files: ProcessFiles = field(init=False)
     _owned: dict[int, Environment] = field(factory=dict, init=False)
     _catalog: Catalog = field(factory=Catalog, init=False)
-    # Up to which change of it the catalog was read; -1: not at all.
+    # The last change of the catalog that was read; -1: it was not read.
     _catalog_seen: int = field(default=-1, init=False)
     _processes_fd: int = field(default=-1, init=False)
     _pause: Event = field(factory=Event, init=False)
@@ -60,7 +60,7 @@ class SharedFolder:
     def open(
         cls, layout: Layout, clock: Clock, version: str, *, is_alone: bool = False
     ) -> SharedFolder:
-        """The store; this process is not among those that have it yet."""
+        """The store; this process has not joined it yet."""
         process = f"{os.getpid()}-{secrets.token_hex(4)}"
         address = os.path.join(layout.processes, process, SOCKET)
         return cls(layout, Process(process, os.getpid(), address, version, is_alone), clock)
@@ -80,11 +80,11 @@ class SharedFolder:
     def count(self) -> int:
         return self.layout.count
 
-    # The processes
+    # Processes
 
     def join(self) -> None:
-        """Be among the processes. Raises StoreInUse if this one or another one is to be alone."""
-        # One at a time, so that of two that are each to be alone one is the first.
+        """Join the processes. Raises StoreInUse if this one or another one requires to be alone."""
+        # One at a time, so that of two that require to be alone one comes first.
         with self._catalog_held():
             for other in self._files.processes():
                 if other.is_alone or self.me.is_alone:
@@ -96,7 +96,7 @@ class SharedFolder:
         self._files.update(self.me)
 
     def address(self, process: Process) -> str:
-        """Its socket, by a path that fits into the address of one."""
+        """The socket of a process, by a path that is short enough for one."""
         if len(os.fsencode(process.address)) <= ADDRESS_SIZE_MAX:
             return process.address
         if not os.path.isdir(_OPEN_FILES):
@@ -110,7 +110,7 @@ class SharedFolder:
         return f"{_OPEN_FILES}/{self._processes_fd}/{process.id}/{SOCKET}"
 
     def folder(self) -> str:
-        """Where the sockets of this process are."""
+        """The folder of this process's sockets."""
         return self._files.folder_of(self.me.id)
 
     def processes(self) -> list[Process]:
@@ -119,7 +119,7 @@ class SharedFolder:
     def is_alive(self, process: str) -> bool:
         return self._files.is_alive(process)
 
-    # The shards
+    # Shards
 
     def owners(self) -> list[Owned]:
         return [self._owner(shard) for shard in range(self.count)]
@@ -151,7 +151,7 @@ class SharedFolder:
         return owned
 
     def follow(self, shard: int) -> None:
-        """Let a shard that is owned know the classes of the store."""
+        """Read the classes of the store anew for a shard that is owned."""
         environment = self._owned[shard]
         known, catalog = environment.catalog(), self.catalog()
         if known != catalog:
@@ -167,8 +167,8 @@ class SharedFolder:
         return owned
 
     def _write_owner(self, shard: int, owned: Owned) -> None:
-        """Write down the owner of a shard. The shard is locked, and the file is small: a reader
-        sees all of it or what was there before. After a power failure no process knows an epoch."""
+        """Record the owner of a shard. The shard is locked, and the file is small: a reader sees
+        all of it or what was there before. After a power failure no process knows an epoch."""
         file = self.layout.owner(shard)
         part = f"{file}.part"
         text = json.dumps({"owner": owned.owner, "epoch": owned.epoch})
@@ -182,7 +182,7 @@ class SharedFolder:
         except OSError as error:
             raise refusal(error, file, "the owner of a shard writes its name there") from error
 
-    # The lease: a lock is none
+    # There is no lease: a lock does not expire
 
     @property
     def lease(self) -> None:
@@ -202,7 +202,7 @@ class SharedFolder:
 
     join_again = lose
 
-    # The classes
+    # Classes
 
     def catalog(self) -> Catalog:
         if self._has_changed():
@@ -234,7 +234,7 @@ class SharedFolder:
     @contextmanager
     def _catalog_held(self) -> Iterator[Environment]:
         """The catalog, which no other process changes meanwhile. Raises StoreInUse if another
-        process has it for longer than any should."""
+        process has held it for too long."""
         for left in reversed(range(CATALOG_TRIES)):
             try:
                 environment = Environment.open(self.layout.catalog, clock=self._clock)
@@ -265,8 +265,8 @@ class SharedFolder:
 def open_shards_to_read(
     layout: Layout, clock: Clock, owned: Mapping[int, Engine] = MappingProxyType({})
 ) -> list[Engine | None]:
-    """The shards that others have, or none, to be read; None for one that was never made, and for
-    those that are *owned* by this process, which has them open."""
+    """The shards that other processes own, or none does, to be read; None for one that was never
+    made, and for those that are *owned* by this process, which has them open."""
     opened: list[Engine | None] = []
     try:
         for number, folder in enumerate(layout.shards()):
@@ -286,8 +286,8 @@ def _open_to_read(folder: str, clock: Clock) -> Engine:
 
 
 def processes_of(path: str) -> list[tuple[Process, str]]:
-    """The processes that share the store in the folder *path*, each with a folder of its own;
-    none if it is no store of shards."""
+    """The processes that share the store in the folder *path*, each with a folder of its own; none
+    if it is not a store of shards."""
     layout = layout_of(path)
     if layout is None:
         return []
@@ -296,7 +296,7 @@ def processes_of(path: str) -> list[tuple[Process, str]]:
 
 
 def owners_of(path: str) -> list[Owned]:
-    """The owners, present or last, of the shards of the store in *path*; [] if it has no shards."""
+    """The present or last owners of the shards of the store in *path*; [] if it has no shards."""
     layout = layout_of(path)
     return [] if layout is None else [_owner(layout, shard) for shard in range(layout.count)]
 
@@ -311,9 +311,9 @@ def _owner(layout: Layout, shard: int) -> Owned:
 
 
 def read_catalog(layout: Layout, clock: Clock) -> Catalog:
-    """The classes and migrations of a store, for a process that has no part in it."""
+    """The classes and migrations of a store, for a process that has not joined it."""
     if not os.path.exists(os.path.join(layout.catalog, DATA_FILE)):
-        return Catalog()  # the process died that was making the store
+        return Catalog()  # the process that was making the store died
     environment = Environment.open_to_read(layout.catalog, clock=clock)
     try:
         return environment.catalog()

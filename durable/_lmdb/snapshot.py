@@ -1,8 +1,8 @@
-"""A view of a store for reading only: with a reader of its own, in steps or at one moment.
+"""A view of a store for reading only: with a reader of its own, in steps or on one snapshot.
 
-Rule: each step is one transaction, which has ended when its answer is there. So between
-two steps no reader is held, and the store's owner can use its old pages again. A view of one
-moment holds one until it is closed, and that is what it costs.
+Rule: each step is one transaction, which has ended when its result is returned. So between two
+steps no reader is held, and the store's owner can reuse old pages. A view of one snapshot holds one
+until it is closed, and that is its cost.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from durable._engine.catalog import Catalog
 from durable._engine.checksums import is_complete, value_size
 from durable._engine.engine import Engine
 from durable._engine.measures import Measures
+from durable._engine.page_packing import PAGE_SIZE, pages_of
+from durable._engine.side_records import FIRST_PAGE, HISTORY
 from durable._engine.view import (
     KEYS_PER_STEP,
     STEP_SIZE_MAX,
@@ -29,6 +31,7 @@ from durable._engine.view import (
     Row,
     View,
     Weight,
+    history_of,
 )
 from durable._engine.whole import WholeStore
 from durable._engine.whole_view import WholeView
@@ -43,14 +46,14 @@ from .write_transaction import Databases
 
 T = TypeVar("T")
 
-# So many records at most are weighed in a step of a listing, and of one object in it.
+# The most records that are weighed in a step of a listing, and for one object in it.
 RECORDS_PER_STEP = 50_000
 RECORDS_OF_ONE = 1_000
 
 
 @define(eq=False)
 class LmdbView:
-    """What is stored. For one thread at a time."""
+    """The contents of a store. For one thread at a time."""
 
     environment: Environment
     is_of_one_moment: bool = False
@@ -66,7 +69,7 @@ class LmdbView:
         self._reader.close()
 
     def read(self, look: Callable[..., T], *args: Any) -> T:
-        """What *look* finds in one step."""
+        """The result of *look*, in one step."""
         try:
             return self._reader.read(
                 lambda txn: look(txn, self.environment.handle.databases, *args)
@@ -125,8 +128,8 @@ class LmdbView:
     def alarmed(
         self, after: DueAlarm | None, count_max: int
     ) -> list[tuple[DueAlarm, ObjectRecord | Malformed | None]]:
-        """Up to *count_max* alarms behind *after*, the earliest first, and whose they are. In the
-        place of an object's record that is damaged stands what is wrong with it."""
+        """Up to *count_max* alarms behind *after*, the earliest first, each with its object; a
+        damaged record of an object is replaced by what is wrong with it."""
         return self.read(_alarmed, after, count_max)
 
     def measure(self) -> Measures:
@@ -134,7 +137,7 @@ class LmdbView:
 
 
 def view_of(engine: Engine, *, is_of_one_moment: bool = False) -> View:
-    """A view of an open store. One moment can be held of LMDB only."""
+    """A view of an open store. Only LMDB can hold one snapshot."""
     if isinstance(engine, WholeStore):
         views = [view_of(shard, is_of_one_moment=is_of_one_moment) for shard in engine.shards]
         return WholeView(views, engine.catalog())
@@ -186,13 +189,13 @@ def _weighed(
     cursor = txn.cursor()
     left = RECORDS_PER_STEP
     # In the order in which they lie in the file, which takes less time than that of the bases.
-    for keyspace in sorted([fields[0] for _, fields, _ in found.rows]):
-        weight = _weigh(cursor, keyspace, min(left, RECORDS_OF_ONE))
-        if weight is None:
-            left = max(0, left - RECORDS_OF_ONE)
-        else:
+    for keyspace, history in sorted(
+        [(fields[0], history_of(fields)) for _, fields, _ in found.rows]
+    ):
+        weight, looked_at = _weigh(cursor, keyspace, history, min(left, RECORDS_OF_ONE))
+        left = max(0, left - looked_at)
+        if weight is not None:
             weights[keyspace] = weight
-            left -= weight[0]
     rows = [(base, fields, weights.get(fields[0])) for base, fields, _ in found.rows]
     return evolve(found, rows=rows)
 
@@ -200,8 +203,11 @@ def _weighed(
 _POINTER_SIZE = len(layout.top_level(1)) + layout.POINTER_REST_SIZE
 
 
-def _weigh(cursor: Cursor, keyspace: int, count_max: int) -> Weight | None:
-    """None for an object that has more keys than that, or long ones."""
+def _weigh(
+    cursor: Cursor, keyspace: int, history: int, count_max: int
+) -> tuple[Weight | None, int]:
+    """None for an object that has more records than that, or long keys; and how many records were
+    looked at."""
     level = layout.top_level(keyspace)
     keys = size = 0
     is_there = cursor.set_range(level)
@@ -210,11 +216,39 @@ def _weigh(cursor: Cursor, keyspace: int, count_max: int) -> Weight | None:
         if not key.startswith(level):
             break
         if keys == count_max or len(key) == _POINTER_SIZE:
-            return None
+            return None, keys
         keys += 1
         size += len(key) + value_size(cursor.value())
         is_there = cursor.next()
-    return keys, size - keys * len(level)
+    # Its database comes next, if it has one.
+    database_size = _database_size(cursor, keyspace) if is_there else 0
+    records, history_size = _history(cursor, history, count_max - keys) if history else (0, 0)
+    looked_at = keys + records
+    if history_size is None:
+        return None, looked_at
+    return (keys, size - keys * len(level), database_size, history_size), looked_at
+
+
+def _database_size(cursor: Cursor, keyspace: int) -> int:
+    """Where the cursor stands at the first page of the database; else 0."""
+    key = layout.side_key(keyspace, FIRST_PAGE)
+    if cursor.key() != key or not is_complete(key, raw := cursor.value()):
+        return 0
+    return pages_of(raw[1:-4]) * PAGE_SIZE
+
+
+def _history(cursor: Cursor, history: int, count_max: int) -> tuple[int, int | None]:
+    """How many records it has, and their size; None: they are more than that."""
+    area = layout.side_key(history, HISTORY)
+    records = size = 0
+    is_there = cursor.set_range(area)
+    while is_there and (key := cursor.key()).startswith(area):
+        if records == count_max:
+            return records, None
+        records += 1
+        size += len(key) - layout.NUMBER_SIZE + value_size(cursor.value())
+        is_there = cursor.next()
+    return records, size
 
 
 def _scan(

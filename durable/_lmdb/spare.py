@@ -1,8 +1,8 @@
-"""Room that is kept for deletes: a file of a full disk that is given back when a delete needs it.
+"""Room that is kept for deletes: a file on a full disk that is given back when a delete needs it.
 
-A delete writes new pages before it frees old ones; on a disk without room for them it fails, and so
-would be the one way out. So when a disk gets full, some of what is left is taken by a file, as long
-as it can be had, and given back for a commit that only deletes.
+A delete writes new pages before it frees old ones; on a disk without room for them it fails, and
+with it the one way out. So when a disk gets full, a file takes some of what is left, as long as it
+can be had, and gives it back for a commit that only deletes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ROOM_MIN = 64 << 20
 
 
 class Spare:
-    """The file in one folder. It lives on from one owner to the next."""
+    """The file in one folder. It stays from one owner to the next."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -29,7 +29,7 @@ class Spare:
         self.is_given_back = False  # take it again as soon as there is room
 
     def keep(self) -> None:
-        """See whether the disk gets full, and take some room then, if it can be had."""
+        """Check whether the disk gets full, and then reserve some room, if it can be had."""
         if self._is_there:
             return
         with suppress(OSError):
@@ -41,7 +41,7 @@ class Spare:
             self._take(min(SIZE_MAX, size // SHARE_MAX))
 
     def give_back(self) -> bool:
-        """Whether there was anything to give."""
+        """Give the room back; returns whether there was any."""
         if not self._is_there:
             return False
         self._is_there = False

@@ -1,7 +1,7 @@
-"""Formats: which one a store has, and how one of an older format becomes one of this.
+"""Formats: which one a store has, and how a store of an older format is upgraded.
 
-It does so in the first transaction that writes anything, and not by being opened. Its values stay
-as they are until they are written again; what is written has a checksum.
+The first transaction that writes anything does that; opening does not. Values stay as they are
+until they are written again; what is written has a checksum.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from .write_transaction import Databases
 
 @define(eq=False)
 class Protection:
-    """Which values of an open store must have a checksum that fits."""
+    """Which values of an open store must have a matching checksum."""
 
     path: str
     first: int | None = None  # those under the keyspaces from this one on; None: none need have one
 
     def value(self, keyspace: int, key: bytes, record: bytes) -> bytes:
-        """What a record is worth whose checksum does not fit: it is the value itself, if it may be
-        one of format 1. Raises StoreDamaged."""
+        """The value of a record whose checksum does not match: the record itself, if it may be of
+        format 1. Raises StoreDamaged."""
         if self.first is None or keyspace < self.first:
-            # It may begin with the mark, which its codec knows. The library's own refuses it.
+            # It may begin with the mark, which its codec may allow. The library's own refuses it.
             return record
         raise damaged_value(self.path, keyspace, key)
 
 
 def protected_from(txn: Transaction, databases: Databases) -> int | None:
-    """The first keyspace all of whose values have checksums; None: no value need have one, since
+    """The first keyspace whose values all have checksums; None: no value need have one, since
     nothing has been written in this format."""
     raw = txn.get(layout.META_FORMAT, db=databases.meta)
     if raw is None or layout.read_format(raw) < layout.FORMAT_OF_KEYS:
@@ -41,7 +41,7 @@ def protected_from(txn: Transaction, databases: Databases) -> int | None:
 
 
 def upgrade(txn: Transaction, databases: Databases) -> int:
-    """The store has checksums from now on; returns the first keyspace of which all have one."""
+    """The store has checksums from now on; returns the first keyspace whose values all have one."""
     raw = txn.get(layout.META_NEXT_KEYSPACE, db=databases.meta)
     first = 1 if raw is None else layout.read_number(raw)  # no record is under it or above it
     txn.put(layout.META_PROTECTED_FROM, layout.write_number(first), db=databases.meta)

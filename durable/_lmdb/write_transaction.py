@@ -1,8 +1,8 @@
-"""What a group of batches changes, within one write transaction.
+"""The changes of a group of batches, within one write transaction.
 
 Rule: an object is in the objects database if and only if it has a record, an alarm or a history.
-Only batches that take something away can break that, so only their objects are looked at, once, at
-the end.
+Only batches that delete something can break that, so only their objects are checked, once, at the
+end.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Databases:
 
 @define(eq=False)
 class Changes:
-    """The changes of one group. What it did to the handles can be taken back."""
+    """The changes of one group. Its changes of the handles can be undone."""
 
     txn: Transaction
     databases: Databases
@@ -75,8 +75,8 @@ class Changes:
         for batch in group:
             handle = batch.handle
             known = handle.record
-            # Most batches change nothing of their object's record, and must cost little more than
-            # the puts: they pass here.
+            # Most batches leave their object's record as it is, and must cost little more than the
+            # puts: they pass here.
             if (
                 batch.alarm is not UNCHANGED
                 or batch.clears
@@ -125,11 +125,11 @@ class Changes:
                 self.txn.put(whose, protect(whose, value))
 
     def _raise_format(self) -> None:
-        """There are side records now, which older formats do not have."""
+        """There are side records now, which older formats do not have: raise the format."""
         raise_format(self.txn, self.databases.meta, FORMAT_OF_SIDES)
 
     def take_back(self) -> None:
-        """The transaction was not committed: the handles are as before it."""
+        """The transaction was not committed: restore the handles."""
         for place, record in reversed(self._before):
             place.record = record
         self._before.clear()
@@ -156,7 +156,7 @@ class Changes:
             self._write(handle, before, record)
 
     def _record_of(self, handle: ObjectHandle) -> ObjectRecord | None:
-        """The object's record; asks the disk the first time that it is about this handle."""
+        """The object's record, read from the disk the first time that this handle is used."""
         record = handle.record
         if record is UNREAD:
             key = object_key(handle.class_number, handle.base)
@@ -169,7 +169,7 @@ class Changes:
     def _write(
         self, handle: ObjectHandle, before: ObjectRecord | None, record: ObjectRecord | None
     ) -> None:
-        """The object's record is *record* now, in both of the databases that show it."""
+        """Write the object's record into both of the databases that have it."""
         key = object_key(handle.class_number, handle.base)
         if record is None:
             self.txn.delete(key, db=self.databases.objects)
@@ -202,7 +202,7 @@ class Changes:
             self.makes_garbage = True
 
     def _throw_history_away(self, history: int) -> None:
-        """It goes with all that it has kept, which it is asked for when it is freed."""
+        """Make the history garbage; what it has kept is found when it is freed."""
         self.txn.put(garbage_history_key(history), NOTHING, db=self.databases.garbage)
         self.makes_garbage = True
 
@@ -217,7 +217,7 @@ class Changes:
             self._write(handle, record, None)
 
     def settle(self) -> None:
-        """The transaction was committed: what the loop may see of the handles is written."""
+        """The transaction was committed: update the handles, as the loop sees them."""
         for place, _ in self._before:
             record = place.record
             if isinstance(record, ObjectRecord):

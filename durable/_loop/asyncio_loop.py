@@ -178,7 +178,7 @@ class AsyncioLoop:
         self._loop.call_soon(callback)
 
     def call_soon_threadsafe(self, callback: Callable[[], object]) -> None:
-        with suppress(RuntimeError):  # the loop was closed under us: no code is left to be told
+        with suppress(RuntimeError):  # the loop was closed meanwhile: no code is left to call
             self._loop.call_soon_threadsafe(callback)
 
     def call_later(self, delay_s: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
@@ -215,8 +215,8 @@ class AsyncioLoop:
         return True  # as a cancellation does, when it comes late
 
     def may_reuse(self, task: Any) -> bool:
-        # What the task has not been told yet it is told when it is parked; and an open cancel scope
-        # refers to its task, which is kept by that.
+        # A cancellation that the task has not received yet reaches it when it is parked; and an
+        # open cancel scope refers to its task, which keeps the task from being reused.
         return not task.cancelling()
 
     def is_cancellation(self, error: BaseException) -> bool:

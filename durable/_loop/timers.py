@@ -5,8 +5,8 @@ a stalled disk, the next look for idle objects, the next alarm).
 
 Rule: timers count the time in which the event loop could run. A process that is stopped (SIGSTOP, a
 debugger, a paused container) finds its timers where they were when it goes on, so that nothing is
-reset which only waited. To know of such a pause, and of a wall clock that is set, the task looks at
-the clocks in beats for as long as there are timers; a clock that tells of itself is not looked at.
+reset which only waited. To notice such a pause, and a wall clock that is set, the task reads the
+clocks in beats for as long as there are timers; a clock that notifies need not be read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Callable
 import anyio
 from attrs import define, field
 
-from durable._model.clock import Clock, ToldClock
+from durable._model.clock import Clock, NotifyingClock
 from durable._model.log import log
 
 CANCELLED_MIN = 1_000
@@ -30,7 +30,7 @@ BEAT_S = 0.5
 STOPPED_S_MIN = 1.0
 # The wall clock may run so far off the steady one, little by little, before that counts as set.
 SET_S_MIN = 0.1
-# How many pauses are remembered, to tell how much of a given time was paused.
+# How many pauses are remembered, to compute how much of a given time was paused.
 PAUSES_KEPT = 64
 
 
@@ -65,11 +65,11 @@ class Timers:
     )
     # By how much the wall clock was ahead of the steady one at the last look.
     _ahead_s: float = field(default=0.0, init=False)
-    _is_told: bool = field(init=False)
+    _is_notified: bool = field(init=False)
     _when_set: list[Callable[[], None]] = field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._is_told = isinstance(self.clock, ToldClock)
+        self._is_notified = isinstance(self.clock, NotifyingClock)
         self._pauses = deque(maxlen=PAUSES_KEPT)
 
     def now_s(self) -> float:
@@ -88,13 +88,13 @@ class Timers:
             self._sleep.cancel()
         return timer
 
-    def when_set(self, tell: Callable[[], None]) -> Callable[[], None]:
-        """Call *tell* when the wall clock was set or the process has stood still, at most a beat
+    def when_set(self, on_set: Callable[[], None]) -> Callable[[], None]:
+        """Call *on_set* when the wall clock was set or the process has stood still, at most a beat
         later and only while there are timers; returns how to take that back."""
-        if isinstance(self.clock, ToldClock):
-            return self.clock.when_set(tell)
-        self._when_set.append(tell)
-        return lambda: self._when_set.remove(tell)
+        if isinstance(self.clock, NotifyingClock):
+            return self.clock.when_set(on_set)
+        self._when_set.append(on_set)
+        return lambda: self._when_set.remove(on_set)
 
     def paused_since(self, steady_s: float) -> float:
         """For how many seconds since *steady_s* the process did not run."""
@@ -124,31 +124,31 @@ class Timers:
     def _look_for_a_pause(self) -> None:
         steady_s = self.clock.steady()
         late_s = steady_s - self._paused_s - self._sleeps_until
-        if late_s > STOPPED_S_MIN and not self._is_told:
+        if late_s > STOPPED_S_MIN and not self._is_notified:
             self._paused_s += late_s
             self._pauses.append((steady_s, late_s))
-            self._tell_set()
+            self._notify_set()
 
     def _look_at_the_wall_clock(self) -> None:
         ahead_s = self.clock.now() - self.clock.steady()
         if abs(ahead_s - self._ahead_s) > SET_S_MIN:
             self._ahead_s = ahead_s
-            self._tell_set()
+            self._notify_set()
 
-    def _tell_set(self) -> None:
-        for tell in list(self._when_set):
-            _call(tell)
+    def _notify_set(self) -> None:
+        for on_set in list(self._when_set):
+            _call(on_set)
 
     def _wakes_at_s(self) -> float:
         due_s = self.next_due_s()
-        if self._is_told or math.isinf(due_s):
+        if self._is_notified or math.isinf(due_s):
             return due_s
         return min(due_s, self.now_s() + BEAT_S)
 
     async def run(self) -> None:
         """Serve the timers until cancelled; may then be run again."""
         while True:
-            if not self._is_told:
+            if not self._is_notified:
                 self._look_for_a_pause()
                 self._look_at_the_wall_clock()
             self._sleeps_until = math.inf  # the task is awake

@@ -374,13 +374,13 @@ async def _leave_all() -> None:
         for nursery in nurseries:
             nursery.cancel_scope.cancel()
         # The tasks in them are of the same object and end by themselves, unless they are shielded;
-        # nobody can be told when, so this asks now and then.
+        # there is no callback for when, so this checks now and then.
         while any(nursery.child_tasks for nursery in nurseries):
             await trio.sleep(0.01)
     # Trio takes a task that ends inside its own nursery for a programming error. What it shows of
     # them is a copy.
     task._child_nurseries.clear()
-    # So it does with scopes; and the one around a scope that nobody leaves has it for ever.
+    # So it does with scopes; and the one around a scope that is never left has it for ever.
     own = _own_tasks.get(task)
     around: Any = task.parent_nursery if own is None else own.scope
     began = around._cancel_status

@@ -1,8 +1,8 @@
-"""What is kept in memory: the whole of it is one value, and a commit makes the next.
+"""The contents of a store in memory: one value, and a commit makes the next.
 
 So a reader that keeps the value sees one moment, and a commit is all or nothing because it ends
 with one assignment. A commit copies what it changes: the table of objects, and the records of each
-object that it writes to. That suits tests and stores of a size to try things on.
+object that it writes to. That suits tests and small stores.
 
 In contents that lie above another engine, None stands for what that engine has and was deleted
 here.
@@ -28,7 +28,7 @@ ObjectKey = tuple[int, bytes]
 
 @frozen(eq=False)
 class Contents:
-    """All of it at one moment."""
+    """The contents at one moment."""
 
     objects: Mapping[ObjectKey, ObjectRecord | None] = field(factory=dict)
     records: Mapping[int, Records] = field(factory=dict)
@@ -44,7 +44,7 @@ class Contents:
         return frozenset(record.number for record in records if record.is_deleted)
 
     def with_catalog(self, after: Catalog) -> Contents:
-        """These contents with other classes; the objects of deleted ones are gone."""
+        """These contents with other classes; the objects of deleted classes are gone."""
         changed = evolve(self, catalog=after)
         gone = changed.deleted_classes
         keyspaces = {
@@ -70,7 +70,7 @@ class Below(Protocol):
     """What lies below the contents."""
 
     def find(self, class_number: int, base: bytes, /) -> ObjectRecord | None:
-        """What is known there of an object."""
+        """The record of an object there."""
 
     def has_other(self, keyspace: int, known: Records, sides: Sides, /) -> bool:
         """Whether there is a key in *keyspace* that is not one of *known*, or a side record that is
@@ -79,7 +79,7 @@ class Below(Protocol):
 
 @define(eq=False)
 class Draft:
-    """The contents that a group of batches leads to. What it began with is not changed."""
+    """The contents that a group of batches leads to. The contents before are not changed."""
 
     _before: Contents
     _below: Below | None

@@ -1,4 +1,4 @@
-"""What the engines of this room share: the contents are a value, which each commit exchanges.
+"""What the engines of this room share: their contents are a value, which each commit replaces.
 
 So there is no garbage: what is not needed any more goes with the value that it was part of.
 """
@@ -22,7 +22,7 @@ from .contents import Below, Contents, Draft
 
 
 class ContentsEngine:
-    """The part of an `Engine` that is the same whether an engine lies below it or not."""
+    """The part of an `Engine` that is the same with and without an engine below."""
 
     keeps_histories: ClassVar[bool] = True
     clock: Clock
@@ -37,11 +37,11 @@ class ContentsEngine:
         raise NotImplementedError
 
     def _begin_commit(self) -> Below | None:
-        """What lies below the contents, as the committer's thread asks it."""
+        """What lies below the contents, for use by the committer's thread."""
         return None
 
     def _end_commit(self) -> None:
-        """That was asked all it had to be."""
+        """The commit needs what lies below no more."""
 
     def refresh(self) -> None:
         self.in_line.release()
@@ -67,7 +67,7 @@ class ContentsEngine:
             finally:
                 self._end_commit()
             self.contents = draft.contents()
-        # What the loop may see of the handles, once the group is committed.
+        # Set on the handles once the group is committed, for the loop to see.
         for batch in group:
             record = self.contents.objects.get((batch.handle.class_number, batch.handle.base))
             if record is not None:

@@ -1,10 +1,10 @@
-"""A store to try things on: it is read from another engine, and what is written stays in memory.
+"""A scratch store: it reads from another engine, and what is written stays in memory.
 
-Rule: nothing here writes to the engine below. What is written lies above what that has, key by key,
-and is gone when it is closed. Its store may have an owner meanwhile, in another process; what the
-owner writes is seen where nothing lies above it.
+Rule: nothing here writes to the engine below. What is written lies above what that engine has, key
+by key, and is gone when the store is closed. The store below may have an owner in another process
+meanwhile; what the owner writes is seen where nothing lies above it.
 
-Alarms that the engine below has do not run: they are the owner's. Those that are set here do.
+Alarms of the engine below do not run: they are the owner's. Those that are set here do.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from durable._model.clock import Clock
 from .contents import Below, Contents
 from .contents_engine import ContentsEngine
 
-# Far above those that the owner gives out meanwhile.
+# Far above those that the owner assigns meanwhile.
 FIRST_KEYSPACE: Final = 1 << 62
 
 OBJECTS_PER_STEP: Final = 1_000
@@ -34,7 +34,7 @@ OBJECTS_PER_STEP: Final = 1_000
 
 @define(eq=False)
 class _Below:
-    """The engine below, as the committer's thread asks it."""
+    """The engine below, as the committer's thread uses it."""
 
     engine: Engine
     reader: OwnReader
@@ -43,7 +43,7 @@ class _Below:
         return self.engine.find(class_number, base)
 
     def has_other(self, keyspace: int, known: Records, sides: Sides) -> bool:
-        # One more than those that may all be known; no value is looked at, damaged or not.
+        # One more than may all be known; no value is read, damaged or not.
         others, _ = self.reader.count_some(
             keyspace, "", None, Hidden((), known), count_max=len(known) + 1
         )

@@ -187,7 +187,7 @@ class _Chunks(AsyncIterator[bytes]):
         return rest
 
     async def aclose(self) -> None:
-        """Tell the source, if it wants to know, that no more of it will be read."""
+        """Close the source, if it can be closed: no more of it will be read."""
         source, self._source, self._rest = self._source, None, None
         close = getattr(source, "aclose", None)
         if close is not None:

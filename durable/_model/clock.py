@@ -37,16 +37,16 @@ class Clock(Protocol):
         """Return when *seconds* of the steady clock have passed. May return early."""
 
     def watch(self, is_busy: Callable[[], bool]) -> Callable[[], None]:
-        """Tell the clock how to ask whether work is under way that no task shows, such as a commit
-        in its thread; returns how to take that back. A clock that moves by itself need not care."""
+        """Give the clock a function that returns whether work is under way that no task shows, such
+        as a commit in its thread; returns how to take that back. A real clock can ignore it."""
 
 
 @runtime_checkable
-class ToldClock(Clock, Protocol):
-    """A clock that tells when its wall clock is set, so that it need not be polled."""
+class NotifyingClock(Clock, Protocol):
+    """A clock that notifies when its wall clock is set, so that it need not be polled."""
 
-    def when_set(self, tell: Callable[[], None]) -> Callable[[], None]:
-        """Call *tell* each time that it is set; returns how to take that back."""
+    def when_set(self, on_set: Callable[[], None]) -> Callable[[], None]:
+        """Call *on_set* each time that it is set; returns how to take that back."""
 
 
 class SystemClock:

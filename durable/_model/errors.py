@@ -1,4 +1,4 @@
-"""Everything that can go wrong, in the words of the one who must act.
+"""The errors, each in the words of the developer or operator who must act.
 
 Rule: a message says what happened, to which thing, and what to do about it; its numbers are
 attributes too. Texts that Cloudflare's runtime has are kept, so that they can be searched for.

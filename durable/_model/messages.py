@@ -333,7 +333,7 @@ def _normalised(method: object) -> str:
         raise TypeError(f"a method must be a str, not {type(method).__name__}")
     if not _is_token(method):
         raise TypeError(f"{method!r} is not a valid HTTP method")
-    # As on the web, only the well-known ones are told apart without case.
+    # As on the web, only the well-known ones are compared without case.
     upper = method.upper()
     return upper if upper in _METHODS else method
 

@@ -1,4 +1,4 @@
-"""What an observer is told: events, as frozen values.
+"""The events that an observer is called with, as frozen values.
 
 An observer is a callable that takes one event: `observer=print` is one. It is one function and not
 a method for each event because then a new kind of event breaks no observer, two observers are a
@@ -43,9 +43,9 @@ class ObjectEvent:
 
 @frozen(kw_only=True)
 class DeliveryCame(ObjectEvent):
-    """A delivery has reached its object, and waits for its turn. Told in the delivery's own
-    `contextvars` context: what the observer sets there, the handler finds, and so do the objects
-    that it calls."""
+    """A delivery has reached its object, and waits for its turn. The observer is called in the
+    delivery's own `contextvars` context: what it sets there, the handler finds, and so do the
+    objects that it calls."""
 
     number: int  # the same in the DeliveryEnded; no two deliveries of a runtime share one
     kind: str  # "fetch", "rpc", "alarm", "timer", or the name of a websocket handler
@@ -130,7 +130,7 @@ class TurnTookLong(ObjectEvent):
 @frozen(kw_only=True)
 class QueryEnded(ObjectEvent):
     """A call of `ctx.storage.sql.exec` has ended: one that writes as it returns, one that reads
-    with the last row that was asked of its cursor. What was bound to its parameters is not told."""
+    with the last row that was read from its cursor. The values of its parameters are left out."""
 
     query: str  # up to QUERY_SIZE_MAX characters of it
     rows_read: int  # rows that it has given
@@ -151,7 +151,7 @@ Event = (
     | TurnTookLong
     | QueryEnded
 )
-"""All that an observer is told."""
+"""All events that an observer is called with."""
 
 Observer = Callable[[Event], object]
 """Give one as `observer=` to `durable.open`."""
@@ -160,4 +160,4 @@ QUERY_SIZE_MAX = 1_000
 """Of a query that is longer a QueryEnded has so many characters, and `…` behind them."""
 
 SLOW_TURN_S_MIN = 0.1
-"""A turn that computes for longer is told as TurnTookLong: no other task ran meanwhile."""
+"""A turn that computes for longer is reported as TurnTookLong: no other task ran meanwhile."""

@@ -78,10 +78,10 @@ class Peers:
 
     *listen*: the host and the port to listen at, `[::]:7070` for every address of IPv6 and IPv4;
     port 0 is one that the system chooses. *advertise*: where the others reach this process, if that
-    is not *listen*; port 0 stands for the port that is listened at. *secret*: what all processes of
-    the store know and nobody else, 16 bytes or more; each side proves that it knows it, and it is
-    never sent. *tls*: encrypts what is said. Without it the network between the machines must be
-    trusted: who can read or alter its packets can read and alter what the processes say.
+    is not *listen*; port 0 stands for the port that is listened at. *secret*: known to the store's
+    processes only, 16 bytes or more; each side proves that it knows it, and it is never sent.
+    *tls*: encrypts the connections. Without it the network between the machines must be trusted: it
+    can then read and alter everything that is sent.
 
     Raises TypeError and ValueError where something is missing or wrong.
     """

@@ -27,7 +27,7 @@ class Signal:
         self._event: anyio.Event | None = None  # made for the first that waits
         # The signals of requests that this one's request was handed on as.
         self._followers: WeakSet[Signal] | None = None
-        # Kept, as long as this one is: it is what is told.
+        # Kept alive as long as this one: it notifies this one.
         self._above = above
         if above is not None:
             above._lead(self)
@@ -65,7 +65,7 @@ class Signal:
                 to_abort += signal._followers or ()
 
     def _was_aborted(self) -> None:
-        """For one that tells others of it."""
+        """For a subclass that notifies others."""
 
     def __repr__(self) -> str:
         return f"<Signal {'aborted' if self._is_aborted else 'not aborted'}>"

@@ -1,7 +1,7 @@
 """The values that can be stored, sent and attached: which they are, and how one is copied.
 
-Rule: plain types are told by `type()` alone, and cost no more than that. What is of none of them is
-looked at last: an instance of an author's class is copied field by field, and one of a subclass of
+Rule: plain types are recognized by `type()` alone, and cost no more than that. Anything else is
+examined last: an instance of an author's class is copied field by field, and one of a subclass of
 a plain type becomes what it is a subclass of. What is left is refused, with its place in the value.
 """
 

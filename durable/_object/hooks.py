@@ -1,5 +1,4 @@
-"""What the activations of one runtime tell, and to whom: the interface of an observer of
-activations."""
+"""The interface of an observer of the activations of one runtime."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from .live import LiveObject
 
 
 class Hooks(Protocol):
-    """Told what happens to live objects. None of its methods raises or waits.
+    """Called with what happens to live objects. None of its methods raises or waits.
 
     `Services.hooks` is None while nothing observes: what a call pays for it is this one comparison.
     """

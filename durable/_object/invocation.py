@@ -132,7 +132,7 @@ class Invocation(Delivery[T]):
     def end(self, value: Any, error: BaseException | None) -> Delivery[Any] | None:
         gate = self.gate
         if gate.broken is not None:
-            return None  # the caller was told why
+            return None  # the caller has the reason already
         if error is None and self.export is not None:
             try:
                 value = self.export(self.activation, value)
@@ -142,16 +142,16 @@ class Invocation(Delivery[T]):
             error = _cancelled(error, self)
         following = gate.leave(self)
         output = gate.output
-        if output.is_open():
-            self.answer(value, error)
-        elif not self._is_done:  # else the object has broken as the turn was sealed
+        if self._is_done and not output.is_open():
+            return following  # the object has broken as the turn was sealed
+        if output.keeps(self):
             # Kept in the answer, where it is not looked for yet. A busy store has thousands of
             # these on their way, and the garbage collector walks over all that they are made of.
             self._error = error
             if error is None:
                 self._value = value
-            self.seqno = output.seqno()
-            output.hold(self)
+        else:
+            self.answer(value, error)
         return following
 
     def blame(self, *, gives_up: bool = False) -> None:

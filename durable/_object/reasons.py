@@ -31,7 +31,7 @@ def reset_by(error: BaseException) -> DurableError:
     """
     try:
         reason = _like(error)
-        # Each caller gets a copy, and its text is told and logged: see now whether that will do.
+        # Each caller gets a copy, and its text is sent and logged: check now whether that works.
         is_alike = str(reason.copied()) == (str(error) or str(reason))
     except Exception:
         is_alike = False

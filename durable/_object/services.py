@@ -49,9 +49,9 @@ class Services:
     # What authors get as `env`; the classes of other scripts, by number, have others.
     env: Any = None
     envs: dict[int, Any] = field(factory=dict)
-    # How long the objects of classes can go back that a configuration says it of, by number.
+    # How long objects can go back, by the number of a class that a configuration gives a history.
     histories: dict[int, int] = field(factory=dict)
-    # Told what happens to the objects; None while nothing observes.
+    # Called with what happens to the objects; None while nothing observes.
     hooks: Hooks | None = None
     # The activation that was called last.
     latest: LiveObject | None = None
@@ -59,7 +59,7 @@ class Services:
     construct: Callable[[Any], None] = field(init=False)
     # Keeps a web socket open that code of an object reads itself.
     keep_socket: Callable[[Any, WebSocket], None] = field(init=False)
-    # Told when an object has left memory, so that the next call makes it anew.
+    # Called when an object has left memory, so that the next call makes it anew.
     on_gone: list[Callable[[Any], None]] = field(factory=list, init=False)
     _codecs: dict[type, Codec] = field(factory=dict, init=False)
     # What those above share, by kind: nothing here needs to know them.

@@ -1,7 +1,7 @@
-"""Arrays as the server reads them, packed at once.
+"""Arrays in the server's binary format, packed as a whole.
 
-A group of batches is sent as arrays of all its rows. psycopg makes one of a list value by value, as
-text for bytes, which took a third of a commit of 256 objects.
+A group of batches is sent as arrays of all its rows. psycopg makes an array of a list value by
+value, and of bytes as text, which took a third of a commit of 256 objects.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import psycopg
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
-# Dimensions, whether there are nulls, the type of the elements; then of each dimension how many,
-# and the number of the first.
+# The number of dimensions, whether there are nulls, the type of the elements; then for each
+# dimension its size and the number of the first element.
 _HEAD: Final = Struct(">iiIii")
 _EMPTY: Final = Struct(">iiI")
 _SIZE: Final = Struct(">i")
@@ -23,10 +23,10 @@ _NULL: Final = _SIZE.pack(-1)
 
 
 class Array:
-    """Elements of one type. A value to send."""
+    """Elements of one type, as a parameter of a statement."""
 
     __slots__ = ("packed",)
-    element: ClassVar[int]  # the server's number of the type
+    element: ClassVar[int]  # the server's number for the type
 
     def __init__(self, values: Sequence[Any]) -> None:
         if not values:
@@ -99,7 +99,7 @@ class _ByteasDumper(_ArrayDumper):
 
 
 def let_send_arrays(connection: psycopg.Connection[Any]) -> None:
-    """Let *connection* send these arrays."""
+    """Register these arrays with *connection*, so that it can send them."""
     connection.adapters.register_dumper(Bigints, _BigintsDumper)
     connection.adapters.register_dumper(Integers, _IntegersDumper)
     connection.adapters.register_dumper(Byteas, _ByteasDumper)

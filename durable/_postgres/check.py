@@ -1,7 +1,7 @@
-"""The check: does the server keep what it says it has stored, and is every row as it was written?
+"""The check: does the server keep what it confirms, and is every row as it was written?
 
-Reads in steps, each of its own moment, and changes nothing. What belongs together is looked at in
-one statement, which sees no transaction half done.
+Reads in steps, each a snapshot of its own, and changes nothing. What has to agree is read by one
+statement, which sees no transaction half done.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROWS_PER_STEP: Final = 1_000
 
 Decode = Callable[[bytes], Any]
 
-# What a server may be set to, and what is lost then.
+# Settings of the server, and what is lost with them.
 _SETTINGS: Final = {
     "fsync": (
         {"on"},
@@ -111,11 +111,11 @@ def _values(connection: Connection, table: str, decode: Decode | None) -> Iterat
         for keyspace, key, record in rows:
             where = f"keyspace {keyspace}, {_shown(table, key)}"
             if crc32(record, crc32(key_bytes(keyspace, key))) != WHOLE:
-                yield Problem(where, "its checksum does not fit")
+                yield Problem(where, "its checksum does not match")
             elif decode is not None:
                 try:
                     decode(record[1:-4])
-                except Exception as error:  # whatever a codec raises
+                except Exception as error:  # a codec may raise anything
                     yield Problem(where, f"its value cannot be decoded: {error}")
 
 
@@ -125,7 +125,7 @@ def _shown(table: str, key: bytes) -> str:
     return f"key {key.decode(errors='replace')!r:.80}"
 
 
-# Keyspaces with rows that no object has, and objects that have none.
+# Keyspaces with rows that belong to no object, and objects that have no rows.
 _STRAYS: Final = (
     "select distinct keyspace from (select keyspace from durable.records "
     "union all select keyspace from durable.sides) as used "
@@ -142,7 +142,7 @@ _EMPTY: Final = (
 
 
 def _strays(connection: Connection) -> Iterator[Problem]:
-    # One statement sees one moment; what is half done in it is of a transaction that is not.
+    # One statement sees one snapshot: it cannot see another's transaction half done.
     for (keyspace,) in _without_kept(connection, connection.read(_STRAYS)):
         yield Problem(f"keyspace {keyspace}", "it has records, and no object has it")
     for number, base in connection.read(_EMPTY):
@@ -150,7 +150,7 @@ def _strays(connection: Connection) -> Iterator[Problem]:
 
 
 def _without_kept(connection: Connection, strays: Rows) -> Rows:
-    """Those that no history has kept."""
+    """The strays that no history has kept."""
     if not strays:
         return strays
     kept: set[int] = set()
@@ -158,7 +158,7 @@ def _without_kept(connection: Connection, strays: Rows) -> Rows:
         "select key, value from durable.sides where substring(key from 1 for %s) = %s",
         (len(CLEARINGS), CLEARINGS),
     ):
-        with suppress(Malformed):  # it is told of as a value
+        with suppress(Malformed):  # the value itself is reported as damaged
             kept.add(read_clearing(key, value[1:-4]).keyspace)
     return [(keyspace,) for (keyspace,) in strays if keyspace not in kept]
 

@@ -10,7 +10,7 @@ from durable._engine.catalog import Catalog, ClassRecord
 
 from .connection import Connection, Rows
 
-# A script has a name, so that this one stands for none.
+# The name of a script is not empty, so this stands for no script.
 _NO_SCRIPT: Final = ""
 
 Run = Callable[..., Rows]
@@ -18,7 +18,7 @@ Run = Callable[..., Rows]
 
 def read_catalog(run: Run) -> Catalog:
     """All classes, and the tags of all scripts; *run* runs a statement."""
-    # One statement, so that both are of one moment.
+    # One statement, so that both are from one snapshot.
     [(classes, tags)] = run(
         "select (select coalesce(json_agg(c order by c.number), '[]')::text "
         "from durable.classes as c), "
@@ -44,10 +44,10 @@ def read_catalog(run: Run) -> Catalog:
 
 
 def change_catalog(connection: Connection, before: Catalog, after: Catalog) -> bool:
-    """Know *after* of classes and migrations, where *before* is known; False, and nothing is
-    changed, if it is not."""
+    """Replace the catalog *before* by *after*; returns False, and changes nothing, if the stored
+    one is not *before*."""
     with connection.transaction() as run:
-        # Who changes it locks this row; so it is read as it will be until the commit.
+        # Every change locks this row first; so the catalog read now stays so until the commit.
         run("select from durable.meta where key = 'catalog' for update")
         if read_catalog(run) != before:
             return False

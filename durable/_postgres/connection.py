@@ -1,11 +1,14 @@
-"""One connection with the database, for one thread at a time; it is made anew when it was lost.
+"""One connection to the database, for one thread at a time; it is made anew after it was lost.
 
-Nothing here is of a session: each statement is a transaction of its own, unless it stands in a
-`transaction` block, no statement is prepared on the server, and nothing is SET. So a pooler that
-hands out a session for a transaction at a time may stand between.
+There is no session state: each statement is a transaction of its own, unless it stands in a
+`transaction` block, no statement is prepared on the server, and nothing is SET. So a pooler in
+transaction mode may stand between.
 
-Rule: a read that was lost is asked once more, on a new connection. A write that was lost is not: it
-may have been carried out. Whoever wrote is told by `Lost`.
+Rule: a read whose connection was lost is repeated once, on a new one. A write is not: it may have
+been carried out, and raises `Lost`.
+
+Rule: a commit for which the server has stopped waiting for its synchronous standby counts as lost,
+too. The server reports that by a warning only, when an operator has cancelled the statement.
 """
 
 from __future__ import annotations
@@ -29,8 +32,8 @@ from .postgres_errors import Lost, refusal, unavailable
 Rows = list[tuple[Any, ...]]
 Params = Sequence[Any] | Mapping[str, Any]
 
-# What a connection is made with, where the URL does not say it. A network that is silent is noticed
-# within this time: the event loop may wait for an answer.
+# Defaults for what the URL does not say. A silent network is noticed within this time: the event
+# loop may be waiting for an answer.
 DEFAULTS: Final = {
     "application_name": "durable",
     "connect_timeout": "5",
@@ -41,19 +44,24 @@ DEFAULTS: Final = {
     "tcp_user_timeout": "10000",  # ms
 }
 
-# The server ends the session, or is not one that can be written to: another one may be found.
+# The server ends the session, or is not one that can be written to: there may be another one.
 _GONE: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25006"})
+
+# The server's function that gives this warning, in whatever language.
+_WAITS_FOR_STANDBYS: Final = "SyncRepWaitForLSN"
 
 
 @define(eq=False, repr=False)
 class Connection:
-    """Statements for one database. Blocks; any thread may use it, one after the other."""
+    """Statements for one database. Blocks; any thread may use it, one at a time."""
 
     url: str
-    path: str = field(init=False)  # as messages call it
+    path: str = field(init=False)  # its name in messages
     _connection: psycopg.Connection[Any] | None = field(default=None, init=False)
     _lock: threading.RLock = field(factory=threading.RLock, init=False)
     _is_closed: bool = field(default=False, init=False)
+    # Why the last statement's commit is not known to be on the standby.
+    _unconfirmed: psycopg.Warning | None = field(default=None, init=False)
     _pid: int = field(factory=os.getpid, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -61,7 +69,7 @@ class Connection:
 
     def read(self, sql: LiteralString, params: Params = ()) -> Rows:
         """The rows of a statement that changes nothing. Raises StoreUnavailable, and DurableError
-        for what the server says no to."""
+        for an error of the server's."""
         with self._lock:
             try:
                 return self._execute(sql, params, is_read=True)
@@ -73,14 +81,14 @@ class Connection:
 
     def write(self, sql: LiteralString, params: Params = ()) -> Rows:
         """Run a statement in a transaction of its own, and return its rows. Raises StoreUnavailable
-        if it was not sent, Lost if nobody can say what became of it, and StoreFull,
-        ObjectSuperseded or CommitFailed if nothing of it is stored."""
+        if it was not sent, Lost if its outcome is unknown, and StoreFull, ObjectSuperseded or
+        CommitFailed if nothing of it is stored."""
         with self._lock:
             return self._execute(sql, params)
 
     @contextmanager
     def transaction(self) -> Iterator[Callable[..., Rows]]:
-        """A transaction of several statements: gives what runs one. Raises as `write` does."""
+        """A transaction of several statements: yields what runs one. Raises as `write` does."""
         with self._lock:
             connection = self._open()
             with self._refusals(connection), connection.transaction():
@@ -92,7 +100,7 @@ class Connection:
                 yield run
 
     def close(self) -> None:
-        """End it; every call raises RuntimeClosed from now on."""
+        """Close it; every call raises RuntimeClosed from now on."""
         self._is_closed = True
         if self._pid == os.getpid():
             with self._lock:
@@ -108,6 +116,7 @@ class Connection:
     def _refusals(
         self, connection: psycopg.Connection[Any], *, is_read: bool = False
     ) -> Iterator[None]:
+        self._unconfirmed = None
         try:
             yield
         except psycopg.Error as error:
@@ -119,6 +128,12 @@ class Connection:
             if connection.closed:
                 self._drop()
             raise
+        if self._unconfirmed is not None:
+            raise Lost(self.path, self._unconfirmed) from self._unconfirmed
+
+    def _hear(self, notice: psycopg.errors.Diagnostic) -> None:
+        if notice.source_function == _WAITS_FOR_STANDBYS:
+            self._unconfirmed = psycopg.Warning(notice.message_primary)
 
     def _open(self) -> psycopg.Connection[Any]:
         if self._is_closed:
@@ -127,6 +142,7 @@ class Connection:
             raise WrongLoop(f"the store {self.path!r}")
         if self._connection is None:
             self._connection = connect(self.url)
+            self._connection.add_notice_handler(self._hear)
         return self._connection
 
     def _drop(self) -> None:
@@ -141,11 +157,11 @@ class Connection:
 
 
 def connect(url: str) -> psycopg.Connection[Any]:
-    """A connection of psycopg's. Raises StoreUnavailable; ValueError for a URL that is none."""
+    """A connection of psycopg's. Raises StoreUnavailable; ValueError for an invalid URL."""
     try:
         said = conninfo_to_dict(url)
     except psycopg.ProgrammingError as error:
-        raise ValueError(f"{shown(url)!r} is no URL of a database: {error}") from error
+        raise ValueError(f"{shown(url)!r} is not a valid URL of a database: {error}") from error
     options: dict[str, Any] = {name: value for name, value in DEFAULTS.items() if name not in said}
     try:
         made = psycopg.connect(url, autocommit=True, prepare_threshold=None, **options)

@@ -1,7 +1,7 @@
-"""A copy of a store into a database: how far it has come, so that it goes on when interrupted.
+"""A copy of a store into a database: how far it has come, so that it can go on when interrupted.
 
-While a copy grows its database cannot be opened: a row of `durable.meta` says which store it is of,
-and the last object that is there.
+While a copy grows its database cannot be opened: a row of `durable.meta` names the store that is
+copied, and the last object that was.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ Place = tuple[int, bytes]
 
 @define(eq=False)
 class Growing:
-    """A copy that grows in the database of *url*."""
+    """A growing copy in the database at *url*."""
 
     url: str
-    source: str  # which store it is a copy of
+    source: str  # the store that is copied
     _connection: Connection = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._connection = Connection(self.url)
 
     def begin(self) -> Place | None:
-        """Begin, or go on; returns the last object that is there. Raises DurableError if the
+        """Begin, or go on; returns the last object that was copied. Raises DurableError if the
         database has objects of its own, or a copy of another store."""
         said = read_meta(self._connection, may_grow=True).copying
         if said is None:
@@ -58,7 +58,7 @@ class Growing:
         return after
 
     def _take_away_behind(self, after: Place) -> None:
-        """What was written after the last place that was noted is written again."""
+        """Delete what was copied after the last recorded place; it is copied again."""
         self._connection.write(
             "with gone as (delete from durable.objects where (class_number, base) > (%s, %s) "
             "returning keyspace) "
@@ -67,7 +67,7 @@ class Growing:
         )
 
     def reached(self, place: Place) -> None:
-        """All objects up to this one are there."""
+        """All objects up to this one are copied."""
         self._say(place)
 
     def _say(self, place: Place | None) -> None:
@@ -79,7 +79,7 @@ class Growing:
         )
 
     def end(self) -> None:
-        """The copy is whole: the database is a store."""
+        """The copy is complete: the database is a store."""
         self._connection.write("delete from durable.meta where key = 'copying'")
 
     def close(self) -> None:

@@ -6,9 +6,9 @@ group of batches is one transaction, of whatever shards their objects are.
 Rule: each commit compares the epochs of the shards that it writes with those that this process was
 given, in the same transaction. What another process owns by now is never written.
 
-Rule: where the connection was lost in a commit, nobody knows whether it was carried out. Before
-anything else is read or written of its shards, their epochs are raised, which waits for the end of
-that transaction: what is read then stays true.
+Rule: the outcome of a commit whose connection was lost is unknown. Before anything else is read or
+written in its shards, their epochs are raised, which waits for the end of that transaction: what is
+read then stays true.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ from .questions import Questions
 from .reader import PostgresReader
 from .schema import read_meta
 
-# A transaction that another one is in the way of is tried so often.
+# How often a transaction is tried that conflicts with another.
 TRIES_MAX: Final = 5
 
 LOOKING: Final = 0
-"""In the place of a process: the store is only looked at, all of it."""
+"""In place of a process: all of the store is owned by none, and only read."""
 
 _COMMIT: Final = (
     "select makes_garbage, forgotten from durable.commit_group("
@@ -65,8 +65,8 @@ _RAISE_EPOCHS: Final = (
 
 @define(eq=False, repr=False)
 class PostgresEngine:
-    """An `Engine`. *process* is this process in the table of processes; `owned` says which shards
-    it has, with their epochs, and is kept by whoever claims and releases them."""
+    """An `Engine`. *process* is the number of this process in the table of processes; `owned` are
+    its shards with their epochs, maintained by the code that claims and releases them."""
 
     url: str
     clock: Clock
@@ -81,10 +81,10 @@ class PostgresEngine:
     _reading: Connection = field(init=False)
     _writing: Connection = field(init=False)
     _keyspaces: Keyspaces = field(init=False)
-    # Shards of which a commit may or may not have been carried out.
+    # Shards with a commit whose outcome is unknown.
     _in_doubt: set[int] = field(factory=set, init=False)
     _settling: threading.Lock = field(factory=threading.Lock, init=False)
-    # Owned still, but being given up: their alarms ring no more.
+    # Still owned, but being given up: their alarms do not run here any more.
     _silent: set[int] = field(factory=set, init=False)
 
     @classmethod
@@ -120,7 +120,7 @@ class PostgresEngine:
     # Reading
 
     def refresh(self) -> None:
-        """Each read sees what is committed by then."""
+        """Nothing to do: each read sees what is committed by then."""
 
     def new_reader(self) -> PostgresReader:
         return PostgresReader(Connection(self.url))
@@ -136,11 +136,11 @@ class PostgresEngine:
     def objects(
         self, class_number: int, *, after: bytes | None = None, count_max: int
     ) -> list[tuple[bytes, ObjectRecord]]:
-        """Those of all processes."""
+        """The objects of all processes."""
         return self._questions.objects(class_number, after, count_max)
 
     def alarms(self, *, after: DueAlarm | None = None, count_max: int) -> list[DueAlarm]:
-        """Those of the shards that are owned; of all while the store is only looked at."""
+        """The alarms of the shards that are owned; of all shards while the store is only read."""
         self._settle()
         is_all = self.process == LOOKING or len(self.owned) == self.shards
         shards = None if is_all and not self._silent else sorted(self.owned.keys() - self._silent)
@@ -162,15 +162,15 @@ class PostgresEngine:
     # Writing
 
     def next_keyspace(self) -> int:
-        """As `Engine.next_keyspace`; the database is seldom asked. Where it does not answer the
-        commit fails that has to store something under it."""
+        """As `Engine.next_keyspace`; rarely asks the database. If it does not answer, the commit
+        that stores something under the keyspace fails."""
         return self._keyspaces.next()
 
     def commit(self, group: Sequence[Batch], *, may_wait: bool = True) -> bool:
-        """As `Engine.commit`. Where the connection is lost meanwhile StoreUnavailable is raised,
-        and the group may be stored or not."""
+        """As `Engine.commit`. If the connection is lost meanwhile, StoreUnavailable is raised, and
+        the group may be stored or not."""
         if not may_wait:
-            return False  # the network is waited for, and locks of other processes perhaps
+            return False  # a commit waits for the network, and perhaps for other processes' locks
         self._settle()
         self._keyspaces.check(group)
         unread = unread_of(group)
@@ -179,13 +179,13 @@ class PostgresEngine:
         changes.apply(group)
         used = changes.shards_used()
         if not used:
-            self._writing.read("select 1")  # a closed store says so
+            self._writing.read("select 1")  # raises if the store is closed
             return True
         try:
             epochs = [self.owned[shard] for shard in used]
         except KeyError as error:
             raise ObjectSuperseded(
-                f"shard {error} of {self.path!r} is not this process's any more, and nothing of "
+                f"shard {error} of {self.path!r} belongs to another process by now, and nothing of "
                 f"the commit was stored"
             ) from None
         makes_garbage, forgotten = self._commit(
@@ -193,7 +193,7 @@ class PostgresEngine:
         )
         changes.settle(forgotten or ())
         self.has_garbage |= makes_garbage
-        with suppress(DurableError):  # else it is taken when it is needed
+        with suppress(DurableError):  # it is tried again when a keyspace is needed
             self._keyspaces.refill(self._writing)
         return True
 
@@ -215,7 +215,7 @@ class PostgresEngine:
         raise AssertionError
 
     def _settle(self) -> None:
-        """Make sure that no commit is in doubt any more. Raises StoreUnavailable."""
+        """Settle every commit whose outcome is unknown. Raises StoreUnavailable."""
         if not self._in_doubt:
             return
         with self._settling:
@@ -229,7 +229,7 @@ class PostgresEngine:
                 if shard in raised and shard in self.owned:
                     self.owned[shard] = raised[shard]
                 else:
-                    self.owned.pop(shard, None)  # another process has it by now
+                    self.owned.pop(shard, None)  # another process owns it by now
             self._in_doubt.difference_update(shards)
 
     def change_classes(self, before: Catalog, after: Catalog) -> None:
@@ -241,7 +241,7 @@ class PostgresEngine:
         self.has_garbage |= any(record.is_deleted for record in after.records)
 
     def collect_garbage(self, count_max: int = GARBAGE_STEP) -> int:
-        """As `Engine.collect_garbage`; what another process frees just now is left to it."""
+        """As `Engine.collect_garbage`; leaves out what another process is just freeing."""
         freed = collect(self._writing, count_max)
         self.has_garbage = freed == count_max
         return freed
@@ -251,12 +251,12 @@ class PostgresEngine:
     # The shards
 
     def own(self, claimed: Mapping[int, int]) -> None:
-        """These shards are this process's, with these epochs, once their claim has committed."""
+        """These shards are owned by this process, with these epochs; their claim has committed."""
         self._silent.difference_update(claimed)
         self.owned.update(claimed)
 
     def silence(self, shard: int) -> None:
-        """A shard is being given up: what it has due is another process's to ring."""
+        """A shard is being given up: its alarms are left to the next owner."""
         self._silent.add(shard)
 
     def disown(self, shard: int) -> int:
@@ -265,7 +265,7 @@ class PostgresEngine:
         return self.owned.pop(shard, 0)
 
     def close(self) -> None:
-        """Release the store. What is owned stays so until another process claims it."""
+        """Release the store. What is owned stays owned until another process claims it."""
         self._reading.close()
         self._writing.close()
 

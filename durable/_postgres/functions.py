@@ -1,20 +1,20 @@
 """Functions in the database, for what takes several statements in one round trip.
 
-What a group of batches changes is one call, and so one transaction: without it each kind of row
-would cost a round trip, and each transaction two more. The plans of its statements are kept by the
-function, so that nothing has to be prepared in a session; they are generic ones, and go by the
+The changes of a group of batches are one call, and so one transaction: otherwise each kind of row
+would cost a round trip, and each transaction two more. The function keeps the plans of its
+statements, so that nothing has to be prepared in a session; they are generic plans, and use the
 indexes, since a table that was empty when a plan was made may have grown since.
 
-Rule: a function that another version of the library calls is not changed but by its meaning; one
-with other parameters gets another name, and the old one stays as long as its format may be opened.
+Rule: a function that another version of the library calls keeps its meaning; one with other
+parameters gets another name, and the old one stays as long as its format may be opened.
 """
 
 from __future__ import annotations
 
 from typing import Final, LiteralString
 
-# Raises DU001 (`postgres_errors.SUPERSEDED`) if a shard is not the owner's any more. The rows of
-# the shards are locked until the commit: a claim, which changes them, comes before all of this or
+# Raises DU001 (`postgres_errors.SUPERSEDED`) if a shard has another owner by now. The rows of the
+# shards are locked until the commit: a claim, which changes them, comes before all of this or
 # after it.
 _COMMIT: Final[LiteralString] = """
 create or replace function durable.commit_group(
@@ -108,8 +108,7 @@ $$
 """
 
 # An object's row, and its keys and side records from the first on, as far as they take up to *room*
-# bytes together; and whether these are all. One more row than fits is looked at, and no value of it
-# is read.
+# bytes together; and whether these are all. One more row than fits is read, but not its value.
 _WAKE: Final[LiteralString] = """
 create or replace function durable.wake(
     of_class integer, of_base bytea, room bigint, count_max integer,
@@ -174,7 +173,7 @@ $$
 """
 
 # Frees up to *count_max* rows and objects of what is garbage, and returns how many; fewer only if
-# there is no more, or another process has just that under its hands.
+# there is no more, or another process is just freeing the rest.
 _COLLECT: Final[LiteralString] = """
 create or replace function durable.collect_garbage(count_max integer) returns integer
 language plpgsql

@@ -1,7 +1,7 @@
-"""What is freed in steps: histories first, since they lead to what else is garbage, then the rest.
+"""The garbage that is freed in steps: histories first, since they lead to more, then the rest.
 
-Rows without meaning are freed in the database, see `functions.py`. Of a history somebody has to
-read what it has kept.
+Plain rows are freed by a function in the database, see `functions.py`. The records of a history
+have to be read, since they name what the history has kept.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .reader import key_bytes
 
 def collect(connection: Connection, count_max: int) -> int:
     """Free up to *count_max* rows and objects; returns how many, fewer only if there are no more,
-    or another process frees them just now."""
+    or another process is just freeing them."""
     freed = 0
     while freed < count_max:
         step = _collect_history(connection, count_max - freed)
@@ -31,7 +31,7 @@ def collect(connection: Connection, count_max: int) -> int:
 
 
 def _collect_history(connection: Connection, room: int) -> int | None:
-    """Take up to *room* records of a history away; None if there is none to take."""
+    """Delete up to *room* records of a history; None if there is none to delete."""
     with connection.transaction() as run:
         found = run(
             "select keyspace from durable.garbage_histories "

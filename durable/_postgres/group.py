@@ -1,11 +1,10 @@
-"""What a group of batches changes, as the rows that the database is given.
+"""The changes of a group of batches, as rows for the database.
 
 Rule: of several writes of one key, or of one object, the last one counts; what a group writes under
 a keyspace that the same group clears is not written at all.
 
 Rule: an object has a row if and only if it has a record, a side record, an alarm or a history. Only
-batches that take something away can break that, so only their objects are looked at, once, at the
-end.
+batches that delete something can break that, so only their objects are checked, once, at the end.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ ObjectKey = tuple[int, bytes]
 """Class number and base of an object."""
 
 Values = dict[int, dict[bytes, bytes | None]]
-"""What is written by keyspace and key; None deletes."""
+"""The writes by keyspace and key; None deletes."""
 
 
 def key_of(handle: ObjectHandle) -> ObjectKey:
@@ -47,7 +46,7 @@ def unread_of(group: Sequence[Batch]) -> set[ObjectKey]:
 class Changes:
     """The changes of one group. Handles are left as they are until `settle`."""
 
-    # The rows of those objects that were not known before, as they were read.
+    # The rows of objects that the group found unknown, as they were read.
     found: Mapping[ObjectKey, ObjectRecord]
     shards: int
     now_us: int
@@ -80,7 +79,7 @@ class Changes:
             if before.keyspace != record.keyspace and not record.history:
                 self._throw_away(before.keyspace)
             if before.history and before.history != record.history:
-                # With what this group has kept in it, which is found when it is freed.
+                # With what this group keeps in it, which is found when the history is freed.
                 self._ended[before.history] = None
                 self._diminished[key] = None
         if batch.clearing is not None:
@@ -129,8 +128,8 @@ class Changes:
         return sorted({shard_of(base, self.shards) for _, base in self._handles})
 
     def arguments(self) -> list[Any]:
-        """What `durable.commit_group` takes, from the objects on."""
-        # A record of an object that may be empty is written first, and looked at at the end.
+        """The arguments of `durable.commit_group`, from the objects on."""
+        # An object that may be empty is written first, and checked at the end.
         self._maybe_empty = [
             key
             for key in self._diminished
@@ -163,8 +162,8 @@ class Changes:
         ]
 
     def settle(self, forgotten: Iterable[int]) -> None:
-        """The transaction was committed, in which the objects at the places *forgotten*, counted
-        from 1, were found to be empty: what the loop may see of the handles is written."""
+        """The transaction was committed; the objects at the places *forgotten*, counted from 1,
+        turned out to be empty. Updates the handles, as the loop sees them."""
         gone = {self._maybe_empty[place - 1] for place in forgotten}
         for key, handles in self._handles.items():
             record = None if key in gone else self._records[key]

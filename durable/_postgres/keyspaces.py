@@ -1,7 +1,7 @@
-"""Keyspaces for new objects: numbers that no other process gives out, taken in blocks.
+"""Keyspaces for new objects: numbers that no other process assigns, taken in blocks.
 
-The event loop gives them out and must not wait for the database as a rule; so the next block is
-taken by the thread that commits, when this one is half used.
+The event loop assigns them, and should not wait for the database; so the next block is taken by the
+thread that commits, when this one is half used.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from .postgres_errors import unavailable
 from .schema import KEYSPACES_PER_BLOCK
 
 NONE_LEFT: Final = -1
-"""In the place of a keyspace, where none was left and the database did not answer: what is written
-under it is not committed."""
+"""In place of a keyspace, when none was left and the database did not answer: nothing written
+under it is committed."""
 
 
 @define(eq=False)
@@ -33,9 +33,9 @@ class Keyspaces:
     _failure: StoreUnavailable | None = field(default=None, init=False)
 
     def next(self) -> int:
-        """The next number; `NONE_LEFT` where there is none to be had. Raises RuntimeClosed."""
+        """The next number; `NONE_LEFT` if there is none to be had. Raises RuntimeClosed."""
         if not self._left:
-            # The other thread sets it where there is none, and this one alone takes it.
+            # The other thread sets it only while it is None, and only this thread takes it.
             block, self._next_block = self._next_block, None
             try:
                 self._left = take_block(self._connection) if block is None else block
@@ -46,19 +46,18 @@ class Keyspaces:
         return given
 
     def refill(self, connection: Connection) -> None:
-        """Take one more block if that will be needed soon; by the thread that *connection* is
-        for."""
+        """Take one more block if that will be needed soon; for the thread of *connection*."""
         if self._next_block is None and len(self._left) < KEYSPACES_PER_BLOCK // 2:
             self._next_block = take_block(connection)
 
     def check(self, group: Iterable[Batch]) -> None:
-        """Raise StoreUnavailable if a batch has got none."""
+        """Raise StoreUnavailable if a batch has no keyspace."""
         if any(NONE_LEFT in {batch.handle.keyspace, batch.handle.history} for batch in group):
             raise self._failure or unavailable(self._connection.path, None)
 
 
 def take_block(connection: Connection) -> range:
-    """Numbers that nobody else is given, whatever becomes of this process."""
-    # Asked twice where the answer is lost: then a block is left out.
+    """Numbers that no other process is given, whatever becomes of this one."""
+    # Asked again if the answer is lost: then a block is left unused.
     [(first,)] = connection.read("select nextval('durable.keyspaces')")
     return range(first, first + KEYSPACES_PER_BLOCK)

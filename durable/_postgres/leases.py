@@ -1,12 +1,12 @@
 """The leases of one process on a store in PostgreSQL: it joins, renews its lease in a thread of its
-own, claims shards and gives them up, and reads who else is there.
+own, claims and releases shards, and reads which other processes there are.
 
-A shard is claimed in one statement with many others, which raises its epoch. Before that the death
-of its owner was declared, by an update of the owner's row that waits for a renewal in flight. So
-whoever believes in a lease has it.
+Shards are claimed many at a time by one statement, which raises their epochs. Before that the death
+of their owner was declared, by an update of the owner's row that waits for a renewal in flight. So
+a process that believes in its lease has it.
 
-Rule: what is known of processes and shards was read with a renewal and is only read here; a
-statement runs in the thread that renews, or in the caller's where it says that it blocks.
+Rule: what is known of processes and shards was read with a renewal and is only returned here; a
+statement runs in the thread that renews, or in the caller's where the docstring says "Blocks".
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from durable._model.log import log
 from .connection import Connection, Rows
 from .machine import is_gone, this_machine
 
-# After a renewal that was not answered, the next one is tried so soon.
+# The pause after a renewal that failed.
 TRY_AGAIN_S: Final = 0.2
-# A look before its time comes so long after the one before: twice as long after each one that has
-# found nothing new.
+# The pause before a look that does not wait for the next renewal: twice as long after each one that
+# has found nothing new.
 LOOKS_S_MIN: Final = 0.02
 LOOKS_S_MAX: Final = 0.5
 
@@ -60,18 +60,18 @@ _DECLARE_DEAD: Final = (
     "update durable.processes set expires = '-infinity' where id = any(%s::bigint[]) "
     "and expires <= clock_timestamp() and expires > '-infinity' returning id"
 )
-# Of those of which it is certain.
+# For processes that are certainly dead.
 _DECLARE_GONE: Final = (
     "update durable.processes set expires = '-infinity' where id = any(%s::bigint[]) "
     "and expires > '-infinity' returning id"
 )
-# In one statement, and so of one moment: an owner that joins later is in neither table.
+# One statement, and so one snapshot: an owner that joins later is in neither table.
 _DEAD_OWNERS: Final = (
     "select s.owner, extract(epoch from p.expires)::double precision from "
     "(select distinct owner from durable.shards where owner is not null) as s "
     "left join durable.processes as p on p.id = s.owner"
 )
-# The condition is on the rows that are locked alone: whoever waited for another claim sees its
+# The condition is on the locked rows alone: a claim that has waited for another one sees its
 # outcome.
 _CLAIM: Final = (
     "with free as (select shard from durable.shards where shard = any(%s::integer[]) "
@@ -99,7 +99,7 @@ _RELEASE_ALL: Final[LiteralString] = (
     "update durable.shards as s set owner = null from mine where s.shard = mine.shard"
 )
 _LEAVE: Final = "delete from durable.processes where id = %s"
-# Those that are dead and own nothing any more.
+# Deletes the processes that are dead and own nothing any more.
 _SWEEP: Final = (
     "delete from durable.processes as p where p.expires = '-infinity' "
     "and not exists (select from durable.shards as s where s.owner = p.id)"
@@ -108,14 +108,14 @@ _SWEEP: Final = (
 
 @define(eq=False, repr=False)
 class Leases:
-    """Who has what, as one process takes part in it."""
+    """The owners of all shards, and the part of one process among them."""
 
     url: str
     me: Process
     lease_s: float
     now: Callable[[], float] = lease_clock
     machine: str = field(factory=this_machine)
-    # The number of this process among the others, since it has joined.
+    # The number of this process among the others, once it has joined.
     number: int = field(default=0, init=False)
     lease: Lease = field(init=False)
     _claiming: Connection = field(init=False)
@@ -133,30 +133,30 @@ class Leases:
     _wake: threading.Event = field(factory=threading.Event, init=False)
     _ending: threading.Event = field(factory=threading.Event, init=False)
     _look_pause_s: float = field(default=LOOKS_S_MIN, init=False)
-    # One renewal at a time; and one claim or release.
+    # Taken for one renewal at a time; and for one claim or release.
     _turn: threading.Lock = field(factory=threading.Lock, init=False)
     _shards_turn: threading.Lock = field(factory=threading.Lock, init=False)
-    # Shards that others may have, and that have yet to be released.
+    # Shards that others may take, and that have yet to be released.
     _to_release: set[int] = field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.lease = Lease(self.lease_s, self.now)
         self._claiming, self._renewing = Connection(self.url), Connection(self.url)
 
-    # The process
+    # This process
 
     def join(self) -> int:
-        """Be among the processes, and know of the others; returns the number of this one. Once its
-        lease is over a process may join anew: it has another number then. Blocks.
+        """Join the processes of the store, and read the others; returns the number of this one.
+        Once its lease is over a process may join again, under another number. Blocks.
 
-        Raises StoreInUse if this process or another one is to be alone, StoreUnavailable.
+        Raises StoreInUse if this process or another one requires to be alone, StoreUnavailable.
         """
         self.lease = Lease(self.lease_s, self.now)
         self._to_release.clear()
         asked = self.lease.asking()
         me = self.me
         with self._claiming.transaction() as run:
-            # One at a time, so that of two that are each to be alone one is the first.
+            # One at a time, so that of two that require to be alone one comes first.
             run("lock table durable.processes in share row exclusive mode")
             run(_FORGET, [me.id])
             for number, pid, machine, is_alone in run(_OTHERS):
@@ -178,20 +178,20 @@ class Leases:
         return self.number
 
     def say(self, state: str) -> None:
-        """Be in another state from now on; others see it with the next renewal, which is soon."""
+        """Change the state of this process; others see it with the next renewal, which is soon."""
         self.me = evolve(self.me, state=state)
         self._wake.set()
 
     def start(self, on_news: Callable[[], object], on_lost: Callable[[], object]) -> None:
-        """Renew the lease from now on. In the thread that does so, *on_news* is told when another
-        process or owner was read, and *on_lost*, once, when the lease is over."""
+        """Renew the lease from now on. In the thread that does so, *on_news* is called when a
+        change of processes or owners was read, and *on_lost*, once, when the lease is over."""
         self._on_news, self._on_lost = on_news, on_lost
         self._thread = threading.Thread(target=self._run, name="durable leases", daemon=True)
         self._thread.start()
 
     def leave(self) -> None:
-        """Be no process of the store any more; what it owned is free. Blocks; an error of the
-        database is none, since the lease runs out by itself then."""
+        """Leave the store; what this process owned is free. Blocks; ignores an error of the
+        database, since the lease then runs out by itself."""
         self._ending.set()
         self._wake.set()
         if self._thread is not None and self._thread is not threading.current_thread():
@@ -209,14 +209,14 @@ class Leases:
 
     @property
     def valid_until(self) -> float:
-        """Until when, by `lease_clock`, what is owned is owned without being renewed."""
+        """Until when, by `lease_clock`, this process owns its shards without another renewal."""
         return self.lease.valid_until
 
     def refresh(self) -> None:
-        """Renew the lease, and read who is there and who owns what. Blocks.
+        """Renew the lease, and read the processes and owners. Blocks.
 
-        Raises StoreUnavailable, and StoreUnavailable's Lost where nobody can say whether it was
-        renewed: then it counts as if it was not.
+        Raises StoreUnavailable, and its subclass Lost if the outcome is unknown: then the lease
+        counts as not renewed.
         """
         with self._turn:
             asked = self.lease.asking()
@@ -231,8 +231,8 @@ class Leases:
             self._take_in(rows, asked)
 
     def look_soon(self) -> None:
-        """Renew and read before it is due: something is said to have changed. Ever less soon, as
-        long as nothing is new."""
+        """Renew and read before it is due: something is reported to have changed. The pauses grow
+        as long as nothing is new."""
         self._wake.set()
 
     def _take_in(self, rows: Rows, asked: float) -> None:
@@ -266,7 +266,7 @@ class Leases:
                 pause_s = self._renew_once()
 
     def _renew_once(self) -> float:
-        """Returns after how long to do so again."""
+        """Returns the pause until the next renewal."""
         try:
             self._release_some()
             self.refresh()
@@ -291,11 +291,11 @@ class Leases:
             )
             self._on_lost()
 
-    # Who is there
+    # Processes and owners
 
     def processes(self) -> list[Process]:
-        """Those whose lease has not run out, as far as was read, this one too; none that is gone
-        for certain."""
+        """The processes whose lease has not run out, as of the last read, this one included;
+        without those that are certainly dead."""
         since_s = self.now() - self._read_at
         others = [
             process
@@ -307,11 +307,11 @@ class Leases:
         return [*others, self.me] if self.number else others
 
     def is_alive(self, process: str) -> bool:
-        """Whether a process has a lease, as far as was read; a stopped one has it for a while."""
+        """Whether a process has a lease, as of the last read; a stopped one has it for a while."""
         return any(each.id == process for each in self.processes())
 
     def owners(self) -> list[Owned]:
-        """Who has, or had, which shard."""
+        """The present or last owner of each shard."""
         names = {number: process.id for number, process in self._processes.items()}
         return [
             Owned(None if owner is None else names.get(owner, f"process {owner}"), epoch)
@@ -321,10 +321,11 @@ class Leases:
     # The shards
 
     def claim(self, shards: Collection[int]) -> dict[int, int]:
-        """Own those of *shards* that nobody owns who lives; returns them with their epochs. Blocks.
+        """Own those of *shards* that no living process owns; returns them with their epochs.
+        Blocks.
 
-        Raises StoreUnavailable. Where a connection was lost in a claim, its shards are owned and
-        were not returned: a later claim has them.
+        Raises StoreUnavailable. If the connection is lost in a claim, its shards are owned but not
+        returned: a later claim returns them.
         """
         if not shards or not self.lease.is_valid():
             return {}
@@ -337,7 +338,7 @@ class Leases:
         rows = self._claiming.read(_DEAD_OWNERS)
         seen = {owner: Seen(owner, expires) for owner, expires in rows if expires is not None}
         dead = dead_owners([row[0] for row in rows], seen)
-        # Its own number: what it claimed before, and was not told of.
+        # Its own number too: for shards of an earlier claim that it was not returned.
         free = sorted(dead | {self.number})
         claimed = self._claiming.write(_CLAIM, [sorted(shards), free, self.number, self.number])
         self.look_soon()
@@ -358,7 +359,7 @@ class Leases:
             self._claiming.write(_DECLARE_DEAD, [late])
 
     def release(self, shards: Collection[int]) -> dict[int, int]:
-        """Let others have *shards*; returns those that were still owned, with their epochs. Blocks.
+        """Release *shards*; returns those that were still owned, with their epochs. Blocks.
         Raises StoreUnavailable."""
         with self._shards_turn:
             released = self._release(shards)
@@ -372,7 +373,7 @@ class Leases:
         return dict(self._claiming.write(_RELEASE, [list(mine), list(mine.values()), self.number]))
 
     def release_soon(self, shard: int) -> None:
-        """Let others have a shard: with others that are released now, in the thread that renews."""
+        """Release a shard soon: together with others, in the thread that renews."""
         self._to_release.add(shard)
         self._wake.set()
 

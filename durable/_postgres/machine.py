@@ -1,7 +1,7 @@
-"""Which machine this is, and whether a process of it is gone for certain: then nobody has to wait
-until its lease runs out.
+"""Identifies this machine, and finds out whether one of its processes is certainly dead: then no
+other has to wait until its lease runs out.
 
-An option for speed: where it cannot be known, a lease runs out.
+An optimization: where it cannot be known, the lease runs out.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Final
 
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
-# Within one of these a number stands for one process.
+# Within one PID namespace a number stands for one process.
 _NAMESPACE: Final = "/proc/self/ns/pid"
 
 
 def this_machine() -> str:
-    """What processes have in common that can see each other by their pids; empty if that cannot be
-    said."""
+    """A name shared by processes that can see each other by their pids; empty if there is none."""
     try:
         return f"{_BOOT.read_text().strip()} {os.readlink(_NAMESPACE)}"
     except OSError:
@@ -26,11 +25,11 @@ def this_machine() -> str:
 
 
 def is_gone(pid: int, machine: str) -> bool:
-    """Whether it is certain that the process *pid* of *machine* runs no more."""
+    """Whether the process *pid* of *machine* is certainly dead."""
     if not machine or machine != this_machine():
         return False
     try:
-        # The letter of its state stands behind its name, which may have any sign in it.
+        # The letter of its state follows its name, which may contain any character.
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
         with suppress(OSError):
@@ -38,4 +37,4 @@ def is_gone(pid: int, machine: str) -> bool:
         return False
     except (OSError, IndexError):
         return False
-    return state in {"Z", "X"}  # killed, and nobody has asked yet how it has ended
+    return state in {"Z", "X"}  # dead, and not waited for by its parent yet

@@ -1,4 +1,4 @@
-"""Opening a store in PostgreSQL: to have all of it alone, or to look at it."""
+"""Opens a store in PostgreSQL: alone, shared with other processes, or to be read."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ __all__ = [
 
 
 def init(url: str) -> bool:
-    """Make the tables of a store in the database, or bring them up to this version; returns whether
+    """Make the tables of a store in the database, or upgrade them to this version; returns whether
     anything was changed."""
     with closing(Connection(url)) as connection:
         return schema.make(connection)
 
 
 def open_alone(url: str, clock: Clock, version: str, *, may_grow: bool = False) -> PostgresEngine:
-    """Own all shards of the store, which may be a copy that grows. A process that has it alone is
+    """Own all shards of the store, which may be a growing copy. A process that had it alone is
     superseded: it can store nothing any more. Raises StoreInUse while processes share it,
-    StoreUnavailable; FileNotFoundError where the database has no store."""
+    StoreUnavailable; FileNotFoundError if the database has no store."""
     with closing(Connection(url)) as connection:
         schema.read_meta(connection, may_grow=may_grow)
         with connection.transaction() as run:
-            # One after the other, also with those that join: the last one has it.
+            # One at a time, also with processes that join: the last one owns it.
             run("lock table durable.processes in share row exclusive mode")
             live = run("select pid from durable.processes where expires > clock_timestamp()")
             if live:
@@ -66,7 +66,7 @@ def open_alone(url: str, clock: Clock, version: str, *, may_grow: bool = False) 
 
 
 def mark_moved(url: str, to: str) -> None:
-    """Let the store be opened no more: it is in *to*."""
+    """Forbid the store to be opened from now on: it was moved to *to*."""
     with closing(Connection(url)) as connection:
         connection.write(
             "insert into durable.meta (key, value) values ('moved', %s) "
@@ -78,13 +78,13 @@ def mark_moved(url: str, to: str) -> None:
 def open_shared(
     url: str, clock: Clock, version: str, *, address: str, lease_s: float, is_alone: bool = False
 ) -> PostgresStore:
-    """The store, as one of the processes that have it, which listens at *address*; it has not
-    joined it yet. Raises StoreUnavailable; FileNotFoundError where the database has no store."""
+    """The store, for one of the processes that share it, which listens at *address*; it has not
+    joined yet. Raises StoreUnavailable; FileNotFoundError if the database has no store."""
     name = f"{os.getpid()}-{secrets.token_hex(8)}"
     me = Process(name, os.getpid(), address, version, is_alone)
     return PostgresStore.open(url, Leases(url, me, lease_s), clock)
 
 
 def open_to_read(url: str, clock: Clock) -> PostgresEngine:
-    """Look at the store, whoever has it. Raises as `open_alone` does."""
+    """Open the store to be read, without owning it. Raises as `open_alone` does."""
     return PostgresEngine.open(url, clock, LOOKING, {})

@@ -1,4 +1,4 @@
-"""What to tell those above when the database says no, in words that say what to do."""
+"""Errors of the database as the library's own, with what to do about them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from durable._model.errors import (
 )
 
 SUPERSEDED: Final = "DU001"
-"""What the function that commits raises when a shard has another owner or epoch."""
+"""The code that the commit function raises if a shard has another owner or epoch."""
 
 _NO_SCHEMA: Final = frozenset({"3F000", "42P01"})
 _FULL: Final = frozenset({"53100"})
@@ -25,7 +25,7 @@ RETRIED: Final = frozenset({"40001", "40P01"})
 
 
 class Lost(StoreUnavailable):
-    """The connection ended while a statement was under way: what became of it is not known."""
+    """The connection ended while a statement was under way: its outcome is unknown."""
 
     reset = True
 
@@ -39,7 +39,7 @@ class Lost(StoreUnavailable):
 
 
 class Conflict(CommitFailed):
-    """The transaction was ended for another one's sake; nothing of it is stored."""
+    """The transaction gave way to another one; nothing of it is stored."""
 
 
 class Taken(CommitFailed):
@@ -55,7 +55,7 @@ def unavailable(path: str, cause: BaseException | None) -> StoreUnavailable:
 
 
 def refusal(path: str, error: psycopg.Error, *, is_read: bool) -> Exception:
-    """What an error of the server means, after which the connection is as good as before."""
+    """The error for what the server has refused; the connection can still be used."""
     state = error.sqlstate or ""
     if state == SUPERSEDED:
         return ObjectSuperseded(
@@ -103,7 +103,7 @@ def damaged_side(path: str, keyspace: int, key: bytes) -> StoreDamaged:
 
 def _damaged(path: str, keyspace: int, what: str) -> StoreDamaged:
     return StoreDamaged(
-        f"{what} is damaged: its checksum does not fit. It is in the keyspace {keyspace} of the "
+        f"{what} is damaged: its checksum does not match. It is in the keyspace {keyspace} of the "
         f"store {path!r}; run `durable check` on it, and take the object from a backup, or put or "
         f"delete the key"
     )

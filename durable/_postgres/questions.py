@@ -1,4 +1,4 @@
-"""What is asked of a store about objects, alarms and classes, each by one statement."""
+"""Queries of a store for objects, alarms and classes, each by one statement."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ALARMS: Final = (
     "where due_us is not null and (due_us, class_number, base) > (%s, %s, %s) "
     "order by due_us, class_number, base limit %s"
 )
-# The first of each shard, and of those the first.
+# The first alarms of each shard, and of those the first.
 _ALARMS_OF_SHARDS: Final = (
     "select first.due_us, first.class_number, first.base "
     "from unnest(%s::integer[]) as mine (shard) "
@@ -83,7 +83,7 @@ def record_of(fields: Iterable[Any]) -> ObjectRecord:
 
 @frozen
 class Questions:
-    """What is known of objects. For the thread that the connection belongs to."""
+    """Queries for objects. For the thread that the connection belongs to."""
 
     connection: Connection
 
@@ -92,7 +92,7 @@ class Questions:
         return record_of(rows[0]) if rows else None
 
     def wake(self, class_number: int, base: bytes, reader: PostgresReader) -> Woken | None:
-        """As `Wakes.wake`; *reader* tells what a record is worth."""
+        """As `Wakes.wake`; *reader* decodes the records."""
         params = (class_number, base, WOKEN_SIZE_MAX, WOKEN_COUNT_MAX)
         [row] = self.connection.read(_WAKE, params)
         *fields, keys, values, are_all_keys, sides, side_values, are_all_sides = row
@@ -104,7 +104,7 @@ class Questions:
         for key, record in zip(keys or (), values or (), strict=True):
             try:
                 pairs.append((key.decode(), reader.value(keyspace, key, record)))
-            except StoreDamaged:  # it is told of when it is asked for
+            except StoreDamaged:  # raised when it is asked for by itself
                 upper, are_all_keys = key.decode(), False
                 break
         if not are_all_keys and upper is None:
@@ -120,7 +120,7 @@ class Questions:
     def find_some(
         self, keys: Collection[tuple[int, bytes]]
     ) -> dict[tuple[int, bytes], ObjectRecord]:
-        """Those of the objects *keys*, by class number and base, that are known."""
+        """The records of the objects *keys*, given by class number and base, that are known."""
         numbers, bases = [number for number, _ in keys], [base for _, base in keys]
         rows = self.connection.read(_FIND_SOME, (numbers, bases))
         return {(number, base): record_of(fields) for number, base, *fields in rows}

@@ -1,8 +1,8 @@
-"""The tables of a store, and how they come to be: `durable init URL` makes and upgrades them.
+"""The tables of a store, and how they are made: `durable init URL` makes and upgrades them.
 
-    meta              the format, which store it is, and the number of the last change of classes
-    processes         those that have the store open, and until when each has what it owns
-    shards            who owns which part of the store, and which change of owner that was
+    meta              the format, the store's id, and the number of the last change of classes
+    processes         the processes that have the store open, and when their leases expire
+    shards            the owner of each shard, and its epoch: the number of that change of owner
     classes, tags     the catalog
     objects           what is known of an object without waking it; its alarm, too
     records, sides    what objects have stored, by the keyspaces of the objects
@@ -11,7 +11,7 @@
 
 Functions do what takes several statements in one round trip: see `functions.py`.
 
-Rule: a keyspace is given out once in the whole store, in blocks, from a sequence.
+Rule: a keyspace is assigned once in the whole store, in blocks, from a sequence.
 
 Rule: what an older version of the library uses stays as it is while the format says that it may
 open the store: processes of two versions run side by side during an update.
@@ -124,10 +124,10 @@ _TABLES: Final[tuple[LiteralString, ...]] = (
 
 
 def make(connection: Connection, *, shards: int = SHARDS) -> bool:
-    """Make the tables of a store, or bring them up to this version; returns whether anything was
+    """Make the tables of a store, or upgrade them to this version; returns whether anything was
     changed. Two at once do it one after the other, and nothing is left of one that fails.
 
-    Raises StoreUnavailable, FormatTooNew, and CommitFailed where this user may not.
+    Raises StoreUnavailable, FormatTooNew, and CommitFailed if this user lacks the privileges.
     """
     try:
         return _make(connection, shards)
@@ -137,7 +137,7 @@ def make(connection: Connection, *, shards: int = SHARDS) -> bool:
 
 def _make(connection: Connection, shards: int) -> bool:
     with connection.transaction() as run:
-        # Whoever is second waits here until the first has committed, and is then refused.
+        # The second of two waits here until the first has committed, and is then refused.
         run("create schema if not exists durable")
         before = None
         if run("select to_regclass('durable.meta') is not null")[0][0]:
@@ -182,20 +182,20 @@ def _format(run: Callable[..., Rows], path: str) -> int:
 
 @frozen
 class Meta:
-    """What a store says of itself."""
+    """The rows of `durable.meta`."""
 
     identity: str
     shards: int
-    # What is said of a copy that has not ended.
+    # The record of a copy that has not ended.
     copying: bytes | None = None
 
 
 def read_meta(
     connection: Connection, *, may_grow: bool = False, may_be_moved: bool = False
 ) -> Meta:
-    """What the store is. DurableError if it is a copy that has not ended, unless it *may_grow*, or
-    was moved elsewhere, unless it *may_be_moved*; FileNotFoundError if the database has none, or
-    one that must be upgraded first; FormatTooNew, StoreDamaged, StoreUnavailable."""
+    """The store's meta data. DurableError if it is a copy that has not ended, unless it *may_grow*,
+    or was moved elsewhere, unless it *may_be_moved*; FileNotFoundError if the database has no
+    store, or one that must be upgraded first; FormatTooNew, StoreDamaged, StoreUnavailable."""
     rows: dict[str, bytes] = dict(connection.read("select key, value from durable.meta"))
     try:
         found = int(rows["format"])

@@ -1,8 +1,7 @@
 """A store in PostgreSQL, as one of the processes of any machine that have it.
 
-To own a shard is to stand in its row, with an epoch, and to have an unexpired lease. Leases are
-kept by `Leases`; here is what they are kept for: one engine, in which the shards of this process
-come and go.
+To own a shard is to be the owner in its row, at its epoch, and to have an unexpired lease.
+`Leases` keeps the leases; here is the one engine in which the shards of this process come and go.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ class PostgresStore:
     _meta: Meta
     engine: PostgresEngine | None = field(default=None, init=False)
     _folder: str | None = field(default=None, init=False)
-    # A claim that comes back when the lease is over owns nothing.
+    # Held so that a claim which returns after the end of the lease owns nothing.
     _losing: threading.Lock = field(factory=threading.Lock, init=False)
     has_one_engine: bool = field(default=True, init=False)
 
     @classmethod
     def open(cls, url: str, leases: Leases, clock: Clock) -> PostgresStore:
         """The store; this process has not joined it yet. Raises StoreUnavailable;
-        FileNotFoundError where the database has no store."""
+        FileNotFoundError if the database has no store."""
         with closing(Connection(url)) as connection:
             return cls(url, leases, clock, read_meta(connection))
 
@@ -67,7 +66,7 @@ class PostgresStore:
 
     @property
     def _joined(self) -> PostgresEngine:
-        assert self.engine is not None  # there is none before the process has joined
+        assert self.engine is not None  # made when the process joins
         return self.engine
 
     # The processes
@@ -102,7 +101,7 @@ class PostgresStore:
         return self._joined if self.acquire_some([shard]) else None
 
     def acquire_some(self, shards: Sequence[int]) -> dict[int, Engine]:
-        """Those of *shards* that could be had, by one statement."""
+        """Acquire those of *shards* that are free, by one statement."""
         lease = self.leases.lease
         claimed = self.leases.claim(shards)
         with self._losing:
@@ -115,7 +114,7 @@ class PostgresStore:
         return Owned(self.me.id, self._joined.owned.get(shard, 0))
 
     def follow(self, shard: int) -> None:
-        """Classes are read where they are written; there is nothing to be told."""
+        """Nothing to do: classes are read where they are written."""
 
     def release(self, shard: int) -> Owned:
         epoch = self._joined.disown(shard)

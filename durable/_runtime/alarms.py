@@ -1,12 +1,12 @@
-"""The alarm scheduler: rings what is due, oldest first, of all the objects of the store.
+"""The alarm scheduler: rings the alarms of all objects of the store that are due, oldest first.
 
 The index on the disk is the schedule; in memory are only the alarms that ring at this moment. So a
-million that wait cost nothing, and what was due while the program was down rings when its class is
-registered. An alarm leaves the index in the batch that its handler has written, which makes it ring
-at least once, and at most once at a time.
+million pending alarms cost nothing, and one that came due while the program was down rings when its
+class is registered. An alarm leaves the index in the batch that its handler has written, which
+makes it ring at least once, and at most once at a time.
 
-Of an object with timers the index has the first one that has not been settled. Its others are found
-in the object, whenever the index is looked at while that one is due.
+For an object with timers the index has the first one that has not been settled. Its others are
+read from the object, whenever the index is read while that one is due.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from durable._object.services import Services
 
 from .class_table import ClassTable
 
-# So many ring at a time: enough for the commits to be shared, few enough for others to be heard.
+# How many ring at a time: enough to share commits, few enough for other calls to be served.
 RINGING_MAX = 256
 # Due alarms are read from the index in steps of this many.
 READ_AT_ONCE = 256
-# An alarm that the object has changed is looked at again after this long, if its batch is not heard
-# of: the change may not come to be.
+# An alarm that its object has changed is looked at again after this long if nothing was reported of
+# the batch: the change may not come about.
 LOOK_AGAIN_S = 30.0
-# The index could not be read.
+# The pause after the index could not be read.
 READ_AGAIN_S = 1.0
 
 
 @define(eq=False)
 class _Expecting:
-    """The origin of a batch that changes an alarm: its own, and then the scheduler, is told."""
+    """The origin of a batch that changes an alarm: notifies the batch's own, then the scheduler."""
 
     origin: Origin
     alarms: Alarms
@@ -57,7 +57,7 @@ class _Expecting:
 
     def batch_failed(self, batch: Batch, error: DurableError) -> None:
         self.origin.batch_failed(batch, error)
-        # The disk has what it had; or has it all, and could not say so.
+        # The disk has what it had; or it has the change too, and could not confirm it.
         self.alarms.ask()
 
 
@@ -67,28 +67,28 @@ Key = tuple[int, bytes, str | None]
 
 @define(eq=False)
 class Alarms:
-    """Looks at the index when something may be due. Nothing here suspends."""
+    """Reads the index when something may be due. Nothing here suspends."""
 
     services: Services
     engine: Engine
     classes: ClassTable
     _ringing: dict[Key, Ringing] = field(factory=dict, init=False)
-    # Alarms that failed for no fault of their object's: how often in a row, and not before when.
+    # Failures that are not the object's fault: how many in a row, and when to try again.
     _uncounted: dict[Key, tuple[int, float]] = field(factory=dict, init=False)
     _forget_clock: Callable[[], None] | None = field(default=None, init=False)
     _timer: Timer | None = field(default=None, init=False)
     _looks_at_s: float = field(default=0.0, init=False)
     _is_asked: bool = field(default=False, init=False)
     _is_closed: bool = field(default=False, init=False)
-    # When timers are due of objects whose first one rings.
+    # The next due times of timers of objects whose first one rings.
     _later_us: list[int] = field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
-        # An alarm is for a time of the wall clock, which may be set.
+        # An alarm is due by the wall clock, which may be set.
         self._forget_clock = self.services.timers.when_set(self.ask)
 
     def close(self) -> None:
-        """Ring nothing more."""
+        """Ring no more alarms."""
         self._is_closed = True
         if self._forget_clock is not None:
             self._forget_clock()
@@ -97,11 +97,11 @@ class Alarms:
             self._timer.cancel()
 
     def submitting(self, batch: Batch) -> None:
-        """A batch that changes an alarm goes to the disk: look in time."""
+        """A batch that changes an alarm is submitted: look in time."""
         batch.origin = _Expecting(batch.origin, self)
 
     def ask(self) -> None:
-        """Look at the index in the next round of the loop."""
+        """Read the index in the next round of the loop."""
         if not self._is_asked and not self._is_closed:
             self._is_asked = True
             self.services.loop.call_soon(self._look)
@@ -117,7 +117,7 @@ class Alarms:
         return due_us / 1_000_000 - self.services.clock.now()
 
     def _look_at(self, due_us: int | None) -> None:
-        """Have another look when *due_us* comes."""
+        """Look again when *due_us* comes."""
         delay_s = math.inf if due_us is None else max(self._delay_s(due_us), 0.0)
         if self._timer is not None:
             self._timer.cancel()
@@ -127,16 +127,16 @@ class Alarms:
             self._timer = self.services.timers.call_later(delay_s, self._look)
 
     def _look(self) -> None:
-        """Ring what is due, and see when to look again."""
+        """Ring what is due, and find out when to look again."""
         self._is_asked = False
         if self._is_closed or not self.services.is_open:
             return
         try:
             next_us = self._ring_due()
-        except DurableError as error:  # of the disk: no object is to blame, and alarms go on
+        except DurableError as error:  # the disk fails: no object is to blame, and alarms go on
             log.error("the alarms cannot be read; trying again in %g s: %s", READ_AGAIN_S, error)
             next_us = int((self.services.clock.now() + READ_AGAIN_S) * 1_000_000)
-        except Exception:  # a fault of ours
+        except Exception:  # a fault of this library
             log.exception("looking at the alarms failed; trying again in %g s", READ_AGAIN_S)
             next_us = int((self.services.clock.now() + READ_AGAIN_S) * 1_000_000)
         self._look_at(next_us)
@@ -147,16 +147,16 @@ class Alarms:
         next_us: int | None = None
         self._later_us.clear()
         steady_s = self.services.clock.steady()
-        # Those whose time has come are found below, unless their objects have no alarm any more.
+        # Those that are due by now are found below, unless their objects have no alarm any more.
         again_s = [when_s for _, when_s in self._uncounted.values() if when_s > steady_s]
         for due in self._in_order():
             if due.due_us > now_us:
                 next_us = due.due_us
                 break
             if len(self._ringing) >= RINGING_MAX:
-                break  # the end of one of them makes us look again
+                break  # the next look comes when one of them ends
             if not self._try_to_ring(due):
-                # What its object has done to it may not come to be, if that breaks.
+                # The object has changed it, which may not come about if the object breaks.
                 again_s.append(steady_s + LOOK_AGAIN_S)
         if self._later_us:
             soonest_us = min(self._later_us)
@@ -168,7 +168,7 @@ class Alarms:
         return next_us
 
     def _in_order(self) -> Iterator[DueAlarm]:
-        """The alarms of the store that do not ring, and whose class this program has."""
+        """The alarms of the store that do not ring, and whose class has code in this program."""
         after: DueAlarm | None = None
         while found := self.engine.alarms(after=after, count_max=READ_AT_ONCE):
             for due in found:
@@ -177,7 +177,7 @@ class Alarms:
                     yield due
 
     def _try_to_ring(self, due: DueAlarm) -> bool:
-        """Ring an alarm; what goes wrong with one object is no matter of the others' alarms."""
+        """Ring an alarm; a failure with one object does not affect other objects' alarms."""
         try:
             return self._ring(due)
         except Exception:
@@ -186,7 +186,7 @@ class Alarms:
             return True
 
     def _ring(self, due: DueAlarm) -> bool:
-        """Ring an alarm that is due. False: its object says that it has none, or not yet."""
+        """Ring an alarm that is due. False: its object has no alarm by now, or a later one."""
         key = (due.class_number, due.base, None)
         if not self._may_ring(key):
             return True
@@ -196,7 +196,7 @@ class Alarms:
             return self._ring_timers(due, activation)
         alarm = activation.storage.alarm
         if alarm is None or self._delay_s(alarm.due_us) > 0:
-            return False  # it was just deleted or put off; the index will hear of it
+            return False  # it was just deleted or postponed; the index will show that
         if hasattr(entry.cls, "alarm"):
             self._start(key, AlarmInvocation(activation, alarm, _apart(), is_forced=False))
         else:
@@ -204,13 +204,13 @@ class Alarms:
         return True
 
     def _may_ring(self, key: Key) -> bool:
-        """It does not ring already, and was not put off."""
+        """Whether it does not ring already, and was not postponed."""
         failures, not_before_s = self._uncounted.get(key, (0, 0.0))
         is_put_off = failures and not_before_s > self.services.clock.steady()
         return key not in self._ringing and not is_put_off
 
     def _ring_timers(self, due: DueAlarm, activation: Activation) -> bool:
-        """Ring the timers that are due of one object. False as above."""
+        """Ring the due timers of one object. False as above."""
         if activation.begins_later is not None:
             activation.when_open(self.ask)  # it would read its timers too early
             return True
@@ -243,7 +243,7 @@ class Alarms:
 
     async def ring_now(self, activation: Activation, timer: str | None = None) -> Ringing | None:
         """Ring the alarm of *activation*, or its timer of this name, whatever its time; returns the
-        ringing when it has ended, None if there is nothing to ring."""
+        event once it has ended, None if there is nothing to ring."""
         handle, storage = activation.handle, activation.storage
         key = (handle.class_number, handle.base, timer)
         event = self._ringing.get(key)
@@ -266,7 +266,7 @@ class Alarms:
         event.activation.deliver(event)
 
     def _ended(self, key: Key, event: Ringing) -> None:
-        """The ringing is over, and what follows from it is stored; or its object broke."""
+        """The event has ended, and its outcome is stored; or its object broke."""
         del self._ringing[key]
         if event.error is None:
             self._uncounted.pop(key, None)
@@ -288,14 +288,14 @@ class Alarms:
         self._put_off(key)
 
     def _put_off(self, key: Key) -> None:
-        """The alarm failed for no fault of its object's: not again before some time has passed."""
+        """The alarm failed without a fault of its object: postpone it."""
         failures = self._uncounted.get(key, (0, 0.0))[0]
         not_before_s = self.services.clock.steady() + backoff_s(failures)
         self._uncounted[key] = (failures + 1, not_before_s)
 
 
 def _apart() -> Context:
-    """That of a delivery which no code of an object has made."""
+    """The context of a delivery that no code of an object has made."""
     context = copy_context()
     context.run(CURRENT.set, None)
     return context

@@ -27,7 +27,7 @@ T = TypeVar("T", bound=DurableObject)
 class ClassEntry(Generic[T]):
     """One class."""
 
-    cls: type[T]  # of another version once it was replaced
+    cls: type[T]  # the later version once it was replaced
     record: ClassRecord
     directory: Directory = field(repr=False)
     disks: Disks = field(repr=False)
@@ -50,7 +50,7 @@ class ClassEntry(Generic[T]):
         return self.activation_of(self.ids.from_base(base))
 
     def check_open(self) -> None:
-        """Raise if calls cannot be made now, or from here."""
+        """Raise if calls cannot be made now, or not from this thread, loop or process."""
         check_open(self.directory.services, self.cls)
 
 

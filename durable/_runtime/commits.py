@@ -1,4 +1,4 @@
-"""The commits of one runtime: counted on the committer's thread, told on the loop's."""
+"""The commits of one runtime: counted on the committer's thread, observed on the loop's."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from durable._model.observer import CommitEnded
 
 @define(eq=False)
 class Commits:
-    """The counters rise on the committer's thread only; a reader may be one behind."""
+    """Counters that only the committer's thread changes; another may read one less."""
 
     _clock: Clock
     _call_soon_threadsafe: Callable[[Callable[[], None]], object]
     _is_observed: Callable[[], bool]
-    _tell: Callable[[CommitEnded], None]
+    _notify: Callable[[CommitEnded], None]
     count: int = field(default=0, init=False)
     batches: int = field(default=0, init=False)
     size: int = field(default=0, init=False)
@@ -33,7 +33,7 @@ class Commits:
     def ended(self, group: Sequence[Batch], error: DurableError | None) -> None:
         batches = sum(not batch.is_empty for batch in group)
         if not batches:
-            return  # an empty group, made to learn when all before it are on the disk
+            return  # an empty group, submitted to learn when all before it are on the disk
         fsync_s = self._clock.steady() - self._began_s
         size = sum(batch.size for batch in group)
         if error is None:
@@ -46,4 +46,4 @@ class Commits:
         if self._is_observed():
             text = None if error is None else f"{type(error).__name__}: {error}"
             ended = CommitEnded(batches=batches, size=size, fsync_s=fsync_s, error=text)
-            self._call_soon_threadsafe(lambda: self._tell(ended))
+            self._call_soon_threadsafe(lambda: self._notify(ended))

@@ -1,4 +1,4 @@
-"""What a runtime gives the connections to other processes: its classes, its objects, its stubs."""
+"""What the connections to other processes need of a runtime: its classes, objects and stubs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .stub import Stub
 
 
 def crossing_of(services: Services, classes: ClassTable) -> Crossing:
-    """How values cross between this runtime and those of other processes."""
+    """How values are passed between this runtime and those of other processes."""
     return Crossing(
         services,
         class_of=lambda number: entry_of(classes, number).cls,
@@ -28,7 +28,7 @@ def crossing_of(services: Services, classes: ClassTable) -> Crossing:
 
 
 def entry_of(classes: ClassTable, number: Any) -> ClassEntry[Any]:
-    """The class of a number that came from another process. Raises UnknownClass."""
+    """The class with a number that another process has sent. Raises UnknownClass."""
     if number not in classes:
         raise UnknownClass(
             f"another process of the store uses its class number {number!r}, and this one has no "

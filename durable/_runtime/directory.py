@@ -1,8 +1,8 @@
-"""The directory: which objects are live, and which of them leave memory.
+"""The directory: the live objects, and which of them are evicted.
 
-At most one activation of an id is in it. The successor of one that broke waits for the batches that
-it has on their way to the disk, since it would read the disk too early, and for the end of its
-code's clean-up.
+At most one activation of an id is in it. The successor of one that broke waits for the batches
+that it has on their way to the disk, since it would read the disk too early, and for its code's
+clean-up.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from durable._model.ids import BASE_SIZE, ObjectId, name_to_keep
 from durable._object.activation import Activation
 from durable._object.services import Services
 
-# When there are too many live objects, this part of them goes at once: finding the least recently
-# used ones is a pass over all, and is not to be made for each new object.
+# When there are too many live objects, this part of them is evicted at once: finding the least
+# recently used ones is a pass over all, too slow to be made for each new object.
 EVICTED_AT_ONCE = 1 / 20
-# Where all objects were busy, idle ones are looked for again after so long, if one more is made.
+# When all objects were busy, a new one causes another search for idle ones only after this time.
 ROOM_LOOKED_FOR_S = 1.0
 
 
@@ -32,10 +32,10 @@ ROOM_LOOKED_FOR_S = 1.0
 class _Unsettled:
     """What an object's broken activations have left: batches on their way, code that cleans up."""
 
-    # How many things have not ended yet, and how many of them are code.
+    # How many of these have not ended yet, and how many of them are code.
     count: int = 0
     endings: int = 0
-    # What begins then.
+    # What begins when all have ended.
     begins: list[Callable[[], None]] = field(factory=list)
 
 
@@ -46,12 +46,12 @@ class Directory:
     services: Services
     activation_class: type[Activation] = Activation
     _activations: dict[bytes, Activation] = field(factory=dict, init=False)
-    # With so many, or at that time of the steady clock, another look for idle objects is due.
+    # At this number of objects, or at that time of the steady clock, idle ones are sought again.
     _room_wanted_at: int = field(default=0, init=False)
     _room_wanted_s: float = field(default=0.0, init=False)
     # Objects whose broken activations left something behind, and what begins after it.
     _unsettled: dict[bytes, _Unsettled] = field(factory=dict, init=False)
-    # Those of activations that broke, and whose code has not ended yet.
+    # The endings of activations that broke, and whose code has not ended yet.
     endings: set[Ending] = field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -124,9 +124,9 @@ class Directory:
         return handle
 
     def _open(self, activation: Activation, class_number: int) -> None:
-        """What was on its way when the activation was made has come to its end: begin."""
+        """All that the activation had to wait for has ended: begin."""
         if activation.phase.is_over:
-            return  # it broke, or was evicted, before it began
+            return  # it broke or was evicted before it began
         activation.begin_at(self._handle(activation.id, class_number))
         activation.gate.release()
 
@@ -143,6 +143,15 @@ class Directory:
             self._unsettled[raw].endings += 1
             self.endings.add(ending)
             ending.when_over(partial(self._ended, raw, ending))
+
+    def keep_out(self, object_id: ObjectId) -> Callable[[], None] | None:
+        """Let no activation of an object begin that is not in memory, until what this returns is
+        called. None where there is one, or what was there has writes on their way."""
+        raw = object_id.raw
+        if raw in self._activations or raw in self._unsettled:
+            return None
+        self._expect(raw)
+        return partial(self._settled, raw)
 
     def _expect(self, raw: bytes) -> None:
         self._unsettled.setdefault(raw, _Unsettled()).count += 1
@@ -166,10 +175,10 @@ class Directory:
             for begin in unsettled.begins:
                 begin()
 
-    # Who goes
+    # Eviction
 
     def has_endings(self, is_meant: Callable[[bytes], bool]) -> bool:
-        """Whether code of broken ones of these objects has not ended yet."""
+        """Whether code of any broken one among these objects has not ended yet."""
         return any(is_meant(raw) and left.endings for raw, left in self._unsettled.items())
 
     def _watch_idle(self, activation: Activation, delay_s: float) -> None:
@@ -191,8 +200,8 @@ class Directory:
             activation.evict()
 
     def _make_room_if_due(self) -> None:
-        """Look for idle objects, though not for each new object: where all are busy, the next pass
-        over them is due when there are more by a part of them, or some time has passed."""
+        """Seek idle objects, though not for each new object: where all are busy, the next pass over
+        them is due when there are more by a certain part, or after some time."""
         now_s = self.services.clock.steady()
         if len(self._activations) < self._room_wanted_at and now_s < self._room_wanted_s:
             return

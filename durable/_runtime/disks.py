@@ -1,6 +1,6 @@
 """The disks of an open store: one, or one for each shard that this process has.
 
-A disk is an engine with what works for it: the committer and its thread, the group commit, the
+A disk is an engine with all that serves it: the committer and its thread, the group commit, the
 reads, the alarms. Loop, clock and limits are shared by all of them.
 """
 
@@ -23,26 +23,36 @@ from durable._engine.waking import Wakes
 from durable._object.disk import Disk
 
 
+class Sweeps(Protocol):
+    """Frees what is too old in the histories of one disk: the sweeper."""
+
+    def ask(self) -> None:
+        """Look soon at the histories that there are."""
+
+    def close(self) -> None:
+        """Free nothing more."""
+
+
 class Rings(Protocol):
     """Rings the alarms of one disk: the scheduler."""
 
     def submitting(self, batch: Batch) -> None:
-        """A batch that changes an alarm goes to the disk."""
+        """A batch that changes an alarm is submitted."""
 
     def ask(self) -> None:
         """Look soon at what is due."""
 
     def close(self) -> None:
-        """Ring nothing more."""
+        """Ring no more alarms."""
 
     async def ring_now(self, activation: Any, timer: str | None = None) -> Any:
         """Ring the alarm of *activation*, or its timer of this name, whatever its time; returns
-        the ringing when it has ended, None if there is nothing to ring."""
+        the event once it has ended, None if there is nothing to ring."""
 
 
 @define(eq=False)
 class OpenDisk:
-    """One engine, and what works for it."""
+    """One engine, with all that serves it."""
 
     engine: Engine
     committer: Committer
@@ -51,6 +61,7 @@ class OpenDisk:
     disk: Disk = field(init=False)
     # Set before anything is committed.
     alarms: Rings = field(init=False)
+    sweeper: Sweeps = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.disk = Disk(
@@ -64,43 +75,56 @@ class OpenDisk:
         )
 
     def ring_by(self, alarms: Rings) -> None:
-        """Let *alarms* know of the alarms that are set."""
+        """Notify *alarms* of the alarms that are set."""
         self.alarms = alarms
         self.group_commit.on_alarm = alarms.submitting
 
+    def ask(self) -> None:
+        """Look soon at what is due, and at what is too old."""
+        self.alarms.ask()
+        self.sweeper.ask()
+
+    def stop(self) -> None:
+        """Begin nothing of one's own any more."""
+        self.alarms.close()
+        self.sweeper.close()
+
     async def finish(self) -> None:
-        """Commit what was submitted, and let all of it be heard; nothing more is taken then."""
+        """Commit what was submitted, and report all of it; nothing more is accepted then."""
         self.group_commit.flush()
         try:
             await anyio.to_thread.run_sync(self.committer.stop)
         except RuntimeError as error:
             if "new thread" not in str(error):
                 raise
-            # At the end of a program Python 3.12 starts no thread any more; nobody else is there
-            # who would have to wait for this one.
+            # At the end of a program Python 3.12 starts no more threads; nothing else runs then
+            # that this wait could block.
             self.committer.stop()
         while self.committer.waiting:
             await anyio.sleep(0)
 
     def finish_without_loop(self) -> None:
-        """The same when the event loop has ended. Blocks."""
+        """The same once the event loop has ended. Blocks."""
         self.group_commit.flush()
         self.committer.stop()
 
     def close(self) -> None:
-        """Give the engine back. What was submitted is committed."""
+        """Release the engine. What was submitted is committed."""
         self.reads.close()
         self.engine.close()
 
 
 class Disks(Protocol):
-    """All disks of a store that this process has, and what is known of the store as a whole."""
+    """All disks of a store in this process, and the store as a whole."""
 
     def disk_of(self, base: bytes) -> Disk:
-        """Where an object is kept. Raises NotOwner where another process keeps it."""
+        """The disk of an object. Raises NotOwner if the object belongs to another process."""
+
+    def keeps(self, base: bytes) -> bool:
+        """Whether an object is kept here, and is not being handed over to another process."""
 
     def __iter__(self) -> Iterator[OpenDisk]:
-        """Those that are open now."""
+        """The disks that are open now."""
 
     @property
     def engine(self) -> Engine:
@@ -110,11 +134,11 @@ class Disks(Protocol):
         """The classes and migrations of the store."""
 
     def change_classes(self, before: Catalog, after: Catalog) -> bool:
-        """Know *after* of classes and migrations, where *before* is known; False, and nothing is
-        changed, where another process has changed them meanwhile."""
+        """Replace the catalog *before* by *after*; returns False, and changes nothing, if another
+        process has changed it meanwhile."""
 
     def measure(self) -> Measures:
-        """The files of the disks that are open."""
+        """The measures of the disks that are open."""
 
     def objects(
         self, class_number: int, *, after: bytes | None, count_max: int
@@ -130,6 +154,9 @@ class OneDisk(Disks):
 
     def disk_of(self, base: bytes) -> Disk:
         return self.only.disk
+
+    def keeps(self, base: bytes) -> bool:
+        return True
 
     def __iter__(self) -> Iterator[OpenDisk]:
         yield self.only

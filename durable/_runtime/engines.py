@@ -1,4 +1,4 @@
-"""Which engine keeps a store: the one file of a runtime that names engines.
+"""The engine of a store: the one file of the runtime that names engines.
 
 PostgreSQL's is imported when a store is a URL: it needs an extra.
 """
@@ -35,9 +35,9 @@ VERSION: Final = version("durable-objects")
 
 
 def open_engine(path: str, clock: Clock, *, scratch: bool = False, journal: bool = False) -> Engine:
-    """Own the store in the folder *path*, which is made if it is not there, with a *journal* or
-    without one, or in the database of the URL; or, for *scratch*, read it and keep in memory what
-    is written. Raises what `durable.open` raises."""
+    """Own the store in the folder *path*, made if it does not exist, with a *journal* or without
+    one, or in the database of the URL; or, for *scratch*, read it and keep in memory what is
+    written. Raises what `durable.open` raises."""
     if scratch:
         return ScratchEngine(open_to_read(path, clock), clock)
     if is_url(path):
@@ -64,9 +64,8 @@ def open_to_read(path: str, clock: Clock) -> Engine:
 
 
 def open_to_write(path: str, clock: Clock, *, shards: int | None = None) -> Engine:
-    """Own all of the store in the folder *path*, which is made if it is not there, to write to it
-    without a runtime; with *shards* one of so many shards is made. Raises what `durable.open`
-    raises."""
+    """Own all of the store in the folder *path*, made if it does not exist, to write to it without
+    a runtime; with *shards* one of so many shards is made. Raises what `durable.open` raises."""
     if is_url(path):
         return open_engine(path, clock)
     refuse_moved(path)
@@ -99,7 +98,7 @@ class AllShards(WholeStore):
         return cls(shared.path, shards, shared.catalog(), shared=shared)
 
     def change_classes(self, before: Catalog, after: Catalog) -> None:
-        assert self._shared.change_classes(before, after)  # it is ours alone
+        assert self._shared.change_classes(before, after)  # no other process has it
         super().change_classes(before, after)
 
     def close(self) -> None:
@@ -112,19 +111,19 @@ def is_of_shards(path: str) -> bool:
 
 
 def init_database(url: str) -> bool:
-    """Make what a store needs in the database, or bring it up to this version; returns whether
+    """Make the tables of a store in the database, or upgrade them to this version; returns whether
     anything was changed. Raises StoreUnavailable, FormatTooNew, CommitFailed."""
     return _postgres().init(url)  # type: ignore[no-any-return]
 
 
 def check_database(url: str, decode: Callable[[bytes], Any] | None) -> list[Problem]:
-    """Everything that is wrong with the store in a database, and with how its server is set.
-    Raises StoreUnavailable, StoreDamaged, FormatTooNew, FileNotFoundError."""
+    """All problems of the store in a database, and of its server's settings. Raises
+    StoreUnavailable, StoreDamaged, FormatTooNew, FileNotFoundError."""
     return _postgres().check(url, decode)  # type: ignore[no-any-return]
 
 
 def open_copy(url: str, clock: Clock, source: str) -> tuple[Engine, Any]:
-    """A database to copy the store *source* to, and what is said there of how far that has come."""
+    """A database to copy the store *source* to, and the record in it of how far that has come."""
     growing = _postgres().Growing(url, source)
     try:
         return _postgres().open_alone(url, clock, VERSION, may_grow=True), growing
@@ -134,7 +133,7 @@ def open_copy(url: str, clock: Clock, source: str) -> tuple[Engine, Any]:
 
 
 def mark_as_moved(path: str, to: str) -> None:
-    """Let the store at *path*, which is owned by this process, be opened no more: it is in *to*."""
+    """Forbid the store at *path*, which this process owns, to be opened: it was moved to *to*."""
     if is_url(path):
         _postgres().mark_moved(path, shown(to))
     else:
@@ -142,7 +141,7 @@ def mark_as_moved(path: str, to: str) -> None:
 
 
 def _postgres() -> Any:
-    """What opens stores in PostgreSQL. MissingExtra without the extra."""
+    """The module that opens stores in PostgreSQL. MissingExtra without the extra."""
     try:
         return import_module("durable._postgres.opening")
     except ModuleNotFoundError as error:
@@ -154,8 +153,8 @@ def _postgres() -> Any:
 def open_shared(
     path: str, clock: Clock, *, shards: int | None = None, is_alone: bool = False
 ) -> SharedStore:
-    """The store of shards in the folder *path*, which becomes one if it is none; this process has
-    not joined it yet. Raises what `durable.open` raises."""
+    """The store of shards in the folder *path*, made into one if it is none; this process has not
+    joined it yet. Raises what `durable.open` raises."""
     refuse_moved(path)
     layout = make_layout(path, shards, SHARDS_DEFAULT, clock)
     return SharedFolder.open(layout, clock, VERSION, is_alone=is_alone)
@@ -164,8 +163,8 @@ def open_shared(
 def open_database(
     url: str, clock: Clock, *, address: str, lease_s: float, is_alone: bool = False
 ) -> SharedStore:
-    """The store in the database of *url*, as a process that listens at *address*; it has not joined
-    it yet. Raises what `durable.open` raises."""
+    """The store in the database of *url*, for a process that listens at *address* and has not
+    joined it yet. Raises what `durable.open` raises."""
     store: SharedStore = _postgres().open_shared(
         url, clock, VERSION, address=address, lease_s=lease_s, is_alone=is_alone
     )
@@ -173,14 +172,14 @@ def open_database(
 
 
 def silence(engine: Engine, shard: int) -> None:
-    """Let an engine of many shards ring no alarm of one that is given up."""
+    """Stop an engine of many shards from ringing alarms of one that is being given up."""
     quiet: Any = engine
     quiet.silence(shard)
 
 
 def look_beside(shared: SharedStore, owned: Mapping[int, Engine], clock: Clock) -> Engine:
-    """All shards of a store that this process has joined: those that it has, as they are in its
-    hands, and the others to be read."""
+    """All shards of a store that this process has joined: its own as they are in its engines, and
+    the others to be read."""
     if not isinstance(shared, SharedFolder):
         store: Any = shared
         return open_to_read(store.url, clock)

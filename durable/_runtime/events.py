@@ -1,4 +1,4 @@
-"""Events of an object that come from outside of the program, and of no stub."""
+"""Events of an object that come from outside of the program, and from no stub."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def event(
     label: str,
     do: Callable[[ObjectStorage], Answer[T]],
 ) -> T:
-    """What *do* makes of the object's storage, in an invocation of it."""
+    """The result of *do* on the object's storage, in an invocation of the object."""
     activation = here(entry, object_id)
 
     def run() -> Answer[T]:

@@ -1,7 +1,7 @@
-"""What an operator does with an object in the memory of this program: look at it, run its alarm,
+"""What an operator can do with an object in the memory of this program: look at it, run its alarm,
 evict it, reset it.
 
-Rule: looking wakes no object. What is stored is touched by the object's own handlers alone.
+Rule: looking wakes no object. Only the object's own handlers change what is stored.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from durable._object.services import Services
 
 from .class_table import ClassEntry
 
-# Then nothing was done.
+# The error if the object is in another process; then nothing was done.
 ELSEWHERE = "the object is in another process now"
 RESET_BY_OPERATOR = "an operator reset the object"
 SOCKETS_MAX = 1_000
 
 
 def look(entry: ClassEntry[DurableObject], object_id: ObjectId) -> dict[str, Any]:
-    """What the object does at this moment, and its web sockets; it is not woken."""
+    """The present state of the object, and its web sockets; it is not woken."""
     services = _check_here(entry, object_id)
     activation = entry.directory.live(object_id)
     sockets = services.find(SocketTable).of_objects.get(object_id.raw)
@@ -45,8 +45,8 @@ def look(entry: ClassEntry[DurableObject], object_id: ObjectId) -> dict[str, Any
 async def run_alarm(
     entry: ClassEntry[DurableObject], object_id: ObjectId, timer: str | None
 ) -> dict[str, Any]:
-    """Run the alarm now, or the timer of this name: whether there was one, and its handler's error
-    in words. What fails is retried as it would be."""
+    """Run the alarm now, or the timer of this name; returns whether there was one, and the text of
+    its handler's error. A failure is retried as usual."""
     has_timers = hasattr(entry.cls, "timer")
     if has_timers and timer is None:
         raise DurableError(f"{entry.cls.__name__} has timers: say which of them is to run")
@@ -66,14 +66,14 @@ async def run_alarm(
 
 
 async def evict(entry: ClassEntry[DurableObject], object_id: ObjectId) -> None:
-    """Take the object out of memory, after what is in its line; DurableError if it is not in
-    memory, or has more to do."""
+    """Evict the object, once what waits in its line has ended; DurableError if it is not in memory,
+    or has more to do."""
     _check_here(entry, object_id)
     activation = _live(entry, object_id)
     invocation: Invocation[None] = Invocation(activation, _nothing, Context(), "evict", None)
     activation.deliver(invocation)
     await invocation
-    await _next_round(activation.services)  # until then it is still open
+    await _next_round(activation.services)  # until then it is not evicted
     activation = reached(invocation)
     if activation.phase.is_over:
         return
@@ -116,4 +116,4 @@ async def _next_round(services: Services) -> None:
 
 
 def _nothing() -> None:
-    """The event that an eviction comes after."""
+    """The event that an eviction waits for."""

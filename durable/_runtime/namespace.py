@@ -53,7 +53,7 @@ class Namespace(Generic[T]):
 
     @property
     def record(self) -> ClassRecord:
-        """What the store knows of the class; not for users."""
+        """The record of the class in the store; not for users."""
         return self._entry.record
 
     @property

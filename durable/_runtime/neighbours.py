@@ -1,4 +1,4 @@
-"""The other processes of a store: the connections with them, and what is said over these."""
+"""The other processes of a store: the connections to them, and the notices sent over these."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ from .transports import Listening, Transport
 VERSION_SPOKEN: Final = VERSION
 VERSION_UNDERSTOOD: Final = VERSION_MIN
 
-# What is told.
+# The names of notices.
 OWNS: Final = "owns"
 CHANGED: Final = "changed"
 CLASSES: Final = "classes"
-# Nothing more is to be sent to me; and: nothing more comes from me.
+# "Send nothing more to me", and the reply: "nothing more comes from me".
 BYE: Final = "bye"
 BYE_TOO: Final = "bye too"
-# A process that does not say so within this time is not waited for.
+# How long to wait for that reply.
 PARTING_S_MAX: Final = 1.0
 
 
 @define(eq=False)
 class Neighbours:
-    """The processes that this one speaks with, itself among them. Nothing but a `wait` suspends."""
+    """The processes that this one is connected to, itself among them. Only the waits suspend."""
 
     shared: SharedStore
     transport: Transport
     loop: Loop
     crossing: Crossing
     reach: Reach
-    # The owner of a shard, or of any, is another one, or can be reached now.
+    # Called with a shard, or None for all, whose owner has changed or can be reached now.
     on_owner: Callable[[int | None], None]
-    # A process came, went, or gave a shard up.
+    # Called when a process came, went, or gave a shard up.
     on_change: Callable[[], None]
-    # Another process has changed the classes.
+    # Called when another process has changed the classes.
     on_classes: Callable[[], None]
     # Whether calls wait for an owner.
     is_waited_for: Callable[[], bool]
@@ -58,14 +58,14 @@ class Neighbours:
     peers: dict[str, Peer] = field(factory=dict, init=False)
     owners: KnownOwners = field(init=False)
     lookout: Lookout = field(init=False)
-    # What a process of another version has said.
+    # The refusal of a process of another version.
     refused: Refused | None = field(default=None, init=False)
-    # All that stand: where each side of two has connected at once there are two.
+    # All open connections: there are two to a process if both sides have connected at once.
     _met_peers: set[Peer] = field(factory=set, init=False)
-    # Those that send nothing more.
+    # Processes that send nothing more.
     _heard_out: set[str] = field(factory=set, init=False)
     _connecting: set[str] = field(factory=set, init=False)
-    # How often a process could not be reached in a row, and which are not tried just now.
+    # How often in a row a process could not be reached, and which are not tried just now.
     _failures: Counter[str] = field(factory=Counter, init=False)
     _pausing: dict[str, Waiting] = field(factory=dict, init=False)
     _server: Listening | None = field(default=None, init=False)
@@ -84,24 +84,24 @@ class Neighbours:
         self._greeting = Greeting(
             self.shared.identity.encode(), me.id, me.pid, VERSION_SPOKEN, VERSION_UNDERSTOOD
         )
-        self.crossing.told[OWNS] = self._told_owner
-        self.crossing.told[CHANGED] = lambda peer, value: self.on_change()
-        self.crossing.told[BYE] = self._told_bye
-        self.crossing.told[BYE_TOO] = self._told_bye_too
-        self.crossing.told[CLASSES] = lambda peer, value: self.on_classes()
+        self.crossing.on_notice[OWNS] = self._owner_changed_at
+        self.crossing.on_notice[CHANGED] = lambda peer, value: self.on_change()
+        self.crossing.on_notice[BYE] = self._bye_came
+        self.crossing.on_notice[BYE_TOO] = self._bye_returned
+        self.crossing.on_notice[CLASSES] = lambda peer, value: self.on_classes()
 
     def listen(self) -> None:
-        """Let others connect. Raises OSError."""
+        """Accept connections. Raises OSError."""
         self._server = self.transport.serve(self._greeting, self.crossing, self.reach, self._came)
 
     async def wait_connected(self, s_max: float) -> None:
-        """Return when each connection that is being made stands or has failed, or after so long."""
+        """Return when each connection that is being made stands or has failed, or after *s_max*."""
         with anyio.move_on_after(s_max):
             while self._connecting:
                 await anyio.sleep(0.001)
 
     def meet(self, processes: Iterable[Process]) -> None:
-        """Connect with those that this one has no connection with, itself among them."""
+        """Connect to the processes that there is no connection to, this one among them."""
         for process in processes:
             if process.id in self.peers or process.id in self._connecting or self._is_closed:
                 continue
@@ -121,7 +121,7 @@ class Neighbours:
             return
         if isinstance(error, Refused):
             self.refused = error
-        # Else it is about to listen, or gone: it is looked for again.
+        # Otherwise it is about to listen, or gone: it is tried again at another look.
         self._pause(process)
 
     def _pause(self, process: str) -> None:
@@ -150,12 +150,12 @@ class Neighbours:
             return
         process = _process_of(peer)
         known = self.peers.get(process)
-        if known is None or known.is_gone:  # else both have connected at once, and one will do
+        if known is None or known.is_gone:  # else both have connected at once: one is enough
             self.peers[process] = peer
         self._met_peers.add(peer)
         peer.on_gone.append(partial(self._gone, process, peer))
         for shard, epoch in self.owners.mine():
-            peer.tell(OWNS, [shard, epoch, self.shared.me.id])
+            peer.notify(OWNS, [shard, epoch, self.shared.me.id])
         self.on_owner(None)
 
     def _gone(self, process: str, peer: Peer, why: str) -> None:
@@ -168,27 +168,27 @@ class Neighbours:
         if not self._is_closed:
             self.on_change()
 
-    def tell_all(self, name: str, value: Any = None) -> None:
-        """Tell all other processes."""
+    def notify_all(self, name: str, value: Any = None) -> None:
+        """Send a notice to all other processes."""
         for process, peer in self.peers.items():
             if process != self.shared.me.id:
-                peer.tell(name, value)
+                peer.notify(name, value)
 
     # Owners
 
     def has(self, shard: int, owned: Owned) -> None:
-        """This process has a shard now, or has it no more; the others are told."""
-        self.tell_all(OWNS, [shard, owned.epoch, owned.owner])
+        """This process has acquired a shard, or given it up: notify the others."""
+        self.notify_all(OWNS, [shard, owned.epoch, owned.owner])
         self.owners.has_changed(shard, owned)
 
-    def _told_owner(self, peer: Peer, value: Any) -> None:
+    def _owner_changed_at(self, peer: Peer, value: Any) -> None:
         shard, epoch, owner = value
         self.owners.hear(int(shard), Owned(owner, int(epoch)))
         if owner is None:
             self.on_change()
 
     def look_for(self, shard: int) -> None:
-        """The owner of a shard is not known, or has turned out not to have it: find out."""
+        """The owner of a shard is not known, or has turned out to be another: find out."""
         self.lookout.look_soon()
 
     def _look_around(self) -> None:
@@ -200,26 +200,26 @@ class Neighbours:
             log.error("the owners of the shards cannot be read: %s", error)
 
     def read_owners(self) -> None:
-        """The owners of the shards, as they are written down."""
+        """Read the owners of the shards from the store."""
         for shard, owned in enumerate(self.shared.owners()):
             self.owners.hear(shard, owned)
 
     # The end
 
-    def _told_bye(self, peer: Peer, value: Any) -> None:
-        """The peer is about to close the connection: what it gets before this process's last word
-        is sent back, and what it would get after that would be lost."""
+    def _bye_came(self, peer: Peer, value: Any) -> None:
+        """The peer is about to close the connection: calls that it gets before this process's reply
+        are sent back, and later ones would be lost."""
         process = _process_of(peer)
         self.owners.parts(process)
-        # By the connection that calls were sent by, if each side has made one.
-        self.peers.get(process, peer).tell(BYE_TOO, None)
+        # Over the connection that calls were sent over, if each side has made one.
+        self.peers.get(process, peer).notify(BYE_TOO, None)
 
-    def _told_bye_too(self, peer: Peer, value: Any) -> None:
+    def _bye_returned(self, peer: Peer, value: Any) -> None:
         self._heard_out.add(_process_of(peer))
 
     async def wait_parted(self) -> None:
         """Return when no call is on its way to this process any more, or after a bounded time."""
-        self.tell_all(BYE)
+        self.notify_all(BYE)
         with anyio.move_on_after(PARTING_S_MAX):
             while set(self.peers) - self._heard_out - {self.shared.me.id}:
                 await anyio.sleep(0.001)
@@ -239,6 +239,6 @@ class Neighbours:
 
 
 def _process_of(peer: Peer) -> str:
-    """Which process it is, as it has said itself."""
+    """The name of a process, as it has given it itself."""
     assert peer.greeting is not None
     return peer.greeting.process

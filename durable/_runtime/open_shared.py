@@ -1,10 +1,10 @@
-"""A store of shards that is open: what `OpenStore` does, on several disks, which come and go.
+"""An open store of shards: what `OpenStore` does, on several disks, which come and go.
 
-A task keeps the shards that this process has to those that it should have, by the placement; it is
+A task keeps the shards that this process owns to those that it should, by the placement; it is
 woken when a process comes or goes, and looks by itself once a second.
 
-Rule: a shard is given up whole. Its objects take nothing new, what runs there ends, all of it is
-committed, and only then may another process have the shard.
+Rule: a shard is given up as a whole. Its objects accept nothing new, what runs there ends, all of
+it is committed, and only then may another process own the shard.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from .shared_directory import ObjectsHere, SharedDirectory
 from .tenure import Tenure
 from .transports import TcpSockets, Transport, UnixSockets
 
-# What is told of the sockets of an object that moves.
+# The notice that describes the sockets of an object that moves.
 SOCKETS: Final = "sockets"
 MOVED: Final = "Durable Object moved to another process of its store."
 
@@ -82,13 +82,13 @@ class OpenSharedStore(OpenStore):
             disks.open,
         )
         self._directory.lead_by(disks, self._lines, crossing)
-        self._disks.on_classes = partial(self._neighbours.tell_all, CLASSES)
+        self._disks.on_classes = partial(self._neighbours.notify_all, CLASSES)
         self._looked = anyio.Event()
         shared = disks.shared
         self._balance = Balance(shared.me.id, shared.count, disks.open, disks.leaving)
-        # What is told of sockets whose objects are on their way to this process, by shard.
+        # Descriptions of sockets whose objects are on their way to this process, by shard.
         self._sockets_to_come: dict[int, list[list[Any]]] = {}
-        crossing.told[SOCKETS] = self._sockets_came
+        crossing.on_notice[SOCKETS] = self._sockets_came
         # Why a shard could not be taken.
         self._refused: Exception | None = None
         self._tenure = Tenure(
@@ -131,10 +131,10 @@ class OpenSharedStore(OpenStore):
         return runtime
 
     async def _peers(self) -> list[PeerProcess]:
-        """All processes, each with what it says of itself."""
+        """All processes, each with what it reports of itself."""
         return await peer_processes(self._disks.shared, self._neighbours, len(self._directory))
 
-    # The beginning
+    # Opening
 
     async def _begin(self) -> None:
         shared = self._disks.shared
@@ -147,25 +147,25 @@ class OpenSharedStore(OpenStore):
         self._neighbours.read_owners()
         shared.say("ready")
         await anyio.to_thread.run_sync(shared.refresh)
-        self._neighbours.tell_all(CHANGED)
+        self._neighbours.notify_all(CHANGED)
         self._balance.is_on = True
         await self._look_after_shards()
         self._loop.keep_running(self._keep_balance, "durable balance")
 
     def _news(self) -> None:
-        """Other processes, or owners, were read in the background."""
+        """A change of processes or owners was read in the background."""
         self._neighbours.read_owners()
         self._look()
 
     def _has_joined_again(self) -> None:
-        self._neighbours.tell_all(CHANGED)
+        self._neighbours.notify_all(CHANGED)
         self._news()
 
     def _owner_changed(self, shard: int | None) -> None:
         self._lines.owner_changed(shard)
 
     def _follow_classes(self) -> None:
-        """Another process has changed the classes: let the shards of this one know them."""
+        """Another process has changed the classes: read them anew for the shards here."""
         shared = self._disks.shared
         for shard in self._disks.open:
             shared.follow(shard)
@@ -173,12 +173,12 @@ class OpenSharedStore(OpenStore):
     # The balance
 
     def _look(self) -> None:
-        """See at once whether the shards are where they should be."""
+        """Look at once whether the shards are where they should be."""
         self._balance.something_changed()
         self._looked.set()
 
     def _look_anew(self) -> None:
-        """The same, and read who is there and who owns what, if no look does that."""
+        """The same, and first read the processes and owners, if the look does not."""
         self._disks.shared.look_soon()
         self._look()
 
@@ -194,8 +194,8 @@ class OpenSharedStore(OpenStore):
                 await self._looked.wait()
 
     async def _look_after_shards(self) -> float:
-        """Give up what this process should not have, and take what it should; returns when to
-        look again."""
+        """Give up the shards that this process should not own, and take those that it should;
+        returns when to look again."""
         balance, shared = self._balance, self._disks.shared
         if not balance.is_on:
             return LOOKS_S
@@ -215,24 +215,24 @@ class OpenSharedStore(OpenStore):
         living = {process.id for process in processes}
         met = living if shared.me.is_alone else self._neighbours.peers
         if any(process not in met for process in living):
-            shared.look_soon()  # it begins, or has ended
+            shared.look_soon()  # it is starting, or has ended
         return balance.look_pause_s([owned.owner for owned in shared.owners()], living, met)
 
     # Taking a shard
 
     def _together(self, shards: Sequence[int]) -> Sequence[Sequence[int]]:
-        """Those that are to be taken by one call; each by one of its own where it opens files."""
+        """Groups of shards to be taken by one call; each alone where that opens files."""
         return [shards] if self._disks.shared.has_one_engine else [[shard] for shard in shards]
 
     async def _try_to_take(self, shards: Sequence[int]) -> None:
-        """Take them if that can be; what is wrong with one shard is no matter of the others."""
+        """Take the shards if possible; a failure with one does not affect the others."""
         try:
             await self._take(shards)
         except (OSError, DurableError) as error:
             self._refused = self._refused or error
 
     async def _take(self, shards: Sequence[int]) -> None:
-        """Own those shards that nobody else does."""
+        """Own those of the shards that no other process owns."""
         shared = self._disks.shared
         lease = shared.lease
         self._balance.taking.update(shards)
@@ -247,12 +247,12 @@ class OpenSharedStore(OpenStore):
             try:
                 owned = shared.has(shard)
             except (OSError, DurableError) as error:
-                shared.release(shard)  # nobody would find it here
+                shared.release(shard)  # else no process would find it here
                 refused = error
                 continue
             self._disks.opened(shard, engine, self._working_disk)
-            for told in self._sockets_to_come.pop(shard, ()):
-                self._take_over(told)
+            for description in self._sockets_to_come.pop(shard, ()):
+                self._take_over(description)
             self._neighbours.has(shard, owned)
         if refused is not None:
             raise refused
@@ -261,7 +261,7 @@ class OpenSharedStore(OpenStore):
         disk = self._disk_with(engine)
         self._let_ring(disk)
         disk.committer.start()
-        disk.alarms.ask()
+        disk.ask()
         return disk
 
     # Giving a shard up
@@ -305,36 +305,36 @@ class OpenSharedStore(OpenStore):
             self._neighbours.has(shard, disks.shared.release(shard))
 
     async def _hand_over(self, shard: int, sockets: Sockets) -> None:
-        """Let the process that is to have the shard have the sockets that can go there."""
+        """Give the next owner of the shard the sockets that can move there."""
         owner = self._balance.next_owner(shard, _ready(self._disks.shared.processes()))
         peer = self._neighbours.peers.get(owner or "")
         if peer is None:
             return
         crossing = self._neighbours.crossing
-        told = await let_go(crossing, sockets, keeps_clients=self._balance.is_on)
-        if told is not None:
-            peer.tell(SOCKETS, told)
+        description = await let_go(crossing, sockets, keeps_clients=self._balance.is_on)
+        if description is not None:
+            peer.notify(SOCKETS, description)
 
-    def _sockets_came(self, peer: Peer, told: list[Any]) -> None:
+    def _sockets_came(self, peer: Peer, description: list[Any]) -> None:
         """The sockets of an object that moves here, a little before its shard as a rule."""
-        object_id = object_of(told)[1]
+        object_id = object_of(description)[1]
         shard = self._disks.shard_of(object_id.raw)
         if shard in self._disks.open:
-            self._take_over(told)
+            self._take_over(description)
         else:
-            self._sockets_to_come.setdefault(shard, []).append(told)
+            self._sockets_to_come.setdefault(shard, []).append(description)
 
-    def _take_over(self, told: list[Any]) -> None:
-        number, object_id = object_of(told)
+    def _take_over(self, description: list[Any]) -> None:
+        number, object_id = object_of(description)
         cls = entry_of(self._classes, number).cls
         sockets = self._sockets.of_id(object_id, cls, number)
-        take_over(self._neighbours.crossing, self._neighbours.peers.get, sockets, told)
+        take_over(self._neighbours.crossing, self._neighbours.peers.get, sockets, description)
 
     def _is_in(self, shard: int, raw: bytes) -> bool:
         return self._disks.shard_of(raw) == shard
 
     def _send_away(self, activation: Activation) -> None:
-        """The object leaves memory with its shard: unseen, if nothing is lost by that."""
+        """The object leaves memory with its shard: unnoticed, if nothing is lost by that."""
         if activation.is_idle:
             activation.evict()
         else:
@@ -347,7 +347,7 @@ class OpenSharedStore(OpenStore):
         self._balance.is_on = False
         self._services.is_open = False
         shared.say("leaving")
-        self._neighbours.tell_all(CHANGED)
+        self._neighbours.notify_all(CHANGED)
         try:
             while (shards := self._balance.leave(has_others=self._has_others())) is not None:
                 for shard in shards:
@@ -371,10 +371,10 @@ class OpenSharedStore(OpenStore):
         self._disks.shared.leave()
 
     def _close_disk(self, disk: OpenDisk) -> None:
-        """The engine is closed with the release of its shard."""
+        """The release of the shard closes the engine."""
         disk.reads.close()
 
 
 def _ready(processes: Sequence[Process]) -> list[str]:
-    """Those that are to have shards."""
+    """The processes that are ready to own shards."""
     return [process.id for process in processes if process.state == "ready"]

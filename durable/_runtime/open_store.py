@@ -1,4 +1,4 @@
-"""The parts of one runtime, from the opening to the closing.
+"""The parts of one runtime, from its opening to its closing.
 
 What is opened is closed in the opposite order; what objects have written is committed.
 """
@@ -55,6 +55,7 @@ from .env import Env
 from .orders import take_orders
 from .running_objects import RunningObjects
 from .runtime import Runtime
+from .sweeper import Sweeper
 
 if TYPE_CHECKING:
     from durable._object.hooks import Hooks
@@ -64,7 +65,7 @@ log = logging.getLogger("durable")
 
 @frozen
 class Options:
-    """How a store is opened, whatever is in it."""
+    """How a store is opened, whatever its contents."""
 
     limits: Limits
     clock: Clock
@@ -76,28 +77,28 @@ class Options:
     operate: bool = False
     # Writes stay in memory and vanish.
     scratch: bool = False
-    # Tell what objects do wrong.
+    # Report what objects do wrong.
     debug: bool = False
-    # Other processes have the store, too; None: if it says so itself, and then as the only one.
+    # Other processes share the store; None: if the store is shared already, and then alone.
     shared: bool = False
     shards: int | None = None
-    # Processes of other machines have it, too.
+    # Processes of other machines share it.
     peers: Peers | None = None
     # A commit is one synced write to a journal, and the store's file follows.
     journal: bool = False
 
 
 class OpenStore:
-    """One store that is open, and all that works on it."""
+    """One open store, with all that serves it."""
 
     open_engine: ClassVar[Callable[..., Engine]] = staticmethod(open_engine)
-    # What works for it on threads of its own; in a simulation it does so in the loop.
+    # The classes of what works on threads; a simulation has others, which work in the loop.
     committer_class: ClassVar[type[Committer]] = Committer
     reads_class: ClassVar[type[Reads]] = Reads
 
     def __init__(self, path: str, options: Options) -> None:
         limits, clock, faults = options.limits, options.clock, options.faults
-        # Where it is, and what messages say of that: a URL may have a password.
+        # Where it is, and how messages name it: a URL may contain a password.
         self._source, self._path = path, shown(path)
         self._faults = faults
         self._operate = options.operate
@@ -114,8 +115,8 @@ class OpenStore:
         self._commits = Commits(
             clock,
             self._loop.call_soon_threadsafe,
-            lambda: self._observers.is_anyone_told,
-            self._observers.tell,
+            lambda: self._observers.is_observed,
+            self._observers.notify,
         )
         self._disks = self._open_disks()
         self._services = Services(
@@ -139,7 +140,7 @@ class OpenStore:
             self._observers.add(options.observer, ())
         activation_class = WatchedActivation if options.debug else Activation
         self._directory = self._make_directory(activation_class)
-        # After the directory, which forgets an object before its sockets are told.
+        # After the directory, which forgets an object before its sockets are notified.
         self._sockets = SocketTable(self._services)
         self._running = RunningObjects(self._directory, self._sockets, self._services)
         self._classes = ClassTable()
@@ -147,12 +148,12 @@ class OpenStore:
         for disk in self._disks:
             self._let_ring(disk)
         self._unwatch = clock.watch(self._is_busy)
-        # In a forked child: its parent has this store open, and will close it.
+        # In a forked child: the parent has this store open, and will close it.
         self._is_foreign = False
         self._starts = task_starts.watch(backend, gate_task)
 
     def _install(self, hooks: Observers | None) -> None:
-        """*hooks* are told what happens to objects; nobody if it is None."""
+        """Call *hooks* with what happens to objects; None: nothing observes."""
         self._services.hooks = cast("Hooks | None", hooks)
         self._services.sql.watch.is_on = hooks is not None or self._options.debug
 
@@ -161,6 +162,9 @@ class OpenStore:
 
     def _let_ring(self, disk: OpenDisk) -> None:
         disk.ring_by(Alarms(self._services, disk.engine, self._classes))
+        disk.sweeper = Sweeper(
+            self._services, disk.disk, self._disks, self._directory, self._classes
+        )
 
     def _open_disks(self) -> Disks:
         options = self._options
@@ -193,7 +197,7 @@ class OpenStore:
         return None
 
     async def start(self, programs: Sequence[Program]) -> Runtime:
-        """Apply what migrations *programs* have, and run the last of them, others beside it."""
+        """Apply the migrations of *programs*; run the last one, with the others beside it."""
         _open_stores.add(self)
         await self._loop.open()
         self._loop.keep_running(self._timers.run, "durable timers")
@@ -206,7 +210,7 @@ class OpenStore:
         return runtime
 
     def _deployed(self, programs: Sequence[Program]) -> Deployment:
-        """What is to run, once the store knows of it."""
+        """What runs, once the store has its classes recorded."""
         while True:
             deployment = resolve(self._disks.catalog(), programs)
             if deployment.after == deployment.before or self._disks.change_classes(
@@ -215,8 +219,8 @@ class OpenStore:
                 return deployment
 
     async def _begin(self) -> None:
-        """The store knows its classes, and so does the runtime: begin to work."""
-        # Not before: it looks for garbage when it starts, and a deleted class leaves some.
+        """The store and the runtime know the classes: begin to work."""
+        # Not before: the committer looks for garbage at its start, and a deleted class leaves some.
         for disk in self._disks:
             disk.committer.start()
 
@@ -260,12 +264,12 @@ class OpenStore:
         return runtime
 
     def _control_folder(self) -> str:
-        """Where the socket is that `durable tail` and `durable top` ask at."""
+        """The folder of the socket for `durable tail` and `durable top`."""
         return self._path
 
     async def close(self) -> None:
         """Stop, however often the caller is cancelled meanwhile: that must not cost what objects
-        wrote. Raises an interrupt that was raised in code of an object and not yet heard of.
+        wrote. Raises an interrupt that code of an object has raised and that is still pending.
 
         Only once: a second call waits for the end of the first. In a forked child nothing is done.
         """
@@ -296,9 +300,9 @@ class OpenStore:
         self._services.is_open = False
         for activation in self._directory:
             if isinstance(activation, WatchedActivation):
-                activation.tell_unawaited()
+                activation.report_unawaited()
         for disk in self._disks:
-            disk.alarms.close()
+            disk.stop()
         self._unwatch()
         await self._running.finish()
         for disk in self._disks:
@@ -318,7 +322,7 @@ class OpenStore:
         _open_stores.discard(self)
 
     async def _part(self) -> None:
-        """Nothing runs any more: end what connects the store with others, while the loop runs."""
+        """Nothing runs any more: end the connections of the store, while the loop still runs."""
 
     def _close_disk(self, disk: OpenDisk) -> None:
         disk.close()
@@ -329,7 +333,7 @@ class OpenStore:
         return self in _open_stores and self._loop.has_ended()
 
     def let_go(self) -> None:
-        """Close what was left open: commit what was written, and give the folder free. Blocks."""
+        """Close a store that was left open: commit what was written, free the folder. Blocks."""
         _open_stores.discard(self)
         log.warning(
             "the store %s was not closed before its event loop ended; what was written is "
@@ -353,11 +357,11 @@ class OpenStore:
             self._close_disk(disk)
 
     def abandon(self) -> None:
-        """In a forked child: this is the parent's."""
+        """In a forked child: the store is the parent's."""
         self._is_foreign = True
 
     def _is_busy(self) -> bool:
-        """Whether threads are at work, in a way that a test need not end."""
+        """Whether a commit or read is in progress that the test has not itself blocked."""
         faults = self._faults
         is_commit_stuck = bool(faults and faults.is_commit_stuck)
         is_read_stuck = bool(faults and faults.is_read_stuck)
@@ -368,7 +372,7 @@ class OpenStore:
         )
 
 
-# The stores of this process that are open, of whatever loop and thread.
+# The open stores of this process, of whatever loop and thread.
 _open_stores: set[OpenStore] = set()
 _letting_go = threading.Lock()
 

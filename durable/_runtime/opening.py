@@ -31,12 +31,12 @@ from .open_shared import OpenSharedStore
 from .open_store import OpenStore, Options, let_go_of_left
 from .runtime import Runtime, two_of_one_name
 
-# While the store has another owner it is tried again after so long, which costs 0.1 ms each time.
+# The pause between attempts while the store has another owner; each attempt costs 0.1 ms.
 TRY_AGAIN_S = 0.05
 
 
 class Opening:
-    """An async context manager that gives the runtime of one store; not for users."""
+    """An async context manager that opens one store and returns its runtime; not for users."""
 
     _store_class: ClassVar[type[OpenStore]] = OpenStore
     _shared_class: ClassVar[type[OpenStore]] = OpenSharedStore
@@ -79,7 +79,7 @@ class Opening:
             codec or MsgpackCodec(),
             reads,
             observer=observer,
-            # The socket in the folder is the owner's; a database has no folder.
+            # The socket is in the owner's folder; a database has no folder.
             operate=not (scratch or is_url(path))
             and (wants_control_socket() if operate is None else operate),
             scratch=scratch,
@@ -91,7 +91,7 @@ class Opening:
         )
         self._wait_s = wait_s
         self._open: OpenStore | None = None
-        # Says that the runtime of `start` was dropped while it is open.
+        # Warns if the runtime of `start` is dropped while it is open.
         self._unclosed: weakref.finalize[[str], Runtime] | None = None
 
     async def start(self) -> Runtime:
@@ -102,11 +102,11 @@ class Opening:
             await runtime.close()
 
         The same as entering the block, and raises the same; RuntimeError the second time. A runtime
-        that is dropped without having been closed is told of by a ResourceWarning, and its store
-        stays open until the event loop has ended.
+        that is dropped without being closed causes a ResourceWarning, and its store stays open
+        until the event loop has ended.
         """
         runtime = await self.__aenter__()
-        self._unclosed = weakref.finalize(runtime, _tell_unclosed, shown(self._path))
+        self._unclosed = weakref.finalize(runtime, _warn_unclosed, shown(self._path))
         self._unclosed.atexit = False
         return runtime
 
@@ -139,7 +139,7 @@ class Opening:
         return runtime
 
     def _class(self) -> type[OpenStore]:
-        """What opens the store: by how it is to be opened, and by what it is."""
+        """The class that opens the store: by the options, and by what kind of store it is."""
         options = self._options
         if options.shared or options.peers or (not options.scratch and is_of_shards(self._path)):
             return self._shared_class
@@ -170,7 +170,7 @@ def _check_shared(shared: object, shards: object, scratch: bool) -> None:
         if not shared:
             raise ValueError("shards is for a store that processes share: give shared=True, too")
     if shared and scratch:
-        raise ValueError("what is written to a scratch store is not for others: leave out shared")
+        raise ValueError("scratch writes cannot be shared with other processes: leave out shared")
 
 
 def _check_database(shared: bool, operate: bool | None) -> None:
@@ -196,7 +196,7 @@ def _check_peers(peers: object, path: str, scratch: bool) -> None:
             f"database, or shared=True for other processes of this machine"
         )
     if scratch:
-        raise ValueError("what is written to a scratch store is not for others: leave out peers")
+        raise ValueError("scratch writes cannot be shared with other processes: leave out peers")
 
 
 def _check_journal(journal: object, shared: bool, scratch: bool, path: str) -> None:
@@ -215,7 +215,7 @@ def _check_journal(journal: object, shared: bool, scratch: bool, path: str) -> N
         )
 
 
-def _tell_unclosed(path: str) -> None:
+def _warn_unclosed(path: str) -> None:
     warnings.warn(
         f"the runtime of the store {path!r} was dropped without being closed, and the store stays "
         f"open until its event loop has ended; keep the runtime and `await runtime.close()`",
@@ -225,7 +225,7 @@ def _tell_unclosed(path: str) -> None:
 
 
 class open(Opening):
-    """Open the store in the folder *path*, which is made if it is not there, or in a database.
+    """Open the store in the folder *path*, made if it does not exist, or in a database.
 
         async with durable.open("state", bindings={"COUNTERS": Counter}) as runtime:
             stub = runtime.env.COUNTERS.get_by_name("front page")
@@ -235,29 +235,27 @@ class open(Opening):
     not in memory then wait for the network, in the event loop unless *reads* is "thread".
 
     *bindings*: classes, or names of variables of `env` for them; *vars*: further variables of
-    `env`; *migrations*: how the classes came to be what they are, which is applied as far as the
-    store has not seen it; *script*: whose classes they are, where several programs share a store;
-    *limits*, *clock* and *codec*: in place of the usual ones; *reads*: "inline" reads what is not
-    in memory at once, "thread" in a thread of its own, for stores larger than memory; *observer*:
-    a callable that is told what happens, `print` for instance; *operate*: open a socket in the
-    folder for `durable tail` and `durable top` (None: if DURABLE_OPERATE is set to 1); *scratch*:
-    read the store, keep what is written in memory, and forget it at the end, to try things on real
-    data, beside the owner if there is one; only alarms that are set meanwhile ring; *debug*: tell
-    what objects do wrong: a value that is read before a wait on the outside and written after it, a
-    step that holds up the event loop, a global that the code of two objects changes, a call that
-    nobody waits for at the end; *wait_s*: wait for up to so many seconds until another owner has
-    gone, as in a reload or a rolling update; *shared*: let other processes of this machine have the
-    store, too, each object being in one of them at a time; *shards*: into how many parts a shared
-    store is divided for that, which is fixed when it is made (None: as it is, 16 for a new one, 1
-    for a folder that was not shared); *peers*: let processes of other machines have the store, too,
-    which is on PostgreSQL then, and say how they meet;
-    *journal*: make each commit durable by one synced write to a journal beside the store's file,
-    which follows within about a second: about half the wait of a lone caller.
+    `env`; *migrations*: the history of the classes, of which the store applies what it has not seen
+    yet; *script*: the program that the classes belong to, where several share a store; *limits*,
+    *clock* and *codec*: replace the usual ones; *reads*: "inline" reads what is not in memory at
+    once, "thread" in a thread of its own, for stores larger than memory; *observer*: a callable
+    that is called with each event, `print` for instance; *operate*: open a socket in the folder for
+    `durable tail` and `durable top` (None: if DURABLE_OPERATE is set to 1); *scratch*: read the
+    store, keep what is written in memory, and forget it at the end, to try things on real data,
+    beside the owner if there is one; only alarms that are set meanwhile ring; *debug*: report what
+    objects do wrong: a value that is read before a wait on the outside and written after it, a step
+    that blocks the event loop, a global that the code of two objects changes, a call that was not
+    awaited by the end; *wait_s*: how many seconds to wait for another owner to go, as in a reload
+    or a rolling update; *shared*: share the store with other processes of this machine, each object
+    being in one of them at a time; *shards*: into how many parts a shared store is divided for
+    that, fixed when it is made (None: as it is, 16 for a new one, 1 for a folder that was not
+    shared); *peers*: share a store on PostgreSQL with processes of other machines, and how they
+    meet; *journal*: make each commit durable by one synced write to a journal beside the store's
+    file, which follows within about a second: about half the wait of a lone caller.
 
-    Raises StoreInUse if another process or another `open` has the store then, StoreDamaged,
-    FormatTooNew, MigrationConflict, StoreUnavailable, and OSError where the folder cannot be used
-    or the database has no store. An exception of
-    the body passes unchanged.
+    Raises StoreInUse if another process or another `open` has the store, StoreDamaged,
+    FormatTooNew, MigrationConflict, StoreUnavailable, and OSError if the folder cannot be used or
+    the database has no store. An exception of the body passes unchanged.
     """
 
     def __init__(
@@ -343,9 +341,8 @@ class open_config(Opening):
         async with durable.open_config("durable.toml", environment="staging") as runtime:
             stub = runtime.env.COUNTERS.get_by_name("front page")
 
-    *environment*: a NAME of the file's `[env.NAME]`; *path*: the store's folder, in place of the
-    file's `path`, *wait_s*, *shared*, *journal* and *peers* in place of those of the file; the
-    others are those of `durable.open`.
+    *environment*: a NAME of the file's `[env.NAME]`; *path*, *wait_s*, *shared*, *journal* and
+    *peers* replace those of the file; the other arguments are those of `durable.open`.
     `fetch` is the entry function of the main module, if it has one.
 
     Raises InvalidConfig, at the call, and what `durable.open` raises. What the main module raises

@@ -1,9 +1,9 @@
-"""Orders: what an operator lets an object do from outside of the program: store a key, delete one
-or all of it, run a method or the alarm, go back. Each is an event of the object, as others are, and
+"""Orders: what an operator has an object do from outside of the program: store a key, delete one or
+all of it, run a method or the alarm, go back. Each is an event of the object like any other, and
 has a line in the program's log.
 
-An order and its answer are made of what JSON has, since they come through the control socket.
-Values are encoded as the library's codec does, whatever codec the program has.
+An order and its answer consist of what JSON has, since they come through the control socket.
+Values are encoded by the library's codec, whatever codec the program has.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 Order = Mapping[str, Any]
 
-# A stream is one answer here.
+# The items of a stream that one answer may have.
 ITEMS_MAX = 10_000
 
 _is_hex_id = re.compile(r"[0-9a-fA-F]{64}", re.ASCII).fullmatch
@@ -59,7 +59,7 @@ def take_orders(runtime: Runtime) -> Callable[[Order, Callable[[Order], None]], 
 
 
 async def carry_out(runtime: Runtime, order: Order) -> Order:
-    """The answer to *order*: its `result`, or its `error` in words."""
+    """The answer to *order*: its `result`, or the text of its `error`."""
     try:
         entry = _class(runtime, order["class"])
         codec = codec_of(MsgpackCodec(), entry.cls)
@@ -67,11 +67,11 @@ async def carry_out(runtime: Runtime, order: Order) -> Order:
         try:
             encoded = codec.encode(result)
         except UnstorableValue as error:
-            return {"error": f"the call was made, and its result is no value to show: {error}"}
+            return {"error": f"the call was made, but its result cannot be shown: {error}"}
         return {"result": base64.b64encode(encoded).decode()}
     except DurableError as error:
         return {"error": str(error)}
-    except Exception as error:  # of the object's own code, most likely
+    except Exception as error:  # most likely of the object's own code
         return {"error": f"{type(error).__name__}: {text_of(error)}"}
 
 

@@ -1,4 +1,4 @@
-"""What the processes of a store say of themselves when one of them asks."""
+"""The answers of the processes of a store to one of them that asks about their state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from durable._wire.peer import Peer
 from .neighbours import Neighbours
 from .peer_processes import PeerProcess
 
-# What other processes are asked is answered in this time, or not at all.
+# How long to wait for the answer of another process.
 ANSWERS_S_MAX: Final = 2.0
 
 

@@ -1,4 +1,4 @@
-"""What a program may know of the processes that share a store with it."""
+"""The processes that share a store, as a program sees them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ class PeerProcess:
     address: str | None  # where it listens; None if it is alone
     version: str  # of durable
     state: str  # "starting", "ready" or "leaving"
-    shards: int  # how many it has
-    live_objects: int | None  # in its memory; None: it did not say in time
-    is_here: bool  # it is this one
+    shards: int  # how many it owns
+    live_objects: int | None  # in its memory; None: it did not answer in time
+    is_here: bool  # whether it is this process

@@ -1,4 +1,4 @@
-"""Migrations applied by hand: look at what a file would do to its store, then do just that."""
+"""Migrations applied by hand: see what a file would do to its store, then do exactly that."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .engines import open_to_read, open_to_write
 
 @frozen
 class PendingMigrations:
-    """What the store in the folder `path` has not seen yet. A value; `apply` does it."""
+    """The migrations that the store in `path` has not seen yet. A value; `apply` applies them."""
 
     path: str
     plan: Plan
-    # What the classes hold that there are already, by number.
+    # What the existing classes contain, by number.
     weights: dict[int, Weight]
     _clock: Clock = field(repr=False)
 
@@ -35,30 +35,30 @@ class PendingMigrations:
 
     @property
     def deletes(self) -> bool:
-        """Whether classes would go, and all that they hold."""
+        """Whether classes would be deleted, with all that they contain."""
         return bool(self.plan.deleted)
 
     def words(self) -> list[str]:
-        """A line for each thing that would be done, with what the classes hold."""
+        """A line for each change that would be made, with what the classes contain."""
         return self.plan.words(self.weights)
 
     def facts(self) -> list[dict[str, str | int | None]]:
-        """The same for a program: a table for each thing that would be done to a class."""
+        """The same for a program: a table for each change of a class."""
         return [step.facts(self.weights.get(step.after.number)) for step in self.plan.steps]
 
     def deleted(self) -> list[str]:
-        """A line for each class that would go: its name and what it holds."""
+        """A line for each class that would be deleted: its name and what it contains."""
         steps = (step for step in self.plan.steps if step.kind is Kind.DELETED)
         return [
             f"{step.after.label}: {self.weights.get(step.after.number, Weight())}" for step in steps
         ]
 
     def apply(self, on_freed: Callable[[int], None] = lambda count: None) -> None:
-        """Do it, in one transaction, then free in steps what was deleted. Blocks.
+        """Apply them in one transaction, then free in steps what was deleted. Blocks.
 
         *on_freed* is called after each step with the number of things freed so far. Raises
-        StoreInUse while the store has an owner, and MigrationConflict if the store is not what it
-        was; then nothing was changed.
+        StoreInUse while the store has an owner, and MigrationConflict if the store has changed
+        since; then nothing was changed.
         """
         engine = open_to_write(self.path, self._clock)
         try:
@@ -85,8 +85,8 @@ def pending_migrations(
     old_tag: str | None = None,
     clock: Clock | None = None,
 ) -> PendingMigrations:
-    """See what the migrations of the configuration *file*, as it is in its environment
-    *environment*, would do to the store. Changes nothing, and may look beside the store's owner.
+    """What the migrations of the configuration *file*, in its environment *environment*, would do
+    to the store. Changes nothing, and may read beside the store's owner.
 
     *old_tag*, if given, must be the tag that was applied last ("" for none). Raises InvalidConfig,
     MigrationConflict, and what reading a store raises.

@@ -1,4 +1,4 @@
-"""Going back by order: an object to a bookmark, or a new object that is what another one was."""
+"""Going back by order: an object to a bookmark, or a new object made of what another one was."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ WENT_BACK = "the object goes back to {to}, as an operator wished"
 
 
 async def restore(entry: ClassEntry[DurableObject], object_id: ObjectId, to: str | datetime) -> str:
-    """Let the object go back, now: it is reset and built anew. Returns a bookmark that undoes it.
+    """Reset the object, which goes back as it is built anew. Returns a bookmark that undoes it.
 
     Raises UnknownBookmark, and DurableError where the class keeps no history.
     """
     undo = await event(entry, object_id, "restore", lambda of: of.bookmarks.wish_at(to, "restore"))
     here(entry, object_id).break_(ObjectAborted(WENT_BACK.format(to=to)))
-    # It goes back when it is built, and that is to be seen.
+    # It goes back when it is built; build it now, so that the outcome is known.
     await event(entry, object_id, "restored", lambda of: ReadyAnswer(None))
     return undo
 
@@ -40,7 +40,7 @@ async def fork(
         entry, object_id, "fork", lambda of: ReadyAnswer(of.bookmarks.whole(to, "fork"))
     )
     activation = here(entry, fork_id)
-    # Nothing suspends from here to the seal, so nobody else begins it.
+    # Nothing suspends from here to the seal, so no other call begins it.
     if activation.phase is not Phase.NEW or _is_there(activation):
         raise DurableError(f"there is an object {fork_id.name!r} already; give another name")
     _write(activation, whole)

@@ -15,9 +15,9 @@ from .stub import Stub
 T = TypeVar("T", bound=DurableObject)
 R = TypeVar("R")
 
-# A pause is made longer by up to this part, so that many who failed at once do not return at once.
+# A pause is longer by up to this part, at random, so that many failed calls do not return at once.
 SPREAD = 0.25
-# From the shortest pause that makes sense to the longest; further ones are as long.
+# Beyond this many doublings the pause stays the same.
 DOUBLED_MAX = 64
 
 
@@ -30,16 +30,16 @@ async def retry(
     pause_s_max: float = 10.0,
     on_reset: bool = False,
 ) -> R:
-    """`await fn(stub)`, again with a fresh stub if it fails in a way that may pass.
+    """`await fn(stub)`, again with a fresh stub after a failure that may be temporary.
 
         count = await durable.retry(lambda stub: stub.increment(), counters.get_by_name("a"))
 
-    Tried again is what fails with a DurableError that is `retryable` and not `overloaded`, up to
+    A failure is retried if it is a DurableError that is `retryable` and not `overloaded`, up to
     *tries_max* times in all, after pauses of *pause_s*, twice that, and so on up to *pause_s_max*,
-    each longer by up to a quarter at random, by the runtime's clock. With *on_reset* so is what
-    fails with `reset`: the object, or the call itself, was broken off. What failed may have been
-    done, so let *fn* do what may be done twice, or call with `once=`. Raises what the last try has
-    raised.
+    each longer by up to a quarter at random, by the runtime's clock. With *on_reset* an error with
+    `reset` is retried too: the object, or the call itself, was cut off. A failed call may have been
+    carried out, so let *fn* do what may be done twice, or call with `once=`. Raises the error of
+    the last try.
     """
     if not isinstance(stub, Stub):
         raise TypeError(f"retry() takes a stub to give to the function, not {stub!r}")

@@ -1,7 +1,7 @@
-"""What runs in the objects of an open store: it gets time to end, then it is cancelled.
+"""The running code of the objects of an open store: it gets time to end, then it is cancelled.
 
-So it is when the store is closed, and for the objects of one shard when that is given up. What the
-code has written is sealed either way.
+That is done when the store is closed, and for the objects of a shard when that is given up. What
+the code has written is sealed either way.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from durable._object.services import Services
 
 from .directory import Directory
 
-# After the grace time, what has been cancelled gets this long to clean up behind itself.
+# After the grace time, cancelled code gets this long to clean up.
 CLEAN_UP_S_MAX = 1.0
 
 IsMeant = Callable[[bytes], bool]
-"""Whether the object of these raw bytes of an id is one of those that are to end."""
+"""Whether the object with these raw bytes of an id is one of those that have to end."""
 
 
 def _all(_: bytes) -> bool:
@@ -52,7 +52,7 @@ class RunningObjects:
             activation.finish_turns()
 
     def _unfinished(self, is_meant: IsMeant) -> list[PendingAnswer[Any]]:
-        """The deliveries that run, and the work that objects have begun by wait_until."""
+        """The running deliveries, and the work that objects have begun by wait_until."""
         events = [
             event
             for activation in self.live(is_meant)

@@ -61,18 +61,18 @@ class Runtime:
 
     @property
     def _engine(self) -> Engine:
-        """The store, for those that look into it."""
+        """The store, for code that looks into it."""
         return self._disks.engine
 
     def _is_one_of_several(
         self, process: str, ask: Callable[[], Awaitable[list[PeerProcess]]]
     ) -> None:
-        """Which process this is, and how the others are asked; not for users."""
+        """Set which process this is, and how the others are asked; not for users."""
         self._process, self._ask_peers = process, ask
 
     @property
     def _is_of_shards(self) -> bool:
-        """Whether `_engine` is made anew each time, and to be closed."""
+        """Whether `_engine` makes a new one each time, which has to be closed."""
         return isinstance(self._disks, ShardDisks)
 
     @property
@@ -83,9 +83,9 @@ class Runtime:
     def namespace(self, cls: type[T]) -> Namespace[T]:
         """The objects of *cls*; registers the class in the store if it is new there.
 
-        A class that was defined again, with the same qualified name in the same module, as when the
-        cell of a notebook is run once more or a module is reloaded, takes the place of the former
-        one: as `replace` does it, with a note in the log. Not a class that a function has made.
+        If a class was defined again, with the same qualified name in the same module, as when the
+        cell of a notebook is run once more or a module is reloaded, it takes the place of the
+        former one: as `replace` does it, with a note in the log. Not a class made by a function.
 
         Raises TypeError if *cls* is no subclass of DurableObject, ValueError if another class of
         the same name is in use, UnknownClass if the migrations of the script do not name it.
@@ -96,8 +96,8 @@ class Runtime:
         return namespace
 
     def statistics(self) -> Statistics:
-        """What the runtime is doing, and has done since it was opened; a pass over the live
-        objects, so cheap enough to be asked every second."""
+        """What the runtime is doing, and has done since it was opened; one pass over the live
+        objects, so cheap enough for every second."""
         if not self._services.is_open:
             raise RuntimeClosed
         return statistics_of(
@@ -111,8 +111,8 @@ class Runtime:
     async def peers(self) -> list[PeerProcess]:
         """The processes that have the store open, this one too, by pid; one if it is not shared.
 
-        Each says itself how many objects are in its memory: one that does not answer within two
-        seconds is in the list without that. Raises RuntimeClosed.
+        Each reports how many objects are in its memory: one that does not answer within two seconds
+        is in the list without that. Raises RuntimeClosed.
         """
         if not self._services.is_open:
             raise RuntimeClosed
@@ -131,7 +131,7 @@ class Runtime:
         return [alone]
 
     def observe(self, observer: Observer) -> Callable[[], None]:
-        """Tell *observer* what happens from now on; returns what to call to end it.
+        """Call *observer* with each event from now on; returns a function that ends that.
 
         It is called on this loop with one event at a time, and must not block. What it raises is
         logged.
@@ -143,15 +143,16 @@ class Runtime:
         return lambda: observers.remove(observer, self._directory)
 
     def _sample(self, observer: Observer, missed: Callable[[int], object]) -> Callable[[], None]:
-        """Tell *observer* a part of what happens, which is all while that is little, and *missed*
-        how many deliveries were left out; returns what to call to end it. Not for users."""
+        """Call *observer* with a sample of the events, which is all while they are few, and
+        *missed* with the number of deliveries left out; returns a function that ends that. Not for
+        users."""
         if not self._services.loop.is_here():
             raise WrongLoop(repr(self))
         return self._services.find(Sampler).add(Client(observer, missed))
 
     def queue_lengths(self) -> dict[str, tuple[int, str, str | None]]:
-        """How many wait for each of the objects that have a queue, with the names of class and
-        object; not for users."""
+        """How many calls wait for each of the objects that have a queue, with the names of class
+        and object; not for users."""
         return {
             str(activation.id): (activation.gate.queued, activation.cls.__name__, activation.name)
             for activation in self._directory
@@ -178,7 +179,7 @@ class Runtime:
         return self.add_class(self._record_of(naming), cls)
 
     def _record_of(self, naming: Naming) -> ClassRecord:
-        """What the store knows of a class, which is made if it is new there."""
+        """The store's record of a class, made if the class is new there."""
         while True:
             catalog = self._disks.catalog()
             record = check_usable(catalog, naming)
@@ -198,7 +199,7 @@ class Runtime:
             self._namespaces.setdefault(cls, namespace)
         self._classes.add(cast("ClassEntry[DurableObject]", entry))
         for disk in self._disks:
-            disk.alarms.ask()
+            disk.ask()
         return namespace
 
     def replace(self, old: type[DurableObject], new: type[DurableObject]) -> None:
@@ -245,8 +246,8 @@ class Runtime:
         )
 
     async def close(self) -> None:
-        """Close the store: let what runs end for `Limits.shutdown_s_max` seconds, and commit what
-        was written. Needed after `start()` alone; the end of an `async with` block does it too.
+        """Close the store: let running code end for `Limits.shutdown_s_max` seconds, and commit
+        what was written. Needed after `start()` only; the end of `async with` does it too.
 
         Closing again does nothing. WrongLoop from another loop or thread.
         """
@@ -254,7 +255,7 @@ class Runtime:
         await self._close()
 
     def closes_by(self, close: Callable[[], Awaitable[None]]) -> None:
-        """*close* is what closes it; not for users."""
+        """Set what closes the runtime; not for users."""
         self._close = close
 
     def __repr__(self) -> str:
@@ -263,14 +264,14 @@ class Runtime:
 
 
 def _is_defined_again(old: type, new: type) -> bool:
-    """Whether *new* is what the statement that once made *old* makes now. The classes that a
-    function makes may differ in what they close over, so they are not taken for such."""
+    """Whether *new* comes from the statement that once made *old*. Classes made by a function may
+    differ in what they close over, so they do not count."""
     named = (new.__module__, new.__qualname__)
     return (old.__module__, old.__qualname__) == named and "<locals>" not in new.__qualname__
 
 
 def two_of_one_name(cls: type, other: type) -> ValueError:
-    """Why two classes of one name cannot be used together."""
+    """The error for two classes of one name that cannot be used together."""
     return ValueError(
         f"the store has objects of one class called {cls.__name__}, and that is "
         f"{other.__module__}.{other.__qualname__}; rename {cls.__module__}.{cls.__qualname__}, or "

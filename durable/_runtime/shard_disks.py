@@ -1,8 +1,8 @@
-"""The disks of a store of shards: those of the shards that this process owns. Each has one of its
-own, or all have the same.
+"""The disks of a store of shards: those of the shards that this process owns. Each shard has one of
+its own, or all share one.
 
-Rule: a shard is open here, or it is being given up, or it is another process's. Objects of a shard
-that is being given up are found by what runs in it still, and by nothing else.
+Rule: a shard is open here, or it is being given up, or it belongs to another process. Objects of a
+shard that is being given up are found by what still runs in it, and by nothing else.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class ShardDisks(Disks):
     # By shard.
     open: dict[int, OpenDisk] = field(factory=dict, init=False)
     leaving: dict[int, OpenDisk] = field(factory=dict, init=False)
-    # Told when the classes of the store were changed by this process.
+    # Called when this process has changed the classes of the store.
     on_classes: Callable[[], None] | None = field(default=None, init=False)
     count: int = field(init=False)
-    # That of all shards, if they have one engine; it stays while none is here.
+    # The disk of all shards, if they have one engine; it stays while no shard is here.
     _one: OpenDisk | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -54,6 +54,9 @@ class ShardDisks(Disks):
             raise NotOwner
         return opened.disk
 
+    def keeps(self, base: bytes) -> bool:
+        return shard_of(base, self.count) in self.open
+
     def __iter__(self) -> Iterator[OpenDisk]:
         if self._one is not None:
             yield self._one
@@ -64,25 +67,25 @@ class ShardDisks(Disks):
     # Shards that come and go
 
     def opened(self, shard: int, engine: Engine, make: Callable[[Engine], OpenDisk]) -> None:
-        """A shard is this process's: *make* makes a disk that works, where it needs one."""
+        """A shard is owned by this process: *make* makes a working disk, if it needs one."""
         if not self.shared.has_one_engine:
             self.open[shard] = make(engine)
             return
         if self._one is None:
             self._one = make(engine)
         self.open[shard] = self._one
-        self._one.alarms.ask()
+        self._one.ask()
 
     def begin_leaving(self, shard: int) -> None:
         """A shard is being given up: it rings no alarms any more."""
         disk = self.leaving[shard] = self.open.pop(shard)
         if self._one is None:
-            disk.alarms.close()
+            disk.stop()
         else:
             silence(disk.engine, shard)
 
     async def finish(self, shard: int) -> None:
-        """What was submitted for a shard that is leaving is stored, or has failed."""
+        """Return when what was submitted for a leaving shard is stored, or has failed."""
         disk = self.leaving[shard]
         if self._one is None:
             await disk.finish()
@@ -92,7 +95,7 @@ class ShardDisks(Disks):
         await answered.wait()
 
     async def left(self, shard: int) -> None:
-        """A shard is not this process's any more, once its engine is released."""
+        """A shard is not owned by this process any more, once its engine is released."""
         disk = self.leaving.pop(shard)
         if self._one is None:
             await anyio.to_thread.run_sync(disk.reads.close)
@@ -102,7 +105,8 @@ class ShardDisks(Disks):
         return self.look()
 
     def look(self) -> Engine:
-        """All of the store, to be read: what others have as it is on the disk. To be closed."""
+        """All of the store, to be read: shards of other processes as they are on the disk. The
+        caller closes it."""
         owned = {**self.open, **self.leaving}
         engines = {shard: opened.engine for shard, opened in owned.items()}
         return look_beside(self.shared, engines, self.clock)

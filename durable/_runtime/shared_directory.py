@@ -47,7 +47,7 @@ class SharedDirectory(Directory):
         """A channel to *object_id*, wherever it is."""
         raw = object_id.raw
         shard = shard_of(raw[:BASE_SIZE], self.disks.count)
-        # What waits in line, or is under way by another process, comes first.
+        # Calls that wait in line, or are under way to another process, come first.
         is_here = shard in self.disks.open and not self.lines.is_used(raw)
         if is_here or (shard in self.disks.leaving and self._is_of_what_runs(shard)):
             return LocalChannel(self.activation_of(object_id, cls, class_number))
@@ -55,7 +55,7 @@ class SharedDirectory(Directory):
         return RemoteChannel(self.crossing, target, self.lines.route(shard, raw, target))
 
     def _is_of_what_runs(self, shard: int) -> bool:
-        """Whether the code that runs belongs to what a shard waits for that is being given up: an
+        """Whether the running code belongs to what a shard that is being given up waits for: an
         event of one of its objects, or one that such an event waits for."""
         event: Invocation[Any] | None = event_of(CURRENT.get())
         while event is not None:
@@ -65,7 +65,7 @@ class SharedDirectory(Directory):
         return False
 
     def _send_on(self, invocation: Invocation[Any]) -> None:
-        """Send a call of an object to another process, since its object is there by now."""
+        """Send a call on to another process, since its object is there by now."""
         activation = invocation.activation
         if type(invocation) is not MethodCall:
             invocation.fail(
@@ -107,7 +107,7 @@ class ObjectsHere(Reach):
     def channel_of(self, class_number: int, object_id: ObjectId) -> LocalChannel:
         entry = entry_of(self.classes, class_number)
         is_here = shard_of(object_id.raw[:BASE_SIZE], self.disks.count) in self.disks.open
-        # A process that is being closed carries nothing out any more; the next owner will.
+        # A process that is closing carries out nothing more; the next owner will.
         if not is_here or not self.services.is_open:
             raise NotOwner
         return LocalChannel(entry.activation_of(object_id))

@@ -1,7 +1,7 @@
 """What a runtime is doing and has done, as frozen values.
 
-Gauges are of this moment; counters only rise, from the opening on. Nothing here is asked on the
-path of a call.
+Gauges are of this moment; counters only rise, from the opening on. Nothing is computed on the path
+of a call.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class ClassStatistics:
     """The objects of one class."""
 
     class_name: str
-    # Of this moment
+    # At this moment
     live_objects: int
     open_deliveries: int
     queued_deliveries: int
     # Since the opening
     deliveries: int
-    subrequests: int  # of the deliveries, those that another object's code has sent
+    subrequests: int  # deliveries sent by another object's code
     errors: int  # handlers that raised, and deliveries that a reset has ended
     overloaded: int  # calls that were refused because a queue was full
     alarms: int

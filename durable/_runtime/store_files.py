@@ -1,6 +1,6 @@
-"""What is done with the files of a store, as files: copied, checked, and told from others.
+"""The files of a store, as files: copied, checked, and recognized among others.
 
-Beside `engines.py` the one file that names engines, for those that keep files.
+Beside `engines.py` the one file that names engines: those that keep files.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ _SHARD: Final = re.compile(r"shard-\d{2,4}", re.ASCII)
 
 
 def is_of_a_store(name: str) -> bool:
-    """Whether a file or folder that is called so belongs to a store, or to a copy that grows."""
+    """Whether a file or folder of this name belongs to a store, or to a copy that grows."""
     return name in _NAMES or _SHARD.fullmatch(name) is not None
 
 
 def at_one_moment(engine: Engine) -> Engine:
-    """The same store to be read by this thread, at one moment. Blocks where it has a journal."""
+    """The same store for this thread, to be read at one moment. Blocks where it has a journal."""
     if isinstance(engine, Journaled):
         engine.bring_in()
         engine = engine.file
@@ -82,19 +82,18 @@ def shards_of(store: str | os.PathLike[str]) -> WholeStore | None:
 def check_folder(
     folder: str | os.PathLike[str], *, values: bool, codec: Codec | None = None
 ) -> list[Problem]:
-    """Everything that is wrong with the undivided store in *folder*. Raises StoreDamaged,
-    FormatTooNew or an OSError if it cannot be opened."""
+    """All problems of the undivided store in *folder*. Raises StoreDamaged, FormatTooNew or an
+    OSError if it cannot be opened."""
     return check(folder, values=values, codec=codec)
 
 
 def check_open(engine: Engine, *, values: bool, codec: Codec | None) -> list[Problem]:
-    """Everything that is wrong with an undivided store that is open. Raises TypeError if it keeps
-    no files."""
+    """All problems of an undivided store that is open. Raises TypeError if it keeps no files."""
     return check(_files_of(engine), values=values, codec=codec)
 
 
 def check_shards(store: WholeStore, *, values: bool, codec: Codec | None) -> list[Problem]:
-    """Everything that is wrong with any shard of *store*, which is closed then."""
+    """All problems of any shard of *store*, which is then closed."""
     problems: list[Problem] = []
     try:
         for number, engine in enumerate(store.shards):
@@ -119,7 +118,7 @@ def copy_open(engine: Engine, folder: str, *, compact: bool) -> None:
 
 
 def copy_shards(store: WholeStore, folder: str, clock: Clock, *, compact: bool) -> None:
-    """Copy all shards and the catalog into the empty *folder*, which is a store of its own then."""
+    """Copy all shards and the catalog into the empty *folder*, which becomes a store."""
     for number, engine in enumerate(store.shards):
         environment = engine.environment if isinstance(engine, LookedAt) else engine
         if isinstance(environment, Environment):
@@ -146,8 +145,8 @@ def copy_shards(store: WholeStore, folder: str, clock: Clock, *, compact: bool) 
 
 
 def _files_of(engine: Engine) -> Environment:
-    """What keeps the files of *engine*; of a store that is tried out, those that it reads. What is
-    in a journal is brought into the file. Blocks."""
+    """The engine that keeps the files of *engine*; for a scratch store, the one that it reads. What
+    is in a journal is brought into the file. Blocks."""
     while isinstance(engine, ScratchEngine):
         engine = engine.below
     if isinstance(engine, Journaled):

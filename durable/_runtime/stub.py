@@ -1,8 +1,8 @@
 """Stubs: how the rest of the program speaks to an object.
 
 A call takes its place in line at the call, and happens whether or not its answer is awaited. A stub
-stays with the incarnation that it has reached: once that breaks, the stub gives its reason for
-good, while an object that was merely evicted is found again.
+stays with the incarnation that it has reached: once that breaks, every call of the stub raises the
+reason, while an object that was merely evicted is found again.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class Stub(ByReference, Generic[T]):
     """Calls one object: `await stub.fetch(url)`, `await stub.method(...)`, and `async for` over a
     method that is an async generator.
 
-    Arguments and results are copied. What a call can raise: what the object's own code raises, and
-    ObjectReset, ObjectAborted, ObjectOverloaded, CommitFailed, Deadlock; `stub.name` of a name that
-    is no public method raises NoSuchMethod at once.
+    Arguments and results are copied. A call raises what the object's own code raises, and
+    ObjectReset, ObjectAborted, ObjectOverloaded, CommitFailed, Deadlock; `stub.name` raises
+    NoSuchMethod at once if it is not a public method.
     """
 
     __slots__ = ("__dict__", "__weakref__", "_entry", "_channel", "id")
@@ -55,14 +55,14 @@ class Stub(ByReference, Generic[T]):
 
     @property
     def name(self) -> str | None:
-        """The name that the id was made from, if it was."""
+        """The name that the id was made from, or None."""
         return self.id.name
 
     @property
     def rpc(self) -> T:
         """The stub itself, as type checkers and editors know the class: `await stub.rpc.add(5)`.
 
-        They see the methods as the class has them, so a plain one is not to be awaited, for them;
+        They see the methods as the class has them, so for them a plain method is not awaitable;
         `call` is exact for all. A class that has a method `rpc` of its own keeps it: then
         `stub.rpc` is that method.
         """
@@ -109,22 +109,22 @@ class Stub(ByReference, Generic[T]):
         self, method: Callable[Concatenate[T, P], R], /, *args: P.args, **kwargs: P.kwargs
     ) -> Answer[R]: ...
     def call(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[misc]
-        """Call a method by what it is in the class: `await stub.call(Counter.add, 5)`.
+        """Call a method by its function in the class: `await stub.call(Counter.add, 5)`.
 
-        The same as `stub.add(5)`, with exact types for plain methods, async ones and generators;
-        what overrides the method is what runs. TypeError for what is no method of the class,
-        NoSuchMethod for one that is not public. A class that has a method `call` of its own keeps
-        it: whatever is no method of the class is an argument for that.
+        The same as `stub.add(5)`, with exact types for plain methods, async ones and generators; if
+        the method is overridden, the override runs. TypeError for anything but a method of the
+        class, NoSuchMethod for one that is not public. A class that has a method `call` of its own
+        keeps it, and receives arguments that are not methods of the class.
 
-        With `once="key"`, up to 255 bytes of UTF-8, the call happens once: for a day, by the clock
-        of the runtime, a call of this object with the same key returns the first one's result, and
+        With `once="key"`, up to 255 bytes of UTF-8, the call happens once: for a day, by the
+        runtime's clock, a call of this object with the same key returns the first one's result, and
         does not run the method; while that runs, it waits for it. The result is stored in the batch
         of the turn in which the method ends, with what that turn wrote. A call that raised is not
         remembered. OnceConflict for a key that another call has: another method, or other
         arguments. ResultNotKept for a result that cannot be stored; the method has run all the
         same, and does not run again. UnstorableValue, at the call, for arguments that cannot be
-        stored, TypeError for an async generator. None is no key. A method that has a parameter
-        `once` gets it.
+        stored, TypeError for an async generator. None means no key. A method that has a parameter
+        `once` receives it as an argument.
         """
         name = self._name_of(args[0]) if args else None
         if name is not None:
@@ -152,14 +152,14 @@ class Stub(ByReference, Generic[T]):
         return self._reach().call_once(name, args, kwargs, key)
 
     def _name_of(self, method: Any) -> str | None:
-        """The name of *method* in the class; None for what is no method of it."""
+        """The name of *method* in the class; None if it is not a method of it."""
         cls = self._entry.cls
         function = getattr(method, "__func__", method)
         own_name = getattr(function, "__name__", "")
         for owner in cls.__mro__ if callable(function) else ():
             if _is(vars(owner).get(own_name), function):
                 return str(own_name)
-        # Under another name than its own, as decorators and aliases have it.
+        # Under another name than its own, as with decorators and aliases.
         for owner in cls.__mro__ if callable(function) else ():
             for name, found in vars(owner).items():
                 if _is(found, function):
@@ -178,13 +178,13 @@ class Stub(ByReference, Generic[T]):
         """Send a request to the object's `fetch`, whatever its URL.
 
         *request* is an absolute URL, or a Request, of which the other arguments replace parts; its
-        body counts as read then. A response that redirects is followed with a further request to
-        the same object, up to 20 times, before the caller gets it; with redirect="manual" the
-        caller gets it as it is, and with "error" a TypeError. The object itself sees a request
-        whose mode is "manual", so that what it hands on it does not follow.
+        body counts as read then. A response that redirects is followed by a further request to the
+        same object, up to 20 times, before it is returned; with redirect="manual" it is returned as
+        it is, and with "error" it raises TypeError. The object itself sees a request whose mode is
+        "manual", so that it follows no redirects when it passes the request on.
 
-        Raises TypeError or ValueError, at the call, for what no request can be, and for one whose
-        body was read.
+        Raises TypeError or ValueError, at the call, for an invalid request, and for one whose body
+        was read.
         """
         if type(request) is not str:
             self._entry.check_open()  # before the body of a request counts as read
@@ -246,12 +246,12 @@ def _is(found: Any, function: Any) -> bool:
 
 @lru_cache(METHODS_REMEMBERED)
 def _takes_once(method: Callable[..., Any]) -> bool:
-    """Whether the method has a parameter of that name of its own."""
+    """Whether the method has a parameter `once` of its own."""
     return "once" in inspect.signature(method).parameters
 
 
 def no_such_method(cls: type, name: str, object_id: ObjectId) -> NoSuchMethod:
-    """Why *name* cannot be called."""
+    """The error for a *name* that cannot be called."""
     text = f'The RPC receiver does not implement the method "{name}".'
     if name in HANDLERS:
         text = f"'{name}' is a reserved method and cannot be called over RPC."

@@ -1,8 +1,8 @@
-"""The tenure of a process: what it does when its lease on a store is over, and how it comes back.
+"""The tenure of a process: what happens when its lease on a store is over, and how it comes back.
 
-All of its objects are reset then, and nothing that they said since leaves. What was on its way to
-the database is waited for, since it must not be stored under a later claim. Then the process joins
-the others anew.
+All of its objects are reset then, and nothing that they have sent since leaves. It waits for what
+was on its way to the database, since that must not be stored under a later claim. Then the process
+joins the others again.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ SUPERSEDED: Final = (
     "Durable Object reset because its process did not renew its lease in time: another process may "
     "have the object by now."
 )
-# After an attempt to join that has failed.
+# The pause after a failed attempt to join.
 JOIN_AGAIN_S: Final = 0.5
 
 
 @define(eq=False)
 class Tenure:
-    """For how long what this process has is its own. Nothing but joining anew suspends."""
+    """For how long the shards of this process are its own. Only joining again suspends."""
 
     shared: SharedStore
     disks: ShardDisks
     directory: Directory
     services: Services
     loop: Loop
-    # Other processes, or owners of shards, were read.
+    # Called when a change of processes, or owners of shards, was read.
     on_news: Callable[[], None]
-    # This process is one of the store again, and has no shards yet.
+    # Called when this process has joined again, and has no shards yet.
     on_joined: Callable[[], None]
     _is_ending: bool = field(default=False, init=False)
 
@@ -65,7 +65,7 @@ class Tenure:
         return LeasedOutputGate(lease=lease, on_over=self.is_over)
 
     def is_over(self) -> None:
-        """The lease is over. What runs goes on to the end of its step."""
+        """The lease is over. Running code goes on to the end of its step."""
         if not self._is_ending:
             self._is_ending = True
             self.loop.call_soon(self._end)

@@ -1,4 +1,4 @@
-"""What carries frames between the processes of a store: unix sockets on one machine, TCP between
+"""Transports of frames between the processes of a store: unix sockets on one machine, TCP between
 machines."""
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from durable._wire.peer import Greeting, Peer, connect, meet_self, serve
 from durable._wire.served import Reach
 from durable._wire.tcp import TcpServer, bind, connect_tcp
 
-# Between two attempts to connect with a process of another machine, at first and later on.
+# Pauses between attempts to connect to a process of another machine, the last one from then on.
 PAUSES_S = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
 
 
 class Listening(Protocol):
-    """Lets other processes connect."""
+    """Accepts connections from other processes."""
 
     def close(self) -> None:
-        """Listen no more, and end the connections that came by it."""
+        """Stop listening, and end the connections that were accepted here."""
 
 
 class Transport(Protocol):
@@ -33,8 +33,8 @@ class Transport(Protocol):
 
     @property
     def pauses_s(self) -> Sequence[float]:
-        """How long a process is left alone that could not be reached, at first and later on; empty
-        where an attempt costs nothing."""
+        """The pauses after failed attempts to connect to a process, the last one from then on;
+        empty if an attempt costs nothing."""
 
     def serve(
         self,
@@ -43,21 +43,21 @@ class Transport(Protocol):
         reach: Reach,
         on_peer: Callable[[Peer], None],
     ) -> Listening:
-        """Let others connect. Raises OSError."""
+        """Accept connections. Raises OSError."""
 
     def connect(
         self, process: Process, greeting: Greeting, crossing: Crossing, reach: Reach
     ) -> Answer[Peer]:
-        """*process*, this one perhaps, once both have greeted. Raises ObjectUnreachable, or
-        Refused."""
+        """A connection to *process*, perhaps this one, once both have greeted. Raises
+        ObjectUnreachable, or Refused."""
 
     def close(self) -> None:
-        """Connect no more."""
+        """Connect to no more processes."""
 
 
 @define(eq=False)
 class UnixSockets(Transport):
-    """The processes of one machine: who may open the socket is one of them."""
+    """The processes of one machine: every process that may open the socket is one."""
 
     shared: SharedStore
     pauses_s: Sequence[float] = ()
@@ -83,11 +83,11 @@ class UnixSockets(Transport):
 @define(eq=False)
 class TcpSockets(Transport):
     """The processes of several machines. Listens from the beginning; connections wait until they
-    are served. Raises OSError if that cannot be."""
+    are accepted. Raises OSError if it cannot listen."""
 
     settings: Peers
     pauses_s: Sequence[float] = PAUSES_S
-    # Where others connect to.
+    # The address that others connect to.
     address: str = field(init=False)
     _listener: socket.socket = field(init=False)
 
@@ -108,7 +108,7 @@ class TcpSockets(Transport):
         self, process: Process, greeting: Greeting, crossing: Crossing, reach: Reach
     ) -> Answer[Peer]:
         if process.id == greeting.process:
-            # The address that others reach it by may lead nowhere from here.
+            # The address for others may lead nowhere from here.
             return meet_self(greeting, crossing, reach)
         return connect_tcp(process.address, process.id, self.settings, greeting, crossing, reach)
 

@@ -1,1 +1,1 @@
-"""Shards: which process should have which, and how calls find the one that has it."""
+"""Shards: which process should own which, and how calls find the owner."""

@@ -1,7 +1,8 @@
-"""Who has which shard, as far as one process knows, and how it finds out.
+"""The owner of each shard, as far as one process knows it, and how it finds out.
 
-What others say is believed at once if it is newer than what is known, since a wrong guess costs a
-call that is sent back; and what nobody says is read where it is written, as long as calls wait.
+What other processes report is believed at once if it is newer than what is known, since a wrong
+guess costs one call that is sent back. An owner that none has reported is read from the store, for
+as long as calls wait.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from durable._loop.loop import Waiting
 
 from .lines import Owner, Peer
 
-# While calls wait for the owner of a shard it is looked for so often, at first and later on.
+# Pauses between reads while calls wait for the owner of a shard, the last one from then on.
 LOOKS_S: Final = (0.01, 0.02, 0.05, 0.1, 0.2)
 
 
 class Owned(Protocol):
-    """Who had a shard last, and which change of owner that was."""
+    """The last owner of a shard, and its epoch: the number of that change of owner."""
 
     @property
     def owner(self) -> str | None: ...
@@ -30,20 +31,20 @@ class Owned(Protocol):
 
 @define(eq=False)
 class KnownOwners:
-    """What one process knows. Nothing here suspends."""
+    """The owners that one process knows. Nothing here suspends."""
 
     me: str
-    # The process that can be spoken with now, or None.
+    # The process of that name if it is connected, or None.
     peer_of: Callable[[str], Peer | None]
-    # The owner of a shard, or of any, is another one, or can be reached now.
+    # Called with a shard, or None for all, whose owner has changed or can be reached now.
     on_owner: Callable[[int | None], None]
-    # By shard; None as long as nothing was heard.
+    # By shard; no entry until something was heard of it.
     _owned: dict[int, Owned] = field(factory=dict, init=False)
-    # Processes that take nothing more.
+    # Processes that are closing and take nothing more.
     _parting: set[str] = field(factory=set, init=False)
 
     def owner_of(self, shard: int) -> Owner | None:
-        """The owner of a shard, if it can be reached."""
+        """The owner of a shard, if it is known and can be reached."""
         owned = self._owned.get(shard)
         if owned is None or owned.owner is None or owned.owner in self._parting:
             return None
@@ -51,30 +52,30 @@ class KnownOwners:
         return None if peer is None or peer.is_gone else Owner(peer, owned.epoch)
 
     def mine(self) -> Iterator[tuple[int, int]]:
-        """The shards that this process has, each with its epoch."""
+        """The shards of this process, each with its epoch."""
         for shard, owned in self._owned.items():
             if owned.owner == self.me:
                 yield shard, owned.epoch
 
     def has_changed(self, shard: int, owned: Owned) -> None:
-        """This process has got a shard, or has given it up."""
+        """This process has acquired a shard, or has given it up."""
         self._owned[shard] = owned
         self.on_owner(shard)
 
     def hear(self, shard: int, owned: Owned) -> None:
-        """Somebody says so, or it is written: believe it, if it is newer than what is known."""
+        """Another process, or the store, gives this owner: believe it if it is newer."""
         known = self._owned.get(shard)
         if known is None or _is_newer(owned, known):
             self._owned[shard] = owned
             self.on_owner(shard)
 
     def parts(self, process: str) -> None:
-        """A process is about to go, and gives back whatever comes from now on."""
+        """A process is closing, and gives back all that comes from now on."""
         self._parting.add(process)
 
 
 def _is_newer(owned: Owned, known: Owned) -> bool:
-    """Within one epoch a shard is had by its owner, and then by nobody."""
+    """Within one epoch a shard is owned first, and then free."""
     if owned.epoch == known.epoch:
         return owned.owner is None and known.owner is not None
     return owned.epoch > known.epoch
@@ -82,20 +83,20 @@ def _is_newer(owned: Owned, known: Owned) -> bool:
 
 @define(eq=False)
 class Lookout:
-    """Reads who has the shards for as long as calls wait for an owner, and ever less often."""
+    """Reads the owners from the store for as long as calls wait for one, and ever less often."""
 
     call_later: Callable[[float, Callable[[], None]], Waiting]
     read: Callable[[], None]
     # Whether calls wait for an owner.
     is_waited_for: Callable[[], bool]
-    # Those that wait may try again; who still waits then has this look again.
+    # Lets the calls that wait try again; those that still wait afterwards start another look.
     try_again: Callable[[], None]
     _next: Waiting | None = field(default=None, init=False)
     _looks: int = field(default=0, init=False)
     _is_closed: bool = field(default=False, init=False)
 
     def look_soon(self) -> None:
-        """The owner of a shard is not known, or has turned out not to have it: find out."""
+        """The owner of a shard is not known, or has turned out to be another: find out."""
         if self._next is None and not self._is_closed:
             pause_s = LOOKS_S[min(self._looks, len(LOOKS_S) - 1)]
             self._looks += 1

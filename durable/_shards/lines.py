@@ -1,11 +1,11 @@
-"""The lines of calls for objects that another process has, or nobody just now.
+"""The lines of calls for objects whose owner is another process, or not known just now.
 
-A call goes to the owner of its object's shard at once, as long as nothing speaks against it. The
-owner may be unknown, or it may have sent calls back since it has given the shard up: then the calls
-of the object wait in line until the owner is known.
+A call goes to the owner of its object's shard at once, unless something speaks against it. The
+owner may be unknown, or it may have sent calls back because it has given the shard up: then the
+calls of the object wait in line until the owner is known.
 
 Rule: what is sent back goes to the front, in its old order. A line goes to another owner only when
-all that was under way at the former one is answered or back. So the calls of one object keep their
+all that was under way to the former one is answered or back. So the calls of one object keep their
 order through all moves, and none that may have begun is sent twice.
 """
 
@@ -23,28 +23,28 @@ from durable._model.clock import Clock
 
 
 class Call(Protocol):
-    """A call, and the answer that its caller has."""
+    """A call, and the answer that its caller holds."""
 
-    # Told what becomes of it.
+    # Notified of the outcome.
     router: Any
 
     @property
     def is_done(self) -> bool:
-        """Whether the caller has an answer, or waits no more."""
+        """Whether the caller has an answer, or has stopped waiting."""
 
     def fail(self, error: BaseException, /) -> None:
-        """Let the caller have an error."""
+        """Raise an error for the caller."""
 
 
 class Port(Protocol):
-    """A way to one incarnation of an object of a process."""
+    """A way to one incarnation of an object in a process."""
 
     def send(self, call: Any, /) -> None:
-        """Send a call; its router is told if it does not get there."""
+        """Send a call; its router is notified if it does not arrive."""
 
 
 class Peer(Protocol):
-    """A process, this one perhaps, that calls can be sent to."""
+    """A process, perhaps this one, that calls can be sent to."""
 
     @property
     def is_gone(self) -> bool:
@@ -56,7 +56,7 @@ class Peer(Protocol):
 
 @frozen
 class Owner:
-    """Who has a shard, as far as is known."""
+    """The owner of a shard, as far as is known."""
 
     peer: Peer
     epoch: int
@@ -69,26 +69,26 @@ class Lines:
     loop: Loop
     clock: Clock
     timers: Timers
-    # How long a call waits that has not begun.
+    # How long a call that has not begun may wait.
     wait_s_max: float
     # The owner of a shard, if it is known and can be reached.
     owner_of: Callable[[int], Owner | None]
-    # The owner of a shard turned out to be unknown, or another one: find out.
+    # Called when the owner of a shard turned out to be unknown or another: find out.
     look_for: Callable[[int], None]
-    # What to tell a caller: of a call, and why.
+    # Makes the error for a call that is given up, and for what reason.
     unreachable: Callable[[Any, str], BaseException]
-    # The shards that this process has.
+    # The shards of this process.
     here: Container[int]
     _lines: dict[bytes, Line] = field(factory=dict, init=False)
 
     def route(self, shard: int, raw: bytes, target: Any) -> Route:
-        """The way of one stub to the object whose id is *raw*; *target* is what a peer knows it
-        by."""
+        """The route of one stub to the object whose id is *raw*; *target* is the name by which
+        peers know it."""
         return Route(self, shard, raw, target)
 
     def is_used(self, raw: bytes) -> bool:
-        """Whether calls of the object are under way by a line, or wait there: whatever comes is to
-        take its place behind them."""
+        """Whether calls of the object are under way through a line, or wait in it: a new call has
+        to go behind them."""
         return raw in self._lines
 
     def line_of(self, shard: int, raw: bytes) -> Line:
@@ -98,18 +98,18 @@ class Lines:
         return line
 
     def leave(self, line: Line) -> None:
-        """Nothing is under way by *line*, and nothing waits there; it may have left before."""
+        """Nothing is under way through *line*, and nothing waits in it. May be called again."""
         if self._lines.get(line.raw) is line:
             del self._lines[line.raw]
 
     def owner_changed(self, shard: int | None = None) -> None:
-        """The owner of a shard, or of any, is another one than before, or can be reached now."""
+        """The owner of a shard, or of all if None, has changed or can be reached now."""
         for line in list(self._lines.values()):
             if shard is None or line.shard == shard:
                 line.go_on()
 
     def close(self, error: Callable[[], BaseException]) -> None:
-        """Let the callers of what still waits have an error."""
+        """Raise an error for the callers of what still waits."""
         for line in list(self._lines.values()):
             line.give_up(error)
 
@@ -138,20 +138,20 @@ class Line:
         self._lines = lines
         self.shard = shard
         self.raw = raw
-        # At the owner that they were sent to last.
+        # Calls sent to the current owner that have no answer yet.
         self._under_way = 0
         self._owner: Owner | None = None
-        # An owner that has sent calls back.
+        # The owner that has sent calls back.
         self._refused: Owner | None = None
         self._back: list[Any] = []
         self._waiting: deque[Any] = deque()
-        # Since when those wait that have ever waited.
+        # When the calls that had to wait began to.
         self._since_s: dict[Any, float] | None = None
         self._timer: Timer | None = None
         self._is_going = False
 
     def send(self, call: Any) -> None:
-        """Send *call*, or let it wait; its router is a `Route`."""
+        """Send *call*, or queue it; its router is a `Route`."""
         if not self._waiting and not self._back:
             owner = self._owner_to_use()
             if owner is not None:
@@ -160,7 +160,7 @@ class Line:
         self._wait(call)
 
     def _owner_to_use(self) -> Owner | None:
-        """Where calls may go now."""
+        """The owner that calls may go to now."""
         owner = self._lines.owner_of(self.shard)
         if owner is None or owner.peer.is_gone or owner == self._refused:
             self._lines.look_for(self.shard)
@@ -186,7 +186,7 @@ class Line:
             self._timer = self._lines.timers.call_later(self._lines.wait_s_max, self._expire)
 
     def go_on(self) -> None:
-        """Send what waits, if that may be."""
+        """Send what waits, if it may leave."""
         if self._is_going:
             return
         self._is_going = True
@@ -211,7 +211,7 @@ class Line:
         self._has_ended()
 
     def returned(self, call: Any) -> None:
-        """*call* is back from the owner: nothing of it has begun."""
+        """*call* is back from the owner, and has not begun."""
         self._refused = self._owner
         self._back.append(call)
         self._note(call)
@@ -225,7 +225,7 @@ class Line:
             self._waiting.extendleft(reversed(self._back))
             self._back.clear()
         if self._waiting:
-            # Not at once: what brought the last one back may not be through with it.
+            # Not at once: what brought the last one back may still be at work.
             self._lines.loop.call_soon(self.go_on)
         else:
             self._leave_if_empty()
@@ -238,7 +238,7 @@ class Line:
             self._lines.leave(self)
 
     def _expire(self) -> None:
-        """Let those have an error that have waited for too long."""
+        """Raise an error for the callers that have waited too long."""
         self._timer = None
         lines, since_s = self._lines, self._since_s or {}
         now_s = lines.clock.steady()
@@ -258,7 +258,7 @@ class Line:
         self._leave_if_empty()
 
     def give_up(self, error: Callable[[], BaseException]) -> None:
-        """Let the callers of what waits have an error."""
+        """Raise an error for the callers of what waits."""
         waiting = [*self._back, *self._waiting]
         self._back.clear()
         self._waiting.clear()
@@ -274,7 +274,7 @@ class Line:
 
 
 class Route:
-    """The way of one stub to its object, wherever that is: the calls of the stub reach one
+    """The route of one stub to its object, wherever that is: the calls of the stub reach one
     incarnation, as long as the shard has the same owner."""
 
     __slots__ = ("__weakref__", "_lines", "_owner", "_port", "_raw", "_shard", "_target")
@@ -289,7 +289,7 @@ class Route:
 
     @property
     def is_gone(self) -> bool:
-        """Whether the object is in this process now, and nothing is to come before its calls."""
+        """Whether the object is in this process now, and nothing has to come before its calls."""
         return self._shard in self._lines.here and not self._lines.is_used(self._raw)
 
     def send(self, call: Any) -> None:
@@ -304,14 +304,14 @@ class Route:
             self._owner = owner
         return port
 
-    # What becomes of a call, as its port tells
+    # Outcomes of a call, as its port reports them
 
     def settled(self, call: Any) -> None:
         """*call* has its answer, or is lost."""
         self._lines.line_of(self._shard, self._raw).settled(call)
 
     def returned(self, call: Any, why: object) -> None:
-        """*call* is back, and nothing of it has begun."""
+        """*call* is back, and has not begun."""
         self._lines.line_of(self._shard, self._raw).returned(call)
 
     def __repr__(self) -> str:

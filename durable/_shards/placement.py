@@ -1,11 +1,11 @@
-"""Placement: which process should have which shard. Functions of values.
+"""Placement: which process should own which shard. Pure functions of values.
 
-Every process that sees the same processes comes to the same placement, without asking anybody.
+Every process that sees the same processes computes the same placement, without asking another.
 
-Each shard and each process have a score between them. The pair with the highest score is matched,
-then the next one whose shard is free and whose process has room: rendezvous hashing with a bound on
-the load. So the loads differ by one at most, and when a process comes or goes few shards move that
-need not.
+Each pair of a shard and a process has a score. The pair with the highest score is matched, then the
+next one whose shard is free and whose process has room: rendezvous hashing with bounded loads. So
+the loads differ by one at most, and when a process comes or goes hardly a shard moves that need
+not.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def place(shards: int, processes: Collection[str]) -> Placement:
     return _place(shards, frozenset(processes))
 
 
-# It is asked for at each look, and changes when a process comes or goes; with a thousand of them it
+# Needed at each look, and the same until a process comes or goes; with a thousand processes it
 # takes a second.
 @lru_cache(maxsize=16)
 def _place(shards: int, processes: frozenset[str]) -> Placement:
@@ -36,7 +36,7 @@ def _place(shards: int, processes: frozenset[str]) -> Placement:
     room = _Room(shards, len(seeds))
     loads = dict.fromkeys(processes, 0)
     placed: list[str] = [""] * shards
-    # The best process that a shard may still have; looked for again when that one has got full.
+    # The best process that still has room for each shard; sought again when that one is full.
     best = [_best(shard, seeds) for shard in range(shards)]
     heapq.heapify(best)
     while best:
@@ -51,12 +51,12 @@ def _place(shards: int, processes: frozenset[str]) -> Placement:
 
 
 def moved(before: Sequence[str], after: Sequence[str]) -> list[int]:
-    """The shards that have another process after than before."""
+    """The shards whose process differs between the two."""
     return [n for n, pair in enumerate(zip(before, after, strict=True)) if pair[0] != pair[1]]
 
 
 class _Room:
-    """How many shards each process takes: the same number, and some of them one more."""
+    """How many shards each process takes: all the same number, and some of them one more."""
 
     def __init__(self, shards: int, processes: int) -> None:
         self._share, self._extra = divmod(shards, processes)
@@ -65,7 +65,7 @@ class _Room:
         return load < self._share or (load == self._share and self._extra > 0)
 
     def take(self, load: int) -> bool:
-        """Whether a process that has *load* takes one more."""
+        """Whether a process with *load* shards takes one more."""
         if not self.is_left(load):
             return False
         self._extra -= load == self._share

@@ -90,7 +90,7 @@ def alarm_time_us(
     try:
         time_us = _to_us(time, now_us, call)
     except (OverflowError, OSError) as error:
-        raise ValueError(f"{call} cannot tell which time {time!r} is: {error}") from None
+        raise ValueError(f"{call} cannot convert the time {time!r}: {error}") from None
     if time_us <= 0:
         raise ValueError(
             f"{call} cannot be called with an alarm time <= 0. {time!r} was given; times are "

@@ -65,7 +65,7 @@ class Bookmarks:
         if wanted_us < history.beginning_us:
             raise too_old(f"a bookmark for {time}", history.beginning_us)
         chapter_us = history.chapter_before(wanted_us)
-        # While a chapter may go on, what it changes later is not told from what it changed before.
+        # While a chapter may go on, its later changes are not distinguished from earlier ones.
         is_within = wanted_us < chapter_us + CHAPTER_S * 1_000_000
         return write_bookmark(chapter_us if is_within else wanted_us)
 

@@ -179,7 +179,9 @@ class Cache:
             self._remove(needless)
         if not dirty:
             self.dirty = None
-        self.budget.settle(self)
+        budget = self.budget
+        if budget.size > budget.size_max:  # looked at here: each batch passes
+            budget.settle(self)
 
     def clear(self) -> None:
         """Everything is deleted: nothing is stored, and that is known."""

@@ -18,22 +18,18 @@ from attrs import define, field
 from durable._engine.batch import Alarm, ObjectHandle
 from durable._engine.history_records import (
     BEGINNING,
-    CLEARINGS,
-    IMAGES,
     Image,
     Item,
     Lost,
     beginning_of,
-    chapter_of,
     clearing_key,
-    from_chapter,
     image_key,
     last_chapter,
-    read_clearing,
     write_alarm,
     write_image,
     write_time,
 )
+from durable._engine.pruning import prune_some
 from durable._model.clock import Clock
 from durable._model.errors import StoreDamaged
 
@@ -216,30 +212,23 @@ class History:
         self._prune(chapter_us - self._retention_us)
         return chapter_us
 
-    def _prune(self, until_us: int) -> None:
+    def prune(self) -> bool:
+        """Delete some of what is too old, as part of the turn; returns whether there was any."""
+        self._ask()
+        return self._prune(round(self._clock.now() * 1_000_000) - self._retention_us)
+
+    def _prune(self, until_us: int) -> bool:
         """Delete some of what is older, which no bookmark leads to then."""
         history = self._handle.history
         if not history or self._beginning_us >= until_us:
-            return
-        images = self._reads.scan_sides(
-            history, IMAGES, from_chapter(IMAGES, until_us), count_max=PRUNED_AT_ONCE
-        )
-        if len(images) == PRUNED_AT_ONCE:
-            until_us = chapter_of(images[-1][0]) + 1
-        clearings = self._reads.scan_sides(
-            history, CLEARINGS, from_chapter(CLEARINGS, until_us), count_max=PRUNED_AT_ONCE
-        )
-        if not images and not clearings:
-            return
-        for key, _ in images:
-            self.write(key, None)
-        for key, value in clearings:
-            self.write(key, None)
-            kept = read_clearing(key, value)
-            if kept.keyspace and not kept.is_shared:
-                self._forgets.append(kept.keyspace)
-        self._beginning_us = until_us
-        self.write(BEGINNING, write_time(until_us))
+            return False
+        pruned = prune_some(self._reads, history, until_us, PRUNED_AT_ONCE)
+        if pruned is None:
+            return False
+        self._records.update(pruned.records)
+        self._forgets += pruned.forgets
+        self._beginning_us = pruned.beginning_us
+        return True
 
     # The turn, and the transactions of the object
 

@@ -139,9 +139,19 @@ class ObjectStorage:
         return self.timers.table
 
     def go_back(self) -> None:
-        """Do what `on_next_session_restore_bookmark` was told, if it was. The first thing that is
-        done; raises StoreDamaged or UnknownBookmark if it cannot be, and does not try it again."""
+        """Go back as `on_next_session_restore_bookmark` has requested, if it has. Must come first;
+        raises StoreDamaged or UnknownBookmark if it fails, and is not tried again then."""
         self.bookmarks.go_back()
+
+    def prune_history(self) -> bool:
+        """Delete some of what is too old in the object's history, in a batch of its own, outside of
+        any turn; returns whether there was any."""
+        history = self.buffer.history
+        if history is None or not history.prune():
+            return False
+        self.buffer.note_history()
+        self.buffer.seal()
+        return True
 
     @property
     def bookmarks(self) -> Bookmarks:

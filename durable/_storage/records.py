@@ -197,9 +197,9 @@ class Records:
             for single, encoding in encoded:
                 self._write(single, encoding, not allow_unconfirmed, no_cache)
             return
-        if isinstance(key, Mapping):
-            raise TypeError(HOW_TO_PUT + "; a mapping and a value were given")
         if type(key) is not str or key not in self.cache.entries:
+            if isinstance(key, Mapping):
+                raise TypeError(HOW_TO_PUT + "; a mapping and a value were given")
             key = check_key(key, self.limits.key_size_max)
         self._write(key, self._encode(key, value), not allow_unconfirmed, no_cache)
 

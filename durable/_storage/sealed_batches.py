@@ -98,7 +98,9 @@ class SealedBatches:
             self.handle.keyspace = self._next_keyspace()
         if self.history is not None and not self.handle.history:
             self.handle.history = self._next_keyspace()
-        is_cleared = self._is_cleared or self._is_clear_deferred()
+        is_cleared = self._is_cleared or (
+            self._deferred is not None and any(batch.clears for batch, _ in self._deferred)
+        )
         self.cache.is_complete = is_cleared
         if is_cleared and self._side_writes is not None:
             # What this batch stores is deleted by one that is still to come.
@@ -106,9 +108,6 @@ class SealedBatches:
         self._last = batch
         batch.more_follows = self.gate.queued > 0
         self._submit(batch)
-
-    def _is_clear_deferred(self) -> bool:
-        return self._deferred is not None and any(batch.clears for batch, _ in self._deferred)
 
     def _send_deferred(self) -> None:
         while self._deferred and self._may_leave(*self._deferred[0]):

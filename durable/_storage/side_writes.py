@@ -32,8 +32,8 @@ SideBefore = tuple[SideValue, int] | None
 
 @define(eq=False, slots=True, weakref_slot=False)
 class WokenSides:
-    """Side records that came with the object when it was woken, each until it is asked for or
-    written: whoever asks keeps it as long as it is needed."""
+    """Side records that came with the object when it was woken, each until it is read or written:
+    the reader keeps it as long as it is needed."""
 
     keyspace: int
     _values: dict[bytes, bytes]

@@ -32,9 +32,9 @@ class SqlSupport:
     watch: QueryWatch = field(factory=QueryWatch, init=False)
     _connections: Connections | None = field(default=None, init=False)
 
-    def open(self, records: Records, tell: Callable[[EndedQuery], None]) -> Sql:
-        """The SQL of the object whose records these are; its queries are told by *tell* while
-        they are watched. MissingExtra without the extra."""
+    def open(self, records: Records, on_query: Callable[[EndedQuery], None]) -> Sql:
+        """The SQL of the object whose records these are; *on_query* is called with its queries
+        while they are watched. MissingExtra without the extra."""
         try:
             sql: Any = import_module("durable._storage.sql.opening")
         except ModuleNotFoundError as error:
@@ -45,7 +45,7 @@ class SqlSupport:
             ) from error
         if self._connections is None:
             self._connections = sql.make_connections(self._clock, self._limits)
-        opened: Sql = sql.open_sql(records, self._connections, self.watch, tell)
+        opened: Sql = sql.open_sql(records, self._connections, self.watch, on_query)
         return opened
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from durable._model.errors import DurableError
 
@@ -10,7 +10,11 @@ from .savepoint import Savepoint
 
 
 class SqlTurn(Protocol):
-    """The object's SQL database, which is part of its turns and transactions."""
+    """The object's SQL database, which is part of its turns and transactions. There is one while it
+    has a connection."""
+
+    sql: Any
+    """`ctx.storage.sql` meanwhile."""
 
     def release(self, savepoint: Savepoint, /) -> None:
         """What was written since *savepoint* is kept."""

@@ -56,7 +56,7 @@ class Storage(Operations):
         self.ctx.storage.put("count", count)          # acts here; awaiting is optional
     """
 
-    __slots__ = ("_kv", "_open_sql", "_run_section", "_sql")
+    __slots__ = ("_kv", "_open_sql", "_run_section")
 
     def __init__(
         self,
@@ -70,7 +70,6 @@ class Storage(Operations):
         self._run_section = run_section
         self._open_sql = open_sql
         self._kv: KeyValues | None = None
-        self._sql: Sql | None = None
 
     @refusing
     def delete_all(
@@ -210,9 +209,9 @@ class Storage(Operations):
     @property
     def sql(self) -> Sql:
         """The object's SQLite database; MissingExtra without `durable-objects[sql]`."""
-        if self._sql is None:
-            self._sql = self._open_sql(self._records)
-        return self._sql
+        database = self._buffer.database
+        opened: Sql = self._open_sql(self._records) if database is None else database.sql
+        return opened
 
     def __repr__(self) -> str:
         return f"<Storage {self._records.cache!r} {self._buffer!r}>"

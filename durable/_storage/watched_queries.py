@@ -19,13 +19,13 @@ class EndedQuery:
 
     @property
     def shown(self) -> str:
-        """Its text, as far as it is told."""
+        """Its text, cut off for reports if it is long."""
         text = self.text
         return text if len(text) <= QUERY_SIZE_MAX else text[:QUERY_SIZE_MAX] + "…"
 
 
 @define(eq=False)
 class QueryWatch:
-    """Of one runtime. What a query pays while nobody watches is to look here."""
+    """Whether one runtime's queries are watched. An unwatched query costs one look here."""
 
     is_on: bool = False

@@ -45,7 +45,7 @@ class WriteBuffer(SealedBatches):
     # It puts something that was kept in the place of what there is, and since when that was there.
     _goes_back: bool = field(default=False, init=False)
     _created_us: int = field(default=0, init=False)
-    # It has a confirmed write, after which there is nothing more to tell the output gate.
+    # It has a confirmed write, after which the output gate needs no further notice.
     _is_confirmed: bool = field(default=False, init=False)
 
     savepoints: list[Savepoint] | None = field(default=None, init=False)

@@ -1,6 +1,6 @@
-"""Debug mode: what a developer's own objects do wrong, told while it happens.
+"""Debug mode: reports what a developer's own objects do wrong, while it happens.
 
-`durable.open(..., debug=True)` makes activations of this kind. Told are: a value that was read
+`durable.open(..., debug=True)` makes activations of this kind. Reported are: a value that was read
 before a wait on the outside and is written after it, a step of a handler or a query of SQL that
 held up the loop, a global that two objects' code has changed, and a call that no code waited for
 when the runtime closed. Nothing else changes.
@@ -217,14 +217,14 @@ class WatchedActivation(Activation):
                 query.shown,
             )
 
-    def tell_unawaited(self) -> None:
-        """The runtime closes: tell of the calls that run and that no code waits for."""
+    def report_unawaited(self) -> None:
+        """The runtime closes: report the calls that run and that no code waits for."""
         for event in self.open:
             if event.is_waited_for and event._waiting is None and event in self.sites:
                 file, line = self.sites[event]
                 warnings.warn_explicit(
                     f"{event.label}() of {self.label} was called and not awaited, and is still "
-                    f"under way as the runtime closes: an error of it is heard by nobody",
+                    f"under way as the runtime closes: no code gets its error",
                     RuntimeWarning,
                     file,
                     line,
@@ -239,7 +239,7 @@ def _run_watched(body: Callable[[], Any], what: str, new_step: Callable[[], Step
     if hasattr(value, "__await__"):
         coro = value if type(value) is CoroutineType else _await(value)
         return _WatchedSteps(coro, what, new_step)
-    _tell_blocking(start_s, what, value)
+    _report_blocking(start_s, what, value)
     return value
 
 
@@ -263,10 +263,10 @@ class _WatchedSteps(Steps):
             with self._new_step():
                 return resume(*args)
         finally:
-            _tell_blocking(start_s, self._what, self.cr_await)
+            _report_blocking(start_s, self._what, self.cr_await)
 
 
-def _tell_blocking(start_s: float, what: str, value: Any) -> None:
+def _report_blocking(start_s: float, what: str, value: Any) -> None:
     took_s = SystemClock.steady() - start_s
     if took_s <= BLOCKING_S_MAX:
         return

@@ -1,4 +1,4 @@
-"""Observers: told what happens to objects, by the hooks of their activations.
+"""Observers: called with what happens to objects, by the hooks of their activations.
 
 Rule: what is observed behaves as if it were not. What an observer raises is logged, no more.
 """
@@ -35,7 +35,7 @@ from durable._model.observer import (
     QueryEnded,
     TurnTookLong,
 )
-from durable._model.observer import Event as Told
+from durable._model.observer import Event as ObservedEvent
 from durable._object.activation import Activation
 from durable._object.invocation import Invocation, event_of
 from durable._storage.arguments import to_datetime
@@ -56,7 +56,7 @@ class Timing:
     ended_s: float | None = None
     gate_wait_s: float = 0.0
     error: BaseException | None = None
-    # Its end is told even if nobody observes it by then.
+    # Its end is reported even if there is no observer by then.
     is_handed_on: bool = False
 
 
@@ -70,12 +70,12 @@ class Observers:
     observers: tuple[Observer, ...] = ()
     timings: dict[Invocation[Any], Timing] = field(factory=dict, init=False)
     numbers: count[int] = field(factory=lambda: count(1), init=False)
-    # Those who have seen enough for a while.
+    # The observers that have seen enough for a while.
     resting: tuple[Observer, ...] = field(default=(), init=False)
-    # Those who are told how long tasks wait for the gate, too.
+    # The observers that get waits for the gate, too.
     wanting_waits: tuple[Observer, ...] = field(default=(), init=False)
 
-    def tell(self, event: Told) -> None:
+    def notify(self, event: ObservedEvent) -> None:
         for observer in self.observers:
             try:
                 observer(event)
@@ -85,9 +85,9 @@ class Observers:
                 log.exception("the observer %r failed on %s", observer, type(event).__name__)
 
     def add(self, observer: Observer, activations: Iterable[Activation] | None) -> None:
-        """Tell *observer* what happens from now on; *activations* are those that live. Without
-        them it is not told of waits for the gate, and to begin and to end costs the same however
-        many live."""
+        """Call *observer* with each event from now on; *activations* are those that live. Without
+        them it gets no waits for the gate, and to begin and to end costs the same however many
+        live."""
         if not callable(observer):
             raise TypeError(
                 f"an observer is a callable that takes one event, not {observer!r}; "
@@ -101,7 +101,7 @@ class Observers:
                 self.watch(activation)
 
     def remove(self, observer: Observer, activations: Iterable[Activation]) -> None:
-        """Tell *observer* nothing more."""
+        """Call *observer* no more."""
         self.observers = _without(observer, self.observers)
         self.resting = _without(observer, self.resting)
         if not self.observers:
@@ -114,20 +114,20 @@ class Observers:
                     activation.gate.on_wait = None
 
     def watch(self, activation: Activation) -> None:
-        """Be told of what waits for the gate of *activation*, too."""
+        """Observe what waits for the gate of *activation*, too."""
         if self.wanting_waits:
             activation.gate.on_wait = partial(self.waits, activation)
 
     @property
-    def is_anyone_told(self) -> bool:
-        """Whether somebody observes who does not rest."""
+    def is_observed(self) -> bool:
+        """Whether there is an observer that does not rest."""
         return len(self.resting) < len(self.observers)
 
     def rest(self, observer: Observer) -> None:
-        """*observer* has seen enough for a while. Once all have, a call is not observed, and only
-        the ends of those that were are told."""
+        """*observer* has seen enough for a while. Once all have, no call is observed, and only the
+        ends of those that were are reported."""
         self.resting = (*_without(observer, self.resting), observer)
-        if self.is_anyone_told:
+        if self.is_observed:
             return
         self.install(None)
         for event, timing in list(self.timings.items()):
@@ -136,7 +136,7 @@ class Observers:
                 when_done(event, partial(self._ended_unobserved, event))
 
     def wake(self, observer: Observer) -> None:
-        """*observer* wants to be told again."""
+        """*observer* wants events again."""
         self.resting = _without(observer, self.resting)
         self.install(self)
 
@@ -158,15 +158,15 @@ class Observers:
             **_who(activation),
         )
         try:
-            event.context.run(self.tell, came)
+            event.context.run(self.notify, came)
         except RuntimeError:  # code that runs in this very context has made the delivery
-            self.tell(came)
+            self.notify(came)
 
     def refused(self, activation: Activation, event: Invocation[Any]) -> None:
         if event not in self.timings:
             return
         if isinstance(event.error, ObjectOverloaded):
-            self.tell(
+            self.notify(
                 Overloaded(
                     method=event.label,
                     queued=activation.gate.queued,
@@ -177,11 +177,11 @@ class Observers:
         self.ended(activation, event, event.error)
 
     def woken(self, activation: Activation, duration_s: float) -> None:
-        self.tell(ObjectWoken(duration_s=duration_s, **_who(activation)))
+        self.notify(ObjectWoken(duration_s=duration_s, **_who(activation)))
 
     def queried(self, activation: Activation, query: EndedQuery) -> None:
         error = query.error
-        self.tell(
+        self.notify(
             QueryEnded(
                 query=query.shown,
                 rows_read=query.rows_read,
@@ -193,13 +193,13 @@ class Observers:
         )
 
     def evicted(self, activation: Activation) -> None:
-        self.tell(ObjectEvicted(**_who(activation)))
+        self.notify(ObjectEvicted(**_who(activation)))
 
     def broke(
         self, activation: Activation, reason: DurableError, events: list[Invocation[Any]]
     ) -> None:
         if activation.services.is_open:
-            self.tell(
+            self.notify(
                 ObjectBroken(
                     error=type(reason).__name__, reason=text_of(reason), **_who(activation)
                 )
@@ -221,7 +221,7 @@ class Observers:
     def rings(self, activation: Activation, alarm: Alarm, timer: str | None) -> None:
         """The handler of *alarm* begins; that of the timer of this name if there is one."""
         late_s = self.clock.now() - alarm.due_us / 1_000_000
-        self.tell(
+        self.notify(
             AlarmRang(
                 scheduled_time=to_datetime(alarm.scheduled_us),
                 late_s=max(0.0, late_s),
@@ -234,7 +234,7 @@ class Observers:
     def took(self, activation: Activation, event: Invocation[Any], duration_s: float) -> None:
         """Code of *event* had the loop to itself for so long."""
         if duration_s >= SLOW_TURN_S_MIN and self.observers:
-            self.tell(TurnTookLong(method=event.label, duration_s=duration_s, **_who(activation)))
+            self.notify(TurnTookLong(method=event.label, duration_s=duration_s, **_who(activation)))
 
     def _course(self, delivery: Delivery[Any]) -> Timing | None:
         """That of the event which *delivery*, a critical section perhaps, belongs to."""
@@ -246,13 +246,13 @@ class Observers:
     ) -> None:
         timing = self.timings.pop(event, None)
         if timing is None:
-            return  # it came before there was an observer, or was told of already
+            return  # it came before there was an observer, or was reported already
         now_s = self.clock.steady()
         began_s = now_s if timing.began_s is None else timing.began_s
         ended_s = now_s if timing.ended_s is None else timing.ended_s
         if error is None:
             error = timing.error
-        self.tell(
+        self.notify(
             DeliveryEnded(
                 number=timing.number,
                 kind=kind_of(event),

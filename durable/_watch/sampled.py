@@ -1,8 +1,8 @@
-"""A sample of what happens: all of it while that is little, and a part of what is much.
+"""A sample of the events: all of them while they are few, and a part when they are many.
 
-To be told of a call takes longer than a short call does. So those who only want to see what goes on
-are told of up to `EVENTS_MAX` in a period; for the rest of it nobody observes, and a call pays
-nothing. A delivery that was told to have come is told to have ended, however long it takes.
+To report a call takes longer than a short call does. So a client that only wants an impression gets
+up to `EVENTS_MAX` in a period; for the rest of it nothing is observed, and a call pays nothing. If
+the beginning of a delivery was reported its end is too, however long it takes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from durable._object.services import Services
 from .observed import Observers
 
 PERIOD_S: Final = 0.25
-# In a period. A delivery is two of them, and costs some 50 µs when it is told and shown.
+# In a period. A delivery is two of them, and costs some 50 µs to be reported and shown.
 EVENTS_MAX: Final = 40
 
 
 @frozen
 class Client:
-    """Who is told of the sample, and how many deliveries were not."""
+    """A client of the sample: its observer, and a callback with how many were left out."""
 
     observer: Observer
     missed: Callable[[int], object]
@@ -33,24 +33,24 @@ class Client:
 
 @define(eq=False)
 class Sampler:
-    """Tells the sample of one runtime to all who want it. Nothing here suspends."""
+    """Reports the sample of one runtime to all its clients. Nothing here suspends."""
 
     observers: Observers
     services: Services
     clients: tuple[Client, ...] = field(default=(), init=False)
     _left: int = field(default=0, init=False)
     _counted: int = field(default=0, init=False)  # deliveries before this period
-    _came: int = field(default=0, init=False)  # that were told in this period
-    _told: set[int] = field(factory=set, init=False)  # deliveries that have not ended yet
+    _came: int = field(default=0, init=False)  # that were reported in this period
+    _reported: set[int] = field(factory=set, init=False)  # deliveries that have not ended yet
     _timer: Waiting | None = field(default=None, init=False)
     # One object, by which the observers know it.
     _observer: Observer = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._observer = self._tell
+        self._observer = self._notify
 
     def add(self, client: Client) -> Callable[[], None]:
-        """Tell *client* from now on; returns what to call to end it."""
+        """Report to *client* from now on; returns a function that ends that."""
         self.clients = (*self.clients, client)
         if len(self.clients) == 1:
             self.observers.add(self._observer, None)
@@ -62,7 +62,7 @@ class Sampler:
         self.clients = tuple(other for other in before if other is not client)
         if before and not self.clients:
             self.observers.remove(self._observer, ())
-            self._told.clear()
+            self._reported.clear()
             if self._timer is not None:
                 self._timer.cancel()
 
@@ -85,16 +85,16 @@ class Sampler:
         """How many deliveries there were so far."""
         return sum(each.deliveries for each in self.services.counters_of_all.copy().values())
 
-    def _tell(self, event: Event) -> None:
+    def _notify(self, event: Event) -> None:
         match event:
             case DeliveryEnded():
-                if event.number not in self._told:
-                    return  # others observe too, and were told that it came
-                self._told.remove(event.number)
+                if event.number not in self._reported:
+                    return  # its beginning was reported to other observers only
+                self._reported.remove(event.number)
             case _ if self._left <= 0:
                 return
             case DeliveryCame():
-                self._told.add(event.number)
+                self._reported.add(event.number)
                 self._came += 1
         self._left -= 1
         for client in self.clients:

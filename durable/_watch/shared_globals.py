@@ -30,11 +30,11 @@ Seen: TypeAlias = dict[str, tuple[object, int]]
 class SharedGlobals:
     """Which objects of one runtime have changed which globals."""
 
-    # By module and name, who changed it first: the object's id and label. None once it is told.
+    # By module and name, the first object that changed it: its id and label. None once reported.
     _changed: dict[tuple[str, str], tuple[str, str] | None] = field(factory=dict, init=False)
     # Those under way: one, or more where tasks are eager, each within the one before.
     _steps: list[Step] = field(factory=list, init=False)
-    _untold: list[Callable[[], None]] = field(factory=list, init=False)
+    _unreported: list[Callable[[], None]] = field(factory=list, init=False)
 
     def begin(self, step: Step) -> None:
         self._settle()
@@ -47,9 +47,9 @@ class SharedGlobals:
         self._steps.pop()
         if self._steps:  # what was done within it is not its own
             self._steps[-1].look()
-        untold, self._untold = self._untold, []
-        for tell in untold:
-            tell()
+        unreported, self._unreported = self._unreported, []
+        for report in unreported:
+            report()
 
     def _settle(self) -> None:
         """Put what has changed down to the innermost step."""
@@ -62,7 +62,7 @@ class SharedGlobals:
         first = self._changed.setdefault(key, (step.object_id, step.label))
         if first is not None and first[0] != step.object_id:
             self._changed[key] = None
-            self._untold.append(partial(_tell, step, module, name, first[1]))
+            self._unreported.append(partial(_report, step, module, name, first[1]))
 
 
 @define(eq=False)
@@ -113,7 +113,7 @@ def _look(module: ModuleType) -> Seen:
     }
 
 
-def _tell(step: Step, module: ModuleType, name: str, first: str) -> None:
+def _report(step: Step, module: ModuleType, name: str, first: str) -> None:
     warnings.warn_explicit(
         f"the global {name!r} of the module {module.__name__} was changed by {first}, and now by "
         f"{step.label}: what objects share in memory goes with the process, and no gate guards "

@@ -1,1 +1,1 @@
-"""What goes between the processes of a store: calls, and all that comes of them."""
+"""The wire: calls between the processes of a store, and all that belongs to them."""

@@ -17,12 +17,12 @@ Function = Callable[[Any, Any], Awaitable[Any] | Any]
 
 
 class Answers:
-    """Answers what the other side of one link asks."""
+    """Answers the questions that the other side of one link asks."""
 
     def __init__(self, link: Link, functions: Mapping[str, Function], asker: Any) -> None:
         self._link = link
         self._functions = functions
-        # What each function is told of the other side.
+        # The argument by which each function knows the other side.
         self._asker = asker
         link.on[Kind.ASK] = self._ask
 

@@ -1,11 +1,12 @@
-"""Authentication: two processes show each other that they know the store's secret, and do not say
-it.
+"""Authentication: two processes prove to each other that they know the store's secret, without
+sending it.
 
-The one that was connected to says a number that it has never said before, and its name. The other
-one answers with such a number of its own, its name, and a *proof*: HMAC-SHA256, under the secret,
-of its role, both numbers and both names. Only then does the first one prove as much, for its role:
-to a stranger it proves nothing. So what was said once proves nothing again (replay), what one side
-says proves nothing for the other (reflection), and a proof is good for these two processes alone.
+The side that accepts sends a nonce, a number that it has never sent before, and its name. The side
+that connects answers with a nonce of its own, its name, and a *proof*: HMAC-SHA256, under the
+secret, of its role, both nonces and both names. Only then does the accepting side send its own
+proof: to a stranger it proves nothing. So nothing that was sent once proves anything again
+(replay), nothing that one side sends proves anything for the other (reflection), and a proof is
+good for these two processes alone.
 
 Rule: nothing here sends or waits. Each side is a generator of steps: what to send, and how many
 bytes to read before it goes on. Its return value is the name of the other process.
@@ -27,24 +28,24 @@ MAGIC: Final = b"durable1"
 NONCE_SIZE: Final = 32
 PROOF_SIZE: Final = 32
 NAME_SIZE_MAX: Final = 255
-# More than this is neither read of a stranger nor sent to one.
+# No more than this is read from a stranger, or sent to one.
 BYTES_MAX: Final = len(MAGIC) + NONCE_SIZE + 1 + NAME_SIZE_MAX + PROOF_SIZE
-# In the place of the second proof.
+# Sent in place of the second proof.
 _REFUSED: Final = bytes(PROOF_SIZE)
 
 
 class NotAuthentic(Exception):
-    """The other side is no process of the store, or another one than was looked for."""
+    """The other side is not a process of the store, or not the one that was expected."""
 
 
 class Refused(DurableError):
-    """The other process is none to speak with: of another store, or of a version too far off; or
-    one of the two does not know the other's secret."""
+    """The two processes do not speak with each other: they have different stores, their versions
+    are too far apart, or one of them does not know the other's secret."""
 
 
 @frozen
 class Step:
-    """Send this, then go on with so many bytes of what comes."""
+    """Send this, then go on once so many bytes have come."""
 
     send: bytes
     read: int
@@ -60,7 +61,7 @@ class _Role(Enum):
 
 @frozen
 class _Exchange:
-    """What both sides know once both have spoken."""
+    """What both sides know once both have sent their parts."""
 
     secret: bytes
     listener_nonce: bytes
@@ -76,7 +77,7 @@ class _Exchange:
             self.connector_nonce,
             self.connector,
         )
-        # Each with its length, so that no two exchanges are the same bytes.
+        # Each part with its length before it, so that no two exchanges are the same bytes.
         said = MAGIC + b"".join(bytes((len(part),)) + part for part in parts)
         return hmac.digest(self.secret, said, "sha256")
 
@@ -85,8 +86,8 @@ class _Exchange:
 
 
 def listening(secret: bytes, me: str) -> Steps:
-    """The side of the process that was connected to. Raises NotAuthentic and, once the other side
-    has been told so, Refused if that does not know the secret."""
+    """The side that accepts. Raises NotAuthentic, and Refused if the other side does not know the
+    secret, once that was sent a refusal."""
     nonce, own = os.urandom(NONCE_SIZE), me.encode()
     head = yield Step(MAGIC + nonce + _sized(own), len(MAGIC) + NONCE_SIZE + 1)
     their_nonce = _nonce_of(head, nonce)
@@ -101,8 +102,8 @@ def listening(secret: bytes, me: str) -> Steps:
 
 
 def connecting(secret: bytes, me: str, looked_for: str) -> Steps:
-    """The side of the process that connects with *looked_for*. Raises NotAuthentic if that is not
-    who listens, and Refused if one of the two does not know the other's secret."""
+    """The side that connects, to the process *looked_for*. Raises NotAuthentic if another process
+    listens there, and Refused if one of the two does not know the other's secret."""
     head = yield Step(b"", len(MAGIC) + NONCE_SIZE + 1)
     their_nonce = _nonce_of(head, b"")
     name = yield Step(b"", head[-1])
@@ -122,9 +123,9 @@ def connecting(secret: bytes, me: str, looked_for: str) -> Steps:
 def _nonce_of(head: bytes, own: bytes) -> bytes:
     magic, nonce = head[: len(MAGIC)], head[len(MAGIC) : -1]
     if magic != MAGIC:
-        raise NotAuthentic("what it says is not what processes of a store say to each other")
+        raise NotAuthentic("it does not follow the protocol of this store's processes")
     if nonce == own:
-        raise NotAuthentic("it says what was said to it")
+        raise NotAuthentic("it sends back what was sent to it")
     return nonce
 
 
@@ -137,4 +138,4 @@ def _text(name: bytes) -> str:
     try:
         return name.decode()
     except UnicodeDecodeError:
-        raise NotAuthentic("its name is no text") from None
+        raise NotAuthentic("its name is not valid text") from None

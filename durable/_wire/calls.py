@@ -3,9 +3,9 @@
 A call is also its answer, as in one process. It is a frame that is written when it may leave, and
 waits in a table for the frame that ends it: no task is made for it.
 
-Rule: a call has one of four ends, which its router is told. It is answered, with a value or an
-error. It has *moved*: the other process does not have the object, and nothing has begun. It was
-*unsent* when the link was lost, so that nothing has begun. It was *lost*: it may have begun.
+Rule: a call has one of four outcomes, of which its router is notified. *Answered*: a value or an
+error has come. *Moved*: the other process does not have the object, and the call has not begun.
+*Unsent*: the link was lost before the call left, so it has not begun. *Lost*: it may have begun.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from .things import LinkThings, Written
 
 T = TypeVar("T")
 
-# Bytes that may wait until the other process reads them: two messages of the largest size.
+# Bytes that may wait for the other process to read them: two messages of the largest size.
 WAITING_BYTES_MAX = 134_217_728
 NOT_READ = (
     "Durable Object is overloaded. Too much data waits for its process, which does not read it."
@@ -73,14 +73,14 @@ class Target(Called):
 
 
 class NotBegun(enum.Enum):
-    """Why a call is back, of which nothing has begun."""
+    """Why a call that has not begun is back."""
 
     MOVED = "the process does not have the object"
     UNSENT = "the process was gone before the call left"
 
 
 class Router(Protocol):
-    """Decides which way calls go, and is told what becomes of them."""
+    """Decides which way calls go, and is notified of their outcomes."""
 
     def settled(self, call: FarCall[Any]) -> None:
         """*call* is answered or lost, and its caller knows."""
@@ -90,7 +90,7 @@ class Router(Protocol):
 
 
 class FarCall(PendingAnswer[T]):
-    """A call of an object of another process, and its answer."""
+    """A call to an object of another process, and its answer."""
 
     __slots__ = ("caller", "kind", "label", "port", "position", "rest", "router", "target")
 
@@ -113,14 +113,14 @@ class FarCall(PendingAnswer[T]):
         self.target = target
         self.kind = kind
         self.label = label
-        # The fields of its frame after those that all have.
+        # The fields of its frame after those that every call has.
         self.rest = rest
         # The delivery whose code made the call.
         self.caller = caller
         self.router: Router | None = None
-        # By which it was sent last.
+        # The port that it was sent by last.
         self.port: Port | None = None
-        # Of the bytes that its link has to send, those before it.
+        # Where it ends in the stream of bytes that its link sends.
         self.position = 0
 
     def _add(self, waker: Waker) -> None:
@@ -132,7 +132,7 @@ class FarCall(PendingAnswer[T]):
         super()._add(waker)
 
     def awaited(self) -> Iterator[tuple[Delivery[Any], PendingAnswer[Any]]]:
-        """What code of an object may await of it, and which code does."""
+        """What code of an object may await of it, with the delivery whose code does."""
         if self.caller is not None:
             yield self.caller, self
 
@@ -140,14 +140,14 @@ class FarCall(PendingAnswer[T]):
         """The call has left over the link of *calls*."""
 
     def came_back(self, calls: Calls, number: int) -> None:
-        """The call has moved: it stands on that link no more."""
+        """The call has moved: that link has it no more."""
 
     def decoder(self, readers: Readers) -> Decode:
-        """Decodes what comes of it."""
+        """The decoder of its result."""
         return readers.of(self.target.class_number).decode
 
     def read(self, readers: Readers, encoded: bytes) -> T:
-        """The value that has come."""
+        """The value that has come, decoded."""
         value: T = readers.of(self.target.class_number).decode(encoded)
         return value
 
@@ -158,7 +158,7 @@ class FarCall(PendingAnswer[T]):
 
 
 class Calls:
-    """The calls that wait for an answer over one link."""
+    """The calls that wait for answers over one link."""
 
     def __init__(
         self, link: Link, things: LinkThings, streams: Streams, searches: Searches
@@ -168,7 +168,7 @@ class Calls:
         self.things = things
         self.streams = streams
         self.readers: Readers
-        # With more on its way, further calls are refused.
+        # Calls are refused while more bytes than this wait to be sent.
         self.waiting_bytes_max = WAITING_BYTES_MAX
         self._under_way: dict[int, FarCall[Any]] = {}
         self._numbers = itertools.count(1)
@@ -182,11 +182,11 @@ class Calls:
         streams.on_call_over = self._stream_is_over
 
     def port(self, target: Target) -> Port:
-        """A way to the incarnation of *target* that is the first to be called by it."""
+        """A way to one incarnation of *target*: the one that its first call reaches."""
         return Port(self, target, next(self._ports))
 
     def send(self, call: FarCall[Any], *address: Any) -> None:
-        """Send *call*; *address* says where it goes."""
+        """Send *call*; *address* are the fields that say where it goes."""
         link, things = self.link, self.things
         number = next(self._numbers)
         self._under_way[number] = call
@@ -199,14 +199,14 @@ class Calls:
         call.left(self, number)
 
     def send_or_fail(self, call: FarCall[Any], *address: Any) -> None:
-        """Send *call*, which goes no other way."""
+        """Send *call*, which has no other way to go."""
         if self.link.is_gone:
             _returned(call, NotBegun.UNSENT)
         else:
             self.send(call, *address)
 
     def abort(self, number: int) -> None:
-        """No code waits for the response of the call *number* any more, if that is under way."""
+        """No code waits for the response of the call *number* any more, if it is under way."""
         if number in self._under_way:
             self.link.send(Kind.ABORT, number)
 
@@ -234,7 +234,7 @@ class Calls:
             self._searches.go_on(call, frame[2])
 
     def _ring(self, frame: list[Any]) -> None:
-        self._searches.tell(frame[1], frame[2])
+        self._searches.report(frame[1], frame[2])
 
     def _stream_is_over(self, number: int) -> None:
         call = self._under_way.pop(number)
@@ -314,8 +314,8 @@ class Port:
 
 
 def say_call(services: Services, call: FarCall[Any], send: Callable[[FarCall[Any]], None]) -> None:
-    """Send *call*: one of an object when its turn ends or waits for others, and what it has written
-    before is on disk."""
+    """Send *call*: one made by code of an object when its turn ends or it waits for another, and
+    when what the object has written before is on disk."""
     sender = call.caller
     if sender is None:
         if services.is_open:
@@ -341,7 +341,7 @@ def _returned(call: FarCall[Any], why: NotBegun) -> None:
 
 
 def unreachable(call: FarCall[Any], why: str) -> ObjectUnreachable:
-    """Why *call* has no answer."""
+    """The error of a *call* that has no answer."""
     return ObjectUnreachable(
         f"{call.label}() of {call.target.label} has no answer, since its process cannot be "
         f"reached: {why}",

@@ -1,7 +1,7 @@
 """The channel to an object of another process.
 
-What can be known at the call is raised at the call, as by the channel of an object of this process:
-a value that cannot be sent, a message that is too large. All else comes by the answer.
+What can be checked at the call is raised at the call, as by the channel to an object of this
+process: a value that cannot be sent, a message that is too large. All else comes with the answer.
 """
 
 from __future__ import annotations

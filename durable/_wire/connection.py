@@ -1,12 +1,12 @@
 """A connection: frames out, frames in, over a socket that never blocks.
 
 The first frame after something has arrived leaves at once; others that are sent in the same round
-of the loop leave together, unless that round takes long. So what goes to and fro does not wait for
-the loop, and what goes in crowds costs few calls of the system. No task reads or writes: the loop
-calls back when the socket can be read, or written to after it was full.
+of the loop leave together, unless that round takes long. So a request and its response do not wait
+for the loop, and a crowd of frames costs few system calls. No task reads or writes: the loop calls
+back when the socket can be read, or written to after it was full.
 
-Rule: whatever arrives, and however the connection ends, what is raised here ends this connection
-and nothing else.
+Rule: whatever arrives, and however the connection ends, an error that is raised here ends this
+connection and nothing else.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from .forks import keep_from_children
 from .frames import FrameReader
 
 READ_SIZE = 262_144
-# A socket says so by what it raises. Those of TLS come first: they are errors of the network too.
+# What a socket raises when it would block. TLS errors come first: they are OSErrors too.
 WOULD_BLOCK = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
-# What waits for the end of a round leaves with the next frame when it has waited for so long.
+# A frame that waits for the end of the round leaves with the next one after this time.
 WAITS_S_MAX = 0.001
 
 steady = SystemClock.steady
@@ -49,11 +49,11 @@ class Connection:
         self._loop = loop
         self._sock = sock
         self._on_frame = on_frame
-        # Told why, once; not when this side closes.
+        # Called with the reason, once; not when this side closes.
         self._on_lost = on_lost
         self.frames = FrameReader()
         self.is_open = True
-        self._is_writing = False  # the socket was full, and tells when it is not
+        self._is_writing = False  # the socket was full, and its writability is awaited
         self._is_flush_due = False
         self._waits_since_s = 0.0
         # Something has arrived since a frame left at once.
@@ -61,7 +61,7 @@ class Connection:
         # Frames that leave at the end of this round, and bytes that the socket did not take.
         self._waiting: list[bytes] = []
         self._unsent = memoryview(b"")
-        # Bytes that were sent by now, and that came; and those that wait to be sent.
+        # Bytes sent and received so far; and those that wait to be sent.
         self.sent = 0
         self.received = 0
         self.bytes_waiting = 0
@@ -70,8 +70,7 @@ class Connection:
         loop.watch_readable(sock, self._read)
 
     def send(self, frame: bytes) -> None:
-        """Let *frame* leave, with others of this round; it is dropped once the connection is
-        gone."""
+        """Let *frame* leave, with others of this round; dropped if the connection is gone."""
         if not self.is_open:
             return
         self.bytes_waiting += len(frame)
@@ -88,7 +87,7 @@ class Connection:
             self._waits_since_s = steady()
             self._loop.call_soon(self.flush)
         elif steady() - self._waits_since_s > WAITS_S_MAX:
-            # The round is long, since code of objects computes: the others need not idle meanwhile.
+            # The round is long, since code of objects computes: the other side need not idle.
             self._send_waiting()
             self._waits_since_s = steady()
 
@@ -111,7 +110,7 @@ class Connection:
         except WOULD_BLOCK:
             sent = 0
         except OSError as error:
-            # Not in this step: what sends has still to note that it did.
+            # Not in this step: the sender has still to record the frame as sent.
             self._loop.call_soon(partial(self._lose, f"it cannot be written to: {error}"))
             sent = 0
             self._is_writing = True
@@ -147,7 +146,7 @@ class Connection:
                 if not self.is_open:
                     return
         except Exception as error:
-            log.exception("a peer has sent what is no valid frame; its connection is closed")
+            log.exception("a peer has sent an invalid frame; its connection is closed")
             self._lose(f"what arrived is wrong: {error}")
 
     def _lose(self, why: str) -> None:
@@ -159,7 +158,7 @@ class Connection:
                 log.exception("a callback for the end of a connection failed")
 
     def close(self) -> None:
-        """Send what waits if the socket takes it, and end the connection."""
+        """Send what waits as far as the socket takes it, and end the connection."""
         if self.is_open:
             if self._waiting and not self._unsent:
                 with suppress(OSError):

@@ -1,11 +1,11 @@
 """Values as bytes, on their way from one process to another: the codec of the store, and more.
 
-What is stored is sent in the same bytes. Beside that cross, nested anywhere, ids, stubs, requests,
-responses, and what is handed over by reference: an extension type of its own stands for each, which
-no store has.
+What is stored is sent in the same bytes. Besides values, ids, stubs, requests, responses and things
+that are passed by reference can be sent, nested anywhere: each has an extension type of its own,
+which no store contains.
 
 Rule: an instance of an author's class is made only if the class of the object that is called, or
-that returns it, declares the class. That is asked on both sides.
+that returns it, declares the class. Both sides check that.
 """
 
 from __future__ import annotations
@@ -39,38 +39,39 @@ from .searches import Searches
 from .sockets import Moves, Relay
 from .things import Things, Written
 
-# The payloads are arrays, to which a later version adds at the end.
+# The payloads are arrays; a later version adds its fields at the end.
 EXT_ID: Final = 64  # the id, its name or None
 EXT_STUB: Final = 65  # number of the class, the id, its name or None
-EXT_OWN: Final = 66  # what the codec of the program has made of a leaf; no array
-EXT_FUNCTION: Final = 67  # thing, label, the process that it comes from or None, its number there
+EXT_OWN: Final = 66  # a leaf as the program's codec has encoded it; no array
+EXT_FUNCTION: Final = 67  # thing, label, the process whose function it is or None, its number there
 EXT_STREAM: Final = 68  # thing
 EXT_REQUEST: Final = 69  # parts, body, thing of the signal or None
 EXT_RESPONSE: Final = 70  # parts, body, thing of the web socket or None
 EXT_SOCKET: Final = 71  # thing
 
-# A body of more bytes is streamed, so that it does not stand in the way of others.
+# A larger body is streamed, so that it does not hold up other frames.
 WHOLE_BODY_SIZE_MAX: Final = 1_048_576
 CHUNK_SIZE: Final = 262_144
 
 
 @define(eq=False)
 class Crossing:
-    """What one runtime gives its connections: what they speak for, and how its values cross."""
+    """What one runtime gives its connections: its identity, and how its values are sent."""
 
     services: Services
-    # The class of a number in the store; UnknownClass if this program has none.
+    # The class with that number in the store; UnknownClass if this program does not have it.
     class_of: Callable[[int], type]
-    # Makes a stub; takes one apart, None for what is none.
+    # Makes a stub; and takes one apart, None for what is not a stub.
     make_stub: Callable[[int, ObjectId], Any]
     parts_of_stub: Callable[[Any], tuple[int, ObjectId] | None]
-    # What other processes may ask for by name, of the peer that asks: returns or awaits a value.
+    # Handlers of other processes' questions, by name: given the peer and a value, returns or awaits
+    # the answer.
     requests: dict[str, Callable[[Any, Any], Awaitable[Any] | Any]] = field(factory=dict)
     searches: Searches = field(init=False)
     moves: Moves = field(init=False)
     things: Things = field(factory=Things)
-    # What other processes may tell, by name.
-    told: dict[str, Callable[[Any, Any], None]] = field(factory=dict)
+    # Handlers of other processes' notices, by name: given the peer and a value.
+    on_notice: dict[str, Callable[[Any, Any], None]] = field(factory=dict)
     _writers: dict[int, Writer] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -79,11 +80,11 @@ class Crossing:
 
     @property
     def process(self) -> str:
-        """This process, as all others know it."""
+        """The name of this process, as all others know it."""
         return self.searches.process
 
     def be(self, process: str) -> None:
-        """This process is known to others by that name."""
+        """Others know this process by that name from now on."""
         self.searches.process = self.moves.process = process
 
     def writer_of(self, class_number: int) -> Writer:
@@ -95,7 +96,7 @@ class Crossing:
         return writer
 
     def forget(self, class_number: int) -> None:
-        """The class of the number has other code now."""
+        """The class with that number has new code."""
         self._writers.pop(class_number, None)
 
 
@@ -109,7 +110,7 @@ class FarFunction(RemoteFunction):
     ) -> None:
         self._call = call
         self._label = label
-        # Where it comes from, and its number there.
+        # The process that has it, and its number there.
         self.process = process
         self.number = number
 
@@ -137,12 +138,12 @@ class Writer:
         self._class_number = class_number
         self._declared = Declared(cls)
         self._encode = encoder(self._take)
-        # Of the value that is being encoded: the things in it, and the object whose code gives it.
+        # For the value that is being encoded: the things in it, and the object whose code sends it.
         self._numbers: list[int] = []
         self._sender: Activation | None = None
 
     def write(self, value: Any, sender: Activation | None) -> bytes | Written:
-        """The bytes of *value*, which code of *sender* gives, or the program's. Raises
+        """The bytes of *value*, sent by code of *sender* or, if None, by the program. Raises
         UnstorableValue for what cannot be sent."""
         if type(value) in ATOMS:
             return self._encode(value)
@@ -161,7 +162,7 @@ class Writer:
         return packb([self._encode([*args]), self._encode(kwargs)])
 
     def write_request(self, request: Request, sender: Activation | None) -> bytes | Written:
-        """The bytes of *request*, which is the library's own, and of nothing else."""
+        """The bytes of *request*, which the library has made, and of nothing else."""
         return self._with_things(self._own_request, request, sender)
 
     def write_response(self, response: Response, sender: Activation | None) -> bytes | Written:
@@ -186,14 +187,14 @@ class Writer:
             self._numbers, self._sender = before
 
     def plain(self, value: Any) -> bytes:
-        """The bytes of *value*. Raises UnstorableValue if there is more in it than values."""
+        """The bytes of *value*. Raises UnstorableValue if it contains anything but plain values."""
         written = self.write(value, None)
         if isinstance(written, Written):
-            raise UnstorableValue("there is something in it that is handed over by reference")
+            raise UnstorableValue("it contains something that is passed by reference")
         return written
 
     def _take(self, leaf: Any) -> object | None:
-        """What stands for *leaf* in what is sent."""
+        """What is sent in place of *leaf*."""
         crossing = self._crossing
         if isinstance(leaf, ObjectId):
             return Ext(EXT_ID, packb([leaf.raw, leaf.name]))
@@ -236,7 +237,7 @@ class Writer:
         return packb([sent._parts(), self._body(sent), socket])
 
     def _socket(self, socket: WebSocket) -> int:
-        """The number of *socket*, which is of no use here from now on."""
+        """The number of *socket*, which cannot be used here any more."""
         try:
             return self._export(Relay(end_of(hand_over(socket))))
         except TypeError as error:
@@ -245,7 +246,7 @@ class Writer:
             )
 
     def _body(self, message: Request | Response) -> bytes | int | None:
-        """The content of *message*, as bytes or as the thing that gives its chunks."""
+        """The content of *message*, as bytes or as the number of the thing that streams it."""
         services = self._crossing.services
         detach_body(message, services, self._sender)
         content = message._hand_over_body()
@@ -271,7 +272,7 @@ def write_arguments(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> bytes | Written | None:
-    """The arguments of a call, which the code that runs makes; None if there are none. Raises
+    """The arguments of a call, made by the code that runs; None if there are none. Raises
     UnstorableValue and MessageTooLarge."""
     if not args and not kwargs:
         return None
@@ -280,7 +281,7 @@ def write_arguments(
 
 
 def check_size(crossing: Crossing, what: str, written: bytes | Written) -> bytes | Written:
-    """*written*, if one message can have it. Raises MessageTooLarge."""
+    """Returns *written* if it fits into one message. Raises MessageTooLarge."""
     size_max = crossing.services.limits.peer_message_size_max
     if len(written) > size_max:
         raise MessageTooLarge(what, len(written), size_max)
@@ -288,7 +289,7 @@ def check_size(crossing: Crossing, what: str, written: bytes | Written) -> bytes
 
 
 class Chunks(Source):
-    """A body of bytes that is given in parts."""
+    """A body of bytes that is streamed in parts."""
 
     def __init__(self, loop: Loop, content: bytes) -> None:
         self.loop = loop
@@ -312,7 +313,7 @@ class Chunks(Source):
 
 
 def checked_id(raw: Any, name: Any) -> ObjectId:
-    """An id that has come in a frame. Raises ValueError for what is none."""
+    """An id that has come in a frame. Raises ValueError for anything else."""
     if type(raw) is not bytes or len(raw) != ID_SIZE or not (name is None or type(name) is str):
-        raise ValueError("what should be an id is none")
+        raise ValueError("not a valid object id")
     return ObjectId(raw, name)

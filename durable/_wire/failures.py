@@ -1,9 +1,9 @@
-"""Exceptions on their way to another process: as values, and made again there. No pickle.
+"""Exceptions on their way to another process: sent as values, and made anew there. No pickle.
 
-An exception arrives as its own class if that class is imported there already and the arguments are
+An exception arrives as its own class if that class is imported there already and its arguments are
 values; else as `RemoteError`. It is made without its `__init__`, as a copy is, so no code of an
-author's runs because of what arrives, and nothing is imported. The traceback of where it was raised
-comes as a note.
+author's runs because of what arrives, and nothing is imported. The traceback from the process where
+it was raised comes as a note.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from durable._model.errors import (
 )
 from durable._object.reasons import kind_of_reset, reset_kind
 
-# How many causes of causes travel along.
+# How long a chain of causes is sent.
 CAUSES_MAX = 3
 PARTS_MAX = 32
 TRACEBACK_SIZE_MAX = 16_384
@@ -38,9 +38,9 @@ _FLAGS = ("retryable", "overloaded", "reset")
 
 
 def to_failure(error: BaseException, encode: Encode, causes_max: int = CAUSES_MAX) -> list[Any]:
-    """*error* as a list that a frame can have: module and name of the class, arguments or None,
-    attributes, text, the flags and the object's id of a DurableError, notes, cause, whether it is
-    the reset that such an error has caused, and the parts of a group."""
+    """*error* as a list for a frame: module and name of the class, arguments or None, attributes,
+    text, the flags and the object's id of a DurableError, notes, cause, whether it is the reset
+    that such an error has caused, and the members of a group."""
     of_reset = kind_of_reset(error)
     cls = type(error) if of_reset is None else of_reset
     is_durable = isinstance(error, DurableError)
@@ -65,7 +65,7 @@ def to_failure(error: BaseException, encode: Encode, causes_max: int = CAUSES_MA
 
 
 def from_failure(failure: Any, decode: Decode) -> Exception:
-    """The exception to raise here. Raises ValueError for what is no failure."""
+    """The exception to raise here. Raises ValueError if *failure* is not one."""
     module, name, args, attributes, text, flags, object_id, notes, cause, *more = failure
     if not isinstance(module, str) or not isinstance(name, str):
         raise ValueError("a failure without a class")
@@ -89,13 +89,13 @@ def from_failure(failure: Any, decode: Decode) -> Exception:
 def _made(
     cls: type[Exception] | None, args: Any, attributes: Any, parts: list[Exception], decode: Decode
 ) -> Exception | None:
-    """The exception as its own class; None if it cannot be."""
+    """The exception as its own class; None if that is not possible."""
     if cls is None or args is None:
         return None
     try:
         base = next(kind for kind in cls.__mro__ if kind.__module__ == "builtins")
         arguments = (*decode(args), parts) if parts else tuple(decode(args))
-        # Of the built-in base, past a `__new__` of an author's.
+        # Made by the built-in base class, so that a `__new__` of an author does not run.
         error: Exception = base.__new__(cls, *arguments)
         fill(error, arguments)
         vars(error).update({str(key): decode(value) for key, value in attributes.items()})
@@ -106,7 +106,7 @@ def _made(
 
 
 def _known_class(module: str, name: str) -> type[Exception] | None:
-    """The class of that name, if it is imported already and is that of an exception."""
+    """The exception class of that name, if it is imported already."""
     found: Any = _OURS.get(module) or sys.modules.get(module)
     if found is None and module == _full_name("__main__"):
         found = sys.modules["__main__"]
@@ -118,8 +118,8 @@ def _known_class(module: str, name: str) -> type[Exception] | None:
 
 
 def _full_name(module: str) -> str:
-    """The name of a module; of a program that was started by `python -m` the one that others
-    import it by."""
+    """The name of a module; for a program started by `python -m`, the one that others import it
+    by."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None) if module == "__main__" else None
     return module if spec is None else str(spec.name)
 
@@ -129,7 +129,7 @@ def _arguments(error: BaseException) -> list[Any]:
 
 
 def _parts(error: BaseException, encode: Encode, causes_max: int) -> list[Any] | None:
-    """The first of the errors in a group. They count as causes: a group may be deep."""
+    """The first errors of a group. They count as causes: a group may be deep."""
     if not isinstance(error, BaseExceptionGroup) or not causes_max:
         return None
     return [to_failure(part, encode, causes_max - 1) for part in error.exceptions[:PARTS_MAX]]
@@ -138,7 +138,7 @@ def _parts(error: BaseException, encode: Encode, causes_max: int) -> list[Any] |
 def _encoded(value: Any, encode: Encode) -> bytes | None:
     try:
         return encode(value)
-    except Exception:  # it is no value, or does something when it is looked at
+    except Exception:  # it is not a value, or its own code fails when it is looked at
         return None
 
 

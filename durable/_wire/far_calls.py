@@ -1,5 +1,5 @@
-"""The calls of other processes that are more than a value and an answer: `fetch`, async generators,
-functions, and what the processes ask each other.
+"""The calls to other processes that are more than a value and an answer: `fetch`, async generators,
+functions, and questions between processes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class FarFetch(FetchAnswer, FarCall[Response]):
 
 
 class StreamCall(FarCall[None]):
-    """A call of an async generator: what is awaited of it are its items."""
+    """A call of an async generator: what can be awaited of it are its items."""
 
     __slots__ = ("source",)
 
@@ -68,8 +68,8 @@ class StreamCall(FarCall[None]):
 
 
 @frozen
-class Nobody(Called):
-    """In the place of an object, where a call is for none."""
+class NoObject(Called):
+    """Stands for the object where a call goes to none."""
 
     class_number: int
     label: str
@@ -95,7 +95,7 @@ class Invoker:
         if not services.loop.is_here():
             raise WrongLoop(f"<remote function {label} of another process>")
         written = write_arguments(self._crossing, class_number, label, args, kwargs)
-        target = Nobody(class_number, "another process")
+        target = NoObject(class_number, "another process")
         call: FarCall[Any] = FarCall(
             services.loop, target, Kind.INVOKE, label, (written,), CURRENT.get()
         )
@@ -104,7 +104,7 @@ class Invoker:
 
 
 class Question(FarCall[Any]):
-    """What one process asks another one by name, about neither's objects."""
+    """What one process asks another by name, about no object."""
 
     __slots__ = ()
 

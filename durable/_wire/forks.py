@@ -1,4 +1,4 @@
-"""Sockets that a forked child does not keep: when their process ends, the other sides hear of it at
+"""Sockets that a forked child does not keep: when their process ends, the other sides notice at
 once, whatever its children do."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ _sockets: WeakSet[socket.socket] = WeakSet()
 
 
 def keep_from_children(sock: socket.socket) -> None:
-    """Let each child that is forked from now on close *sock* at once; here it stays open."""
+    """Close *sock* in each child that is forked from now on; here it stays open."""
     _sockets.add(sock)
 
 

@@ -1,11 +1,11 @@
-"""Frames: what two processes say to each other, one after the other, over one connection.
+"""Frames: the messages of two processes, one after the other, over one connection.
 
 A frame is four bytes, its length, and an array in MessagePack: the number of its kind, then its
 fields. Values of authors are in it as bytes, in the codec's format, so that a value which cannot be
-read spoils no frame.
+decoded does not spoil its frame.
 
-Rule: the numbers and the fields are the protocol. A later version adds kinds and adds fields at the
-end; a receiver passes over the kinds and the fields that it does not know.
+Rule: the numbers and the fields are the protocol. A later version adds kinds, and adds fields at
+the end; a receiver ignores the kinds and the fields that it does not know.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ VERSION: Final = 1
 VERSION_MIN: Final = 1
 """The oldest version that it understands."""
 
-# What a frame has beside the message in it.
+# The room that a frame has beside the message in it.
 FRAME_OVERHEAD: Final = 65_536
-# Of a connection that has not said what it is.
+# For a connection that has not greeted yet.
 FIRST_FRAME_SIZE_MAX: Final = 65_536
 
 _LENGTH = struct.Struct(">I")
@@ -33,7 +33,7 @@ class Kind(IntEnum):
     """The kinds of frames, with their fields.
 
     A *call* is a number that the caller gives; a *port* a number that it gives to one incarnation
-    of an object; a *thing* what was handed over by reference: the number that its owner gave.
+    of an object; a *thing* the number of what was passed by reference, given by its owner.
     """
 
     HELLO = 0  # version, oldest version understood, what else the process says of itself
@@ -49,7 +49,7 @@ class Kind(IntEnum):
     STREAM = 7  # call, port, whether code of an object calls, method, arguments or None
     DELETE = 8  # call, port, whether code of an object calls
     INVOKE = 9  # call, thing, whether code of an object calls, arguments
-    ASK = 10  # call, name of what is asked, value
+    ASK = 10  # call, name of the question, value
     ANSWER = 11  # call, value
     FAIL = 12  # call, failure
     MOVED = 13  # call
@@ -68,43 +68,43 @@ class Kind(IntEnum):
     TAKEN = 24  # thing, whether its owner says it, how many bytes were read
     # Deadlocks.
     WHO_WAITS = 25  # call, the way up to here
-    TELL = 26  # name of what is told, value
-    RING = 27  # the ring, up to which place in it all know
+    NOTICE = 26  # name of the notice, value
+    RING = 27  # the ring, and the place in it up to which all are notified
     # Sockets whose object moves to a third process.
-    LET_GO = 28  # thing: say nothing more of it here
-    LET_GONE = 29  # thing: nothing more is said of it
-    ADOPT = 30  # process and thing that it had, thing that it has now
+    LET_GO = 28  # thing: send nothing more about it here
+    LET_GONE = 29  # thing: nothing more will come about it
+    ADOPT = 30  # process and thing that it was, thing that it is now
 
 
 class BadFrame(Exception):
-    """What arrived is no frame of this protocol."""
+    """What arrived is not a frame of this protocol."""
 
 
 def pack(kind: int, *fields: Any) -> bytes:
-    """The bytes of a frame, its length before them."""
+    """The bytes of a frame, with its length before them."""
     body = _packb((_NUMBERS.get(kind, kind), *fields))
     return _length_of(len(body)) + body
 
 
-# To write the member of an enum takes as long as all the rest of a small frame.
+# Looking up an enum's value takes as long as all the rest of a small frame.
 _NUMBERS: dict[int, int] = {kind: kind.value for kind in Kind}
 _packb = ormsgpack.packb
 _length_of = _LENGTH.pack
 
 
 class FrameReader:
-    """Cuts what arrives into frames."""
+    """Cuts the bytes that arrive into frames."""
 
     __slots__ = ("_rest", "size_max")
 
     def __init__(self, size_max: int = FIRST_FRAME_SIZE_MAX) -> None:
-        # Of one frame.
+        # The limit of one frame.
         self.size_max = size_max
-        # The beginning of a frame.
+        # The incomplete frame at the end.
         self._rest = bytearray()
 
     def feed(self, received: bytes) -> list[list[Any]]:
-        """The frames that are complete now. Raises BadFrame for what is none."""
+        """The frames that are complete now. Raises BadFrame for anything else."""
         rest = self._rest
         if rest:
             rest += received
@@ -137,7 +137,7 @@ def _unpacked(body: bytes) -> list[Any]:
     try:
         frame = ormsgpack.unpackb(body)
     except ValueError as error:
-        raise BadFrame(f"{len(body):,} bytes are no MessagePack: {error}") from None
+        raise BadFrame(f"{len(body):,} bytes are not valid MessagePack: {error}") from None
     if type(frame) is not list or not frame or type(frame[0]) is not int:
-        raise BadFrame(f"{type(frame).__name__} in the place of a frame")
+        raise BadFrame(f"a {type(frame).__name__} where a frame was expected")
     return frame

@@ -1,9 +1,9 @@
-"""A link: the connection of two processes, and what says that the other one is still there.
+"""A link: the connection of two processes, and the heartbeat that shows that the other is alive.
 
-What the frames mean is the business of others: each takes the kinds that are its own. Both sides
-beat once a second, unless they have said something else; a side from which nothing was heard for
-`SILENT_BEATS_MAX` beats is gone, though its connection stands, as that of a process is which was
-stopped.
+What the frames mean is not known here: each kind has a handler elsewhere. Both sides send a beat
+once a second, unless they have sent something else; a side from which nothing has come for
+`SILENT_BEATS_MAX` beats is gone, even if its connection still stands, as that of a stopped process
+does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from .connection import Connection
 from .frames import BadFrame, Kind, pack
 
 BEAT_S: Final = 1.0
-# Beats and not seconds: of a process that was stopped itself, what it has missed is no sign.
+# Counted in beats and not in seconds: after a stop of this process itself, its silence means
+# nothing.
 SILENT_BEATS_MAX: Final = 5
 
 OnFrame = Callable[[list[Any]], None]
@@ -30,12 +31,12 @@ class Link:
 
     def __init__(self, loop: Loop, sock: socket.socket) -> None:
         self.loop = loop
-        # What takes each kind of frame.
+        # The handler of each kind of frame.
         self.on: dict[int, OnFrame] = {Kind.BEAT: _nothing}
-        # Told why the link is gone, in this order.
+        # Called in this order, with the reason, when the link is gone.
         self.on_gone: list[Callable[[str], None]] = []
         self.why_gone: str | None = None
-        # Whether nothing more is sent or heard.
+        # Whether nothing more is sent or received.
         self.is_gone = False
         self.connection = Connection(loop, sock, self._frame, self._lost)
         self._silent_beats = 0
@@ -46,12 +47,12 @@ class Link:
         self.connection.send(pack(kind, *fields))
 
     def end(self, why: str) -> None:
-        """Close the link, and tell those that use it."""
+        """Close the link, and notify its users."""
         self.connection.close()
         self._lost(why)
 
     def refuse(self, why: str) -> None:
-        """End the link because of what the other side is or does, and tell it."""
+        """Tear the link down because of what the other side is or does, and send it the reason."""
         log.error("a peer is refused: %s", why)
         self.send(Kind.REFUSED, why)
         self.end(why)
@@ -71,9 +72,9 @@ class Link:
         self.why_gone = why
         self.is_gone = True
         self._beat.cancel()
-        for tell in self.on_gone:
+        for callback in self.on_gone:
             try:
-                tell(why)
+                callback(why)
             except Exception:  # the others must still hear of it
                 log.exception("a callback for the end of a link failed")
 
@@ -94,4 +95,4 @@ class Link:
 
 
 def _nothing(_: list[Any]) -> None:
-    """A beat says by coming all that it has to say."""
+    """A beat means something only by its arrival."""

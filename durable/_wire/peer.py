@@ -1,6 +1,6 @@
-"""A peer: another process of the store, as this one speaks with it. And how the two meet.
+"""A peer: another process of the store, as this one speaks with it; and how the two meet.
 
-Both sides of a connection are alike once it stands: each calls objects of the other.
+The two sides of an established connection are alike: each calls objects of the other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .authentication import Refused
 from .calls import Calls, Port, Target
 from .channel import RemoteChannel
 from .crossing import Crossing
-from .far_calls import Invoker, Nobody, Question
+from .far_calls import Invoker, NoObject, Question
 from .forks import keep_from_children
 from .frames import FRAME_OVERHEAD, VERSION, VERSION_MIN, Kind
 from .link import Link
@@ -45,8 +45,8 @@ BACKLOG = 128
 class Greeting:
     """What a process says of itself before anything else."""
 
-    store: bytes  # of which store it is a process
-    process: str  # unlike that of every other process, this one after a restart included
+    store: bytes  # the id of its store
+    process: str  # unlike that of every other process, and new after a restart
     pid: int = field(factory=os.getpid)
     version: int = VERSION
     version_min: int = VERSION_MIN
@@ -54,7 +54,7 @@ class Greeting:
     more: dict[str, Any] = field(factory=dict)
 
 
-_PEER = Nobody(0, "another process")
+_PEER = NoObject(0, "another process")
 
 
 class Peer:
@@ -70,22 +70,22 @@ class Peer:
         on_greeted: Callable[[Peer], None],
         proven: str | None = None,
     ) -> None:
-        """*proven*: which process it has proved to be, if it had to."""
+        """*proven*: the process that the other side has authenticated as, if it had to."""
         self.link = Link(loop, sock)
         self.crossing = crossing
         crossing.be(greeting.process)
-        # What the other side has said of itself; None until it has.
+        # The greeting of the other side; None until it has come.
         self.greeting: Greeting | None = None
         self._own = greeting
         self._proven = proven
         self._on_greeted = on_greeted
         self._reach = reach
         self._calls: Calls
-        # One of the two does not speak with the other.
+        # One of the two refuses to speak with the other.
         self.is_refused = False
         self.link.on[Kind.HELLO] = self._hello
         self.link.on[Kind.REFUSED] = self._refused
-        self.link.on[Kind.TELL] = self._told
+        self.link.on[Kind.NOTICE] = self._notice_came
         self.link.send(
             Kind.HELLO,
             greeting.version,
@@ -105,7 +105,7 @@ class Peer:
 
     @property
     def on_gone(self) -> list[Callable[[str], None]]:
-        """Told why the peer is gone, once."""
+        """Called with the reason, once, when the peer is gone."""
         return self.link.on_gone
 
     def port(self, target: Target) -> Port:
@@ -113,29 +113,29 @@ class Peer:
         return self._calls.port(target)
 
     def channel(self, class_number: int, object_id: ObjectId) -> Channel:
-        """A channel to an object of the peer, which goes no other way."""
+        """A channel to an object of the peer, for calls that can go no other way."""
         target = Target(class_number, object_id, self.crossing.class_of(class_number))
         return RemoteChannel(self.crossing, target, self.port(target))
 
     def request(self, name: str, value: Any = None) -> Answer[Any]:
-        """Ask the peer what *name* stands for in its `Crossing.requests`; plain values cross.
+        """Ask the peer the question *name*, by its `Crossing.requests`; plain values only.
 
-        Raises what the peer's function raises, DurableError if it has none of that name,
+        Raises what the peer's handler raises, DurableError if it has none of that name,
         ObjectUnreachable.
         """
         question = Question(self.link.loop, _PEER, Kind.ASK, name, (name, encode(value)), None)
         self._calls.send_or_fail(question)
         return question
 
-    def tell(self, name: str, value: Any) -> None:
-        """Tell the peer something of the store, behind all that was sent to it before. What it does
-        with that, `Crossing.told` says there."""
-        self.link.send(Kind.TELL, name, value)
+    def notify(self, name: str, value: Any) -> None:
+        """Send the peer a notice, behind all that was sent to it before. Its handler there is in
+        `Crossing.on_notice`."""
+        self.link.send(Kind.NOTICE, name, value)
 
-    def _told(self, frame: list[Any]) -> None:
+    def _notice_came(self, frame: list[Any]) -> None:
         _, name, value, *_ = frame
-        take = self.crossing.told.get(name)
-        if take is not None:  # else it is of a later version
+        take = self.crossing.on_notice.get(name)
+        if take is not None:  # else it is from a later version
             take(self, value)
 
     def close(self, why: str = "the other process has closed the connection") -> None:
@@ -162,7 +162,7 @@ class Peer:
             self._refuse(f"process {theirs.pid} has another store than process {own.pid}")
             return
         if self._proven not in {None, theirs.process}:
-            self._refuse(f"process {theirs.pid} says that it is another one than it has proved")
+            self._refuse(f"process {theirs.pid} claims another name than it has proved")
             return
         self.greeting = theirs
         limits = self.crossing.services.limits
@@ -173,7 +173,7 @@ class Peer:
         self._on_greeted(self)
 
     def _speak(self, theirs: Greeting) -> None:
-        """Both have greeted: take the frames of all kinds."""
+        """Both have greeted: accept frames of all kinds."""
         link, crossing = self.link, self.crossing
         things = LinkThings(link, crossing.things)
         streams = Streams(link, things)
@@ -201,13 +201,13 @@ class Peer:
 
 @define(eq=False)
 class Server:
-    """Listens for the other processes of a store."""
+    """Accepts connections from the other processes of a store."""
 
     path: str
     greeting: Greeting
     crossing: Crossing
     reach: Reach
-    # Told of each process that has connected and greeted.
+    # Called with each process that has connected and greeted.
     on_peer: Callable[[Peer], None]
     peers: set[Peer] = field(factory=set)
     _listener: socket.socket = field(init=False)
@@ -243,7 +243,7 @@ class Server:
         peer.on_gone.append(lambda _: self.peers.discard(peer))
 
     def close(self) -> None:
-        """Listen no more, and end the connections that came by it."""
+        """Stop listening, and end the connections that were accepted here."""
         if self._listener.fileno() < 0:
             return
         self.crossing.services.loop.forget(self._listener)
@@ -258,7 +258,7 @@ def _bind(listener: socket.socket, path: str) -> None:
     """Listen at *path*, which only this user may connect to. Raises OSError."""
     with suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.stat(path).st_mode):
-            os.unlink(path)  # of a process that is gone
+            os.unlink(path)  # left by a process that is gone
     before = os.umask(0o177)
     try:
         listener.bind(path)
@@ -282,8 +282,8 @@ def serve(
 
 
 def meet_self(greeting: Greeting, crossing: Crossing, reach: Reach) -> Answer[Peer]:
-    """This process as its own peer, for calls that are on their way in a frame when their object
-    turns out to be here."""
+    """This process as its own peer, for calls that are already in a frame when their object turns
+    out to be here."""
     loop = crossing.services.loop
     answer: PendingAnswer[Peer] = PendingAnswer(loop)
     one, other = socket.socketpair()
@@ -294,14 +294,14 @@ def meet_self(greeting: Greeting, crossing: Crossing, reach: Reach) -> Answer[Pe
 
 
 def _nothing(_: Peer) -> None:
-    """The other side of oneself needs no notice."""
+    """A process needs no notice of itself."""
 
 
 def connect(path: str, greeting: Greeting, crossing: Crossing, reach: Reach) -> Answer[Peer]:
     """The process that listens at *path*, once both have greeted.
 
-    Raises ObjectUnreachable if none listens there, or it does not greet in time, Refused if the two
-    are not to speak with each other.
+    Raises ObjectUnreachable if none listens there or it does not greet in time, and Refused if one
+    of the two refuses to speak with the other.
     """
     loop = crossing.services.loop
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -1,7 +1,7 @@
-"""Bytes that another process has sent, as values.
+"""Bytes that another process has sent, decoded to values.
 
-What stands for a thing of the other process becomes what is used here in its place: a function that
-calls it, a stream that reads it. What stands for a thing of this process becomes that thing.
+For a thing of the other process, a local object is made in its place: a function that calls it, a
+stream that reads it. What stands for a thing of this process becomes that thing again.
 """
 
 from __future__ import annotations
@@ -40,12 +40,13 @@ from .sockets import Sockets
 from .streams import Streams
 from .things import LinkThings
 
-# Calls a function of the other side: of which class its arguments are, its number, its label.
+# Calls a function of the other side: the number of the class that decodes its arguments, its
+# number, its label, and the arguments.
 Invoke = Callable[[int, int, str, tuple[Any, ...], dict[str, Any]], Answer[Any]]
 
 
 class Readers:
-    """Decode what one link brings."""
+    """The decoders of what one link brings."""
 
     def __init__(
         self,
@@ -60,14 +61,14 @@ class Readers:
         self.streams = streams
         self.sockets = sockets
         self.invoke = invoke
-        # The other process, as all know it.
+        # The name of the other process.
         self.process = ""
         self._readers: dict[int, Reader] = {}
         things.follow[Signal] = lambda number, signal: Follower(things.link, number, signal)
         things.link.on[Kind.ABORTED] = self._aborted
 
     def of(self, class_number: int) -> Reader:
-        """Decodes what comes from and goes to objects of a class."""
+        """The decoder of what goes to and comes from objects of a class."""
         reader = self._readers.get(class_number)
         if reader is None:
             cls = self.crossing.class_of(class_number)
@@ -75,7 +76,7 @@ class Readers:
         return reader
 
     def signal(self, number: int) -> Signal:
-        """The signal for one of the other side."""
+        """The signal that follows one of the other side."""
         return self.things.imported(number, Signal)
 
     def _aborted(self, frame: list[Any]) -> None:
@@ -85,7 +86,7 @@ class Readers:
 
 
 class Follower(Signal):
-    """Tells the other side that a signal of this one is set."""
+    """Follows a signal of this process: when it is set, the other side's is set too."""
 
     __slots__ = ("_link", "_number")
 
@@ -106,7 +107,7 @@ class Reader:
     def __init__(self, readers: Readers, class_number: int, cls: type) -> None:
         self._readers = readers
         self._class_number = class_number
-        # Raises UnreadableValue and StoreDamaged for what no Writer has written.
+        # Raises UnreadableValue and StoreDamaged for bytes that no Writer has written.
         self.decode = decoder(
             Declared(cls).make,
             {

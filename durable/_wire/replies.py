@@ -39,21 +39,21 @@ class Replies:
         return check_size(self.crossing, what, written)
 
     def answer(self, number: int, written: bytes | Written) -> None:
-        """Let the caller of *number* have a value."""
+        """Send the caller of *number* a value."""
         if type(written) is not bytes:
             written = self._things.sent(written)
         self.link.connection.send(pack(Kind.ANSWER, number, written))
 
     def fail(self, number: int, class_number: int, error: BaseException) -> None:
-        """Let the caller of *number* have *error*."""
+        """Send the caller of *number* an error."""
         try:
             failure = to_failure(error, self.crossing.writer_of(class_number).plain)
-        except UnknownClass:  # which is what the caller is to hear
+        except UnknownClass:  # which is itself the error to send
             failure = to_failure(error, encode)
         self.link.send(Kind.FAIL, number, failure)
 
     def pass_on(self, number: int, class_number: int, answer: Answer[Any]) -> None:
-        """Answer the call *number* with what *answer* comes to."""
+        """Answer the call *number* with the result of *answer*, when it comes."""
         assert isinstance(answer, PendingAnswer)
 
         def done() -> None:
@@ -71,7 +71,7 @@ class Replies:
         when_done(answer, done)
 
     def refuse(self, number: int, class_number: int, error: Exception) -> None:
-        """The call *number* is not delivered."""
+        """The call *number* cannot be delivered."""
         if isinstance(error, NotOwner):
             self.link.send(Kind.MOVED, number)
             return

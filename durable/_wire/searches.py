@@ -1,12 +1,12 @@
 """Deadlocks that lead through several processes.
 
-A call that a critical section keeps out asks in the process of its caller which code there waits
-for it; from what that keeps out the question goes on, until it comes home to the section, or ends.
-It carries the way so far. The ring that is found goes the same way again, so that each call in it
-that a section keeps out is told.
+When a critical section keeps a call out, the process asks the one of the call's caller which code
+there waits for that call; from what that code in turn keeps out the search goes on, until it comes
+back to the section, or ends. It carries the path so far. A ring that is found is sent round the
+same path once more, so that each call in it that a section keeps out is notified.
 
-Rule: nothing waits for a search, and its end need not be reported. Code that begins to await what a
-search has met asks on.
+Rule: nothing waits for a search, and its end need not be reported. When code begins to await
+something that a search has met, the search goes on from there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from durable._object.deadlocks import Awaited, RingMember, Way, give_up_all, may
 from .frames import Kind
 from .link import Link
 
-# Calls in one ring, at most; and what a process remembers of the searches that came by.
+# Calls in one ring, at most; and searches that a process remembers.
 RING_MAX = 64
 KNOWN_MAX = 4_096
 
@@ -38,19 +38,19 @@ class FromAfar(Protocol):
 
 
 class Searches:
-    """Those of one process."""
+    """The searches of one process."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self.process = ""
         self._numbers = itertools.count(1)
-        # The invocations that searches have met here, by number, and the other way round.
+        # The invocations that searches have met here: by number, and their numbers.
         self._met: dict[int, Any] = {}
         self._number_of: dict[Any, int] = {}
 
     def begin(self, way: Way) -> None:
         """*way* leads from an invocation that a section keeps out to one whose caller is in another
-        process: ask there."""
+        process: ask that process."""
         self._ask([self._step(each, is_out) for each, is_out in way], way[-1][0])
 
     def go_on(self, call: Awaited, steps: list[list[Any]]) -> None:
@@ -71,12 +71,12 @@ class Searches:
         if way:
             ring = steps + [self._step(each, is_out) for each, is_out in way[1:]]
             # Not in this step: what came with it may be about another search of the same ring.
-            self._loop.call_soon(partial(self.tell, ring, -1))
+            self._loop.call_soon(partial(self.report, ring, -1))
         for way in afar:
             self._ask(steps + [self._step(each, is_out) for each, is_out in way[1:]], way[-1][0])
 
-    def tell(self, ring: list[list[Any]], place: int) -> None:
-        """Let the calls of *ring* that are here and behind *place* know; and those behind them."""
+    def report(self, ring: list[list[Any]], place: int) -> None:
+        """Notify the calls of *ring* that are here and behind *place*; then pass the ring on."""
         mine: dict[int, Any] = {}
         for index in range(place + 1, len(ring)):
             _, _, process, number, is_out, is_afar = ring[index]

@@ -38,8 +38,8 @@ class Reach(Protocol):
     """Finds the objects of this process for calls that come from others."""
 
     def channel_of(self, class_number: int, object_id: ObjectId) -> LocalChannel:
-        """A channel to the object. Raises NotOwner, or UnknownClass and other DurableErrors, which
-        are for the caller."""
+        """A channel to the object. Raises NotOwner; UnknownClass and other DurableErrors are
+        raised for the caller."""
         raise NotImplementedError
 
 
@@ -53,7 +53,7 @@ class ServedPort:
     object_id: ObjectId
     channel: LocalChannel | None = None
     has_moved: bool = False
-    # The methods that were called, and may be.
+    # The methods that were found to be public.
     methods: set[str] = field(factory=set)
 
     def reach(self) -> Activation:
@@ -81,13 +81,13 @@ class ServedPort:
             self.methods.add(name)
 
     def export(self, activation: Any, value: Any) -> bytes | Written:
-        """What a method has returned, as it leaves."""
+        """The bytes of what a method has returned."""
         if type(value) in ATOMS and type(value) is not bytes:
             return encode(value)
         return self.replies.write(self.class_number, "what the call returns", value, activation)
 
     def export_response(self, activation: Any, value: Any) -> bytes | Written:
-        """What `fetch` has returned, as it leaves."""
+        """The bytes of what `fetch` has returned."""
         response = export_response(activation, value)
         writer = self.replies.crossing.writer_of(self.class_number)
         written = writer.write_response(response, activation)
@@ -132,7 +132,7 @@ class ServedCall(_Served[T], MethodCall[T]):
 
 
 class ServedOnce(_Served[Any], OnceCall):
-    """One with a key."""
+    """A call with a key, to be made once."""
 
     __slots__ = _SLOTS
 
@@ -144,7 +144,7 @@ class ServedFunction(_Served[Any], Invocation[Any]):
 
 
 class ServedStream(_Served[None], Streaming):
-    """A call of an async generator, whose end is told as that of a stream."""
+    """A call of an async generator, whose end is sent as that of a stream."""
 
     __slots__ = _SLOTS
 

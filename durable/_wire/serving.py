@@ -1,10 +1,10 @@
-"""Calls that come from other processes, on the side of the objects: their frames.
+"""Calls from other processes, on the side of the objects: their frames.
 
-A call that comes is an invocation of its object as others are (`served`): it has its place in line,
-and its answer leaves through the output gate (`replies`).
+A call that comes is an invocation of its object like any other (`served`): it has its place in
+line, and its answer leaves through the output gate (`replies`).
 
-Rule: the frames of one port are taken in their order. When this process turns out not to have the
-object, that call and all later ones of the port are sent back, unbegun.
+Rule: the frames of one port are handled in their order. When this process turns out not to have the
+object, that call and all later ones of the port are sent back, and have not begun.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from .things import LinkThings
 
 
 class ServedCalls:
-    """What the other side of one link calls."""
+    """The calls from the other side of one link."""
 
     def __init__(
         self, link: Link, things: LinkThings, streams: Streams, readers: Readers, reach: Reach
@@ -168,7 +168,7 @@ class ServedCalls:
         thing = self._things.own(thing_number)
         function = thing.value
         if not isinstance(function, RemoteFunction):
-            raise BadFrame("what is called is no function")
+            raise BadFrame("what is called is not a function")
         try:
             args, kwargs = (
                 ((), {}) if written is None else self._arguments(thing.class_number, written)

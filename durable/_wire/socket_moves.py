@@ -1,11 +1,13 @@
-"""The hibernatable sockets of an object that moves to another process go with it, unseen.
+"""The hibernatable sockets of an object that moves to another process move with it, unnoticed.
 
 The process that has the client of a socket keeps the connection. The former owner of the object
-lets it know (`LET_GO`), has all that was said until then, and tells the new owner what there is of
-each socket: its tags, its attachment, what was not handled, and where its client is. The new owner
-makes ends of its own, and the process of the client lets them have its part (`ADOPT`).
+asks it to stop (`LET_GO`), receives all that was sent until then, and hands the new owner what
+there is of each socket: its tags, its attachment, the messages not handled yet, and where its
+client is. The new owner makes ends of its own, and the client's process connects its own to them
+(`ADOPT`).
 
-Rule: what cannot go closes: with 1012 for the client, after a bounded time at the latest.
+Rule: a socket that cannot move is closed: with 1012 for the client, after a bounded time at the
+latest.
 """
 
 from __future__ import annotations
@@ -27,16 +29,16 @@ from .crossing import Crossing
 from .peer import Peer
 from .sockets import Relay
 
-# So long a former owner waits for what is under way.
+# How long a former owner waits for what is under way.
 LETTING_GO_S_MAX: Final = 1.0
 
 
 async def let_go(crossing: Crossing, sockets: Sockets, *, keeps_clients: bool) -> list[Any] | None:
-    """What another process is to be told of the sockets that the object takes along, as a value;
-    None if there are none. They are not this process's any more.
+    """The description of the sockets that the object takes along, a value for the new owner; None
+    if there are none. They do not belong to this process any more.
 
-    With *keeps_clients*, which a process that closes cannot say, so go those whose clients are in
-    this process.
+    With *keeps_clients*, those whose clients are in this process move too; a process that closes
+    cannot keep them.
     """
     relays = crossing.moves.relays
 
@@ -57,34 +59,37 @@ async def let_go(crossing: Crossing, sockets: Sockets, *, keeps_clients: bool) -
         for _, _, _, answer in going:
             if answer is not None:
                 await wait_done(answer)
-    told = [_described(ws, where) for ws, where, _, _ in going]
+    moving = [_described(ws, where) for ws, where, _, _ in going]
     for _, _, relay, _ in going:
         if relay is not None:
             relay.leave()
     auto_response = sockets.auto_response
-    if not told:
+    if not moving:
         return None
     return [
         sockets.class_number,
         sockets.object_id.raw,
         sockets.object_id.name,
         None if auto_response is None else [*auto_response],
-        told,
+        moving,
     ]
 
 
-def object_of(told: list[Any]) -> tuple[int, ObjectId]:
-    """Whose sockets they are: the number of the class, and the id."""
-    return told[0], ObjectId(told[1], told[2])
+def object_of(description: list[Any]) -> tuple[int, ObjectId]:
+    """The object whose sockets they are: the number of its class, and its id."""
+    return description[0], ObjectId(description[1], description[2])
 
 
 def take_over(
-    crossing: Crossing, peer_of: Callable[[str], Peer | None], sockets: Sockets, told: list[Any]
+    crossing: Crossing,
+    peer_of: Callable[[str], Peer | None],
+    sockets: Sockets,
+    description: list[Any],
 ) -> None:
-    """The object is this process's now: let it have the sockets that it had."""
-    if told[3] is not None:
-        sockets.set_auto_response(*told[3])
-    for tags, attachment, answered_s, frames, (client, *known) in told[4]:
+    """The object belongs to this process now: give it the sockets that it had."""
+    if description[3] is not None:
+        sockets.set_auto_response(*description[3])
+    for tags, attachment, answered_s, frames, (client, *known) in description[4]:
         end, other = End(), End()
         join(end, other)
         ws = ObjectSocket(end)

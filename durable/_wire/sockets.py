@@ -1,12 +1,12 @@
 """Web sockets whose two ends are in two processes.
 
-Each process has a socket of two ends of its own. At one of them is the user, an object or the code
-of a server; at the other a *relay*, which sends what arrives there to the relay of the other
-process, and lets that one's words be said here. So an object hibernates, tags its sockets and
-answers by itself as ever: its ends and all that it knows of them are where it is.
+Each process has a socket of two ends of its own. One end is used by an object or by the code of a
+server; the other by a *relay*, which sends what arrives there to the relay of the other process,
+and sends here what that one has received. So an object hibernates, tags its sockets and
+auto-responds as ever: its ends, and all that it knows of them, are where it is.
 
-Rule: a message counts as unread at the end where it was said until it was read in the other
-process, which says so. So `send` waits, and a socket is cut, for a slow reader there as here.
+Rule: a message counts as unread at the end where it was sent until it was read in the other
+process, which reports that. So `send` waits for a slow reader there, or the socket is cut, as here.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from .things import LinkThings, Written
 
 RESTART: Final = 1012
 RESTART_TEXT: Final = "the process that had the object is gone"
-# What was read is told when it is so much, or when nothing is unread any more.
+# Bytes read are reported when there are so many, or when nothing is left unread.
 TAKEN_BYTES: Final = 65_536
-# A socket whose object is on its way to another process is kept open for so long.
+# How long a socket is kept open whose object is on its way to another process.
 PARKED_S_MAX: Final = 30.0
 
 
 class Relay:
-    """One end of a socket, in the place of the code of another process.
+    """One end of a socket, in place of code in another process.
 
     Made when the socket leaves its process, and bound to a link when it has left.
     """
@@ -47,17 +47,17 @@ class Relay:
         self._number = 0
         # This process gave the socket its number.
         self._is_owner = False
-        # Bytes that were read here, and of which the other side is not told.
+        # Bytes read here and not reported to the other side yet.
         self._taken = 0
         self._has_closed = False
         self._was_closed = False
 
     def bind(self, sockets: Sockets, number: int, *, is_owner: bool) -> None:
-        """Carry what arrives, and what has arrived, over the link of *sockets*."""
+        """Forward what has arrived, and what will, over the link of *sockets*."""
         self._sockets, self._number, self._is_owner = sockets, number, is_owner
         end = self.end
         sockets.moves.relays[end] = self
-        end.tell = sockets.link.loop.call_soon_threadsafe
+        end.call_soon = sockets.link.loop.call_soon_threadsafe
         peer = end.peer()
         if peer is None:
             end.hear_loss()
@@ -69,29 +69,29 @@ class Relay:
 
     @property
     def where(self) -> list[Any]:
-        """The process that has the client, and how it knows the socket: its owner, and the number
-        there."""
+        """The process that has the client, and how it knows the socket: by its owner, and the
+        number there."""
         assert self._sockets is not None
         return [self._sockets.process, self._sockets.moves.process, self._number]
 
     def let_go(self) -> PendingAnswer[None]:
-        """The object that this relay leads to moves: let the other side say nothing more here. The
-        answer comes when all that it has said is here."""
+        """The object that this relay leads to moves: ask the other side to send nothing more here.
+        The answer comes when all that it has sent has arrived."""
         sockets = self._sockets
         assert sockets is not None
-        self._tell_taken()
+        self._report_taken()
         sockets.link.send(Kind.LET_GO, self._number)
         answer = sockets.letting_go[self._number] = PendingAnswer(sockets.link.loop)
         return answer
 
     def leave(self) -> None:
-        """Stand on the link no more."""
+        """Leave the link."""
         sockets, number = self._sockets, self._number
         self._unbind()
         if sockets is not None:
             sockets.forget(number, is_owner=self._is_owner)
 
-    # From here
+    # From here to the other process
 
     def _arrived(self, end: End) -> None:
         while end.inbox and self._sockets is not None:
@@ -120,14 +120,14 @@ class Relay:
             and self._taken
             and (self._taken >= TAKEN_BYTES or peer is None or peer.unread.bytes <= 0)
         ):
-            self._tell_taken()
+            self._report_taken()
 
-    def _tell_taken(self) -> None:
+    def _report_taken(self) -> None:
         taken, self._taken = self._taken, 0
         if taken:
             self._send(Kind.TAKEN, taken)
 
-    # From there
+    # From the other process
 
     def say(self, message: str | bytes) -> None:
         """The other process has sent *message*."""
@@ -149,11 +149,11 @@ class Relay:
         """So many bytes were read in the other process."""
         if size <= 0:
             raise BadFrame(f"{size!r} bytes of a socket are read")
-        # Those of a socket that has moved may have been sent by another process.
+        # For a socket that has moved, some may have been sent by another process.
         self.end.took(min(size, self.end.unread.bytes))
 
     def lost(self) -> None:
-        """The link is gone: the end here is told."""
+        """The link is gone: the end here is lost."""
         self._unbind()
         if self._is_owner:
             self.end.drop()
@@ -182,14 +182,14 @@ class Moves:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self.process = ""
-        # The relays that are bound to a link, by their ends.
+        # The relays that stand on a link, by their ends.
         self.relays: WeakKeyDictionary[End, Relay] = WeakKeyDictionary()
-        # Those that are bound to none, by the process that had the object and its number there.
+        # Those that stand on none, by the process that had the object and its number there.
         self._parked: dict[tuple[str, int], Relay] = {}
         self._last = 0
 
     def park_here(self, end: End) -> list[Any]:
-        """The peer of *end*, which an object has that moves, is used in this process: keep it."""
+        """The client of *end*, an end of an object that moves, is in this process: keep it."""
         back = End()
         replace(end, back)
         self._last -= 1
@@ -202,7 +202,7 @@ class Moves:
         self._loop.call_later(PARKED_S_MAX, lambda: self._give_up(process, number))
 
     def unpark(self, process: str, number: int) -> Relay | None:
-        """The relay of such a socket, if it is kept."""
+        """The parked relay of such a socket, or None."""
         return self._parked.pop((process, number), None)
 
     def _give_up(self, process: str, number: int) -> None:
@@ -217,7 +217,7 @@ class Sockets:
     def __init__(self, link: Link, things: LinkThings, moves: Moves, process: str) -> None:
         self.link = link
         self.moves = moves
-        # The other one.
+        # The name of the other process.
         self.process = process
         self._things = things
         self.letting_go: dict[int, PendingAnswer[None]] = {}
@@ -288,8 +288,8 @@ class Sockets:
             relay.taken(frame[3])
 
     def adopt(self, relay: Relay, class_number: int, process: str, number: int) -> None:
-        """*relay* stands for a socket that moves here: the other side has the rest of it, which it
-        knows as the thing *number* that *process* had."""
+        """*relay* stands for a socket that moves here: the other side has its other end, and knows
+        it as the thing *number* of *process*."""
         things = self._things.things
         own = things.export(relay, class_number)
         self._things.sent(Written(b"", things, [own]))

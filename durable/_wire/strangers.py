@@ -1,8 +1,8 @@
-"""A stranger: the other end of a TCP connection, until it is known who that is.
+"""A stranger: the other end of a TCP connection, until it is authenticated.
 
-The connection is made, encrypted if it is to be, and authenticated; then the socket is handed on.
+The connection is made, encrypted if it has to be, and authenticated; then the socket is passed on.
 
-Rule: a stranger has bounded time, and is read no further than its side of the authentication goes.
+Rule: a stranger has bounded time, and no more is read from it than its authentication needs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from durable._model.errors import DurableError, ObjectUnreachable
 from .authentication import NotAuthentic, Refused, Steps
 from .connection import WOULD_BLOCK
 
-# To connect, to agree on keys, and to authenticate.
+# The time to connect, to agree on keys, and to authenticate.
 STRANGER_S_MAX: Final = 5.0
 
 
@@ -39,7 +39,8 @@ class Stranger:
         self._loop = loop
         self._sock = sock
         self._steps = steps
-        # Told the socket and who is at its other end; or why that is nobody to speak with. Once.
+        # Called once: with the socket and the name of the process at its other end, or with the
+        # reason why there is none to speak with.
         self._on_known = on_known
         self._on_failed = on_failed
         self._unsent = b""
@@ -71,9 +72,9 @@ class Stranger:
         self._go_on()
 
     def when_connected(self, callback: Callable[[], None]) -> None:
-        """Call back when the connection, which is being made, stands; fail if it does not."""
+        """Call back when the connection that is being made stands; fail if it does not."""
 
-        def told() -> None:
+        def stands() -> None:
             if self._is_over:
                 return
             error = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -82,7 +83,7 @@ class Stranger:
             else:
                 callback()
 
-        self._loop.when_writable(self._sock, told)
+        self._loop.when_writable(self._sock, stands)
 
     def _go_on(self) -> None:
         """Do what can be done without waiting."""
@@ -133,10 +134,10 @@ class Stranger:
         self._on_known(self._sock, name)
 
     def _be_late(self) -> None:
-        self.fail(f"it has not said who it is within {self._s_max:g} s")
+        self.fail(f"it has not authenticated within {self._s_max:g} s")
 
     def fail(self, why: str) -> None:
-        """Speak with it no more."""
+        """Close the connection, for the reason *why*."""
         self._end(ObjectUnreachable(why))
 
     def _end(self, error: DurableError) -> None:

@@ -2,9 +2,9 @@
 
 The side that reads asks for items, by number; the side that has the stream makes as many, in turns
 of the object that it belongs to, and sends each when that object's output gate lets it out. An item
-of a generator is asked for when its consumer does. Chunks of a body are asked for ahead, once the
-first has been read, up to `AHEAD_MAX` of them and `AHEAD_BYTES_MAX`, so that a body is not as slow
-as the way there and back for each chunk.
+of a generator is requested when its consumer asks for it. Chunks of a body are requested ahead,
+once the first has been read, up to `AHEAD_MAX` of them and `AHEAD_BYTES_MAX`, so that a body does
+not wait for a round trip for each chunk.
 
 Rule: a stream has a name on its link, the number of the call that made it or, below zero, that of
 the thing. It ends once: by END of the side that has it, or LEAVE of the side that reads it.
@@ -47,21 +47,21 @@ class _Item(PendingAnswer[Any]):
 
 
 class FarSource(Source):
-    """What a stream of another process asks for its items."""
+    """The source of a stream in another process."""
 
     def __init__(self, loop: Loop, *, is_body: bool = False) -> None:
         self.loop = loop
         self.is_closed = False
         self._is_body = is_body
         self._asked: deque[_Item] = deque()
-        # The next one, if it is to be known when that is awaited; and which code asked last.
+        # The next item, if code awaits it or will; and the code that has asked last.
         self._coming: _Item | None = None
         self._last_asker: Delivery[Any] | None = None
         # Chunks that came before they were asked for.
         self._ahead: deque[Any] = deque()
         self._ahead_bytes = 0
         self._ahead_max = 0
-        # Items that the other side was asked for and that have not come.
+        # Items requested from the other side that have not come.
         self._wanted = 0
         self._end: BaseException | None = None
         self._over: PendingAnswer[None] | None = None
@@ -70,7 +70,7 @@ class FarSource(Source):
         self._name = 0
 
     def bind(self, streams: Streams, name: int) -> None:
-        """The stream is *name* on the link of *streams*, where it may have been on another."""
+        """The stream is *name* on the link of *streams*; it may have been on another before."""
         self._streams, self._name = streams, name
         streams.reading[name] = self
         self._wanted = 0
@@ -80,7 +80,7 @@ class FarSource(Source):
             self._want()
 
     def awaited(self) -> Iterator[tuple[Delivery[Any], PendingAnswer[Any]]]:
-        """What code of objects may await of it, and which code does."""
+        """What code of objects may await of it, with the delivery whose code does."""
         if not self._asked and not self.is_closed and self._last_asker is not None:
             if self._coming is None:
                 self._coming = _Item(self.loop)
@@ -168,14 +168,14 @@ class Streams:
     def __init__(self, link: Link, things: LinkThings) -> None:
         self.link = link
         self._things = things
-        # Those that are read here, and by which class's declared values their items are read.
+        # The streams that are read here, and how their items are decoded.
         self.reading: dict[int, FarSource] = {}
         self.decoders: dict[int, Decode] = {}
-        # What is used here for the things among them.
+        # The streams in use here for things of the other side.
         self._known: dict[int, ref[Stream[Any]]] = {}
-        # Those of calls that the other side reads; and how to write their failures.
+        # The streams of calls that the other side reads.
         self._served: dict[int, Served] = {}
-        # Told that the stream of a call is over.
+        # Called when the stream of a call is over.
         self.on_call_over: Callable[[int], None] = lambda _: None
         # Encodes an item of a thing, for a class.
         self.write: Callable[[int, Any], bytes | Written]
@@ -194,7 +194,7 @@ class Streams:
         source.bind(self, name)
 
     def stream_of(self, number: int, decode: Decode, *, is_body: bool) -> Stream[Any]:
-        """The stream for a thing of the other side: the same one, should it come again."""
+        """The stream for a thing of the other side; the same one if that comes again."""
         name = -number
         known = self._known.get(name)
         stream = None if known is None else known()
@@ -239,7 +239,7 @@ class Streams:
         self.forget(name)
 
     def forget(self, name: int) -> None:
-        """The stream *name* of the other side is over, and both sides know."""
+        """The stream *name* of the other side is over, as both sides know."""
         del self.reading[name], self.decoders[name]
         self._known.pop(name, None)
 
@@ -255,12 +255,12 @@ class Streams:
     # Serving
 
     def serve(self, name: int, source: Source, encode: Callable[[Any], bytes]) -> None:
-        """The other side may read *source* by *name*; its items are encoded already, failures are
-        by *encode*."""
+        """The other side may read *source* as *name*; its items are encoded already, and *encode*
+        encodes a failure."""
         self._served[name] = Served(source, None, encode)
 
     def over(self, name: int, error: BaseException | None) -> None:
-        """The stream of a call is over: let the other side know."""
+        """The stream of a call is over: notify the other side."""
         served = self._served.pop(name, None)
         if served is not None:
             failure = None if error is None else to_failure(error, served.encode)
@@ -272,7 +272,7 @@ class Streams:
             thing = self._things.own(-name)
             number = thing.class_number
             if not isinstance(thing.value, Stream):
-                raise BadFrame("what is read is no stream")
+                raise BadFrame("what is read is not a stream")
 
             def write(item: Any) -> bytes | Written:
                 return self.write(number, item)
@@ -358,5 +358,5 @@ def _size(chunk: Any) -> int:
 
 
 def _anew(end: BaseException) -> BaseException:
-    """What one of the items that will not come gets: the usual end has no traceback to share."""
+    """The error of one item that will not come: a plain end has no traceback to share."""
     return StopAsyncIteration() if type(end) is StopAsyncIteration else end

@@ -1,7 +1,7 @@
 """Processes of different machines meet over TCP: one listens, others connect, and each proves to
-the other that it belongs to the store before anything else is said.
+the other that it belongs to the store before anything else is sent.
 
-That a cable was cut is noticed by the beats of a link: no packet says so.
+A cut cable is noticed by a link's heartbeat: no packet reports it.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from .peer import BACKLOG, Greeting, Peer
 from .served import Reach
 from .strangers import STRANGER_S_MAX, Stranger
 
-# Connections of which it is not known yet who made them; above that the oldest is closed.
+# Connections that have not authenticated; beyond that the oldest is closed.
 STRANGERS_MAX: Final = 64
-# Of those that were turned away, one is logged in this time.
+# At most one refused connection is logged in this time.
 LOGS_S: Final = 10.0
 
 _Found = tuple[Any, Any, int, str, Any]
 
 
 def bind(listen: str) -> socket.socket:
-    """A socket that listens at *listen*, which nobody is let in by yet. Raises OSError."""
+    """A listening socket at *listen*; no connection is accepted yet. Raises OSError."""
     address = Address.of(listen, "Peers.listen")
     try:
         family, kind, protocol, _, where = _find(address, socket.AI_PASSIVE)[0]
         listener = socket.socket(family, kind, protocol)
         try:
-            # A process that was restarted listens at the port that its predecessor had.
+            # A restarted process listens at the port of its predecessor.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 # "[::]" is every address, those of IPv4 too.
@@ -66,7 +66,7 @@ def bind(listen: str) -> socket.socket:
 
 
 def _find(address: Address, flags: int = 0) -> list[_Found]:
-    """What the system knows of an address. Blocks; raises OSError."""
+    """The system's addresses for an address. Blocks; raises OSError."""
     return socket.getaddrinfo(
         address.host, address.port, type=socket.SOCK_STREAM, flags=flags, proto=socket.IPPROTO_TCP
     )
@@ -74,14 +74,14 @@ def _find(address: Address, flags: int = 0) -> list[_Found]:
 
 @define(eq=False)
 class TcpServer:
-    """Lets the other processes of a store connect."""
+    """Accepts connections from the other processes of a store."""
 
     listener: socket.socket
     settings: Peers
     greeting: Greeting
     crossing: Crossing
     reach: Reach
-    # Told of each process that has connected, authenticated and greeted.
+    # Called with each process that has connected, authenticated and greeted.
     on_peer: Callable[[Peer], None]
     stranger_s_max: float = STRANGER_S_MAX
     peers: set[Peer] = field(factory=set, init=False)
@@ -135,13 +135,13 @@ class TcpServer:
         if self._may_log:
             self._may_log = False
             self.loop.call_later(LOGS_S, self._log_again)
-            log.warning("a connection from %s was turned away: %s", host, why)
+            log.warning("a connection from %s was refused: %s", host, why)
 
     def _log_again(self) -> None:
         self._may_log = True
 
     def close(self) -> None:
-        """Listen no more, and end the connections that came by it."""
+        """Stop listening, and end the connections that were accepted here."""
         if self.listener.fileno() < 0:
             return
         self.loop.forget(self.listener)
@@ -161,10 +161,10 @@ def connect_tcp(
     crossing: Crossing,
     reach: Reach,
 ) -> Answer[Peer]:
-    """*process*, which listens at *address*, once both have proved who they are and greeted.
+    """The process *process*, which listens at *address*, once both have authenticated and greeted.
 
-    Raises ObjectUnreachable if it does not listen there, or does not say who it is in time, Refused
-    if the two are not to speak with each other.
+    Raises ObjectUnreachable if it does not listen there or does not authenticate in time, and
+    Refused if one of the two refuses to speak with the other.
     """
     loop = crossing.services.loop
     answer: PendingAnswer[Peer] = PendingAnswer(loop)
@@ -176,7 +176,7 @@ def connect_tcp(
 
 @define(eq=False)
 class _Attempt:
-    """One attempt to connect, at each place that the name of a host stands for."""
+    """One attempt to connect, at each address that a host's name resolves to."""
 
     address: str
     process: str
@@ -192,7 +192,7 @@ class _Attempt:
         return self.crossing.services.loop
 
     async def run(self) -> None:
-        """Look the address up, which may take a while, and begin."""
+        """Resolve the address, which may take a while, and begin."""
         why = "its address was not found in time"
         try:
             with anyio.move_on_after(STRANGER_S_MAX):
@@ -213,7 +213,7 @@ class _Attempt:
         family, kind, protocol, _, where = self._places.pop(0)
         try:
             sock = socket.socket(family, kind, protocol)
-        except OSError as error:  # a machine without IPv6 finds addresses of that too
+        except OSError as error:  # a machine without IPv6 is given IPv6 addresses too
             self._try_next(str(error))
             return
         sock.setblocking(False)
@@ -262,5 +262,5 @@ class _Attempt:
         peer.on_gone.append(gone)
 
     def _fail(self, error: DurableError) -> None:
-        text = f"process {self.process} at {self.address} cannot be spoken with: {error}"
+        text = f"cannot connect to process {self.process} at {self.address}: {error}"
         self.answer.fail(type(error)(text))

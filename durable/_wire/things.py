@@ -1,8 +1,8 @@
-"""Things that were handed over by reference: functions, streams, signals, web sockets.
+"""Things that are passed by reference: functions, streams, signals, web sockets.
 
-The process that has a thing gives it a number and keeps it in a table. It is freed when all those
-that it was sent to have dropped it, or their connections have ended, and what would have brought it
-was sent or given up.
+The process that has a thing gives it a number and keeps it in a table. It is freed when each
+process that it was sent to has dropped it or lost its connection, and no message with it is on its
+way any more.
 
 Rule: each place where a number may be kept counts as one hold: bytes that are on their way, and for
 each connection what it has brought and not given back.
@@ -25,17 +25,17 @@ T = TypeVar("T")
 
 @define(eq=False)
 class Thing:
-    """One of them, in its own process."""
+    """One thing, in its own process."""
 
     value: Any
-    # By which class's declared values its arguments, results and items cross.
+    # The class by whose declared values its arguments, results and items are encoded.
     class_number: int
     holds: int = 0
 
 
 @define(eq=False)
 class Things:
-    """Those of this process that others may have."""
+    """The things of this process that others may have."""
 
     _things: dict[int, Thing] = field(factory=dict, init=False)
     _numbers: dict[int, int] = field(factory=dict, init=False)
@@ -57,7 +57,7 @@ class Things:
             self._things[number].holds += 1
 
     def release(self, number: int, times: int = 1) -> None:
-        """Hold *number* less often; what is not held any more is freed."""
+        """Hold *number* less often; a thing that is not held any more is freed."""
         thing = self._things[number]
         thing.holds -= times
         if thing.holds <= 0:
@@ -72,7 +72,7 @@ class Things:
 
 
 class Written:
-    """A value as bytes that stand for things too, which it holds."""
+    """A value as bytes, with the numbers of the things in it, which it holds."""
 
     __slots__ = ("encoded", "numbers", "things")
 
@@ -90,18 +90,18 @@ class Written:
 
 
 class LinkThings:
-    """What went and came by reference over one link."""
+    """The things that have been sent and received over one link."""
 
     def __init__(self, link: Link, things: Things) -> None:
         self.link = link
         self.things = things
-        # Own things that the other side has, and how often it was sent each.
+        # Own things that the other side has, and how often each was sent.
         self._held: dict[int, int] = {}
         # What follows some of them, by kind, for as long as the other side has them: a signal, a
         # socket. Made in the round after the one in which the thing leaves.
         self.follow: dict[type, Callable[[int, Any], object]] = {}
         self._followers: dict[int, object] = {}
-        # Those of the other side that are used here, and how often each came.
+        # Things of the other side that are used here, and how often each came.
         self._imports: dict[int, tuple[ref[Any], int]] = {}
         link.on[Kind.DROP] = self._dropped
         link.on_gone.append(self._lost)
@@ -127,7 +127,7 @@ class LinkThings:
             self._followers[number] = self.follow[type(value)](number, value)
 
     def take_back(self, written: bytes | Written) -> None:
-        """*written* was sent, and the other side has not looked at it."""
+        """*written* was sent, and the other side has not decoded it."""
         if isinstance(written, Written):
             for number in written.numbers:
                 self.give_back(number, 1)
@@ -143,7 +143,7 @@ class LinkThings:
         return number in self._held
 
     def give_back(self, number: int, times: int | None = None) -> None:
-        """The other side has dropped what had come so often, or all of it."""
+        """The other side has dropped a thing *times* times, or altogether."""
         held = self._held.get(number)
         if held is None:
             return  # its stream was over before

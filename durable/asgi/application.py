@@ -28,11 +28,11 @@ from .watching import Watch
 
 log: logging.Logger = logging.getLogger("durable")
 
-# What a client is answered that is not there any more: it is for the log of a middleware alone.
+# The status for a client that has gone: only the log of a middleware sees it.
 CLIENT_CLOSED_REQUEST = 499
 
 Entry: TypeAlias = Callable[[Request, Any], Awaitable[Response]]
-"""What the application is made of: `async def fetch(request, env)`."""
+"""The entry function that the application calls: `async def fetch(request, env)`."""
 
 
 def app(
@@ -50,8 +50,8 @@ def app(
     the application opens the store in its lifespan, or, mounted where no lifespan reaches it, at
     the first request. Or give a *runtime* that is open already.
 
-    An object that is overloaded is answered as 503, any other failure as 500; with *debug* the
-    answer shows the traceback. A larger body than *body_size_max* is answered as 413.
+    A request to an overloaded object is answered with 503, any other failure with 500; with *debug*
+    the response shows the traceback. A larger body than *body_size_max* is answered with 413.
     """
     if not callable(fetch):
         raise TypeError(f"app() takes an async function of a request and env, not {fetch!r}")
@@ -62,13 +62,13 @@ def app(
     if path is None:
         raise TypeError("app() needs the path of a store to open, or an open runtime")
     place = os.fspath(path)
-    durable.open(place, **options)  # a wrong argument is to be seen now, not at the first request
+    durable.open(place, **options)  # a wrong argument raises now, and not at the first request
     return Application(fetch, lambda: durable.open(place, **options), None, debug, body_size_max)
 
 
 @define(eq=False)
 class Application:
-    """What `durable.asgi.app` answers."""
+    """The ASGI application that `durable.asgi.app` returns."""
 
     _entry: Entry
     _make_store: Callable[[], Opening] | None
@@ -77,7 +77,7 @@ class Application:
     _body_size_max: int
     _store: Opening | None = field(default=None, init=False)
     _is_closed: bool = field(default=False, init=False)
-    # The first version of this, which has the store.
+    # The first version of this application, which has the store.
     _first: Application | None = field(default=None, init=False)
     _opening: anyio.Lock = field(factory=anyio.Lock, init=False)
     _streams: OpenStreams = field(factory=OpenStreams, init=False)
@@ -113,15 +113,15 @@ class Application:
         if self._is_closed:
             raise RuntimeClosed
         store = self._make_store()
-        # Shielded: the request that comes first may be cancelled, the store is for all.
+        # Shielded: the first request may be cancelled, but the store is for all.
         with anyio.CancelScope(shield=True):
             self._runtime = await store.__aenter__()
         self._store = store
 
     def _leave_ended_loop(self) -> None:
-        """Forget a store whose event loop has ended: a new one is opened, which lets it go.
+        """Forget a store whose event loop has ended: the new one that is opened takes it over.
 
-        Without a lifespan it is not closed; Starlette's TestClient, outside of a `with`, has an
+        Without a lifespan it is never closed; Starlette's TestClient, outside of a `with`, has an
         event loop for each request.
         """
         if self._store is not None and self._store._is_left:
@@ -129,7 +129,7 @@ class Application:
             self._streams, self._refusals = OpenStreams(), Refusals()
 
     def _succeed(self, before: Application) -> Runtime | None:
-        """Be the next version of *before*, whose store is used, and closed by who has opened it.
+        """Replace *before*, the version until now, and use its store, which its opener closes.
 
         Returns the runtime if the store is open. For `durable serve --reload`.
         """
@@ -138,8 +138,8 @@ class Application:
         return self._runtime
 
     async def aclose(self) -> None:
-        """Close the store, if the application has opened it."""
-        self._refusals.tell()
+        """Close the store, if this application has opened it."""
+        self._refusals.log()
         store, self._store = self._store, None
         if store is not None:
             self._runtime = None
@@ -189,14 +189,14 @@ class Application:
         with Watch(incoming, self._runtime) as watch:
             try:
                 response = await self._respond(scope, incoming, watch)
-                # What fails from here on is half-way out. To end tells the client that it is not
-                # whole, and the server logs the error.
+                # After this the response is half sent. An early end shows the client that it is
+                # incomplete, and the server logs the error.
                 await self._send(response, send_and_note, scope)
             except ClientGone:
                 pass
         if incoming.is_gone and not has_started:
-            # Nobody hears it but a middleware, such as Starlette's, to which an application that
-            # has answered nothing is broken.
+            # Only a middleware sees it, such as Starlette's, which takes an application without a
+            # response for a broken one.
             with suppress(Exception):
                 gone = Response(status=CLIENT_CLOSED_REQUEST)
                 await send_response(gone, send, is_head=False, kind="http.response")
@@ -220,12 +220,12 @@ class Application:
                 self._streams.remove(opened)
 
     async def _respond(self, scope: Scope, incoming: Incoming, watch: Watch) -> Response:
-        """The answer to a request, whatever happens."""
+        """The response to a request, whatever happens."""
         try:
             if self._runtime is None:
                 watch.begin(await self.open())
             request = await read_request(scope, incoming)
-            watch.tell(request)
+            watch.notify(request)
             response = await self._call(request)
             if response.websocket is not None:
                 end_of(response.websocket).drop()
@@ -251,16 +251,15 @@ class Application:
         response: object = await self._entry(request, runtime.env)
         if not isinstance(response, Response):
             raise TypeError(
-                f"the entry function must answer with a durable.Response, not "
-                f"{type(response).__name__}"
+                f"the entry function must return a durable.Response, not {type(response).__name__}"
             )
         response._check_unused()
-        # What makes its chunks runs in a task of its own, which can end whatever scopes it is in.
+        # Its chunks are made in a task of its own, which can end all scopes that it is in.
         detach_body(response, runtime._services, None)
         return response
 
     def _failure(self, error: Exception, scope: Scope) -> Response:
-        """The answer that tells a client of *error*; logs what is not the client's doing."""
+        """The response for *error*; logs an error that is not the client's."""
         if isinstance(error, ClientGone):
             raise error
         if isinstance(error, BadRequest):

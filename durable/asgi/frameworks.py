@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.websockets import WebSocket as StarletteWebSocket
 
 
-# Where the scope of a request has what its client still has to say.
+# The key in the scope of a request for what its client still has to send.
 _INCOMING = "durable.incoming"
 
 
@@ -37,9 +37,9 @@ class Fetcher(Protocol):
 
 
 async def request_of(request: StarletteRequest, *, body_size_max: int = BODY_SIZE_MAX) -> Request:
-    """A Starlette request, not read yet, as ours; its body is streamed."""
+    """A Starlette request that was not read yet, as a durable one; its body is streamed."""
     scope = request.scope
-    # For the response: it has to know whether the client has gone, and may stream this body back.
+    # For the response, which watches for the client's end and may stream this body back.
     incoming = scope[_INCOMING] = Incoming(request.receive, body_size_max)
     ours = await read_request(scope, incoming)
     incoming.on_gone = ours.signal._abort
@@ -47,7 +47,7 @@ async def request_of(request: StarletteRequest, *, body_size_max: int = BODY_SIZ
 
 
 def starlette_response(response: Response) -> StarletteResponse:
-    """Our response as a Starlette one; its body is streamed if it is a stream."""
+    """A durable response as a Starlette one; its body is streamed if it is a stream."""
     made = import_module("starlette.responses")
     answer: StarletteResponse
     if response._take_stream() is not None:
@@ -63,10 +63,10 @@ def starlette_response(response: Response) -> StarletteResponse:
 
 @lru_cache
 def _streamed_class() -> Any:
-    """A class of Starlette's for a streamed body, which we send ourselves.
+    """A response class of Starlette's whose streamed body this module sends.
 
-    Starlette's own listens for the client with `receive`, and takes the chunks of the request's
-    body for itself that the response may be made of.
+    Starlette's own watches for the client's end by `receive`, and so takes the chunks of the
+    request's body, from which the response may be made.
     """
     made = import_module("starlette.responses")
 
@@ -78,7 +78,7 @@ def _streamed_class() -> Any:
 
         async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
             incoming = scope.get(_INCOMING)
-            if incoming is None:  # the framework has read the body, or nobody will
+            if incoming is None:  # the framework has read the body, or it is not read at all
                 incoming = Incoming(receive, BODY_SIZE_MAX)
                 incoming.give_up()
             await _send_while_there(self, scope, incoming, send, self._sent)
@@ -95,10 +95,10 @@ async def _send_while_there(
     send: Send,
     sent: Iterable[PendingAnswer[None]],
 ) -> None:
-    """Send *answer* as long as its client is there and the server goes on.
+    """Send *answer* as long as its client is there and the server runs.
 
-    The route may have handed on the body of its request by itself, among the bodies *sent*: as long
-    as these are being made what comes from the client is theirs.
+    The route may have passed the body of its request on by itself, as one of the bodies *sent*: as
+    long as these are being sent they read what comes from the client.
     """
     failed: Exception | None = None
     async with anyio.create_task_group() as tasks:
@@ -106,7 +106,7 @@ async def _send_while_there(
         async def end_with_client() -> None:
             for body in sent:
                 await wait_done(body)
-            with suppress(Exception):  # a server that cannot say that has nobody to answer either
+            with suppress(Exception):  # a server that fails in that cannot send a response either
                 await incoming.wait_gone()
                 tasks.cancel_scope.cancel()
 
@@ -138,7 +138,7 @@ async def _send_while_there(
 
 
 def response_of(response: StarletteResponse) -> Response:
-    """A Starlette response as ours. TypeError for one whose body is a file."""
+    """A Starlette response as a durable one. TypeError for one whose body is a file."""
     headers = [
         (name.decode("latin-1"), value.decode("latin-1")) for name, value in response.raw_headers
     ]

@@ -1,9 +1,9 @@
-"""What the client still has to say: the rest of its body, and that it has gone away.
+"""What the client still has to send: the rest of its body, and the notice that it has gone.
 
-ASGI tells of both through one `receive`, in order. So whoever wants to know whether the client is
-there takes in what comes before that, for the one who reads the body.
+ASGI delivers both through one `receive`, in order. So a task that watches for the client's end
+buffers the parts of the body that come before it, for the reader of the body.
 
-Rule: one task at a time is in `receive`; another that wants to read waits for what that brings.
+Rule: one task at a time is in `receive`; another that wants to read waits for its result.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-# How many bytes of a body that somebody may yet read are taken in to see whether the client has
-# gone. Behind so many it is noticed when they are read.
+# How many bytes of a body that may yet be read are buffered to see whether the client has gone.
+# With more in the buffer, that is noticed when they are read.
 AHEAD_BYTES_MAX = 1_048_576
 
 
@@ -36,7 +36,7 @@ class BodyTooLarge(Exception):
 
 
 class ClientGone(ConnectionError):
-    """The client went away before its request was read, or answered."""
+    """The client went away before its request was read or answered."""
 
 
 @define(eq=False)
@@ -52,17 +52,17 @@ class Incoming:
     # The rest of the body will not be read.
     _is_unwanted: bool = field(default=False, init=False)
     _size: int = field(default=0, init=False)
-    # What was taken in and not read yet.
+    # Buffered, and not read yet.
     _ahead: deque[bytes] = field(factory=deque, init=False)
     _ahead_bytes: int = field(default=0, init=False)
     _is_receiving: bool = field(default=False, init=False)
-    # What another waits for while one is in `receive`.
+    # What other tasks wait for while one is in `receive`.
     _received: anyio.Event | None = field(default=None, init=False)
-    # Where the task that looks whether the client has gone waits for room.
+    # What the task that watches for the client's end waits for while the buffer is full.
     _room: anyio.Event | None = field(default=None, init=False)
 
     def body(self) -> Chunks:
-        """The body, for one reader. When that is dropped, what is left of it is unwanted."""
+        """The body, for one reader. When the reader drops it, the rest of the body is unwanted."""
         return Chunks(self)
 
     def give_up(self) -> None:
@@ -98,7 +98,7 @@ class Incoming:
                 await self._take_in()
 
     async def _take_in(self) -> None:
-        """Take in one message, or wait until another task has."""
+        """Receive one message, or wait until another task has."""
         if self._is_receiving:
             if self._received is None:
                 self._received = anyio.Event()

@@ -1,4 +1,4 @@
-"""Telling of refused requests in the log: the first of a time at once, the others as a number."""
+"""The log of refused requests: the first one of a period at once, the others as a number."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ SUMMED_UP_S = 10.0
 class Refusals:
     """The requests that were refused because an object is overloaded.
 
-    A server that cannot keep up has better things to do than to write a line for each.
+    A server that is overloaded has no time to write a line for each.
     """
 
-    # Refused since the line that was written last, and the latest of them.
+    # Refused since the last line was written, and the latest of them.
     _count: int = field(default=0, init=False)
     _latest: str = field(default="", init=False)
     _is_summing_up: bool = field(default=False, init=False)
@@ -40,13 +40,13 @@ class Refusals:
         def sum_up() -> None:
             self._is_summing_up = self._count > 0
             if self._count:
-                self.tell()
+                self.log()
                 self._sum_up_later(runtime)
 
         runtime._services.timers.call_later(SUMMED_UP_S, sum_up)
 
-    def tell(self) -> None:
-        """Write down what has not been written yet."""
+    def log(self) -> None:
+        """Log what was not logged yet."""
         if self._count:
             log.warning(
                 "%s more requests were refused in the last %g s; the latest was %s",

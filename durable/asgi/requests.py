@@ -1,4 +1,4 @@
-"""What a client asks, from ASGI's words to ours.
+"""Requests of clients: from ASGI's scope to a `durable.Request`.
 
 The URL is the one that the client has sent, byte for byte, without the path that the application
 is mounted at. A short body is read before the entry function is called, a long one while it runs.
@@ -21,9 +21,9 @@ BODY_SIZE_MAX = 104_857_600
 READ_AT_ONCE_MAX = 65_536
 
 CLIENT_HEADER = "cf-connecting-ip"
-"""Where the entry function finds the address of the client. Set here, whatever the client says."""
+"""The header with the client's address. Set here, whatever the client has sent."""
 
-# A body of theirs is rare, and HTTP/2 does not say before its end that there is none.
+# With these a body is rare, and HTTP/2 does not show before its end that there is none.
 _BODILESS = frozenset({"GET", "HEAD"})
 _CLIENT_HEADER = CLIENT_HEADER.encode()
 _is_authority = re.compile(
@@ -33,7 +33,7 @@ _SCHEMES = {"ws": "http", "wss": "https"}
 
 
 class BadRequest(Exception):
-    """What came is no request."""
+    """What came is not a valid request."""
 
 
 async def read_request(scope: Scope, incoming: Incoming) -> Request:
@@ -51,16 +51,16 @@ async def read_request(scope: Scope, incoming: Incoming) -> Request:
     else:
         body = incoming.body()
     request = _request(scope, method, headers)
-    # Not through its constructor, to which no request of GET has a body. A client may send one, and
-    # the object then gets it.
+    # Not through its constructor, which allows no body with GET. A client may send one, and the
+    # object then gets it.
     request._put(body or None)
     return request
 
 
 def upgrade_request(scope: Scope) -> Request:
-    """The request that asks for the web socket of a scope. Raises BadRequest."""
+    """The upgrade request for the web socket of a scope. Raises BadRequest."""
     headers = _headers(scope)
-    # HTTP/2 does not have the first, and some servers keep the second to themselves.
+    # HTTP/2 does not have the first, and some servers leave out the second.
     known = {name for name, _ in headers}
     if "upgrade" not in known:
         headers.append(("upgrade", "websocket"))
@@ -70,7 +70,7 @@ def upgrade_request(scope: Scope) -> Request:
 
 
 def _request(scope: Scope, method: str, headers: list[tuple[str, str]]) -> Request:
-    """Without its body. A redirect is for the client to follow, as in Cloudflare's runtime."""
+    """The request without its body. The client follows redirects, as in Cloudflare's runtime."""
     try:
         return Request(_url(scope, headers), method=method, headers=headers, redirect="manual")
     except (TypeError, ValueError) as error:
@@ -81,7 +81,7 @@ def _headers(scope: Scope) -> list[tuple[str, str]]:
     headers = [
         (name.decode("latin-1").lower(), value.decode("latin-1"))
         for name, value in scope["headers"]
-        # Nor is the client's word taken where the server knows no address: behind a unix socket.
+        # Nor is the client believed where the server knows no address: behind a unix socket.
         if name.lower() != _CLIENT_HEADER
     ]
     client = scope.get("client")
@@ -94,7 +94,7 @@ def _content_length(headers: list[tuple[str, str]]) -> int | None:
     for name, value in headers:
         if name == "content-length":
             if not (value.isascii() and value.isdigit()):
-                raise BadRequest(f"the content length {value!r} is no number")
+                raise BadRequest(f"the content length {value!r} is not a number")
             return int(value)
     return None
 
@@ -107,9 +107,9 @@ def _may_have_body(scope: Scope, headers: list[tuple[str, str]]) -> bool:
 
 
 async def _read_end(incoming: Incoming) -> None:
-    """Take in the end of a body of which nothing is expected."""
+    """Receive the end of a body that should be empty."""
     async for _ in incoming.body():
-        raise BadRequest("a body came that the headers do not tell of")
+        raise BadRequest("a body came that the headers do not announce")
 
 
 def _url(scope: Scope, headers: list[tuple[str, str]]) -> URL:
@@ -118,9 +118,9 @@ def _url(scope: Scope, headers: list[tuple[str, str]]) -> URL:
     if not authority:
         server = scope.get("server")
         authority = "localhost" if server is None else _authority(*server)
-    # The URL is taken as it is, so nobody else looks whether this is a host.
+    # The URL is not parsed, so the host is checked here and nowhere else.
     if _is_authority(authority) is None:
-        raise BadRequest(f"the host {authority!r} is none")
+        raise BadRequest(f"{authority!r} is not a valid host")
     return URL.build(
         scheme=_SCHEMES.get(scheme, scheme),
         authority=authority,
@@ -136,7 +136,7 @@ def _authority(host: str, port: int | None) -> str:
 
 
 def own_path(scope: Scope) -> str:
-    """The path as the client has sent it, percent signs and all, below where we are mounted."""
+    """The path as the client has sent it, percent signs and all, below the mount point."""
     raw = scope.get("raw_path")
     path = raw.decode("latin-1") if raw else quote(scope["path"], safe="/:@!$&'()*+,;=~")
     path = path.partition("?")[0]

@@ -1,4 +1,4 @@
-"""What the client is answered, from our words to ASGI's."""
+"""Responses to clients: from a `durable.Response` to ASGI's messages."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from durable import Response
 from .incoming import Send
 
 _NO_CONTENT = frozenset({204, 304})
-# How a body is framed on its connection is for the server to say; a response that hands on what an
-# upstream answered may have these from there.
+# The server decides how a body is framed on its connection; a response passed on from an upstream
+# may have these from there.
 _OF_THE_CONNECTION = frozenset({"transfer-encoding", "keep-alive", "proxy-connection"})
-# How long the end of a generator, whose client has gone, is waited for.
+# How long to wait for the end of a generator whose client has gone.
 CLOSE_S_MAX = 10.0
 
 
 class Ended(ConnectionError):
-    """A streamed body was broken off, since the server is to stop."""
+    """A streamed body was cut off, since the server is stopping."""
 
 
 def raw_headers(response: Response) -> list[tuple[bytes, bytes]]:
@@ -43,10 +43,10 @@ async def send_response(
     kind: str,
     on_open: Open | None = None,
 ) -> None:
-    """Answer with *response*; *kind* is what ASGI's messages begin with.
+    """Send *response*; *kind* is the prefix of its ASGI messages.
 
-    *on_open* is given the scope around the sending of a stream, and whether that is one of events:
-    who cancels the scope ends the stream.
+    *on_open* is called with the scope around the sending of a stream, and whether it is a stream of
+    events: cancelling the scope ends the stream.
     """
     headers = raw_headers(response)
     if response._take_stream() is not None:
@@ -73,7 +73,7 @@ async def send_stream(
     kind: str,
     on_open: Open | None,
 ) -> None:
-    """Answer with a body that is streamed; *chunks* is closed at the end."""
+    """Send a response whose body is streamed; *chunks* is closed at the end."""
     is_of_events = _is_of_events(headers)
     ending = anyio.CancelScope()
     try:
@@ -86,17 +86,17 @@ async def send_stream(
                     if chunk:
                         await send(_body(kind, chunk, more=True))
             if ending.cancelled_caught and not is_of_events:
-                raise Ended("the body was broken off: the server is to stop")
+                raise Ended("the body was cut off: the server is stopping")
         await send(_body(kind, b"", more=False))
     finally:
-        # Shielded: a client that has gone away has cancelled us, and the one who makes the chunks
-        # is to hear of it.
+        # Shielded: a client that has gone away has cancelled this task, and the generator of the
+        # chunks has to be closed all the same.
         with anyio.move_on_after(CLOSE_S_MAX, shield=True):
             await chunks.aclose()
 
 
 def _is_of_events(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Whether the client asks again where a stream like this ends."""
+    """Whether the stream is one of events, which the client reconnects to when it ends."""
     return any(
         name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream")
         for name, value in headers

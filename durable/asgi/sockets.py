@@ -16,13 +16,13 @@ from .incoming import Receive, Scope, Send
 from .responses import raw_headers, send_response
 
 TOO_LARGE = 1009
-# Seconds that a client has to answer the close frame of the object.
+# How long a client has to answer the close frame of the object, in seconds.
 CLOSE_REPLY_S = 10.0
 _DENIAL = "websocket.http.response"
 
 
 async def answer_upgrade(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
-    """Open the socket that *response* brings and carry its messages; or refuse it."""
+    """Accept the web socket that *response* carries and pass its messages on; or refuse it."""
     ws = response.websocket
     if ws is None:
         await refuse(response, scope, send)
@@ -44,7 +44,7 @@ async def answer_upgrade(response: Response, scope: Scope, receive: Receive, sen
 
 
 async def refuse(response: Response, scope: Scope, send: Send) -> None:
-    """Answer an upgrade with something else, as far as the server can."""
+    """Answer an upgrade with an HTTP response, as far as the server can."""
     if _DENIAL in (scope.get("extensions") or {}):
         await send_response(response, send, is_head=False, kind=_DENIAL)
     else:
@@ -52,13 +52,13 @@ async def refuse(response: Response, scope: Scope, send: Send) -> None:
 
 
 async def _carry(ws: WebSocket, receive: Receive, send: Send) -> None:
-    """Carry messages both ways until the network ends them.
+    """Pass messages on both ways until the network ends them.
 
-    What a client has sent before its close frame is delivered, also when nothing can be sent to it
+    What a client has sent before its close frame is delivered, even if nothing can be sent to it
     any more, and so is what it sends before it answers the object's close frame.
     """
     end = end_of(ws)
-    end.replies = False  # the client has to, and may have something to send before
+    end.replies = False  # the client has to reply, and may have messages to send before
     async with anyio.create_task_group() as tasks:
 
         async def bring_out() -> None:
@@ -73,13 +73,13 @@ async def _carry(ws: WebSocket, receive: Receive, send: Send) -> None:
 
 
 async def _bring_in(ws: WebSocket, receive: Receive, send: Send) -> None:
-    """Hand on what the client sends. Awaiting each `send` lets a busy object slow its client."""
+    """Pass on what the client sends. Awaiting each `send` lets a busy object slow its client."""
     while True:
         message = await receive()
         if message["type"] == "websocket.disconnect":
             code = message.get("code", NO_CODE)
-            # Uvicorn gives the code of an empty close frame for a lost connection too, but only
-            # with a frame does it give a reason.
+            # Uvicorn gives the code of an empty close frame for a lost connection too, but a reason
+            # only with a frame.
             is_lost = code == DROPPED or (code == NO_CODE and "reason" not in message)
             _close(ws, DROPPED if is_lost else code, message.get("reason"))
             return
@@ -97,7 +97,7 @@ async def _bring_in(ws: WebSocket, receive: Receive, send: Send) -> None:
 def _close(ws: WebSocket, code: int, reason: str | None) -> None:
     """The client has closed, or its connection is lost."""
     if code == DROPPED and ws.close_code is not None:
-        # The reply to the object's close frame: servers that do not wait for it know no code.
+        # The reply to the object's close frame: servers that do not wait for it give no code.
         reply(end_of(ws))
     elif code == NO_CODE:
         ws.close()
@@ -111,7 +111,7 @@ def _close(ws: WebSocket, code: int, reason: str | None) -> None:
 
 
 async def _bring_out(ws: WebSocket, send: Send) -> bool:
-    """Hand on what the object sends. Returns whether it has closed; else the connection is lost."""
+    """Pass on what the object sends. Returns whether it has closed; else the connection is lost."""
     is_heard = True
     try:
         async for message in ws:
@@ -119,7 +119,7 @@ async def _bring_out(ws: WebSocket, send: Send) -> bool:
                 kind = "text" if isinstance(message, str) else "bytes"
                 is_heard = await _sent({"type": "websocket.send", kind: message}, send)
     except WebSocketClosed:
-        return False  # to end without a close frame is how the client sees 1006
+        return False  # the end without a close frame is 1006 for the client
     if is_heard:
         code = 1000 if ws.close_code == NO_CODE else ws.close_code
         reason = ws.close_reason or ""
@@ -137,5 +137,5 @@ async def _sent(message: dict[str, Any], send: Send) -> bool:
         starlette = sys.modules.get("starlette.websockets")
         if starlette is None or not isinstance(error, starlette.WebSocketDisconnect):
             raise
-        return False  # what Starlette makes of an OSError
+        return False  # which Starlette raises for an OSError
     return True

@@ -1,8 +1,8 @@
-"""Open streams end when the server is told to stop.
+"""Open streams end when the server is asked to stop.
 
-A server that is told to stop waits for the responses that are under way, and tells the application
-of its end only after them: server-sent events would keep it for ever. Where it can be seen that a
-server is to stop, it is looked at while streams are open, a few times a second.
+A server that stops waits for the responses that are under way, and ends the application's lifespan
+only after them: a stream of server-sent events would keep it for ever. Where the server shows that
+it is stopping, that is checked a few times a second while streams are open.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Ending(Protocol):
 
 
 def is_stopping() -> bool:
-    """Whether the server that this process runs is to stop, as far as it says so.
+    """Whether the server that runs this process is stopping, as far as it shows that.
 
-    Uvicorn does not tell the application; but its handler of signals, which is a method of the
-    server, leads to the one who knows.
+    Uvicorn does not notify the application; but its signal handler is a method of the server, whose
+    state has it.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         server = getattr(signal.getsignal(number), "__self__", None)
@@ -42,22 +42,22 @@ def is_stopping() -> bool:
 class OpenStreams:
     """The responses of one application that are being streamed.
 
-    Events, which a browser asks for again, end at once. What else is streamed goes on for
-    `Limits.shutdown_s_max`, and is broken off then.
+    A stream of events, to which a browser reconnects, ends at once. Other streams go on for
+    `Limits.shutdown_s_max`, and are cut off then.
     """
 
-    # Each with whether it is one of events.
+    # Each with whether it is a stream of events.
     _endings: dict[Ending, bool] = field(factory=dict, init=False)
     _timer: Timer | None = field(default=None, init=False)
 
     def add(self, ending: Ending, runtime: Runtime, *, is_of_events: bool) -> None:
-        """*ending* is cancelled when its stream is to end."""
+        """Add a scope, which is cancelled when its stream has to end."""
         self._endings[ending] = is_of_events
         if self._timer is None:
             self._look_later(runtime)
 
     def remove(self, ending: Ending) -> None:
-        """It has ended."""
+        """The stream of the scope has ended."""
         self._endings.pop(ending, None)
         if not self._endings and self._timer is not None:
             self._timer.cancel()

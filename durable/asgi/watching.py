@@ -1,7 +1,7 @@
 """Noticing that a client has gone away while its request is being answered.
 
-To listen for it takes a task, which costs as much as a short request altogether. So it starts only
-when the answer has taken a while.
+To watch for it takes a task, which costs as much as a short request altogether. So that begins only
+when the response has taken a while.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WATCHED_AFTER_S = 0.05
 
 
 class Watch:
-    """Around the answering of one request: cancels it when the client has gone away."""
+    """Around the handling of one request: cancels it when the client has gone away."""
 
     def __init__(self, incoming: Incoming, runtime: Runtime | None) -> None:
         self._incoming = incoming
@@ -44,9 +44,9 @@ class Watch:
         if services.loop.is_here():
             self._timer = services.timers.call_later(WATCHED_AFTER_S, self._start)
 
-    def tell(self, request: Request) -> None:
-        """Tell *request* as well when the client has gone."""
-        # Not the request itself, whose body knows what is still to come.
+    def notify(self, request: Request) -> None:
+        """When the client has gone, abort the signal of *request* as well."""
+        # Not the request itself: its body refers to what is still to come.
         signal, scope = request.signal, self._scope
 
         def gone() -> None:
@@ -65,7 +65,7 @@ class Watch:
         task = loop.own_task()
         try:
             await self._incoming.wait_gone()
-        except Exception:  # a server that cannot say that has nobody to answer either
+        except Exception:  # a server that fails in that cannot send a response either
             pass
         finally:
             loop.ended(task)

@@ -1,7 +1,7 @@
-"""What crosses between the event loop and the threads that wait for it.
+"""Values that pass between the event loop and the threads that wait for it.
 
-Values cross as they are. What belongs to the loop comes out in a wrapper of its kind, and goes in
-again as what is in the wrapper; so it does inside of lists, tuples, sets and dicts.
+Plain values pass as they are. What belongs to the loop comes out in a wrapper of its kind, and goes
+in again as what the wrapper holds; also inside lists, tuples, sets and dicts.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from .loop_thread import LoopThread
 
 T = TypeVar("T")
 
-# What needs no look: the common results of calls.
+# Types that need no search: the common results of calls.
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 
 
 class Wrapper(Generic[T]):
-    """Holds what belongs to the loop, for the threads that do not."""
+    """Holds what belongs to the loop, for other threads."""
 
     __slots__ = ("_inner", "_thread")
 

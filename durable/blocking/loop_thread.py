@@ -1,7 +1,7 @@
-"""The thread that an event loop runs in, and how others wait for what they want of it.
+"""The thread that an event loop runs in, and how other threads call it and wait.
 
-A call is one hop there and one back: a callback of the loop makes it, and its answer opens the lock
-that the caller waits at. No task is made for it. anyio's portal makes one, which costs twice the
+A call is one hop there and one back: a callback of the loop makes it, and its answer releases the
+lock that the caller waits at. No task is made for it, as anyio's portal does, which costs twice the
 time.
 
 Rule: every waiting thread is woken, whatever becomes of the loop.
@@ -38,7 +38,7 @@ class Opening(Protocol):
 
 
 class Hop:
-    """One question to the loop, and the thread that waits for the answer."""
+    """One call on the loop, and the thread that waits for its result."""
 
     __slots__ = ("_error", "_is_done", "_lock", "_value")
 
@@ -63,10 +63,10 @@ class Hop:
             self._error = error
             self._lock.release()
 
-    # On the thread that asks
+    # On the waiting thread
 
     def wait(self) -> Any:
-        """The answer; Ctrl-C ends the waiting, and what was asked for happens all the same."""
+        """The result; Ctrl-C ends the waiting, and the call goes on all the same."""
         self._lock.acquire()
         if self._error is not None:
             try:
@@ -84,26 +84,26 @@ class LoopThread:
         self._backend = backend
         self._backend_options = backend_options
         self._pid = os.getpid()
-        # The questions that wait; None once none can be answered any more.
+        # The calls that are waited for; None once no more can be made.
         self._waiting: set[Hop] | None = set()
         self._guard = threading.Lock()
         self._is_closing = False
         self._loop: Loop | None = None
         self._stop: anyio.Event | None = None
         self._thread = threading.Thread(target=self._run, name="durable runtime", daemon=True)
-        # What is made of values that belong to the loop, for threads that do not.
+        # The wrappers for values that belong to the loop, by type.
         self.wrappers: dict[type, Callable[[LoopThread, Any], Any]] = {}
 
     # The thread
 
     def open(self) -> Runtime:
-        """Start it, and open the store. Raises what that raises."""
+        """Start the thread, and open the store. Raises what opening raises."""
         opened = Hop()
         self._opened = opened
         self._thread.start()
         try:
             runtime: Runtime = opened.wait()
-        except BaseException:  # an interrupt, perhaps: then it closes as soon as it has opened
+        except BaseException:  # perhaps an interrupt: then close as soon as it is open
             self._is_closing = True
             self._post(self._set_stop)
             raise
@@ -139,7 +139,7 @@ class LoopThread:
             self._stop.set()
 
     def _give_up(self, error: BaseException | None) -> None:
-        """The loop has ended: no waiting thread will hear of it any more."""
+        """The loop has ended: wake every waiting thread with an error."""
         with self._guard:
             left, self._waiting = self._waiting or set(), None
         for hop in left:
@@ -160,11 +160,11 @@ class LoopThread:
         self._post(self._set_stop)
         self._thread.join()
 
-    # Asking
+    # Calling
 
     def ask(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """What `fn(*args, **kwargs)`, called on the loop, returns; or what that comes to, if it is
-        something to await."""
+        """The result of `fn(*args, **kwargs)`, called on the loop; awaited there if it is
+        awaitable."""
         hop = Hop()
         self._begin(hop)
         try:
@@ -217,7 +217,7 @@ class LoopThread:
             hop.resolve(made)
 
     def _take(self, hop: Hop, answer: Answer[Any]) -> None:
-        """Hand on the answer, which is there."""
+        """Pass on the answer, which has come."""
         try:
             answer.send(None)
         except StopIteration as stop:

@@ -1,4 +1,4 @@
-"""Opening a store for threads that wait, and closing at the end of the program what is open."""
+"""Opens stores for threads that wait, and closes at the end of the program those still open."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _open: dict[Runtime, None] = {}
 
 
 def _as(opening: Callable[P, Opening]) -> Callable[[Callable[..., Runtime]], Callable[P, Runtime]]:
-    """The function takes what *opening* takes."""
+    """Gives the function the signature of *opening*."""
 
     def decorated(fn: Callable[..., Runtime]) -> Callable[P, Runtime]:
         fn.__signature__ = inspect.signature(opening)  # type: ignore[attr-defined]

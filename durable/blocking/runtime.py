@@ -119,8 +119,8 @@ class Runtime:
         return cast("list[durable.PeerProcess]", self._thread.ask(self._inner.peers))
 
     def observe(self, observer: Observer) -> Callable[[], None]:
-        """Tell *observer* what happens from now on, in the thread of the event loop, which it must
-        not hold up; returns what to call to end it."""
+        """Call *observer* with each event from now on, in the thread of the event loop, which it
+        must not block; returns a function that ends that."""
         ends: Callable[[], None] = self._thread.ask(self._inner.observe, observer)
         return lambda: self._thread.ask(ends)
 
@@ -129,8 +129,8 @@ class Runtime:
         self._thread.ask(self._inner.replace, old, new)
 
     def close(self) -> None:
-        """Close the store: let what runs end for `Limits.shutdown_s_max` seconds, and commit what
-        was written. Closing again does nothing."""
+        """Close the store: let running handlers end for `Limits.shutdown_s_max` seconds, and commit
+        what was written. Closing again does nothing."""
         self._thread.close()
         self._forget(self)
 

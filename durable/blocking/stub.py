@@ -1,4 +1,4 @@
-"""Stubs that wait for the answer, and what such a call can give: items, functions, responses."""
+"""Stubs that wait for the answer, and what a call may return: items, functions, responses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Body = bytes | str | Iterable[bytes] | None
 
 
 class Stub(Wrapper[durable.Stub[T]]):
-    """Calls one object and waits for what comes: `stub.increment()`, `stub.fetch(url)`, and `for`
+    """Calls one object and waits for the result: `stub.increment()`, `stub.fetch(url)`, and `for`
     over a method that is an async generator.
 
     As `durable.Stub`, without `await`, and from any thread; raises what awaiting that would raise.
@@ -87,8 +87,8 @@ class Stub(Wrapper[durable.Stub[T]]):
         body: Body = None,
         redirect: Redirect | None = None,
     ) -> Response:
-        """Send a request to the object's `fetch`. A *body* that is an iterable of bytes is asked
-        for them in a thread."""
+        """Send a request to the object's `fetch`. A *body* that is an iterable of bytes is iterated
+        in a thread."""
         sent = body if body is None or isinstance(body, bytes | str) else _in_thread(body)
         response = self._ask(
             self._inner.fetch,
@@ -131,7 +131,7 @@ class Stream(Wrapper[durable.Stream[R]], Generic[R]):
         return cast("R", outward(self._thread, item))
 
     def close(self) -> None:
-        """Ask for no more items; returns when the generator has ended."""
+        """End the generator; returns when it has ended."""
         self._thread.ask(self._inner.aclose)
 
     def __enter__(self) -> Stream[R]:
@@ -192,7 +192,7 @@ class Response(Wrapper[durable.Response]):
 
 
 async def _in_thread(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
-    """The chunks of a plain iterable, each asked for in a thread, since it may wait."""
+    """The chunks of a plain iterable, each fetched in a thread, since it may block."""
     iterator = iter(chunks)
     while (chunk := await anyio.to_thread.run_sync(next, iterator, None)) is not None:
         yield chunk

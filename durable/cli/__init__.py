@@ -1,8 +1,8 @@
 """The command line: `python -m durable COMMAND`, and the script `durable`.
 
-Rule: what goes wrong in the world is one line on stderr and a status above zero, never a traceback.
-This file needs no extras, so that `demo` and `check` run wherever the library does; the other
-commands need those of `durable-objects[cli]`.
+Rule: a failure of the world is one line on stderr and a status above zero, never a traceback. This
+file needs no extras, so that `demo` and `check` run wherever the library does; the other commands
+need those of `durable-objects[cli]`.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = _run_without_extras
     try:
         status = run(arguments)
-        _flush()  # within the try: what cannot be written is to be said as all else
+        _flush()  # within the try: a failure to write is reported like any other
         return status
     except BrokenPipeError:
-        # The reader, such as `head`, has had enough, and cannot be told anything more.
+        # The reader, such as `head`, has gone, and cannot be written to any more.
         _drop_output()
         return 141
     except (DurableError, OSError, ValueError) as error:
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say("durable: there is not enough memory for this")
         return _end_output(1)
     except KeyboardInterrupt as error:
-        _drop_output()  # a slow reader is not waited for
+        _drop_output()  # do not wait for a slow reader
         _say(*getattr(error, "__notes__", ()))
         return 130
 
@@ -61,7 +61,7 @@ def _flush() -> None:
 
 
 def _end_output(status: int) -> int:
-    """Print what is still to be printed; if it cannot be, Python must not try again at the exit."""
+    """Write what is still buffered; if that fails, Python must not try again at the exit."""
     try:
         _flush()
     except (OSError, ValueError):
@@ -70,7 +70,7 @@ def _end_output(status: int) -> int:
 
 
 def _drop_output() -> None:
-    """What was not printed yet goes nowhere."""
+    """Discard what was not written yet."""
     with suppress(OSError, ValueError, AttributeError):  # there may be no standard output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -93,7 +93,7 @@ def _run_without_extras(arguments: list[str]) -> int:
     checking.add_command(commands)
     if _run_command is None and arguments[:1] not in ([], ["demo"], ["check"], ["-h"], ["--help"]):
         parser.error(
-            f"{arguments[0]!r} is no command, or needs durable-objects[cli]; try demo or check"
+            f"{arguments[0]!r} is not a command, or needs durable-objects[cli]; try demo or check"
         )
     parsed = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = parsed.run

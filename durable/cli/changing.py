@@ -1,7 +1,7 @@
 """The commands that change objects: `put`, `delete`, `call`.
 
-Each is an event of the object in the program that has the store, where one has; `put` and `delete`
-write to the store themselves where none has, and run the object's code where that is named.
+Each is an event of the object in the program that has the store, if one has; if none has, `put` and
+`delete` write to the store themselves, or run the object's code if that is named.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 def as_code(command: Decorated) -> Decorated:
-    """The options that say which code the objects have, where no program has the store."""
+    """The options that name the code of the objects, for when no program has the store."""
     app = click.option(
         "--app",
         metavar="MODULE[:APP]",
@@ -62,7 +62,7 @@ def put(
     """Store a value under a key of one object.
 
     VALUE is JSON, as `durable show --json` prints values; a text has quotes: '"text"'. The program
-    that has the store does it, as an event of the object. Where none has, the key is written as it
+    that has the store stores it, as an event of the object. If none has, the key is written as it
     is, and no code of the object runs, unless --app or --config names it.
     """
     stored = _value(value, "VALUE")
@@ -143,7 +143,7 @@ def call(
     """Call a method of one object, and print its result.
 
     ARGS are JSON: a list of arguments, or an object of arguments by name. The program that has the
-    store makes the call; where none has, name the code of the classes by --app or --config.
+    store makes the call; if none has, name the code of the classes by --app or --config.
     """
     given = [] if arguments is None else _value(arguments, "ARGS")
     if not isinstance(given, list | dict):
@@ -175,7 +175,7 @@ def _value(text: str, what: str) -> Any:
     except (ValueError, RecursionError) as error:
         why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
         hint = "; a text has quotes: '\"text\"'" if what == "VALUE" else ""
-        raise click.UsageError(f"{what} is no JSON: {why}{hint}") from None
+        raise click.UsageError(f"{what} is not JSON: {why}{hint}") from None
 
 
 def _refuse(constant: str) -> None:
@@ -183,7 +183,7 @@ def _refuse(constant: str) -> None:
 
 
 def _confirms(question: str) -> bool:
-    """Whether a person says yes; where nobody can be asked, --yes must be given."""
+    """Whether a person answers yes; without a terminal, --yes must be given."""
     try:
         return click.confirm(printable(question), default=False, err=True)
     except click.Abort:
@@ -191,19 +191,19 @@ def _confirms(question: str) -> bool:
 
 
 def runs_here(folder: str, app: str | None, config: str | None) -> bool:
-    """Whether the code of the objects is to run in this process: it is named, and no program that
-    takes orders has the store."""
+    """Whether the code of the objects runs in this process: it is named, and no program that takes
+    orders has the store."""
     if app is not None and config is not None:
         raise click.UsageError("give --app or --config, not both")
     with operate.look(folder):
-        pass  # raises for what is no store, and is not to become one
+        pass  # raises for a folder that is not a store, and must not become one
     return (app is not None or config is not None) and not takes_orders(folder)
 
 
 async def obey_here(
     folder: str, app: str | None, config: str | None, environment: str | None, order: Any
 ) -> Any:
-    """Open the store with its code, and do what *order* says."""
+    """Open the store with its code, and carry out *order*."""
     async with _opened(folder, app, config, environment) as runtime:
         return await obey(runtime, order)
 
@@ -238,7 +238,7 @@ async def _opened(
         return
     application = getattr(module, attribute, None)
     if not hasattr(application, "open") or not hasattr(application, "aclose"):
-        raise click.UsageError(f"{app} is no application of durable.asgi")
+        raise click.UsageError(f"{app} is not an application of durable.asgi")
     runtime = await application.open()  # type: ignore[union-attr]
     try:
         _check_same(app, runtime._path, folder)

@@ -1,4 +1,4 @@
-"""`durable check`: whether a store is whole. It needs no extras, as who needs it may be in need."""
+"""`durable check`: whether a store is intact. It needs no extras, so that it runs anywhere."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .plain_text import say
 
 
 def check(folder: str, *, other_codec: bool, is_json: bool, with_sql: bool = False) -> int:
-    """Read all of the store and say what is wrong with it; returns 1 if anything is. *with_sql*:
-    by SQLite's own check of each object's database too."""
+    """Read all of the store and print its problems; returns 1 if there are any. *with_sql*: by
+    SQLite's own check of each object's database too."""
     problems = operate.check(folder, values=not other_codec)
     if with_sql and not problems:
         problems = check_databases(folder)

@@ -1,4 +1,4 @@
-"""The commands that are made with click: all but `demo`."""
+"""The commands that are built with click: all but `demo`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .stub_classes import types
 from .tail_top import tail, top
 from .transfer import copy, export, import_
 
-# A shell asks by it what could come next, and for the script with which it asks.
+# Shells set it to ask for completions, and for the script that does so.
 COMPLETE = "_DURABLE_COMPLETE"
 
 
@@ -58,7 +58,7 @@ def run(arguments: list[str]) -> int:
     if completing:
         return shell_complete(commands, {}, "durable", COMPLETE, completing)
     try:
-        # Not by main(), which has a mind of its own about pipes that were closed.
+        # Not by click's main(), which handles closed pipes in its own way.
         with commands.make_context("durable", arguments) as made:
             status = commands.invoke(made)
     except click.exceptions.Exit as ended:

@@ -1,4 +1,4 @@
-"""`durable sql`: questions to the SQL database of one object, beside a program that uses it."""
+"""`durable sql`: queries of one object's SQL database, beside a program that uses it."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def sql(
     limit: int | None,
     is_json: bool,
 ) -> None:
-    """Ask the SQL database of one object.
+    """Query the SQL database of one object.
 
-    Prints the rows of QUERY, or without one the object's tables. It reads one moment, writes
-    nothing and wakes nobody; the program that owns the store goes on.
+    Prints the rows of QUERY, or without one the object's tables. It reads a snapshot, writes
+    nothing and wakes no object; the program that owns the store goes on.
     """
     with operate.look(folder) as store, open_database(store, store.find(cls, name_or_id)) as opened:
         if query is None:

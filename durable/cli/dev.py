@@ -26,7 +26,7 @@ BODY_SIZE_MAX = 104_857_600
 @click.option("-e", "--env", "environment", metavar="NAME", help="Use [env.NAME] of the file.")
 @click.option("--path", metavar="FOLDER", help="The store's folder; .durable beside the file.")
 @serving_options(port=8787)
-@click.option("--debug", is_flag=True, help="Tell what objects do wrong.")
+@click.option("--debug", is_flag=True, help="Report what objects do wrong.")
 def dev(
     file: str | None,
     beside: tuple[str, ...],
@@ -44,7 +44,7 @@ def dev(
     FILE is its wrangler.toml or wrangler.jsonc, by default that of this folder. OTHER_FILEs are
     those of Workers that it is bound to.
     """
-    # Not at the top: the other commands do without what a Worker imports.
+    # Not at the top: the other commands do not need what a Worker imports.
     served: Served = import_module("durable.workers.serving").Served(
         file or _file_here(),
         BODY_SIZE_MAX,
@@ -79,7 +79,7 @@ def _server(served: Served, host: str, port: int, log_level: str, reload: bool) 
 
 
 def _logging() -> dict[str, Any]:
-    """Uvicorn's, by which the library's own words are heard too."""
+    """Uvicorn's configuration of logging, with the library's own logger in it."""
     made: dict[str, Any] = {**import_module("uvicorn.config").LOGGING_CONFIG}
     made["loggers"] = {
         **made["loggers"],

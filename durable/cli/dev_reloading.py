@@ -19,7 +19,7 @@ log: logging.Logger = logging.getLogger("uvicorn.error")
 
 @define(eq=False)
 class WorkerReloading:
-    """Looks for changes of a Worker's code."""
+    """Watches for changes of a Worker's code."""
 
     served: Served
     _files: OwnFiles = field(factory=OwnFiles, init=False)
@@ -31,7 +31,7 @@ class WorkerReloading:
             await self.reload({path for _, path in changes})
 
     async def reload(self, changed: Collection[str]) -> None:
-        """Take over the new code, or say why the old one stays."""
+        """Use the new code, or log why the old one stays."""
         what = ", ".join(sorted(os.path.basename(path) for path in changed))
         try:
             await self.served.reload()

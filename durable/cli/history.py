@@ -1,4 +1,4 @@
-"""`durable history` and `durable restore`: what an object was, and the way back."""
+"""`durable history` and `durable restore`: what an object was, and how to go back."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from .printing import as_json, moment, print_json, print_table, size
 def history(
     folder: str, cls: str, name_or_id: str, limit: int | None, since: str | None, is_json: bool
 ) -> None:
-    """List what one object can go back to.
+    """List the bookmarks that one object can go back to.
 
-    Prints the chapters of its history that have changed something, the latest first. To go back to
-    the bookmark of a chapter undoes this chapter and all that came after. Nobody is woken, and the
+    Prints the chapters of its history that have changed something, the latest first. Going back to
+    the bookmark of a chapter undoes this chapter and all later ones. No object is woken, and the
     program that has the store goes on.
     """
     if since is not None:
@@ -87,7 +87,7 @@ def _print_changes(changes: list[operate.Changed], limit: int | None, is_json: b
 
 
 def _shown(value: Any) -> Any:
-    """A list of the one value, as JSON has it; None: there was none."""
+    """A list with the value for JSON; None: there was none."""
     if value is operate.MISSING:
         return None
     if isinstance(value, datetime):
@@ -119,12 +119,12 @@ def restore(
     environment: str | None,
     is_json: bool,
 ) -> None:
-    """Let one object go back, or make a new one of what it was.
+    """Restore one object to what it was, or make a new one of that.
 
-    TIME is as 2026-11-29T12:30 is, local unless it says its zone; the object goes back to up to a
-    minute earlier. It prints a bookmark that undoes this. The program that has the store does it:
-    the object is reset and built anew. With --as the object stays as it is, and another one begins
-    as what it was.
+    TIME is as 2026-11-29T12:30 is, local unless it has a zone; the object goes back to up to a
+    minute earlier. It prints a bookmark that undoes this. The program that has the store carries it
+    out: the object is reset and built anew. With --as the object stays as it is, and a new one
+    begins as what it was.
     """
     point = _point(to)
     if runs_here(folder, app, config):
@@ -142,7 +142,7 @@ def restore(
     if is_json:
         print_json({"undo": undo} if name is None else {"made": name})
     elif name is None:
-        say(f"this is undone by the bookmark {undo}")
+        say(f"the bookmark {undo} undoes this")
 
 
 def _point(text: str) -> str | datetime:

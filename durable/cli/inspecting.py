@@ -1,4 +1,4 @@
-"""`durable inspect`: a page in the browser that shows what lives in a store."""
+"""`durable inspect`: a page in the browser that shows the contents of a store."""
 
 from __future__ import annotations
 
@@ -15,16 +15,14 @@ from durable import inspector, operate
 from .plain_text import say
 from .serving import uvicorn_of
 
-# The server is there by then; the browser waits a little longer if it is not.
+# The server listens by then; if not, the browser waits a little longer.
 OPENED_AFTER_S = 0.5
 HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 @click.command()
 @click.argument("folder")
-@click.option(
-    "--port", default=0, type=click.IntRange(0, 65_535), help="By default one that is free."
-)
+@click.option("--port", default=0, type=click.IntRange(0, 65_535), help="By default a free one.")
 @click.option("--no-browser", is_flag=True, help="Print the address only.")
 @click.option(
     "--write", is_flag=True, help="Let the page change values, run alarms, evict and reset objects."
@@ -32,12 +30,12 @@ HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 def inspect(folder: str, port: int, no_browser: bool, write: bool) -> int:
     """Look into a store in the browser.
 
-    Serves a page on 127.0.0.1, for whoever has the address with its token. Looking writes nothing,
-    wakes no object, and needs nobody to stop. With --write the page changes what it is told to,
-    through the program that has the store; each change is printed here.
+    Serves a page on 127.0.0.1 to holders of the address with its token. Looking writes nothing,
+    wakes no object, and interrupts no program. With --write the page can change things, through the
+    program that has the store; each change is printed here.
     """
     uvicorn = uvicorn_of("the inspector")
-    with operate.look(folder) as store:  # what is wrong with it is said now
+    with operate.look(folder) as store:  # raises now if it cannot be looked into
         path = store.path
     token = secrets.token_urlsafe()
     application = inspector.app(folder, token=token, hosts=HOSTS, write=write)
@@ -55,12 +53,12 @@ def inspect(folder: str, port: int, no_browser: bool, write: bool) -> int:
     try:
         server.run(sockets=[socket])
     except KeyboardInterrupt:
-        pass  # it is ended so
+        pass  # Ctrl-C is how it ends
     return 0
 
 
 def _print_changes() -> None:
-    """What the library logs of them."""
+    """Print what the library logs of changes."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logger = logging.getLogger("durable")

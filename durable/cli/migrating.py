@@ -1,4 +1,4 @@
-"""`durable migrate`: apply the migrations of a configuration file, after having said which."""
+"""`durable migrate`: print and apply the migrations of a configuration file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def migrate(
 ) -> int:
     """Apply the pending migrations of a configuration file.
 
-    Prints what FILE would change in its store, then does it. A deletion asks first.
+    Prints what FILE would change in its store, then changes it. A deletion asks first.
     """
     pending = pending_migrations(file, environment=environment, old_tag=old_tag)
     if pending.is_empty:
@@ -48,14 +48,14 @@ def migrate(
         if not _confirms():
             say("nothing was changed", err=True)
             return 1
-    with progress("freeing records") as tell:
-        pending.apply(on_freed=tell)
+    with progress("freeing records") as show:
+        pending.apply(on_freed=show)
     say("done", err=is_json)
     return 0
 
 
 def _confirms() -> bool:
-    """Whether a person says yes; where nobody can be asked, --yes must be given."""
+    """Whether a person answers yes; without a terminal, --yes must be given."""
     try:
         return click.confirm("Go on?", default=False, err=True)
     except click.Abort:

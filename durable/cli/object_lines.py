@@ -1,6 +1,6 @@
-"""Objects as lines of JSON: what `json.dumps` makes of `described`, in a quarter of the time.
+"""Objects as lines of JSON: the same as `json.dumps(described(...))`, in a quarter of the time.
 
-A listing may have a million lines, and little else to do than to write them.
+A listing may have a million lines, and does little else than write them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from functools import lru_cache
 from json.encoder import encode_basestring
 
 from durable._engine.batch import Alarm
+from durable._engine.view import Weight
 from durable.operate.json_lines import escaped
 from durable.operate.listing import Step
 
@@ -18,7 +19,7 @@ SECONDS_KEPT = 10_000
 
 
 def object_lines(step: Step) -> str:
-    """A line for each object; keys and bytes if they were weighed."""
+    """A line for each object; its weight if it was weighed."""
     cls, with_proof = step.cls, step.ids.with_proof
     script = json.dumps(cls.script, ensure_ascii=False)
     head = escaped(f'{{"class": {encode_basestring(cls.name)}, "script": {script}, "id": "')
@@ -26,12 +27,20 @@ def object_lines(step: Step) -> str:
     for base, (_, created_us, name, *more), weight in step.rows:
         name_text = "null" if name is None else escaped(encode_basestring(name))
         alarm_text = _alarm(Alarm(*more[:4])) if len(more) >= 4 else "null"
-        end = "" if weight is None else f', "keys": {weight[0]}, "bytes": {weight[1]}'
+        end = "" if weight is None else _weight(weight)
         lines.append(
             f'{head}{with_proof(base).hex()}", "name": {name_text}, '
             f'"created": "{_time(created_us)}", "alarm": {alarm_text}{end}}}\n'
         )
     return "".join(lines)
+
+
+def _weight(weight: Weight) -> str:
+    keys, size, database_size, history_size = weight
+    return (
+        f', "keys": {keys}, "bytes": {size}, "database_bytes": {database_size}, '
+        f'"history_bytes": {history_size}'
+    )
 
 
 def _alarm(alarm: Alarm) -> str:

@@ -1,8 +1,8 @@
-"""Text for people, on a terminal: whatever it was made of, it is no command to the terminal.
+"""Text for people, on a terminal: no part of it acts as a command to the terminal.
 
 Rule: all that a command prints for people goes through `printable`, here or in `printing.py`.
 Names, keys, values and errors come out of a store, and so perhaps from a stranger's export: they
-may hold escape sequences, overrides of the writing direction, or what looks like a line of ours.
+may contain escape sequences, overrides of the writing direction, or what looks like a line of ours.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 
 
 def printable(text: str) -> str:
-    """*text* on one line, with `\\x1b` and the like for what a terminal would not just show."""
+    """*text* on one line, with `\\x1b` and the like for characters that a terminal would act on."""
     if text.isprintable():
         return text
     return "".join([c if c.isprintable() else _escaped(c) for c in text])

@@ -28,14 +28,14 @@ from .plain_text import printable, say
 ROWS_PER_TABLE = 200
 # A column is not folded to less than this.
 FOLDED_WIDTH = 64
-# Where no terminal says how wide it is.
+# The width when no terminal gives one.
 WIDTH = 200
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
 def as_json(command: Decorated) -> Decorated:
-    """The option by which a command prints for programs."""
+    """Adds the option to print for programs."""
     return click.option("--json", "is_json", is_flag=True, help="Print lines of JSON.")(command)
 
 
@@ -45,7 +45,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def utf8_stdout() -> TextIO:
-    """The standard output for what is to be UTF-8 wherever it is read, whatever the locale says."""
+    """The standard output, always as UTF-8, whatever the locale says."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")
     return sys.stdout
@@ -65,8 +65,8 @@ def print_now(lines: str) -> None:
 def print_table(
     columns: Sequence[str], steps: Iterable[Sequence[Sequence[str]]], *, nothing: str
 ) -> None:
-    """The rows of all *steps* under *columns*, each step when it comes; *nothing* is said on stderr
-    if there are none. The columns are as wide as those of the first step need; where a later step
+    """Print the rows of all *steps* under *columns*, each step when it comes; if there are none,
+    *nothing* on stderr. The columns are as wide as those of the first step need; if a later step
     needs more, they are wider from there on."""
     printed = ([[printable(cell) for cell in row] for row in step] for step in steps if step)
     first = next(printed, None)
@@ -92,7 +92,7 @@ def _widths(rows: Sequence[Sequence[str]], at_least: Sequence[int]) -> list[int]
 def _print_rows(
     screen: Console, rows: Sequence[Sequence[str]], widths: Sequence[int], style: str = ""
 ) -> None:
-    # To lay out rows that fit as they are takes a hundred times as long as to print them.
+    # To lay out rows that fit as they are takes a hundred times as long as printing them.
     folded = _fold(widths, screen.width) if screen.is_terminal else None
     if folded is not None:
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
@@ -110,9 +110,9 @@ def _print_rows(
 
 
 def _fold(widths: Sequence[int], screen_width: int) -> list[int] | None:
-    """The widths with which columns that are too wide for the screen are folded. None: they need
-    not be, or there is no room for them: then the terminal breaks the lines, where folding would
-    lose columns."""
+    """The widths to which columns too wide for the screen are folded. None: they need not be, or
+    there is no room for them: then the terminal breaks the lines, where folding would lose columns.
+    """
     folded = list(widths)
     excess = sum(folded) + 2 * len(folded) - screen_width
     if excess <= 0:
@@ -135,7 +135,7 @@ def _plain(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def say_left_out(store: Store) -> int:
-    """Say which objects were passed over; returns the exit status."""
+    """Print which objects were left out; returns the exit status."""
     for each in store.damaged:
         what = f"the object {each.id} of {each.cls.label}, whose record is damaged: {each.why}"
         say(f"left out: {what}; run durable check", err=True)
@@ -174,7 +174,7 @@ def duration(seconds: float | None) -> str:
 
 
 def as_quiet(command: Decorated) -> Decorated:
-    """The option by which a command prints only what is wrong."""
+    """Adds the option to print only errors and warnings."""
     return click.option(
         "-q", "--quiet", "is_quiet", is_flag=True, help="Print only errors and warnings."
     )(command)
@@ -188,26 +188,26 @@ def progress(
     shown_as: Callable[[int], str] = "{:,}".format,
     is_quiet: bool = False,
 ) -> Iterator[Callable[[int], None]]:
-    """Shows how far long work has come, on stderr, if that is a terminal: give it how much is done.
-    *total_of* is asked for the whole only then, each time until it is known."""
+    """Shows the progress of long work on stderr, if that is a terminal: call it with how much is
+    done. *total_of* is called only then, until it returns the total."""
     screen = Console(stderr=True)
     if is_quiet or not screen.is_terminal:
         yield lambda done: None
         return
     total: int | None = None
 
-    def tell(done: int) -> None:
+    def show(done: int) -> None:
         nonlocal total
         if total is None:
             total = total_of()
         status.update(f"{what} {progress_text(done, total, shown_as)}")
 
     with screen.status(what) as status:
-        yield tell
+        yield show
 
 
 def progress_text(done: int, total: int | None, shown_as: Callable[[int], str]) -> str:
     if not total:
         return shown_as(done)
-    # What is done may be more than the whole was when it was looked at.
+    # More may be done than the total was when it was counted.
     return f"{shown_as(done)} of {shown_as(max(done, total))} ({min(100, 100 * done // total)} %)"

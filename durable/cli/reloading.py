@@ -1,7 +1,7 @@
 """`durable serve --reload`: new code for a program that goes on running.
 
 The store stays open and the server keeps its port. When a Python file under the folder changes, the
-application's modules are imported anew, and its classes and its entry function are exchanged.
+application's modules are imported anew, and its classes and its entry function are replaced.
 
 Rule: the new code takes over as a whole, between two steps of the loop, or not at all. So all
 modules are imported, since each may use what changed, and if one fails the old ones stay.
@@ -47,7 +47,8 @@ class Version:
 
     @property
     def applications(self) -> dict[tuple[str, str], Application]:
-        """What has the store, by where it stands; the app itself may be a framework's."""
+        """The applications that have a store, by module and name; the app itself may be a
+        framework's."""
         return {
             (module.__name__, name): value
             for module in self.modules.values()
@@ -56,7 +57,7 @@ class Version:
         }
 
     def successor_of(self, old: type[DurableObject]) -> type[DurableObject] | None:
-        """The class that is now called as *old* was; it may have moved to or from the main one."""
+        """The class that has the name of *old* now; it may have moved to or from the main one."""
         for module in (self.modules.get(old.__module__), self.main):
             new = getattr(module, old.__name__, None)
             if isinstance(new, type) and issubclass(new, DurableObject):
@@ -74,7 +75,7 @@ class Reloading:
     _version: Version = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        # A file that is changed twice in one second, and not in size, would be taken for the same.
+        # A file changed twice in one second, at the same size, would be taken for unchanged.
         sys.dont_write_bytecode = True
         try:
             self._version = self._import()
@@ -95,7 +96,7 @@ class Reloading:
             self.reload({path for _, path in changes})
 
     def reload(self, changed: Collection[str]) -> None:
-        """Take over the new code, or say why the old one stays."""
+        """Use the new code, or log why the old one stays."""
         what = ", ".join(sorted(os.path.relpath(path, self.folder) for path in changed))
         old, modules = self._version, self._take_out()
         try:
@@ -139,7 +140,7 @@ class Reloading:
 
 
 class Watching(Protocol):
-    """What looks for changes, until it is cancelled."""
+    """Watches for changes, until it is cancelled."""
 
     async def watch(self) -> None: ...
 
@@ -160,7 +161,7 @@ class Server(uvicorn.Server):
 
 def _check_succession(old: Version, new: Version) -> None:
     if not callable(new.app):
-        raise TypeError(f"{new.app!r} is no ASGI application")
+        raise TypeError(f"{new.app!r} is not an ASGI application")
     for module, name in old.applications.keys() - new.applications.keys():
         raise LookupError(f"{module}.{name}, which has the store, is gone; start the server anew")
 

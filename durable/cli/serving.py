@@ -1,4 +1,4 @@
-"""`durable serve`: an ASGI application under uvicorn; and what all commands that serve share."""
+"""`durable serve`: an ASGI application under uvicorn; and the parts that all servers share."""
 
 from __future__ import annotations
 
@@ -60,18 +60,18 @@ def serve(
 
 
 def run_server(server: uvicorn.Server) -> int:
-    """Serve until it is ended; returns the status to end with."""
+    """Serve until it is stopped; returns the exit status."""
     try:
         server.run()
     except KeyboardInterrupt:
-        pass  # it has shut down by now, which is how it is ended
+        pass  # it has shut down by now, as intended
     except SystemExit as ended:
         return int(ended.code or 0) if isinstance(ended.code, int | None) else 1
     return 0 if server.started else 3
 
 
 def uvicorn_of(what: str) -> Any:
-    """uvicorn, which *what* needs and no other command; UsageError where it is not installed."""
+    """uvicorn, which *what* needs and no other command; UsageError if it is not installed."""
     try:
         return import_module("uvicorn")
     except ImportError:
@@ -79,8 +79,8 @@ def uvicorn_of(what: str) -> Any:
 
 
 def reloading_of(name: str) -> Any:
-    """The module *name* of this package, which needs uvicorn and watchfiles; UsageError where that
-    is not installed."""
+    """The module *name* of this package, which needs uvicorn and watchfiles; UsageError if one is
+    not installed."""
     try:
         return import_module(f".{name}", __package__)
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""The commands that only look: `ls`, `show`, `alarms`, `stats`, `check`, on a store in use too."""
+"""The commands that only read: `ls`, `show`, `alarms`, `stats`, `check`, on a store in use too."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from durable.operate import Found, Store, Unreadable
 from durable.operate.databases import database_size
 from durable.operate.json_lines import json_line
 from durable.operate.json_timers import timer_to_json
-from durable.operate.listing import Step, listing
+from durable.operate.listing import ClassSizes, Step, listing, size_of_class
 
 from . import checking
 from .object_lines import object_lines
@@ -39,7 +39,9 @@ VALUE_SHOWN_MAX = 2_000  # characters
 @click.argument("folder")
 @click.argument("cls", metavar="[CLASS]", required=False)
 @click.option("--prefix", help="Only objects whose names begin with this.")
-@click.option("--fast", is_flag=True, help="Do not count keys and bytes.")
+@click.option(
+    "--fast", is_flag=True, help="Do not count keys and bytes, nor look at databases and histories."
+)
 @as_json
 def ls(folder: str, cls: str | None, prefix: str | None, fast: bool, is_json: bool) -> int:
     """List classes, or the objects of one class.
@@ -56,7 +58,7 @@ def ls(folder: str, cls: str | None, prefix: str | None, fast: bool, is_json: bo
                 print_now(object_lines(step))
         else:
             print_table(
-                ("name", "id", "keys", "bytes", "next alarm", "created"),
+                ("name", "id", "keys", "bytes", "database", "history", "next alarm", "created"),
                 map(_rows, steps),
                 nothing="there are no such objects",
             )
@@ -82,11 +84,17 @@ def _rows(step: Step) -> list[tuple[str, ...]]:
             str(found.id),
             f"{weight.keys:,}" if weight else "-",
             size(weight.size) if weight else "-",
+            _size_or_none(weight.database_size if weight else 0),
+            _size_or_none(weight.history_size if weight else 0),
             moment(found.alarm.due if found.alarm else None),
             moment(found.created),
         )
         for found, weight in step.found()
     ]
+
+
+def _size_or_none(bytes: int) -> str:
+    return size(bytes) if bytes else "-"
 
 
 def described(found: Found) -> dict[str, Any]:
@@ -129,7 +137,7 @@ def show(
 ) -> None:
     """Show one object: its keys, values, alarm and timers.
 
-    Says how large its database and its history are, where it has them.
+    Prints the sizes of its database and its history too, if it has them.
     """
     with operate.look(folder) as store:
         found = store.find(cls, name_or_id)
@@ -204,7 +212,7 @@ def _value(value: Any) -> str:
 def alarms(folder: str, cls: str | None, is_json: bool) -> int:
     """List pending alarms, soonest first.
 
-    Of an object with timers, the first that is to ring; `durable show` lists all of them.
+    For an object with timers it lists the next one; `durable show` lists all of them.
     """
     with operate.look(folder) as store:
         steps = store._alarm_steps(cls)
@@ -224,7 +232,7 @@ def _alarm(store: Store, found: Found) -> dict[str, Any]:
 
 
 def _first_timer(store: Store, found: Found) -> str | None:
-    """The name of the timer that the alarm is of; None if it is an alarm."""
+    """The name of the timer that the alarm is for; None if it is an alarm."""
     timers = store.timers(found)
     return timers[0].name if timers else None
 
@@ -242,18 +250,28 @@ def _alarm_rows(store: Store, step: list[Found]) -> list[tuple[str, ...]]:
 
 @click.command()
 @click.argument("folder")
+@click.option(
+    "--sizes",
+    "with_sizes",
+    is_flag=True,
+    help="Add up keys, databases and histories for each class, which reads them.",
+)
 @as_json
-def stats(folder: str, is_json: bool) -> None:
+def stats(folder: str, with_sizes: bool, is_json: bool) -> int:
     """Show the size of a store and how much is in it.
 
     Prints file size, free pages, map size, reader slots and the number of records, at the same cost
-    for a store of any size.
+    for a store of any size. With --sizes it reads all objects, and prints for each class how much
+    they have: keys, SQL databases and histories.
     """
     with operate.look(folder) as store:
         found = store.measure()
+        sizes = [size_of_class(store, each) for each in store.classes()] if with_sizes else []
+        status = say_left_out(store)
     if is_json:
-        print_json({**attrs.asdict(found), "advice": found.advice})
-        return
+        more = {"sizes": [_sizes_to_json(each) for each in sizes]} if with_sizes else {}
+        print_json({**attrs.asdict(found), "advice": found.advice, **more})
+        return status
     print_pairs(
         [
             ("file", size(found.file_size)),
@@ -270,6 +288,38 @@ def stats(folder: str, is_json: bool) -> None:
         ]
         + ([] if found.advice is None else [("advice", found.advice)])
     )
+    if with_sizes:
+        say("")
+        columns = ("class", "objects", "keys", "bytes", "databases", "bytes", "histories", "bytes")
+        print_table(columns, [list(map(_sizes_row, sizes))], nothing="the store has no classes")
+    return status
+
+
+def _sizes_row(of: ClassSizes) -> tuple[str, ...]:
+    return (
+        of.cls.label,
+        f"{of.objects:,}",
+        f"{of.weight.keys:,}",
+        size(of.weight.size),
+        f"{of.databases:,}",
+        size(of.weight.database_size),
+        f"{of.histories:,}",
+        size(of.weight.history_size),
+    )
+
+
+def _sizes_to_json(of: ClassSizes) -> dict[str, Any]:
+    return {
+        "class": of.cls.name,
+        "script": of.cls.script,
+        "objects": of.objects,
+        "keys": of.weight.keys,
+        "bytes": of.weight.size,
+        "databases": of.databases,
+        "database_bytes": of.weight.database_size,
+        "histories": of.histories,
+        "history_bytes": of.weight.history_size,
+    }
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""`durable init`: a project that runs, to begin with; or the tables of a store in a database."""
+"""`durable init`: a new project that runs; or the tables of a store in a database."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .project import project_files
 def init(folder: str) -> None:
     """Make a new project: a program, its test, a Dockerfile.
 
-    The files go into FOLDER, which is made if it is not there; by default into this folder. None
-    that is there already is written over.
+    The files go into FOLDER, which is made if it does not exist; by default into this folder. No
+    existing file is overwritten.
 
-    Where FOLDER is the URL of a PostgreSQL database, make the tables of a store there, or bring
-    those of an older version up to this one.
+    If FOLDER is the URL of a PostgreSQL database, make the tables of a store there, or upgrade
+    those of an older version.
     """
     if is_url(folder):
         changed = init_database(folder)
@@ -37,7 +37,7 @@ def init(folder: str) -> None:
         raise NotADirectoryError(errno.ENOTDIR, "the project goes into a folder", folder)
     for path in files:
         if os.path.lexists(place / path):
-            why = "it is there already, and is not written over; choose another folder"
+            why = "it exists already, and is not overwritten; choose another folder"
             raise FileExistsError(errno.EEXIST, why, os.path.join(folder, path))
     for path, text in files.items():
         (place / path).parent.mkdir(parents=True, exist_ok=True)

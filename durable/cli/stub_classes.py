@@ -1,7 +1,7 @@
 """`durable types MODULE`: the stubs of a module's classes as classes, for type checkers.
 
-Rule: what is written has the signatures that stand in the source, word for word; only what they
-return differs, as it does for a stub: an `Answer`, or a `Stream` of a generator's items.
+Rule: the signatures are copied from the source, word for word; only the return types differ, as
+they do for a stub: an `Answer`, or a `Stream` of a generator's items.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def _of_class(cls: type, imports: _Imports) -> Iterator[str]:
 
 
 def _public_methods(cls: type) -> Iterable[str]:
-    """By where they are defined, those of the bases first."""
+    """The methods by where they are defined, those of the bases first."""
     names = [name for owner in reversed(cls.__mro__) for name in vars(owner)]
     return [name for name in dict.fromkeys(names) if rpc_method(cls, name) is not None]
 
@@ -103,7 +103,7 @@ def _of_method(cls: type, name: str, imports: _Imports) -> Iterator[str]:
     owner = next(base for base in cls.__mro__ if name in vars(base))
     source = _Source.of(owner)
     found = rpc_method(cls, name)
-    # An alias has the name of what it is another name of.
+    # An alias has the name of the function that it stands for.
     functions = source.functions(name) or source.functions(getattr(found, "__name__", ""))
     overloads = [function for function in functions if _has(function, "overload")]
     for function in overloads or functions[-1:]:
@@ -124,7 +124,7 @@ def _of_method(cls: type, name: str, imports: _Imports) -> Iterator[str]:
 
 @define
 class _Source:
-    """A class as it is written."""
+    """The source of a class."""
 
     cls: type
     module: ModuleType
@@ -153,7 +153,7 @@ class _Source:
         return [each for each in body if isinstance(each, _Function) and each.name == name]
 
     def import_of(self, name: str) -> str | None:
-        """The statement that brings *name* into the module; None if the module makes it itself."""
+        """The statement that imports *name* into the module; None if the module defines it."""
         for node in ast.walk(self.tree):
             if not isinstance(node, ast.Import | ast.ImportFrom):
                 continue
@@ -178,16 +178,16 @@ class _Source:
 
 @define
 class _Imports:
-    """What the written text has to import."""
+    """The imports of the written module."""
 
     _by_name: dict[str, str] = field(factory=dict)
 
     def add(self, name: str, line: str) -> bool:
-        """Whether *name* means in the text what *line* brings."""
+        """Import *name* by *line*; returns whether it means that in the written module."""
         return self._by_name.setdefault(name, line) == line
 
     def find(self, name: str, source: _Source) -> bool:
-        """Import what *name* is in *source*."""
+        """Import what *name* means in *source*."""
         if not hasattr(source.module, name) and hasattr(builtins, name):
             return True
         line = source.import_of(name)
@@ -247,16 +247,16 @@ class _Signature:
         return ast.Name("Any")
 
     def _known(self, hint: ast.expr) -> ast.expr:
-        """*hint* in names that the text imports."""
+        """*hint* in names that the written module imports."""
         names = _Names(self.source, self.imports, has_hints=True)
         known: ast.expr = names.visit(copy.deepcopy(hint))
         return self._any() if names.is_lost else known
 
 
 class _Names(ast.NodeTransformer):
-    """Makes the names of an expression those of the text that is written.
+    """Replaces the names of an expression by those of the written module.
 
-    With *has_hints* it is an annotation, in which a text is one too.
+    With *has_hints* it is an annotation, in which a string is one too.
     """
 
     def __init__(self, source: _Source, imports: _Imports, *, has_hints: bool) -> None:
@@ -304,7 +304,7 @@ def _last_name(node: ast.expr) -> str:
 
 
 def _subscripted(hint: ast.expr) -> tuple[str, list[ast.expr]]:
-    """Of `a.B[c, d]` the name `B` and what is in the brackets."""
+    """The name `B` and the contents of the brackets of `a.B[c, d]`."""
     if not isinstance(hint, ast.Subscript):
         return _last_name(hint), []
     inside = hint.slice

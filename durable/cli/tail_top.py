@@ -19,7 +19,7 @@ from durable.operate.json_lines import json_line
 from .plain_text import printable, say
 from .printing import as_json, console, duration, print_now, size
 
-# What every line of `tail` begins with, and what only programs want to know.
+# Printed at the beginning of each line of `tail`, or of use to programs only.
 _SHOWN_APART = {"event", "time", "class_name", "name", "object_id", "number", "caller"}
 
 
@@ -38,13 +38,13 @@ def tail(
     count: int | None,
     is_json: bool,
 ) -> None:
-    """Follow what happens in a running program.
+    """Follow the events of a running program.
 
     Prints the events of the program that has the store in FOLDER open, until Ctrl-C.
     """
-    told = operate.events(folder)
+    stream = operate.events(folder)
     say(f"watching {folder}; Ctrl-C ends it", err=True)
-    for event in islice(_chosen(told, cls, name, events), count):
+    for event in islice(_chosen(stream, cls, name, events), count):
         if is_json:
             print_now(json_line(event))
         else:
@@ -52,9 +52,9 @@ def tail(
 
 
 def _chosen(
-    told: Iterator[dict[str, Any]], cls: str | None, name: str | None, events: tuple[str, ...]
+    stream: Iterator[dict[str, Any]], cls: str | None, name: str | None, events: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
-    for event in told:
+    for event in stream:
         if "error" in event and "event" not in event:
             raise operate.NotRunning(str(event["error"]))
         if event["event"] == "Watching":
@@ -95,7 +95,7 @@ def top(folder: str, rows: int, count: int | None, is_json: bool) -> None:
 
     Updates every second, for the program that has the store in FOLDER open.
     """
-    # The first report is of no time at all.
+    # The first report covers no time at all.
     reports = islice(operate.tops(folder), 1, None if count is None else count + 1)
     if is_json:
         for report in reports:

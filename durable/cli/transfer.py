@@ -1,4 +1,4 @@
-"""The commands that carry objects and stores: `export`, `import`, `copy`."""
+"""The commands that carry objects and stores elsewhere: `export`, `import`, `copy`."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ def export(
                 return 1
             return store.measure().objects if cls is None else store.count(store.cls(cls))
 
-        with progress("exporting objects", total, is_quiet=is_quiet) as tell:
+        with progress("exporting objects", total, is_quiet=is_quiet) as show:
             carried = operate.export(
                 store,
                 file,
                 cls=cls,
                 name_or_id=name_or_id,
-                on_object=_now_and_then(tell),
+                on_object=_now_and_then(show),
                 on_damaged=_say_damaged,
             )
             file.flush()
@@ -97,14 +97,14 @@ def _say_damaged(found: Found, key: str, why: str) -> None:
     say(f"left out: {what}", err=True)
 
 
-def _now_and_then(tell: Callable[[int], None]) -> Callable[[int], None]:
-    """Says how many objects were carried, each hundred of them."""
-    return lambda count: tell(count) if count % 100 == 0 else None
+def _now_and_then(show: Callable[[int], None]) -> Callable[[int], None]:
+    """Shows how many objects were carried, each hundred of them."""
+    return lambda count: show(count) if count % 100 == 0 else None
 
 
 @contextmanager
 def _named(output: str) -> Iterator[None]:
-    """Errors of writing to a file that is open do not say which it is."""
+    """Adds the name of the file to errors of writing to it once it is open."""
     try:
         yield
     except OSError as error:
@@ -115,14 +115,14 @@ def _named(output: str) -> Iterator[None]:
 
 @contextmanager
 def _open_output(output: str, force: bool) -> Iterator[TextIO]:
-    """What is written to a file takes its place at the end, whole and synced, or not at all."""
+    """The file takes its place at the end, complete and synced, or not at all."""
     if output == "-":
         yield utf8_stdout()
         return
     if os.path.isdir(output):
         raise IsADirectoryError(errno.EISDIR, "a folder is there; give the name of a file", output)
     if os.path.lexists(output) and not force:
-        why = "the file is there already; --force writes over it"
+        why = "the file exists already; --force overwrites it"
         raise FileExistsError(errno.EEXIST, why, output)
     if os.path.exists(output) and not os.path.isfile(output):
         with open(output, "w", encoding="utf-8", newline="\n") as device:
@@ -130,8 +130,8 @@ def _open_output(output: str, force: bool) -> Iterator[TextIO]:
         return
     target = os.path.realpath(output)  # a link stays one
     if not os.path.isdir(os.path.dirname(target)):
-        raise FileNotFoundError(errno.ENOENT, "its folder is not there", output)
-    # A name of its own: another export to the same file, under way or killed, is not in the way.
+        raise FileNotFoundError(errno.ENOENT, "its folder does not exist", output)
+    # A new name: another export to the same file, running or killed, is not in the way.
     part = operate.part_of(target)
     _take_away_left(target)
     try:
@@ -140,7 +140,7 @@ def _open_output(output: str, force: bool) -> Iterator[TextIO]:
             file.flush()
             os.fsync(file.fileno())
             if not force and os.path.lexists(target):
-                why = "another file has come there meanwhile; --force writes over it"
+                why = "another file was made there meanwhile; --force overwrites it"
                 raise FileExistsError(errno.EEXIST, why, output)
             os.replace(part, target)
         sync_folder(os.path.dirname(target))
@@ -152,7 +152,7 @@ def _open_output(output: str, force: bool) -> Iterator[TextIO]:
 
 def _take_away_left(target: str) -> None:
     for part in take_away_left(target):
-        say(f"removed {part}, which a run that was killed has left", err=True)
+        say(f"removed {part}, left by a run that was killed", err=True)
 
 
 @click.command("import")
@@ -179,7 +179,7 @@ def import_(
     totals: list[int] = []
     with progress(
         "importing objects", lambda: totals[0] if totals else None, is_quiet=is_quiet
-    ) as tell:
+    ) as show:
         carried = operate.import_file(
             folder,
             file,
@@ -187,7 +187,7 @@ def import_(
             name=name,
             existing=existing,
             on_total=totals.append,
-            on_object=_now_and_then(tell),
+            on_object=_now_and_then(show),
         )
     skipped = f", {carried.skipped:,} skipped" if carried.skipped else ""
     if not is_quiet:
@@ -213,7 +213,7 @@ def _size_of(folder: str) -> int:
     help="Into how many shards the copy is divided, for processes that share it.",
 )
 @click.option(
-    "--move", is_flag=True, help="Mark FOLDER as moved at the end, so that it is opened no more."
+    "--move", is_flag=True, help="Mark FOLDER as moved at the end, so that it is not opened again."
 )
 @as_quiet
 def copy(
@@ -224,13 +224,13 @@ def copy(
     TARGET becomes a store of its own, a snapshot of the store in FOLDER. While it is being copied,
     the file of a store in use grows by what its program writes.
 
-    FOLDER and TARGET may be URLs of PostgreSQL databases. One that is copied to must be empty, and
-    `durable init` must have been there. A copy into a database that was interrupted goes on when
-    it is run again; at its end all objects are compared.
+    FOLDER and TARGET may be URLs of PostgreSQL databases. The database of TARGET must be empty, and
+    prepared by `durable init`. An interrupted copy into a database goes on when it is run again; at
+    its end all objects are compared.
     """
     if move or is_url(target):
-        with progress("copying", is_quiet=is_quiet) as tell:
-            operate.copy(folder, target, on_objects=tell, moves=move)
+        with progress("copying", is_quiet=is_quiet) as show:
+            operate.copy(folder, target, on_objects=show, moves=move)
         return
     errors: list[BaseException] = []
 
@@ -246,16 +246,16 @@ def copy(
         return (found.pages - (found.free_pages if compact else 0)) * found.page_size
 
     _take_away_left(target)
-    # LMDB copies in one call, which nothing can interrupt: the thread is left behind then.
+    # LMDB copies in one call, which cannot be interrupted: then the thread is left behind.
     thread = threading.Thread(target=work, daemon=True)
     part = operate.part_of(target)
     try:
-        with progress("copying", total, shown_as=size, is_quiet=is_quiet) as tell:
+        with progress("copying", total, shown_as=size, is_quiet=is_quiet) as show:
             thread.start()
             while thread.is_alive():
                 thread.join(LOOK_S)
                 with suppress(OSError):
-                    tell(_size_of(part))
+                    show(_size_of(part))
     except KeyboardInterrupt:
         shutil.rmtree(part, ignore_errors=True)
         raise

@@ -1,4 +1,4 @@
-"""The inspector: a page that shows what lives in a store, and wakes nobody.
+"""The inspector: a page that shows the contents of a store, and wakes no object.
 
     durable inspect state
 

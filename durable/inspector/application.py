@@ -1,7 +1,7 @@
 """The inspector as an ASGI application: a page, its questions, two streams of events, and changes.
 
-Rule: what changes something goes to `/api/change` and nowhere else, by a POST that `requests` has
-checked, and only where the application was made to write.
+Rule: a change is made by a POST to `/api/change`, which `requests` has checked, and in no other
+way; and only if the application was opened with *write*.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ def app(
     hosts: Collection[str] | None = None,
     write: bool = False,
 ) -> Inspector:
-    """The inspector of a store, which whoever has *token* may look into.
+    """The inspector of a store, for the holders of *token*.
 
     *store* is a runtime of the program, or the folder of a store that any program may have open.
     *token* has at least 16 characters; make one with `secrets.token_urlsafe()`. *hosts* are the
-    names under which it may be asked; without them any.
+    host names that requests may be addressed to; without them any.
 
-    It wakes no object, and changes nothing without *write*. With it, whoever has the token may
+    It wakes no object, and changes nothing without *write*. With it, a holder of the token may
     store and delete values, run alarms, evict objects and reset them, each through the program that
     has the store.
 
@@ -84,16 +84,16 @@ def _source_of(store: object) -> Source:
         return RuntimeSource(store)
     if not isinstance(store, str | os.PathLike):
         raise TypeError(
-            f"the inspector shows a runtime, as durable.open() gives it, or the folder of a store, "
-            f"not {store!r}"
+            f"the inspector shows a runtime, as durable.open() returns it, or the folder of a "
+            f"store, not {store!r}"
         )
-    with operate.look(store):  # what is wrong with it is said now
+    with operate.look(store):  # raises now if it cannot be looked into
         pass
     return FolderSource(store)
 
 
 class Inspector:
-    """Made by `app`; an ASGI application."""
+    """The ASGI application that `app` returns."""
 
     def __init__(
         self, source: Source, token: str, hosts: Collection[str] | None, *, write: bool
@@ -129,9 +129,9 @@ class Inspector:
             await self._change(scope, headers, receive, send)
             return
         if scope["method"] not in {"GET", "HEAD"}:
-            raise Refused(405, "this is only looked at: GET")
+            raise Refused(405, "this address takes GET only")
         if not path:
-            # Else what the page asks for would be looked for beside it.
+            # Without the slash, relative addresses in the page would miss the mount point.
             await send_body(send, 307, [(b"location", f"{quote(root_of(scope))}/".encode())], b"")
             return
         if not path.startswith("/api/"):
@@ -153,7 +153,7 @@ class Inspector:
         elif path == "/api/processes":
             await send_json(send, await source.processes())
         elif path == "/api/memory":
-            await send_json(send, await source.in_memory(asked.need("class"), asked.need("id")))
+            await send_json(send, await source.in_memory(**asked.of_object()))
         else:
             await send_json(send, await ask(source, _question(path, asked)))
 
@@ -189,35 +189,31 @@ def _question(path: str, asked: Parameters) -> Callable[[Store], dict[str, Any]]
         case "/api/object":
             return partial(
                 views.one_object,
-                cls=asked.need("class"),
-                name_or_id=asked.need("id"),
+                **asked.of_object(),
                 prefix=asked.get("prefix") or "",
                 start=asked.get("start"),
             )
         case "/api/value":
             return partial(
                 views.one_value,
-                cls=asked.need("class"),
-                name_or_id=asked.need("id"),
+                **asked.of_object(),
                 key=asked.need("key"),
             )
         case "/api/history":
-            return partial(history.history, cls=asked.need("class"), name_or_id=asked.need("id"))
+            return partial(history.history, **asked.of_object())
         case "/api/changes":
             return partial(
                 history.changes,
-                cls=asked.need("class"),
-                name_or_id=asked.need("id"),
+                **asked.of_object(),
                 start=asked.need("start"),
                 end=asked.get("end"),
             )
         case "/api/tables":
-            return partial(views.tables, cls=asked.need("class"), name_or_id=asked.need("id"))
+            return partial(views.tables, **asked.of_object())
         case "/api/rows":
             return partial(
                 views.rows,
-                cls=asked.need("class"),
-                name_or_id=asked.need("id"),
+                **asked.of_object(),
                 query=asked.need("query"),
             )
         case "/api/alarms":
@@ -234,7 +230,7 @@ async def _live(receive: Receive, send: Send) -> None:
 
 
 async def _send_page(path: str, send: Send) -> None:
-    """One of the files that the page is made of."""
+    """Send one of the files of the page."""
     name = path.removeprefix("/") or "index.html"
     folder = files(__package__).joinpath("page")
     if name not in {file.name for file in folder.iterdir()}:

@@ -1,5 +1,5 @@
-"""What the page may change, where the inspector was opened to write: each is an order to the
-program that has the store, which does it as an event of the object.
+"""The changes that the page may make, where the inspector was opened with *write*: each is an order
+to the program that has the store, which carries it out as an event of the object.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .requests import Parameters, Refused
 
 @frozen
 class Change:
-    """One thing to do with one object."""
+    """One change of one object."""
 
     do: str
     cls: str
@@ -52,13 +52,14 @@ class Change:
         return abort_order(self.cls, self.name_or_id)
 
     def note(self) -> None:
-        """A line in the log of the inspector; the program that does it has one in its own."""
+        """Write a line to the log of the inspector; the store's program writes its own."""
         what = [self.do, *(repr(part) for part in (self.key, self.timer) if part is not None)]
         log.note("inspector: %s of %r %r", " ".join(what), self.cls, self.name_or_id)
 
     def carry_out(self, folder: str) -> Any:
-        """Do it in the store in *folder*, which no program has: what is stored is changed by this
-        process. Raises NotRunning for what needs the code of the object. For a thread."""
+        """Make the change in the store in *folder*, which no program has open: this process changes
+        what is stored. Raises NotRunning for a change that needs the object's code. For a thread.
+        """
         match self.do:
             case "put":
                 assert self.key is not None
@@ -76,7 +77,7 @@ class Change:
 
 
 def change_of(given: Parameters) -> Change:
-    """The change that a page asks for. Raises Refused."""
+    """The change that a page has requested. Raises Refused."""
     do = given.need("do")
     if do not in {"put", "delete", "alarm", "evict", "abort", "restore"}:
         raise Refused(404, f"there is no change {do!r}")
@@ -91,7 +92,7 @@ def change_of(given: Parameters) -> Change:
 
 
 def result_of(change: Change, result: Any) -> dict[str, Any]:
-    """What came of it, as the page is told."""
+    """The outcome, for the page."""
     if change.do == "delete":
         return {"was_there": change.key is None or bool(result)}
     if change.do == "alarm":
@@ -103,13 +104,13 @@ def result_of(change: Change, result: Any) -> dict[str, Any]:
 
 
 def _value(text: str) -> Any:
-    """The value that *text* is, as JSON. From its text: numbers are then of the type and size that
-    were typed, which a browser's are not."""
+    """*text* parsed as JSON. It is sent as text since numbers then keep the type and size that were
+    typed, which a browser's own do not."""
     try:
         return operate.from_json(json.loads(text, parse_constant=_refuse))
     except (ValueError, RecursionError) as error:
         why = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        raise Refused(400, f'the value is no JSON: {why}; a text has quotes: "text"') from None
+        raise Refused(400, f'the value is not JSON: {why}; a text has quotes: "text"') from None
 
 
 def _refuse(constant: str) -> None:

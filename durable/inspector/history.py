@@ -1,6 +1,4 @@
-"""The history of an object, as the page shows it: its chapters, and what changed between two of its
-bookmarks.
-"""
+"""The history of an object, for the page: its chapters, and what changed between two bookmarks."""
 
 from __future__ import annotations
 
@@ -13,11 +11,11 @@ from durable.operate import Changed, NoHistory, Store, Unreadable
 
 CHAPTERS_SHOWN: Final = 200
 CHANGES_SHOWN: Final = 200
-TEXT_SHOWN_MAX: Final = 2_000  # of a text, or bytes
+TEXT_SHOWN_MAX: Final = 2_000  # characters of a text, or bytes
 
 
 def history(store: Store, cls: str, name_or_id: str) -> dict[str, Any]:
-    """The bookmarks of an object, the latest first; none of one that keeps no history."""
+    """The bookmarks of an object, the latest first; none for one that keeps no history."""
     try:
         found = operate.history(store, cls, name_or_id)
     except NoHistory:
@@ -44,7 +42,7 @@ def history(store: Store, cls: str, name_or_id: str) -> dict[str, Any]:
 
 
 def changes(store: Store, cls: str, name_or_id: str, start: str, end: str | None) -> dict[str, Any]:
-    """What is different between two bookmarks, or between one and now."""
+    """The differences between two bookmarks, or between one and now."""
     found = operate.changes_between(store, cls, name_or_id, start, end)
     return {
         "changes": [_changed(each) for each in islice(found, CHANGES_SHOWN)],
@@ -62,7 +60,7 @@ def _changed(changed: Changed) -> dict[str, Any]:
 
 
 def _side(value: Any) -> dict[str, Any]:
-    """A value that may be missing, or more than can be shown."""
+    """A value that may be missing, or too large to be shown."""
     if value is operate.MISSING:
         return {"is_there": False}
     if isinstance(value, Unreadable):

@@ -1,4 +1,4 @@
-"""The processes that have a store open, and which shards each of them has."""
+"""The processes that have a store open, and the shards of each."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from durable._runtime.store_files import owners_of
 
 
 def of_folder(path: str) -> dict[str, Any]:
-    """Those of the store in a folder; for a thread."""
+    """The processes of the store in a folder; for a thread."""
     if is_of_shards(path):
         return described(path, operate.peers(path), is_shared=True)
     processes: list[dict[str, Any]] = []
     with suppress(operate.NotRunning), closing(operate.tops(path, sampled=True)) as reports:
         report = next(reports, None)
         if report is not None:
-            told = report.get("statistics", {})
+            statistics = report.get("statistics", {})
             processes.append(
                 {
                     "pid": report["pid"],
                     "state": "stuck" if report.get("stuck") else "ready",
                     "shards": None,
-                    "live_objects": told.get("live_objects"),
+                    "live_objects": statistics.get("live_objects"),
                     "version": None,
                 }
             )
@@ -37,11 +37,11 @@ def of_folder(path: str) -> dict[str, Any]:
 
 
 def described(path: str, found: Iterable[PeerProcess], is_shared: bool) -> dict[str, Any]:
-    """These processes; of each shard the pid of the one that has it, None if none has."""
+    """The processes, and for each shard the pid of its owner, None if it has none."""
     processes = list(found)
     pids = {process.id: process.pid for process in processes}
     shards = [pids.get(owned.owner or "") for owned in owners_of(path)] if is_shared else []
-    # Counted in one look: a shard that moves is with one of them.
+    # Counted from one list, in which a shard that moves is with one process only.
     counts = Counter(shards)
     return {
         "is_shared": is_shared,

@@ -1,8 +1,8 @@
-"""What a request asks for, and whether it may.
+"""What a request asks for, and whether it is allowed.
 
-Rule: whoever has not the token is told nothing of the store. The page sends it in a header, which
-no other site can make a browser do; and what changes something must besides come from the page
-itself, as the browser says.
+Rule: without the token a request learns nothing of the store. The page sends it in a header, which
+no other site can make a browser do; and a change must, besides, come from the page itself, as the
+browser reports.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 from urllib.parse import parse_qs, urlsplit
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
-# A value takes up to 2 MiB, and as JSON may be some times as long.
+# A value takes up to 2 MiB, and several times that as JSON.
 BODY_SIZE_MAX: Final = 16 << 20
 
 
 class Refused(Exception):
-    """A request that is not answered: its status, and why."""
+    """A request that is refused: its status, and why."""
 
     status: int
     why: str
@@ -29,6 +29,13 @@ class Refused(Exception):
     def __init__(self, status: int, why: str) -> None:
         super().__init__(why)
         self.status, self.why = status, why
+
+
+class OfObject(TypedDict):
+    """The arguments by which a view of one object takes it."""
+
+    cls: str
+    name_or_id: str
 
 
 class Parameters:
@@ -49,15 +56,19 @@ class Parameters:
             raise Refused(400, f"the parameter {name!r} is missing")
         return value
 
+    def of_object(self) -> OfObject:
+        """The parameters that name an object, as a view of one takes them. Raises Refused."""
+        return {"cls": self.need("class"), "name_or_id": self.need("id")}
+
 
 def parameters_of(scope: Scope) -> Parameters:
-    """Those in the address; of one that is there twice the last."""
+    """The parameters in the address; the last one of those with one name."""
     asked = parse_qs(scope["query_string"].decode("ascii", "replace"), keep_blank_values=True)
     return Parameters({name: values[-1] for name, values in asked.items()})
 
 
 def headers_of(scope: Scope) -> dict[bytes, bytes]:
-    """By their names in small letters."""
+    """The headers by their names in lower case."""
     return {name.lower(): value for name, value in scope["headers"]}
 
 
@@ -72,20 +83,20 @@ def path_of(scope: Scope) -> str:
 
 
 def root_of(scope: Scope) -> str:
-    """Where the application is mounted; empty at the top."""
+    """Where the application is mounted; empty at the root."""
     root: str = scope.get("root_path", "")
     return root.rstrip("/")
 
 
 def check_host(headers: dict[bytes, bytes], hosts: Collection[str] | None) -> None:
-    """Another site may have its own name point here."""
+    """Refuse other host names: another site may have its own name resolve to this machine."""
     if hosts is None:
         return
     name = headers.get(b"host", b"").decode("latin-1").lower()
     if not name.endswith("]"):
         name = name.rpartition(":")[0] or name
     if name.strip("[]") not in hosts:
-        raise Refused(421, "the inspector is not asked under this name")
+        raise Refused(421, "the inspector does not answer to this host name")
 
 
 def check_token(headers: dict[bytes, bytes], token: bytes) -> None:
@@ -95,7 +106,7 @@ def check_token(headers: dict[bytes, bytes], token: bytes) -> None:
 
 
 def check_same_site(headers: dict[bytes, bytes]) -> None:
-    """Refuse what a browser sends for a page of another site, even one that knows the token."""
+    """Refuse a request that a browser sends for another site's page, even one with the token."""
     host = headers.get(b"host", b"").decode("latin-1").lower()
     origin = headers.get(b"origin")
     if origin is not None and urlsplit(origin.decode("latin-1")).netloc.lower() != host:
@@ -107,12 +118,12 @@ def check_same_site(headers: dict[bytes, bytes]) -> None:
 
 
 async def members_of(receive: Receive) -> Parameters:
-    """What the body of a request has, which is one JSON object."""
+    """The members of the one JSON object that a request's body is."""
     body = bytearray()
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise Refused(400, "the request has no end")
+            raise Refused(400, "the request was not sent to its end")
         body += message.get("body", b"")
         if len(body) > BODY_SIZE_MAX:
             raise Refused(413, f"a change has at most {BODY_SIZE_MAX:,} bytes")

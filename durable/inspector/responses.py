@@ -1,4 +1,4 @@
-"""How the inspector answers: what no other site may read, frame or keep."""
+"""The responses of the inspector, which no other site may read, frame or keep."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEADERS: Final = (
     (b"cache-control", b"no-store"),
 )
 JSON: Final = b"application/json"
-# A stream says something at least so often, so that a page knows that it lives.
+# A stream sends something at least so often, so that the page knows that it is alive.
 BEAT_S: Final = 15.0
 
 
@@ -44,8 +44,8 @@ async def send_json(send: Send, what: Any, status: int = 200) -> None:
 
 
 async def send_stream(said: AsyncIterator[dict[str, Any]], receive: Receive, send: Send) -> None:
-    """What is said, as server-sent events, until the page leaves."""
-    first = await anext(said, None)  # what is wrong is an answer of its own
+    """Send events as server-sent events, until the page leaves."""
+    first = await anext(said, None)  # an error in opening it becomes a response of its own
     kind = (b"content-type", b"text/event-stream; charset=utf-8")
     await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, kind]})
 
@@ -59,7 +59,7 @@ async def send_stream(said: AsyncIterator[dict[str, Any]], receive: Receive, sen
             await anyio.sleep(BEAT_S)
             await send({"type": "http.response.body", "body": b": \n\n", "more_body": True})
 
-    async def tell(what: dict[str, Any]) -> None:
+    async def send_event(what: dict[str, Any]) -> None:
         body = b"data: " + json.dumps(what, default=str).encode() + b"\n\n"
         await send({"type": "http.response.body", "body": body, "more_body": True})
 
@@ -68,9 +68,9 @@ async def send_stream(said: AsyncIterator[dict[str, Any]], receive: Receive, sen
             group.start_soon(leave)
             group.start_soon(beat)
             if first is not None:
-                await tell(first)
+                await send_event(first)
                 async for what in said:
-                    await tell(what)
+                    await send_event(what)
             group.cancel_scope.cancel()
     finally:
         close = getattr(said, "aclose", None)

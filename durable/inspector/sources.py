@@ -1,8 +1,8 @@
-"""Where the inspector looks: the folder of a store, or a runtime of this program.
+"""The stores that the inspector looks into: a folder, a database, or a runtime of this program.
 
-Rule: looking is done in threads, a `Store` for each question, so that a slow disk holds no loop up.
-What happens is told by the control socket of a running program, or by the runtime itself, as a
-sample that costs a busy program next to nothing.
+Rule: looking is done in threads, with a `Store` for each question, so that a slow disk does not
+block the loop. Events come from the control socket of a running program, or from the runtime
+itself, as a sample that costs a busy program next to nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from durable._runtime.interventions import ELSEWHERE
 from durable._runtime.orders import Order, carry_out
 from durable._runtime.runtime import Runtime
 from durable.operate import Store
-from durable.operate.changing import result_of, tell
+from durable.operate.changing import result_of, send_order
 from durable.operate.in_memory import look_order, seen
 from durable.operate.unowned import HOW_TO_REACH
 from durable.operate.watching import is_watched
@@ -41,42 +41,42 @@ REPORT_S = 1.0
 
 
 class Source(Protocol):
-    """A store that is looked at."""
+    """A store to look into."""
 
     @property
     def path(self) -> str:
-        """Where it is, as it is shown."""
+        """Where it is, for display."""
 
     def look(self) -> AbstractContextManager[Store]:
         """Look into it; for a thread."""
 
     def reports(self) -> AsyncIterator[dict[str, Any]]:
-        """Each second what the program that has the store is doing. Raises DurableError if that
-        cannot be seen."""
+        """Each second, a report of the program that has the store. Raises DurableError if there is
+        none to be had."""
 
     def events(self) -> AsyncIterator[dict[str, Any]]:
-        """What happens from now on, as samples."""
+        """Samples of the events from now on."""
 
     async def processes(self) -> dict[str, Any]:
         """The processes that have the store, and the shards of each."""
 
     async def in_memory(self, cls: str, name_or_id: str) -> dict[str, Any]:
-        """What an object does at this moment; it is not woken. Raises DurableError if no program
-        can say so."""
+        """The present state of an object in memory; it is not woken. Raises DurableError if no
+        program can be asked."""
 
     async def change(self, change: Change) -> Any:
-        """Do it, through the program that has the store. Raises DurableError."""
+        """Make a change, through the program that has the store. Raises DurableError."""
 
 
 class FolderSource:
-    """The folder of a store, or the URL of its database, whoever has it open."""
+    """The folder of a store, or the URL of its database, which any program may have open."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         text = os.fspath(path)
         self._is_far = is_url(text)
         self._store = text if self._is_far else os.path.abspath(text)
         self.path: str = shown(self._store)  # without a password
-        # A process has the files of a store open once only; each question takes bounded time.
+        # A process may have the files of a store open only once; each question takes bounded time.
         self._one_at_a_time = threading.Lock()
 
     @contextmanager
@@ -91,7 +91,7 @@ class FolderSource:
         return _from_thread(lambda: operate.events(self._watchable(), sampled=True))
 
     def _watchable(self) -> str:
-        """The folder in which a program can be asked what it does."""
+        """The folder whose program can be watched."""
         if self._is_far:
             raise operate.NotRunning(
                 f"the programs that have the store {self.path!r} cannot be watched from outside; "
@@ -113,9 +113,9 @@ class FolderSource:
 
     def _change(self, change: Change) -> Any:
         change.note()
-        told = None if self._is_far else tell(self._store, change.order)
-        if told is not None:
-            return result_of(told)
+        reply = None if self._is_far else send_order(self._store, change.order)
+        if reply is not None:
+            return result_of(reply)
         with self._one_at_a_time:
             return change.carry_out(self._store)
 
@@ -157,7 +157,7 @@ class RuntimeSource:
         sample = SampledEvents(self._runtime._services.clock)
         end = self._runtime._sample(sample.observe, sample.miss)
         try:
-            # At once, as the control socket does: a page that leaves before anything happens is
+            # At once, as the control socket does: that a page has left before the first event is
             # noticed only once its stream has begun.
             yield {"event": "Watching"}
             while True:
@@ -169,7 +169,7 @@ class RuntimeSource:
             end()
 
     async def _is_of_several(self) -> bool:
-        """Whether the store is shared, and this process can be watched as the others are."""
+        """Whether the store is shared, and this process can be watched like the others."""
         me = self._runtime._process
         return me is not None and await anyio.to_thread.run_sync(is_watched, self.path, me)
 
@@ -185,18 +185,18 @@ class RuntimeSource:
         return await self._order(change.order)
 
     async def _order(self, order: Order) -> Any:
-        """Done here, or by the process that has the object."""
+        """Carried out here, or by the process that has the object."""
         answer = await carry_out(self._runtime, order)
         if ELSEWHERE in str(answer.get("error", "")):
-            told = await anyio.to_thread.run_sync(tell, self.path, order)
-            answer = told or {"error": f"{answer['error']}, and takes no orders; {HOW_TO_REACH}"}
+            reply = await anyio.to_thread.run_sync(send_order, self.path, order)
+            answer = reply or {"error": f"{answer['error']}, and takes no orders; {HOW_TO_REACH}"}
         return result_of(answer)
 
 
 async def _from_thread(watch: Callable[[], operate.Watching]) -> AsyncIterator[dict[str, Any]]:
-    """What *watch* gives, which is asked in a thread."""
-    # Its own: a stream keeps its thread as long as it lives, and the application needs those that
-    # it shares.
+    """The items of *watch*, fetched in a thread."""
+    # A limiter of its own: a stream keeps its thread as long as it lives, and the application needs
+    # the threads that it shares.
     limiter = anyio.CapacityLimiter(1)
     watching = await anyio.to_thread.run_sync(watch, limiter=limiter)
     try:
@@ -208,12 +208,12 @@ async def _from_thread(watch: Callable[[], operate.Watching]) -> AsyncIterator[d
                 return
             yield found
     finally:
-        # Whoever waits for the next one in a thread is told that there is none.
+        # Ends the wait of the thread for the next item.
         watching.close()
 
 
 async def ask(source: Source, question: Callable[[Store], T]) -> T:
-    """What *question* finds, asked in a thread."""
+    """The result of *question*, run in a thread."""
 
     def look() -> T:
         with source.look() as store:

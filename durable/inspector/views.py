@@ -23,7 +23,7 @@ from durable.operate.looking import OBJECTS_PER_COUNT
 from durable.operate.pages import Order, Place, Shown
 
 OBJECTS_PER_PAGE = 100
-# A search goes so long, and then says from where to go on.
+# The time limit of a search, which then returns where to go on.
 SEARCH_S_MAX = 0.5
 COUNT_S_MAX = 1.0
 KEYS_PER_PAGE = 100
@@ -65,12 +65,12 @@ def objects(
     order: str | None = None,
     beyond: str | None = None,
 ) -> dict[str, Any]:
-    """A page of the objects of a class, how many were looked at for it, and from where to go on if
-    not all were. *order* is a column, with `-` before it for the largest first; a page is then of
-    the objects after the place *beyond*."""
+    """A page of the objects of a class, how many were searched for it, and where to go on if some
+    are left. *order* is a column, with `-` before it for the largest first; a page then begins
+    behind the place *beyond*."""
     start = None if after is None else bytes.fromhex(after)
     if start is not None and len(start) != BASE_SIZE:
-        raise ValueError(f"{after!r} is no place to go on from")
+        raise ValueError(f"{after!r} is not a place to go on from")
     if order:
         by = Order(order.removeprefix("-"))
         page = pages.in_order(
@@ -104,7 +104,7 @@ def _place(text: str, *, is_name: bool) -> Place:
             return rank, value, base
         case [int() as rank, 0, str() as base] if rank:
             return rank, 0, base
-    raise ValueError(f"{text!r} is no place in an order")
+    raise ValueError(f"{text!r} is not a place in an order")
 
 
 def _object(shown: Shown) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def _item(store: Store, key: str, encoded: bytes) -> dict[str, Any]:
 
 
 def one_value(store: Store, cls: str, name_or_id: str, key: str) -> dict[str, Any]:
-    """A value as the JSON to change it by: a number keeps its type and its digits in it."""
+    """A value as the JSON to edit: numbers keep their type and digits in it."""
     found = store.find(cls, name_or_id)
     encoded = dict(store.encoded(found, start=key, limit=1)).get(key)
     if encoded is None:
@@ -203,7 +203,7 @@ def rows(store: Store, cls: str, name_or_id: str, query: str) -> dict[str, Any]:
 
 
 def alarms(store: Store) -> dict[str, Any]:
-    """The alarms that ring next."""
+    """The alarms that are due next."""
     found = _first(store.alarms(), ALARMS_SHOWN)
     return {"now": time.time(), "alarms": [described(each) for each in found]}
 
@@ -224,7 +224,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, int) and abs(value) <= INT_EXACT_MAX:
         return value
     try:
-        # JSON has no infinite numbers, and the page no whole ones above 2**53.
+        # JSON has no infinite numbers, and the page no integers above 2**53.
         return str(value)
     except (ValueError, RecursionError) as error:  # an int of thousands of digits
         return f"{type(value).__name__} that cannot be shown: {error}"

@@ -6,9 +6,9 @@
         for found in store.objects("Counter", prefix="page "):
             print(found.name, dict(store.items(found)))
 
-What only looks neither writes nor wakes an object, and the owner of the store need not stop. The
-owner itself gives its runtime, any other process the folder. What changes an object is done by the
-program that has the store, or by this one if none has. The command line is made of these.
+Functions that only look neither write nor wake an object, and the owner of the store need not stop.
+The owner itself passes its runtime, any other process the folder. A change of an object is made by
+the program that has the store, or by this one if none has. The command line is made of these.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ def _whole(engine: Engine) -> WholeStore:
 
 
 def check(store: str | os.PathLike[str] | Runtime, *, values: bool = True) -> list[Problem]:
-    """Everything that is wrong with the store in a folder, or that of an open runtime; reads all of
-    it, so call it in a thread. *values*: decode them too, as the library or the codec of the
-    runtime does; else only their checksums are compared.
+    """All problems of the store in a folder, or of an open runtime's; reads all of it, so call it
+    in a thread. *values*: decode them too, by the library's codec or the runtime's; else only their
+    checksums are compared.
 
-    Of a store in a database, given by its URL, also what the settings of its server do not keep. A
-    page that the disk does not give is said, and ends the check. Raises StoreDamaged,
+    For a store in a database, given by its URL, this includes settings of its server that may lose
+    commits. A page that the disk cannot read is reported, and ends the check. Raises StoreDamaged,
     FormatTooNew or an OSError if the store cannot be opened.
     """
     if isinstance(store, Runtime):

@@ -1,9 +1,9 @@
 """Changing objects from outside of their program: store a key, delete one or a whole object, call a
 method.
 
-Where a program has the store open, with `operate=True`, it does it, as an event of the object.
-Where none has, a key is written to the store as it stands, by this process, which is its owner
-meanwhile; a call needs the code of the class.
+If a program has the store open, with `operate=True`, that program makes the change, as an event of
+the object. If none has, this process writes the key to the store, and is its owner meanwhile; a
+call needs the code of the class.
 """
 
 from __future__ import annotations
@@ -35,26 +35,26 @@ _LIMITS = Limits()
 
 
 class Refused(DurableError):
-    """The object, or the program that has it, has not done what it was told, or has failed."""
+    """The object, or the program that has it, has not carried out an order, or has failed."""
 
 
 def put(store: Where, cls: str, name_or_id: str, key: str, value: Any) -> None:
-    """Store *value* under *key* of an object, which is made if it is not there.
+    """Store *value* under *key* of an object, which is made if it does not exist.
 
-    Raises Refused with what the program that has the store says; UnknownClass, InvalidId,
+    Raises Refused with the answer of the program that has the store; UnknownClass, InvalidId,
     KeyTooLarge, ValueTooLarge, UnstorableValue, StoreInUse, and what opening a store raises.
     """
-    told = tell(store, put_order(cls, name_or_id, key, value))
-    if told is None:
+    reply = send_order(store, put_order(cls, name_or_id, key, value))
+    if reply is None:
         with Unowned(store, cls, name_or_id) as unowned:
             unowned.put(key, checked(key, value))
     else:
-        result_of(told)
+        result_of(reply)
 
 
 def delete(store: Where, cls: str, name_or_id: str, key: str | None = None) -> bool:
-    """Delete *key* of an object, or without a key all of it, its alarm too; returns whether it was
-    there. Raises what `put` raises."""
+    """Delete *key* of an object, or without a key all of it, its alarm too; returns whether it
+    existed. Raises what `put` raises."""
     if key is not None:
         check_key(key, _LIMITS.key_size_max)
     with look(store) as looked:
@@ -62,11 +62,11 @@ def delete(store: Where, cls: str, name_or_id: str, key: str | None = None) -> b
         was_there = find_in(looked, known.label, name_or_id) is not None
     if not was_there:
         return False
-    told = tell(store, delete_order(cls, name_or_id, key))
-    if told is None:
+    reply = send_order(store, delete_order(cls, name_or_id, key))
+    if reply is None:
         with Unowned(store, cls, name_or_id) as unowned:
             return unowned.delete(key)
-    result = result_of(told)
+    result = result_of(reply)
     return True if key is None else bool(result)
 
 
@@ -82,16 +82,16 @@ def call(
 ) -> Any:
     """Call a method of an object in the program that has the store, and return its result.
 
-    Raises NotRunning where no program has the store, Refused with what the call raised.
+    Raises NotRunning if no program has the store, Refused with what the call raised.
     """
     order = call_order(cls, name_or_id, method, args, kwargs, once=once)
-    told = tell(store, order)
-    if told is None:
+    reply = send_order(store, order)
+    if reply is None:
         raise NotRunning(
             f"no program has the store {os.fspath(store)!r} open, and a call needs the code of "
             f"its classes"
         )
-    return result_of(told)
+    return result_of(reply)
 
 
 def put_order(cls: str, name_or_id: str, key: str, value: Any) -> Order:
@@ -133,30 +133,30 @@ async def obey(runtime: Runtime, order: Order) -> Any:
 
 
 def order_of(what: str, cls: str, name_or_id: str, **more: Any) -> Order:
-    """An order to do *what*, with what it needs besides."""
+    """An order of the kind *what*, with its parameters."""
     more = {name: value for name, value in more.items() if value is not None}
     return {"want": "order", "do": what, "class": cls, "object": name_or_id, **more}
 
 
 def _folders(store: Where) -> list[str]:
-    """Where the programs listen that have the store."""
+    """The folders of the control sockets of the programs that have the store."""
     path = os.fspath(store)
     return [folder for _, folder in processes_of(path)] or [path]
 
 
-def tell(store: Where, order: Order) -> Order | None:
-    """What the program that has the store returns; None if none listens there. Of processes that
-    share it each is asked until one has the object."""
+def send_order(store: Where, order: Order) -> Order | None:
+    """Send an order to the program that has the store; returns its answer, None if none listens. Of
+    processes that share a store each is asked until one has the object."""
     answer: Order | None = None
     for folder in _folders(store):
-        told = _told_at(folder, order)
-        answer = told or answer
-        if told is not None and ELSEWHERE not in str(told.get("error", "")):
+        reply = _reply_at(folder, order)
+        answer = reply or answer
+        if reply is not None and ELSEWHERE not in str(reply.get("error", "")):
             break
     return answer
 
 
-def _told_at(folder: str, order: Order) -> Order | None:
+def _reply_at(folder: str, order: Order) -> Order | None:
     try:
         connection = control_socket.connect(folder)
     except OSError:
@@ -172,7 +172,7 @@ def _told_at(folder: str, order: Order) -> Order | None:
         pass
     raise Refused(
         f"the program that has the store {folder!r} ended the connection without an answer; it may "
-        f"have done what it was told"
+        f"have carried out the order"
     )
 
 

@@ -1,4 +1,4 @@
-"""A hot copy of a store: one moment of it, whole, while its owner goes on writing."""
+"""A hot copy of a store: one snapshot, complete, while its owner goes on writing."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def copy(
     moves: bool = False,
 ) -> None:
     """Copy the store in a folder, or that of an open runtime, to the folder *target*, which must
-    not be there or be empty. Blocks; call it in a thread. No user of the store waits for it.
+    not exist or be empty. Blocks; call it in a thread. No user of the store waits for it.
 
-    *shards*: make a store of so many shards, object by object, of one that has another number, 1
-    being one that is not divided; *compact*: leave out free pages; of a runtime's store this takes
-    the room of two copies. The copy takes its place at the end, complete and synced; until then it
-    is *part*, by default `part_of(target)`, which is in the way of no other copy. Such parts of
-    copies to *target* that were killed are taken away first.
+    *shards*: make a store of so many shards, object by object, from one that has another number, 1
+    being one that is not divided; *compact*: leave out free pages; with a runtime's store this
+    needs the room of two copies. The copy takes its place at the end, complete and synced; until
+    then it is *part*, by default `part_of(target)`, which is in the way of no other copy. Such
+    parts of copies to *target* that were killed are deleted first.
 
-    Where *target* is the URL of a database in which `durable init` has made the tables, and which
-    has no objects, all objects are copied there, and then compared; *on_objects* is told how many
-    are there. One that was interrupted goes on when it is called again. Of a store in a database
-    the copy is made object by object, too, each as it is at its moment.
+    If *target* is the URL of a database in which `durable init` has made the tables, and which has
+    no objects, all objects are copied there, and then compared; *on_objects* is called with how
+    many were. An interrupted copy goes on when it is called again. A store in a database is copied
+    object by object, too, each in a snapshot of its own.
 
     *moves*: own the store meanwhile, between a folder and a database, and mark it as moved at the
     end, so that it cannot be opened by mistake; StoreInUse while a program has it.
@@ -85,7 +85,7 @@ def _move(
         raise ValueError("a store is moved from a folder to a database, or from one to a folder")
     path, clock = os.fspath(store), SystemClock()
     if not is_url(path):
-        open_to_read(path, clock).close()  # it is there; else to own it would make it
+        open_to_read(path, clock).close()  # it exists; else owning it would make it
     engine = open_to_write(path, clock)
     try:
         if is_url(target):
@@ -114,7 +114,7 @@ def _copy_to_database(
 
 
 def _divided(shards: int | None) -> int | None:
-    """How many shards a copy is to have; None if it is not to be divided."""
+    """How many shards a copy has; None if it is not divided."""
     if shards is None:
         return None
     if not 1 <= shards <= SHARDS_MAX:
@@ -127,7 +127,7 @@ def _occupied(target: str) -> FileExistsError:
 
 
 def _copy(make: Callable[[], None], target: str, part: str) -> None:
-    """Have *make* make the folder *part*, and put it in its place."""
+    """Have *make* make the folder *part*, and rename it to *target*."""
     if not os.path.isdir(os.path.dirname(target)):
         why = "the copy's folder goes into one that is there"
         raise FileNotFoundError(errno.ENOENT, why, os.path.dirname(target))

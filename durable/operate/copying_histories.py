@@ -1,4 +1,4 @@
-"""The history of an object, written anew in another store, whose keyspaces are others."""
+"""Copies the history of an object into another store, whose keyspaces are others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from durable._model.errors import StoreDamaged
 
 
 def records_of(store: Engine, history: int) -> dict[bytes, bytes | None]:
-    """All records of a history but its clearings, which name keyspaces."""
+    """All records of a history except its clearings, which name keyspaces."""
     found = scan_all(store.in_line, history, HISTORY, end_of(HISTORY))
     return {key: value for key, value in found if not key.startswith(CLEARINGS)}
 
@@ -52,7 +52,7 @@ def _follows(batch: Batch, before: list[Batch]) -> None:
 def _kept(
     store: Engine, target: Engine, found: ObjectRecord, clearing: Clearing, batch: Batch
 ) -> Batch:
-    """What a clearing keeps: all that there was when it was made."""
+    """What a clearing keeps: the contents when it was made."""
 
     def resolve(keyspace: int) -> int:
         if isinstance(store, WholeStore):

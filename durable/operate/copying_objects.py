@@ -24,7 +24,7 @@ GROUP_COUNT_MAX: Final = 10_000
 
 def copy_objects(store: Engine, part: str, clock: Clock, *, shards: int | None) -> None:
     """Copy all objects into a new store in the empty folder *part*, of so many shards; None: into
-    one that is not divided. Raises StoreDamaged for a value that is damaged."""
+    one that is not divided. Raises StoreDamaged for a damaged value."""
     target = open_to_write(part, clock, shards=shards)
     try:
         for _ in _copy(store, target, None):
@@ -36,11 +36,11 @@ def copy_objects(store: Engine, part: str, clock: Clock, *, shards: int | None) 
 def copy_to_database(
     store: Engine, url: str, clock: Clock, on_objects: Callable[[int], None]
 ) -> None:
-    """Copy all objects into the empty store in the database of *url*, or go on with such a copy.
-    *on_objects* is told how many are there.
+    """Copy all objects into the empty store in the database of *url*, or continue such a copy.
+    *on_objects* is called with how many were copied.
 
-    At the end both are read and compared. Raises StoreDamaged for a value that is damaged, and
-    DurableError where the database has something else, or is not the same in the end.
+    At the end both are read and compared. Raises StoreDamaged for a damaged value, and DurableError
+    if the database has other contents, or differs in the end.
     """
     target, growing = open_copy(url, clock, store.path)
     try:
@@ -63,7 +63,7 @@ def copy_to_database(
 
 
 def digest_of(store: Engine) -> tuple[int, str]:
-    """How many objects a store has, and a checksum of all that they are."""
+    """How many objects a store has, and a checksum of all their contents."""
     count, digest = 0, sha256()
     for record in store.catalog().records:
         if record.is_deleted:
@@ -81,8 +81,8 @@ def digest_of(store: Engine) -> tuple[int, str]:
 def _copy(
     store: Engine, target: Engine, after: tuple[int, bytes] | None
 ) -> Iterator[tuple[int, bytes, int]]:
-    """Copy the objects behind *after*; gives the last one of each group that is stored, and how
-    many are."""
+    """Copy the objects behind *after*; yields the last one of each group that is stored, and how
+    many it has."""
     catalog = store.catalog()
     known = target.catalog()
     if known != catalog:
@@ -120,7 +120,7 @@ def _objects(
 def _batches(
     store: Engine, target: Engine, class_number: int, base: bytes, found: ObjectRecord
 ) -> list[Batch]:
-    """All of one object, and of its history."""
+    """The batches that make one object, and its history."""
     puts, sides = _contents(store, found)
     size = sum(len(key) + len(value or b"") for key, value in puts.items())
     size += sum(len(key) + len(value or b"") for key, value in sides.items())
@@ -159,4 +159,4 @@ def _contents(
 
 
 def _nothing(*_: object) -> None:
-    """The copy waits for each commit, and so is told of none."""
+    """The callback of a batch: the copy waits for each commit, and needs no notice."""

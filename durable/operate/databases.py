@@ -1,4 +1,4 @@
-"""The SQL database of an object, looked at from outside: no object wakes, nothing is written.
+"""The SQL database of an object, read from outside: no object wakes, nothing is written.
 
 Its size is known without `durable-objects[sql]`; all else needs it.
 """
@@ -12,12 +12,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from durable._engine.page_packing import PAGE_SIZE, pages_of
 from durable._engine.problem import Problem
 from durable._engine.side_records import PAGES, end_of
-from durable._engine.view import Damaged
 from durable._model.errors import DurableError, MissingExtra
 
+from . import weighing
 from .found import Found
 from .looking import Store, look
 
@@ -36,14 +35,13 @@ def has_database(store: Store, found: Found) -> bool:
 
 def database_size(store: Store, found: Found) -> int:
     """Bytes of the pages of the object's database; 0 if it has none. Without the extra, too."""
-    first = next(store.sides(found, PAGES, end_of(PAGES)), None)
-    return 0 if first is None or isinstance(first[1], Damaged) else pages_of(first[1]) * PAGE_SIZE
+    return weighing.database_size(store._view, found.number)
 
 
 @contextmanager
 def open_database(store: Store, found: Found) -> Iterator[StoredDatabase]:
-    """The database of an object, as it is at this moment. Raises NoDatabase, StoreDamaged;
-    MissingExtra without the extra."""
+    """The database of an object, in one snapshot. Raises NoDatabase, StoreDamaged; MissingExtra
+    without the extra."""
     try:
         opening: Any = import_module("durable.operate.stored_database")
     except ModuleNotFoundError as error:
@@ -58,7 +56,7 @@ def open_database(store: Store, found: Found) -> Iterator[StoredDatabase]:
 
 
 def check_databases(path: str | os.PathLike[str]) -> list[Problem]:
-    """What SQLite's own check finds wrong with the databases of all objects of a store."""
+    """The problems that SQLite's own check finds in the databases of all objects of a store."""
     problems: list[Problem] = []
     with look(path) as store:
         for found in store.objects():
@@ -72,8 +70,8 @@ def check_databases(path: str | os.PathLike[str]) -> list[Problem]:
 
 
 def export_sqlite(store: Store, found: Found, path: str | os.PathLike[str]) -> int:
-    """Write the database of an object to a new file *path*, as a plain file of SQLite's; returns
-    its size. Raises FileExistsError, NoDatabase, StoreDamaged; then no file is left."""
+    """Write the database of an object to a new file *path*, as a plain SQLite file; returns its
+    size. Raises FileExistsError, NoDatabase, StoreDamaged; then no file is left."""
     target = Path(path)
     with open_database(store, found) as database:
         with target.open("xb") as file:

@@ -1,4 +1,4 @@
-"""A file that `export` wrote, read line by line; what is wrong with it is said with the line."""
+"""A file that `export` wrote, read line by line; an error in it names the line."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class NotAnExport(DurableError, ValueError):
-    """The file is not as an export is, or is cut off."""
+    """The file is not a valid export, or is cut off."""
 
 
 @frozen
@@ -45,7 +45,7 @@ class FileClass:
 
 @define(eq=False)
 class FileObject:
-    """An object of the file, whole."""
+    """A complete object of the file."""
 
     cls: FileClass
     id: bytes
@@ -60,8 +60,8 @@ class FileObject:
 def read_objects(
     lines: BinaryIO, codec: Codec, *, is_new: Callable[[FileObject], bool] = lambda found: True
 ) -> Iterator[FileObject]:
-    """The objects of the file, each complete, from its beginning. *is_new* is asked of each before
-    its keys are read. Raises NotAnExport."""
+    """The objects of the file, each complete, from its beginning. *is_new* is called with each
+    before its keys are read. Raises NotAnExport."""
     lines.seek(0)
     reading = _Reading(codec, is_new)
     for number, line in enumerate(lines, 1):
@@ -88,18 +88,18 @@ class _Reading:
         self._decode = json.JSONDecoder(parse_constant=self.refuse).decode
 
     def take(self, line: bytes) -> Iterator[FileObject]:
-        """Read a line; gives the object that it ends."""
+        """Read a line; yields the object that it ends."""
         try:
             what = self._decode(line.decode())
         except UnicodeDecodeError as error:
-            self.refuse(f"it is no UTF-8: {error}")
+            self.refuse(f"it is not valid UTF-8: {error}")
         except (ValueError, RecursionError) as error:
             if isinstance(error, NotAnExport):
                 raise
             why = error.msg if isinstance(error, json.JSONDecodeError) else error
-            self.refuse(f"it is no JSON: {why}")
+            self.refuse(f"it is not JSON: {why}")
         if not isinstance(what, dict):
-            self.refuse("it is no JSON object")
+            self.refuse("it is not a JSON object")
         if self.line == 1:
             self._check_header(what)
             return
@@ -168,7 +168,7 @@ class _Reading:
             self.refuse("an object comes before any class")
         raw, ids = bytes.fromhex(hex_id), self._ids
         if len(raw) != ID_SIZE or ids.from_raw(raw).raw != raw:
-            self.refuse(f"{hex_id} is no id of the class {self._cls.name}")
+            self.refuse(f"{hex_id} is not an id of the class {self._cls.name}")
         if name is not None and ids.from_name(name).raw != raw:
             self.refuse(f"{hex_id} is not the id of {name!r}")
         self._objects += 1
@@ -213,7 +213,7 @@ class _Reading:
         except (KeyError, TypeError, ValueError) as error:
             self.refuse(f"the side record {what['side']!r:.80} cannot be understood: {error}")
         if key[:1] not in AREAS or len(key) > SIDE_KEY_SIZE_MAX:
-            self.refuse(f"{what['side']!r:.80} is no key of a side record")
+            self.refuse(f"{what['side']!r:.80} is not the key of a side record")
         if key in current.sides:
             self.refuse(f"the side record {what['side']!r:.80} comes twice")
         current.sides[key] = encoded

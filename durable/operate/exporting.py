@@ -28,7 +28,7 @@ class Carried:
     values: int
     skipped: int = 0
     damaged: int = 0  # values that were left out of the file
-    damaged_objects: int = 0  # objects that were, since their own records are damaged
+    damaged_objects: int = 0  # objects that were left out, since their own records are damaged
 
 
 def export(
@@ -40,14 +40,14 @@ def export(
     on_object: Callable[[int], object] = lambda count: None,
     on_damaged: Callable[[Found, str, str], object] = lambda found, key, why: None,
 ) -> Carried:
-    """Write all objects of *store*, those of one class, or one, to *file*: as they were at one
-    moment, while the store may go on being used. Its file grows by what is written meanwhile, as
-    `Store.one_moment` says.
+    """Write all objects of *store*, those of one class, or one, to *file*: in one snapshot, while
+    the store may go on being used. Its file grows by what is written meanwhile, as for
+    `Store.one_moment`.
 
-    *on_object* is told after each object how many there are, and *on_damaged* of each value that is
-    left out since it is damaged: whose it is, its key, and why. Objects whose record is damaged are
-    left out too, and are then in `Store.damaged`. Raises UnknownClass, UnknownObject, MomentLost;
-    StoreDamaged for one object whose record is.
+    *on_object* is called after each object with how many there are, and *on_damaged* with each
+    value that is left out since it is damaged: its object, its key, and why. Objects whose record
+    is damaged are left out too, and are then in `Store.damaged`. Raises UnknownClass,
+    UnknownObject, MomentLost; StoreDamaged for one object whose record is damaged.
     """
     found: Iterable[Found]
     with store.one_moment():
@@ -94,7 +94,7 @@ def _write(
             values += 1
         for side, stored in store.sides(each):
             if isinstance(stored, Damaged):
-                on_damaged(each, f"side record {side.hex()}", "its checksum does not fit")
+                on_damaged(each, f"side record {side.hex()}", "its checksum does not match")
                 damaged += 1
             else:
                 _line(file, {"side": side.hex(), "encoded": base64.b64encode(stored).decode()})

@@ -14,7 +14,7 @@ from durable._model.ids import IdFactory, ObjectId
 
 
 class UnknownObject(DurableError):
-    """The store has nothing of an object of this name or id."""
+    """The store has no object of this name or id."""
 
 
 @frozen
@@ -33,10 +33,10 @@ class StoredClass:
 
 @frozen
 class StoredAlarm:
-    """An alarm that is to ring."""
+    """A pending alarm."""
 
     due: datetime  # when it rings next
-    scheduled: datetime  # what `set_alarm` said
+    scheduled: datetime  # the time given to `set_alarm`
     retry_count: int
 
 
@@ -49,13 +49,13 @@ class Found:
     name: str | None
     created: datetime
     alarm: StoredAlarm | None
-    number: int  # its records on the disk sort under it
-    history: int = 0  # and those of its history under this; 0: it has none
+    number: int  # the keyspace of its records on the disk
+    history: int = 0  # and that of its history; 0: it has none
 
 
 @frozen
 class DamagedObject:
-    """An object whose own record is damaged: it is not known where its keys are."""
+    """An object whose own record is damaged, so that its keys cannot be found."""
 
     cls: StoredClass
     id: ObjectId
@@ -64,28 +64,41 @@ class DamagedObject:
 
 @frozen
 class Unreadable:
-    """In the place of a value that cannot be decoded: its bytes as they are stored, and why."""
+    """In place of a value that cannot be decoded: its bytes as they are stored, and why."""
 
     encoded: bytes
     why: str
-    is_damaged: bool = False  # by its checksum; else another codec may understand it
+    is_damaged: bool = False  # by its checksum; else another codec may be able to decode it
 
 
 @frozen
 class Weight:
-    """How much an object has stored."""
+    """How much an object has stored, or several together."""
 
     keys: int
-    size: int  # bytes of keys and encoded values
+    size: int
+    """Bytes of keys and encoded values."""
+    database_size: int = 0
+    """Bytes of the pages of the SQL database, as SQLite counts them; stored they are fewer."""
+    history_size: int = 0
+    """Bytes of the records of the history, without what `delete_all` has left."""
+
+    def __add__(self, other: Weight) -> Weight:
+        return Weight(
+            self.keys + other.keys,
+            self.size + other.size,
+            self.database_size + other.database_size,
+            self.history_size + other.history_size,
+        )
 
 
 def class_of(record: ClassRecord) -> StoredClass:
-    """A class, by what the catalog has of it."""
+    """A class, from its record in the catalog."""
     return StoredClass(record.name, record.script, record.unique_key, record.number)
 
 
 def found_of(cls: StoredClass, ids: IdFactory, base: bytes, record: ObjectRecord) -> Found:
-    """An object of *cls*, by what the disk has of it."""
+    """An object of *cls*, from its record on the disk."""
     return Found(
         cls,
         ids.from_base(base, record.name),

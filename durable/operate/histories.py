@@ -1,6 +1,6 @@
-"""The history of an object, looked at from outside: its chapters, and what has changed in them.
+"""The history of an object, read from outside: its chapters, and what has changed in them.
 
-Nobody is woken, nothing is written, and the program that has the store goes on.
+No object is woken, nothing is written, and the program that has the store goes on.
 """
 
 from __future__ import annotations
@@ -53,23 +53,23 @@ class Chapter:
     """A stretch of an object's life, of about a minute, in which it changed."""
 
     bookmark: str
-    """Of its beginning: to go back to it undoes the chapter and all that came after."""
+    """The bookmark of its beginning: going back to it undoes the chapter and all later ones."""
     began: datetime
     keys: int = 0
     """How many keys it has changed."""
     pages: int = 0
-    """How many pages of the SQL database."""
+    """How many pages of the SQL database it has changed."""
     others: int = 0
-    """How many timers, and other things that the library keeps."""
+    """How many timers it has changed, and other side records of the library."""
     alarm: bool = False
-    """Whether the alarm."""
+    """Whether it has changed the alarm."""
     cleared: bool = False
-    """Whether it began with everything deleted, or put back."""
+    """Whether it began with everything deleted, or restored."""
 
 
 @frozen
 class History:
-    """What an object can go back to."""
+    """The bookmarks that an object can go back to."""
 
     oldest: str
     """The oldest bookmark."""
@@ -78,11 +78,11 @@ class History:
     size: int
     """Bytes that its records take, without what `delete_all` has left."""
     chapters: list[Chapter]
-    """Those that have changed anything, the latest first."""
+    """The chapters that have changed anything, the latest first."""
 
 
 class Missing:
-    """In the place of a value: there was none."""
+    """In place of a value: there was none."""
 
     def __repr__(self) -> str:
         return "MISSING"
@@ -93,14 +93,14 @@ MISSING: Final = Missing()
 
 @frozen
 class Changed:
-    """A thing that is not the same at two moments."""
+    """A difference between two moments."""
 
     kind: Literal["key", "alarm", "timer", "database", "other"]
     name: str
-    """The key, or the timer; of another thing what the library calls it."""
+    """The key, or the name of the timer; for other things the library's name."""
     before: Any
-    """The value, decoded, or when the alarm or timer rings; `MISSING` if there was none. Of the
-    database how many of its pages have changed."""
+    """The value, decoded, or when the alarm or timer is due; `MISSING` if there was none. For the
+    database, how many of its pages have changed."""
     after: Any
 
 
@@ -114,9 +114,9 @@ def history(store: Where, cls: str, name_or_id: str) -> History:
 def changes_between(
     store: Where, cls: str, name_or_id: str, start: str, end: str | None = None
 ) -> list[Changed]:
-    """What is different between two bookmarks of an object, or between one and now; keys first.
+    """The differences between two bookmarks of an object, or between one and now; keys first.
 
-    Reads all of the object, where everything was deleted in between, else what has changed. Raises
+    Reads all of the object if everything was deleted in between, else what has changed. Raises
     NoHistory, UnknownBookmark, UnknownClass, UnknownObject, StoreDamaged.
     """
     with _looked(store) as looked, looked.one_moment():
@@ -129,7 +129,7 @@ def changes_between(
 
 @define(eq=False)
 class _Here:
-    """A store that somebody else has opened, and closes."""
+    """A store that was opened elsewhere, and is closed there."""
 
     store: Store
 
@@ -156,7 +156,7 @@ def with_history(store: Store, cls: str, name_or_id: str) -> Found:
 
 @define(eq=False)
 class Reading:
-    """The history of one object, read through a view: what `going_back` needs of a reader."""
+    """The history of one object, read through a view: the reader that `going_back` needs."""
 
     store: Store
     found: Found
@@ -191,7 +191,7 @@ class Reading:
         return self._whole(self.checked(to))
 
     def checked(self, to: str | datetime) -> int:
-        """The time of a bookmark, or a bookmark for a time. Raises UnknownBookmark."""
+        """The time of a bookmark, or of the bookmark for a time. Raises UnknownBookmark."""
         begins = self.get_side(self.found.history, BEGINNING)
         oldest_us = 0 if begins is None else read_time(begins)
         if isinstance(to, datetime):
@@ -219,7 +219,7 @@ class Reading:
         return whole_of(reader, self.past(to_us), None if record is None else record.alarm)
 
     def past(self, to_us: int) -> Past:
-        """What the object was at the bookmark of this time."""
+        """The state of the object at the bookmark of this time."""
         found = self.found
         reader = cast("Reader", self)
         return find_past(reader, found.history, found.number, to_us, self.resolve)
@@ -234,7 +234,7 @@ class Reading:
             return engine.kept_keyspace(self.found.history, keyspace)
         return keyspace
 
-    # As a reader
+    # A reader's calls
 
     def get_side(self, keyspace: int, key: bytes) -> bytes | None:
         return next((v for k, v in self._sides(keyspace, key, key + b"\0")), None)

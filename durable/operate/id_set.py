@@ -1,8 +1,8 @@
-"""Which objects of a file were read already, in memory that does not grow with the file.
+"""The set of the objects of a file that were read, in memory that does not grow with the file.
 
-Ids that ascend are all different, and those of an export do: then the last one is all that must be
-known. A file in any other order is read once more from its beginning, and its ids are put into a
-temporary database on the disk.
+Ids that ascend are all different, and those of an export do: then it suffices to know the last one.
+A file in any other order is read once more from its beginning, and its ids are put into a temporary
+database on the disk.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ CACHE_KIB = 8_192
 
 
 class NotAscending(Exception):
-    """That an object comes once cannot be told from the order of the file."""
+    """The ids of the file do not ascend, so their order does not prove that they differ."""
 
 
 class Seen(Protocol):
     def add(self, naming: Naming, unique_key: str, id: bytes, name: str | None) -> bool:
-        """Note an object that goes into the class *naming*, and comes from that of *unique_key*.
+        """Add an object that goes into the class *naming*, and comes from that of *unique_key*.
 
-        Returns whether no other was noted that is the same, or would be the same there.
+        Returns whether no other was added that is the same, or would be the same there.
         """
 
 
 @define(eq=False)
 class Ascending:
-    """Goes by the order. Raises NotAscending."""
+    """Relies on the order. Raises NotAscending."""
 
     _last: dict[Naming, tuple[str, bytes]] = field(factory=dict)
 
@@ -52,7 +52,7 @@ class Ascending:
 
 @define(eq=False)
 class OnDisk:
-    """Takes any order."""
+    """Accepts any order."""
 
     _database: sqlite3.Connection
 

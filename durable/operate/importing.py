@@ -1,8 +1,8 @@
-"""Taking objects from a file that `export` wrote, into the same store, another, or another class:
-this is how one object is restored, and how it is forked.
+"""Imports objects from a file that `export` wrote, into the same store, another, or another class:
+one object is restored in this way, or copied under another name.
 
-Rule: the whole file is read and understood before anything is written. Then each object is written
-in one piece, so an import that is interrupted leaves whole objects and no halves.
+Rule: the whole file is read and checked before anything is written. Then each object is written in
+one piece, so an interrupted import leaves complete objects and no halves.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ GROUP_COUNT_MAX = 10_000
 
 
 class Existing(StrEnum):
-    """What becomes of objects that are there already."""
+    """What to do with objects that exist already."""
 
     REFUSE = "refuse"
     SKIP = "skip"
@@ -49,7 +49,7 @@ class ObjectExists(DurableError):
 
 @define(eq=False)
 class _Target:
-    """The class that objects of a class of the file become part of."""
+    """The class that receives the objects of a class of the file."""
 
     record: ClassRecord
     is_new: bool
@@ -75,12 +75,12 @@ def import_file(
     on_total: Callable[[int], object] = lambda count: None,
     on_object: Callable[[int], object] = lambda count: None,
 ) -> Carried:
-    """Put the objects of *file* into the store in a folder, which is made if it is not there.
+    """Put the objects of *file* into the store in a folder, which is made if it does not exist.
 
-    *cls*: into this class (`NAME` or `SCRIPT:NAME`) instead of the one that the file says; *name*:
-    under this name, if the file has one object. Objects with a name get the id that it has in the
-    class; others keep theirs, as far as that says which object of its class it is. *on_total* is
-    told once how many objects the file has, *on_object* how many of them were taken so far.
+    *cls*: into this class (`NAME` or `SCRIPT:NAME`) instead of the one in the file; *name*: under
+    this name, if the file has one object. Objects with a name get the id that it has in the class;
+    others keep theirs, as far as that identifies the object in its class. *on_total* is called once
+    with how many objects the file has, *on_object* with how many of them were read so far.
 
     Raises NotAnExport, ObjectExists, MigrationConflict, StoreInUse and what `durable.open` raises;
     then nothing was changed.
@@ -89,7 +89,7 @@ def import_file(
     codec = codec or MsgpackCodec()
     with Path(file).open("rb") as lines:
         if not lines.seekable():
-            why = "an import reads the whole file before it writes, so it can be no pipe"
+            why = "an import reads the whole file before it writes, so it cannot be a pipe"
             raise OSError(errno.ESPIPE, why, os.fspath(file))
         seen = _read_through(lines, codec, None if cls is None else _naming(cls))
         if name is not None and sum(seen.values()) != 1:
@@ -110,7 +110,7 @@ def import_file(
 
 
 def _read_through(lines: BinaryIO, codec: Codec, into: Naming | None) -> dict[FileClass, int]:
-    """How many objects of which classes; NotAnExport if anything of the file is not as it must."""
+    """How many objects of which classes; NotAnExport if anything in the file is invalid."""
     try:
         return _count(lines, codec, into, Ascending())
     except NotAscending:
@@ -142,7 +142,7 @@ class _Carrying:
     clock: Clock = field(factory=SystemClock)
 
     def choose(self, seen: Iterable[FileClass]) -> None:
-        """See to which classes the objects go. Raises MigrationConflict if one cannot be made."""
+        """Choose the classes of the objects. Raises MigrationConflict if one cannot be made."""
         catalog = self.engine.catalog()
         for file_class in seen:
             record = self._record(catalog, file_class)
@@ -153,7 +153,7 @@ class _Carrying:
 
     @property
     def has_only_new_classes(self) -> bool:
-        """Then none of its objects can be there already."""
+        """Whether all classes are new: then none of its objects can exist already."""
         return all(target.is_new for target in self.targets.values())
 
     def _record(self, catalog: Catalog, file_class: FileClass) -> ClassRecord:
@@ -169,7 +169,7 @@ class _Carrying:
         return new
 
     def check_new(self, objects: Iterable[FileObject]) -> None:
-        """Raise ObjectExists if an object is there already."""
+        """Raise ObjectExists if an object exists already."""
         for found in objects:
             target = self.targets[found.cls]
             name = self._name(found)
@@ -212,7 +212,7 @@ class _Carrying:
             self.engine.change_classes(before, before.replacing(*new))
 
     def _batch(self, found: FileObject) -> Batch | None:
-        """What is to be written of an object; None if nothing."""
+        """The batch that writes an object; None if there is nothing to write."""
         target = self.targets[found.cls]
         name = self._name(found)
         base = target.base(found, name)
@@ -241,7 +241,7 @@ class _Carrying:
 
 @define(eq=False)
 class _Group:
-    """What goes into the store in one transaction."""
+    """The batches that go into the store in one transaction."""
 
     engine: Engine
     written: int = field(default=0, init=False)
@@ -249,7 +249,7 @@ class _Group:
     _size: int = field(default=0, init=False)
 
     def add(self, batch: Batch) -> int:
-        """Returns how many objects there are by now."""
+        """Returns how many objects it has now."""
         self._batches.append(batch)
         self._size += batch.size
         count = self.written + len(self._batches)
@@ -273,7 +273,7 @@ def _naming(label: str) -> Naming:
 
 
 def _meant(catalog: Catalog, label: str) -> Naming:
-    """The class that is called *label* in the store; or one that is to be made."""
+    """The class that is called *label* in the store; or a new one."""
     naming = _naming(label)
     records = [record for record in catalog.records if not record.is_deleted]
     named = [record.naming for record in records if record.name == label]
@@ -286,4 +286,4 @@ def _meant(catalog: Catalog, label: str) -> Naming:
 
 
 def _nothing(*_: object) -> None:
-    """The import waits for each commit, and so is told of none."""
+    """The callback of a batch: the import waits for each commit, and needs no notice."""

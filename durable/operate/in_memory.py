@@ -1,8 +1,8 @@
 """Objects in the memory of the program that has the store: looked at without waking them, their
 alarms run now, evicted, reset.
 
-The program must have opened the store with `operate=True`, and does it itself; NotRunning is raised
-where none has the store, Refused with why the program has not done it.
+The program must have opened the store with `operate=True`, and carries out each order itself.
+Raises NotRunning if no program has the store, Refused with the reason if the program refuses.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from attrs import frozen
 
 from durable._runtime.orders import Order
 
-from .changing import order_of, result_of, tell
+from .changing import order_of, result_of, send_order
 from .unowned import Where
 from .watching import NotRunning
 
@@ -30,9 +30,9 @@ class Socket:
 
 @frozen
 class InMemory:
-    """What an object does at this moment."""
+    """The present state of an object."""
 
-    is_live: bool  # it is in memory
+    is_live: bool  # whether it is in memory
     open_deliveries: int
     queued_deliveries: int
     websockets: int
@@ -41,26 +41,26 @@ class InMemory:
 
 @frozen
 class Rung:
-    """What came of running an alarm."""
+    """The outcome of running an alarm."""
 
     ran: bool  # False: there was none
-    error: str | None  # what its handler raised, which is retried
+    error: str | None  # what its handler raised; then it is retried
 
 
 def in_memory(store: Where, cls: str, name_or_id: str) -> InMemory:
-    """What the object does at this moment, and its web sockets; it is not woken."""
+    """The present state of the object, and its web sockets; it is not woken."""
     return seen(_done(store, look_order(cls, name_or_id)))
 
 
 def run_alarm(store: Where, cls: str, name_or_id: str, timer: str | None = None) -> Rung:
     """Run the alarm of the object now, or its timer of this name, whatever time it is set for.
 
-    Returns when the handler has ended, and what follows from it is stored."""
+    Returns when the handler has ended, and its outcome is stored."""
     return Rung(**_done(store, alarm_order(cls, name_or_id, timer)))
 
 
 def evict(store: Where, cls: str, name_or_id: str) -> None:
-    """Take the object out of memory, after what is in its line. Refused if it has more to do."""
+    """Evict the object, once what waits in its line has ended. Refused if it has more to do."""
     _done(store, evict_order(cls, name_or_id))
 
 
@@ -91,17 +91,17 @@ def abort_order(cls: str, name_or_id: str) -> Order:
 
 
 def seen(result: Any) -> InMemory:
-    """The result of a `look_order`."""
+    """The state in the result of a `look_order`."""
     sockets = tuple(Socket(**{**each, "tags": tuple(each["tags"])}) for each in result["sockets"])
     return InMemory(**{**result, "sockets": sockets})
 
 
 def _done(store: Where, order: Order) -> Any:
-    told = tell(store, order)
-    if told is None:
+    reply = send_order(store, order)
+    if reply is None:
         raise NotRunning(
             f"no program that takes orders has the store {os.fspath(store)!r} open; it must have "
             f"opened it with durable.open(..., operate=True), or run with DURABLE_OPERATE=1, as "
             f"this user"
         )
-    return result_of(told)
+    return result_of(reply)

@@ -15,13 +15,13 @@ _PERHAPS = re.compile(r"[^ -~]+")
 
 
 def json_line(what: Any, *, separators: tuple[str, str] | None = None) -> str:
-    """*what* on a line of its own, its end included."""
+    """*what* as one line, with its line break."""
     text = json.dumps(what, ensure_ascii=False, separators=separators)
     return escaped(text) + "\n"
 
 
 def escaped(text: str) -> str:
-    """JSON without line breaks between its parts, with all that is not printable escaped."""
+    """JSON without line breaks between its parts, with everything unprintable escaped."""
     if (text.isascii() and "\x7f" not in text) or text.isprintable():
         return text
     return _PERHAPS.sub(lambda found: "".join(map(_escaped, found.group())), text)

@@ -1,9 +1,9 @@
-"""Stored values as JSON that other languages can read, and back. docs/export-format.md says it in
-words.
+"""Stored values as JSON that other languages can read, and back; described in
+docs/export-format.md.
 
-Rule: `from_json(to_json(value))` is equal to the value and of the same type. What JSON has is
-written as it is. What it lacks is an object whose first key begins with `$` and names the type; a
-dict that could be taken for one is spelled out as pairs.
+Rule: `from_json(to_json(value))` is equal to the value and of the same type. Types of JSON are
+written as they are. Others are an object whose first key begins with `$` and names the type; a
+dict that could be taken for one is written as pairs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class NotInFormat(ValueError):
 
 
 def to_json(value: Any) -> Any:
-    """*value*, which can be stored, as what `json.dumps` takes."""
+    """*value*, which can be stored, as arguments for `json.dumps`."""
     kind = type(value)
     if value is None or kind is bool or kind is str:
         return value

@@ -1,8 +1,8 @@
 """Looking into a store: its classes, objects, values and alarms, also while it is in use.
 
-Rule: nothing here writes, wakes an object, or asks the owner of the store for anything. What is
-listed is read in steps, so that a million objects take no more memory than a few; and between two
-steps nothing is held, so that a slow reader does not make the owner's file grow.
+Rule: nothing here writes, wakes an object, or asks the owner of the store for anything. Listings
+are read in steps, so that a million objects take no more memory than a few; and between two steps
+nothing is held, so that a slow reader does not make the owner's file grow.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ from .found import (
     found_of,
     has_prefix,
 )
+from .weighing import weigh
 
 OBJECTS_PER_STEP = 1_000
 OBJECTS_PER_COUNT = 10_000
@@ -58,7 +59,7 @@ def look(store: str | os.PathLike[str] | Runtime, *, codec: Codec | None = None)
             for found in store.objects("Counter"):
                 print(found.name, dict(store.items(found)))
 
-    The process that owns the store gives its runtime, all others the folder. *codec*: the one that
+    The process that owns the store passes its runtime, all others the folder. *codec*: the one that
     the store was opened with. Raises FileNotFoundError, StoreDamaged, FormatTooNew.
     """
     if isinstance(store, Runtime):
@@ -70,12 +71,12 @@ def look(store: str | os.PathLike[str] | Runtime, *, codec: Codec | None = None)
 
 @define(eq=False, repr=False)
 class Store:
-    """A store that is looked at, by one thread at a time.
+    """A store to look into, for one thread at a time.
 
-    Each step of a listing is of its own moment, and what is committed meanwhile may be seen by the
-    next one: what is deleted while it is listed ends there.
+    Each step of a listing is a snapshot of its own, and what is committed meanwhile may be seen by
+    the next one: a listing of something that is deleted meanwhile ends there.
 
-    An object whose record is damaged is passed over by a listing, and is then in `damaged`.
+    A listing leaves out objects whose record is damaged; they are then in `damaged`.
     """
 
     _engine: Engine
@@ -93,7 +94,7 @@ class Store:
 
     @property
     def damaged(self) -> list[DamagedObject]:
-        """The objects that were passed over so far since their records are damaged."""
+        """The objects that were left out so far since their records are damaged."""
         return list(self._damaged.values())
 
     def _pass_over(self, cls: StoredClass, ids: IdFactory, base: bytes, why: str) -> None:
@@ -102,11 +103,11 @@ class Store:
 
     @contextmanager
     def one_moment(self) -> Iterator[None]:
-        """All that is read within the block is of the moment at which the block was entered.
+        """Within the block, everything is read from the snapshot of its beginning.
 
-        While it lasts, the owner cannot use the pages again that are seen here: its file grows by
-        what it writes meanwhile. Reading raises MomentLost if the store is that of a runtime and
-        its map had to grow.
+        While it lasts, the owner cannot reuse the pages of the snapshot: its file grows by what it
+        writes meanwhile. Reading raises MomentLost if the store is that of a runtime and its map
+        had to grow.
         """
         before = self._view
         self._view = view_of(self._engine, is_of_one_moment=True)
@@ -135,7 +136,7 @@ class Store:
     # Classes
 
     def classes(self) -> list[StoredClass]:
-        """In the order in which they were registered."""
+        """All classes, in the order in which they were registered."""
         records = self._view.catalog().records
         return [class_of(record) for record in records if not record.is_deleted]
 
@@ -164,7 +165,7 @@ class Store:
 
     def objects(self, cls: str | None = None, prefix: str | None = None) -> Iterator[Found]:
         """All objects, or those of one class, in the order of their ids; with *prefix*, those whose
-        name begins with it. A name prefix is looked for among all objects of the class."""
+        name begins with it, which are found by a pass over all objects of the class."""
         for each in self.classes() if cls is None else [self.cls(cls)]:
             ids = IdFactory(each.unique_key)
             for step in self._rows(each, weigh=False):
@@ -194,12 +195,12 @@ class Store:
         if record is None:
             raise UnknownObject(
                 f"the store {self.path!r} has no object {name_or_id!r} of the class {known.label}; "
-                f"an object is there once it has stored a key or set an alarm"
+                f"an object exists once it has stored a key or set an alarm"
             )
         return found_of(known, ids, base, record)
 
     def record(self, found: Found) -> ObjectRecord | None:
-        """What the store knows of an object now; None: it has nothing any more."""
+        """The present record of an object; None: it has nothing stored any more."""
         return self._view.find(found.cls.number, found.id.raw[:BASE_SIZE])
 
     def _base(self, ids: IdFactory, name_or_id: str) -> bytes:
@@ -232,8 +233,8 @@ class Store:
         end: str | None = None,
         limit: int | None = None,
     ) -> Iterator[tuple[str, bytes]]:
-        """The same with the values as the codec wrote them; of one that is damaged there are the
-        bytes of the whole record."""
+        """The same with the values as the codec wrote them; for a damaged one, the bytes of the
+        whole record."""
         lower = prefix if start is None else max(prefix, start, key=str.encode)
         for key, encoded in islice(self._records(found.number, lower, end), limit):
             if not key.startswith(prefix):
@@ -243,15 +244,15 @@ class Store:
     def sides(
         self, found: Found, lower: bytes = AREAS[0], upper: bytes = end_of(AREAS[-1])
     ) -> Iterator[tuple[bytes, bytes]]:
-        """The side records from *lower* on, *upper* excluded, in the order of their keys; of one
-        that is damaged a `Damaged`."""
+        """The side records from *lower* on, *upper* excluded, in the order of their keys; for a
+        damaged one a `Damaged`."""
         while step := self._view.sides(found.number, lower, upper):
             yield from step
             lower = step[-1][0] + b"\0"
 
     def timers(self, found: Found) -> list[Timer]:
-        """The timers of an object, the first to ring first. A payload that cannot be decoded is an
-        `Unreadable`; a timer that is damaged is left out, and `check` tells of it."""
+        """The timers of an object, the next one to ring first. A payload that cannot be decoded is
+        an `Unreadable`; a damaged timer is left out, and `check` reports it."""
         timers: list[StoredTimer] = []
         lower = TIMERS
         while step := self._view.sides(found.number, lower, PAST_TIMERS):
@@ -274,29 +275,23 @@ class Store:
                 lower = step[-1][0] + "\0"
 
     def decoded(self, encoded: bytes) -> Any:
-        """A value as `encoded` gives it; an `Unreadable` in its place if it cannot be decoded."""
+        """A value as `encoded` returns it, decoded; an `Unreadable` if that is not possible."""
         if isinstance(encoded, Damaged):
-            return Unreadable(bytes(encoded), "its checksum does not fit", is_damaged=True)
+            return Unreadable(bytes(encoded), "its checksum does not match", is_damaged=True)
         try:
             return self._codec.decode(encoded)
         except StoreDamaged as error:
             return Unreadable(encoded, str(error), is_damaged=is_protected(encoded))
 
     def weigh(self, found: Found) -> Weight:
-        """How many keys and bytes; reads all of them."""
-        return self._weigh(found.number)
-
-    def _weigh(self, number: int) -> Weight:
-        keys = size = 0
-        for key, encoded in self._records(number):
-            keys += 1
-            size += len(key.encode()) + len(encoded)
-        return Weight(keys, size)
+        """How many keys and bytes, and how large the database and the history are; reads all but
+        the database."""
+        return weigh(self._view, found.number, found.history)
 
     # Alarms, and the file
 
     def alarms(self, cls: str | None = None) -> Iterator[Found]:
-        """The objects that have an alarm, the one that rings first first."""
+        """The objects that have an alarm, the next one to ring first."""
         for step in self._alarm_steps(cls):
             yield from step
 

@@ -1,8 +1,8 @@
 """Pages of the objects of a class: in the order of their ids, those whose name or id begins so, or
-the first ones by an order of one's own.
+the first ones in an order of the caller's.
 
-Rule: a page takes bounded time and memory, however many objects there are. Where time is up before
-all were looked at, the page says from where to go on; what was found so far is in it.
+Rule: a page takes bounded time and memory, however many objects there are. If time is up before all
+were searched, the page has what was found so far, and where to go on.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from durable._model.ids import BASE_SIZE, IdFactory
 
 from .found import Found, StoredClass, Weight, found_of, has_prefix
 from .looking import OBJECTS_PER_STEP, Store
+from .weighing import weigh_if_little
 
 _HEX: Final = re.compile(rf"[0-9a-fA-F]{{4,{2 * BASE_SIZE}}}", re.ASCII)
 FOUND_BY_ID_MAX: Final = 20
-# The fields of an object that has an alarm are so many, or one more.
+# The row of an object with an alarm has so many fields, or one more.
 WITH_ALARM: Final = 7
-# An object that takes more is not weighed to the end, and stands before all that are.
+# An object that takes more steps is not weighed to the end, and sorts before all that are.
 STEPS_PER_WEIGHT: Final = 10
 UNWEIGHED: Final = 1 << 52
 
 Place = tuple[int, Any, str]
-"""Where an object stands in an order: those without the value last, then the value, then the id."""
+"""An object's place in an order: those without the value last, then the value, then the id."""
 
 
 class Order(StrEnum):
-    """By what objects are sorted."""
+    """The orders of objects."""
 
     NAME = "name"
     KEYS = "keys"
@@ -49,17 +50,17 @@ class Shown:
     """An object of a page."""
 
     found: Found
-    weight: Weight | None  # None: it has more keys than are counted for a page
-    place: Place | None = None  # in the order that was asked for
+    weight: Weight | None  # None: it has more than is counted for a page
+    place: Place | None = None  # in the requested order
 
 
 @frozen
 class Page:
-    """Some objects, how many were looked at for them, and after which base to go on."""
+    """Some objects, how many were searched for them, and after which base to go on."""
 
     shown: list[Shown]
     looked_at: int
-    after: bytes | None  # None: all were looked at
+    after: bytes | None  # None: all were searched
 
 
 def in_id_order(
@@ -104,9 +105,9 @@ def in_order(
     count: int,
     seconds: float,
 ) -> Page:
-    """The first *count* objects in *order* that come after the place *beyond*, of those that were
-    looked at in so many seconds, from the base *after* on. Of several such pages, one after the
-    other, the first objects of all are the first ones of the class."""
+    """The first *count* objects in *order* behind the place *beyond*, among those searched in so
+    many seconds from the base *after* on. The first objects of several such pages, one after the
+    other, are the first ones of the class."""
     weigh = order in {Order.KEYS, Order.BYTES}
     scan = _Scan(store, cls, prefix, after, seconds, weigh=weigh)
     place_of = _placing(order, descending=descending)
@@ -183,19 +184,12 @@ class _Scan:
         return [row for row in listed.rows if not self.prefix or has_prefix(row[1], self.prefix)]
 
     def weight(self, row: Row) -> Weight | None:
-        """How much the object has, if that is little enough to be counted in a few steps."""
+        """The weight of the object, if a few steps suffice to count it."""
         if row[2] is not None:
             return Weight(*row[2])
-        keys = size = 0
-        lower = ""
-        for _ in range(STEPS_PER_WEIGHT):
-            step, is_last = self.store._view.scan(row[1][0], lower, None)
-            keys += len(step)
-            size += sum(len(key.encode()) + len(value) for key, value in step)
-            if is_last:
-                return Weight(keys, size)
-            lower = step[-1][0] + "\0"
-        return None
+        record = object_of(row[1])
+        view = self.store._view
+        return weigh_if_little(view, record.keyspace, record.history, STEPS_PER_WEIGHT)
 
     def shown(self, row: Row, place: Place | None = None) -> Shown:
         found = found_of(self.cls, self.ids, row[0], object_of(row[1]))

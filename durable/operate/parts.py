@@ -1,9 +1,9 @@
-"""Parts: what a copy or an export grows as, beside its target, until it is whole.
+"""Parts: what a copy or an export writes to, beside its target, until it is complete.
 
 A part is locked while it grows, with a lock that ends with its process. So the next run to the same
-target can tell which parts were left by runs that were killed, and takes them away.
+target can identify the parts of runs that were killed, and deletes them.
 
-Rule: taken away is only what has a part's name, holds what a part holds, and can be locked.
+Rule: only what has a part's name, contains what a part contains, and can be locked is deleted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _EXPORT_BEGINS: Final = f'{{"format": "{FORMAT}"'.encode()
 
 
 def part_of(target: str | os.PathLike[str]) -> str:
-    """Where a copy to *target* can grow until it is complete: another name at each call."""
+    """A path where a copy to *target* can grow until it is complete: a new one at each call."""
     return f"{os.path.abspath(os.fspath(target))}.{secrets.token_hex(4)}.part"
 
 
@@ -52,7 +52,7 @@ def new_file(part: str) -> int:
 
 
 def take_away_left(target: str | os.PathLike[str]) -> list[str]:
-    """Take away the parts that killed copies and exports to *target* have left; returns them."""
+    """Delete the parts that killed copies and exports to *target* have left; returns them."""
     folder, name = os.path.split(os.path.abspath(os.fspath(target)))
     is_part = re.compile(re.escape(name) + r"\.[0-9a-f]{8}\.part", re.ASCII).fullmatch
     taken: list[str] = []
@@ -63,20 +63,20 @@ def take_away_left(target: str | os.PathLike[str]) -> list[str]:
 
 
 def _locked(part: str, make: Callable[[], int]) -> int:
-    """What *make* makes at *part*, as a descriptor that has it locked."""
+    """A locked descriptor of what *make* makes at *part*."""
     while True:
         try:
             fd = make()
         except FileNotFoundError:
             if os.path.isdir(os.path.dirname(part)):
-                continue  # taken away before it was opened
+                continue  # deleted before it was opened
             raise
-        # Where the file system has no such locks, `_take_away` cannot have it either.
+        # If the file system has no such locks, `_take_away` cannot lock it either.
         with suppress(OSError):
             fcntl.flock(fd, fcntl.LOCK_EX)
         if _is_at(part, fd):
             return fd
-        os.close(fd)  # taken away before it was locked
+        os.close(fd)  # deleted before it was locked
 
 
 def _take_away(part: str) -> bool:
@@ -95,7 +95,7 @@ def _take_away(part: str) -> bool:
             os.unlink(part)
         else:
             return False
-    except OSError:  # it grows, or is not ours to take away
+    except OSError:  # it still grows, or belongs to another user
         return False
     finally:
         os.close(fd)

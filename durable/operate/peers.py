@@ -17,8 +17,8 @@ ANSWER_S_MAX = 2.0
 
 def peers(store: str | os.PathLike[str]) -> list[PeerProcess]:
     """The processes that share the store in a folder, by pid; none if it is not shared, or is not
-    open. Asks none of them for anything but, if it was opened with `operate=True`, how many objects
-    it has in memory. Raises FileNotFoundError, StoreDamaged, FormatTooNew.
+    open. Asks them for nothing except, if it was opened with `operate=True`, how many objects are
+    in memory. Raises FileNotFoundError, StoreDamaged, FormatTooNew.
     """
     path = os.fspath(store)
     if not os.path.isdir(path):
@@ -41,7 +41,7 @@ def peers(store: str | os.PathLike[str]) -> list[PeerProcess]:
 
 
 def _live_objects(folder: str) -> int | None:
-    """What the process says, if it can be asked."""
+    """The number that the process reports, if it can be asked."""
     with suppress(OSError, ValueError, KeyError), control_socket.connect(folder) as connection:
         connection.settimeout(ANSWER_S_MAX)
         connection.sendall(b'{"want": "statistics"}\n')

@@ -1,4 +1,4 @@
-"""Going back, by the program that has the store, or by this one where none has."""
+"""Going back: done by the program that has the store, or by this one if none has."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from durable._engine.codec import MsgpackCodec
 from durable._runtime.orders import Order
 
-from .changing import order_of, result_of, tell, text_of
+from .changing import order_of, result_of, send_order, text_of
 from .histories import with_history
 from .looking import look
 from .unowned import Unowned, Where
@@ -16,28 +16,28 @@ _CODEC = MsgpackCodec()
 
 
 def restore(store: Where, cls: str, name_or_id: str, to: str | datetime) -> str:
-    """Let an object go back to a bookmark, or to a time; returns a bookmark that undoes it.
+    """Restore an object to a bookmark, or to a time; returns a bookmark that undoes it.
 
-    In a program that has the store it is reset and built anew, and its calls get that reason. A
-    time is that of a bookmark of up to a minute earlier; a naive one is local time. Raises
-    UnknownBookmark, NoHistory, Refused with what the program says, else what `put` raises.
+    In a program that has the store, the object is reset and built anew, and its calls get that
+    reason. A time means a bookmark of up to a minute earlier; a naive one is local time. Raises
+    UnknownBookmark, NoHistory, Refused with the program's answer, else what `put` raises.
     """
     _check(store, cls, name_or_id)
-    told = tell(store, restore_order(cls, name_or_id, to))
-    if told is not None:
-        return str(result_of(told))
+    reply = send_order(store, restore_order(cls, name_or_id, to))
+    if reply is not None:
+        return str(result_of(reply))
     with Unowned(store, cls, name_or_id) as unowned:
         return unowned.restore(to)
 
 
 def fork(store: Where, cls: str, name_or_id: str, to: str | datetime, name: str) -> None:
     """Make a new object of this name and class that is what another one was at a bookmark, or at a
-    time; it shares nothing with that. Raises DurableError if it is there already, else as
+    time; it shares nothing with that. Raises DurableError if it exists already, else as
     `restore`."""
     _check(store, cls, name_or_id)
-    told = tell(store, fork_order(cls, name_or_id, to, name))
-    if told is not None:
-        result_of(told)
+    reply = send_order(store, fork_order(cls, name_or_id, to, name))
+    if reply is not None:
+        result_of(reply)
         return
     with Unowned(store, cls, name_or_id) as unowned:
         unowned.fork(to, name)

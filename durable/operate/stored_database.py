@@ -1,4 +1,4 @@
-"""One object's SQL database, opened to be read. The only file here that imports apsw."""
+"""One object's SQL database, opened for reading. The only file here that imports apsw."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from .looking import Store
 ONLY_READS = (
     "what looks into a database only reads; a method of the object writes, and may be called"
 )
-# SQLite asks after so many steps of its machine whether to go on.
+# SQLite calls back after so many steps of its machine, and stops if the callback says so.
 STEPS_PER_LOOK = 100_000
 
 
 @frozen
 class Answer:
-    """What a query has found."""
+    """The result of a query."""
 
     columns: tuple[str, ...]
     rows: Iterator[tuple[Any, ...]]
@@ -42,7 +42,7 @@ class Answer:
 
 @define(eq=False)
 class _StoredPages:
-    """The pages of one object, as they were when they were first asked for."""
+    """The pages of one object, as they were when they were first read."""
 
     _store: Store
     _found: Found
@@ -57,7 +57,7 @@ class _StoredPages:
             return None
         try:
             if isinstance(stored[1], Damaged):
-                raise Malformed("its checksum does not fit")
+                raise Malformed("its checksum does not match")
             return unpack(number, stored[1])
         except Malformed as error:
             self.failure = StoreDamaged(
@@ -67,22 +67,22 @@ class _StoredPages:
             raise self.failure from error
 
     def write(self, number: int, page: bytes) -> None:
-        raise SqlForbidden("the database is only looked at")
+        raise SqlForbidden("the database is open for reading only")
 
     def truncate(self, count: int) -> None:
-        raise SqlForbidden("the database is only looked at")
+        raise SqlForbidden("the database is open for reading only")
 
 
 @define(eq=False)
 class StoredDatabase:
-    """The SQLite database of one object, to be read."""
+    """The SQLite database of one object, for reading."""
 
     _connection: Any
     _pages: _StoredPages
     _is_checking: bool = field(default=False, init=False)
 
     def stop_after(self, seconds: float) -> None:
-        """Interrupt what still runs by then."""
+        """Interrupt a query that still runs by then."""
         end_s = time.monotonic() + seconds
         self._connection.set_progress_handler(lambda: time.monotonic() > end_s, STEPS_PER_LOOK)
 
@@ -91,7 +91,7 @@ class StoredDatabase:
         try:
             statement, rest = first_of(self._connection, text)
             if rest:
-                raise SqlForbidden(f"one statement at a time is looked at, and {rest!r} follows")
+                raise SqlForbidden(f"only one statement at a time can be run, and {rest!r} follows")
             if not is_allowed_text(statement.sql):
                 raise SqlForbidden(NOT_AUTHORIZED)
             check_bindings(statement, len(bindings))
@@ -127,7 +127,7 @@ class StoredDatabase:
         return [(str(name), str(sql)) for name, sql in answer.rows]
 
     def problems(self) -> list[str]:
-        """What SQLite's integrity check finds."""
+        """The problems that SQLite's integrity check finds."""
         self._is_checking = True
         try:
             rows = self._connection.execute("PRAGMA integrity_check").fetchall()
@@ -138,7 +138,7 @@ class StoredDatabase:
         return [] if rows == [("ok",)] else [str(what) for (what,) in rows]
 
     def pages(self) -> Iterator[bytes]:
-        """All of its pages in a row, which make a file of SQLite's."""
+        """All of its pages in a row: the contents of an SQLite file."""
         for number in range(1, self._pages.count + 1):
             yield self._pages.read(number) or bytes(PAGE_SIZE)
 
@@ -152,7 +152,7 @@ class StoredDatabase:
 
 @contextmanager
 def opened(store: Store, found: Found) -> Iterator[StoredDatabase]:
-    """The database of an object that has one, while one moment of the store is held."""
+    """The database of an object that has one, while one snapshot of the store is held."""
     pages = _StoredPages(store, found)
     pages.count = pages_of(pages.read(1) or bytes(PAGE_SIZE))
     files = PageFiles(SystemClock(), 0)

@@ -1,7 +1,7 @@
-"""A store that no program has, and one object of it, written to by this process, which is the owner
+"""A store that no program has, and one object of it: this process writes to it, and is the owner
 meanwhile. No code of the object runs.
 
-Rule: what the object's history has to have is written too, so that this can be undone.
+Rule: what the object's history needs is written too, so that this can be undone.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Unowned:
     """A store that no program has, and one object of it; this process is the owner meanwhile."""
 
     def __init__(self, store: Where, cls: str, name_or_id: str) -> None:
-        with look(store) as looked:  # what is no store is not to become one
+        with look(store) as looked:  # a folder that is not a store must not become one
             looked.cls(cls)
         try:
             self._environment = open_to_write(os.fspath(store), SystemClock())
@@ -78,7 +78,7 @@ class Unowned:
         self._commit({key: encoded})
 
     def delete(self, key: str | None) -> bool:
-        """Whether it was there."""
+        """Delete the key, or everything; returns whether it existed."""
         if self._found is None:
             return False
         if key is None:
@@ -114,7 +114,7 @@ class Unowned:
         return undo
 
     def fork(self, to: str | datetime, name: str) -> None:
-        """Make a new object that is what this one was. Raises DurableError if it is there."""
+        """Make a new object that is what this one was. Raises DurableError if it exists."""
         found = self._with_history()
         if find_in(self._store, self._cls.label, name) is not None:
             raise DurableError(f"there is an object {name!r} already; give another name")
@@ -144,7 +144,7 @@ class Unowned:
         return ObjectHandle(cls.number, id.raw[:BASE_SIZE], 0, name_to_keep(id.name), None, None)
 
     def _check_codec(self) -> None:
-        """Do not write what the program of the store could not read."""
+        """Refuse to write what the program of the store could not read."""
         first = None if self._found is None else next(self._store.items(self._found), None)
         if first is not None and isinstance(first[1], Unreadable) and not first[1].is_damaged:
             raise DurableError(
@@ -170,7 +170,7 @@ def _now_us() -> int:
 
 
 def _nothing(*_: object) -> None:
-    """Each commit is waited for, and so told to none."""
+    """The callback of a batch: each commit is waited for, and needs no notice."""
 
 
 _ORIGIN: Final = Callbacks(_nothing, _nothing)

@@ -22,7 +22,7 @@ class NotRunning(DurableError):
 
 
 class Watching(Iterator[dict[str, Any]]):
-    """What a running program says, one thing after the other."""
+    """The events or reports of a running program, one after the other."""
 
     def __init__(self, lines: Iterator[dict[str, Any]], end: Callable[[], None]) -> None:
         self._lines, self._end = lines, end
@@ -31,16 +31,16 @@ class Watching(Iterator[dict[str, Any]]):
         return next(self._lines)
 
     def close(self) -> None:
-        """End it, from any thread: a waiting reader gets no more."""
+        """Stop watching, from any thread: a waiting reader gets no more."""
         self._end()
 
 
 def events(store: str | os.PathLike[str], *, sampled: bool = False) -> Watching:
-    """What happens from now on, as it happens; ends when the program closes the store.
+    """The events from now on, as they happen; ends when the program closes the store.
 
-    To be told of each call slows a busy program down. *sampled*: four times a second a `Sample`,
-    whose `events` are all or, where there is much, some of what happened, with the number of the
-    deliveries that were `missed`; what a busy program pays for it is not to be noticed."""
+    To receive each call slows a busy program down. *sampled*: four times a second a `Sample`, whose
+    `events` are all of them or, if there are many, some, with the number of the deliveries that
+    were `missed`; that costs a busy program next to nothing."""
     return _ask(os.fspath(store), "events", sampled)
 
 
@@ -51,7 +51,7 @@ def tops(store: str | os.PathLike[str], *, sampled: bool = False) -> Watching:
 
 
 def _ask(store: str, want: str, sampled: bool) -> Watching:
-    """Connects at once: what is wrong is raised by the call, not by the first step."""
+    """Connects at once: an error is raised by the call, not by the first step."""
     if not os.path.isdir(store):
         raise FileNotFoundError(f"there is no store in {store!r}")
     if is_of_shards(store):
@@ -84,7 +84,7 @@ def _hang_up(connection: socket.socket) -> None:
 
 
 def _ask_all(store: str, want: str, sampled: bool) -> Watching:
-    """The same of all processes that share the store."""
+    """The same for all processes that share the store."""
 
     def folders() -> dict[int, str]:
         return {process.pid: folder for process, folder in processes_of(store)}
@@ -111,5 +111,5 @@ def _lines(connection: socket.socket) -> Iterator[dict[str, Any]]:
             for line in lines:
                 if line.strip():
                     yield json.loads(line)
-    except (ConnectionError, ValueError):  # the latter where half a line came
+    except (ConnectionError, ValueError):  # the latter if half a line came
         return

@@ -1,6 +1,6 @@
-"""Watching all processes that share a store, as if they were one program.
+"""Watches all processes that share a store, as if they were one program.
 
-Processes that come while it is watched are watched from their coming on.
+Processes that start meanwhile are watched from then on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from durable._control import control_socket
 
-# How often it is looked for processes that have come.
+# How often to look for new processes.
 LOOK_S: Final = 1.0
 READ_SIZE: Final = 65_536
 SHOWN_MAX: Final = 50
@@ -23,10 +23,10 @@ Folders = Callable[[], Mapping[int, str]]
 
 
 class Watched:
-    """The connections with all processes of a store."""
+    """The connections to all processes of a store."""
 
     def __init__(self, folders: Folders, request: bytes) -> None:
-        """*request* is sent to each. Raises an OSError if there is none to connect with."""
+        """*request* is sent to each. Raises an OSError if there is none to connect to."""
         self._folders, self._request = folders, request
         self._selector = selectors.DefaultSelector()
         self._rest: dict[socket.socket, bytes] = {}
@@ -37,7 +37,7 @@ class Watched:
             raise error or OSError("no process has the store open")
 
     def _connect(self) -> OSError | None:
-        """Connect with those that have come; returns why one could not be connected with."""
+        """Connect to new processes; returns why that failed for one, if it did."""
         failure = None
         for pid, folder in self._folders().items():
             if pid in self._pids:
@@ -54,8 +54,8 @@ class Watched:
         return failure
 
     def lines(self) -> Iterator[tuple[int, dict[str, Any]] | None]:
-        """What each process says, with its pid; None now and then, when none says anything. Ends
-        when all have gone."""
+        """Each line of a process, with its pid; None now and then, when no line comes. Ends when
+        all processes have gone."""
         try:
             while self._pids and not self._is_closed:
                 ready = self._selector.select(LOOK_S)
@@ -87,7 +87,7 @@ class Watched:
                 yield json.loads(line)
 
     def close(self) -> None:
-        """End it within a second, from any thread."""
+        """Stop watching within a second, from any thread."""
         self._is_closed = True
 
     @property
@@ -97,7 +97,7 @@ class Watched:
 
 
 def events(watched: Watched) -> Iterator[dict[str, Any]]:
-    """What happens in any of the processes, each event with the pid."""
+    """The events of all processes, each with the pid."""
     for said in watched.lines():
         if said is not None:
             pid, event = said
@@ -105,7 +105,7 @@ def events(watched: Watched) -> Iterator[dict[str, Any]]:
 
 
 def tops(watched: Watched) -> Iterator[dict[str, Any]]:
-    """A report for all processes together, when each of them has made one."""
+    """A report for all processes together, once each of them has made one."""
     reports: dict[int, dict[str, Any]] = {}
     for said in watched.lines():
         if said is not None:
@@ -120,7 +120,7 @@ def tops(watched: Watched) -> Iterator[dict[str, Any]]:
 
 
 def combined(reports: list[dict[str, Any]]) -> dict[str, Any]:
-    """The reports of several processes as one: sums, but of times the largest."""
+    """The reports of several processes as one: sums, but the maximum of times."""
     stuck = [report for report in reports if report.get("stuck")]
     if stuck:
         return stuck[0]
@@ -147,7 +147,7 @@ def combined(reports: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _of_one(report: dict[str, Any]) -> dict[str, Any]:
-    """What is told of each process beside the sums."""
+    """The part of a report that is shown for each process beside the sums."""
     statistics = report["statistics"]
     return {
         **{part: report[part] for part in ("pid", "period_s", "calls", "errors", "committed")},
@@ -162,7 +162,7 @@ def _largest(parts: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def summed(parts: list[Any]) -> Any:
-    """Numbers added, tables by their entries; of anything else that of the first."""
+    """Numbers are added, tables by their entries; of anything else the first one."""
     first = parts[0]
     if isinstance(first, dict):
         return {key: summed([part[key] for part in parts if key in part]) for key in first}

@@ -1,4 +1,4 @@
-"""The test kit: open a store whose clock and disk do what the test says, and look inside.
+"""The test kit: open a store whose clock and disk a test controls, and look inside.
 
 async with durable.testing.open(path, clock=VirtualClock(), faults=faults) as runtime:
     stub = runtime.namespace(Counter).get_by_name("a")

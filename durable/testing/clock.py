@@ -48,8 +48,8 @@ class VirtualClock:
     def set_wall_clock(self, posix_s: float) -> None:
         """Set the wall clock, forward or back, as an administrator does; no time passes."""
         self._offset_s = posix_s - self.start_s - self._elapsed_s
-        for tell in list(self._when_set):
-            tell()
+        for on_set in list(self._when_set):
+            on_set()
 
     async def sleep(self, seconds: float) -> None:
         """Return when the clock has been moved by *seconds*."""
@@ -57,7 +57,7 @@ class VirtualClock:
             await anyio.lowlevel.checkpoint()
             return
         due_s, order = self._elapsed_s + seconds, next(self._order)
-        # Woken before that is who has to move the clock from now on.
+        # A sleeper that is woken earlier is the one that moves the clock from now on.
         while self._elapsed_s < due_s:
             woken = anyio.Event()
             sleeper = (due_s, order, woken)
@@ -75,8 +75,8 @@ class VirtualClock:
     async def advance(self, seconds: float) -> None:
         """Let *seconds* pass: all that falls due on the way happens, in order, each at its time.
 
-        Returns when everything that follows from it has happened, commits included; tasks that
-        wait for something else, such as a held commit or a socket, are not waited for.
+        Returns when all consequences have happened too, commits included; it does not wait for
+        tasks that wait for something else, such as a held commit or a socket.
         """
         if not 0 <= seconds < math.inf:
             raise ValueError(
@@ -98,9 +98,9 @@ class VirtualClock:
         self._settled.append(is_busy)
         return lambda: self._settled.remove(is_busy)
 
-    def when_set(self, tell: Callable[[], None]) -> Callable[[], None]:
-        self._when_set.append(tell)
-        return lambda: self._when_set.remove(tell)
+    def when_set(self, on_set: Callable[[], None]) -> Callable[[], None]:
+        self._when_set.append(on_set)
+        return lambda: self._when_set.remove(on_set)
 
     def _is_busy(self) -> bool:
         return any(is_busy() for is_busy in self._settled)
@@ -120,7 +120,7 @@ class VirtualClock:
                     self._wake_next()
         finally:
             self._is_jumping = False
-            # Another that sleeps has to go on jumping.
+            # Another sleeper has to go on moving the clock.
             other = next((each for _, _, each in self._sleepers if each is not woken), None)
             if other is not None:
                 other.set()

@@ -1,4 +1,4 @@
-"""Faults: a disk that stalls, fails, or loses power when a test says so."""
+"""Faults: a disk that stalls, fails, or loses power on a test's order."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Faults:
                 self._lock.notify_all()
 
     def let_one_commit(self) -> None:
-        """Let one group go on that is held, or the next one that will be."""
+        """Let one held group go on, or the next one that is held."""
         with self._lock:
             self._let_through += 1
             self._lock.notify_all()
@@ -66,7 +66,7 @@ class Faults:
 
     @contextmanager
     def hold_reads(self) -> Iterator[None]:
-        """Inside of this block what is not in memory is not read; it is at its end."""
+        """Within this block reads of what is not in memory wait; they go on at its end."""
         with self._lock:
             self._reads_held += 1
         try:
@@ -93,13 +93,13 @@ class Faults:
 
     @property
     def is_commit_stuck(self) -> bool:
-        """Whether the committer's thread stands still until the test lets it on."""
+        """Whether the committer's thread waits for the test."""
         with self._lock:
             return self._held > 0 and self._waiting > 0 and not self._let_through
 
     @property
     def is_read_stuck(self) -> bool:
-        """Whether the reader's thread stands still until the test lets it on."""
+        """Whether the reader's thread waits for the test."""
         with self._lock:
             return self._reads_held > 0 and self._reads_waiting > 0
 
@@ -120,7 +120,7 @@ class Faults:
             self._dark_after = None
 
     def after_commit(self, group: Sequence[Batch]) -> None:
-        """Nothing is wrong with what is on the disk."""
+        """Does nothing: a commit that has reached the disk succeeds."""
 
     def before_read(self) -> None:
         with self._lock:

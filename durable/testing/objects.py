@@ -1,4 +1,4 @@
-"""Getting at the objects of a runtime: from the inside, out of memory, out of the store."""
+"""Access to the objects of a runtime: run code in one, evict it, reset it, delete it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def run_in_object(stub: Stub[T], fn: Callable[[T, State], R | Awaitable[R]
     """Run `fn(instance, ctx)` as an invocation of the object, gates and all; returns what it
     returns.
 
-    The result is handed over as it is, not copied.
+    The result is returned as it is, not copied.
     """
     _check_stub(stub, "run_in_object")
     activation = _reach(stub)
@@ -49,7 +49,7 @@ async def run_in_object(stub: Stub[T], fn: Callable[[T, State], R | Awaitable[R]
 
 
 async def evict(stub: Stub[Any], websockets: Literal["hibernate", "close"] = "hibernate") -> None:
-    """Take the object out of memory, once it is idle; its stubs stay valid.
+    """Evict the object, once it is idle; its stubs stay valid.
 
     Its hibernatable sockets stay open, or are closed with 1001. Raises DurableError if it is not in
     memory, or not idle within 30 s.
@@ -72,7 +72,7 @@ async def _evict(activation: Activation, websockets: str) -> None:
                     sockets_of(activation).close_all()
                 activation.evict()
                 return
-            await anyio.sleep(0.001)  # not 0: `wait_all_tasks_blocked` is to see that we wait
+            await anyio.sleep(0.001)  # not 0, so that `wait_all_tasks_blocked` sees it wait
     if not activation.phase.is_over:
         raise DurableError(
             "Timed out waiting to evict Durable Object: it still has active references."
@@ -82,7 +82,7 @@ async def _evict(activation: Activation, websockets: str) -> None:
 async def evict_all(
     runtime: Runtime, websockets: Literal["hibernate", "close"] = "hibernate"
 ) -> None:
-    """Take every object out of memory, each once it is idle."""
+    """Evict every object, each once it is idle."""
     _check_websockets(websockets)
     for activation in runtime._directory:
         await _evict(activation, websockets)
@@ -95,10 +95,10 @@ async def abort_all(runtime: Runtime) -> None:
 
 
 async def run_alarm(stub: Stub[Any]) -> bool:
-    """Ring the object's alarm now, whatever time it is set for; False if none is set.
+    """Ring the object's alarm now, whatever time it is set for; returns False if none is set.
 
-    Returns when the handler has ended and what follows from it is stored; raises nothing of the
-    handler's, which is retried as it would be. TypeError for a class with timers: `run_timer`.
+    Returns when the handler has ended and its outcome is stored; an error of the handler is not
+    raised here, and is retried as usual. TypeError for a class with timers: `run_timer`.
     """
     _check_stub(stub, "run_alarm")
     if hasattr(stub._entry.cls, "timer"):
@@ -117,10 +117,10 @@ async def run_timer(stub: Stub[Any], name: str) -> bool:
 
 async def reset(runtime: Runtime) -> None:
     """Delete every object of every class that the runtime has: live ones are reset, their old stubs
-    get ObjectReset; what was stored is gone, alarms too."""
+    get ObjectReset; everything stored is deleted, alarms too."""
     for activation in runtime._directory:
         activation.break_(ObjectReset("Application called deleteAllDurableObjects()."))
-    # What they had on its way to the disk is to be there before it is looked for.
+    # Wait for their batches on the way to the disk, so that the search below finds all of them.
     answered = anyio.Event()
     when_all_answered(runtime._disks, answered.set)
     await answered.wait()

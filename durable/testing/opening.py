@@ -13,7 +13,7 @@ from .faults import Faults
 
 
 class open(open_store):
-    """`durable.open` with *faults*, by which a test decides what the disk does."""
+    """`durable.open` with *faults*, by which a test controls the disk."""
 
     def __init__(
         self, path: str | os.PathLike[str], *, faults: Faults | None = None, **options: Any

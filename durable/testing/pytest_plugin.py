@@ -5,8 +5,9 @@
 
 It serves tests that anyio's plugin or pytest-asyncio runs, each on the loop of the test.
 
-Rule: nothing of the library is imported before a fixture is used, since every pytest run of whoever
-has it installed loads this file. So it is installed beside the package, as `durable_pytest_plugin`.
+Rule: nothing of the library is imported before a fixture is used, since every pytest run loads this
+file where the library is installed. So it is installed beside the package, as
+`durable_pytest_plugin`.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ durable_runtime_by_anyio: Any = pytest.fixture(name=BY_ANYIO)(_open)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Beside pytest-asyncio there is a fixture that it knows for its own."""
+    """With pytest-asyncio, register a fixture that it recognizes as its own."""
     if config.pluginmanager.hasplugin("asyncio"):
         fixtures = types.ModuleType("durable_fixtures_for_pytest_asyncio")
         fixture = importlib.import_module("pytest_asyncio").fixture

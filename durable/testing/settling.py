@@ -1,4 +1,4 @@
-"""Waiting until nothing more happens: every task waits, and no thread of ours is at work."""
+"""Waits until nothing more happens: every task waits, and no thread of the library is at work."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from weakref import WeakSet
 import anyio
 import anyio.lowlevel
 
-# Callbacks of the loop are not tasks and are not seen; they have had their say after this many
-# rounds in which no task stirred. (The input gate counts eight of them.)
+# Callbacks of the loop are not tasks and cannot be seen; they have run after this many rounds in
+# which no task stirred. (The input gate counts eight of them.)
 QUIET_ROUNDS = 16
 THREAD_POLL_S = 0.0005
-# Tasks in `settle` themselves: two of them are not to wait for each other.
+# Tasks in `settle` themselves, so that two of them do not wait for each other.
 _SETTLING: WeakSet[asyncio.Task[object]] = WeakSet()
 
 
 async def settle(is_busy: Callable[[], bool]) -> None:
-    """Return when every other task waits and *is_busy* is not."""
+    """Return when every other task waits and *is_busy* returns False."""
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_task():
         await _settle_trio(is_busy)

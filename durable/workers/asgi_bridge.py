@@ -59,31 +59,31 @@ class _Lifespan:
 
     def __init__(self, app: App) -> None:
         self.state: Message = {}
-        self._told: asyncio.Queue[Message] = asyncio.Queue()
+        self._inbox: asyncio.Queue[Message] = asyncio.Queue()
         self._heard: asyncio.Queue[Message] = asyncio.Queue()
         self._task = asyncio.ensure_future(self._run(app))
 
     async def _run(self, app: App) -> None:
         scope = {"type": "lifespan", "asgi": _VERSIONS, "state": self.state}
-        # An application need not know of it, and says so by any exception.
+        # An application need not support it, and may show that by any exception.
         with suppress(Exception):
-            await app(scope, self._told.get, self._heard.put)
+            await app(scope, self._inbox.get, self._heard.put)
         self._heard.put_nowait({"type": "ended"})
 
     async def start(self) -> None:
-        self._told.put_nowait({"type": "lifespan.startup"})
+        self._inbox.put_nowait({"type": "lifespan.startup"})
         answer = await self._heard.get()
         if answer["type"] == "lifespan.startup.failed":
             raise RuntimeError(answer.get("message") or "the ASGI application could not start")
 
     async def stop(self) -> None:
-        self._told.put_nowait({"type": "lifespan.shutdown"})
+        self._inbox.put_nowait({"type": "lifespan.shutdown"})
         await self._heard.get()
         self._task.cancel()
 
 
 async def fetch(app: App, req: Any, env: Any, ctx: Any = None) -> messages.Response:
-    """The answer of *app* to a request; its body is streamed if it is sent in parts."""
+    """The response of *app* to a request; its body is streamed if it is sent in parts."""
     request: messages.Request = getattr(req, "js_object", req)
     lifespan = _Lifespan(app)
     await lifespan.start()
@@ -94,7 +94,7 @@ async def fetch(app: App, req: Any, env: Any, ctx: Any = None) -> messages.Respo
 
     async def receive() -> Message:
         nonlocal is_read
-        if is_read:  # what asks wants to know when the client has gone
+        if is_read:  # the application waits for the client's end
             await is_over.wait()
             return {"type": "http.disconnect"}
         chunk = await anext(chunks, None)
@@ -110,7 +110,7 @@ async def fetch(app: App, req: Any, env: Any, ctx: Any = None) -> messages.Respo
         try:
             await app(_scope(request, "http", env, lifespan.state), receive, send)
         except Exception as error:
-            if is_over.is_set():  # it has said to the client what there is to say
+            if is_over.is_set():  # the response was sent completely
                 log.error("the ASGI application of a Worker has failed", exc_info=error)
             else:
                 await sent.put(error)
@@ -160,12 +160,12 @@ async def websocket(app: App, req: Any, env: Any = None) -> messages.Response:
     client, server = durable.WebSocketPair()
     server.accept()
     decided: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-    is_told = False
+    has_begun = False
 
     async def receive() -> Message:
-        nonlocal is_told
-        if not is_told:
-            is_told = True
+        nonlocal has_begun
+        if not has_begun:
+            has_begun = True
             return {"type": "websocket.connect"}
         try:
             message = await anext(server)

@@ -36,7 +36,7 @@ class Assets:
     worker_first: bool | tuple[str, ...] = False
 
     def is_for_worker(self, path: str) -> bool:
-        """Whether the Worker gets a request of *path* before the files are looked at."""
+        """Whether the Worker gets a request of *path* before the files are searched."""
         if isinstance(self.worker_first, bool):
             return self.worker_first
         return _matches(path, [p for p in self.worker_first if not p.startswith("!")]) and not (
@@ -44,7 +44,7 @@ class Assets:
         )
 
     def find(self, request: durable.Request) -> durable.Response | None:
-        """The file that *request* asks for, or where it is; None if there is none."""
+        """The file that *request* asks for, or a redirect to it; None if there is none."""
         if request.method not in {"GET", "HEAD"}:
             return None
         path = unquote(request.url.raw_path)
@@ -56,7 +56,7 @@ class Assets:
         return None if file is None else _response(file, request, 200)
 
     def missing(self, request: durable.Request) -> durable.Response:
-        """What is answered where neither a file nor a Worker has anything to say."""
+        """The response if there is neither a file nor a Worker's response."""
         if request.method in {"GET", "HEAD"}:
             if self.not_found == "single-page-application":
                 file = self._inside(INDEX)
@@ -70,14 +70,14 @@ class Assets:
         return durable.Response("Not Found", status=404)
 
     def is_navigation(self, request: durable.Request) -> bool:
-        """Whether a page of an application is asked for, which has one file for all its pages."""
+        """Whether a page of an application is requested that has one file for all its pages."""
         return (
             self.not_found == "single-page-application"
             and request.headers.get("sec-fetch-mode") == "navigate"
         )
 
     def _canonical(self, path: str) -> str | None:
-        """Where a page is found that is asked for by another name; None if this is the one."""
+        """The canonical path of a page requested by another name; None if it is this one."""
         if self.html == "none":
             return None
         moved: str | None = None
@@ -106,7 +106,7 @@ class Assets:
         )  # fmt: skip
 
     def _inside(self, path: str) -> Path | None:
-        """The file of this path, if it is one of the folder."""
+        """The file of this path, if it is in the folder."""
         name = path.lstrip("/")
         if not name or "\0" in name or name in _OWN_FILES or path.endswith("/"):
             return None
@@ -139,7 +139,7 @@ def _response(file: Path, request: durable.Request, status: int) -> durable.Resp
 
 
 def content_type(file: Path) -> str:
-    """By the file's name."""
+    """The content type by the file's name."""
     kind = _TYPES.get(file.suffix.lower()) or mimetypes.guess_type(file.name)[0]
     if kind is None:
         return "application/octet-stream"

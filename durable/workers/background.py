@@ -1,4 +1,4 @@
-"""Work that a Worker goes on with after its answer: what `waitUntil` is given."""
+"""Work that goes on after a Worker's response: the arguments of `waitUntil`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ log: logging.Logger = logging.getLogger("durable")
 
 
 class Background:
-    """The work of one Worker that is under way."""
+    """The unfinished work of one Worker."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def begin(self, work: Awaitable[object]) -> None:
-        """See *work* to its end; what it raises is logged."""
+        """Run *work* to its end; what it raises is logged."""
         task = asyncio.ensure_future(settled(work))
         self._tasks.add(task)
         task.add_done_callback(self._ended)

@@ -134,7 +134,7 @@ def _quoted(text: str) -> str:
 
 
 def read_form(body: bytes, content_type: str | None) -> FormData:
-    """The form that *body* is. Raises a TypeError of JavaScript if it is none."""
+    """The form in *body*. Raises a TypeError of JavaScript if it is not one."""
     kind, _, parameters = (content_type or "").partition(";")
     form = FormData()
     if kind.strip().lower() == "application/x-www-form-urlencoded":

@@ -11,7 +11,7 @@ from .javascript import JsProxy, JsTypeError
 from .js_collections import JsArray
 
 Code: TypeAlias = Literal["b", "B", "h", "H", "i", "I", "f", "d"]
-"""How one number of an array is laid out, as `memoryview.cast` has it."""
+"""The layout of one number of an array, as for `memoryview.cast`."""
 
 
 class JsBuffer(JsProxy):
@@ -57,7 +57,7 @@ class ArrayBuffer(JsBuffer):
 
 
 class TypedArray(JsBuffer):
-    """A view of numbers of one kind, which a subclass gives as *code*."""
+    """A view of numbers of one kind, given by the subclass as *code*."""
 
     js_name: ClassVar[str] = "TypedArray"
     code: ClassVar[Code] = "B"
@@ -135,7 +135,7 @@ class TypedArray(JsBuffer):
 
 
 def _clamped(number: float) -> int:
-    """The nearest byte, of two the even one; 0 for NaN."""
+    """The nearest byte, the even one of two; 0 for NaN."""
     return 0 if math.isnan(number) else round(min(max(number, 0.0), 255.0))
 
 
@@ -152,7 +152,7 @@ class Uint8Array(TypedArray, code="B"):
 
 
 class Uint8ClampedArray(TypedArray, code="B"):
-    """Bytes; what is no byte becomes the nearest one."""
+    """Bytes; another number becomes the nearest byte."""
 
     def _of_numbers(self, numbers: Iterable[Any]) -> array.array[Any]:
         return array.array("B", [_clamped(float(each)) for each in numbers])
@@ -196,7 +196,7 @@ class DataView(JsBuffer):
 
 
 def bytes_of(content: Any) -> bytes | None:
-    """The bytes of *content*, if it is some, Python's or JavaScript's; else None."""
+    """The bytes of *content*, if it is Python's or JavaScript's bytes; else None."""
     if isinstance(content, JsBuffer):
         return content.to_bytes()
     if isinstance(content, bytes | bytearray | memoryview):

@@ -1,4 +1,4 @@
-"""Cron triggers: when they are due, and the tasks that wait for it."""
+"""Cron triggers: when they are due, and the tasks that run them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class Schedule:
     """A cron expression of Cloudflare's: five fields, in UTC; days of the week are 1 to 7 from
     Sunday on, or three letters.
 
-    Raises ValueError for what is none, and MissingExtra without the library that reads it.
+    Raises ValueError for an invalid expression, and MissingExtra without the library that parses
+    it.
     """
 
     def __init__(self, cron: str) -> None:
@@ -36,7 +37,7 @@ class Schedule:
         try:
             self.after(datetime(2030, 1, 1, tzinfo=UTC))
         except library.CronSimError as error:
-            raise ValueError(f"{cron!r} is no cron trigger: {error}") from error
+            raise ValueError(f"{cron!r} is not a valid cron trigger: {error}") from error
 
     def after(self, at: datetime) -> datetime:
         """The next time that is later than *at*."""
@@ -45,8 +46,8 @@ class Schedule:
 
 
 def _days(field: str) -> str:
-    """The days of the week, which Cloudflare counts from 1, as all others count them, from 0."""
-    # Not what follows a slash or a hash, which is no day.
+    """The days of the week counted from 0, as usual; Cloudflare counts them from 1."""
+    # Not what follows a slash or a hash, which is not a day.
     return re.sub(r"(?<![/#\d])[1-7](?!\d)", lambda day: str(int(day[0]) - 1), field)
 
 
@@ -63,5 +64,5 @@ async def keep(cron: str, schedule: Schedule, clock: Clock, run: Run) -> None:
             await run(cron, int(due.timestamp() * 1000))
         except Exception:
             log.exception("the cron trigger %r has failed", cron)
-        # What has come due while it ran is passed over.
+        # Times that came due while it ran are skipped.
         due = schedule.after(max(due, datetime.fromtimestamp(clock.now(), UTC)))

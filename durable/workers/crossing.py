@@ -1,10 +1,10 @@
-"""Values on their way between a Worker's Python and JavaScript: what becomes of each kind.
+"""Values that pass between a Worker's Python and JavaScript: how each kind is converted.
 
-A value that a Worker stores or sends is JavaScript's in between. So a dict has texts as keys and
+A value that a Worker stores or sends is JavaScript's in between. So a dict has strings as keys and
 comes back as a `JsDict`, bytes as a memoryview, a datetime without its zone and its microseconds,
 and a tuple is refused. Here the values in between are the plain ones that objects store and send.
 
-Rule: `outward` and `inward` are told of further kinds by the files that have them.
+Rule: the files that have further kinds register them with `outward` and `inward`.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class JsDict(dict[str, Any]):
 
 @singledispatch
 def outward(value: Any) -> Any:
-    """*value* of a Worker as it is stored and sent. Raises JsException or TypeError for what cannot
-    be."""
+    """*value* of a Worker as it is stored and sent. Raises JsException or TypeError for a value
+    that cannot be."""
     js_object = getattr(value, "js_object", None)
     if js_object is not None:
         return outward(js_object)
@@ -66,7 +66,7 @@ def _kind(value: Any) -> str:
 
 
 def _called_from_outside(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """*fn* for the other side: values cross on the way in and on the way out."""
+    """*fn* for the other side: its arguments and its result are converted."""
 
     async def call(*args: Any, **kwargs: Any) -> Any:
         result = fn(*map(inward, args), **{key: inward(each) for key, each in kwargs.items()})
@@ -168,7 +168,7 @@ def _refused(value: Any) -> Any:
 
 @singledispatch
 def inward(value: Any) -> Any:
-    """What was stored or sent, as Python gets it."""
+    """A value that was stored or sent, as Python gets it."""
     return value
 
 
@@ -221,7 +221,7 @@ def python_from_rpc(value: Any) -> Any:
 
 
 def to_javascript(value: Any) -> Any:
-    """What was stored or sent, as JavaScript has it: for what the SDK does not convert."""
+    """A value that was stored or sent, as JavaScript has it: for what the SDK does not convert."""
     match value:
         case bytes():
             return Uint8Array(value)

@@ -26,8 +26,8 @@ class DurableObject:
 
 
 class WorkerEntrypoint:
-    """The base of a Worker's entrypoints: `Default` is what serves requests and crons; methods of
-    all are called through service bindings."""
+    """The base of a Worker's entrypoints: `Default` serves requests and crons; methods of all can
+    be called through service bindings."""
 
     ctx: Any
     env: Any
@@ -38,7 +38,7 @@ class WorkerEntrypoint:
 
 
 class WorkflowEntrypoint(WorkerEntrypoint):
-    """The base of workflows, which can be defined here, and not run."""
+    """The base of workflows, which can be defined here, but not run."""
 
 
 class ExecutionContext(BothCases):
@@ -49,11 +49,11 @@ class ExecutionContext(BothCases):
         self.props: JsObject = JsObject()
 
     def waitUntil(self, awaitable: Awaitable[object]) -> None:
-        """Go on with *awaitable* after the answer."""
+        """Go on with *awaitable* after the response."""
         self._begin(awaitable)
 
     def passThroughOnException(self) -> None:
-        """Nothing: there is no origin behind a Worker here."""
+        """Does nothing: there is no origin behind a Worker here."""
 
 
 def handler(fn: Callable[..., Any]) -> Callable[..., Any]:

@@ -18,7 +18,7 @@ from .scope import scope_of
 
 @singledispatch
 def bound(value: Any) -> Any:
-    """What `env.NAME` is, of what the name is bound to."""
+    """The value of `env.NAME` for what the name is bound to."""
     return value
 
 
@@ -41,7 +41,7 @@ class EnvWrapper:
     """Bindings and variables, by attribute."""
 
     def __new__(cls, env: Any) -> EnvWrapper:
-        """Of one that is wrapped already: itself."""
+        """Returns *env* itself if it is wrapped already."""
         return env if isinstance(env, EnvWrapper) else super().__new__(cls)
 
     def __init__(self, env: Any) -> None:
@@ -63,7 +63,7 @@ class EnvWrapper:
 
 
 class Variables(Mapping[str, Any]):
-    """What a Worker's module has while it is imported: all that is bound but the namespaces."""
+    """The `env` of a Worker's module while it is imported: all bindings but the namespaces."""
 
     def __init__(self, entries: Mapping[str, Any], namespaces: Sequence[str] = ()) -> None:
         self._entries = {
@@ -94,7 +94,7 @@ _patches: ContextVar[Mapping[str, Any] | None] = ContextVar(
 
 
 class ImportedEnv(EnvWrapper):
-    """`from workers import env`: that of the Worker whose code asks."""
+    """`from workers import env`: the `env` of the Worker whose code uses it."""
 
     def __new__(cls) -> ImportedEnv:
         return object.__new__(cls)
@@ -116,7 +116,7 @@ imported_env: ImportedEnv = ImportedEnv()
 def patch_env(
     patches: Mapping[str, Any] | Sequence[tuple[str, Any]] | None = None, **more: Any
 ) -> Iterator[None]:
-    """Within it, `workers.env` has other values."""
+    """Within the block, `workers.env` has other values."""
     token = _patches.set({**(_patches.get() or {}), **dict(patches or {}), **more})
     try:
         yield
@@ -125,7 +125,7 @@ def patch_env(
 
 
 class MissingBinding:
-    """A binding that the configuration has and this library has not: it says so when it is used."""
+    """A binding of the configuration that this library does not have: it raises when used."""
 
     def __init__(self, name: str, kind: str) -> None:
         self._name = name

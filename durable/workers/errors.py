@@ -13,18 +13,19 @@ from .javascript import JsException, JsRangeError, JsTypeError
 
 
 class NotHere(JsException, NotImplementedError):
-    """Something of Cloudflare's that cannot be had here."""
+    """A part of Cloudflare's runtime that does not exist here."""
 
 
 def raised_there(error: Exception) -> BaseException:
-    """What the caller of another object or Worker gets of an error that was raised there: its text
-    and its traceback, as Python's exceptions cross in Cloudflare's runtime, and not its class."""
+    """The error for the caller of another object or Worker in which *error* was raised: its text
+    and its traceback, as Python's exceptions are sent in Cloudflare's runtime, but not its class.
+    """
     if isinstance(error, JsException):
         return error
     if isinstance(error, DurableError):
         return of_runtime(error)
-    told = "".join(traceback.format_exception(error))
-    return JsException(f"PythonError: {told}", name="Error", remote=True)
+    described = "".join(traceback.format_exception(error))
+    return JsException(f"PythonError: {described}", name="Error", remote=True)
 
 
 def of_runtime(error: Exception) -> JsException:
@@ -44,7 +45,7 @@ def of_runtime(error: Exception) -> JsException:
 
 @contextmanager
 def errors_of_javascript() -> Iterator[None]:
-    """What the library refuses is an error of JavaScript, which programs may catch as such."""
+    """Errors of the library become errors of JavaScript, which programs may catch as such."""
     try:
         yield
     except JsException:

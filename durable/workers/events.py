@@ -1,4 +1,4 @@
-"""Events of JavaScript: who listens, and how they are told."""
+"""Events of JavaScript: their listeners, and how they are dispatched."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .promises import settled, started
 
 
 class Listeners:
-    """The functions that are told of events, by the kind of event."""
+    """The listeners, by the kind of event."""
 
     def __init__(self) -> None:
         self._by_kind: dict[str, dict[Any, bool]] = {}
@@ -23,8 +23,8 @@ class Listeners:
     def remove(self, kind: str, fn: Any) -> None:
         self._by_kind.get(kind, {}).pop(fn, None)
 
-    def tell(self, kind: str, event: JsObject) -> None:
-        """Call them; what is asynchronous goes on by itself."""
+    def dispatch(self, kind: str, event: JsObject) -> None:
+        """Call the listeners; asynchronous ones go on by themselves."""
         for fn, once in list(self._by_kind.get(kind, {}).items()):
             if once:
                 self.remove(kind, fn)
@@ -37,7 +37,7 @@ class Listeners:
 
 
 class EventTarget(JsProxy):
-    """What can be listened to: by `addEventListener`, or by setting `onmessage` and the like."""
+    """An object that has listeners: by `addEventListener`, or by `onmessage` and the like."""
 
     js_name: ClassVar[str] = "EventTarget"
     _kinds: ClassVar[tuple[str, ...]] = ()
@@ -47,7 +47,7 @@ class EventTarget(JsProxy):
         raise NotImplementedError
 
     def listened(self) -> None:
-        """There is a listener."""
+        """Called when a listener is added."""
 
     def addEventListener(
         self, kind: str, fn: Callable[..., Any], options: Any = None, **more: Any

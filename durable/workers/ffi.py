@@ -1,4 +1,4 @@
-"""`pyodide.ffi`: how Python and JavaScript get each other's values."""
+"""`pyodide.ffi`: conversion between values of Python and JavaScript."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def to_js(
     default_converter: Convert | None = None,
     eager_converter: Convert | None = None,
 ) -> Any:
-    """*obj* as a value of JavaScript: lists and tuples as arrays, dicts as Maps or as what
+    """*obj* as a value of JavaScript: lists and tuples as arrays, dicts as Maps or what
     *dict_converter* makes of their pairs, sets as Sets, bytes as Uint8Array."""
 
     def plain(value: Any) -> Any:
@@ -65,17 +65,17 @@ def create_once_callable(obj: Callable[..., Any], /, **options: Any) -> JsDouble
 
 
 def destroy_proxies(pyproxies: Any, /) -> None:
-    """Nothing: Python's garbage collector sees all that is here."""
+    """Does nothing: Python's garbage collector frees everything here."""
 
 
 def run_sync(awaitable: Awaitable[Any], /) -> NoReturn:
-    """Not here: Python code that is not asynchronous cannot wait."""
+    """Not supported: Python code that is not asynchronous cannot wait."""
     close = getattr(awaitable, "close", None)
     if close is not None:
         close()
     raise NotHere(
-        "run_sync() is not here: it suspends Python by means of the JavaScript engine; make the "
-        "function async, and await"
+        "run_sync() is not available here: it suspends Python by means of the JavaScript engine; "
+        "make the function async, and await"
     )
 
 
@@ -88,4 +88,4 @@ class ConversionError(Exception):
 
 
 class InternalError(Exception):
-    """Pyodide's, which is never raised here."""
+    """An error of Pyodide, which is never raised here."""

@@ -1,4 +1,4 @@
-"""Headers, as JavaScript has them, and as the SDK gives them to Python."""
+"""Headers, as JavaScript has them, and as the SDK passes them to Python."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 from .javascript import JsException, JsProxy, JsTypeError, js_text
 from .js_collections import JsArray, JsObject
 
-# Of these there may be several, which are not joined.
+# The header that may occur several times, and is not joined.
 _APART = "set-cookie"
 
 
@@ -27,7 +27,7 @@ class Headers(JsProxy):
 
     @classmethod
     def over(cls, fields: CIMultiDict[str]) -> Headers:
-        """Those of a message, so that what is changed here is changed there."""
+        """Headers over those of a message, so that changes here are changes there."""
         made = cls()
         made._fields = fields
         return made
@@ -115,7 +115,7 @@ def _pairs(init: Any) -> Iterable[tuple[str, Any]]:
 
 
 def sdk_headers(given: Any) -> Headers:
-    """The headers that Python gives: a dict, a list of pairs, or JavaScript's. The SDK takes
+    """The headers that Python passes: a dict, a list of pairs, or JavaScript's. The SDK accepts
     nothing else."""
     if isinstance(given, Headers | HTTPMessage | Mapping | list | JsArray | JsObject):
         try:

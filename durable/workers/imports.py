@@ -1,7 +1,7 @@
-"""While a Worker runs, its code finds the modules that Cloudflare's runtime has.
+"""The modules of Cloudflare's runtime, which can be imported while a Worker runs.
 
-Rule: what was there before is there again afterwards, and a package of one of their names that is
-really installed is set aside with a word.
+Rule: the modules of before are restored afterwards; an installed package of one of these names is
+set aside with a warning.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def install() -> None:
     _installed += 1
     if _installed > 1:
         return
-    _tell_of_installed()
+    _warn_of_installed()
     for name in filter(_is_ours, sys.modules.copy()):
         _set_aside[name] = sys.modules.pop(name)
     sys.modules.update(provided.modules())
@@ -56,7 +56,7 @@ def uninstall() -> None:
 
 @contextmanager
 def installed() -> Iterator[None]:
-    """Within it, `workers`, `js` and `pyodide` can be imported."""
+    """Within the block, `workers`, `js` and `pyodide` can be imported."""
     install()
     try:
         yield
@@ -64,7 +64,7 @@ def installed() -> Iterator[None]:
         uninstall()
 
 
-def _tell_of_installed() -> None:
+def _warn_of_installed() -> None:
     for name in NAMES:
         try:
             spec = importlib.util.find_spec(name)
@@ -81,28 +81,28 @@ def _tell_of_installed() -> None:
 
 @define(eq=False)
 class Code:
-    """The modules of one Worker: the main one, and what that has imported from its folder."""
+    """The modules of one Worker: the main one, and those that it has imported from its folder."""
 
     main: ModuleType
     folder: Path
     modules: dict[str, ModuleType] = field(factory=dict)
 
     def forget(self) -> None:
-        """They are imported anew when they are asked for again."""
+        """Remove the modules, so that they are imported anew."""
         for name, module in self.modules.items():
             if sys.modules.get(name) is module:
                 del sys.modules[name]
 
     def put_back(self) -> None:
-        """They are those that are found, after all."""
+        """Restore the modules after all."""
         sys.modules.update(self.modules)
 
 
 def load(path: Path, others: Collection[Code] = ()) -> Code:
-    """Import the main module of a Worker, as its runtime does: by the name of its file, with what
-    lies beside it. What the module itself raises passes.
+    """Import the main module of a Worker, as its runtime does: under the name of its file, with the
+    modules beside it. An exception of the module itself passes unchanged.
 
-    Modules of the same names that *others* have are not found by it, nor does it take theirs.
+    It does not find modules of the same names that *others* have, nor does it replace theirs.
     """
     folder, name = path.resolve().parent, path.stem
     for other in others:

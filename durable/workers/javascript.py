@@ -16,7 +16,7 @@ from attrs import frozen
 
 @frozen
 class Constructor:
-    """What `value.constructor` is asked for: its name."""
+    """`value.constructor`, of which programs use the name."""
 
     name: str
 
@@ -41,15 +41,15 @@ class JsProxy:
         return id(self)
 
     def to_py(self, *, depth: int = -1, default_converter: Callable[..., Any] | None = None) -> Any:
-        """The value as Python's own, where Python has one of the kind; else itself."""
+        """The value as a Python value, if Python has one of the kind; else itself."""
         return to_py(self, default_converter)
 
     def _as_python(self, convert: Callable[[Any], Any]) -> Any:
-        """What `to_py` makes of it, with what is in it converted; NotImplemented if nothing."""
+        """The result of `to_py`, with the contents converted; NotImplemented if there is none."""
         return NotImplemented
 
     def destroy(self) -> None:
-        """Nothing: Python's garbage collector sees all that is here."""
+        """Does nothing: Python's garbage collector frees everything here."""
 
     def toString(self) -> str:
         return str(self)
@@ -62,7 +62,7 @@ class JsProxy:
 
 
 class JsNull:
-    """JavaScript's null, where it is told from undefined."""
+    """JavaScript's null, if it is distinguished from undefined."""
 
     _only: ClassVar[JsNull | None] = None
 
@@ -128,7 +128,7 @@ class JsNumber(JsProxy):
 
 
 class JsRegExp(JsProxy):
-    """A regular expression, which is of no use here but to be refused."""
+    """A regular expression, which every function here refuses."""
 
     js_name: ClassVar[str] = "RegExp"
 
@@ -138,7 +138,7 @@ class JsRegExp(JsProxy):
 
 
 class JsDoubleProxy(JsProxy):
-    """What `create_proxy` makes: Python's object, as JavaScript holds it."""
+    """The result of `create_proxy`: a Python object, as JavaScript holds it."""
 
     js_name: ClassVar[str] = "PyProxy"
 
@@ -159,7 +159,7 @@ class JsDoubleProxy(JsProxy):
 
 
 def number(value: float) -> int | float:
-    """A number of JavaScript as Python gets it: an int where it is whole and safe."""
+    """A number of JavaScript as Python gets it: an int if it is a safe integer."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     return value
@@ -182,7 +182,7 @@ js_key = js_text
 
 
 def to_py(value: Any, default: Callable[..., Any] | None = None) -> Any:
-    """*value* as Python's own: arrays as lists, objects and Maps as dicts, Sets as sets."""
+    """*value* as a Python value: arrays as lists, objects and Maps as dicts, Sets as sets."""
 
     def convert(each: Any) -> Any:
         if not isinstance(each, JsProxy):
@@ -196,9 +196,9 @@ def to_py(value: Any, default: Callable[..., Any] | None = None) -> Any:
 
 
 def callable_of(fn: Any) -> Callable[..., Any]:
-    """The function that was given, without the proxy around it."""
+    """The function without the proxy around it."""
     found = fn.unwrap() if isinstance(fn, JsDoubleProxy) else fn
     if not callable(found):
-        raise JsTypeError(f"a function is wanted here, not {fn!r}")
+        raise JsTypeError(f"a function is needed here, not {fn!r}")
     called: Callable[..., Any] = found
     return called

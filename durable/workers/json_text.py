@@ -1,4 +1,4 @@
-"""JSON of JavaScript: what `JSON.parse` and `JSON.stringify` make."""
+"""JSON of JavaScript: `JSON.parse` and `JSON.stringify`."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ FORM_TYPE = "application/x-www-form-urlencoded;charset=UTF-8"
 
 
 class _Message(JsProxy):
-    """What both have: headers, and a body that is read once."""
+    """The common part: headers, and a body that is read once."""
 
     _message: Any
     _stream: ReadableStream | None = None
@@ -89,7 +89,7 @@ class _Message(JsProxy):
         return Promise(Later(self.read), parsed)
 
     def _take_stream(self) -> None:
-        """What was made of the body's stream here is the body again, for the message's receiver.
+        """Make the stream taken of the body here the body again, for the message's receiver.
 
         Raises a TypeError of JavaScript if it was read.
         """
@@ -101,7 +101,7 @@ class _Message(JsProxy):
 
 
 class _Json:
-    """`json` is one thing of a message, and another of the class Response."""
+    """`json` is a method of a message, and another one of the class Response."""
 
     def __get__(self, message: _Message | None, cls: type) -> Callable[..., Any]:
         return _json_response if message is None else message._read_json

@@ -28,7 +28,7 @@ class DurableObjectId(BothCases, JsProxy):
 
     @property
     def object_id(self) -> durable.ObjectId:
-        """The library's."""
+        """The library's id."""
         return self._id
 
     @property
@@ -70,7 +70,7 @@ class DurableObjectNamespace(BothCases, JsProxy):
             return DurableObjectId(self._namespace.id_from_string(js_text(id)))
 
     def get(self, id: Any, options: Any = None, **more: Any) -> DurableObjectStub:
-        """A stub; where the object should be, which the options say, means nothing here."""
+        """A stub; options that say where the object should be have no effect here."""
         if not isinstance(id, DurableObjectId):
             raise JsTypeError(f"get() takes an id, as idFromName() makes one, not {id!r}")
         with errors_of_javascript():
@@ -80,12 +80,12 @@ class DurableObjectNamespace(BothCases, JsProxy):
         return DurableObjectStub(self._namespace.get_by_name(js_text(name)))
 
     def jurisdiction(self, name: str | None = None) -> DurableObjectNamespace:
-        """The same objects: here is one place."""
+        """The same objects: there is one location here."""
         return self
 
 
 class Fetcher(JsProxy):
-    """What has `fetch`, and methods that are called by their names."""
+    """Anything with `fetch`, and methods that are called by their names."""
 
     js_name: ClassVar[str] = "Fetcher"
 
@@ -101,7 +101,7 @@ class Fetcher(JsProxy):
         return Promise(answer, lambda response: response_at(response, url), self._blamed)
 
     def _blamed(self, error: Exception) -> BaseException:
-        """What a caller gets of an error that was raised on the other side."""
+        """The error for the caller when *error* was raised on the other side."""
         return raised_there(error)
 
     def _send(self, request: durable.Request) -> Any:
@@ -115,7 +115,7 @@ class Fetcher(JsProxy):
             raise AttributeError(name)
 
         def call(*args: Any, **more: Any) -> Promise:
-            # Keywords of Python are an object at the end for JavaScript.
+            # Keyword arguments of Python are one object at the end for JavaScript.
             sent = [outward(each) for each in (*args, *([more] if more else []))]
             try:
                 answer = self._call(name, sent)
@@ -162,7 +162,7 @@ class DurableObjectStub(Fetcher):
 
     @property
     def stub(self) -> durable.Stub[Any]:
-        """The library's."""
+        """The library's stub."""
         return self._stub
 
     def _send(self, request: durable.Request) -> Any:
@@ -188,7 +188,7 @@ class RpcStub(JsProxy):
 
     @property
     def fn(self) -> Callable[..., Any]:
-        """What is called."""
+        """The function that is called."""
         return self._fn
 
     def __call__(self, *args: Any) -> Promise:

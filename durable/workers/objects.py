@@ -1,7 +1,7 @@
 """Classes of objects: each class of a Worker has one of the library's in front of it.
 
-The library's object is asked, and asks the Worker's; on the way values become what Cloudflare's
-Python gets, and back. What the Worker's object calls of itself does not pass here.
+Calls reach the library's object, which calls the Worker's; on the way values are converted to what
+Cloudflare's Python has, and back. Calls of the Worker's object to itself do not pass here.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from .js_collections import JsObject
 from .promises import settled
 from .scope import Scope, running
 from .sdk_messages import response_sent
-from .sockets import WebSocket, told
+from .sockets import WebSocket, content_of
 from .state import DurableObjectContext
 
-# What the author may call them, by the names of the library's handlers.
+# The names that authors may give them, by the names of the library's handlers.
 HANDLERS: dict[str, tuple[str, ...]] = {
     "fetch": ("fetch", "on_fetch"),
     "alarm": ("alarm", "on_alarm"),
@@ -56,7 +56,7 @@ class WorkerObject(durable.DurableObject):
             self.instance: Any = self._worker_class(DurableObjectContext(ctx), self._scope.env)
 
     async def _ask(self, handler: str, *args: Any) -> Any:
-        """What the handler of the Worker's object returns."""
+        """The result of the handler of the Worker's object."""
         for name in HANDLERS[handler]:
             method = getattr(self.instance, name, None)
             if method is not None:
@@ -65,7 +65,7 @@ class WorkerObject(durable.DurableObject):
         raise JsTypeError(f"Method {HANDLERS[handler][0]} does not exist")
 
     async def _invoke(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
-        """What a method of the Worker's object returns, as it is sent."""
+        """The result of a method of the Worker's object, converted to be sent."""
         given = [inward(each) for each in args]
         with running(self._scope):
             method = getattr(self.instance, name)
@@ -73,12 +73,12 @@ class WorkerObject(durable.DurableObject):
             return outward(await settled(result))
 
     async def alarm(self, alarm: durable.AlarmInfo) -> None:
-        told_of = JsObject(
+        alarm_info = JsObject(
             retryCount=alarm.retry_count,
             isRetry=alarm.is_retry,
             scheduledTime=int(alarm.scheduled_time.timestamp() * 1000),
         )
-        await self._ask("alarm", told_of)
+        await self._ask("alarm", alarm_info)
 
 
 async def _fetch(self: WorkerObject, request: durable.Request) -> durable.Response:
@@ -88,7 +88,7 @@ async def _fetch(self: WorkerObject, request: durable.Request) -> durable.Respon
 async def _websocket_message(
     self: WorkerObject, ws: durable.WebSocket, message: str | bytes
 ) -> None:
-    await self._ask("websocket_message", WebSocket(ws), told(message))
+    await self._ask("websocket_message", WebSocket(ws), content_of(message))
 
 
 async def _websocket_close(
@@ -123,7 +123,7 @@ def object_class(cls: type) -> type[WorkerObject]:
         if any(hasattr(cls, name) for name in HANDLERS[handler])
     }
     for name in dir(cls):
-        # A stub has an id and a name of its own, at Cloudflare too.
+        # A stub has an `id` and a `name` of its own, at Cloudflare too.
         if not name.startswith("_") and name not in _NAMES and name not in {"id", "name"}:
             found = inspect.getattr_static(cls, name)
             if isinstance(found, FunctionType | staticmethod | classmethod):

@@ -1,6 +1,6 @@
-"""Opening a Worker: its configuration is read, its code loaded, its store opened, its crons kept.
+"""Opening a Worker: reads its configuration, loads its code, opens its store, runs its crons.
 
-Rule: what is begun here is taken back at the end, the modules that its code imports too.
+Rule: what is begun here is undone at the end, the modules that its code imports too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from .wrangler import Tables, read_wrangler, tables_of, variables_of
 
 log: logging.Logger = logging.getLogger("durable")
 
-# Where the store is unless something else is said, beside the file.
+# The store's folder unless another is given, beside the file.
 FOLDER = ".durable"
 
 
@@ -100,7 +100,7 @@ class open_worker(Opening):
             scratch=scratch,
             debug=debug,
             wait_s=config.script.wait_s if wait_s is None else wait_s,
-            # Its code may be exchanged while it is open, which is done in one process.
+            # Its code may be replaced while it is open, which works within one process only.
             shared=False,
             shards=None,
             peers=None,
@@ -110,12 +110,12 @@ class open_worker(Opening):
 
     @property
     def worker(self) -> Worker:
-        """The Worker that was opened; while it is open."""
+        """The open Worker; only while it is open."""
         return self._workers[self._script.name]
 
     @property
     def folders(self) -> list[str]:
-        """Where the code of the Workers lies."""
+        """The folders of the Workers' code."""
         return [str(_main_of(script).resolve().parent) for script in self._scripts.values()]
 
     async def __aenter__(self) -> Runtime:
@@ -214,9 +214,9 @@ class open_worker(Opening):
             worker.env = EnvWrapper(Env(entries))
 
     def reload(self, runtime: Runtime) -> None:
-        """Load the code of the Workers anew, and exchange the classes of *runtime*'s objects.
+        """Load the code of the Workers anew, and replace the classes of *runtime*'s objects.
 
-        What the new code raises while it is imported passes, and the old goes on.
+        An exception of the new code as it is imported passes unchanged, and the old code stays.
         """
         before, path = self._workers, list(sys.path)
         self._forget()
@@ -246,7 +246,7 @@ def _main_of(script: ScriptConfig) -> Path:
         raise InvalidConfig(str(script.file), None, "main", "it is missing; name the Python file")
     path = script.file.absolute().parent / script.main
     if path.suffix != ".py" or not path.is_file():
-        what = "there is no file" if path.suffix == ".py" else "it must be a file of Python, not"
+        what = "there is no file" if path.suffix == ".py" else "it must be a Python file, not"
         raise InvalidConfig(str(script.file), None, "main", f"{what} {path}")
     return path
 
@@ -258,8 +258,8 @@ def _folder(script: ScriptConfig, path: str | os.PathLike[str] | None) -> str | 
 
 
 def _schedules(script: ScriptConfig, tables: Tables) -> dict[str, Schedule]:
-    """The crons that are kept. Without the library that reads them, it is told, and the Worker goes
-    on without."""
+    """The crons to run. Without the library that parses them this is logged, and the Worker runs
+    without them."""
     found: dict[str, Schedule] = {}
     for cron in tables.crons:
         try:

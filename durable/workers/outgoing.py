@@ -1,7 +1,7 @@
 """Requests and web sockets to the outside: `fetch`, and `WebSocket.new(url)`.
 
-They go by httpx2 or httpx, and by websockets, if those are installed. What an object sends out
-waits until what it has written is on disk.
+They use httpx2 or httpx, and websockets, if those are installed. What an object sends to the
+outside waits until what it has written is on disk.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log: logging.Logger = logging.getLogger("durable")
 TIMEOUT_S = 100.0
 # A body whose length is known, and this at most, is read at once.
 READ_AT_ONCE_MAX = 65_536
-# Headers that say how a body came, which has been undone.
+# Headers that describe an encoding of the body which was undone.
 _OF_THE_WAY = frozenset({"content-encoding", "content-length", "transfer-encoding", "connection"})
 
 
@@ -41,7 +41,7 @@ def _http_library() -> Any:
 
 
 class _World(Fetcher):
-    """All that is not here. What fails on the way is an OSError, as the SDK has it."""
+    """The world outside of Workers. A failure to reach it is an OSError, as in the SDK."""
 
     def _blamed(self, error: Exception) -> BaseException:
         return error
@@ -86,7 +86,7 @@ async def _send(request: durable.Request) -> durable.Response:
 
 
 class _Body:
-    """A body that is read from the network. One that is not read lets its connection go."""
+    """A body that is read from the network. When it is dropped unread, its connection is closed."""
 
     def __init__(self, client: Any, response: Any) -> None:
         self._client: Any = client
@@ -115,7 +115,7 @@ class _Body:
 
 
 async def _upgrade(request: durable.Request) -> durable.Response:
-    """The answer of a server that is asked for a web socket."""
+    """The response of a server that is asked for a web socket."""
     ours, theirs = durable.WebSocketPair()
     url = str(request.url)
     kept = {
@@ -142,7 +142,7 @@ def fetch(resource: Any, init: Any = None, **options: Any) -> Promise:
 
 
 class OutgoingWebSocket(WebSocket):
-    """A web socket to a server: connects by itself, and tells its listeners."""
+    """A web socket to a server: connects by itself, and notifies its listeners."""
 
     js_name: ClassVar[str] = "WebSocket"
 
@@ -160,7 +160,7 @@ class OutgoingWebSocket(WebSocket):
 
 
 def _apart(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-    """*work* on its way as no part of the object whose code begins it."""
+    """Start *work* as no part of the object whose code starts it."""
     task = Context().run(asyncio.ensure_future, work)
     _running.add(task)
     task.add_done_callback(_ended)
@@ -170,7 +170,7 @@ def _apart(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
 def _ended(task: asyncio.Task[Any]) -> None:
     _running.discard(task)
     if not task.cancelled() and task.exception() is not None:
-        # Who listens is told of it too.
+        # The listeners are notified too.
         log.debug("a WebSocket to the outside has failed", exc_info=task.exception())
 
 
@@ -180,7 +180,7 @@ _running: set[asyncio.Task[Any]] = set()
 async def _connect(
     end: durable.WebSocket, url: str, protocols: list[str], headers: dict[str, str]
 ) -> Any:
-    """Connect *end* with a server. Returns the server's answer when it stands."""
+    """Connect *end* to a server. Returns the server's response once it stands."""
     try:
         library = importlib.import_module("websockets.asyncio.client")
     except ImportError:
@@ -214,7 +214,7 @@ async def _carry(end: durable.WebSocket, connection: Any) -> None:
         while True:
             await end.send(await connection.recv())
     except Exception:
-        # It has ended, in one way or another; without a close frame our end is dropped.
+        # It has ended, in one way or another; without a close frame this end is dropped.
         code = connection.close_code
         if code == NO_CODE:
             end.close()

@@ -1,4 +1,4 @@
-"""Promises: what asynchronous calls of JavaScript give, which have acted by then."""
+"""Promises: the results of asynchronous calls of JavaScript, which take effect at the call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Convert = Callable[[Any], Any]
 class Promise(JsProxy, Answer[Any]):
     """The result of a call that has been made: await it, or drop it; `then` as in JavaScript.
 
-    *answer* is what is awaited, *convert* makes the result of it, *blame* the error to raise.
+    *answer* is awaited, *convert* makes the result of its value, *blame* the error to raise.
     """
 
     js_name: ClassVar[str] = "Promise"
@@ -89,7 +89,7 @@ class Promise(JsProxy, Answer[Any]):
 
 
 class Settled:
-    """A result that is there already, or an error."""
+    """A result, or an error, that has come already."""
 
     def __init__(self, value: Any = None, error: BaseException | None = None) -> None:
         self._value = value
@@ -103,19 +103,19 @@ class Settled:
 
 
 async def settled(value: Any) -> Any:
-    """*value*, or what it is when it has been awaited."""
+    """*value*, or its result if it is awaitable."""
     return await value if isawaitable(value) else value
 
 
 def started(work: Awaitable[Any]) -> Promise:
-    """*work* on its way, whether or not it is awaited."""
+    """Starts *work*, whether or not it is awaited."""
     task = asyncio.ensure_future(work)
     _running.add(task)
     task.add_done_callback(_running.discard)
     return Promise(task)
 
 
-# An event loop does not keep its tasks.
+# An event loop does not keep its tasks alive.
 _running: set[asyncio.Future[Any]] = set()
 
 

@@ -1,6 +1,6 @@
-"""The modules that a Worker's code imports: `workers`, `js`, `pyodide`, what is below, and `asgi`.
+"""The modules that a Worker's code imports: `workers`, `js`, `pyodide` with submodules, and `asgi`.
 
-They are made here, of what the files of this package have, and are no modules of the installation.
+They are made here from the contents of this package, and are not modules of the installation.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from .scope import scope_of
 # The version whose Python cannot suspend either, see `ffi.run_sync`.
 PYODIDE = "0.26.0a2"
 
-# Globals of Cloudflare's that programs may import and only sometimes use.
+# Globals of Cloudflare's that programs may import though they use them only sometimes.
 _MISSING = (
     *("caches", "HTMLRewriter", "CompressionStream", "DecompressionStream", "EventSource"),
     *("MessageChannel", "WebAssembly", "Intl", "AbortController", "AbortSignal", "Event"),
@@ -50,15 +50,15 @@ _MISSING = (
 
 
 class Missing:
-    """A global of JavaScript that is not here: it says so when it is used."""
+    """A global of JavaScript that does not exist here: it raises when used."""
 
     def __init__(self, name: str) -> None:
         self._name = name
 
     def _refuse(self) -> NoReturn:
         raise NotHere(
-            f"{self._name} is not here: `durable dev` runs Python, and has of JavaScript what "
-            f"programs of Durable Objects use"
+            f"{self._name} is not available here: `durable dev` runs Python, and has of "
+            f"JavaScript what programs of Durable Objects use"
         )
 
     def __getattr__(self, name: str) -> Any:
@@ -84,7 +84,7 @@ def _js_fetch(resource: Any, init: Any = None, **options: Any) -> Promise:
 
 
 def wait_until(awaitable: Awaitable[object]) -> None:
-    """Go on with *awaitable* after the answer of the Worker or object whose code asks."""
+    """Go on with *awaitable* after the response of the Worker or object whose code calls this."""
     begin = scope_of("workers.wait_until").wait_until
     if begin is None:
         raise NotHere("wait_until() cannot be used while the Worker's module is imported")
@@ -92,10 +92,10 @@ def wait_until(awaitable: Awaitable[object]) -> None:
 
 
 def import_from_javascript(module_name: str) -> Any:
-    """A module of the runtime's; there is `cloudflare:workers`."""
+    """A module of the runtime: only `cloudflare:workers` exists."""
     if module_name == "cloudflare:workers":
         return js_collections.JsObject(_cloudflare_workers())
-    raise ImportError(f"Failed to import {module_name!r}: it is not here")
+    raise ImportError(f"Failed to import {module_name!r}: it is not available here")
 
 
 def _cloudflare_workers() -> dict[str, Any]:
@@ -108,11 +108,11 @@ def _cloudflare_workers() -> dict[str, Any]:
 
 
 class NonRetryableError(Exception):
-    """Of workflows, which are not here."""
+    """An error of workflows, which do not exist here."""
 
 
 class WebLoop:
-    """Pyodide's event loop, of which there is none here: that of asyncio runs."""
+    """Pyodide's event loop, which does not exist here: asyncio's runs."""
 
 
 def _workers() -> dict[str, Any]:
@@ -210,7 +210,7 @@ def _pyodide_ffi() -> dict[str, Any]:
 
 
 def modules() -> dict[str, ModuleType]:
-    """All of them anew, by their names."""
+    """All of the modules, new ones, by their names."""
     sdk = _workers()
     pyodide_http = {
         "FetchResponse": sdk_messages.FetchResponse,

@@ -1,6 +1,6 @@
-"""What the code of a Worker runs for: its `env`, and what waits for its background work.
+"""The scope of a Worker's running code: its `env`, and where its background work goes.
 
-`from workers import env, wait_until` asks here, wherever the code runs.
+`from workers import env, wait_until` find it here, wherever the code runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Scope:
 
     env: Any
     wait_until: Callable[[Awaitable[object]], None] | None = None
-    # Of an object: waits until what it has written is on disk.
+    # For an object: waits until what it has written is on disk.
     confirmed: Callable[[], Awaitable[None]] | None = None
 
 
@@ -30,7 +30,7 @@ _current: ContextVar[Scope | None] = ContextVar("durable.workers scope", default
 
 @contextmanager
 def running(scope: Scope) -> Iterator[None]:
-    """Within it, code runs for *scope*; so do the tasks that it starts."""
+    """Within the block, code runs for *scope*; so do the tasks that it starts."""
     token = _current.set(scope)
     try:
         yield
@@ -39,7 +39,7 @@ def running(scope: Scope) -> Iterator[None]:
 
 
 def scope_of(what: str) -> Scope:
-    """The scope of the code that asks; *what* it asks for is named if there is none."""
+    """The scope of the running code; *what* it is needed for is named if there is none."""
     scope = _current.get()
     if scope is None:
         raise NotHere(f"{what} can be used while a Worker runs, and none does here")
@@ -47,8 +47,8 @@ def scope_of(what: str) -> Scope:
 
 
 async def confirm() -> None:
-    """Before anything is said by a way that the runtime does not see: an object waits until what it
-    has written is on disk."""
+    """Called before anything is sent by a way that the runtime does not see: an object waits until
+    what it has written is on disk."""
     scope = _current.get()
     if scope is not None and scope.confirmed is not None:
         await scope.confirmed()

@@ -1,4 +1,4 @@
-"""Globals of JavaScript that are no classes of their own: console, Object, crypto, timers."""
+"""Globals of JavaScript that are not classes: console, Object, crypto, timers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _entries_of(value: Any) -> dict[str, Any]:
         return {str(at): item for at, item in enumerate(value)}
     if isinstance(value, dict):
         return value
-    raise JsTypeError(f"an object is wanted here, not {value!r}")
+    raise JsTypeError(f"an object is needed here, not {value!r}")
 
 
 class Console(JsProxy):
@@ -91,7 +91,7 @@ def _shown(value: Any) -> str:
 
 
 class Crypto(JsProxy):
-    """Random numbers. What else `crypto` has is in Python's own libraries."""
+    """Random numbers. The rest of `crypto` is in Python's own libraries."""
 
     js_name: ClassVar[str] = "Crypto"
 
@@ -137,7 +137,7 @@ class Scheduler(JsProxy):
         return started(asyncio.sleep(ms / 1000))
 
 
-# Timers. Their tasks are the object's that has started them, as those of `asyncio.sleep` are.
+# Timers. Their tasks belong to the object that has started them, as those of `asyncio.sleep` do.
 
 _timers: dict[int, asyncio.Task[None]] = {}
 

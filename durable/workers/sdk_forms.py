@@ -137,7 +137,7 @@ class FormData(MutableMapping[str, Any]):
     def __contains__(self, key: object) -> bool:
         return isinstance(key, str) and self._js_form_data.has(key)
 
-    # As often as a field is there, unlike those of a dict.
+    # Each name as often as it occurs, unlike a dict's.
     def keys(self) -> Any:
         return list(self._js_form_data.keys())
 
@@ -163,11 +163,11 @@ def _as_python(value: Any) -> Any:
 
 
 def form_object(value: Any) -> Any:
-    """What JavaScript gets of *value*, a form, a Blob or anything else."""
+    """*value*, a form, a Blob or anything else, as JavaScript gets it."""
     return getattr(value, "js_object", value)
 
 
-# They cross between Workers. No object stores them, nor is sent one.
+# They are sent between Workers; an object neither stores nor receives them.
 
 
 @outward.register(blobs.Blob)

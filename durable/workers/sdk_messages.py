@@ -21,7 +21,7 @@ from .sdk_forms import Blob, FormData, form_object
 from .streams import ReadableStream
 from .urls import URLSearchParams
 
-# What JavaScript may give as a body.
+# Values that JavaScript accepts as a body.
 _BODIES = (
     *(JsBuffer, blobs.Blob, blobs.FormData, ReadableStream, URLSearchParams),
     messages.Response,
@@ -30,7 +30,7 @@ _BODIES = (
 
 @contextmanager
 def _errors_of_python() -> Iterator[None]:
-    """What JavaScript raises as TypeError and RangeError, as the SDK raises it."""
+    """JavaScript's TypeError and RangeError as the exceptions that the SDK raises."""
     try:
         yield
     except JsException as error:
@@ -41,7 +41,7 @@ def _errors_of_python() -> Iterator[None]:
 
 
 class _Message:
-    """What both have."""
+    """The common part."""
 
     _js: messages.Request | messages.Response
 
@@ -118,7 +118,7 @@ class Request(_Message):
 
     @property
     def cf(self) -> Any:
-        """What Cloudflare knows of the client: here nothing, unless it was given."""
+        """Cloudflare's data on the client: empty here, unless it was given."""
         return self._js_request.cf
 
     @property
@@ -173,7 +173,7 @@ class Request(_Message):
 
 
 def request_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Options as Python gives them, as JavaScript has them."""
+    """Options from Python, converted for JavaScript."""
     made = dict(options)
     if isinstance(made.get("method"), HTTPMethod):
         made["method"] = made["method"].value
@@ -270,7 +270,7 @@ class FetchResponse(_Message):
 
 
 class Response(FetchResponse):
-    """A response; *web_socket* is handed over with a status of 101."""
+    """A response; *web_socket* is passed on with a status of 101."""
 
     def __init__(
         self,
@@ -324,7 +324,7 @@ def _response_in(value: durable.Response) -> Response:
 
 
 def response_sent(value: Any) -> durable.Response:
-    """The library's response that a handler has returned in one of its kinds."""
+    """The library's response for one that a handler has returned, of any kind."""
     found = getattr(value, "js_object", value)
     if isinstance(found, messages.Response):
         return found.sent()

@@ -25,7 +25,7 @@ def app(
 
 
 class Served:
-    """A Worker, and the application that opens and asks it. Raises InvalidConfig."""
+    """A Worker, and the application that opens and calls it. Raises InvalidConfig."""
 
     def __init__(
         self, file: str | os.PathLike[str], body_size_max: int, options: dict[str, Any]
@@ -48,5 +48,5 @@ class Served:
         return await self.opened.worker.respond(request)
 
     async def reload(self) -> None:
-        """Load the code anew; what it raises passes, and the old goes on."""
+        """Load the code anew; an exception of it passes unchanged, and the old code stays."""
         self.opened.reload(await self.application.open())

@@ -18,13 +18,13 @@ from .promises import started
 
 
 class _Kept:
-    """What a program has put on a socket, whichever of its proxies it has used."""
+    """What a program has attached to a socket, by whichever of its proxies."""
 
     def __init__(self) -> None:
         self.listeners = Listeners()
         self.fields: dict[str, Any] = {}
         self.is_accepted = False
-        # Of a socket to a server: comes when the connection stands, or has failed.
+        # For a socket to a server: done when the connection stands, or has failed.
         self.opened: asyncio.Future[Any] | None = None
         self.is_read = False
 
@@ -53,7 +53,7 @@ class WebSocket(EventTarget):
 
     @property
     def socket(self) -> durable.WebSocket:
-        """The library's."""
+        """The library's socket."""
         return self._socket
 
     @property
@@ -65,7 +65,7 @@ class WebSocket(EventTarget):
         return _kept.setdefault(self._socket, _Kept())
 
     def accept(self, options: Any = None) -> None:
-        """Messages are told to the listeners from now on."""
+        """Dispatch messages to the listeners from now on."""
         with errors_of_javascript():
             self._socket.accept()
         self._own.is_accepted = True
@@ -75,10 +75,10 @@ class WebSocket(EventTarget):
         own = self._own
         if own.listeners and own.is_accepted and not own.is_read:
             own.is_read = True
-            started(_tell(self._socket, own))
+            started(_dispatch_all(self._socket, own))
 
     def await_open(self, opened: asyncio.Future[Any]) -> None:
-        """It is connecting: `open` is told when *opened* has come."""
+        """It is connecting: dispatch `open` when *opened* is done."""
         self._own.opened = opened
         self.accept()
 
@@ -129,32 +129,32 @@ class WebSocket(EventTarget):
         return hash(self._socket)
 
 
-async def _tell(socket: durable.WebSocket, own: _Kept) -> None:
-    """Tell the listeners of all that arrives, and of the end."""
+async def _dispatch_all(socket: durable.WebSocket, own: _Kept) -> None:
+    """Dispatch all that arrives, and the end, to the listeners."""
     listeners = own.listeners
-    await asyncio.sleep(0)  # those that this step of the program still adds are to hear it all
+    await asyncio.sleep(0)  # so that listeners which this step still adds miss nothing
     if own.opened is not None:
         try:
             await asyncio.shield(own.opened)
         except Exception as error:
-            listeners.tell("error", event("error", message=str(error), error=str(error)))
-            listeners.tell("close", event("close", code=1006, reason="", wasClean=False))
+            listeners.dispatch("error", event("error", message=str(error), error=str(error)))
+            listeners.dispatch("close", event("close", code=1006, reason="", wasClean=False))
             return
         own.opened = None
-        listeners.tell("open", event("open"))
+        listeners.dispatch("open", event("open"))
     try:
         async for message in socket:
-            listeners.tell("message", event("message", data=told(message)))
+            listeners.dispatch("message", event("message", data=content_of(message)))
     except durable.WebSocketClosed as error:
-        listeners.tell("error", event("error", message=str(error), error=JsException(error)))
+        listeners.dispatch("error", event("error", message=str(error), error=JsException(error)))
     code, reason = socket.close_code, socket.close_reason
     was_clean = code not in {None, 1006}
-    listeners.tell(
+    listeners.dispatch(
         "close", event("close", code=code or 1006, reason=reason or "", wasClean=was_clean)
     )
 
 
-def told(message: str | bytes) -> str | ArrayBuffer:
+def content_of(message: str | bytes) -> str | ArrayBuffer:
     """A message as handlers and listeners get it."""
     return message if isinstance(message, str) else ArrayBuffer(message)
 
@@ -180,7 +180,7 @@ class WebSocketPair(JsObject):
 
 
 class WebSocketRequestResponsePair(JsProxy):
-    """A text, and what it is answered with, for `setWebSocketAutoResponse`."""
+    """A request text, and the response to it, for `setWebSocketAutoResponse`."""
 
     js_name: ClassVar[str] = "WebSocketRequestResponsePair"
 
@@ -194,7 +194,7 @@ def socket_of(given: Any) -> durable.WebSocket:
     if isinstance(given, durable.WebSocket):
         return given
     if not isinstance(given, WebSocket):
-        raise JsTypeError(f"a WebSocket is wanted here, not {given!r}")
+        raise JsTypeError(f"a WebSocket is needed here, not {given!r}")
     return given.socket
 
 

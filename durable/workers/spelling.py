@@ -20,9 +20,9 @@ def snake_case(name: str) -> str:
 
 
 class BothCases:
-    """Its methods are named in camel case, and found in snake case too."""
+    """Its methods are named in camel case, and can be called in snake case too."""
 
-    # What Cloudflare's has and this has not, with what to do.
+    # Methods of Cloudflare's that do not exist here, with what to do instead.
     not_here: ClassVar[Mapping[str, str]] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -30,11 +30,13 @@ class BothCases:
         if camel != name and hasattr(type(self), camel):
             return getattr(self, camel)
         if camel in self.not_here:
-            raise NotHere(f"{type(self).__name__}.{camel} is not here; {self.not_here[camel]}")
+            raise NotHere(
+                f"{type(self).__name__}.{camel} is not available here; {self.not_here[camel]}"
+            )
         raise AttributeError(f"{type(self).__name__} has no {name!r}")
 
 
 def keywords(options: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    """Those of *options* that are called *names*, in either case, as keywords of ours."""
+    """Those of *options* that are called *names*, in either case, as keywords in snake case."""
     found = {snake_case(name): value for name, value in options.items()}
     return {name: found[name] for name in names if found.get(name) is not None}

@@ -20,7 +20,7 @@ class SqlStorage(BothCases):
         self._storage = storage
 
     def exec(self, query: str, *bindings: Any) -> SqlStorageCursor:
-        """Run *query*; what it returns is read from the cursor."""
+        """Run *query*; the cursor has its result."""
         given = [outward(binding) for binding in bindings]
         with errors_of_javascript():
             return SqlStorageCursor(self._storage.sql.exec(query, *given))

@@ -31,7 +31,7 @@ class DurableObjectContext(BothCases):
     }
 
     def __new__(cls, ctx: Any) -> DurableObjectContext:
-        """Of one that is wrapped already: itself."""
+        """Returns *ctx* itself if it is wrapped already."""
         return ctx if isinstance(ctx, cls) else super().__new__(cls)
 
     def __init__(self, ctx: State | DurableObjectContext) -> None:
@@ -94,7 +94,7 @@ class DurableObjectContext(BothCases):
         return None if at is None else JsDate(at)
 
     def setHibernatableWebSocketEventTimeout(self, ms: int | None = None) -> None:
-        """Nothing: a handler has the time that it takes."""
+        """Does nothing: a handler has no time limit here."""
 
     def getHibernatableWebSocketEventTimeout(self) -> int | None:
         return None

@@ -20,7 +20,7 @@ from .sql import SqlStorage
 _READ = ("allow_concurrency", "no_cache")
 _WRITE = ("allow_unconfirmed", "allow_concurrency", "no_cache")
 _LIST = ("start", "start_after", "end", "prefix", "reverse", "limit")
-_LATER = "the library has no way back in time yet"
+_LATER = "objects of a Worker keep no history yet"
 
 
 def _keys(given: Any) -> Any:
@@ -29,7 +29,7 @@ def _keys(given: Any) -> Any:
 
 
 def _entries(given: Any) -> dict[str, Any] | None:
-    """What is to be put under several keys, if it is that."""
+    """The entries of a `put` of several keys; None for another kind of argument."""
     if isinstance(given, JsObject):
         given = given.as_object_map()
     if isinstance(given, Mapping | JsMap):
@@ -38,7 +38,8 @@ def _entries(given: Any) -> dict[str, Any] | None:
 
 
 class _KeysAndAlarm(BothCases):
-    """What a transaction has too. Options are a dict, an object of JavaScript, or keywords."""
+    """The calls that a transaction has too. Options are a dict, an object of JavaScript, or
+    keywords."""
 
     _storage: Storage | Transaction
 
@@ -95,7 +96,7 @@ def _milliseconds_or_none(at: datetime | None) -> int | None:
 
 
 class DurableObjectTransaction(_KeysAndAlarm):
-    """What the closure of `transaction` is given."""
+    """The argument of a transaction's closure."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
@@ -106,8 +107,7 @@ class DurableObjectTransaction(_KeysAndAlarm):
 
 
 class DurableObjectStorage(_KeysAndAlarm):
-    """What an object remembers. Each call acts at once, and gives a promise where Cloudflare's
-    does."""
+    """An object's storage. Each call acts at once; it returns a promise where Cloudflare's does."""
 
     not_here: ClassVar[Mapping[str, str]] = {
         "getCurrentBookmark": _LATER,

@@ -26,7 +26,7 @@ class ReadableStream(JsProxy):
 
     @classmethod
     def over(cls, chunks: AsyncIterable[Any]) -> ReadableStream:
-        """A stream of what is read elsewhere."""
+        """A stream of what another source produces."""
         made = cls.__new__(cls)
         made._chunks = aiter(chunks)
         made.locked = False
@@ -81,7 +81,7 @@ class ReadableStream(JsProxy):
         return (Uint8Array(c) if isinstance(c, bytes) else c async for c in self._chunks)
 
     async def read_chunk(self) -> Any:
-        """What `read()` of a reader gives."""
+        """The result of a reader's `read()`."""
         try:
             chunk = await anext(self._chunks)
         except StopAsyncIteration:

@@ -1,4 +1,4 @@
-"""One Worker: its code, what it is bound to, and how it is asked."""
+"""One Worker: its code, its bindings, and how requests reach it."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ from .wrangler import Tables
 log: logging.Logger = logging.getLogger("durable")
 
 DEFAULT = "Default"
-# Where a cron trigger can be pulled by hand, as in Wrangler.
+# The path that runs a cron trigger by hand, as in Wrangler.
 SCHEDULED_PATH = "/cdn-cgi/handler/scheduled"
-# What a Worker's code may not be asked for by its name.
+# Names of a Worker's methods that cannot be called by name.
 _RESERVED = frozenset({"fetch", "connect", "scheduled", "queue", "alarm", "test", "ctx", "env"})
 
 
 @define(eq=False)
 class Worker:
-    """A Worker that is loaded. *entries* are what it is bound to beside its classes; *env* is what
-    its code is given, once the store is open."""
+    """A loaded Worker. *entries* are its bindings beside its classes; *env* is passed to its code,
+    once the store is open."""
 
     script: ScriptConfig
     tables: Tables
@@ -60,10 +60,10 @@ class Worker:
     def scope(self) -> Scope:
         return Scope(EnvWrapper(self.env), self.background.begin)
 
-    # Being asked
+    # Requests and calls
 
     async def respond(self, request: durable.Request) -> durable.Response:
-        """The answer to a request from the outside: of a file, or of the Worker."""
+        """The response to a request from the outside: from a file, or from the Worker."""
         if request.url.path == SCHEDULED_PATH:
             return await self._pull(request)
         assets = self.tables.assets
@@ -77,7 +77,7 @@ class Worker:
         return await self.fetch(None, request)
 
     async def fetch(self, entrypoint: str | None, request: durable.Request) -> durable.Response:
-        """The answer of the Worker's own code."""
+        """The response of the Worker's own code."""
         instance = self._instance(entrypoint)
         if instance is not None:
             fetch = getattr(instance, "fetch", None) or getattr(instance, "on_fetch", None)
@@ -100,7 +100,7 @@ class Worker:
             return response_sent(await settled(relaxed(on_fetch, given, scope.env, context)))
 
     async def call(self, entrypoint: str | None, name: str, args: list[Any]) -> Any:
-        """What a method of an entrypoint returns, as it is sent."""
+        """The result of a method of an entrypoint, converted to be sent."""
         instance = self._instance(entrypoint)
         method = None if name in _RESERVED else getattr(instance, name, None)
         if not callable(method):
@@ -110,7 +110,7 @@ class Worker:
             return outward(await settled(method(*given)))
 
     async def scheduled(self, cron: str, time_ms: int) -> None:
-        """Run the handler of crons. What it raises passes."""
+        """Run the handler of crons. An exception of it passes unchanged."""
         controller = JsObject(
             scheduledTime=time_ms, cron=cron, type="scheduled", noRetry=lambda: None
         )
@@ -122,7 +122,7 @@ class Worker:
         if handler is None:
             handler = getattr(self.code.main, "on_scheduled", None)
         if handler is None:
-            raise TypeError(f"{self.label} has crons, and no scheduled() to call")
+            raise TypeError(f"{self.label} has crons, but no scheduled() to call")
         with running(self.scope):
             await settled(relaxed(handler, controller, self.scope.env, context))
 
@@ -135,7 +135,7 @@ class Worker:
         return durable.Response("ok")
 
     def _instance(self, entrypoint: str | None) -> Any:
-        """A new one of the entrypoint; None for a Worker without classes of them."""
+        """A new instance of the entrypoint; None for a Worker without such classes."""
         name = entrypoint or DEFAULT
         found = [cls for cls in _public(self.code, WorkerEntrypoint) if cls.__name__ == name]
         if not found:
@@ -152,7 +152,7 @@ class Worker:
 
 
 def _public(code: Code, base: type) -> list[type]:
-    """The classes of this kind that the main module has, its own and imported ones."""
+    """The classes of this kind in the main module, defined or imported."""
     names = getattr(code.main, "__all__", None)
     if names is None:
         names = [name for name in vars(code.main) if not name.startswith("_")]
@@ -171,7 +171,7 @@ def _public(code: Code, base: type) -> list[type]:
 
 
 class ServiceBinding(Fetcher):
-    """`env.NAME` of another Worker, or of an entrypoint of this one."""
+    """`env.NAME` for another Worker, or an entrypoint of this one."""
 
     def __init__(self, find: Callable[[], Worker], entrypoint: str | None) -> None:
         self._find = find
@@ -182,7 +182,7 @@ class ServiceBinding(Fetcher):
         return started(_after_writes(lambda: worker.fetch(self._entrypoint, request)))
 
     def scheduled(self, options: Any = None, **more: Any) -> Promise:
-        """Pull a cron trigger: of this `cron`, at this `scheduledTime` in milliseconds."""
+        """Run a cron trigger: the one with this `cron`, at this `scheduledTime` in milliseconds."""
         given = options_of(options, more)
         worker = self._find()
 
@@ -210,7 +210,7 @@ def bindings_of(
     find: Callable[[str], Worker],
     scripts: Mapping[str | None, ScriptConfig],
 ) -> dict[str, Any]:
-    """What a Worker is bound to beside its classes and variables."""
+    """The bindings of a Worker beside its classes and variables."""
     found: dict[str, Any] = {
         name: MissingBinding(name, kind) for name, kind in tables.missing.items()
     }

@@ -1,7 +1,7 @@
-"""What a file of Wrangler's says beyond classes and variables: assets, crons, services, and what
-can only be named.
+"""What a Wrangler file describes beyond classes and variables: assets, crons, services, and
+bindings that do not exist here.
 
-Rule: nothing is refused because it cannot be had here. It says so when it is used.
+Rule: nothing is refused because it does not exist here. It raises when it is used.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from .assets import Assets
 
 log: logging.Logger = logging.getLogger("durable")
 
-# Bindings that an environment does not have from the top: the table, the key of the name, and what
-# it is. Those of a single table stand under a key, the others in a list.
+# Bindings that an environment does not inherit: the table, the key of the name, and what it is. A
+# single table stands under a key, the others in a list.
 _MISSING: dict[str, tuple[str, str]] = {
     "kv_namespaces": ("binding", "a KV namespace"),
     "r2_buckets": ("binding", "an R2 bucket"),
@@ -73,13 +73,13 @@ class Service:
 
 @frozen
 class Tables:
-    """What one script's tables say."""
+    """The tables of one script."""
 
     assets: Assets | None
     assets_binding: str | None
     crons: tuple[str, ...]
     services: tuple[Service, ...]
-    # The bindings that are not to be had, each with what it is.
+    # The bindings that are not available, with the kind of each.
     missing: Mapping[str, str] = field(factory=dict)
 
 
@@ -88,7 +88,7 @@ def read_wrangler(
     environment: str | None = None,
     beside: Sequence[str | os.PathLike[str]] = (),
 ) -> Config:
-    """The scripts of *file*, and those of the files *beside* it that it reaches."""
+    """The scripts of *file*, and those of the files *beside* it that it refers to."""
     reading = Wrangler(
         keys=_BINDING_KEYS | _INHERITED,
         inherited=_INHERITED,
@@ -99,8 +99,8 @@ def read_wrangler(
 
 
 def tables_of(script: ScriptConfig) -> Tables:
-    """Raises InvalidConfig where a table cannot be what it should be."""
-    _tell_of_exports(script)
+    """The tables of *script*. Raises InvalidConfig if one is not what it should be."""
+    _warn_of_exports(script)
     assets, binding = _assets(script)
     crons = _table(script, "triggers").get("crons") or []
     if not isinstance(crons, list) or not all(isinstance(cron, str) for cron in crons):
@@ -109,7 +109,7 @@ def tables_of(script: ScriptConfig) -> Tables:
 
 
 def variables_of(script: ScriptConfig) -> dict[str, Any]:
-    """`vars`, and before them what `.dev.vars` says, of the environment if it has one there."""
+    """The entries of `.dev.vars`, of the environment's own if it has one, and `vars`."""
     folder = script.file.absolute().parent
     names = [".dev.vars"] if script.environment is None else [
         f".dev.vars.{script.environment}", ".dev.vars"
@@ -166,15 +166,15 @@ def _missing(script: ScriptConfig) -> Iterator[tuple[str, str]]:
     for key, (name_key, kind) in _MISSING.items():
         for entry in _entries(script, key):
             if isinstance(entry.get(name_key), str):
-                yield entry[name_key], f"{kind}, which is not here"
+                yield entry[name_key], f"{kind}, which is not available here"
     for entry in _table(script, "queues").get("producers") or []:
         if isinstance(entry, dict) and isinstance(entry.get("binding"), str):
-            yield entry["binding"], "a queue, which is not here"
+            yield entry["binding"], "a queue, which is not available here"
 
 
-def _tell_of_exports(script: ScriptConfig) -> None:
-    """`exports` says which classes there are, which the module says too. What it says of their
-    past is not done."""
+def _warn_of_exports(script: ScriptConfig) -> None:
+    """Warn of `exports`, which lists the classes, as the module does too: its former classes are
+    ignored."""
     for name, entry in _table(script, "exports").items():
         state = entry.get("state", "created") if isinstance(entry, dict) else None
         if state not in {None, "created"}:

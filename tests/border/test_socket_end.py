@@ -122,7 +122,7 @@ class Pair(RuleBasedStateMachine):
         assert other is not None
         join(one, other)
         for end in (one, other):
-            end.tell = self.told.append
+            end.call_soon = self.told.append
 
     def there(self, at: int) -> tuple[End, Side]:
         end = self.ends[at]

@@ -272,7 +272,7 @@ REFUSED: list[tuple[str, list[str]]] = [
     ("does not implement the method", ["call", "store", "Box", "a", "_secret"]),
     ("reserved method", ["call", "store", "Box", "a", "fetch"]),
     ("unexpected keyword argument", ["call", "store", "Box", "a", "add", '{"no": 1}']),
-    ("its result is no value to show", ["call", "store", "Box", "a", "response"]),
+    ("its result cannot be shown", ["call", "store", "Box", "a", "response"]),
     ("more than 10,000 items", ["call", "store", "Box", "a", "ticks", "[10001]"]),
     ("is an async generator", ["call", "store", "Box", "a", "ticks", "[1]", "--once", "k"]),
     ("there is no class 'Nope'", ["call", "store", "Nope", "a", "add"]),
@@ -307,16 +307,16 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(
 
 
 USAGE: list[tuple[str, list[str]]] = [
-    ("VALUE is no JSON", ["put", "store", "Box", "a", "k", "text"]),
+    ("VALUE is not JSON", ["put", "store", "Box", "a", "k", "text"]),
     ("a text has quotes", ["put", "store", "Box", "a", "k", "text"]),
     ("JSON has no NaN", ["put", "store", "Box", "a", "k", "NaN"]),
     ("no type '$nothing'", ["put", "store", "Box", "a", "k", '{"$nothing": 1}']),
-    ("ARGS is no JSON", ["call", "store", "Box", "a", "add", "[1"]),
+    ("ARGS is not JSON", ["call", "store", "Box", "a", "add", "[1"]),
     ("a JSON list", ["call", "store", "Box", "a", "add", "1"]),
     ("not both", ["call", "store", "Box", "a", "add", "--app", "boxes", "--config", "x"]),
     ("no module 'nothing'", ["call", "store", "Box", "a", "add", "--app", "nothing"]),
-    ("no application", ["call", "store", "Box", "a", "add", "--app", "boxes:nothing"]),
-    ("no application", ["call", "store", "Box", "a", "add", "--app", "boxes:Box"]),
+    ("not an application", ["call", "store", "Box", "a", "add", "--app", "boxes:nothing"]),
+    ("not an application", ["call", "store", "Box", "a", "add", "--app", "boxes:Box"]),
     ("opens the store 'other'", ["call", "store", "Box", "a", "add", "--app", "boxes:elsewhere"]),
 ]
 

@@ -139,7 +139,7 @@ def test_nothing_that_is_there_is_written_over(
     (tmp_path / "other" / "notes").write_text("mine", encoding="utf-8")
 
     assert main(["init", "taken"]) == 1
-    assert "taken/pyproject.toml: it is there already" in capsys.readouterr().err
+    assert "taken/pyproject.toml: it exists already" in capsys.readouterr().err
     assert os.listdir("taken") == ["pyproject.toml"]
     assert main(["init", "file"]) == 1
     assert "the project goes into a folder" in capsys.readouterr().err

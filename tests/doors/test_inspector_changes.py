@@ -325,7 +325,7 @@ def test_changes_in_a_browser(tmp_path: Path) -> None:
         page.wait(f"{DIALOG} !== null")
         page.evaluate(f"{DIALOG}.querySelector('textarea').value = 'no JSON'")
         click(page, "Store it", DIALOG)
-        page.wait(f"{DIALOG}?.querySelector('.error').textContent.includes('no JSON')")
+        page.wait(f"{DIALOG}?.querySelector('.error').textContent.includes('not JSON')")
         page.evaluate(f"{DIALOG}.querySelector('textarea').value = '\"<b>bold</b>\"'")
         click(page, "Store it", DIALOG)
         page.wait(f"{RESULT}.startsWith('Stored')")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import pytest
@@ -31,9 +31,12 @@ class Queue:
         return len(self.batches)
 
     def submit(self, batch: Batch) -> None:
+        self.submit_all([batch])
+
+    def submit_all(self, batches: Sequence[Batch]) -> None:
         if self.is_stopped:
             raise RuntimeClosed
-        self.batches.append(batch)
+        self.batches += batches
 
     def commit_here(self, batch: Batch) -> bool:
         if self.is_quick and self.takes_here:

@@ -70,6 +70,6 @@ async def test_the_check_knows_what_a_history_may_have(store: Store, tmp_path: P
 
     problems = [problem.what for problem in operate.check(folder)]
     assert len(problems) == 3
-    assert any("no record of a history" in what for what in problems)
+    assert any("not a record of a history" in what for what in problems)
     assert any("not where such a record stands" in what for what in problems)
     assert any("99 is in use" in what for what in problems)  # what the clearing keeps

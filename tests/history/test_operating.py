@@ -100,8 +100,8 @@ async def test_the_program_is_told_through_its_control_socket(tmp_path: Path) ->
         mark = await stub.now()
         await stub.put("a", 2)
         order = restore_order("Ledger", "a", mark)
-        told = await in_thread(operate.changing.tell, tmp_path / "store", order)
-        assert operate.changing.result_of(told) > mark
+        reply = await in_thread(operate.changing.send_order, tmp_path / "store", order)
+        assert operate.changing.result_of(reply) > mark
         assert await runtime.env.LEDGERS.get_by_name("a").all() == {"a": 1}
 
 
@@ -227,7 +227,7 @@ async def test_the_commands_list_and_restore(
     assert json.loads(capsys.readouterr().out)["undo"] > first
     assert await state(store) == await state(store, "b") == ({"a": 1}, DUE)
     assert await run("restore", folder, "Ledger", "a", first) == 0
-    assert "undone by the bookmark" in capsys.readouterr().out
+    assert "undoes this" in capsys.readouterr().out
 
 
 async def test_the_commands_take_a_time(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

@@ -141,7 +141,7 @@ async def test_a_close_is_answered_after_a_task_that_reads_no_further(is_cancell
     client.accept()
     server.accept()
     soon: list[Callable[[], object]] = []
-    end_of(server).tell = soon.append
+    end_of(server).call_soon = soon.append
 
     async def read_one() -> None:
         await anext(server)

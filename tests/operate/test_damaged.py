@@ -152,7 +152,7 @@ def test_what_else_looks_tells_of_a_damaged_object(
     """To show it is an error; the classes, the counts and the check know of it."""
     damage_object(folder)
     assert main(["show", str(folder), "Keeper", "b"]) == 1
-    assert "its checksum does not fit" in capsys.readouterr().err
+    assert "its checksum does not match" in capsys.readouterr().err
     assert main(["ls", str(folder), "--json"]) == 0
     assert lines(capsys.readouterr().out)[0]["objects"] == 3
     with operate.look(folder) as store:

@@ -132,7 +132,7 @@ async def test_a_check_finds_what_is_wrong_with_rows_and_server(url: str) -> Non
     assert change(
         "update durable.records set value = set_byte(value, 2, get_byte(value, 2) # 1) "
         "where key = 'key 1'"
-    ) == {"its checksum does not fit"}
+    ) == {"its checksum does not match"}
     found = change("update durable.objects set shard = (shard + 1) % 1024")
     assert any("belongs to another" in what for what in found)
     found = change("delete from durable.objects")

@@ -87,7 +87,7 @@ def test_the_next_run_takes_away_what_killed_ones_have_left(
 
     assert main(words) == 0
     assert left(tmp_path) == [others]
-    said = f"removed {tmp_path / own}, which a run that was killed has left\n"
+    said = f"removed {tmp_path / own}, left by a run that was killed\n"
     assert said in capsys.readouterr().err
 
 

@@ -172,7 +172,13 @@ def test_a_line_of_a_listing_is_what_json_makes_of_the_object(folder: Path) -> N
     with operate.look(folder) as store:
         for step in listing(store, weigh=True):
             expected = [
-                {**described(found), "keys": weight.keys, "bytes": weight.size}
+                {
+                    **described(found),
+                    "keys": weight.keys,
+                    "bytes": weight.size,
+                    "database_bytes": weight.database_size,
+                    "history_bytes": weight.history_size,
+                }
                 for found, weight in step.found()
                 if weight is not None
             ]

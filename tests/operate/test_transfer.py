@@ -308,7 +308,7 @@ def test_a_line_that_is_no_text_is_said_with_its_number(file: Path, tmp_path: Pa
     """However long the file is."""
     raw = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join([*raw[:4], b"\xff\n", *raw[4:]]))
-    with pytest.raises(operate.NotAnExport, match=r"line 5 of the file: it is no UTF-8"):
+    with pytest.raises(operate.NotAnExport, match=r"line 5 of the file: it is not valid UTF-8"):
         operate.import_file(tmp_path / "other", file)
 
     assert not (tmp_path / "other").exists()

@@ -139,6 +139,7 @@ async def test_what_cannot_be_opened_says_why(url: str) -> None:
         open_store(url, operate=True)
 
 
+@pytest.mark.sessions
 async def test_a_lost_connection_resets_what_was_being_stored(url: str) -> None:
     """Whether it was stored is not known; the object begins anew with what is there."""
     async with open_store(url) as runtime:

@@ -9,17 +9,17 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, field, frozen
+from attrs import define, field
 
 from durable._shards.balance import LOOKS_S, Balance
 from durable._shards.known_owners import KnownOwners, Lookout
 from durable._shards.lines import Lines
 from tests.simulated.agenda import Entry
 from tests.simulated.machine import Machine
-from tests.simulated.network import End, Listeners
 
 from .simulated_calls import Call, Ended, NotBegun, Reset, Sent, SimulatedPeer, Stub
 from .simulated_folder import Owned
+from .simulated_neighbours import BYE, CHANGED, Owns, SimulatedNeighbours
 
 if TYPE_CHECKING:
     from .simulation import Simulation
@@ -32,15 +32,6 @@ PARTING_S_MAX = 1.0
 THREAD_S_MAX = 0.02
 
 
-@frozen
-class Owns:
-    shard: int
-    owned: Owned
-
-
-CHANGED, BYE, BYE_TOO = "changed", "bye", "bye too"
-
-
 @define(eq=False)
 class SimulatedProcess:
     """One process that has the store open."""
@@ -50,7 +41,7 @@ class SimulatedProcess:
     # The calls that run, by shard.
     open: dict[int, dict[Call, None]] = field(factory=dict, init=False)
     leaving: dict[int, dict[Call, None]] = field(factory=dict, init=False)
-    peers: dict[str, SimulatedPeer] = field(factory=dict, init=False)
+    neighbours: SimulatedNeighbours = field(init=False)
     balance: Balance = field(init=False)
     owners: KnownOwners = field(init=False)
     lookout: Lookout = field(init=False)
@@ -61,16 +52,16 @@ class SimulatedProcess:
     is_leaving: bool = field(default=False, init=False)
     is_finishing: bool = field(default=False, init=False)
     is_closed: bool = field(default=False, init=False)
-    _met: dict[SimulatedPeer, None] = field(factory=dict, init=False)
-    _connecting: set[str] = field(factory=set, init=False)
-    _heard_out: set[str] = field(factory=set, init=False)
     _next_look: Entry | None = field(default=None, init=False)
     _has_changed: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         machine, count = self.machine, self.simulation.folder.count
+        self.neighbours = SimulatedNeighbours(self)
         self.balance = self.simulation.parts.balance(self.name, count, self.open, self.leaving)
-        self.owners = self.simulation.parts.owners(self.name, self.peers.get, self.owner_changed)
+        self.owners = self.simulation.parts.owners(
+            self.name, self.neighbours.peers.get, self.owner_changed
+        )
         self.lookout = Lookout(
             machine.call_later,
             self._look_around,
@@ -106,13 +97,13 @@ class SimulatedProcess:
 
     def begin(self) -> None:
         self.simulation.folder.join(self.machine)
-        self._meet()
-        self._when(lambda: not self._connecting, LOOKS_S, self._be_ready)
+        self.neighbours.meet()
+        self._when(lambda: not self.neighbours.connecting, LOOKS_S, self._be_ready)
 
     def _be_ready(self) -> None:
         self._read_owners()
         self.simulation.folder.say(self.machine, "ready")
-        self._tell_all(CHANGED)
+        self.neighbours.notify_all(CHANGED)
         self.balance.is_on = True
         self.is_calling = True
         self.look()
@@ -129,87 +120,7 @@ class SimulatedProcess:
 
         look()
 
-    # The connections
-
-    def _meet(self) -> None:
-        for name in self.simulation.folder.states:
-            if name in self.peers or name in self._connecting or self.is_closed:
-                continue
-            self._connecting.add(name)
-            self.simulation.network.connect(
-                self.machine,
-                self.simulation.processes[name].machine,
-                self.simulation.processes[name].came,
-                partial(self._connected, name),
-                partial(self._connecting.discard, name),
-            )
-
-    def _connected(self, name: str, end: End) -> Listeners:
-        self._connecting.discard(name)
-        return self._met_at(name, end)
-
-    def came(self, end: End) -> Listeners:
-        """Another process has connected with this one."""
-        name = end.link.other(end).machine.name
-        if name == self.name:
-            return self._listeners(self.simulation.parts.peer(name, end))
-        listeners = self._met_at(name, end)
-        self.something_changed()
-        return listeners
-
-    def _met_at(self, name: str, end: End) -> Listeners:
-        peer = self.simulation.parts.peer(name, end)
-        if self.is_closed:
-            end.link.break_()
-            return self._listeners(peer)
-        known = self.peers.get(name)
-        if known is None or known.is_gone:
-            self.peers[name] = peer
-        self._met[peer] = None
-        for shard, epoch in self.owners.mine():
-            end.send(Owns(shard, Owned(self.name, epoch)))
-        self.owner_changed(None)
-        return self._listeners(peer)
-
-    def _listeners(self, peer: SimulatedPeer) -> Listeners:
-        return partial(self._hear, peer), partial(self._gone, peer)
-
-    def _gone(self, peer: SimulatedPeer, unsent: list[Any]) -> None:
-        peer.gone(unsent)
-        if peer not in self._met:
-            return
-        del self._met[peer]
-        if self.peers.get(peer.process) is peer:
-            del self.peers[peer.process]
-            for other in self._met:
-                if other.process == peer.process and not other.is_gone:
-                    self.peers[peer.process] = other
-        if not self.is_closed:
-            self.something_changed()
-
-    def _tell_all(self, what: Any) -> None:
-        for name, peer in self.peers.items():
-            if name != self.name:
-                peer.end.send(what)
-
-    def _hear(self, peer: SimulatedPeer, message: Any) -> None:
-        if isinstance(message, Sent):
-            self.serve(peer, message)
-        elif isinstance(message, Ended):
-            peer.ended(message)
-        elif isinstance(message, Owns):
-            self.owners.hear(message.shard, message.owned)
-            if message.owned.owner is None:
-                self.something_changed()
-        elif message == CHANGED:
-            self.something_changed()
-        elif message == BYE:
-            self.owners.parts(peer.process)
-            self.peers.get(peer.process, peer).end.send(BYE_TOO)
-        else:
-            self._heard_out.add(peer.process)
-
-    # Who has what
+    # Owners
 
     def owner_changed(self, shard: int | None) -> None:
         self.lines.owner_changed(shard)
@@ -220,10 +131,10 @@ class SimulatedProcess:
 
     def _look_around(self) -> None:
         self._read_owners()
-        self._meet()
+        self.neighbours.meet()
 
     def _has(self, shard: int, owned: Owned) -> None:
-        self._tell_all(Owns(shard, owned))
+        self.neighbours.notify_all(Owns(shard, owned))
         self.owners.has_changed(shard, owned)
 
     # The balance
@@ -244,7 +155,7 @@ class SimulatedProcess:
             self._rest(LOOKS_S)
             return
         ready, living = self.simulation.folder.ready(), list(self.simulation.folder.states)
-        self._meet()
+        self.neighbours.meet()
         plan = self.balance.plan(ready)
         self.simulation.check_plan(self, plan)
         for shard in plan.give:
@@ -258,7 +169,7 @@ class SimulatedProcess:
 
         def rest() -> None:
             owners = [owned.owner for owned in self.simulation.folder.owned]
-            self._rest(self.balance.look_pause_s(owners, living, self.peers))
+            self._rest(self.balance.look_pause_s(owners, living, self.neighbours.peers))
 
         for shard in plan.take:
             self._take(shard, partial(taken, shard))
@@ -272,7 +183,7 @@ class SimulatedProcess:
             self._next_look = self.machine.call_later(pause_s, self.look)
 
     def _in_thread(self, work: Any, then: Any) -> None:
-        """Let *work* happen in a thread, and *then* be told what it returned."""
+        """Do *work* in a thread, and call *then* with its result."""
 
         def run() -> None:
             result = work()
@@ -410,11 +321,11 @@ class SimulatedProcess:
         self.is_calling = False
         self.balance.is_on = False
         self.simulation.folder.say(self.machine, "leaving")
-        self._tell_all(CHANGED)
+        self.neighbours.notify_all(CHANGED)
         self._go_on_leaving()
 
     def _go_on_leaving(self) -> None:
-        shards = self.balance.leave(has_others=bool(set(self.peers) - {self.name}))
+        shards = self.balance.leave(has_others=bool(set(self.neighbours.peers) - {self.name}))
         if shards is None:
             self._finish()
             return
@@ -432,21 +343,16 @@ class SimulatedProcess:
             for call in list(running):
                 self.end_here(call, Reset())
         self.lines.close(lambda: NotBegun("closed"))
-        self._when(lambda: not self._connecting, LOOKS_S, self._say_bye)
+        self._when(lambda: not self.neighbours.connecting, LOOKS_S, self._say_bye)
 
     def _say_bye(self) -> None:
-        self._tell_all(BYE)
-
-        def all_have_said_so() -> bool:
-            return not set(self.peers) - self._heard_out - {self.name}
-
-        self._when(all_have_said_so, PARTING_S_MAX, self._close)
+        self.neighbours.notify_all(BYE)
+        self._when(self.neighbours.have_parted, PARTING_S_MAX, self._close)
 
     def _close(self) -> None:
         self.is_closed = True
         self.lookout.close()
-        for peer in list(self._met):
-            peer.end.link.break_()
+        self.neighbours.close()
         folder = self.simulation.folder
         for shard in list(self.open):
             folder.write_owner(shard, None, is_new=False)

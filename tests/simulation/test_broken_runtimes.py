@@ -104,17 +104,21 @@ def no_input_gate(patch: pytest.MonkeyPatch) -> None:
 
 
 def failed_commits_that_nobody_is_told_of(patch: pytest.MonkeyPatch) -> None:
-    submit = SteppedCommitter.submit
+    submit_all = SteppedCommitter.submit_all
 
-    def submit_hopefully(self: SteppedCommitter, batch: Batch) -> None:
-        if batch.puts:
-            origin = batch.origin
-            batch.origin = Callbacks(
-                lambda: origin.batch_durable(batch), lambda error: origin.batch_durable(batch)
-            )
-        submit(self, batch)
+    def hear_only_good(batch: Batch) -> None:
+        origin = batch.origin
+        batch.origin = Callbacks(
+            lambda: origin.batch_durable(batch), lambda error: origin.batch_durable(batch)
+        )
 
-    patch.setattr(SteppedCommitter, "submit", submit_hopefully)
+    def submit_hopefully(self: SteppedCommitter, batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            if batch.puts:
+                hear_only_good(batch)
+        submit_all(self, batches)
+
+    patch.setattr(SteppedCommitter, "submit_all", submit_hopefully)
 
 
 def successors_that_do_not_wait(patch: pytest.MonkeyPatch) -> None:

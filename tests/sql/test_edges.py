@@ -10,7 +10,7 @@ import pytest
 
 import durable
 import durable.testing
-from durable._storage.sql import database
+from durable._storage.sql import time_limit
 
 from .conftest import Desk, Do, Store
 
@@ -142,7 +142,7 @@ async def test_many_short_queries_are_not_one_long_one(
             Clock.now_s += 0.9
             return Clock.now_s
 
-    monkeypatch.setattr(database, "_REAL_TIME", Clock())
+    monkeypatch.setattr(time_limit, "_REAL_TIME", Clock())
     query = (
         "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 20000) "
         "SELECT count(*) FROM c"

@@ -3,7 +3,6 @@ once."""
 
 from __future__ import annotations
 
-import gc
 import sys
 from typing import Any
 
@@ -247,71 +246,7 @@ def limits(**given: Any) -> durable.Limits:
     return durable.Limits(shutdown_s_max=1.0, **given)
 
 
-async def test_connections_are_bounded_and_what_was_written_is_not_lost(store: Store) -> None:
-    """The one used longest ago is closed for another; one whose turn has written is not."""
-
-    class Crowd(Desk):
-        async def write_and_call(self, other: Any) -> Any:
-            await self.insert("mine")
-            await other.insert("other's")
-            return await self.values()
-
-    async with store.open(limits=limits(sql_connections_max=2)) as runtime:
-        crowd = runtime.namespace(Crowd)
-        for round in range(3):
-            for number in range(10):
-                await crowd.get_by_name(str(number)).insert(round)
-        for number in range(10):
-            assert await crowd.get_by_name(str(number)).values() == [0, 1, 2]
-        assert runtime._services.sql.connections <= 2
-        stub = crowd.get_by_name("x")
-        assert await stub.write_and_call(crowd.get_by_name("y")) == ["mine"]
-
-
-async def test_a_cursor_whose_connection_gave_way_says_so(store: Store) -> None:
-    """One that nobody reads gives way first."""
-
-    class Reader(Desk):
-        async def begin(self) -> Any:
-            self.sql.exec("CREATE TABLE IF NOT EXISTS t (value); INSERT INTO t VALUES (1), (2)")
-            await self.ctx.confirmed()
-            self.kept = [self.sql.exec("SELECT value FROM t")]
-            return next(self.kept[0])
-
-        async def go_on(self) -> Any:
-            return next(self.kept[0])
-
-    async with store.open(limits=limits(sql_connections_max=2)) as runtime:
-        a, b, c, d = [runtime.namespace(Reader).get_by_name(name) for name in "abcd"]
-        await a.begin()
-        await b.insert(1)
-        await c.insert(1)  # b's goes, though a's is older
-        assert await a.go_on() == {"value": 2}
-        await a.begin()
-        await c.begin()
-        await d.insert(1)
-        with pytest.raises(durable.SqlError, match="the cursor is closed"):
-            await a.go_on()
-
-
-async def test_a_cursor_that_is_dropped_is_read_no_more(do: Do[Any]) -> None:
-    """So its connection can give way."""
-
-    def work(desk: Desk) -> Any:
-        desk.sql.exec("CREATE TABLE t (value); INSERT INTO t VALUES (1), (2)")
-        cursor = desk.sql.exec("SELECT value FROM t")
-        next(cursor)
-        database = desk.sql._database
-        before = database.is_read
-        del cursor
-        gc.collect()
-        finished = desk.sql.exec("SELECT value FROM t")
-        finished.to_list()
-        return before, database.is_read
-
-    assert await do(work) == (True, False)
-
-
+@pytest.mark.one_folder
 async def test_a_damaged_page_resets_the_object_and_is_never_read(store: Store) -> None:
     """And the check says whose it is."""
     async with store.open() as runtime:

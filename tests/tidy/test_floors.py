@@ -282,61 +282,63 @@ def _words(name: str) -> list[str]:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower().split("_")
 
 
-def _package() -> list[Source]:
+@pytest.fixture(scope="module")
+def package() -> list[Source]:
+    """Every file of the package; each is parsed once for all rules."""
     paths = sorted((ROOT / PACKAGE).rglob("*.py"))
     assert paths, f"no source found below {ROOT / PACKAGE}"
     return [Source.of(path.relative_to(ROOT).as_posix(), path.read_text("utf-8")) for path in paths]
 
 
-def _check(rule: Rule) -> None:
-    faults = [fault for source in _package() for fault in rule(source)]
+def _check(rule: Rule, package: list[Source]) -> None:
+    faults = [fault for source in package for fault in rule(source)]
 
     assert not faults, "\n" + "\n".join(faults)
 
 
-def test_a_floor_imports_only_floors_below_it() -> None:
+def test_a_floor_imports_only_floors_below_it(package: list[Source]) -> None:
     """A call walks down the floors; nothing imports upward or sideways."""
-    _check(imports_only_floors_below)
+    _check(imports_only_floors_below, package)
 
 
-def test_one_file_names_engines() -> None:
+def test_one_file_names_engines(package: list[Source]) -> None:
     """A runtime works with any engine, since it knows the interface only."""
-    _check(leaves_engines_to_their_chooser)
+    _check(leaves_engines_to_their_chooser, package)
 
 
-def test_a_floor_imports_nothing_from_the_package_root() -> None:
+def test_a_floor_imports_nothing_from_the_package_root(package: list[Source]) -> None:
     """The root gathers the public names for users; the floors know where things are."""
-    _check(imports_nothing_from_the_root)
+    _check(imports_nothing_from_the_root, package)
 
 
-def test_imports_stand_at_the_top() -> None:
+def test_imports_stand_at_the_top(package: list[Source]) -> None:
     """An import inside a function is usually a class standing on the wrong floor."""
-    _check(imports_at_the_top)
+    _check(imports_at_the_top, package)
 
 
-def test_only_the_environment_imports_lmdb() -> None:
+def test_only_the_environment_imports_lmdb(package: list[Source]) -> None:
     """Nothing above the disk assumes LMDB."""
-    _check(leaves_lmdb_to_its_owner)
+    _check(leaves_lmdb_to_its_owner, package)
 
 
-def test_only_its_room_imports_psycopg() -> None:
+def test_only_its_room_imports_psycopg(package: list[Source]) -> None:
     """Whoever has no use for PostgreSQL needs no client for it."""
-    _check(leaves_psycopg_to_its_room)
+    _check(leaves_psycopg_to_its_room, package)
 
 
-def test_only_the_clock_asks_the_time() -> None:
+def test_only_the_clock_asks_the_time(package: list[Source]) -> None:
     """Whoever asks the machine for the time cannot be driven by a virtual clock."""
-    _check(leaves_time_to_the_clock)
+    _check(leaves_time_to_the_clock, package)
 
 
-def test_files_stay_short() -> None:
+def test_files_stay_short(package: list[Source]) -> None:
     """A file is one idea."""
-    _check(is_short_enough)
+    _check(is_short_enough, package)
 
 
-def test_names_say_something() -> None:
+def test_names_say_something(package: list[Source]) -> None:
     """A name that fits everything names nothing."""
-    _check(uses_names_that_say_something)
+    _check(uses_names_that_say_something, package)
 
 
 def test_no_file_names_a_registry_or_a_home_folder() -> None:

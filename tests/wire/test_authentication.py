@@ -135,7 +135,7 @@ def test_what_a_process_says_is_no_answer_to_itself() -> None:
     one.feed(one.take())
 
     assert isinstance(one.error, NotAuthentic)
-    assert "what was said to it" in str(one.error)
+    assert "sends back what was sent to it" in str(one.error)
 
 
 def test_a_proof_by_way_of_another_process_is_none() -> None:

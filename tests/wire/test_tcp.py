@@ -277,7 +277,7 @@ async def test_a_stranger_is_turned_away_in_bounded_time(tmp_path: Path, sent: b
 async def test_strangers_do_not_keep_others_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of those that say nothing the oldest is turned away."""
+    """Of the connections that do not authenticate the oldest is closed."""
     monkeypatch.setattr(tcp, "STRANGERS_MAX", 3)
     async with two_sides(tmp_path) as (objects, callers):
         server, address = listen(objects, SETTINGS)
@@ -301,7 +301,7 @@ async def test_a_listener_that_says_nothing_is_given_up(
     async with two_sides(tmp_path) as (_, callers):
         with bind("127.0.0.1:0") as silent:
             address = f"127.0.0.1:{silent.getsockname()[1]}"
-            with pytest.raises(durable.ObjectUnreachable, match="has not said who it is"):
+            with pytest.raises(durable.ObjectUnreachable, match="has not authenticated"):
                 await connect_with(callers, address, SETTINGS)
 
 

@@ -86,7 +86,7 @@ async def test_unknown_keys_are_told_once_and_passed_over(
 WRONG = {
     "no main": ('name = "it"\n', "main: it is missing"),
     "no such main": ('name = "it"\nmain = "other.py"\n', "there is no file"),
-    "javascript": ('name = "it"\nmain = "worker.js"\n', "must be a file of Python"),
+    "javascript": ('name = "it"\nmain = "worker.js"\n', "must be a Python file"),
     "crons": (PLAIN + "triggers = { crons = 5 }\n", "crons must be a list of texts, not 5"),
     "assets": (PLAIN + "assets = 5\n", "assets: it must be a table, not 5"),
     "assets' folder": (PLAIN + "assets = { directory = 5 }\n", "directory must be a text"),
@@ -199,8 +199,8 @@ USES = {
     "await self.env.OTHER.fetch(request)": "the Worker 'other', which is not at hand",
     "self.env.THEIRS.idFromName('a')": "durable dev wrangler.toml ../other/wrangler.toml",
     "self.env.TYPO.get('a')": "env has no 'TYPO'; the configuration binds: KV, BUCKET",
-    "__import__('js').caches.default": "js.caches is not here",
-    "__import__('pyodide').ffi.run_sync(self.ctx.waitUntil)": "run_sync() is not here",
+    "__import__('js').caches.default": "js.caches is not available here",
+    "__import__('pyodide').ffi.run_sync(self.ctx.waitUntil)": "run_sync() is not available here",
 }
 
 

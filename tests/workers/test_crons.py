@@ -77,7 +77,7 @@ async def test_a_handler_of_the_old_style(run: Run) -> None:
 
 async def test_crons_without_a_handler_are_an_error_when_they_are_due(run: Run) -> None:
     async with run("", CONFIG.format(crons="[]")) as opened:
-        with pytest.raises(TypeError, match=r"the Worker it has crons, and no scheduled\(\)"):
+        with pytest.raises(TypeError, match=r"the Worker it has crons, but no scheduled\(\)"):
             await opened.get("/cdn-cgi/handler/scheduled")
 
 

@@ -136,7 +136,7 @@ REFUSED = {
     "js.Headers.new(5)": "headers must be an object or a list of pairs",
     "js.Response.redirect('http://x', 200)": "200 is not a redirect status code",
     "js.JSON.parse('{')": "SyntaxError",
-    "js.Object.keys(5)": "an object is wanted here",
+    "js.Object.keys(5)": "an object is needed here",
     "js.Response.new('a', status=99)": "RangeError",
     "js.Request.new('http://x', body='b')": "GET or HEAD",
     "js.WebSocket.new('http://x')": "ws:// or wss://",

@@ -323,7 +323,9 @@ async def test_ctx(run: Run) -> None:
         assert await thing.late() == 2
         await evict(thing)
         assert await thing.runs() == [1]
-        with pytest.raises(NotImplementedError, match="container is not here; there are no contai"):
+        with pytest.raises(
+            NotImplementedError, match="container is not available here; there are no contai"
+        ):
             await thing.missing()
         with pytest.raises(AttributeError, match="nothing_such"):
             await thing.unknown()

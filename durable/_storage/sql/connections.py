@@ -27,7 +27,7 @@ class Connected(Protocol):
 
     @property
     def is_read(self) -> bool:
-        """Cursors of it have rows that were not read."""
+        """Cursors of it have rows that were not read; asked outside of a turn that has written."""
         raise NotImplementedError
 
     def disconnect(self) -> None:

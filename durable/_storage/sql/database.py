@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import apsw
 from attrs import define, evolve, field
 
 from durable._engine.page_packing import PAGE_SIZE, RESERVED
-from durable._model.clock import SystemClock
 from durable._model.errors import DurableError, ObjectReset, StoreDamaged
 from durable._model.storage_errors import SqlError, SqlForbidden
 
@@ -28,9 +27,11 @@ from .connections import Connections
 from .failures import CONSTRAINTS_VIOLATED, TURN_UNDONE, sql_error
 from .pages import Pages
 from .statements import ONLY_THE_LAST_BINDS, TEXTS_REMEMBERED, Statement, check_bindings, first_of
+from .time_limit import STEPS_PER_LOOK, TimeLimit
 
 if TYPE_CHECKING:
     from ..savepoint import Savepoint
+    from ..write_buffer import WriteBuffer
 
 T = TypeVar("T")
 Rows = tuple[apsw.Cursor, Statement]
@@ -43,12 +44,6 @@ _COMMIT: Final = "COMMIT" + _MARK
 _ROLLBACK: Final = "ROLLBACK" + _MARK
 
 CACHE_KIB: Final = 256
-# SQLite asks after so many steps of its machine whether to go on. Where it has not asked for so
-# long, it stood still in between.
-STEPS_PER_LOOK: Final = 100_000
-STOOD_STILL_S: Final = 1.0
-# A statement holds the loop up, so it is real time that counts.
-_REAL_TIME: Final = SystemClock()
 
 
 @define(eq=False, slots=True)
@@ -56,9 +51,11 @@ class Database:
     """One object's. Nothing here suspends."""
 
     _records: Records
-    _connections: Connections
+    connections: Connections
     _pages: Pages
     connection: apsw.Connection | None = field(default=None, init=False)
+    # `ctx.storage.sql`, as long as this is the object's database.
+    sql: Any = field(default=None, init=False)
     # Statements of our own run, about which the rules are not asked.
     _is_ours: bool = field(default=False, init=False)
     _has_begun: bool = field(default=False, init=False)
@@ -78,11 +75,10 @@ class Database:
     # The switches that were turned, and the statements that turn them.
     _switches: dict[str, str] = field(factory=dict, init=False)
     _switching: dict[str, tuple[str, str]] = field(factory=dict, init=False)
-    # Cursors that have rows left.
-    reading: int = field(default=0, init=False)
-    # When SQLite asked last whether to go on; 0 as a statement begins.
-    looked_s: float = field(default=0.0, init=False)
-    _running_since_s: float = field(default=0.0, init=False)
+    limit: TimeLimit = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.limit = TimeLimit(self.connections.limits.sql_s_max)
 
     @classmethod
     def of(cls, records: Records, connections: Connections) -> Database:
@@ -90,6 +86,13 @@ class Database:
         database = cls(records, connections, Pages(records))
         records.buffer.database = database
         return database
+
+    def successor(self, sql: Any) -> Database:
+        """The object's database: this one again, for *sql*, unless another has taken its place."""
+        buffer = self._records.buffer
+        if buffer.database is None:
+            buffer.database, self.sql = self, sql
+        return cast("Database", buffer.database)
 
     # The connection
 
@@ -99,19 +102,20 @@ class Database:
 
     @property
     def is_read(self) -> bool:
-        return self.reading > 0
+        connection = self.connection
+        return connection is not None and connection.txn_state() == apsw.SQLITE_TXN_READ
 
     def use(self) -> apsw.Connection:
         connection = self.connection
         if connection is not None:
-            if self._connections.latest is not self:
-                self._connections.touch(self)
+            if self.connections.latest is not self:
+                self.connections.touch(self)
             return connection
         try:
             self._pages.look()
         except StoreDamaged as error:
             raise self._records.damaged(error) from error
-        connection = self.connection = self._connections.open(self, self._pages)
+        connection = self.connection = self.connections.open(self, self._pages)
         try:
             self._set_up(connection)
         except BaseException:
@@ -120,7 +124,7 @@ class Database:
         return connection
 
     def _set_up(self, connection: apsw.Connection) -> None:
-        limits = self._connections.limits
+        limits = self.connections.limits
         if not self._pages.count:
             connection.reserve_bytes(reserve=RESERVED)
         pragmas = [
@@ -141,7 +145,7 @@ class Database:
         for limit, value in rules.limits_of(limits).items():
             connection.limit(limit, value)
         connection.authorizer = self._authorize
-        connection.set_progress_handler(self._is_to_stop, STEPS_PER_LOOK)
+        connection.set_progress_handler(self.limit.is_over, STEPS_PER_LOOK)
 
     def disconnect(self) -> None:
         """Close the connection. What the turn has written by it is gone."""
@@ -151,10 +155,18 @@ class Database:
         self._forget_texts()
         self._pages.forget_turn()
         if connection is not None:
-            self._connections.closed(self)
+            self.connections.closed(self)
             # What SQLite still writes is of a transaction that is undone, and the pages forget it.
             connection.close(True)
             self._pages.forget_turn()
+        if not self._switches:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Without a connection the object costs no more than one that has no database."""
+        buffer, self.sql = self._records.buffer, None
+        if buffer.database is self:
+            buffer.database = None
 
     def _authorize(
         self, action: int, first: str | None, second: str | None, database: str | None, _: Any
@@ -173,19 +185,14 @@ class Database:
                 self._switch = name, second
         return apsw.SQLITE_OK
 
-    def _is_to_stop(self) -> bool:
-        now_s = _REAL_TIME.steady()
-        if now_s - self.looked_s > STOOD_STILL_S:
-            self._running_since_s = now_s
-        self.looked_s = now_s
-        return now_s - self._running_since_s > self._connections.limits.sql_s_max
-
     # Statements of the object
 
     def run(self, text: str, bindings: tuple[Any, ...]) -> Rows:
         """Run *text*: all of its statements but the last to their end, and the last one too, if it
         writes. Returns where its rows are read, and the statement."""
-        connection = self.use()
+        connection = self.connection
+        if connection is None or self.connections.latest is not self:
+            connection = self.use()
         statements = self._texts.get(text)
         if statements is None:
             return self._run_new(connection, text, bindings)
@@ -246,10 +253,11 @@ class Database:
         self, connection: apsw.Connection, statement: Statement, bindings: tuple[Any, ...]
     ) -> apsw.Cursor:
         buffer = self._records.buffer
-        is_first = not (statement.only_reads or buffer.output.has_unsealed or buffer.savepoints)
+        is_first = False
         if not statement.only_reads:
-            self._begin_writing()
-        self.looked_s = 0.0
+            is_first = not (buffer.output.has_unsealed or buffer.savepoints)
+            self._begin_writing(buffer)
+        self.limit.looked_s = 0.0
         try:
             cursor = connection.execute(statement.sql, bindings)
         except apsw.Error as error:
@@ -269,12 +277,12 @@ class Database:
         if self._pages.failure is not None:
             damaged, self._pages.failure = self._pages.failure, None
             return self._records.damaged(damaged)
-        told = sql_error(error)
+        described = sql_error(error)
         if self._has_begun and self.connection is not None and not self.connection.in_transaction:
-            undone = ObjectReset(f"{TURN_UNDONE}{told}")
-            undone.__cause__ = told
+            undone = ObjectReset(f"{TURN_UNDONE}{described}")
+            undone.__cause__ = described
             return self._records.damaged(undone)
-        return told
+        return described
 
     @property
     def size(self) -> int:
@@ -295,8 +303,8 @@ class Database:
 
     # The turn, and the transactions of the object
 
-    def _begin_writing(self) -> None:
-        savepoints = self._records.buffer.savepoints
+    def _begin_writing(self, buffer: WriteBuffer) -> None:
+        savepoints = buffer.savepoints
         if not self._has_begun:
             self._run_own(_BEGIN)
             self._has_begun = True
@@ -311,7 +319,7 @@ class Database:
                 name = f"s{len(self._names)}"
                 self._run_own(f"SAVEPOINT {name}{_MARK}")
                 self._names.append((savepoint, name))
-        self._records.buffer.note_sql()
+        buffer.note_sql()
 
     def release(self, savepoint: Savepoint) -> None:
         """What was written in *savepoint* is kept: it is that of the transaction around it now."""
@@ -361,15 +369,18 @@ class Database:
     def _cannot_end(self, why: str, error: apsw.Error) -> DurableError:
         if self._pages.failure is not None:
             return self._pages.failure
-        told = sql_error(error)
-        reset = ObjectReset(f"{why}{told}")
-        reset.__cause__ = told
+        described = sql_error(error)
+        reset = ObjectReset(f"{why}{described}")
+        reset.__cause__ = described
         return reset
 
     def _run_own(self, statement: str) -> None:
-        connection = self.connection
-        if connection is not None:
-            self._own(lambda: connection.execute(statement))
+        if self.connection is not None:
+            self._is_ours = True
+            try:
+                self.connection.execute(statement)
+            finally:
+                self._is_ours = False
 
     def _own(self, step: Callable[[], T]) -> T:
         self._is_ours = True
@@ -385,3 +396,4 @@ class Database:
     def close(self) -> None:
         """The object leaves memory, or is broken."""
         self.disconnect()
+        self._let_go()

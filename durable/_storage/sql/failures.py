@@ -20,8 +20,8 @@ CONSTRAINTS_VIOLATED: Final = (
     "left the database in a state where constraints were violated: "
 )
 TURN_UNDONE: Final = (
-    "SQLite has undone all that the database was told since the turn began, and the object was "
-    "reset, so that its keys are undone with it: "
+    "SQLite has undone all statements since the turn began, and the object was reset, so that its "
+    "keys are undone with it: "
 )
 
 

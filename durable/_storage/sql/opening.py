@@ -24,7 +24,9 @@ def open_sql(
     records: Records,
     connections: Connections,
     watch: QueryWatch,
-    tell: Callable[[EndedQuery], None],
+    on_query: Callable[[EndedQuery], None],
 ) -> Sql:
     """The SQL of the object whose records these are."""
-    return Sql(records, Database.of(records, connections), watch, tell)
+    database = Database.of(records, connections)
+    sql = database.sql = Sql(records, database, watch, on_query)
+    return sql

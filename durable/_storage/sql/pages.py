@@ -31,12 +31,15 @@ class Pages:
     # Written since the last turn ended, as they are stored.
     _written: dict[int, SideValue] = field(factory=dict, init=False)
     written_bytes: int = field(default=0, init=False)
+    # What `look` has found, which SQLite asks for twice as it opens the file.
+    _first: SideValue = field(default=None, init=False)
     # Why a page could not be read: SQLite knows no more than that it could not.
     failure: StoreDamaged | None = field(default=None, init=False)
 
     def look(self) -> None:
         """See how many pages there are. Not while a transaction runs."""
-        first = self._stored(1)
+        self._first = None
+        first = self._first = self._stored(1)
         self.count = 0 if first is None else pages_of(first)
 
     def read(self, number: int) -> bytes | None:
@@ -53,6 +56,8 @@ class Pages:
     def _stored(self, number: int) -> SideValue:
         if number in self._written:
             return self._written[number]
+        if number == 1 and self._first is not None:
+            return self._first
         key = key_of(number)
         buffer = self._records.buffer
         keyspace = buffer.handle.keyspace
@@ -83,6 +88,7 @@ class Pages:
         """What was written since the last turn never happened."""
         self._written.clear()
         self.written_bytes = 0
+        self._first = None
 
 
 def key_of(number: int) -> bytes:

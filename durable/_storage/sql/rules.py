@@ -1,7 +1,7 @@
-"""What SQL of an object may do: SQLite's authorizer asks here of each action of a statement.
+"""What SQL of an object may do: SQLite's authorizer calls here for each action of a statement.
 
 All that is not allowed is denied. The lists are those of Cloudflare's runtime, without the
-functions that tell how SQLite was built.
+functions that reveal how SQLite was built.
 """
 
 from __future__ import annotations
@@ -157,8 +157,8 @@ def is_allowed(action: int, first: str | None, second: str | None, database: str
 
 
 def is_allowed_text(sql: str) -> bool:
-    """Whether a statement is allowed, as far as SQLite does not ask about it: it does not tell the
-    new name of a table, and says of VACUUM only that a transaction runs."""
+    """Whether a statement is allowed, as far as the authorizer cannot decide it: SQLite does not
+    pass it the new name of a table, and reports VACUUM only as the start of a transaction."""
     words = _COMMENTS.sub(" ", sql).lower()
     return not _VACUUM.match(words) and not _RENAME_TO_RESERVED.search(words)
 

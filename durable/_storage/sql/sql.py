@@ -21,7 +21,7 @@ Binding: TypeAlias = int | float | str | bytes | bytearray | memoryview | None
 """What may be given for a parameter: a bool comes back as 0 or 1, bytes of any kind as bytes."""
 
 _AS_THEY_ARE = frozenset({type(None), str, bytes})
-_INT_MAX = 1 << 63
+_INT_MIN, _INT_MAX = -(1 << 63), (1 << 63) - 1
 # What apsw raises: ValueError for what is no text, BufferError for bytes that are not in a row.
 _FAILURES = (apsw.Error, ValueError, BufferError)
 
@@ -29,6 +29,9 @@ CURSOR_CLOSED = (
     "the cursor is closed: the object was reset, everything in it deleted, or its connection "
     "closed to make room for others (Limits.sql_connections_max); run the query again"
 )
+
+NO_RESULTS = "Expected exactly one result from SQL query, but got no results."
+MULTIPLE_RESULTS = "Expected exactly one result from SQL query, but got multiple results."
 
 NO_TEXT = (
     "a value is of the type TEXT and is no UTF-8: it was made by CAST(… AS TEXT) or || of bytes; "
@@ -51,20 +54,20 @@ class Sql:
         self.ctx.storage.sql.exec("INSERT INTO visit VALUES (?, ?)", time, page)
     """
 
-    __slots__ = ("_database", "_gate", "_tell", "_thread", "_watch")
+    __slots__ = ("_database", "_gate", "_on_query", "_thread", "_watch")
 
     def __init__(
         self,
         records: Records,
         database: Database,
         watch: QueryWatch,
-        tell: Callable[[EndedQuery], None],
+        on_query: Callable[[EndedQuery], None],
     ) -> None:
         self._gate = records.gate
         self._thread = records.gate.loop.thread
         self._database = database
         self._watch = watch
-        self._tell = tell
+        self._on_query = on_query
 
     def exec(self, query: str, *bindings: Binding) -> Cursor:
         """Run *query*, here and now, with *bindings* for its parameters.
@@ -81,7 +84,11 @@ class Sql:
             gate.check()
         if bindings:
             for binding in bindings:
-                if type(binding) not in _AS_THEY_ARE:
+                kind = type(binding)
+                if kind is int:
+                    if not _INT_MIN <= binding <= _INT_MAX:  # type: ignore[operator]
+                        _check(binding, bindings)
+                elif kind not in _AS_THEY_ARE:
                     _check(binding, bindings)
         if self._watch.is_on:
             return self._run_watched(query, bindings)
@@ -89,56 +96,66 @@ class Sql:
         statement = database.selects.get(query)
         if statement is None or statement.bindings != len(bindings):
             return self._run(query, bindings)
-        connection = database.use()
-        database.looked_s = 0.0
+        # There is a connection, since it forgets its texts as it is closed.
+        connection = database.connection
+        if database.connections.latest is not database:
+            connection = database.use()
+        database.limit.looked_s = 0.0
         try:
-            rows = connection.execute(query, bindings)
+            rows = connection.execute(query, bindings)  # type: ignore[union-attr]
         except _FAILURES as error:
             raise _raised(database, error) from error
-        database.reading += 1
-        return Cursor(database, statement.columns, rows, True, 0)
+        return Cursor(database, statement.columns, rows)
 
     def _run(self, query: str, bindings: tuple[Any, ...]) -> Cursor:
         if type(query) is not str:
             raise TypeError(f"exec() takes SQL, a str, not {type(query).__name__}")
-        database = self._database
+        database = self._found()
         changes = database.changes
         try:
             rows, statement = database.run(query, bindings)
             if statement.only_reads:
-                database.reading += 1
-                return Cursor(database, statement.columns, rows, True, 0)
+                return Cursor(database, statement.columns, rows)
             found = rows.fetchall()
         except _FAILURES as error:
             raise _raised(database, error) from error
         # A connection that was opened for it has counted nothing before.
         written = max(0, database.changes - changes)
-        return Cursor(database, statement.columns, iter(found), False, written)
+        return _Written(database, statement.columns, iter(found), written)
+
+    def _found(self) -> Database:
+        """The object's database; another one may have taken the place of one that has no connection
+        any more."""
+        database = self._database
+        if database.connection is None:
+            database = self._database = database.successor(self)
+        return database
 
     def _run_watched(self, query: str, bindings: tuple[Any, ...]) -> Cursor:
-        watched = WatchedQuery(query, self._tell, self._gate.loop)
+        watched = WatchedQuery(query, self._on_query, self._gate.loop)
         try:
             with watched.timed():
                 cursor = self._run(query, bindings)
         except BaseException as error:
             watched.ended(error)
             raise
-        watched.rows_written = cursor.rows_written
-        if cursor._is_open:
-            cursor._rows = WatchedRows(cursor._rows, watched)
-        else:
+        if isinstance(cursor, _Written):
             watched.rows_read = length_hint(cursor._rows)  # all of them, by now
+            watched.rows_written = cursor.rows_written
             watched.ended()
+        else:
+            cursor._rows = WatchedRows(cursor._rows, watched)
         return cursor
 
     @property
     def database_size(self) -> int:
         """The bytes of the database's pages, without those that are free."""
         self._gate.check()
+        database = self._found()
         try:
-            return self._database.size
+            return database.size
         except apsw.Error as error:
-            raise self._database.failed(error) from error
+            raise database.failed(error) from error
 
     def __repr__(self) -> str:
         return "<Sql>"
@@ -152,22 +169,15 @@ class Cursor(Iterator[dict[str, Any]]):
     SqlError when it was closed before its end.
     """
 
-    __slots__ = ("_columns", "_database", "_is_open", "_read", "_rows", "_written")
+    __slots__ = ("_columns", "_database", "_read", "_rows")
 
     def __init__(
-        self,
-        database: Database,
-        columns: tuple[str, ...],
-        rows: Iterator[tuple[Any, ...]],
-        is_open: bool,
-        written: int,
+        self, database: Database, columns: tuple[str, ...], rows: Iterator[tuple[Any, ...]]
     ) -> None:
         self._database = database
         self._columns = columns
         self._rows = rows
-        self._is_open = is_open  # and counted among those that are read
         self._read = 0
-        self._written = written
 
     @property
     def column_names(self) -> list[str]:
@@ -182,7 +192,7 @@ class Cursor(Iterator[dict[str, Any]]):
     @property
     def rows_written(self) -> int:
         """How many rows the statement has inserted, changed and deleted."""
-        return self._written
+        return 0
 
     def __next__(self) -> dict[str, Any]:
         try:
@@ -198,7 +208,6 @@ class Cursor(Iterator[dict[str, Any]]):
             try:
                 row = next(self._rows)
             except StopIteration:
-                self._ended()
                 return
             except (apsw.Error, UnicodeDecodeError) as error:
                 raise self._over(error) from error
@@ -212,52 +221,57 @@ class Cursor(Iterator[dict[str, Any]]):
             rows = list(self._rows)
         except (apsw.Error, UnicodeDecodeError) as error:
             raise self._over(error) from error
-        self._ended()
         self._read += len(rows)
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def one(self) -> dict[str, Any]:
         """The only row that is left; SqlError if there is none, or another one."""
+        rows = self._rows
         try:
-            row = next(self._rows, None)
-            if row is None:
-                self._ended()
-                raise SqlError("Expected exactly one result from SQL query, but got no results.")
-            self._read += 1
-            if next(self._rows, None) is not None:
+            for row in rows:
                 self._read += 1
-                raise SqlError(
-                    "Expected exactly one result from SQL query, but got multiple results."
-                )
+                for _ in rows:
+                    self._read += 1
+                    raise SqlError(MULTIPLE_RESULTS)
+                return dict(zip(self._columns, row, strict=True))
         except (apsw.Error, UnicodeDecodeError) as error:
             raise self._over(error) from error
-        self._ended()
-        return dict(zip(self._columns, row, strict=True))
+        raise SqlError(NO_RESULTS)
 
     def _over(self, error: BaseException) -> BaseException:
         """The rows have ended by *error*: what to raise."""
-        self._ended()
         if isinstance(error, apsw.CursorClosedError | apsw.ConnectionClosedError):
             return SqlError(CURSOR_CLOSED)
         return error if isinstance(error, StopIteration) else _raised(self._database, error)
-
-    def _ended(self) -> None:
-        if self._is_open:
-            self._is_open = False
-            self._database.reading -= 1
-
-    def __del__(self) -> None:
-        if self._is_open:
-            self._ended()
 
     def __repr__(self) -> str:
         return f"<Cursor of {', '.join(self._columns) or 'no columns'}>"
 
 
+class _Written(Cursor):
+    """Of a statement that writes, which has run to its end."""
+
+    __slots__ = ("_written",)
+
+    def __init__(
+        self,
+        database: Database,
+        columns: tuple[str, ...],
+        rows: Iterator[tuple[Any, ...]],
+        written: int,
+    ) -> None:
+        super().__init__(database, columns, rows)
+        self._written = written
+
+    @property
+    def rows_written(self) -> int:
+        return self._written
+
+
 def _check(binding: Any, bindings: tuple[Any, ...]) -> None:
     """Raise UnstorableValue for a binding that SQL has no value for."""
     if isinstance(binding, int):
-        if -_INT_MAX <= binding < _INT_MAX:
+        if _INT_MIN <= binding <= _INT_MAX:
             return
         what = f"an int beyond 64 bits: {binding}"
         instead = "give it as text, which has no bounds, or as a float"

@@ -1,4 +1,4 @@
-"""Queries that are watched: timed, their rows counted, and told of when they have ended."""
+"""Queries that are watched: timed, their rows counted, and reported when they have ended."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class WatchedQuery:
     """One call of `exec`."""
 
     _text: str
-    _tell: Callable[[EndedQuery], None]
+    _on_ended: Callable[[EndedQuery], None]
     _loop: Loop
     rows_read: int = 0
     rows_written: int = 0
@@ -33,7 +33,7 @@ class WatchedQuery:
 
     @contextmanager
     def timed(self) -> Iterator[None]:
-        """Around what SQLite does for it."""
+        """Wraps each call of SQLite that the query needs."""
         began_s = REAL_TIME.steady()
         try:
             yield
@@ -41,15 +41,15 @@ class WatchedQuery:
             self.duration_s += REAL_TIME.steady() - began_s
 
     def ended(self, error: BaseException | None = None, *, at_once: bool = True) -> None:
-        """Tell of it, once. Not *at_once*, or in another thread: in the next round of the loop."""
+        """Report it, once. Not *at_once*, or in another thread: in the next round of the loop."""
         if self._has_ended:
             return
         self._has_ended = True
         query = EndedQuery(self._text, self.rows_read, self.rows_written, self.duration_s, error)
         if at_once and here.thread() == self._loop.thread:
-            self._tell(query)
+            self._on_ended(query)
         else:
-            self._loop.call_soon_threadsafe(partial(self._tell, query))
+            self._loop.call_soon_threadsafe(partial(self._on_ended, query))
 
 
 class WatchedRows(Iterator[tuple[Any, ...]]):

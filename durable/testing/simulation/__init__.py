@@ -1,10 +1,10 @@
-"""A seeded simulation of a whole runtime, whose history is checked against a patient object.
+"""A seeded simulation of a whole runtime, whose history is checked against a model of an object.
 
     python -m durable.testing.simulation --seed 17
 
-One seed decides everything: what callers ask for, when they are cancelled, the order of ready
-tasks, when the disk commits, fails or loses power, when the clock jumps. So a failure can be seen
-again, as often as it takes to understand it.
+One seed decides everything: what callers request, when they are cancelled, the order of ready
+tasks, when the disk commits, fails or loses power, when the clock jumps. So a failure can be
+repeated, as often as it takes to understand it.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from .loops import BACKENDS, run
 __all__ = ["BACKENDS", "Outcome", "simulate"]
 
 LIVES_MAX = 4
-# A folder in memory where there is one: what is simulated is not how fast a disk is.
+# A folder in memory if there is one: the speed of a disk is not simulated.
 IN_MEMORY = Path("/dev/shm")
 
 
 @frozen
 class Outcome:
-    """What became of one seed."""
+    """The outcome of one seed."""
 
     seed: int
     backend: str
@@ -52,20 +52,20 @@ def simulate(seed: int, backend: str = "asyncio") -> Outcome:
     clock = SimulatedClock()
     # Some objects keep a history, and give bookmarks.
     history = History(chance, clock.now, Bookmarks(is_on=seed % 3 == 2))
-    # Objects that fail are the point of it; Trio tells of the generators that they leave behind.
+    # Objects that fail are the point of it; Trio warns of the generators that they leave behind.
     logs = [logging.getLogger(name) for name in ("durable", "trio.async_generator_errors")]
     levels, state = [log.level for log in logs], random.getstate()
     for log in logs:
         log.setLevel(logging.CRITICAL + 1)
     random.seed(seed)  # of the delays between an alarm's retries
-    # Garbage is found when the process has made enough of it, which is no part of the seed; and an
-    # end of a socket that is found to be garbage is an event.
+    # The garbage collector runs when the process has made enough garbage, which no seed decides;
+    # and the collection of an end of a socket is an event.
     collects = gc.isenabled()
     gc.disable()
     try:
         _live(history, clock, backend, seed)
         history.judge()
-    except Exception as error:  # whatever it is, it came through the library
+    except Exception as error:  # any error that reaches this point came through the library
         history.violations.append("".join(traceback.format_exception(error)))
     finally:
         for log, level in zip(logs, levels, strict=True):

@@ -10,7 +10,7 @@ from . import BACKENDS, Outcome, simulate
 
 
 def main() -> int:
-    """Run what the command line asks for; 1 if a seed breaks a promise."""
+    """Run the seeds of the command line; returns 1 if one breaks a promise."""
     parser = argparse.ArgumentParser(prog="python -m durable.testing.simulation")
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--seed", type=int, help="replay this seed, and print its history")

@@ -1,7 +1,7 @@
-"""Bookmarks of a simulation: each is of what its object was, as long as there is a way back to it.
+"""Bookmarks of a simulation: what each object was at each, as long as it can go back to it.
 
-An object takes one now and then, with all that it has at that moment. When that is said to be on
-disk, its history must know it from then on, whatever becomes of the store.
+An object takes one now and then, with all that it has at that moment. Once that is reported to be
+on disk, its history must know it from then on, whatever becomes of the store.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from durable._model.errors import StoreDamaged
 
 # Longer than any life of a store.
 KEPT_US: Final = 86_400_000_000
-# Of an object, so that a long history costs no more than a short one to check.
+# For each object, so that a long history costs no more to check than a short one.
 MARKS_MAX: Final = 30
 
 
@@ -34,14 +34,14 @@ class Mark:
 
 @define(eq=False)
 class Bookmarks:
-    """All bookmarks of one seed that somebody may rely on."""
+    """All bookmarks of one seed that must be kept."""
 
     # Whether the objects keep a history at all.
     is_on: bool
     _marks: dict[str, list[Mark]] = field(factory=dict, init=False)
 
     async def take(self, ctx: ObjectState) -> Mark | None:
-        """One of this moment, which nobody may rely on yet; waits for nothing."""
+        """A bookmark of this moment, which need not be kept yet; waits for nothing."""
         if not self.is_on:
             return None
         bookmark = read_bookmark(await ctx.storage.get_current_bookmark())
@@ -49,7 +49,7 @@ class Bookmarks:
         return Mark(bookmark, dict(ctx.storage.kv.list()))
 
     def rely_on(self, name: str, mark: Mark | None) -> None:
-        """All that was written before *mark* was taken is on disk."""
+        """All that was written before *mark* was taken is on disk: it must be kept."""
         if mark is not None:
             marks = self._marks.setdefault(name, [])
             marks.append(mark)
@@ -58,7 +58,7 @@ class Bookmarks:
     def check(
         self, engine: Engine, class_number: int, base_of: Callable[[str], bytes]
     ) -> list[str]:
-        """Which of them do not lead back to what was there."""
+        """The bookmarks that do not lead back to what was there."""
         engine.refresh()
         return [
             f"P16: {name} had {mark.state} at a bookmark, and its history says {found}"

@@ -1,5 +1,5 @@
-"""Callers: somebody outside, with stubs of their own, whose calls are answered, fail, or are
-cancelled."""
+"""Callers: programs outside of objects, with stubs of their own, whose calls are answered, fail, or
+are cancelled."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Callers:
             self._call_once(caller, name)
 
     def cancel(self) -> None:
-        """Somebody who waits for an answer does not any more."""
+        """Cancel a caller that waits for an answer."""
         if self._scopes:
             self.history.count("cancellations")
             self.history.chance.choice(self._scopes).cancel()
@@ -74,7 +74,7 @@ class Callers:
             return
         self.history.count("calls")
         if chance.random() < 0.05:
-            return  # nobody waits for it
+            return  # no caller waits for it
         scope = anyio.CancelScope()
         self._scopes.append(scope)
         self.tasks.start_soon(self._hear, caller, name, answer, order.operations, is_fetch, scope)

@@ -1,4 +1,4 @@
-"""Clients: somebody outside who has web sockets to objects, and asks for things by messages."""
+"""Clients: programs outside of objects with web sockets to them, and requests by messages."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Clients:
             client.ws.send(text.encode() if chance.random() < 0.2 else text)
 
     def ping(self) -> None:
-        """Send what has an auto-response: it wakes nobody."""
+        """Send what has an auto-response: it wakes no object."""
         client = self._choose()
         if client is None:
             return
@@ -107,7 +107,7 @@ class Clients:
         client.ws.close(code, reason)
 
     def drop(self) -> None:
-        """Be gone without a word, or with an error of the connection."""
+        """Disappear without a close frame, or with an error of the connection."""
         client = self._choose()
         if client is None:
             return
@@ -124,7 +124,7 @@ class Clients:
         if not self._clients:
             return None
         client = self.history.chance.choice(self._clients)
-        # A program that sends to a peer that is gone says it to nobody.
+        # To send to a peer that is gone has no effect.
         return None if client.connection.is_cut else client
 
     def _ends(self, client: Client, end: End) -> None:
@@ -169,11 +169,11 @@ class Clients:
         self.history.hears(connection, End(ws.close_code, ws.close_reason or "", was_clean))
 
     def _take(self, client: Client, message: str | bytes) -> None:
-        """Whatever a message tells of the operations that this client has asked for."""
+        """The operations of this client that a message answers."""
         if message[:1] not in ("{", b"{"):
             return
-        told = json.loads(message)
-        if "order" in told:
-            operations = client.asked.pop(told["order"], [])
-            for operation, answer in zip(operations, told["answers"], strict=True):
+        reply = json.loads(message)
+        if "order" in reply:
+            operations = client.asked.pop(reply["order"], [])
+            for operation, answer in zip(operations, reply["answers"], strict=True):
                 self.history.heard(operation, answer)

@@ -1,8 +1,9 @@
-"""Web sockets in the history: what both ends said, and what each of them may hear.
+"""Web sockets in the history: what both ends sent, and what each of them may receive.
 
-Rule: what an object says on a socket is heard in its order, without a gap, and nothing twice; it is
-all heard unless the socket was cut, and then still all that was said in what somebody has the
-answer of. What a client says arrives in the same way. Each end hears how the other one ended.
+Rule: what an object sends on a socket is received in its order, without a gap, and nothing twice;
+all of it is received unless the socket was cut, and then still all that was sent in operations
+whose answers were received. What a client sends arrives in the same way. Each end receives how the
+other one ended.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ class End:
 
 @define(eq=False)
 class Said:
-    """What an object has said on a socket: a message, or the close frame."""
+    """What an object has sent on a socket: a message, or the close frame."""
 
     what: Any
     change: int  # in which operation
     rests_on: int  # the number that must be on the disk when it is heard
     is_owed: bool  # the client had not ended the socket, so it must hear it
-    # Somebody had the operation's answer while the socket was up: then this was on its way too.
+    # The operation's answer was received while the socket was up: then this was on its way too.
     is_due: bool = False
 
 
@@ -58,12 +59,12 @@ class Connection:
     end: Any = None
     attachment: Any = None
     troubles_before: int = 0
-    # The object has heard how it ended, or was reset: it does not have it any more.
+    # The object has received its end, or was reset: it does not have it any more.
     is_gone: bool = False
-    # It was closed when the object was evicted, and the object is not told.
+    # It was closed when the object was evicted, and the object is not notified.
     is_forgotten: bool = False
-    # The client's end; None if the upgrade's answer was never heard. Kept as long as the life is:
-    # an end that nobody has is lost, whenever Python finds that out.
+    # The client's end; None if the upgrade's answer was never received. Kept as long as the life
+    # lasts: an end without references is lost, whenever Python finds that out.
     outer: Any = None
     said: list[Said] = field(factory=list)
     heard_count: int = 0
@@ -84,7 +85,7 @@ class Connection:
 
     @property
     def is_cut(self) -> bool:
-        """The connection is gone, whoever cut it."""
+        """The connection is gone, cut by either side."""
         return self.end is not None and end_of(self.end).is_lost
 
     @property
@@ -99,8 +100,8 @@ class Connection:
 
     @property
     def may_be_listed(self) -> bool:
-        """It still has those that their clients have dropped, until it hears of that; or that no
-        client ever had, since whoever asked for it did not wait for the answer."""
+        """It still has those that their clients have dropped, until it is notified; or that no
+        client ever had, since the caller that asked for it did not wait for the answer."""
         was_dropped = self.client_end is not None or self.outer is None
         return self.is_listed or (self.end is not None and not self.is_gone and was_dropped)
 
@@ -117,7 +118,7 @@ class Connection:
             self.object_end = what
 
     def is_answered(self, change: int) -> None:
-        """Somebody has heard the answer of an operation."""
+        """The answer of an operation was received."""
         if not self.is_cut:
             for said in self.said[self.heard_count :]:
                 said.is_due |= said.change == change
@@ -134,7 +135,7 @@ class Connection:
             self.broken(f"socket {self.number} has a message for {self.object} after its end")
 
     def object_hears(self, end: End) -> None:
-        """The object is told that the socket has ended."""
+        """The object is notified that the socket has ended."""
         if self.is_gone:
             self.broken(f"socket {self.number} ended twice for {self.object}")
         if self.orders_arrived != self.orders_sent:
@@ -158,7 +159,7 @@ class Connection:
             self.client_end = end
 
     def hears(self, message: Any) -> Said | None:
-        """The client hears *message*: which of the object's sayings it is."""
+        """The client receives *message*: returns which of the object's messages it is."""
         if message == PONG:
             self.pongs += 1
             if self.pongs > self.pings:
@@ -193,7 +194,7 @@ class Connection:
             return self._hears(end)
         # The object's side answers the client's close frame, if the object itself did not.
         if end != self.client_end:
-            self.broken(f"socket {self.number} heard {end}, and nobody has ended it so")
+            self.broken(f"socket {self.number} heard {end}, which neither side has sent")
         return None
 
     def _pass_over_unsaid(self) -> None:

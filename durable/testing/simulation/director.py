@@ -1,6 +1,6 @@
 """The director: decides by the seed what happens next, in one life of the store.
 
-Callers and clients ask objects for operations, and are gone; the disk makes a step, or fails; the
+Callers and clients ask objects for operations, and disappear; the disk makes a step, or fails; the
 clock jumps; objects are evicted and aborted; at the end the power fails, or the program closes the
 store.
 """
@@ -42,7 +42,7 @@ JUMP_S = 31.0
 
 
 class SimulatedClock(VirtualClock):
-    """A virtual clock that is moved without waiting for what follows from it."""
+    """A virtual clock that is moved without waiting for the consequences."""
 
     def jump(self, seconds: float) -> None:
         target_s = self._elapsed_s + seconds
@@ -114,7 +114,7 @@ class Life:
             history.is_live = True  # for the verdict
         return folder
 
-    # What happens
+    # Actions
 
     async def _act(self) -> None:
         chance = self.history.chance
@@ -129,7 +129,7 @@ class Life:
                 await anyio.lowlevel.checkpoint()
 
     def _draw_actions(self) -> dict[Callable[[], None], float]:
-        """How often what happens in this life; each life leaves some of it out."""
+        """How often each action happens in this life; each life leaves some of them out."""
         chance = self.history.chance
         often: dict[Callable[[], None], float] = {
             self._callers.call: chance.choice([3, 10, 10]),
@@ -189,7 +189,7 @@ class Life:
         self._store.reads.report()
 
     def _serve(self) -> None:
-        """The disk does all that it was asked for."""
+        """The disk does all that was requested of it."""
         self._commit()
         self._report()
         for _ in range(10):
@@ -273,7 +273,7 @@ class Life:
                 await anyio.lowlevel.checkpoint()
 
     def _cut_power(self) -> Path:
-        """What is on the disk now, or in the middle of the next commit, is all there will be."""
+        """What is on the disk now, or in the middle of the next commit, is all that is left."""
         history, chance = self.history, self.history.chance
         history.count("power failures")
         history.judge_connections(is_at_rest=False)
@@ -298,7 +298,7 @@ class Life:
         return target
 
     def _draw_commit(self) -> Callable[[], None]:
-        """Something that the disk may be at when the power fails."""
+        """Something that the disk may be doing when the power fails."""
         committer = self._store.committer
         some = self.history.chance.choice([1, 2, 1_000])
         commit = partial(committer.commit, some)
@@ -327,7 +327,7 @@ class Life:
         quiet = 0
         for rounds in range(ROUNDS_MAX):
             await anyio.lowlevel.checkpoint()
-            # A call that nobody waits for any more is carried out all the same.
+            # A call whose caller has gone is carried out all the same.
             is_carried_out = any(activation.open for activation in self._runtime._directory)
             is_busy = self._open_calls or is_carried_out or self._store.committer.waiting
             quiet = 0 if is_busy else quiet + 1
@@ -343,12 +343,12 @@ class Life:
         return self._callers.open_calls + self._clients.open_calls
 
     async def _compare(self) -> None:
-        """What objects say at the end is what the disk has, and no alarm is left."""
+        """Compare the objects' final state with the disk's, and check that no alarm is left."""
         history = self.history
         for name in NAMES:
             if history.violations:
                 return
-            how = {"before": 0, "after": 0, "read": 0, "key": "", "value": None, "tells": None}
+            how = {"before": 0, "after": 0, "read": 0, "key": "", "value": None, "announces": None}
             operation = ask(history, "read", name, how)[0]
             stub: Any = self._namespace.get_by_name(name)
             with anyio.move_on_after(1_000):

@@ -43,7 +43,7 @@ AT_ONCE_MAX = 1_000
 
 @define(eq=False, repr=False)
 class UnsureFaults(Faults):
-    """Faults that can also lose the news: a commit is on the disk, and is said to have failed."""
+    """Faults that can also lose the outcome: a commit is on the disk, and is reported as failed."""
 
     is_unsure: bool = field(default=False, init=False)
 
@@ -54,7 +54,7 @@ class UnsureFaults(Faults):
 
 
 class SteppedCommitter(Committer):
-    """Commits a group when `commit` is called, and tells the loop when `report` is."""
+    """Commits a group when `commit` is called, and reports it when `report` is."""
 
     is_automatic = False  # every batch is committed and reported in the round after it came
     commits_here = False  # a batch that is alone is committed by the loop, as if it were quick
@@ -67,19 +67,20 @@ class SteppedCommitter(Committer):
     def start(self) -> None:
         pass
 
-    def submit(self, batch: Batch) -> None:
-        super().submit(batch)
+    def submit_all(self, batches: Sequence[Batch]) -> None:
+        super().submit_all(batches)
         if self.is_automatic:
             self._call_soon_threadsafe(self._commit_and_report)
 
     def commit(self, count_max: int) -> None:
         """Commit the oldest batches, up to *count_max*, in one transaction."""
-        group: list[Batch] = []
+        waiting = self._next
         with suppress(Empty):
-            while len(group) < count_max:
-                batch = self._queue.get_nowait()
-                assert batch is not None
-                group.append(batch)
+            while len(waiting) < count_max:
+                batches = self._queue.get_nowait()
+                assert batches is not None
+                waiting.extend(batches)
+        group = [waiting.popleft() for _ in range(min(count_max, len(waiting)))]
         if group:
             self._is_committing = True
             self._commit_and_wake(group)
@@ -88,10 +89,10 @@ class SteppedCommitter(Committer):
     @property
     def has_batches(self) -> bool:
         """Whether there is something to commit."""
-        return not self._queue.empty()
+        return bool(self._next) or not self._queue.empty()
 
     def report(self) -> None:
-        """Tell the loop what was committed, in its next round."""
+        """Report to the loop what was committed, in its next round."""
         self._call_soon_threadsafe(self._report)
 
     def collect(self) -> None:
@@ -154,7 +155,7 @@ class SteppedReads(Reads):
             reader.close()
 
     def report(self) -> None:
-        """Tell the loop what was read, in its next round."""
+        """Report to the loop what was read, in its next round."""
         reports, self._read = self._read, []
         if reports:
             self._call_soon_threadsafe(partial(self._report, reports))
@@ -244,7 +245,7 @@ class open(open_for_test):
 
 
 def look(engine: Environment | SteppedJournaled, class_number: int, base: bytes) -> State | None:
-    """What the disk has of an object at this moment; None if it was written in halves."""
+    """The state of an object on the disk; None if it was written in halves."""
     if isinstance(engine, Environment):
         look_at = partial(_stored_in_file, class_number=class_number, base=base)
         record, stored = engine.handle.read(look_at)

@@ -1,4 +1,4 @@
-"""The history: what was asked for and heard outside, and what the objects' code saw of itself.
+"""The history: what was requested and received outside, and what the objects' code saw of itself.
 
 Rule: what can be judged at once is judged here, at the moment it happens, against the disk as it is
 then. The order of operations is judged at the end, by `model`.
@@ -29,7 +29,7 @@ class History:
     now: Callable[[], float]
     bookmarks: Bookmarks = field(factory=lambda: Bookmarks(is_on=False))
     operations: list[Operation] = field(factory=list)
-    # What the disk has of an object at this moment.
+    # The state of an object on the disk at this moment.
     look: Callable[[str], State | None] = field(init=False)
     violations: list[str] = field(factory=list)
     # False from the moment the power fails: nothing is heard outside any more.
@@ -41,9 +41,9 @@ class History:
     _open: dict[int, Operation] = field(factory=dict)
     _newest: dict[str, object] = field(factory=dict)
     _activations: dict[str, Activation] = field(factory=dict)
-    # The last number of each object that somebody may rely on, once its maker is heard.
+    # The last number of each object that must be kept, once its maker has received the answer.
     _confirmed: dict[str, int] = field(factory=dict)
-    # The last number of each object that somebody has heard.
+    # The last number of each object that was received outside.
     _heard: dict[str, int] = field(factory=dict)
     # What was lost with the life before, of each object.
     _lost: dict[str, Loss] = field(factory=dict)
@@ -65,7 +65,7 @@ class History:
         self.counts[what] = self.counts.get(what, 0) + 1
 
     def broken(self, what: str) -> None:
-        """A promise is broken; what runs goes on, so that no `except` of anybody's can hide it."""
+        """A promise is broken; the run goes on, so that no `except` can hide it."""
         if self.is_live:
             self.tick(f"VIOLATION {what}")
             self.violations.append(what)
@@ -81,7 +81,7 @@ class History:
         self._accepted.clear()
 
     def end_life(self, *, by_power_failure: bool) -> None:
-        """The power fails, or the program has ended: what was not heard by now never is."""
+        """The power fails, or the program has ended: what was not received by now never is."""
         over = self.tick("the life ends")
         for operation in self._open.values():
             operation.over = over
@@ -93,7 +93,7 @@ class History:
         self.is_live = False
 
     def asked(self, operation: Operation) -> Operation:
-        """Somebody outside asks for *operation*."""
+        """A caller or client asks for *operation*."""
         operation.change = len(self.operations) + 1
         operation.called = self.tick(f"asks for {operation!r}")
         self.operations.append(operation)
@@ -101,7 +101,7 @@ class History:
         return operation
 
     def failed(self, error: Exception) -> None:
-        """Somebody hears an error in place of an answer."""
+        """An error was received in place of an answer."""
         self.count("failures")
         self.tick(f"hears {type(error).__name__}: {str(error)[:60]}")
         if isinstance(error, InternalError):
@@ -119,8 +119,8 @@ class History:
         for connection in self.connections:
             connection.is_answered(operation.change)
 
-    def told(self, change: int, *, all_of_it: bool = False) -> None:
-        """The object let somebody outside of it know of this change, or waited until it may."""
+    def announced(self, change: int, *, all_of_it: bool = False) -> None:
+        """The object sent this change to others outside, or waited until it may."""
         if not self.is_live:
             return
         operation = self.operations[change - 1]
@@ -128,7 +128,7 @@ class History:
         self.rests(operation.object, operation.n if all_of_it else operation.rests_on)
 
     def rests(self, name: str, n: int) -> None:
-        """What was heard of object *name* rests on its having reached *n*."""
+        """What was received of object *name* rests on its having reached *n*."""
         if not self.is_live:
             return
         stored = self.look(name)
@@ -216,7 +216,7 @@ class History:
 
     def rings(self, name: str, due: int, stored: int | None, *, is_retry: bool) -> Operation:
         """The alarm of *name* rings that was set for *due*; it has *stored* under its key."""
-        # A retry is so many seconds after a failure, whatever somebody has set the clock to since.
+        # A retry is so many seconds after a failure, wherever the clock was set since.
         if self.now() * 1_000_000 < due and not is_retry:
             self.broken(f"P12: {name} rings {due - self.now() * 1_000_000:.0f} µs early")
         if stored != due:
@@ -236,7 +236,7 @@ class History:
         return [c for c in self.connections_of(name) if c.is_listed]
 
     def connected(self, name: str, tags: tuple[str, ...]) -> Connection:
-        """Somebody asks for a socket to object *name*."""
+        """A client asks for a socket to object *name*."""
         self._connection_count += 1
         connection = Connection(
             self._connection_count, name, tags, self.broken, self._count_troubles
@@ -274,7 +274,7 @@ class History:
     # The verdict
 
     def judge(self) -> None:
-        """Whether each object's operations have an order that a patient object explains."""
+        """Whether each object's operations have an order that the model explains."""
         for name in sorted({operation.object for operation in self.operations}):
             search = Search([o for o in self.operations if o.object == name])
             if not search.succeeds():

@@ -1,7 +1,7 @@
-"""The sockets of the object under simulation: what arrives at them, and what it says to them.
+"""The sockets of the object under simulation: what arrives at them, and what it sends on them.
 
 An upgrade is an operation of the object, and so is every message; the answer comes back as a
-message. The object tells others of its changes too.
+message. The object also announces its changes on sockets.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Listening(Storing):
         raise NotImplementedError
 
     def _listen(self) -> None:
-        """In the constructor: answer pings, and look at what is connected."""
+        """In the constructor: set the auto-response, and check the connected sockets."""
         sockets = self.history.listed(self.name)
         if self.ctx.get_websocket_auto_response() is None:
             if sockets:
@@ -88,7 +88,7 @@ class Listening(Storing):
     # What it says
 
     def _broadcast(self, change: int, n: int, tag: str) -> None:
-        """Tell all sockets of a tag of a change."""
+        """Announce a change on all sockets of a tag."""
         for ws in self.ctx.get_websockets(tag or None):
             self._say(self._connection_of(ws), ws, {"change": change, "n": n}, change)
 
@@ -130,7 +130,7 @@ class Listening(Storing):
         raise AssertionError(f"{self.name} never had {ws!r}")
 
     def _look_at_sockets(self) -> None:
-        """What `get_websockets` says is what it was given, in its order."""
+        """Check that `get_websockets` returns what the object was given, in its order."""
         known = self.history.connections_of(self.name)
         for tag in (None, *TAGS):
             found = [self._connection_of(ws) for ws in self.ctx.get_websockets(tag)]

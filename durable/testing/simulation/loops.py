@@ -62,22 +62,22 @@ class ShuffledLoop(asyncio.SelectorEventLoop):
 
 
 class Unheard(Exception):
-    """Errors that nobody waited for; on Trio they end the run by themselves."""
+    """Errors that no task waited for; on Trio they end the run by themselves."""
 
 
-def _told(said: dict[str, Any]) -> str:
+def _described(said: dict[str, Any]) -> str:
     error = said.get("exception")
     trace = traceback.format_exception(error)[-4:] if error is not None else []
     return "".join([said["message"], "\n", *trace])
 
 
 def run(backend: str, order: random.Random, main: Callable[[], Awaitable[T]]) -> T:
-    """What `main()` returns, run on a loop of *backend* that takes its order from *order*."""
+    """The result of `main()`, run on a loop of *backend* that takes its order from *order*."""
     if backend == "trio":
         return _run_trio(order, main)
     loop = ShuffledLoop(order)
     errors: list[str] = []
-    loop.set_exception_handler(lambda _, said: errors.append(_told(said)))
+    loop.set_exception_handler(lambda _, said: errors.append(_described(said)))
     try:
         result: T = loop.run_until_complete(main())
         if errors:
@@ -90,7 +90,7 @@ def run(backend: str, order: random.Random, main: Callable[[], Awaitable[T]]) ->
 
 
 def _run_trio(order: random.Random, main: Callable[[], Awaitable[T]]) -> T:
-    # Trio has it all built in, for tests such as ours; it only has to be switched on.
+    # Trio has it all built in, for tests such as these; it only has to be switched on.
     trio = importlib.import_module("trio")
     inside: Any = importlib.import_module("trio._core._run")
     clock = importlib.import_module("trio.testing").MockClock(autojump_threshold=0)

@@ -1,11 +1,12 @@
-"""The patient object: what one object would answer if it did one thing at a time, and never broke.
+"""The model: what one object would answer if it did one thing at a time, and never broke.
 
 Its state is a number that every change raises by one, a pair of equal values that name the last
 change, the time of its alarm, and a few keys.
 
 What breaks is the machine below it. When its memory is lost it begins again with what the disk has.
-That is all, or it lacks the last changes. It never lacks one that somebody has heard of, unless
-that was made with `allow_unconfirmed`, nor one before a confirmed change that was heard of.
+That is all of its state, or it lacks the last changes. It never lacks one whose answer was
+received, unless that was made with `allow_unconfirmed`, nor one before a confirmed change of which
+that is true.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ class State:
 
 
 class Loss(Enum):
-    """What may be gone with an object's memory, of that which nobody could rely on."""
+    """What may be lost with an object's memory, of what need not be kept."""
 
     NOTHING = "nothing"
-    # An object that is reset drops what it has not handed to the disk, which is done when its turn
-    # ends. But a wipe waits for the batches before it, and lets none pass; and an item of a stream
-    # leaves in the middle of its turn.
+    # An object that is reset drops what it has not submitted to the disk, which is done when its
+    # turn ends. But a clear waits for the batches before it, and lets none pass; and an item of a
+    # stream leaves in the middle of its turn.
     UNSENT = "what was not handed to the disk"
     # The power failed, or a commit.
     ALL = "all"
@@ -49,9 +50,9 @@ class Loss(Enum):
 
 @define(eq=False)
 class Operation:
-    """One step on one object, asked for from outside, and what became of it.
+    """One step on one object, requested from outside, and its outcome.
 
-    Times are numbers of events in the history. An operation whose answer nobody heard may have
+    Times are numbers of events in the history. An operation whose answer was not received may have
     happened or not, until the object's memory or the life of the store was lost that it was in.
 
     A birth is an operation too: the object begins with the state that the disk has.
@@ -67,7 +68,7 @@ class Operation:
     answer: Any = None
     over: int | None = None  # when the life ended, or a successor of the instance was born
     after: Operation | None = None
-    # What it writes need not be on the disk when it is heard.
+    # Its writes need not be on the disk when its answer is received.
     unconfirmed: bool = False
     # Its answer waits until all is on the disk that was written before, unconfirmed or not.
     syncs: bool = False
@@ -77,7 +78,7 @@ class Operation:
     is_half: bool = False
     # A birth: what may have been lost with the memory before it.
     may_lose: Loss = Loss.NOTHING
-    # What the object's own code says it did: the number it made, or saw.
+    # The number that the object's own code reports: the one it made, or saw.
     n: int | None = None
     due: int | None = None
     # Of what was made by then, the last number that must be on the disk when this one is heard.
@@ -85,7 +86,7 @@ class Operation:
 
     @property
     def is_known(self) -> bool:
-        """Somebody heard the answer, so it has happened."""
+        """The answer was received, so it has happened."""
         return self.returned is not None
 
     def __repr__(self) -> str:
@@ -128,7 +129,7 @@ def apply(state: State, operation: Operation) -> tuple[State, Any]:
 
 @frozen
 class Unsure:
-    """A change that need not be on the disk, as far as what was heard tells."""
+    """A change that may not be on the disk, as far as is known outside."""
 
     before: State
     is_confirmed: bool
@@ -138,7 +139,7 @@ class Unsure:
 
 @frozen
 class Course:
-    """How far a patient object has come, and which of its last changes the disk may not have."""
+    """How far the model has come, and which of its last changes the disk may not have."""
 
     state: State = State()
     unsure: tuple[Unsure, ...] = ()  # the oldest first
@@ -184,9 +185,10 @@ def _left_unsure(unsure: tuple[Unsure, ...], syncs: bool) -> tuple[Unsure, ...]:
 
 @define(eq=False)
 class Search:
-    """Whether the operations on one object can be put in an order that a patient object explains.
+    """Whether the operations on one object can be put in an order that the model explains.
 
-    The order must agree with time: what was heard before another was asked for comes before it.
+    The order must agree with time: an answer that was received before another operation was
+    requested comes before it.
     (Wing and Gong's search. That each change has a number leaves it little to try.)
     """
 
@@ -244,7 +246,7 @@ class Search:
             )
             if operation.kind == "read":
                 return [step]  # it changes nothing, so now is as good as later
-            # What was heard is tried first, which is last in the list.
+            # Operations whose answers were received are tried first, which is last in the list.
             found.append(step)
         found.sort(key=lambda step: step[3][-1].is_known)
         return found

@@ -1,4 +1,4 @@
-"""What can be asked of an object, how often, and in how many ways."""
+"""The operations that can be requested of an object, how often, and in how many ways."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ KINDS: dict[str, tuple[int, tuple[str, ...]]] = {
     "hang_up": (1, ("touch",)),
     "stop": (1, ()),
 }
-# What a message of a socket cannot ask for: it has one answer, and no errors.
+# Operations that a message on a socket cannot request: it has one answer, and no errors.
 NOT_BY_SOCKET = frozenset({"refuse", "drip"})
 
 
@@ -72,8 +72,8 @@ def draw(
         "value": chance.randrange(1_000),
         "delay": chance.choice([0.01, 3.0, 40.0]),
         "other": chance.choice(NAMES),
-        # Which sockets are told of it: of a tag, all, or none.
-        "tells": chance.choice([*TAGS, "", None, None, None]) if KINDS[kind][1] else None,
+        # The sockets that it is announced on: of a tag, all, or none.
+        "announces": chance.choice([*TAGS, "", None, None, None]) if KINDS[kind][1] else None,
         "greets": chance.random() < 0.5,
         "keeps": chance.random() < 0.7,
     }

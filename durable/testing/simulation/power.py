@@ -1,10 +1,10 @@
 """Power failures: what is on the disk when the power comes back.
 
-What is assumed of LMDB: a commit writes its pages into the file, all of them new or free in the
-state before; syncs the file; then writes one of the two meta pages, which makes them the state; and
-syncs again. What is assumed of the disk: a sector of 512 bytes is written whole or not at all, and
-what was synced stays. Nothing is assumed of the order in which sectors reach the disk between two
-syncs, nor of when the file becomes longer.
+Assumed of LMDB: a commit writes its pages into the file, all of them new or free in the state
+before; syncs the file; then writes one of the two meta pages, which makes them the state; and syncs
+again. Assumed of the disk: a sector of 512 bytes is written completely or not at all, and what was
+synced stays. Nothing is assumed of the order in which sectors reach the disk between two syncs, nor
+of when the file becomes longer.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Moment(Enum):
 
 
 def image_at(moment: Moment, before: bytes, after: bytes, page_size: int, chance: Random) -> bytes:
-    """What is on the disk at a moment of the commit that made *after* of *before*."""
+    """The contents of the disk at a moment of the commit that made *after* of *before*."""
     if moment is Moment.LENGTHENED:
         return after
     written = _without_unwritten_end(after, len(before), page_size)
@@ -47,8 +47,8 @@ def image_at(moment: Moment, before: bytes, after: bytes, page_size: int, chance
 
 
 def _without_unwritten_end(after: bytes, size_before: int, page_size: int) -> bytes:
-    """The file is made as long as LMDB says it is by a step of its own, behind the commit: the last
-    pages may be unused, and are then not written. A page that was has its number in it."""
+    """After the commit a step of its own makes the file as long as LMDB takes it to be: the last
+    pages may be unused, and are then not written. A page that was written has its number in it."""
     size = len(after)
     while size > size_before and not any(after[size - page_size : size]):
         size -= page_size
@@ -97,8 +97,8 @@ def put(files: Files, target: Path) -> None:
 def cut_within(
     commit: Callable[[], None], folder: Path, target: Path, page_size: int, chance: Random
 ) -> Moment | None:
-    """The power fails within *commit*: *target* has what is then on the disk. Answers when it did;
-    None if there was nothing to commit."""
+    """The power fails within *commit*: *target* has what is then on the disk. Returns the moment of
+    the failure; None if there was nothing to commit."""
     before = (folder / DATA_FILE).read_bytes()
     commit()
     after = (folder / DATA_FILE).read_bytes()

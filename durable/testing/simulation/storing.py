@@ -30,7 +30,7 @@ TURN_STYLES = 6
 
 
 class Storing(DurableObject):
-    """Reads and writes as it is told, and waits for the outside."""
+    """Reads and writes on request, and waits for the outside."""
 
     def __init__(self, ctx: State, env: Any) -> None:
         super().__init__(ctx, env)

@@ -1,7 +1,7 @@
 """The object under simulation: each of its operations, written in many ways.
 
 Rule: an operation reads the whole state and changes it in one turn, so that it is one step of the
-patient object. Where it waits for the outside it does so before, after, or in a critical section.
+model. If it waits for the outside it does so before, after, or in a critical section.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Refusal(Exception):
 
 
 class Subject(Listening):
-    """Does as it is told, and tells the history what it does."""
+    """Carries out the operations that it is asked for, and reports them to the history."""
 
     def __init__(self, ctx: ObjectState, env: Any) -> None:
         super().__init__(ctx, env)
@@ -61,8 +61,8 @@ class Subject(Listening):
             self.history.arrived(self.name, stub, number)
         await self._pause(how["before"])
         answers: list[Any] = await getattr(self, f"_{kind}")(change, how)
-        if how["tells"] is not None:
-            self._broadcast(change, answers[0][0], how["tells"])
+        if how["announces"] is not None:
+            self._broadcast(change, answers[0][0], how["announces"])
         await self._pause(how["after"])
         return answers
 
@@ -138,7 +138,7 @@ class Subject(Listening):
         bookmarks = self.history.bookmarks
         mark = None if self.history.is_unconfirmed(change) else await bookmarks.take(self.ctx)
         await self.ctx.confirmed()
-        self.history.told(change)
+        self.history.announced(change)
         if self.history.is_live:  # the power has not failed by now
             bookmarks.rely_on(self.name, mark)
         return answers
@@ -146,7 +146,7 @@ class Subject(Listening):
     async def _sync(self, change: int, how: dict[str, Any]) -> list[Any]:
         answers = await self._touch(change, how)
         await self.ctx.storage.sync()
-        self.history.told(change, all_of_it=True)
+        self.history.announced(change, all_of_it=True)
         return answers
 
     async def _hang_up(self, change: int, how: dict[str, Any]) -> list[Any]:
@@ -179,9 +179,9 @@ class Subject(Listening):
             await self._pause(how["between"])
 
     async def hear(self, change: int, how: dict[str, Any]) -> list[Any]:
-        """Another object says that it has made the change before this one."""
+        """Another object has made the change before this one, and says so by a call."""
         self._steps()
-        self.history.told(change - 1)
+        self.history.announced(change - 1)
         return await self._touch(change, how)
 
     async def _alone(self, change: int, how: dict[str, Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Some of the objects under simulation keep their state twice: by keys, and as rows of a table.
+"""Tables: some of the objects under simulation keep their state twice, by keys and as rows.
 
 Rule: both are written in the same turn, so whatever is lost, kept or undone, they agree. Without
 `durable-objects[sql]` no object has a table.

@@ -382,7 +382,7 @@ def test_an_absurd_size_is_damage(folder: Path, what: str, place: int, number: i
         struct.pack_into("=Q", raw, page + place, number)
     (folder / "data.mdb").write_bytes(raw)
 
-    refused(folder, StoreDamaged, f"its {what} of [0-9,]+ bytes cannot be")
+    refused(folder, StoreDamaged, f"its {what} of [0-9,]+ bytes is impossible")
     with pytest.raises(StoreDamaged, match="cannot be"):
         Environment.open_to_read(folder, clock=Clock())
 

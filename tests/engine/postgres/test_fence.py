@@ -72,6 +72,7 @@ def test_a_claim_waits_for_a_commit_under_way(engine: PostgresEngine, url: str) 
     assert claimed.is_set()
 
 
+@pytest.mark.sessions
 def test_a_connection_that_is_lost_leaves_nothing_to_guess(engine: PostgresEngine) -> None:
     """Reads go on by a new one, a commit before its beginning fails at most once; the epoch of its
     shard has risen, so that a transaction in doubt could not follow."""
@@ -91,6 +92,7 @@ def test_a_connection_that_is_lost_leaves_nothing_to_guess(engine: PostgresEngin
     assert stored(engine, handle) == {"a": VALUE, "c": VALUE}
 
 
+@pytest.mark.sessions
 def test_a_shard_that_went_away_meanwhile_is_not_taken_back(opens: Open) -> None:
     """Raising the epoch of a commit in doubt does so for the owner alone."""
     old = opens()
