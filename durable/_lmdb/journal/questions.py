@@ -22,8 +22,10 @@ def find_by(
     is_known, record = reader.seen.find((class_number, base))
     if is_known:
         return record
-    databases = file.handle.databases
-    return reader.read(lambda txn: object_index.find(txn, databases, class_number, base))
+    # Looked up within the transaction: those of an LMDB that was opened anew are others.
+    return reader.read(
+        lambda txn: object_index.find(txn, file.handle.databases, class_number, base)
+    )
 
 
 class LayeredQuestions:
@@ -38,11 +40,11 @@ class LayeredQuestions:
     def objects(
         self, class_number: int, *, after: bytes | None = None, count_max: int
     ) -> list[tuple[bytes, ObjectRecord]]:
-        databases = self.file.handle.databases
+        handle = self.file.handle
 
         def below(after: bytes | None, count: int) -> list[tuple[bytes, ObjectRecord]]:
             return self.in_line.read(
-                lambda txn: object_index.objects(txn, databases, class_number, after, count)
+                lambda txn: object_index.objects(txn, handle.databases, class_number, after, count)
             )
 
         def look(layers: Layers) -> list[tuple[bytes, ObjectRecord]]:
@@ -53,13 +55,15 @@ class LayeredQuestions:
         return self._at_one_moment(look)
 
     def alarms(self, *, after: DueAlarm | None = None, count_max: int) -> list[DueAlarm]:
-        databases = self.file.handle.databases
+        handle = self.file.handle
 
         def look(layers: Layers) -> list[DueAlarm]:
             known = layers.objects()
             # Those of objects that a layer knows are hidden by what it says of them.
             count = count_max + len(known)
-            below = self.in_line.read(lambda txn: object_index.alarms(txn, databases, after, count))
+            below = self.in_line.read(
+                lambda txn: object_index.alarms(txn, handle.databases, after, count)
+            )
             found = [due for due in below if (due.class_number, due.base) not in known]
             found += [due for due in layers.alarms() if after is None or due > after]
             return sorted(found)[:count_max]
