@@ -24,6 +24,7 @@ from . import lmdb_files
 from .create import lengthen
 from .folder import DATA_FILE
 from .lmdb_errors import (
+    GivenUp,
     at_its_limit,
     lock_replaced,
     never_waits,
@@ -93,7 +94,11 @@ class Handle:
     def new_reader(self, begin: Callable[[], Transaction] | None = None) -> Reader:
         """A reader for one more thread; *begin* makes its transactions, if that is given."""
         reader = Reader(
-            begin or self.begin_read, self._refuse, self._drop_reader, self.protection.value
+            begin or self.begin_read,
+            self._wait_for_write,
+            self._refuse,
+            self._drop_reader,
+            self.protection.value,
         )
         with self._map_lock:
             self._readers.append(reader)
@@ -132,10 +137,20 @@ class Handle:
             self._come_back()
         if self.ownership is None and self._lock_file_seen != lock_file_of(self.path):
             raise lock_replaced(self.path)
-        txn: Transaction = begin_read(self.env, self.path, db=self.databases.records)
+        try:
+            txn: Transaction = begin_read(self.env, self.path, db=self.databases.records)
+        except lmdb.PanicError as error:
+            raise GivenUp from error
         return txn
 
+    def _wait_for_write(self) -> None:
+        """Wait until the write under way has ended, or failed and opened LMDB anew."""
+        with self.write_lock:
+            pass
+
     def _refuse(self, error: Exception) -> NoReturn:
+        if isinstance(error, GivenUp) and error.__cause__ is not None:
+            raise not_read(self.path, error.__cause__) from error
         if isinstance(error, lmdb.Error | Malformed | UnicodeDecodeError):
             raise (unreadable if is_damage(error) else not_read)(self.path, error) from error
         raise error

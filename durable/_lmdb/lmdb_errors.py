@@ -20,6 +20,10 @@ class WouldWait(Exception):
     """A write that may wait for nothing but the disk would have to wait for a lock."""
 
 
+class GivenUp(Exception):
+    """LMDB has just given up the environment, since a write failed; that write opens it anew."""
+
+
 def never_waits(would_wait: bool) -> None:
     if would_wait:
         raise WouldWait
@@ -32,7 +36,7 @@ def unreadable(path: str, error: Exception) -> StoreDamaged:
     )
 
 
-def not_read(path: str, error: Exception) -> DurableError:
+def not_read(path: str, error: BaseException) -> DurableError:
     return DurableError(
         f"the store {path!r} cannot be read just now: {error}; nothing is known to be wrong with "
         f"its file, so look after the system and call again",

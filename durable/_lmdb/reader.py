@@ -21,6 +21,7 @@ from durable._engine.view import Malformed
 
 from . import long_keys
 from .layout import NUMBER_SIZE, PIECE, identity, side_key, top_level
+from .lmdb_errors import GivenUp
 from .long_keys import Transaction
 
 T = TypeVar("T")
@@ -38,6 +39,7 @@ class Reader:
     """An `OwnReader` of `_engine`: what is stored, as it was when its transaction began."""
 
     _begin: Callable[[], Transaction]
+    _wait_for_write: Callable[[], None]  # the one that has made LMDB give up
     _refuse: Callable[[Exception], NoReturn]  # raises the error's meaning for the callers
     _drop: Callable[[Reader], None]  # removes this reader from the engine's list
     # The value of a record whose checksum does not match, by the keyspace, the key and the record.
@@ -250,5 +252,14 @@ class Reader:
         self.lock = threading.Lock()
 
     def _renew(self) -> Transaction:
-        self._txn = self._begin()
+        try:
+            self._txn = self._begin()
+        except GivenUp:
+            # Without the lock, which is taken to open LMDB anew; no transaction is lost by that.
+            self.lock.release()
+            try:
+                self._wait_for_write()
+            finally:
+                self.lock.acquire()
+            self._txn = self._begin()
         return self._txn

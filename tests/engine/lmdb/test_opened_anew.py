@@ -107,3 +107,25 @@ def test_a_write_waits_while_a_read_opens_it(store: Environment, opening: Openin
 
         assert read.result(30) == ["Counter"]
         write.result(30)
+
+
+def test_a_read_waits_for_the_write_that_made_lmdb_give_up(
+    store: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes when that has failed, and before it has opened LMDB anew."""
+    begin, is_asked, is_mended = handles.begin_read, Event(), Event()
+
+    def begin_unless_given_up(*args: Any, **options: Any) -> Any:
+        if not is_mended.is_set():
+            is_asked.set()
+            raise lmdb.PanicError("mdb_txn_begin", -30795)
+        return begin(*args, **options)
+
+    monkeypatch.setattr(handles, "begin_read", begin_unless_given_up)
+    with ThreadPoolExecutor(1) as threads:
+        with store.handle.write_lock:  # as the write that has failed has it
+            read = threads.submit(names, store)
+            assert is_asked.wait(30)
+            is_mended.set()
+
+        assert read.result(30) == ["Counter"]
