@@ -19,7 +19,7 @@ SIZE_MB = 24
 @contextmanager
 def small_disk(owner: int) -> Iterator[Path]:
     """The folder of such a disk, which belongs to the user *owner*."""
-    folder = Path(tempfile.mkdtemp(prefix="durable-small-"))
+    folder = Path(tempfile.mkdtemp(prefix="durable-small-", dir=postgres.reachable()))
     options = f"size={SIZE_MB}m,uid={owner},mode=700"
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder],

@@ -106,6 +106,21 @@ class ObjectHandle:
     # What the objects database has, with the changes of the transaction under way.
     record: ObjectRecord | Unread | None = field(default=UNREAD, init=False, repr=False)
 
+    @classmethod
+    def of(
+        cls, class_number: int, base: bytes, record: ObjectRecord, name: str | None
+    ) -> ObjectHandle:
+        """The handle of an object that is stored, called *name* if its record has no name."""
+        return cls(
+            class_number,
+            base,
+            record.keyspace,
+            name if record.name is None else record.name,
+            record.created_us,
+            record.alarm,
+            history=record.history,
+        )
+
 
 class Origin(Protocol):
     """The owner of a batch. One of these is called once, on the loop's thread."""

@@ -113,12 +113,7 @@ class Directory:
             if disk.wake is not None:
                 unknown.record = None
             return unknown
-        if record.name is not None:
-            name = record.name
-        handle = ObjectHandle(
-            class_number, base, record.keyspace, name, record.created_us, record.alarm,
-            history=record.history,
-        )  # fmt: skip
+        handle = ObjectHandle.of(class_number, base, record, name)
         if woken is not None:
             handle.woken, handle.record = woken, record
         return handle

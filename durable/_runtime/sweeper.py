@@ -241,10 +241,7 @@ class Sweeper:
         pruned: Pruned,
         let_in: Callable[[], None],
     ) -> None:
-        handle = ObjectHandle(
-            class_number, base, record.keyspace, record.name, record.created_us, record.alarm,
-            history=record.history,
-        )  # fmt: skip
+        handle = ObjectHandle.of(class_number, base, record, None)
         if self.disk.wake is not None:
             handle.record = record
         origin = Callbacks(partial(self._answered, let_in, None), partial(self._answered, let_in))
