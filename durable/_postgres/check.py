@@ -107,7 +107,7 @@ _VALUES: Final[dict[str, LiteralString]] = {
 
 def _values(connection: Connection, table: str, decode: Decode | None) -> Iterator[Problem]:
     keyspace, key = -1, b""
-    while rows := connection.read(_VALUES[table], (keyspace, key, ROWS_PER_STEP)):
+    while rows := connection.read_long(_VALUES[table], (keyspace, key, ROWS_PER_STEP)):
         for keyspace, key, record in rows:
             where = f"keyspace {keyspace}, {_shown(table, key)}"
             if crc32(record, crc32(key_bytes(keyspace, key))) != WHOLE:
@@ -143,9 +143,9 @@ _EMPTY: Final = (
 
 def _strays(connection: Connection) -> Iterator[Problem]:
     # One statement sees one snapshot: it cannot see another's transaction half done.
-    for (keyspace,) in _without_kept(connection, connection.read(_STRAYS)):
+    for (keyspace,) in _without_kept(connection, connection.read_long(_STRAYS)):
         yield Problem(f"keyspace {keyspace}", "it has records, and no object has it")
-    for number, base in connection.read(_EMPTY):
+    for number, base in connection.read_long(_EMPTY):
         yield Problem(_object(number, base), "it has neither a record nor an alarm")
 
 

@@ -5,7 +5,8 @@ There is no session state: each statement is a transaction of its own, unless it
 transaction mode may stand between.
 
 Rule: a read whose connection was lost is repeated once, on a new one. A write is not: it may have
-been carried out, and raises `Lost`.
+been carried out, and raises `Lost`. Nor is a read to which the server said nothing: the event loop
+may be waiting.
 
 Rule: a commit for which the server has stopped waiting for its synchronous standby counts as lost,
 too. The server reports that by a warning only, when an operator has cancelled the statement.
@@ -26,20 +27,27 @@ from psycopg.errors import lookup
 from psycopg.pq import DiagnosticField, ExecStatus, Format, error_message
 from psycopg.pq.abc import PGresult
 
+from durable._model.clock import SystemClock
+from durable._model.cluster_errors import StoreUnavailable
 from durable._model.database_url import shown
 from durable._model.errors import RuntimeClosed, WrongLoop
 
 from .arrays import let_send_arrays
+from .listening import ListeningConnection, Silence
 from .postgres_errors import Lost, refusal, unavailable
 
 Rows = list[tuple[Any, ...]]
 Params = Sequence[Any] | Mapping[str, Any]
 
-# Defaults for what the URL does not say. A silent network is noticed within this time: the event
-# loop may be waiting for an answer.
+# How long the server may say nothing, in seconds; and to a statement that reads a whole table.
+SILENCE_S_MAX: Final = 30.0
+LONG_SILENCE_S_MAX: Final = 900.0
+CONNECT_S_MAX: Final = 5
+CONNECT_S_MIN: Final = 2  # psycopg takes no less
+
+# Defaults for what the URL does not say.
 DEFAULTS: Final = {
     "application_name": "durable",
-    "connect_timeout": "5",
     "target_session_attrs": "read-write",  # of several hosts the primary
     "keepalives_idle": "5",
     "keepalives_interval": "2",
@@ -56,11 +64,19 @@ _WAITS_FOR_STANDBYS: Final = "SyncRepWaitForLSN"
 
 @define(eq=False, repr=False)
 class Connection:
-    """Statements for one database. Blocks; any thread may use it, one at a time."""
+    """Statements for one database. Blocks, no longer than the server says nothing for
+    `silence_s_max`; any thread may use it, one at a time.
+
+    With *rests*, a server that said nothing is not asked again for half as long as it was waited
+    for: so a loop whose thread asks it runs for a third of the time at least."""
 
     url: str
+    silence_s_max: float = SILENCE_S_MAX
+    _rests: bool = False
+    # By the steady clock: until when nothing is asked.
+    _rests_until: float = field(default=0.0, init=False)
     path: str = field(init=False)  # its name in messages
-    _connection: psycopg.Connection[Any] | None = field(default=None, init=False)
+    _connection: ListeningConnection | None = field(default=None, init=False)
     _lock: threading.RLock = field(factory=threading.RLock, init=False)
     _is_closed: bool = field(default=False, init=False)
     # Why the last statement's commit is not known to be on the standby.
@@ -76,11 +92,22 @@ class Connection:
         with self._lock:
             try:
                 return self._execute(sql, params, is_read=True)
-            except Lost:
+            except Lost as lost:
+                if isinstance(lost.__cause__, Silence):
+                    raise unavailable(self.path, lost.__cause__) from lost.__cause__
                 try:
                     return self._execute(sql, params, is_read=True)
                 except Lost as error:
                     raise unavailable(self.path, error.__cause__) from error.__cause__
+
+    def read_long(self, sql: LiteralString, params: Params = ()) -> Rows:
+        """As `read`, for what takes the server long, since it reads a whole table."""
+        with self._lock:
+            usual, self.silence_s_max = self.silence_s_max, LONG_SILENCE_S_MAX
+            try:
+                return self.read(sql, params)
+            finally:
+                self.silence_s_max = usual
 
     def write(self, sql: LiteralString, params: Params = ()) -> Rows:
         """Run a statement in a transaction of its own, and return its rows. Raises StoreUnavailable
@@ -95,9 +122,10 @@ class Connection:
         with self._lock:
             connection = self._open()
             with self._refusals(connection):
-                result = connection.pgconn.exec_params(
+                connection.pgconn.send_query_params(
                     sql, params, param_formats=[Format.BINARY] * len(params)
                 )
+                result = connection.results()[-1]
                 if result.status != ExecStatus.TUPLES_OK:
                     raise _error_of(result)
 
@@ -129,11 +157,17 @@ class Connection:
 
     @contextmanager
     def _refusals(
-        self, connection: psycopg.Connection[Any], *, is_read: bool = False
+        self, connection: ListeningConnection, *, is_read: bool = False
     ) -> Iterator[None]:
         self._unconfirmed = None
+        began_s = SystemClock.steady()
+        connection.silence_s_max = self.silence_s_max
         try:
             yield
+        except Silence as error:
+            self._drop()
+            self._rest(began_s)
+            raise Lost(self.path, error) from error
         except psycopg.Error as error:
             if connection.closed or error.sqlstate in _GONE:
                 self._drop()
@@ -150,15 +184,28 @@ class Connection:
         if notice.source_function == _WAITS_FOR_STANDBYS:
             self._unconfirmed = psycopg.Warning(notice.message_primary)
 
-    def _open(self) -> psycopg.Connection[Any]:
+    def _open(self) -> ListeningConnection:
         if self._is_closed:
             raise RuntimeClosed(f"the store {self.path!r} is closed; open it again")
         if self._pid != os.getpid():
             raise WrongLoop(f"the store {self.path!r}")
         if self._connection is None:
-            self._connection = connect(self.url)
+            began_s = SystemClock.steady()
+            if began_s < self._rests_until:
+                raise unavailable(self.path, Silence("it said nothing just now"))
+            try:
+                self._connection = connect(self.url, self.silence_s_max)
+            except StoreUnavailable as error:
+                if isinstance(error.__cause__, psycopg.errors.ConnectionTimeout):
+                    self._rest(began_s)
+                raise
             self._connection.add_notice_handler(self._hear)
         return self._connection
+
+    def _rest(self, began_s: float) -> None:
+        if self._rests:
+            now_s = SystemClock.steady()
+            self._rests_until = now_s + (now_s - began_s) / 2
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
@@ -185,16 +232,19 @@ def _error_of(result: PGresult) -> psycopg.Error:
         return error
 
 
-def connect(url: str) -> psycopg.Connection[Any]:
+def connect(url: str, silence_s_max: float = SILENCE_S_MAX) -> ListeningConnection:
     """A connection of psycopg's. Raises StoreUnavailable; ValueError for an invalid URL."""
     try:
         said = conninfo_to_dict(url)
     except psycopg.ProgrammingError as error:
         raise ValueError(f"{shown(url)!r} is not a valid URL of a database: {error}") from error
-    options: dict[str, Any] = {name: value for name, value in DEFAULTS.items() if name not in said}
+    connect_s_max = max(CONNECT_S_MIN, min(int(silence_s_max), CONNECT_S_MAX))
+    defaults = {**DEFAULTS, "connect_timeout": str(connect_s_max)}
+    options: dict[str, Any] = {name: value for name, value in defaults.items() if name not in said}
     try:
-        made = psycopg.connect(url, autocommit=True, prepare_threshold=None, **options)
+        made = ListeningConnection.connect(url, autocommit=True, prepare_threshold=None, **options)
     except psycopg.Error as error:
         raise unavailable(shown(url), error) from error
+    made.silence_s_max = silence_s_max
     let_send_arrays(made)
     return made

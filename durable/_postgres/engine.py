@@ -27,12 +27,12 @@ from durable._engine.catalog import Catalog, Weight
 from durable._engine.engine import GARBAGE_STEP
 from durable._engine.measures import Measures
 from durable._model.clock import Clock
-from durable._model.cluster_errors import ObjectSuperseded, StoreUnavailable
+from durable._model.cluster_errors import ObjectSuperseded
 from durable._model.errors import DurableError
 
 from .arrays import Bigints, Integers
 from .classes import change_catalog, read_catalog
-from .connection import Connection
+from .connection import SILENCE_S_MAX, Connection
 from .garbage import collect
 from .group import Changes, ObjectKey, unread_of
 from .keyspaces import Keyspaces
@@ -45,6 +45,9 @@ T = TypeVar("T")
 
 # How often a transaction is tried that conflicts with another.
 TRIES_MAX: Final = 5
+
+READ_S_MAX: Final = 10.0
+"""How long the database may say nothing to a read, in seconds: the event loop waits meanwhile."""
 
 LOOKING: Final = 0
 """In place of a process: all of the store is owned by none, and only read."""
@@ -83,6 +86,8 @@ class PostgresEngine:
     process: int
     shards: int
     owned: dict[int, int] = field(factory=dict)
+    # How long the database may say nothing to a commit, in seconds.
+    commit_s_max: float = SILENCE_S_MAX
     keeps_histories: ClassVar[bool] = True
     has_garbage: bool = field(default=False, init=False)
     in_line: PostgresReader = field(init=False)
@@ -107,7 +112,8 @@ class PostgresEngine:
         return cls(url, clock, process, meta.shards, owned)
 
     def __attrs_post_init__(self) -> None:
-        self._reading, self._writing = Connection(self.url), Connection(self.url)
+        self._reading = Connection(self.url, READ_S_MAX, rests=True)
+        self._writing = Connection(self.url, self.commit_s_max)
         self.path = self._reading.path
         self._questions = Questions(self._reading)
         self._keyspaces = Keyspaces(self._reading)
@@ -124,7 +130,7 @@ class PostgresEngine:
         """Nothing to do: each read sees what is committed by then."""
 
     def new_reader(self) -> PostgresReader:
-        return PostgresReader(Connection(self.url))
+        return PostgresReader(Connection(self.url, READ_S_MAX))
 
     def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
         self._settle()
@@ -217,7 +223,8 @@ class PostgresEngine:
             except Conflict:
                 if not left:
                     raise
-            except Lost:
+            except (Lost, ObjectSuperseded):
+                # The second, if an earlier attempt to settle, given up here, was carried out late.
                 self._in_doubt.update(used)
                 raise
         raise AssertionError
@@ -228,10 +235,8 @@ class PostgresEngine:
             return
         with self._settling:
             shards = sorted(self._in_doubt)
-            try:
-                rows = self._writing.write(_RAISE_EPOCHS, [shards, self.process])
-            except Lost as error:
-                raise StoreUnavailable(str(error)) from error
+            # Repeated, as a read is, if the connection is lost: the last epoch counts.
+            rows = self._reading.read(_RAISE_EPOCHS, [shards, self.process])
             raised: dict[int, int] = dict(rows)
             for shard in shards:
                 if shard in raised and shard in self.owned:

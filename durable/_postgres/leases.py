@@ -14,9 +14,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import Any, Final, LiteralString
+from typing import Any, Final
 
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 
 from durable._engine.lease import Lease, Seen, dead_owners, look_again_s, to_declare_dead
 from durable._engine.shards import Owned, Process
@@ -24,86 +24,35 @@ from durable._model.clock import lease_clock
 from durable._model.errors import DurableError, StoreInUse
 from durable._model.log import log
 
-from .connection import Connection, Rows
+from . import lease_statements as sql
+from .connection import Connection
 from .machine import is_gone, name_of, this_machine
+from .postgres_errors import unavailable
 
 # The pause after a renewal that failed.
 TRY_AGAIN_S: Final = 0.2
+# How long the database may at least take to renew it.
+RENEWAL_S_MIN: Final = 1.0
 # The pause before a look that does not wait for the next renewal: twice as long after each one that
 # has found nothing new.
 LOOKS_S_MIN: Final = 0.02
 LOOKS_S_MAX: Final = 0.5
+# Which part of a lease another process has left at least, if its lease is not among those that end
+# soon. One that is renewed in time has more.
+ENDS_SOON: Final = 0.6
 
-_JOIN: Final = (
-    "insert into durable.processes (name, pid, address, version, state, is_alone, machine, expires)"
-    " values (%s, %s, %s, %s, %s, %s, %s, clock_timestamp() + make_interval(secs => %s)) "
-    "returning id"
-)
-_FORGET: Final = "delete from durable.processes where name = %s"
-_OTHERS: Final = (
-    "select id, pid, machine, address, is_alone from durable.processes "
-    "where expires > clock_timestamp() order by id"
-)
-# The sum rises with each change of an owner, so that all rows are read only after one.
-_RENEW: Final = (
-    "with mine as (update durable.processes set "
-    "expires = clock_timestamp() + make_interval(secs => %(lease_s)s), state = %(state)s "
-    "where id = %(me)s and expires > clock_timestamp() returning id) "
-    "select (select count(*) from mine), "
-    "(select sum(epoch * 2 + (owner is null)::integer) from durable.shards)::bigint, "
-    "p.id, p.name, p.pid, p.address, p.version, p.state, p.is_alone, p.machine, "
-    "(extract(epoch from p.expires) - extract(epoch from clock_timestamp()))::double precision "
-    "from durable.processes as p order by p.id"
-)
-_SHARDS: Final = "select shard, owner, epoch from durable.shards order by shard"
-_DECLARE_DEAD: Final = (
-    "update durable.processes set expires = '-infinity' where id = any(%s::bigint[]) "
-    "and expires <= clock_timestamp() and expires > '-infinity' returning id"
-)
-# For processes that are certainly dead.
-_DECLARE_GONE: Final = (
-    "update durable.processes set expires = '-infinity' where id = any(%s::bigint[]) "
-    "and expires > '-infinity' returning id"
-)
-# One statement, and so one snapshot: an owner that joins later is in neither table.
-_DEAD_OWNERS: Final = (
-    "select s.owner, extract(epoch from p.expires)::double precision from "
-    "(select distinct owner from durable.shards where owner is not null) as s "
-    "left join durable.processes as p on p.id = s.owner"
-)
-# The condition is on the locked rows alone: a claim that has waited for another one sees its
-# outcome.
-_CLAIM: Final = (
-    "with free as (select shard from durable.shards where shard = any(%s::integer[]) "
-    "and (owner is null or owner = any(%s::bigint[])) order by shard for update) "
-    "update durable.shards as s set owner = %s, epoch = s.epoch + 1 from free "
-    "where s.shard = free.shard and exists "
-    "(select from durable.processes where id = %s and expires > clock_timestamp()) "
-    "returning s.shard, s.epoch"
-)
-_MINE: Final = (
-    "select shard, epoch from durable.shards where shard = any(%s::integer[]) and owner = %s"
-)
-# With the epochs that were read just before: a release that comes late, since its connection was
-# lost, must not free a shard that was claimed again meanwhile.
-_RELEASE: Final = (
-    "with mine as (select s.shard from durable.shards as s "
-    "join unnest(%s::integer[], %s::bigint[]) as given (shard, epoch) "
-    "on s.shard = given.shard and s.epoch = given.epoch "
-    "where s.owner = %s order by s.shard for update of s) "
-    "update durable.shards as s set owner = null from mine where s.shard = mine.shard "
-    "returning s.shard, s.epoch"
-)
-_RELEASE_ALL: Final[LiteralString] = (
-    "with mine as (select shard from durable.shards where owner = %s order by shard for update) "
-    "update durable.shards as s set owner = null from mine where s.shard = mine.shard"
-)
-_LEAVE: Final = "delete from durable.processes where id = %s"
-# Deletes the processes that are dead and own nothing any more.
-_SWEEP: Final = (
-    "delete from durable.processes as p where p.expires = '-infinity' "
-    "and not exists (select from durable.shards as s where s.owner = p.id)"
-)
+
+@frozen
+class _View:
+    """The processes as they were read, dead ones included; one value, since threads share it."""
+
+    processes: dict[int, Process] = field(factory=dict)
+    machines: dict[int, str] = field(factory=dict)
+    seen: dict[int, Seen] = field(factory=dict)
+    # Those that were not dead.
+    living: dict[int, Process] = field(factory=dict)
+    # By this process's own clock.
+    read_at: float = 0.0
 
 
 @define(eq=False, repr=False)
@@ -120,13 +69,10 @@ class Leases:
     lease: Lease = field(init=False)
     _claiming: Connection = field(init=False)
     _renewing: Connection = field(init=False)
-    _processes: dict[int, Process] = field(factory=dict, init=False)
-    _seen: dict[int, Seen] = field(factory=dict, init=False)
-    _machines: dict[int, str] = field(factory=dict, init=False)
+    _view: _View = field(factory=_View, init=False)
     _owners: list[tuple[int | None, int]] = field(factory=list, init=False)
     _shards_sum: int = field(default=-1, init=False)
-    # When that was read, by this process's own clock.
-    _read_at: float = field(default=0.0, init=False)
+    _processes_sum: str = field(default="", init=False)
     _on_news: Callable[[], object] = field(default=lambda: None, init=False)
     _on_lost: Callable[[], object] = field(default=lambda: None, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
@@ -141,7 +87,9 @@ class Leases:
 
     def __attrs_post_init__(self) -> None:
         self.lease = Lease(self.lease_s, self.now)
-        self._claiming, self._renewing = Connection(self.url), Connection(self.url)
+        # What is claimed later than that is not this process's any more.
+        self._claiming = Connection(self.url, self.lease_s)
+        self._renewing = Connection(self.url, self.lease_s)
 
     # This process
 
@@ -151,30 +99,33 @@ class Leases:
 
         Raises StoreInUse if this process or another one requires to be alone, StoreUnavailable.
         """
-        self.lease = Lease(self.lease_s, self.now)
-        self._to_release.clear()
-        asked = self.lease.asking()
+        lease = Lease(self.lease_s, self.now)
+        asked = lease.asking()
         me = self.me
         with self._claiming.transaction() as run:
             # One at a time, so that of two that require to be alone one comes first.
             run("lock table durable.processes in share row exclusive mode")
-            run(_FORGET, [me.id])
-            for number, pid, machine, address, is_alone in run(_OTHERS):
+            run(sql.FORGET, [me.id])
+            for number, pid, machine, address, is_alone in run(sql.OTHERS):
                 if not (is_alone or me.is_alone):
                     continue
                 if not is_gone(pid, machine):
                     raise self._in_use(pid, machine, address)
-                run(_DECLARE_GONE, [[number]])
-            run(_SWEEP)
-            [(self.number,)] = run(
-                _JOIN,
+                run(sql.DECLARE_GONE, [[number]])
+            run(sql.SWEEP)
+            [(number,)] = run(
+                sql.JOIN,
                 [
                     *(me.id, me.pid, me.address, me.version, me.state, me.is_alone),
                     *(self.machine, self.lease_s),
                 ],
             )
-        self.lease.granted(asked)
-        self.refresh()
+        with self._turn:
+            self._to_release.clear()
+            # Nothing is claimed before that renewal: if it fails, this process joins once more.
+            self.lease, self.number = lease, number
+            if not self._refresh(lease, asked):
+                raise unavailable(self._claiming.path, TimeoutError("the lease ran out at once"))
         return self.number
 
     def _in_use(self, pid: int, machine: str, address: str) -> StoreInUse:
@@ -192,7 +143,9 @@ class Leases:
         """Renew the lease from now on. In the thread that does so, *on_news* is called when a
         change of processes or owners was read, and *on_lost*, once, when the lease is over."""
         self._on_news, self._on_lost = on_news, on_lost
-        self._thread = threading.Thread(target=self._run, name="durable leases", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, args=[self.lease], name="durable leases", daemon=True
+        )
         self._thread.start()
 
     def leave(self) -> None:
@@ -202,12 +155,13 @@ class Leases:
         self._wake.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
+        is_valid = self.lease.is_valid()
         self.lease.end()
-        if self.number:
+        if is_valid:
             with suppress(DurableError):
                 with self._claiming.transaction() as run:
-                    run(_RELEASE_ALL, [self.number])
-                    run(_LEAVE, [self.number])
+                    run(sql.RELEASE_ALL, [self.number])
+                    run(sql.LEAVE, [self.number])
         self._claiming.close()
         self._renewing.close()
 
@@ -225,43 +179,67 @@ class Leases:
         counts as not renewed.
         """
         with self._turn:
-            asked = self.lease.asking()
-            rows = self._renewing.write(
-                _RENEW,
-                {"lease_s": self.lease_s, "state": self.me.state, "me": self.number},
-            )
-            if not rows or not rows[0][0]:
-                self._lose()
-                return
-            self.lease.granted(asked)
-            self._take_in(rows, asked)
+            lease = self.lease
+            if not self._refresh(lease, lease.asking()):
+                self._lose(lease)
+
+    def _refresh(self, lease: Lease, asked: float) -> bool:
+        """Returns whether the lease was renewed."""
+        # So that a second attempt may still come in time.
+        left_s = lease.valid_until - asked
+        self._renewing.silence_s_max = max(RENEWAL_S_MIN, left_s / 2)
+        [row] = self._renewing.write(
+            sql.RENEW,
+            {
+                "lease_s": self.lease_s,
+                "soon_s": self.lease_s * ENDS_SOON,
+                "state": self.me.state,
+                "me": self.number,
+            },
+        )
+        is_renewed, *said = row
+        if is_renewed:
+            lease.granted(asked)
+            self._take_in(*said, asked=asked)
+        return bool(is_renewed)
 
     def look_soon(self) -> None:
         """Renew and read before it is due: something is reported to have changed. The pauses grow
         as long as nothing is new."""
         self._wake.set()
 
-    def _take_in(self, rows: Rows, asked: float) -> None:
-        shards_sum = rows[0][1]
-        before = self._processes, self._owners
-        self._read_at = asked
-        self._seen = {row[2]: Seen(row[2], row[10]) for row in rows}
-        self._machines = {row[2]: row[9] for row in rows}
-        self._processes = {
-            row[2]: Process(row[3], row[4], row[5], row[6], row[8], row[7])
-            for row in rows
-            if row[10] > 0 or row[2] == self.number
-        }
+    def _take_in(
+        self,
+        shards_sum: int,
+        processes_sum: str,
+        ending: list[int] | None,
+        left_s: list[float] | None,
+        *,
+        asked: float,
+    ) -> None:
+        before = self._view.living, self._owners
+        known, machines = self._view.processes, self._view.machines
+        if processes_sum != self._processes_sum:
+            rows = self._renewing.read(sql.PROCESSES)
+            known = {row[0]: Process(*row[1:-1]) for row in rows}
+            machines = {row[0]: row[-1] for row in rows}
+            self._processes_sum = processes_sum
+        seen = {number: Seen(number, self.lease_s * ENDS_SOON) for number in known}
+        for number, left in zip(ending or (), left_s or (), strict=True):
+            if number in known:
+                seen[number] = Seen(number, left)
+        living = {number: known[number] for number in known if seen[number].left_s > 0}
+        self._view = _View(known, machines, seen, living, asked)
         if shards_sum != self._shards_sum:
-            self._owners = [row[1:] for row in self._renewing.read(_SHARDS)]
+            self._owners = [row[1:] for row in self._renewing.read(sql.SHARDS)]
             self._shards_sum = shards_sum
-        if before != (self._processes, self._owners):
+        if before != (living, self._owners):
             self._look_pause_s = LOOKS_S_MIN
             self._on_news()
 
-    def _run(self) -> None:
-        pause_s = self.lease.renew_every_s
-        while not self._ending.is_set() and not self.lease.is_over:
+    def _run(self, lease: Lease) -> None:
+        pause_s = lease.renew_every_s
+        while not self._ending.is_set() and not lease.is_over:
             if self._wake.wait(pause_s):
                 self._ending.wait(self._look_pause_s)
                 self._look_pause_s = min(2 * self._look_pause_s, LOOKS_S_MAX)
@@ -269,26 +247,31 @@ class Leases:
                 self._look_pause_s = LOOKS_S_MIN
             self._wake.clear()
             if not self._ending.is_set():
-                pause_s = self._renew_once()
+                pause_s = self._renew_once(lease)
 
-    def _renew_once(self) -> float:
+    def _renew_once(self, lease: Lease) -> float:
         """Returns the pause until the next renewal."""
         try:
             self._release_some()
-            self.refresh()
+            with self._turn:
+                # Another one may have begun while this thread waited for the database.
+                if lease is not self.lease or lease.is_over:
+                    return 0.0
+                if not self._refresh(lease, lease.asking()):
+                    self._lose(lease)
         except DurableError as error:
             log.warning("the lease on %s could not be renewed: %s", self._renewing.path, error)
-            if not self.lease.is_valid():
-                self._lose()
+            if not lease.is_valid():
+                self._lose(lease)
             return TRY_AGAIN_S
         except Exception:
             log.exception("the lease on %s could not be renewed", self._renewing.path)
             return TRY_AGAIN_S
-        return look_again_s(self._seen.values(), self.lease, self.number)
+        return look_again_s(self._view.seen.values(), lease, self.number)
 
-    def _lose(self) -> None:
-        if not self.lease.is_over:
-            self.lease.end()
+    def _lose(self, lease: Lease) -> None:
+        if not lease.is_over:
+            lease.end()
             log.error(
                 "the lease on %s is over: this process was stopped, or did not reach the database, "
                 "for longer than Limits.lease_s, %g s; what it has in memory is discarded",
@@ -302,13 +285,14 @@ class Leases:
     def processes(self) -> list[Process]:
         """The processes whose lease has not run out, as of the last read, this one included;
         without those that are certainly dead."""
-        since_s = self.now() - self._read_at
+        view = self._view
+        since_s = self.now() - view.read_at
         others = [
             process
-            for number, process in self._processes.items()
+            for number, process in view.living.items()
             if number != self.number
-            and self._seen[number].left_s > since_s
-            and not is_gone(process.pid, self._machines[number])
+            and view.seen[number].left_s > since_s
+            and not is_gone(process.pid, view.machines[number])
         ]
         return [*others, self.me] if self.number else others
 
@@ -318,7 +302,7 @@ class Leases:
 
     def owners(self) -> list[Owned]:
         """The present or last owner of each shard."""
-        names = {number: process.id for number, process in self._processes.items()}
+        names = {number: process.id for number, process in self._view.living.items()}
         return [
             Owned(None if owner is None else names.get(owner, f"process {owner}"), epoch)
             for owner, epoch in self._owners
@@ -341,28 +325,29 @@ class Leases:
 
     def _claim(self, shards: Collection[int]) -> dict[int, int]:
         self._declare_dead()
-        rows = self._claiming.read(_DEAD_OWNERS)
+        rows = self._claiming.read(sql.DEAD_OWNERS)
         seen = {owner: Seen(owner, expires) for owner, expires in rows if expires is not None}
         dead = dead_owners([row[0] for row in rows], seen)
         # Its own number too: for shards of an earlier claim that it was not returned.
         free = sorted(dead | {self.number})
-        claimed = self._claiming.write(_CLAIM, [sorted(shards), free, self.number, self.number])
+        claimed = self._claiming.write(sql.CLAIM, [sorted(shards), free, self.number, self.number])
         self.look_soon()
         return dict(claimed)
 
     def _declare_dead(self) -> None:
+        view = self._view
         certain = [
             number
-            for number, process in self._processes.items()
-            if number != self.number and is_gone(process.pid, self._machines[number])
+            for number, process in view.living.items()
+            if number != self.number and is_gone(process.pid, view.machines[number])
         ]
-        since_s = self.now() - self._read_at
-        now = [evolve(seen, left_s=seen.left_s - since_s) for seen in self._seen.values()]
+        since_s = self.now() - view.read_at
+        now = [evolve(seen, left_s=seen.left_s - since_s) for seen in view.seen.values()]
         late = to_declare_dead(now, certain, self.number)
         if certain:
-            self._claiming.write(_DECLARE_GONE, [certain])
+            self._claiming.write(sql.DECLARE_GONE, [certain])
         if set(late) - set(certain):
-            self._claiming.write(_DECLARE_DEAD, [late])
+            self._claiming.write(sql.DECLARE_DEAD, [late])
 
     def release(self, shards: Collection[int]) -> dict[int, int]:
         """Release *shards*; returns those that were still owned, with their epochs. Blocks.
@@ -373,10 +358,12 @@ class Leases:
         return released
 
     def _release(self, shards: Collection[int]) -> dict[int, int]:
-        mine: Any = dict(self._claiming.read(_MINE, [sorted(shards), self.number]))
+        mine: Any = dict(self._claiming.read(sql.MINE, [sorted(shards), self.number]))
         if not mine:
             return {}
-        return dict(self._claiming.write(_RELEASE, [list(mine), list(mine.values()), self.number]))
+        return dict(
+            self._claiming.write(sql.RELEASE, [list(mine), list(mine.values()), self.number])
+        )
 
     def release_soon(self, shard: int) -> None:
         """Release a shard soon: together with others, in the thread that renews."""

@@ -49,6 +49,7 @@ def open_alone(url: str, clock: Clock, version: str, *, may_grow: bool = False) 
         version,
         address="",
         lease_s=Limits().lease_s,
+        commit_s_max=Limits().commit_s_max,
         is_alone=True,
         may_grow=may_grow,
     )
@@ -78,15 +79,18 @@ def open_shared(
     *,
     address: str,
     lease_s: float,
+    commit_s_max: float,
     is_alone: bool = False,
     may_grow: bool = False,
 ) -> PostgresStore:
     """The store, for one of the processes that share it, which listens at *address*, or for the
-    only one; it has not joined yet. Raises StoreUnavailable; FileNotFoundError if the database has
+    only one; it has not joined yet. A commit to which the database says nothing for *commit_s_max*
+    is in doubt. Raises StoreUnavailable; FileNotFoundError if the database has
     no store."""
     name = f"{os.getpid()}-{secrets.token_hex(8)}"
     me = Process(name, os.getpid(), address, version, is_alone)
-    return PostgresStore.open(url, Leases(url, me, lease_s), clock, may_grow=may_grow)
+    leases = Leases(url, me, lease_s)
+    return PostgresStore.open(url, leases, clock, commit_s_max, may_grow=may_grow)
 
 
 def open_to_read(url: str, clock: Clock) -> PostgresEngine:

@@ -146,11 +146,11 @@ class Questions:
 
     def weigh_class(self, class_number: int) -> Weight:
         params = (class_number, class_number, OVERHEAD, class_number)
-        [(objects, alarms, size)] = self.connection.read(_WEIGH, params)
+        [(objects, alarms, size)] = self.connection.read_long(_WEIGH, params)
         return Weight(objects, alarms, size)
 
     def measure(self) -> Measures:
-        [row] = self.connection.read(_MEASURE, {"most": _COUNT_MAX})
+        [row] = self.connection.read_long(_MEASURE, {"most": _COUNT_MAX})
         classes, objects, records, alarms, garbage, *rest = row
         known_objects, known_records, known_alarms, size, last_commit, page_size = rest
         return Measures(

@@ -37,6 +37,7 @@ class PostgresStore:
     leases: Leases
     _clock: Clock
     _meta: Meta
+    _commit_s_max: float
     engine: PostgresEngine | None = field(default=None, init=False)
     _folder: str | None = field(default=None, init=False)
     # Held so that a claim which returns after the end of the lease owns nothing.
@@ -45,12 +46,13 @@ class PostgresStore:
 
     @classmethod
     def open(
-        cls, url: str, leases: Leases, clock: Clock, *, may_grow: bool = False
+        cls, url: str, leases: Leases, clock: Clock, commit_s_max: float, *, may_grow: bool = False
     ) -> PostgresStore:
         """The store, which may be a growing copy; this process has not joined it yet. Raises
         StoreUnavailable; FileNotFoundError if the database has no store."""
         with closing(Connection(url)) as connection:
-            return cls(url, leases, clock, read_meta(connection, may_grow=may_grow))
+            meta = read_meta(connection, may_grow=may_grow)
+        return cls(url, leases, clock, meta, commit_s_max)
 
     @property
     def path(self) -> str:
@@ -77,7 +79,13 @@ class PostgresStore:
 
     def join(self) -> None:
         process = self.leases.join()
-        self.engine = PostgresEngine(self.url, self._clock, process, self._meta.shards)
+        self.engine = PostgresEngine(
+            self.url,
+            self._clock,
+            process,
+            self._meta.shards,
+            commit_s_max=self._commit_s_max,
+        )
 
     def say(self, state: str) -> None:
         self.leases.say(state)
@@ -155,6 +163,8 @@ class PostgresStore:
             self._joined.owned.clear()
 
     def join_again(self) -> None:
+        with self._losing:
+            self._joined.owned.clear()
         self._joined.process = self.leases.join()
 
     # The classes

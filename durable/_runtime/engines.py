@@ -28,6 +28,7 @@ from durable._memory.scratch import ScratchEngine
 from durable._model.clock import Clock
 from durable._model.database_url import is_url, shown
 from durable._model.errors import MissingExtra, StoreInUse
+from durable._model.limits import Limits
 
 __all__ = ["is_url", "shown"]
 
@@ -173,12 +174,18 @@ def open_shared(
 
 
 def open_database(
-    url: str, clock: Clock, *, address: str, lease_s: float, is_alone: bool = False
+    url: str, clock: Clock, *, address: str, limits: Limits, is_alone: bool = False
 ) -> SharedStore:
     """The store in the database of *url*, for a process that listens at *address*, or for the only
     one, and has not joined it yet. Raises what `durable.open` raises."""
     store: SharedStore = _postgres().open_shared(
-        url, clock, VERSION, address=address, lease_s=lease_s, is_alone=is_alone
+        url,
+        clock,
+        VERSION,
+        address=address,
+        lease_s=limits.lease_s,
+        commit_s_max=limits.commit_s_max,
+        is_alone=is_alone,
     )
     return store
 

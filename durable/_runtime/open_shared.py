@@ -119,7 +119,7 @@ class OpenSharedStore(OpenStore):
                 self._source,
                 self._clock,
                 address=transport.address,
-                lease_s=self._limits.lease_s,
+                limits=self._limits,
                 is_alone=peers is None,
             )
             if_it_fails.callback(shared.leave)

@@ -8,12 +8,14 @@ joins the others again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import anyio
 import anyio.to_thread
 from attrs import define, field
 
+from durable._engine.lease import Lease
 from durable._engine.shards import SharedStore
 from durable._gates.leased_output_gate import LeasedOutputGate
 from durable._loop.loop import Loop
@@ -48,6 +50,8 @@ class Tenure:
     # Called when this process has joined again, and has no shards yet.
     on_joined: Callable[[], None]
     _is_ending: bool = field(default=False, init=False)
+    # Called when the present lease is over.
+    _on_over: Callable[[], None] = field(default=lambda: None, init=False)
     # Why it cannot come back, as was last written to the log.
     _refused: str = field(default="", init=False)
 
@@ -58,17 +62,20 @@ class Tenure:
             self._renew()
 
     def _renew(self) -> None:
+        lease = self.shared.lease
+        assert lease is not None
+        on_over = self._on_over = partial(self.is_over, lease)
         call_back = self.loop.call_soon_threadsafe
-        self.shared.start(lambda: call_back(self.on_news), lambda: call_back(self.is_over))
+        self.shared.start(lambda: call_back(self.on_news), lambda: call_back(on_over))
 
     def _make_output(self) -> LeasedOutputGate:
         lease = self.shared.lease
         assert lease is not None
-        return LeasedOutputGate(lease=lease, on_over=self.is_over)
+        return LeasedOutputGate(lease=lease, on_over=self._on_over)
 
-    def is_over(self) -> None:
-        """The lease is over. Running code goes on to the end of its step."""
-        if not self._is_ending:
+    def is_over(self, lease: Lease) -> None:
+        """*lease* is over, perhaps an earlier one. Running code goes on to the end of its step."""
+        if lease is self.shared.lease and not self._is_ending:
             self._is_ending = True
             self.loop.call_soon(self._end)
 

@@ -14,8 +14,11 @@ import psycopg
 import pytest
 
 from durable._engine.shards import Process
+from durable._model.cluster_errors import StoreUnavailable
 from durable._model.errors import StoreInUse
+from durable._postgres import lease_statements
 from durable._postgres import leases as leases_module
+from durable._postgres.connection import Connection
 from durable._postgres.leases import Leases
 from durable._postgres.machine import is_gone, this_machine
 from tests.postgres import server, store_url
@@ -100,10 +103,55 @@ def test_a_release_that_comes_late_frees_nothing_that_was_claimed_again(
     late = [[1], [1], one.number]
     one.release([1])
     assert one.claim([1]) == {1: 2}
-    one._claiming.write(leases_module._RELEASE, late)
+    one._claiming.write(lease_statements.RELEASE, late)
 
     assert other.claim([1]) == {}
     assert one.release([1]) == {1: 2}
+
+
+def test_a_process_that_could_not_join_to_the_end_claims_nothing(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It will join once more, under another number, and what it claimed under this one it would
+    believe to own for ever."""
+    one = processes.join("one")
+    with monkeypatch.context() as patch:
+        patch.setattr(one, "_renewing", Connection("postgresql://127.0.0.1:1/nowhere"))
+        with pytest.raises(StoreUnavailable):
+            one.join()
+    assert one.claim([1]) == {}
+
+    one.join()
+    assert one.claim([1]) == {1: 1}
+
+
+def test_a_renewal_of_a_lease_that_is_over_does_not_end_the_next_one(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread waits for the database, and hears nothing until the process has joined again."""
+    one = processes.join("one")
+    renews, may_fail = threading.Event(), threading.Event()
+
+    def lost(_: Leases) -> None:
+        renews.set()
+        assert may_fail.wait(30)
+        raise StoreUnavailable("the database went away")
+
+    monkeypatch.setattr(Leases, "_release_some", lost)
+    over: list[str] = []
+    one.start(lambda: None, lambda: over.append("over"))
+    former = one._thread
+    assert former is not None
+    one.look_soon()
+    assert renews.wait(30)
+    one.lease.end()
+    one.join()
+    may_fail.set()
+    former.join(30)
+
+    assert not former.is_alive()
+    assert one.lease.is_valid()
+    assert over == []
 
 
 def test_two_that_claim_at_once_get_different_shards(processes: Processes) -> None:

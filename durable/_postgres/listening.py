@@ -1,0 +1,62 @@
+"""A connection of psycopg's that does not wait for ever for a server that says nothing.
+
+The system ends a connection whose peer is gone, if it can know that. It cannot where something
+between stays connected and passes nothing on, and a server may keep a statement waiting, for a lock
+or a standby. So each wait of the client has a bound of its own, which begins anew with each byte.
+
+Rule: a connection that kept silent is closed, and never used again: its answer may still come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.generators import execute
+from psycopg.pq.abc import PGresult
+
+from durable._model.clock import SystemClock
+
+T = TypeVar("T")
+
+
+class Silence(psycopg.OperationalError):
+    """The server has said nothing for as long as it may."""
+
+
+class ListeningConnection(psycopg.Connection[Any]):
+    """Raises Silence, and is closed, after the server has said nothing for `silence_s_max`, which
+    may be changed between two statements."""
+
+    silence_s_max: float
+
+    def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
+        """As psycopg's, which every statement goes through."""
+        try:
+            return super().wait(_bounded(gen, self.silence_s_max), *args, **options)
+        except Silence:
+            self.pgconn.finish()
+            raise
+
+    def results(self) -> list[PGresult]:
+        """What the server answers to a query that was sent by `pgconn`."""
+        return self.wait(execute(self.pgconn))
+
+
+def _bounded(gen: Generator[Any, Any, T], silence_s_max: float) -> Generator[Any, Any, T]:
+    """*gen*, which yields what it waits for, and is sent what is ready, at times nothing."""
+    now = SystemClock.steady
+    until_s = now() + silence_s_max
+    try:
+        wanted = next(gen)
+        while True:
+            ready = yield wanted
+            if ready:
+                until_s = now() + silence_s_max
+            elif now() > until_s:
+                raise Silence(f"it said nothing for {silence_s_max:g} s")
+            wanted = gen.send(ready)
+    except StopIteration as end:
+        result: T = end.value
+        return result
