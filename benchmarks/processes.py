@@ -32,7 +32,7 @@ from .harness import (
     together,
 )
 
-# About two milliseconds of the processor.
+# One or two milliseconds of the processor.
 STEPS = 40_000
 
 
@@ -181,7 +181,7 @@ async def local_calls(setting: Setting) -> Row:
 
 
 async def computing(setting: Setting) -> Row:
-    """64 callers of 64 objects, each of which computes for two milliseconds."""
+    """64 callers of 64 objects, each of which computes."""
     folder = setting.new_folder()
     callers, rounds = 64, setting.pick(1, 5, 11)
     calls = setting.pick(1, 10, 20)
@@ -208,7 +208,7 @@ async def computing(setting: Setting) -> Row:
     gain = await anyio.to_thread.run_sync(plain_gain, callers * calls, rounds)
     aim: Aim = rate_at_least(1.7)
     return Row(
-        "calls that compute 2 ms, 4 processes",
+        "calls that compute, 4 processes",
         "µs",
         four,
         "1 process",

@@ -4,9 +4,8 @@ A task costs more than most deliveries do. So a delivery that is let in takes it
 once, as one of a pool of parked tasks: that is the current one meanwhile, and knows nothing of it
 when the delivery ends in that step, as most do. When it waits, the task goes on with it.
 
-Other tasks must get their turn, too. Code that makes one call after the other without giving the
-loop a round has to wait for one after 64 calls; calls within calls are nested 12 deep at most.
-What exceeds either is queued for the next round.
+Other tasks must get their turn, too: so many calls may begin in a row (`rows.py`), and calls within
+calls are nested 12 deep at most. What exceeds either is queued for the next round.
 
 Rule: a task runs one delivery at a time, so `current_task()` is honest. Nor does it run another
 once other code has kept a reference to it, to cancel it later or to compare tasks.
@@ -32,9 +31,8 @@ from durable._loop.loop import INTERRUPTS, Loop, Parking
 from .abandoned import Abandoned
 from .delivery import CURRENT, Delivery, about_to_wait, close, drive
 from .entrant import Inside
+from .rows import STEPS_IN_A_ROW_MAX, Rows
 
-# First steps that one task may cause before others get their turn.
-STEPS_IN_A_ROW_MAX = 64
 # First steps within others.
 DEPTH_MAX = 12
 # Tasks that are kept when there is nothing for them to do.
@@ -78,10 +76,10 @@ class Worker:
 
 
 @define(eq=False)
-class Executor:
+class Executor(Rows):
     """Runs what the gates have let in. Its `start` never suspends."""
 
-    loop: Loop
+    loop: Loop = field(kw_only=True)
     _parked: list[Worker] = field(factory=list, init=False)
     # How many tasks there are, parked or not.
     _workers: int = field(default=0, init=False)
@@ -91,8 +89,7 @@ class Executor:
     _is_round_coming: bool = field(default=False, init=False)
     # First steps that are under way, one within the other.
     _depth: int = field(default=0, init=False)
-    # First steps since the loop had a round, or another task has caused one; and the task.
-    _in_a_row: int = field(default=0, init=False)
+    # The task that causes the row of first steps.
     _causer: Callable[[], object] = field(init=False)
     # Whether the references to tasks are counted.
     _counts: bool = field(init=False)
@@ -124,11 +121,30 @@ class Executor:
         """Take the first step of *delivery*; of those that its end lets in, too."""
         following: Delivery[Any] | None = delivery
         while following is not None:
-            worker = self._take() if self._in_a_row < STEPS_IN_A_ROW_MAX else None
+            if self._in_a_row >= self._look_at:
+                following = self._look(following)
+                continue
+            worker = self._take()
             if worker is None:
                 self._enqueue(following)
                 return
             following = self._step(worker, following)
+
+    def _look(self, delivery: Delivery[Any]) -> Delivery[Any] | None:
+        """Take the first step of *delivery* and measure it, or let it wait for the next round."""
+        worker = self._take() if self._in_a_row < STEPS_IN_A_ROW_MAX else None
+        if worker is None:
+            self._enqueue(delivery)
+            return None
+        return self._measured_step(worker, delivery)
+
+    def _measured_step(self, worker: Worker, delivery: Delivery[Any]) -> Delivery[Any] | None:
+        """Take a first step, and see how long it takes, with those within it."""
+        computed_s, began_s = self._computed_s, self.clock.steady()
+        following = self._step(worker, delivery)
+        if self._count(self.clock.steady() - began_s, computed_s):
+            self._ask_for_round()
+        return following
 
     def _step(self, worker: Worker, delivery: Delivery[Any]) -> Delivery[Any] | None:
         """Take the first step of *delivery* as the task of *worker*, which is parked; returns
@@ -146,7 +162,7 @@ class Executor:
             causer = self._causer
             if not (causer is _no_task if before is None else causer() is before):
                 self._causer = _no_task if before is None else ref(before)
-                self._in_a_row = 0
+                self._begin_row()
         self._in_a_row += 1
         self._depth += 1
         try:
@@ -332,22 +348,34 @@ class Executor:
         """Run what is in the queue, as far as there are tasks for it."""
         self._is_round_coming = False
         queue, self._queue = self._queue, deque()
+        self._computed_s = 0.0
+        self._begin_row()
         while queue:
-            self._in_a_row = 0
+            if self._has_computed:
+                self._put_back(queue)
+                return
+            self._begin_row()
             worker = self._take()
             if worker is None:
                 self._wait_for_tasks(queue)
                 return
-            following = self._step(worker, queue.popleft())
+            if self._in_a_row >= self._look_at:
+                following = self._measured_step(worker, queue.popleft())
+            else:
+                following = self._step(worker, queue.popleft())
             if following is not None:
                 self._serve(following)
         while len(self._parked) > PARKED_MAX:  # what was likely to wait has not
             self._parked.pop().parking.dismiss()
 
-    def _wait_for_tasks(self, queue: deque[Delivery[Any]]) -> None:
-        """All tasks are in use: it is likely that what is in *queue* will wait, too."""
+    def _put_back(self, queue: deque[Delivery[Any]]) -> None:
+        """Leave *queue* for a later round, before what has come meanwhile."""
         queue.extend(self._queue)
         self._queue = queue
+
+    def _wait_for_tasks(self, queue: deque[Delivery[Any]]) -> None:
+        """All tasks are in use: it is likely that what is in *queue* will wait, too."""
+        self._put_back(queue)
         for _ in range(len(queue) - self._coming):
             if not self._spawn():
                 return

@@ -107,7 +107,7 @@ class OpenStore:
         backend = which_backend()
         self._options = options
         self._loop: Loop = make_loop(backend)
-        self._executor = Executor(self._loop)
+        self._executor = Executor(clock, loop=self._loop)
         self._timers = Timers(clock)
         self._observers = Observers(clock)
         self._commits = Commits(
