@@ -8,6 +8,7 @@ not stored either, so that a full page with its checksum still fits into one ove
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Final
 
 from .view import Malformed
@@ -22,14 +23,17 @@ _COUNT: Final = slice(28, 32)
 # The kinds of B-tree pages, and the sizes of their headers. Other pages begin with the number of a
 # page, whose first byte is 0 in any database of an allowed size.
 _HEADER_SIZES: Final = {2: 12, 5: 12, 10: 8, 13: 8}
+# The kind of a page, how many cells it has, and where they begin.
+_read_header: Final = Struct(">BxxHH").unpack_from
 
 
 def pack(number: int, page: bytes) -> bytes:
     """The page *number*, as it is stored."""
     start = FILE_HEADER_SIZE if number == 1 else 0
-    header_size = _HEADER_SIZES.get(page[start])
+    kind, cells, content = _read_header(page, start)
+    header_size = _HEADER_SIZES.get(kind)
     if header_size is not None:
-        used, content = _bounds(page, start, header_size)
+        used = start + header_size + 2 * cells
         if used < content <= USABLE:
             return page[:used] + page[content:USABLE]
     return page[:USABLE]
@@ -42,9 +46,10 @@ def unpack(number: int, stored: bytes) -> bytes:
         return stored + bytes(RESERVED)
     start = FILE_HEADER_SIZE if number == 1 else 0
     if gap > 0 and len(stored) >= start + 8:
-        header_size = _HEADER_SIZES.get(stored[start])
+        kind, cells, content = _read_header(stored, start)
+        header_size = _HEADER_SIZES.get(kind)
         if header_size is not None:
-            used, content = _bounds(stored, start, header_size)
+            used = start + header_size + 2 * cells
             if content - used == gap:
                 return stored[:used] + bytes(gap) + stored[used:] + bytes(RESERVED)
     raise Malformed(f"{len(stored)} bytes that begin with {stored[:8].hex()} are not page {number}")
@@ -53,10 +58,3 @@ def unpack(number: int, stored: bytes) -> bytes:
 def pages_of(first_page: bytes) -> int:
     """How many pages the database has, by its first page, packed or not."""
     return int.from_bytes(first_page[_COUNT], "big")
-
-
-def _bounds(page: bytes, start: int, header_size: int) -> tuple[int, int]:
-    """Where the cell pointers end, and where the cells begin."""
-    cells = page[start + 3] << 8 | page[start + 4]
-    content = page[start + 5] << 8 | page[start + 6]
-    return start + header_size + 2 * cells, content

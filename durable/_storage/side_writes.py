@@ -99,10 +99,12 @@ class SideWrites:
         else:
             self._dirty.pop(key, None)
 
-    def sealed(self, keys: Iterable[bytes], seqno: int) -> None:
-        """The writes of *keys* are batch *seqno* now."""
-        for key in keys:
-            self._dirty[key] = self._dirty[key][0], seqno
+    def sealed(self, writes: Mapping[bytes, SideValue], seqno: int) -> None:
+        """*writes* are batch *seqno* now; those that `write` has not seen are written by that."""
+        for key, value in writes.items():
+            self._dirty[key] = value, seqno
+            if self.woken is not None:
+                self.woken.forget(key)
 
     def durable(self, keys: Iterable[bytes], seqno: int) -> None:
         """Batch *seqno* is on disk: those of its *keys* not written again since are clean."""

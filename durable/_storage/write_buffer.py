@@ -99,7 +99,18 @@ class WriteBuffer(SealedBatches):
         if self.savepoints:
             self.savepoints[-1].note(confirmed=True)
         elif not self._is_confirmed:
-            self._note(confirmed=True)
+            self.output.note_write()
+            self._is_confirmed = True
+
+    def write_pages(self, pages: dict[bytes, SideValue]) -> None:
+        """Store the pages that the turn has changed, as it is sealed: they are side records."""
+        if self.history is not None:
+            for key in pages:
+                self.history.note_side(key, self.sides, None)
+        if self._sides is None:
+            self._sides = pages
+        else:
+            self._sides.update(pages)
 
     def write_alarm(self, alarm: Alarm | None, *, confirmed: bool) -> None:
         """The object's alarm is *alarm* from now on; whatever rings is not its alarm any more."""
@@ -262,7 +273,8 @@ class WriteBuffer(SealedBatches):
             size += len(key) if value is None else len(key) + len(value)
         clears, alarm, sides = self._is_cleared, self._alarm_change, self._sides
         if sides is not None:
-            size += sum([len(key) + len(value or b"") for key, value in sides.items()])
+            for side, stored in sides.items():
+                size += len(side) if stored is None else len(side) + len(stored)
             self._sides = None
         if taken is not None:
             size += taken.size
@@ -275,7 +287,10 @@ class WriteBuffer(SealedBatches):
             last.puts.update(puts)
             last.size += size
             if sides is not None:
-                last.sides = {**(last.sides or {}), **sides}
+                if last.sides is None:
+                    last.sides = sides
+                else:
+                    last.sides.update(sides)
                 self.sides.sealed(sides, last.seqno)
             if alarm is not UNCHANGED:
                 last.alarm = alarm

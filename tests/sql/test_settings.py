@@ -30,7 +30,8 @@ async def test_sqlite_keeps_its_journal_in_memory_and_syncs_nothing(do: Do[Any])
             "page_size", "locking_mode", "journal_mode", "synchronous", "temp_store",
             "trusted_schema", "foreign_keys",
         )  # fmt: skip
-        return database._own(lambda: [database.connection.pragma(name) for name in asked])
+        database.texts.is_ours = True
+        return [database.connection.pragma(name) for name in asked]
 
     assert await do(work) == [PAGE_SIZE, "exclusive", "memory", 0, 2, 0, 1]
 

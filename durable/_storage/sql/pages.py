@@ -1,7 +1,7 @@
 """The pages of one object's database: those of the turn under way, and its side records below them.
 
-SQLite writes pages when a transaction of it ends, or before if its cache is full. They wait here
-until the turn ends; then they are side records of the turn's batch.
+SQLite writes pages when a transaction of it ends, or before if its cache is full. They wait here as
+they are until the turn ends; then they are packed, once, as side records of the turn's batch.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from durable._model.errors import StoreDamaged
 from ..records import Records
 from ..side_writes import OnDisk, SideValue
 
+Page = bytes | None
 GONE: Final = None
 """In place of a page: the database ends before it."""
 
@@ -28,9 +29,11 @@ class Pages:
 
     _records: Records
     count: int = field(default=0, init=False)
-    # Written since the last turn ended, as they are stored.
-    _written: dict[int, SideValue] = field(factory=dict, init=False)
+    # Written since the last turn ended.
+    _written: dict[int, Page] = field(factory=dict, init=False)
     written_bytes: int = field(default=0, init=False)
+    # What the turn had written before SQLite's transaction under way.
+    _before: dict[int, Page] = field(factory=dict, init=False)
     # What `look` has found, which SQLite asks for twice as it opens the file.
     _first: SideValue = field(default=None, init=False)
     # Why a page could not be read: SQLite knows no more than that it could not.
@@ -44,6 +47,8 @@ class Pages:
 
     def read(self, number: int) -> bytes | None:
         """The page *number*; None if it was never written."""
+        if number in self._written:
+            return self._written[number]
         try:
             stored = self._stored(number)
             return None if stored is None else unpack(number, stored)
@@ -54,8 +59,6 @@ class Pages:
         raise self.failure
 
     def _stored(self, number: int) -> SideValue:
-        if number in self._written:
-            return self._written[number]
         if number == 1 and self._first is not None:
             return self._first
         key = key_of(number)
@@ -67,10 +70,10 @@ class Pages:
         return found
 
     def write(self, number: int, page: bytes) -> None:
-        stored = pack(number, page)
-        self.written_bytes += len(stored)
-        self._written[number] = stored
-        self.count = max(self.count, number)
+        self.written_bytes += PAGE_SIZE
+        self._written[number] = page
+        if number > self.count:  # noqa: PLR1730 - sooner than max()
+            self.count = number
 
     def truncate(self, count: int) -> None:
         """The database has *count* pages now."""
@@ -78,15 +81,32 @@ class Pages:
             self._written[number] = GONE
         self.count = count
 
+    @property
+    def are_written(self) -> bool:
+        """Whether the turn has written any."""
+        return bool(self._written)
+
+    def begin(self) -> None:
+        """A transaction begins within the turn."""
+        self._before = dict(self._written)
+
+    def roll_back(self) -> None:
+        """What was written since it began never happened."""
+        self._written, self._before = self._before, {}
+
     def end_turn(self) -> None:
         """Make what was written part of the turn's batch."""
-        for number, stored in self._written.items():
-            self._records.buffer.write_side(key_of(number), stored)
+        if not self._written:
+            return
+        stored: dict[bytes, SideValue] = {}
+        for number, page in self._written.items():
+            stored[PAGES + number.to_bytes(4, "big")] = page and pack(number, page)
         self.forget_turn()
+        self._records.buffer.write_pages(stored)
 
     def forget_turn(self) -> None:
         """What was written since the last turn never happened."""
-        self._written.clear()
+        self._written, self._before = {}, {}
         self.written_bytes = 0
         self._first = None
 

@@ -45,14 +45,16 @@ _NAMED: Final = frozenset(
 _INNER_TABLES: Final = frozenset(
     {"dbstat", "sqlite_dbpage", "sqlite_stmt", "bytecode", "tables_used", "carray", "completion"}
 )
-# What changes which columns there are; the columns of statements are remembered.
+# What changes which columns there are, or what a statement sets off: both are remembered.
 CHANGES_SCHEMA: Final = frozenset(
     {
         apsw.SQLITE_ALTER_TABLE,
         apsw.SQLITE_CREATE_TABLE,
+        apsw.SQLITE_CREATE_TRIGGER,
         apsw.SQLITE_CREATE_VIEW,
         apsw.SQLITE_CREATE_VTABLE,
         apsw.SQLITE_DROP_TABLE,
+        apsw.SQLITE_DROP_TRIGGER,
         apsw.SQLITE_DROP_VIEW,
         apsw.SQLITE_DROP_VTABLE,
     }
@@ -127,11 +129,12 @@ _PRAGMAS: Final = {
 }
 _SWITCHED: Final = frozenset({"true", "false", "yes", "no", "on", "off", "1", "0"})
 
-# Switches that a connection forgets when it is closed: one that takes its place is given them. One
-# is left out: `defer_foreign_keys` is for the transaction only.
+# The switch that is for the transaction only.
+OF_TRANSACTIONS: Final = "defer_foreign_keys"
+# Switches that a connection forgets when it is closed: one that takes its place is given them.
 KEPT_SWITCHES: Final = frozenset(
     name for name, takes in _PRAGMAS.items() if takes is _Takes.SWITCH
-) - {"defer_foreign_keys"}
+) - {OF_TRANSACTIONS}
 
 
 def is_allowed(action: int, first: str | None, second: str | None, database: str | None) -> bool:

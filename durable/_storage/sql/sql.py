@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from operator import length_hint
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import apsw
 
@@ -24,6 +24,7 @@ _AS_THEY_ARE = frozenset({type(None), str, bytes})
 _INT_MIN, _INT_MAX = -(1 << 63), (1 << 63) - 1
 # What apsw raises: ValueError for what is no text, BufferError for bytes that are not in a row.
 _FAILURES = (apsw.Error, ValueError, BufferError)
+_NO_ROWS: Final[Iterator[tuple[Any, ...]]] = iter(())
 
 CURSOR_CLOSED = (
     "the cursor is closed: the object was reset, everything in it deleted, or its connection "
@@ -93,19 +94,25 @@ class Sql:
         if self._watch.is_on:
             return self._run_watched(query, bindings)
         database = self._database
-        statement = database.selects.get(query)
+        statement = database.texts.singles.get(query)
         if statement is None or statement.bindings != len(bindings):
             return self._run(query, bindings)
         # There is a connection, since it forgets its texts as it is closed.
         connection = database.connection
         if database.connections.latest is not database:
             connection = database.use()
-        database.limit.looked_s = 0.0
+        assert connection is not None
+        columns = statement.columns
         try:
-            rows = connection.execute(query, bindings)  # type: ignore[union-attr]
+            if statement.only_reads:
+                database.limit.looked_s = 0.0
+                return Cursor(database, columns, connection.execute(query, bindings))
+            changes = connection.total_changes()
+            rows = database.execute(connection, statement, bindings)
+            found = iter(rows.fetchall()) if columns else _NO_ROWS
         except _FAILURES as error:
             raise _raised(database, error) from error
-        return Cursor(database, statement.columns, rows)
+        return Cursor(database, columns, found, connection.total_changes() - changes)
 
     def _run(self, query: str, bindings: tuple[Any, ...]) -> Cursor:
         if type(query) is not str:
@@ -121,7 +128,7 @@ class Sql:
             raise _raised(database, error) from error
         # A connection that was opened for it has counted nothing before.
         written = max(0, database.changes - changes)
-        return _Written(database, statement.columns, iter(found), written)
+        return Cursor(database, statement.columns, iter(found), written)
 
     def _found(self) -> Database:
         """The object's database; another one may have taken the place of one that has no connection
@@ -139,12 +146,12 @@ class Sql:
         except BaseException as error:
             watched.ended(error)
             raise
-        if isinstance(cursor, _Written):
-            watched.rows_read = length_hint(cursor._rows)  # all of them, by now
-            watched.rows_written = cursor.rows_written
-            watched.ended()
-        else:
+        if cursor._written is None:
             cursor._rows = WatchedRows(cursor._rows, watched)
+        else:
+            watched.rows_read = length_hint(cursor._rows)  # all of them, by now
+            watched.rows_written = cursor._written
+            watched.ended()
         return cursor
 
     @property
@@ -169,15 +176,20 @@ class Cursor(Iterator[dict[str, Any]]):
     SqlError when it was closed before its end.
     """
 
-    __slots__ = ("_columns", "_database", "_read", "_rows")
+    __slots__ = ("_columns", "_database", "_read", "_rows", "_written")
 
     def __init__(
-        self, database: Database, columns: tuple[str, ...], rows: Iterator[tuple[Any, ...]]
+        self,
+        database: Database,
+        columns: tuple[str, ...],
+        rows: Iterator[tuple[Any, ...]],
+        written: int | None = None,
     ) -> None:
         self._database = database
         self._columns = columns
         self._rows = rows
         self._read = 0
+        self._written = written  # None: the statement only reads; else it has run to its end
 
     @property
     def column_names(self) -> list[str]:
@@ -192,7 +204,7 @@ class Cursor(Iterator[dict[str, Any]]):
     @property
     def rows_written(self) -> int:
         """How many rows the statement has inserted, changed and deleted."""
-        return 0
+        return self._written or 0
 
     def __next__(self) -> dict[str, Any]:
         try:
@@ -200,7 +212,7 @@ class Cursor(Iterator[dict[str, Any]]):
         except (StopIteration, apsw.Error, UnicodeDecodeError) as error:
             raise self._over(error) from None
         self._read += 1
-        return dict(zip(self._columns, row, strict=True))
+        return dict(zip(self._columns, row))  # noqa: B905
 
     def raw(self) -> Iterator[tuple[Any, ...]]:
         """The rows that are left, as tuples."""
@@ -222,7 +234,7 @@ class Cursor(Iterator[dict[str, Any]]):
         except (apsw.Error, UnicodeDecodeError) as error:
             raise self._over(error) from error
         self._read += len(rows)
-        return [dict(zip(columns, row, strict=True)) for row in rows]
+        return [dict(zip(columns, row)) for row in rows]  # noqa: B905
 
     def one(self) -> dict[str, Any]:
         """The only row that is left; SqlError if there is none, or another one."""
@@ -233,7 +245,7 @@ class Cursor(Iterator[dict[str, Any]]):
                 for _ in rows:
                     self._read += 1
                     raise SqlError(MULTIPLE_RESULTS)
-                return dict(zip(self._columns, row, strict=True))
+                return dict(zip(self._columns, row))  # noqa: B905
         except (apsw.Error, UnicodeDecodeError) as error:
             raise self._over(error) from error
         raise SqlError(NO_RESULTS)
@@ -246,26 +258,6 @@ class Cursor(Iterator[dict[str, Any]]):
 
     def __repr__(self) -> str:
         return f"<Cursor of {', '.join(self._columns) or 'no columns'}>"
-
-
-class _Written(Cursor):
-    """Of a statement that writes, which has run to its end."""
-
-    __slots__ = ("_written",)
-
-    def __init__(
-        self,
-        database: Database,
-        columns: tuple[str, ...],
-        rows: Iterator[tuple[Any, ...]],
-        written: int,
-    ) -> None:
-        super().__init__(database, columns, rows)
-        self._written = written
-
-    @property
-    def rows_written(self) -> int:
-        return self._written
 
 
 def _check(binding: Any, bindings: tuple[Any, ...]) -> None:

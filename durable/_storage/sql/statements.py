@@ -6,11 +6,11 @@ that those before it make.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import apsw
 import apsw.ext
-from attrs import frozen
+from attrs import define
 
 from durable._model.storage_errors import SqlError
 
@@ -23,7 +23,7 @@ ONLY_THE_LAST_BINDS: Final = (
 TEXTS_REMEMBERED: Final = 256
 
 
-@frozen
+@define(eq=False, slots=True, weakref_slot=False)
 class Statement:
     """One statement."""
 
@@ -32,6 +32,9 @@ class Statement:
     bindings: int
     columns: tuple[str, ...]  # as long as no statement changes the schema
     changes_schema: bool = False
+    # It need not be put into a transaction together with others: nothing acts on that, and none has
+    # followed it in its turn so far.
+    is_alone: bool = False
 
 
 def first_of(connection: apsw.Connection, text: str) -> tuple[Statement, str]:
@@ -46,6 +49,13 @@ def first_of(connection: apsw.Connection, text: str) -> tuple[Statement, str]:
     return Statement(sql, only_reads, found.bindings_count, columns), (
         found.query_remaining or ""
     ).strip()
+
+
+def ask_all(connection: apsw.Connection, *pragmas: str) -> list[tuple[Any, ...]]:
+    """The rows of *pragmas*. They are not remembered by their text, as a statement of the object
+    is: of one that is, the rules are not asked."""
+    text = ";".join([f"PRAGMA {pragma}" for pragma in pragmas])
+    return connection.execute(text, can_cache=False).fetchall()
 
 
 def check_bindings(statement: Statement, given: int) -> None:
