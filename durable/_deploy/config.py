@@ -9,6 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,14 @@ class ScriptConfig:
     scripts: tuple[Path, ...]
     # Keys that the caller reads itself, see `Wrangler.keys`.
     further: Mapping[str, Any] = field(factory=dict)
+
+    @property
+    def histories_us(self) -> dict[str, int]:
+        """The same in microseconds."""
+        microsecond = timedelta(microseconds=1)
+        return {
+            name: round(timedelta(days=days) / microsecond) for name, days in self.histories.items()
+        }
 
     @property
     def bindings_table(self) -> str:

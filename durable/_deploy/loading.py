@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
 
 from durable._model.errors import InvalidConfig
 
@@ -41,8 +40,5 @@ def _configured(script: ScriptConfig, main: Main) -> Program:
         is_complete=True,
         file=str(script.file),
         table=script.bindings_table,
-        histories={
-            name: round(timedelta(days=days) / timedelta(microseconds=1))
-            for name, days in script.histories.items()
-        },
+        histories=script.histories_us,
     )

@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from datetime import timedelta
 from pathlib import Path
 
 from durable import (
@@ -37,6 +38,9 @@ from .worker import SCHEDULED_PATH, Worker, bindings_of
 from .wrangler import Tables, read_wrangler, tables_of, variables_of
 
 log: logging.Logger = logging.getLogger("durable")
+
+# How long objects can go back where the configuration says nothing: as long as at Cloudflare.
+HISTORY_US = timedelta(days=30) // timedelta(microseconds=1)
 
 # The store's folder unless another is given, beside the file.
 FOLDER = ".durable"
@@ -196,6 +200,7 @@ class open_worker(Opening):
             is_complete=True,
             file=str(script.file),
             table=script.bindings_table,
+            histories={**dict.fromkeys(worker.classes, HISTORY_US), **script.histories_us},
         )
 
     def _bind(self, runtime: Runtime) -> None:

@@ -20,7 +20,6 @@ from .sql import SqlStorage
 _READ = ("allow_concurrency", "no_cache")
 _WRITE = ("allow_unconfirmed", "allow_concurrency", "no_cache")
 _LIST = ("start", "start_after", "end", "prefix", "reverse", "limit")
-_LATER = "objects of a Worker keep no history yet"
 
 
 def _keys(given: Any) -> Any:
@@ -77,18 +76,20 @@ class _KeysAndAlarm(BothCases):
 
     def setAlarm(self, scheduledTime: Any, options: Any = None, **more: Any) -> Promise:
         """Set the alarm, by POSIX milliseconds, a datetime or a Date."""
-        if isinstance(scheduledTime, JsDate):
-            ms: float = scheduledTime.getTime()
-        elif isinstance(scheduledTime, datetime):
-            ms = milliseconds(scheduledTime)
-        else:
-            ms = int(scheduledTime)
+        ms = _milliseconds_of(scheduledTime)
         with errors_of_javascript():
             return Promise(self._storage.set_alarm(ms / 1000))
 
     def deleteAlarm(self, options: Any = None, **more: Any) -> Promise:
         with errors_of_javascript():
             return Promise(self._storage.delete_alarm())
+
+
+def _milliseconds_of(time: Any) -> int:
+    """POSIX milliseconds, given as such, as a datetime or as a Date."""
+    if isinstance(time, JsDate):
+        return time.getTime()
+    return milliseconds(time) if isinstance(time, datetime) else int(time)
 
 
 def _milliseconds_or_none(at: datetime | None) -> int | None:
@@ -110,9 +111,6 @@ class DurableObjectStorage(_KeysAndAlarm):
     """An object's storage. Each call acts at once; it returns a promise where Cloudflare's does."""
 
     not_here: ClassVar[Mapping[str, str]] = {
-        "getCurrentBookmark": _LATER,
-        "getBookmarkForTime": _LATER,
-        "onNextSessionRestoreBookmark": _LATER,
         "ensureReplicas": "there are none",
         "disableReplicas": "there are none",
     }
@@ -148,6 +146,25 @@ class DurableObjectStorage(_KeysAndAlarm):
 
     def sync(self) -> Promise:
         return Promise(self._own.sync())
+
+    # Going back
+
+    def getCurrentBookmark(self) -> Promise:
+        with errors_of_javascript():
+            return Promise(self._own.get_current_bookmark())
+
+    def getBookmarkForTime(self, timestamp: Any) -> Promise:
+        """A bookmark of a time, by POSIX milliseconds, a datetime or a Date, or of up to a minute
+        earlier."""
+        with errors_of_javascript():
+            at = JsDate(_milliseconds_of(timestamp)).instant
+            return Promise(self._own.get_bookmark_for_time(at))
+
+    def onNextSessionRestoreBookmark(self, bookmark: str) -> Promise:
+        """Go back to *bookmark* when the object is built next, after `ctx.abort()` for instance.
+        Returns a bookmark of this moment, which undoes it."""
+        with errors_of_javascript():
+            return Promise(self._own.on_next_session_restore_bookmark(js_text(bookmark)))
 
 
 class SyncKvStorage(BothCases):
