@@ -219,7 +219,12 @@ class Leases:
     ) -> None:
         before = self._view.living, self._owners
         known, machines = self._view.processes, self._view.machines
-        if processes_sum != self._processes_sum:
+        owners, has_strangers = self._owners, False
+        if shards_sum != self._shards_sum:
+            # Before the processes: an owner has joined before it has claimed anything.
+            owners = [row[1:] for row in self._renewing.read(sql.SHARDS)]
+            has_strangers = any(owner is not None and owner not in known for owner, _ in owners)
+        if processes_sum != self._processes_sum or has_strangers:
             rows = self._renewing.read(sql.PROCESSES)
             known = {row[0]: Process(*row[1:-1]) for row in rows}
             machines = {row[0]: row[-1] for row in rows}
@@ -230,10 +235,8 @@ class Leases:
                 seen[number] = Seen(number, left)
         living = {number: known[number] for number in known if seen[number].left_s > 0}
         self._view = _View(known, machines, seen, living, asked)
-        if shards_sum != self._shards_sum:
-            self._owners = [row[1:] for row in self._renewing.read(sql.SHARDS)]
-            self._shards_sum = shards_sum
-        if before != (living, self._owners):
+        self._owners, self._shards_sum = owners, shards_sum
+        if before != (living, owners):
             self._look_pause_s = LOOKS_S_MIN
             self._on_news()
 

@@ -45,16 +45,17 @@ class ListeningConnection(psycopg.Connection[Any]):
 
 
 def _bounded(gen: Generator[Any, Any, T], silence_s_max: float) -> Generator[Any, Any, T]:
-    """*gen*, which yields what it waits for, and is sent what is ready, at times nothing."""
+    """*gen*, which yields what it waits for, and is sent what is ready, several times a second
+    nothing. A time for which this process was stopped itself counts as one second."""
     now = SystemClock.steady
-    until_s = now() + silence_s_max
+    silent_s = 0.0
     try:
         wanted = next(gen)
         while True:
+            before_s = now()
             ready = yield wanted
-            if ready:
-                until_s = now() + silence_s_max
-            elif now() > until_s:
+            silent_s = 0.0 if ready else silent_s + min(now() - before_s, 1.0)
+            if silent_s > silence_s_max:
                 raise Silence(f"it said nothing for {silence_s_max:g} s")
             wanted = gen.send(ready)
     except StopIteration as end:

@@ -50,8 +50,8 @@ class Tenure:
     # Called when this process has joined again, and has no shards yet.
     on_joined: Callable[[], None]
     _is_ending: bool = field(default=False, init=False)
-    # Called when the present lease is over.
-    _on_over: Callable[[], None] = field(default=lambda: None, init=False)
+    # A lease, and what the gates of its objects call when it is over.
+    _over: tuple[Lease, Callable[[], None]] | None = field(default=None, init=False)
     # Why it cannot come back, as was last written to the log.
     _refused: str = field(default="", init=False)
 
@@ -64,14 +64,16 @@ class Tenure:
     def _renew(self) -> None:
         lease = self.shared.lease
         assert lease is not None
-        on_over = self._on_over = partial(self.is_over, lease)
+        on_over = partial(self.is_over, lease)
         call_back = self.loop.call_soon_threadsafe
         self.shared.start(lambda: call_back(self.on_news), lambda: call_back(on_over))
 
     def _make_output(self) -> LeasedOutputGate:
         lease = self.shared.lease
         assert lease is not None
-        return LeasedOutputGate(lease=lease, on_over=self._on_over)
+        if self._over is None or self._over[0] is not lease:
+            self._over = lease, partial(self.is_over, lease)
+        return LeasedOutputGate(lease=lease, on_over=self._over[1])
 
     def is_over(self, lease: Lease) -> None:
         """*lease* is over, perhaps an earlier one. Running code goes on to the end of its step."""

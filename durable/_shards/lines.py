@@ -103,9 +103,13 @@ class Lines:
             del self._lines[line.raw]
 
     def owner_changed(self, shard: int | None = None) -> None:
-        """The owner of a shard, or of all if None, has changed or can be reached now."""
+        """The owner of a shard has changed; or, if None, those of all may have, or can be reached
+        now. An owner that has sent calls back is asked again then: it may have owned the shard
+        already, and not yet accepted calls."""
         for line in list(self._lines.values()):
-            if shard is None or line.shard == shard:
+            if shard is None:
+                line.ask_again()
+            elif line.shard == shard:
                 line.go_on()
 
     def close(self, error: Callable[[], BaseException]) -> None:
@@ -203,6 +207,12 @@ class Line:
         finally:
             self._is_going = False
         self._leave_if_empty()
+
+    def ask_again(self) -> None:
+        """The same, to an owner that has sent calls back, too."""
+        if not self._under_way:
+            self._refused = None
+        self.go_on()
 
     def settled(self, call: Any) -> None:
         """*call* has its answer."""
@@ -312,6 +322,7 @@ class Route:
 
     def returned(self, call: Any, why: object) -> None:
         """*call* is back, and has not begun."""
+        self._port = None  # it sends back all that comes; all is back before it is used again
         self._lines.line_of(self._shard, self._raw).returned(call)
 
     def __repr__(self) -> str:

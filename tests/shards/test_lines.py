@@ -106,6 +106,8 @@ class Process:
     world: World
     number: int
     takes: set[int] = field(factory=set)  # shards of which it takes calls
+    # Those that it owns, and that others may know of, before it takes calls.
+    opens: set[int] = field(factory=set)
     running: list[Call] = field(factory=list)
     # On their way there, and what is on its way back.
     outward: deque[Call] = field(factory=deque)
@@ -139,6 +141,11 @@ class Process:
             call = self.running.pop(self.world.chance.randrange(len(self.running)))
             self.back.append((call, "answer"))
 
+    def open(self) -> None:
+        """It takes the calls of the shards that it owns."""
+        self.takes |= self.opens
+        self.opens.clear()
+
     def tell(self) -> None:
         """What came back is heard."""
         if self.back:
@@ -151,6 +158,7 @@ class Process:
             self.receive()
         self.is_gone = True
         self.takes.clear()
+        self.opens.clear()
         outward, self.outward = list(self.outward), deque()
         sent = [*self.running, *(call for call, _ in self.back)]
         arrived = self.world.chance.randint(0, len(outward))  # at the socket, and no further
@@ -204,7 +212,11 @@ class World:
         return None if process is None or process.is_gone else Owner(process, epoch)
 
     def look_for(self, shard: int) -> None:
-        """The news come by themselves."""
+        """The news come by themselves, and so does a look."""
+
+    def look(self) -> None:
+        """The owners are read from the store, and what waits may try again."""
+        self.lines.owner_changed()
 
     # What happens
 
@@ -252,13 +264,14 @@ class World:
         elif self.truth[shard][0] is not None:
             owner = self.leaving[shard] = self.truth[shard][0]
             owner.takes.discard(shard)
+            owner.opens.discard(shard)
         else:
             self.own(shard, self.chance.choice(self.processes))
 
     def own(self, shard: int, process: Process) -> None:
         if not process.is_gone:
             self.truth[shard] = (process, self.truth[shard][1] + 1)
-            process.takes.add(shard)
+            process.opens.add(shard)
             self.news.append((shard, *self.truth[shard]))
 
     def hear_news(self) -> None:
@@ -286,9 +299,9 @@ class World:
         what = self.chance.choices(
             [
                 self.call, process.receive, process.finish, process.tell,
-                self.move, self.hear_news, self.next_round, self.kill,
+                self.move, self.hear_news, self.next_round, self.kill, process.open, self.look,
             ],
-            [6, 8, 5, 8, 2, 3, 6, 0.3],
+            [6, 8, 5, 8, 2, 3, 6, 0.3, 2, 2],
         )[0]  # fmt: skip
         what()
 
@@ -307,8 +320,10 @@ class World:
                 self.own(shard, self.processes[0])
         for _ in range(200):
             self.hear_news()
+            self.look()
             self.next_round()
             for process in self.processes:
+                process.open()
                 process.receive()
                 process.finish()
                 process.tell()
