@@ -28,13 +28,14 @@ from durable._engine.engine import GARBAGE_STEP
 from durable._engine.measures import Measures
 from durable._model.clock import Clock
 from durable._model.cluster_errors import ObjectSuperseded
-from durable._model.errors import DurableError
+from durable._model.errors import DurableError, StoreFull
 
 from .arrays import Bigints, Integers
 from .classes import change_catalog, read_catalog
 from .connection import SILENCE_S_MAX, Connection
+from .freeing import NoRoom, free
 from .garbage import collect
-from .group import Changes, ObjectKey, unread_of
+from .group import Changes, Freed, ObjectKey, unread_of
 from .keyspaces import Keyspaces
 from .postgres_errors import Conflict, Lost
 from .questions import Questions
@@ -211,10 +212,28 @@ class PostgresEngine:
             changes.settle(())
             return
         arguments = [self.process, Integers(used), Bigints(epochs), *changes.arguments()]
-        [row] = self._try(partial(self._writing.write, _COMMIT, arguments), used)
+        try:
+            [row] = self._try(partial(self._writing.write, _COMMIT, arguments), used)
+        except StoreFull:
+            freed = changes.freed()
+            if freed is None:
+                raise
+            changes.settle(self._free(freed, used, epochs))
+            return
         makes_garbage, forgotten = row
         changes.settle(forgotten or ())
         self.has_garbage |= makes_garbage
+
+    def _free(self, freed: Freed, used: list[int], epochs: list[int]) -> list[int]:
+        """Commit what only deletes, though the disk is full; returns which objects are empty."""
+        try:
+            step = partial(free, self._writing, self.process, used, epochs, freed)
+            return self._try(step, used)
+        except NoRoom as error:
+            raise StoreFull(
+                f"the disk of the database {self.path!r} has no room to change the row of an "
+                f"object, and nothing of the commit was stored"
+            ) from error
 
     def _try(self, commit: Callable[[], T], used: list[int]) -> T:
         for left in reversed(range(TRIES_MAX)):

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from durable._engine.batch import UNREAD, Batch, ObjectHandle, ObjectRecord, Unread, record_after
 from durable._engine.checksums import protect
@@ -40,6 +40,18 @@ def unread_of(group: Sequence[Batch]) -> set[ObjectKey]:
         for batch in group
         if batch.handle.record is UNREAD and not batch.is_empty
     }
+
+
+@frozen
+class Freed:
+    """What a group that stores nothing new deletes."""
+
+    cleared: list[int]  # keyspaces
+    keys: list[tuple[int, bytes]]
+    sides: list[tuple[int, bytes]]
+    # The objects of which nothing may be left, and those whose rows would change otherwise.
+    maybe_empty: list[ObjectKey]
+    changed: set[ObjectKey]
 
 
 @define(eq=False)
@@ -130,13 +142,7 @@ class Changes:
     def arguments(self) -> list[Any]:
         """The arguments of `durable.commit_group`, from the objects on."""
         # An object that may be empty is written first, and checked at the end.
-        self._maybe_empty = [
-            key
-            for key in self._diminished
-            if (record := self._records[key]) is not None
-            and record.alarm is None
-            and not record.history
-        ]
+        self._find_maybe_empty()
         objects = [(key, record) for key in self._changed if (record := self._records[key])]
         alarms = [record.alarm for _, record in objects]
         return [
@@ -168,6 +174,29 @@ class Changes:
             return None
         return [column.packed for column in _put_columns(self._puts)]
 
+    def freed(self) -> Freed | None:
+        """What is deleted; None where anything is stored."""
+        written = [*self._puts.values(), *self._sides.values()]
+        if self._ended or any(value is not None for part in written for value in part.values()):
+            return None
+        self._find_maybe_empty()
+        return Freed(
+            list(self._cleared),
+            _gone(self._puts),
+            _gone(self._sides),
+            self._maybe_empty,
+            {key for key in self._changed if self._records[key] is not None},
+        )
+
+    def _find_maybe_empty(self) -> None:
+        self._maybe_empty = [
+            key
+            for key in self._diminished
+            if (record := self._records[key]) is not None
+            and record.alarm is None
+            and not record.history
+        ]
+
     def settle(self, forgotten: Iterable[int]) -> None:
         """The transaction was committed; the objects at the places *forgotten*, counted from 1,
         turned out to be empty. Updates the handles, as the loop sees them."""
@@ -193,11 +222,15 @@ def _put_columns(values: Values) -> tuple[Bigints, Byteas, Byteas]:
     return Bigints(keyspaces), Byteas(keys), Byteas(records)
 
 
-def _deleted_columns(values: Values) -> tuple[Bigints, Byteas]:
-    gone = [
+def _gone(values: Values) -> list[tuple[int, bytes]]:
+    return [
         (keyspace, key)
         for keyspace, by_key in values.items()
         for key, value in by_key.items()
         if value is None
     ]
+
+
+def _deleted_columns(values: Values) -> tuple[Bigints, Byteas]:
+    gone = _gone(values)
     return Bigints([keyspace for keyspace, _ in gone]), Byteas([key for _, key in gone])

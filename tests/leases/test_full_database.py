@@ -27,6 +27,9 @@ class Notes(durable.DurableObject):
     async def delete(self, key: str) -> None:
         await self.ctx.storage.delete(key)
 
+    async def clear(self) -> None:
+        await self.ctx.storage.delete_all()
+
     async def count(self) -> int:
         return len(await self.ctx.storage.list())
 
@@ -66,3 +69,22 @@ async def test_a_full_database_loses_nothing_and_goes_on_when_there_is_room() ->
             filling.unlink()
             await notes.write("last", LARGE)
             assert await notes.count() == confirmed
+
+
+async def test_what_is_cleared_on_a_full_database_is_gone() -> None:
+    """A note of it as garbage, or another row of the object, would take room."""
+    if not postgres.is_there():
+        pytest.skip(postgres.MISSING)
+    with database_on_small_disk() as (url, folder):
+        async with durable.open(
+            url, peers=PEERS, bindings={"NOTES": Notes}, limits=durable.Limits(lease_s=60.0)
+        ) as runtime:
+            notes = runtime.env.NOTES.get_by_name("a")
+            await notes.write("first", 1)
+            fill(folder)
+            await write_until_full(notes)
+
+            notes = runtime.env.NOTES.get_by_name("a")
+            await notes.clear()
+            assert await notes.count() == 0
+            assert [found async for found in runtime.env.NOTES.objects()] == []
