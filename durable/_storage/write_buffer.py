@@ -264,7 +264,8 @@ class WriteBuffer(SealedBatches):
         taken = None if self.history is None else self.history.take()
         puts = self._puts
         if puts is None:
-            if taken is None and self._has_nothing_else and output.join_nowait():
+            is_empty = taken is None and self._sides is None and self._has_nothing_else
+            if is_empty and output.join_nowait():
                 self._is_confirmed = False
                 return
             puts = {}
@@ -319,8 +320,8 @@ class WriteBuffer(SealedBatches):
 
     @property
     def _has_nothing_else(self) -> bool:
-        """Whether the turn, which has no puts, has stored nothing: its SQL has changed nothing."""
-        return self._sides is None and self._alarm_change is UNCHANGED and not self._is_cleared
+        """Whether a turn without records has stored nothing: its SQL has changed nothing."""
+        return self._alarm_change is UNCHANGED and not self._is_cleared
 
     # The end
 

@@ -95,7 +95,7 @@ class Database:
 
     @property
     def is_in_turn(self) -> bool:
-        return self._has_begun or self._pages.are_written
+        return self._has_begun or bool(self._pages.written)
 
     @property
     def is_read(self) -> bool:
@@ -185,7 +185,7 @@ class Database:
         texts = self.texts
         statements: list[Statement] = []
         rest = text
-        if "pragma" in text.lower() and self._pages.are_written and not self._has_begun:
+        if "pragma" in text.lower() and self._pages.written and not self._has_begun:
             # SQLite obeys some pragmas as it looks at them, and others not in a transaction; for
             # the object what the turn has written is in one.
             self._begin()
@@ -220,7 +220,7 @@ class Database:
             cursor = connection.execute(statement.sql, bindings)
         except apsw.Error as error:
             raise self.failed(error, is_alone) from error
-        if is_first and not self._has_changed(connection):
+        if is_first and not self._pages.written and not self._has_changed(connection):
             buffer.seal()  # as CREATE TABLE IF NOT EXISTS may: no write
         if self.texts.switching:
             self._note_switch(statement)
@@ -234,10 +234,8 @@ class Database:
                 self.texts.switches[name] = value
 
     def _has_changed(self, connection: apsw.Connection) -> bool:
-        """Whether the first statement of a turn that writes has changed anything."""
-        if self._has_begun:
-            return connection.txn_state() == apsw.SQLITE_TXN_WRITE
-        return self._pages.are_written
+        """Whether the transaction under way, if there is one, has changed anything."""
+        return self._has_begun and connection.txn_state() == apsw.SQLITE_TXN_WRITE
 
     def failed(self, error: apsw.Error, is_alone: bool = False) -> BaseException:
         """What to raise for *error*, of a statement that *is_alone* in its transaction or not.
@@ -278,11 +276,11 @@ class Database:
         it is the only one of its turn, and spares SQLite the beginning and the end of one."""
         savepoints = buffer.savepoints
         if not self._has_begun:
-            if statement.is_alone and not savepoints and not self._pages.are_written:
+            if statement.is_alone and not savepoints and not self._pages.written:
                 self._alone = statement
                 buffer.note_sql()
                 return True
-            if self._alone is not None and self._pages.are_written:
+            if self._alone is not None and self._pages.written:
                 self._alone.is_alone = False  # another one has followed it
             self._begin()
             self._begun_in = savepoints[0] if savepoints else None
@@ -300,7 +298,7 @@ class Database:
         return False
 
     def _begin(self) -> None:
-        if self._pages.are_written:
+        if self._pages.written:
             self._pages.begin()
         self._run_own(_BEGIN)
         self._has_begun = True

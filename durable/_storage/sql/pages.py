@@ -30,7 +30,7 @@ class Pages:
     _records: Records
     count: int = field(default=0, init=False)
     # Written since the last turn ended.
-    _written: dict[int, Page] = field(factory=dict, init=False)
+    written: dict[int, Page] = field(factory=dict, init=False)
     written_bytes: int = field(default=0, init=False)
     # What the turn had written before SQLite's transaction under way.
     _before: dict[int, Page] = field(factory=dict, init=False)
@@ -47,8 +47,8 @@ class Pages:
 
     def read(self, number: int) -> bytes | None:
         """The page *number*; None if it was never written."""
-        if number in self._written:
-            return self._written[number]
+        if number in self.written:
+            return self.written[number]
         try:
             stored = self._stored(number)
             return None if stored is None else unpack(number, stored)
@@ -71,42 +71,39 @@ class Pages:
 
     def write(self, number: int, page: bytes) -> None:
         self.written_bytes += PAGE_SIZE
-        self._written[number] = page
+        self.written[number] = page
         if number > self.count:  # noqa: PLR1730 - sooner than max()
             self.count = number
 
     def truncate(self, count: int) -> None:
         """The database has *count* pages now."""
         for number in range(count + 1, self.count + 1):
-            self._written[number] = GONE
+            self.written[number] = GONE
         self.count = count
-
-    @property
-    def are_written(self) -> bool:
-        """Whether the turn has written any."""
-        return bool(self._written)
 
     def begin(self) -> None:
         """A transaction begins within the turn."""
-        self._before = dict(self._written)
+        self._before = dict(self.written)
 
     def roll_back(self) -> None:
         """What was written since it began never happened."""
-        self._written, self._before = self._before, {}
+        self.written, self._before = self._before, {}
 
     def end_turn(self) -> None:
         """Make what was written part of the turn's batch."""
-        if not self._written:
+        if not self.written:
             return
         stored: dict[bytes, SideValue] = {}
-        for number, page in self._written.items():
+        for number, page in self.written.items():
             stored[PAGES + number.to_bytes(4, "big")] = page and pack(number, page)
         self.forget_turn()
         self._records.buffer.write_pages(stored)
 
     def forget_turn(self) -> None:
         """What was written since the last turn never happened."""
-        self._written, self._before = {}, {}
+        self.written.clear()
+        if self._before:
+            self._before = {}
         self.written_bytes = 0
         self._first = None
 
