@@ -113,6 +113,11 @@ class Activation(Admission):
 
     def queried(self, query: EndedQuery) -> None:
         """A query of SQL has ended, and queries are watched."""
+        counters = self.counters
+        counters.queries += 1
+        counters.rows_read += query.rows_read
+        counters.rows_written += query.rows_written
+        counters.query_s += query.duration_s
         if self.services.hooks is not None:
             self.services.hooks.queried(self, query)
 

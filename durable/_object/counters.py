@@ -1,7 +1,7 @@
 """What the objects of one class have done since the runtime was opened: counters that only rise.
 
 They are kept whether or not they are read; so a delivery adds to one of them, and all others are
-touched only by what is rare.
+touched only by what is rare, or asked for.
 """
 
 from __future__ import annotations
@@ -24,3 +24,8 @@ class Counters:
     woken: int = 0
     evicted: int = 0
     broken: int = 0
+    # Of SQL, while queries are watched: each counts as it has ended.
+    queries: int = 0
+    rows_read: int = 0
+    rows_written: int = 0
+    query_s: float = 0.0

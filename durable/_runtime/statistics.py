@@ -38,6 +38,12 @@ class ClassStatistics:
     woken: int
     evicted: int
     broken: int  # resets and aborts
+    # Of SQL, while queries are watched: by an observer, in debug mode, or by a collector for
+    # Prometheus from when it was made on. Each counts as it has ended.
+    queries: int  # calls of ctx.storage.sql.exec
+    rows_read: int  # rows that they have given
+    rows_written: int  # rows inserted, changed and deleted
+    query_s: float  # real time within SQLite
 
 
 @frozen
@@ -108,6 +114,10 @@ def statistics_of(
                 woken=counters.woken,
                 evicted=counters.evicted,
                 broken=counters.broken,
+                queries=counters.queries,
+                rows_read=counters.rows_read,
+                rows_written=counters.rows_written,
+                query_s=counters.query_s,
             )
             for number, counters in sorted(services.counters_of_all.copy().items())
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from durable._model.observer import QUERY_SIZE_MAX
 
@@ -28,4 +28,13 @@ class EndedQuery:
 class QueryWatch:
     """Whether one runtime's queries are watched. An unwatched query costs one look here."""
 
-    is_on: bool = False
+    is_on: bool = field(default=False, init=False)
+    _is_counted: bool = field(default=False, init=False)
+
+    def observe(self, is_observed: bool) -> None:
+        """They are reported to observers from now on, or no more."""
+        self.is_on = is_observed or self._is_counted
+
+    def count(self) -> None:
+        """They are counted from now on."""
+        self._is_counted = self.is_on = True

@@ -136,3 +136,37 @@ async def test_prometheus_reads_when_it_scrapes(watched: Watched) -> None:
 
     assert 'durable_woken_total{class="Worker"} 1.0' in text
     assert prometheus_client.generate_latest(registry) == b""
+
+
+async def test_prometheus_counts_queries_from_its_collector_on(watched: Watched) -> None:
+    """By class, with their rows and their time; those before it were not watched."""
+    pytest.importorskip("apsw")
+    registry = prometheus_client.CollectorRegistry()
+    async with watched.open(observer=None) as runtime:
+        worker = runtime.env.WORKERS.get_by_name("a")
+        await worker.ask("SELECT 0 AS before")
+        registry.register(RuntimeCollector(runtime))
+        await worker.ask("CREATE TABLE t (value); INSERT INTO t VALUES (1), (2), (3)")
+        await worker.ask("SELECT value FROM t")
+
+        def value(name: str) -> float:
+            found = registry.get_sample_value(f"durable_sql_{name}_total", {"class": "Worker"})
+            assert found is not None
+            return found
+
+        (statistics,) = [s for s in runtime.statistics().classes if s.class_name == "Worker"]
+        counted = statistics.queries, statistics.rows_read, statistics.rows_written
+        assert counted == (value("queries"), value("rows_read"), value("rows_written")) == (2, 3, 3)
+        assert statistics.query_s == value("seconds") > 0
+
+
+async def test_queries_stay_counted_when_an_observer_has_gone(watched: Watched) -> None:
+    """The collector is there yet."""
+    pytest.importorskip("apsw")
+    async with watched.open(observer=None) as runtime:
+        worker = runtime.env.WORKERS.get_by_name("a")
+        RuntimeCollector(runtime)
+        runtime.observe(lambda event: None)()
+        await worker.ask("SELECT 1 AS one")
+
+        assert [s.queries for s in runtime.statistics().classes if s.class_name == "Worker"] == [1]

@@ -140,12 +140,14 @@ class Sql:
 
     def _run_watched(self, query: str, bindings: tuple[Any, ...]) -> Cursor:
         watched = WatchedQuery(query, self._on_query, self._gate.loop)
+        watched.goes_on()
         try:
-            with watched.timed():
-                cursor = self._run(query, bindings)
+            cursor = self._run(query, bindings)
         except BaseException as error:
+            watched.pauses()
             watched.ended(error)
             raise
+        watched.pauses()
         if cursor._written is None:
             cursor._rows = WatchedRows(cursor._rows, watched)
         else:

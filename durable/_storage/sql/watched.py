@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -19,7 +18,7 @@ from ..watched_queries import EndedQuery
 REAL_TIME = SystemClock()
 
 
-@define(eq=False)
+@define(eq=False, slots=True, weakref_slot=False)
 class WatchedQuery:
     """One call of `exec`."""
 
@@ -31,14 +30,14 @@ class WatchedQuery:
     duration_s: float = 0.0
     _has_ended: bool = False
 
-    @contextmanager
-    def timed(self) -> Iterator[None]:
-        """Wraps each call of SQLite that the query needs."""
-        began_s = REAL_TIME.steady()
-        try:
-            yield
-        finally:
-            self.duration_s += REAL_TIME.steady() - began_s
+    _since_s: float = 0.0
+
+    def goes_on(self) -> None:
+        """A call of SQLite begins that the query needs; `pauses` when it has ended."""
+        self._since_s = REAL_TIME.steady()
+
+    def pauses(self) -> None:
+        self.duration_s += REAL_TIME.steady() - self._since_s
 
     def ended(self, error: BaseException | None = None, *, at_once: bool = True) -> None:
         """Report it, once. Not *at_once*, or in another thread: in the next round of the loop."""
@@ -63,12 +62,14 @@ class WatchedRows(Iterator[tuple[Any, ...]]):
 
     def __next__(self) -> tuple[Any, ...]:
         query = self._query
+        query.goes_on()
         try:
-            with query.timed():
-                row = next(self._rows)
+            row = next(self._rows)
         except BaseException as error:
+            query.pauses()
             query.ended(None if isinstance(error, StopIteration) else error)
             raise
+        query.pauses()
         query.rows_read += 1
         return row
 
