@@ -10,6 +10,7 @@ import urllib.parse
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -134,6 +135,23 @@ async def test_who_speaks_too_fast_is_told(chat: Any, runtime: durable.Runtime) 
         assert "rate-limited" in heard["error"]
         # The limiter is told of a message while the next one may be heard already.
         assert said in range(4, 10) if room == "one" else said in range(1, 5)
+
+
+async def test_who_has_waited_may_speak_again(
+    chat: Any, runtime: durable.Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = SimpleNamespace(s=1_800_000_000.0)
+    monkeypatch.setattr(chat, "time", SimpleNamespace(time=lambda: now.s))
+    ann = await enter(chat, runtime, "ann")
+    await hear_until_ready(ann)
+    heard = {"message": ""}
+    while "message" in heard:
+        ann.send(json.dumps({"message": "too fast"}))
+        heard = await hear(ann)
+
+    now.s += chat.GRACE_S
+    ann.send(json.dumps({"message": "later"}))
+    assert (await hear(ann))["message"] == "later"
 
 
 @pytest.mark.parametrize("message", ["no json", "[]", "{}", '{"message": 1}', b"\xff"])

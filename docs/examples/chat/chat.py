@@ -15,8 +15,6 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
-import anyio
-
 import durable
 import durable.asgi
 from durable import Request, Response, WebSocket, WebSocketPair
@@ -40,8 +38,10 @@ class ChatRoom(durable.DurableObject):
         super().__init__(ctx, env)
         # The newest message. Times serve as keys, so no two may be the same.
         self.newest = max(ctx.storage.kv.list(reverse=True, limit=1), default="")
-        # The addresses that have said too much and must wait.
-        self.cooling: set[str] = set()
+        # The addresses that have said too much, and until when they must wait. It is looked at when
+        # they speak again: a task that slept meanwhile would keep the room in memory, and a server
+        # that stops would wait for it.
+        self.cooling: dict[str, float] = {}
         ctx.set_websocket_auto_response("ping", "pong")
 
     async def fetch(self, request: Request) -> Response:
@@ -59,7 +59,7 @@ class ChatRoom(durable.DurableObject):
             say(ws, error="That was no message.")
         elif member["name"] is None:
             self.join(ws, member, said.get("name"))
-        elif member["address"] in self.cooling:
+        elif self.is_cooling(member["address"]):
             say(ws, error="Your address is being rate-limited, please try again later.")
         else:
             # Counted beside the handler: to wait for it here would let the next message overtake.
@@ -68,10 +68,14 @@ class ChatRoom(durable.DurableObject):
 
     async def count(self, address: str) -> None:
         wait_s = await self.env.LIMITERS.get_by_name(address).take()
-        if wait_s > 0 and address not in self.cooling:
-            self.cooling.add(address)
-            await anyio.sleep(wait_s)
-            self.cooling.discard(address)
+        if wait_s > 0:
+            self.cooling[address] = time.time() + wait_s
+
+    def is_cooling(self, address: str) -> bool:
+        if time.time() < self.cooling.get(address, 0.0):
+            return True
+        self.cooling.pop(address, None)
+        return False
 
     def join(self, ws: WebSocket, member: dict[str, Any], name: Any) -> None:
         if not isinstance(name, str) or not 0 < len(name) <= NAME_SIZE_MAX:
