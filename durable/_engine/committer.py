@@ -166,7 +166,7 @@ class Committer:
                 batch = upcoming.popleft()
                 group.append(batch)
                 size += batch.size
-                if size >= GROUP_SIZE_MAX:
+                if size >= GROUP_SIZE_MAX or len(group) >= self._engine.group_max:
                     return group, False
             try:
                 batches = self._queue.get_nowait()

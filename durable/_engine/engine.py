@@ -21,6 +21,9 @@ from .catalog import Catalog, Weight
 from .measures import Measures
 
 # Records and objects that one step of garbage collection frees; commits wait for a step.
+ANY_NUMBER: Final = 1 << 30
+"""As `Engine.group_max`: all batches that wait are one group."""
+
 GARBAGE_STEP: Final = 5_000
 
 
@@ -109,6 +112,10 @@ class Engine(Protocol):
 
     keeps_histories: ClassVar[bool]
     """Whether the engine stores `Batch.history`, and keeps what a clear has to keep."""
+
+    group_max: ClassVar[int]
+    """How many batches one commit should have at most. Where a commit waits for another process,
+    the loop makes the next batches meanwhile, if it has been told of some already."""
 
     has_garbage: bool
     """Whether `collect_garbage` has something to free."""

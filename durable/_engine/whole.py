@@ -16,7 +16,7 @@ from attrs import define, evolve, field
 
 from .batch import Batch, DueAlarm, ObjectHandle, ObjectRecord
 from .catalog import Catalog, Weight
-from .engine import GARBAGE_STEP, Engine, OwnReader, Reader
+from .engine import ANY_NUMBER, GARBAGE_STEP, Engine, OwnReader, Reader
 from .measures import Measures, sum_of
 from .shards import shard_of
 
@@ -77,6 +77,7 @@ class WholeStore:
     """An `Engine` made of the engines of all shards, in their order."""
 
     keeps_histories: ClassVar[bool] = True
+    group_max: ClassVar[int] = ANY_NUMBER
     path: str
     shards: Sequence[Engine]
     # Used instead of what the shards know, which may be out of date.

@@ -16,7 +16,7 @@ from attrs import define, field
 
 from durable._engine.batch import Batch, DueAlarm, ObjectRecord
 from durable._engine.catalog import Catalog, ClassRecord
-from durable._engine.engine import GARBAGE_STEP
+from durable._engine.engine import ANY_NUMBER, GARBAGE_STEP
 from durable._engine.engine import Reader as Records
 from durable._engine.measures import Measures
 from durable._model.clock import Clock
@@ -51,6 +51,7 @@ class Environment(Questions):
     handle: Handle
     clock: Clock
     keeps_histories: ClassVar[bool] = True
+    group_max: ClassVar[int] = ANY_NUMBER
     has_garbage: bool = field(default=False, init=False)
     _keyspaces: count[int] = field(factory=count, init=False)
     _next_keyspace_saved: int = field(default=1, init=False)

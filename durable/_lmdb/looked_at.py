@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 from attrs import define, field
 
 from durable._engine.catalog import Catalog
-from durable._engine.engine import OwnReader, Reader
+from durable._engine.engine import ANY_NUMBER, OwnReader, Reader
 from durable._engine.measures import Measures
 
 from .environment import Environment
@@ -29,6 +29,7 @@ class LookedAt(Questions):
     environment: Environment
     in_line: Reader = field(init=False)
     keeps_histories: ClassVar[bool] = True
+    group_max: ClassVar[int] = ANY_NUMBER
     has_garbage: bool = False
     _reader: LmdbReader = field(init=False)
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from durable._engine.batch import Batch, DueAlarm
 from durable._engine.catalog import Catalog
-from durable._engine.engine import GARBAGE_STEP
+from durable._engine.engine import ANY_NUMBER, GARBAGE_STEP
 from durable._model.clock import Clock
 from durable._model.errors import RuntimeClosed
 
@@ -25,6 +25,7 @@ class ContentsEngine:
     """The part of an `Engine` that is the same with and without an engine below."""
 
     keeps_histories: ClassVar[bool] = True
+    group_max: ClassVar[int] = ANY_NUMBER
     clock: Clock
     contents: Contents
     in_line: MemoryReader

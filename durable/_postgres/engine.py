@@ -47,6 +47,10 @@ T = TypeVar("T")
 # How often a transaction is tried that conflicts with another.
 TRIES_MAX: Final = 5
 
+# Batches of a commit. Of a thousand callers that wait for one commit all would begin the next one
+# together, and the loop and the database would wait for each other.
+GROUP_MAX: Final = 256
+
 READ_S_MAX: Final = 10.0
 """How long the database may say nothing to a read, in seconds: the event loop waits meanwhile."""
 
@@ -90,6 +94,7 @@ class PostgresEngine:
     # How long the database may say nothing to a commit, in seconds.
     commit_s_max: float = SILENCE_S_MAX
     keeps_histories: ClassVar[bool] = True
+    group_max: ClassVar[int] = GROUP_MAX
     has_garbage: bool = field(default=False, init=False)
     in_line: PostgresReader = field(init=False)
     path: str = field(init=False)

@@ -96,7 +96,7 @@ class Changes:
                 self._diminished[key] = None
         if batch.clearing is not None:
             self._put_sides(key, record.history, {batch.clearing: clearing_of(before)})
-        if record != before:
+        if record is not before and record != before:
             self._records[key] = record
             self._changed[key] = None
         if batch.clears or batch.alarm is None:
@@ -214,11 +214,12 @@ def _put_columns(values: Values) -> tuple[Bigints, Byteas, Byteas]:
     keys: list[bytes] = []
     records: list[bytes] = []
     for keyspace, by_key in values.items():
+        before_key = key_bytes(keyspace, b"")
         for key, value in by_key.items():
             if value is not None:
                 keyspaces.append(keyspace)
                 keys.append(key)
-                records.append(protect(key_bytes(keyspace, key), value))
+                records.append(protect(before_key + key, value))
     return Bigints(keyspaces), Byteas(keys), Byteas(records)
 
 

@@ -282,6 +282,27 @@ def test_a_large_group_is_cut(store: Environment, monkeypatch: pytest.MonkeyPatc
     assert outcomes.durable == list("01234")
 
 
+def test_an_engine_says_how_many_batches_are_one_group(
+    store: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the loop goes on with the callers of the first while the rest is committed."""
+    monkeypatch.setattr(Environment, "group_max", 2)
+    loop, faults, outcomes = Loop(), Faults(), Outcomes()
+    committer = Committer(store, loop.call_soon_threadsafe, faults=faults)
+    committer.submit_all(
+        [
+            batch_of(store, place_of(store, name), {"a": VALUE}, label=name, outcomes=outcomes)
+            for name in "abcde"
+        ]
+    )
+    committer.start()
+    committer.stop()
+    loop.run()
+
+    assert faults.groups == [2, 2, 1]
+    assert outcomes.durable == list("abcde")
+
+
 PUTS = st.dictionaries(
     st.sampled_from(["x", "y", "z" * 460]),
     st.sampled_from([VALUE, b"\x91\x01", None]),
