@@ -63,7 +63,7 @@ class RuntimeCollector:
     """The metrics of one runtime: none once it is closed. If the store is shared with other
     processes, each metric has a label `process`.
 
-    From now on the runtime's queries of SQL are counted, which takes two to three microseconds each.
+    The runtime's queries of SQL are counted from now on, at two to three microseconds each.
     """
 
     def __init__(self, runtime: Runtime) -> None:

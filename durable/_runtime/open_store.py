@@ -153,7 +153,9 @@ class OpenStore:
     def _install(self, hooks: Observers | None) -> None:
         """Call *hooks* with what happens to objects; None: nothing observes."""
         self._services.hooks = cast("Hooks | None", hooks)
-        self._services.sql.watch.observe(hooks is not None or self._options.debug)
+        watch = self._services.sql.watch
+        watch.asks_touched = self._options.debug
+        watch.observe(hooks is not None or self._options.debug)
 
     def _make_directory(self, activation_class: type[Activation]) -> Directory:
         return Directory(self._services, activation_class)

@@ -6,6 +6,18 @@ from attrs import define, field, frozen
 
 from durable._model.observer import QUERY_SIZE_MAX
 
+Column = tuple[str, str]
+"""A table and a column of it."""
+
+
+@frozen
+class Touched:
+    """What a statement has read and changed, as far as it is known."""
+
+    only_reads: bool
+    reads: frozenset[Column]
+    sets: tuple[tuple[Column, int], ...]  # each with the rowid of a row in which it was set
+
 
 @frozen
 class EndedQuery:
@@ -16,6 +28,7 @@ class EndedQuery:
     rows_written: int
     duration_s: float  # real time within SQLite
     error: BaseException | None
+    touched: Touched | None = None  # of a single statement, where it is asked for
 
     @property
     def shown(self) -> str:
@@ -30,6 +43,8 @@ class QueryWatch:
 
     is_on: bool = field(default=False, init=False)
     _is_counted: bool = field(default=False, init=False)
+    # Whether it is also asked what each of them touches; settled before the first one.
+    asks_touched: bool = field(default=False, init=False)
 
     def observe(self, is_observed: bool) -> None:
         """They are reported to observers from now on, or no more."""

@@ -1,14 +1,13 @@
 """Debug mode: reports what a developer's own objects do wrong, while it happens.
 
 `durable.open(..., debug=True)` makes activations of this kind. Reported are: a value that was read
-before a wait on the outside and is written after it, a step of a handler or a query of SQL that
-held up the loop, a global that two objects' code has changed, and a call that no code waited for
-when the runtime closed. Nothing else changes.
+before a wait on the outside and is written after it (for SQL: `row_updates`), a step of a handler
+or a query of SQL that held up the loop, a global that two objects' code has changed, and a call
+that no code waited for when the runtime closed. Nothing else changes.
 """
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -34,18 +33,11 @@ from durable._storage.storage import Storage
 from durable._storage.transaction import Transaction
 from durable._storage.watched_queries import EndedQuery
 
+from .row_updates import REMEMBERED_MAX, RowUpdates, Site, shown, site_outside
 from .shared_globals import SharedGlobals, Step
 
 # A step of a handler that takes longer than this keeps all other tasks of the loop waiting.
 BLOCKING_S_MAX = 0.05
-# Deliveries whose reads are remembered, before those that have ended are forgotten.
-REMEMBERED_MAX = 64
-
-Site = tuple[str, int]
-"""File and line of the program's own code."""
-
-# Places that were warned of already; `warnings` uses it to show a warning once.
-_shown: dict[Any, Any] = {}
 # The globals that each runtime in debug mode watches.
 _shared_globals: WeakKeyDictionary[Services, SharedGlobals] = WeakKeyDictionary()
 
@@ -77,7 +69,7 @@ class Reads:
         if len(self._read) > REMEMBERED_MAX:
             self._read = {d: keys for d, keys in self._read.items() if not d.has_left}
         found = self._read.setdefault(delivery, {})
-        seen = self.gate.turns, _site()
+        seen = self.gate.turns, site_outside()
         found.update(dict.fromkeys(_keys(key), seen))
 
     def writes(self, key: str | Iterable[str]) -> None:
@@ -93,7 +85,7 @@ class Reads:
                 self._warn(single, site)
 
     def _warn(self, key: str, site: Site) -> None:
-        file, line = _site()
+        file, line = site_outside()
         warnings.warn_explicit(
             f"{self.label()} read {key!r} at {site[0]}:{site[1]}, then waited for the outside, and "
             f"now writes it: what other events wrote meanwhile is lost. Read it again after the "
@@ -101,7 +93,7 @@ class Reads:
             RuntimeWarning,
             file,
             line,
-            registry=_shown,
+            registry=shown,
         )
 
 
@@ -165,13 +157,14 @@ class WatchedKeyValues(_RemembersReads, KeyValues):
 class WatchedActivation(Activation):
     """An activation that watches what its object does."""
 
-    __slots__ = ("sites",)
+    __slots__ = ("row_updates", "sites")
 
     gate_class: ClassVar[type[InputGate[Any]]] = WatchedGate
 
     def __init__(self, *args: Any) -> None:
         # The places of the calls that have no answer yet.
         self.sites: dict[Invocation[Any], Site] = {}
+        self.row_updates = RowUpdates(lambda: self.label, lambda: self.storage.buffer.undone)
         super().__init__(*args)
 
     def _make_storage(self, handle: ObjectHandle) -> ObjectStorage:
@@ -181,7 +174,7 @@ class WatchedActivation(Activation):
         return storage
 
     def deliver(self, event: Invocation[Any]) -> None:
-        self.sites[event] = _site()
+        self.sites[event] = site_outside()
         what = f"{event.label}() of {self.label}"
         event.watch(lambda body: partial(_run_watched, body, what, self.new_step))
         super().deliver(event)
@@ -206,6 +199,8 @@ class WatchedActivation(Activation):
 
     def queried(self, query: EndedQuery) -> None:
         super().queried(query)
+        if query.touched is not None:
+            self.row_updates.note(query.touched)
         if query.duration_s > BLOCKING_S_MAX:
             log.warning(
                 "a query of %s held up the event loop for %.0f ms, reading %d rows and writing %d; "
@@ -228,7 +223,7 @@ class WatchedActivation(Activation):
                     RuntimeWarning,
                     file,
                     line,
-                    registry=_shown,
+                    registry=shown,
                 )
 
 
@@ -282,15 +277,3 @@ def _report_blocking(start_s: float, what: str, value: Any) -> None:
 
 def _keys(key: str | Iterable[str]) -> set[str]:
     return {key} if isinstance(key, str) else set(key)
-
-
-def _site() -> Site:
-    """The innermost line outside of this library."""
-    frame = inspect.currentframe()
-    if frame is None:  # an interpreter without frames
-        return "<unknown>", 0
-    while frame.f_back is not None:
-        if not frame.f_globals.get("__name__", "").startswith("durable."):
-            break
-        frame = frame.f_back
-    return frame.f_code.co_filename, frame.f_lineno

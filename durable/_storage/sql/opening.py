@@ -28,5 +28,7 @@ def open_sql(
 ) -> Sql:
     """The SQL of the object whose records these are."""
     database = Database.of(records, connections)
+    if watch.asks_touched:
+        database.texts.columns = {}
     sql = database.sql = Sql(records, database, watch, on_query)
     return sql

@@ -15,6 +15,7 @@ from durable._model.storage_errors import SqlError, UnstorableValue
 from ..records import Records
 from ..watched_queries import EndedQuery, QueryWatch
 from .database import Database
+from .touching import ChangedRows
 from .watched import WatchedQuery, WatchedRows
 
 Binding: TypeAlias = int | float | str | bytes | bytearray | memoryview | None
@@ -142,7 +143,10 @@ class Sql:
         watched = WatchedQuery(query, self._on_query, self._gate.loop)
         watched.goes_on()
         try:
-            cursor = self._run(query, bindings)
+            if self._watch.asks_touched:
+                cursor = self._run_touching(query, bindings, watched)
+            else:
+                cursor = self._run(query, bindings)
         except BaseException as error:
             watched.pauses()
             watched.ended(error)
@@ -154,6 +158,15 @@ class Sql:
             watched.rows_read = length_hint(cursor._rows)  # all of them, by now
             watched.rows_written = cursor._written
             watched.ended()
+        return cursor
+
+    def _run_touching(self, query: str, bindings: tuple[Any, ...], watched: WatchedQuery) -> Cursor:
+        database = self._found()
+        with ChangedRows(database.use()) as rows:
+            cursor = self._run(query, bindings)
+        columns = database.texts.columns_of(query)
+        if columns is not None:
+            watched.touched = rows.touched(columns, only_reads=cursor._written is None)
         return cursor
 
     @property

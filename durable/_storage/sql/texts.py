@@ -17,6 +17,7 @@ from durable._model.storage_errors import SqlForbidden
 
 from . import rules
 from .statements import TEXTS_REMEMBERED, Statement, first_of
+from .touching import Action, Columns
 
 # Statements that may be a transaction of SQLite by themselves, unless something in the schema acts
 # on the transaction: these are the words by which it would.
@@ -43,6 +44,9 @@ class Texts:
     # The switches that were turned, and the statements that turn them.
     switches: dict[str, str] = field(factory=dict, init=False)
     switching: dict[str, tuple[str, str]] = field(factory=dict, init=False)
+    # What the texts read and set; None: it is not asked for.
+    columns: dict[str, Columns] | None = field(default=None, init=False)
+    _actions: list[Action] = field(factory=list, init=False)
     # Whether something in the schema, or a pragma, acts on the transaction; None: not asked yet.
     _acts: bool | None = field(default=None, init=False)
 
@@ -50,12 +54,22 @@ class Texts:
         """The statements of a text that was run."""
         return self._known.get(text)
 
+    def columns_of(self, text: str) -> Columns | None:
+        """What the only statement of *text* reads and sets, if it was run and that is asked for."""
+        statement = self.singles.get(text)
+        return None if statement is None else (self.columns or {}).get(statement.sql)
+
     def look_at(self, connection: apsw.Connection, text: str) -> tuple[Statement, str]:
         """The first statement of *text*, and what follows it. Raises SqlForbidden; an apsw.Error,
         with `refusal` where that is a better reason."""
         self.refusal = self._switch = None
         self._changes_schema = False
+        self._actions.clear()
         statement, rest = first_of(connection, text)
+        if self._actions and self.columns is not None:
+            if len(self.columns) >= TEXTS_REMEMBERED:
+                self.columns.clear()
+            self.columns[statement.sql] = Columns.of(self._actions)
         if not rules.is_allowed_text(statement.sql):
             raise SqlForbidden(rules.NOT_AUTHORIZED)
         if self._changes_schema:
@@ -95,7 +109,7 @@ class Texts:
         self._acts = None
 
     def authorize(
-        self, action: int, first: str | None, second: str | None, database: str | None, _: object
+        self, action: int, first: str | None, second: str | None, database: str | None, by: object
     ) -> int:
         """Whether an action is allowed: SQLite asks, of each of a statement that it prepares."""
         if self.is_ours:
@@ -103,6 +117,8 @@ class Texts:
         if action in {apsw.SQLITE_TRANSACTION, apsw.SQLITE_SAVEPOINT}:
             self.refusal = SqlForbidden(rules.USE_TRANSACTION)
             return apsw.SQLITE_DENY
+        if self.columns is not None:
+            self._actions.append((action, first, second, by))
         self._changes_schema |= action in rules.CHANGES_SCHEMA
         if not rules.is_allowed(action, first, second, database):
             return apsw.SQLITE_DENY

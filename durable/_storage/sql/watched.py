@@ -12,7 +12,7 @@ from durable._loop import here
 from durable._loop.loop import Loop
 from durable._model.clock import SystemClock
 
-from ..watched_queries import EndedQuery
+from ..watched_queries import EndedQuery, Touched
 
 # SQLite holds the loop up, so it is real time that counts.
 REAL_TIME = SystemClock()
@@ -28,6 +28,7 @@ class WatchedQuery:
     rows_read: int = 0
     rows_written: int = 0
     duration_s: float = 0.0
+    touched: Touched | None = None
     _has_ended: bool = False
 
     _since_s: float = 0.0
@@ -44,7 +45,9 @@ class WatchedQuery:
         if self._has_ended:
             return
         self._has_ended = True
-        query = EndedQuery(self._text, self.rows_read, self.rows_written, self.duration_s, error)
+        query = EndedQuery(
+            self._text, self.rows_read, self.rows_written, self.duration_s, error, self.touched
+        )
         if at_once and here.thread() == self._loop.thread:
             self._on_ended(query)
         else:
