@@ -1,10 +1,11 @@
 """How much does an open page of the inspector slow a busy program down? Beside it: no page.
 
-The program does nothing but calls, or writes by many callers. `durable inspect` runs beside it in a
-process of its own, and so does the page: it reads the reports and the live events, as a browser
-does that shows both. A round is a stretch of time, by turns with the page and without. Beside the
-time stands the CPU that the program took for an operation, in all of its threads: that is less of a
-guess where others compute on the machine, too.
+The program does nothing but calls, or writes by many callers, or calls beside very many objects
+that are in memory. `durable inspect` runs beside it in a process of its own, and so does the page:
+it reads the reports and the live events, as a browser does that shows both, and draws nothing. A
+round is a second, by turns with the page and without. Beside the time stands the CPU that the
+program took for an operation, in all of its threads: that is less of a guess where others compute
+on the machine, too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+from attrs import define
 
 import durable
 from durable._watch.sampled import Sampler
@@ -26,28 +28,39 @@ from durable._watch.sampled import Sampler
 from .harness import Row, Setting, main, time_at_most, together
 
 PAGE = """
-import sys, threading, time, urllib.error, urllib.request
-address, token = sys.argv[1:]
+import http.client, socket, sys, threading, time
+host, token = sys.argv[1:]
 
-def read(question, opened):
-    headers = {"authorization": "Bearer " + token}
-    request = urllib.request.Request(address + "api/" + question, headers=headers)
+def opened(question):
     while True:
         try:
-            said = urllib.request.urlopen(request)
+            connection = http.client.HTTPConnection(host)
+            connection.connect()
             break
-        except urllib.error.URLError:  # the server has said where it will be, and is not there yet
+        except OSError:  # the server has printed where it will be, and is not there yet
             time.sleep(0.05)
-    for line in said:
-        opened.set()
+    read_by = connection.sock
+    connection.request("GET", "/api/" + question, headers={"authorization": "Bearer " + token})
+    response = connection.getresponse()
+    response.readline()
+    threading.Thread(target=read, args=(response,), daemon=True).start()
+    return read_by
 
-events = [threading.Event() for _ in range(2)]
-for question, opened in zip(("reports", "events"), events):
-    threading.Thread(target=read, args=(question, opened), daemon=True).start()
-for opened in events:
-    opened.wait()
-print("open", flush=True)
-sys.stdin.read()
+def read(response):
+    try:
+        while response.readline(): pass
+    except (OSError, http.client.HTTPException, ValueError):
+        pass
+
+streams = []
+for line in sys.stdin:
+    if line == "open\\n":
+        streams = [opened("reports"), opened("events")]
+    else:
+        for stream in streams:
+            stream.shutdown(socket.SHUT_RDWR)
+            stream.close()
+    print(line, end="", flush=True)
 """
 OBJECTS = 100
 
@@ -66,12 +79,16 @@ class Counted(durable.DurableObject):
 
 
 async def ask(setting: Setting) -> list[Row]:
-    rounds = setting.pick(1, 11, 31)
-    seconds = setting.pick(0.1, 2.0, 4.0)
+    rounds = setting.pick(1, 21, 61)
+    seconds = setting.pick(0.1, 1.0, 1.0)
+    many = setting.pick(200, 100_000, 100_000)
     folder = setting.new_folder()
-    bindings = {"COUNTED": Counted}
-    async with durable.open(folder, bindings=bindings, operate=True) as runtime:
-        stubs = [runtime.env.COUNTED.get_by_name(str(number)) for number in range(OBJECTS)]
+    limits = durable.Limits(live_objects_max=2 * many, idle_s_max=3_600.0)
+    async with durable.open(
+        folder, bindings={"COUNTED": Counted}, operate=True, limits=limits
+    ) as runtime:
+        objects = runtime.env.COUNTED
+        stubs = [objects.get_by_name(str(number)) for number in range(OBJECTS)]
 
         async def call(number: int) -> None:
             await stubs[number % OBJECTS].look()
@@ -79,21 +96,27 @@ async def ask(setting: Setting) -> list[Row]:
         async def write(number: int) -> None:
             await stubs[number % OBJECTS].increment()
 
-        with inspecting(folder) as address:
-            rows = []
-            for what, callers, work in (("calls", 1, call), ("writes", OBJECTS, write)):
+        rows = []
+        with inspecting(folder) as address, reading(address) as page:
+            for what, callers, work, live in (
+                ("calls by 1", 1, call, OBJECTS),
+                (f"writes by {OBJECTS}", OBJECTS, write, OBJECTS),
+                (f"calls by 1, {many:,} objects in memory", 1, call, many),
+            ):
+                for number in range(live):
+                    await objects.get_by_name(str(number)).look()
                 spending = partial(spend, work, callers, seconds)
-                ours, plain = await compare(runtime, address, spending, rounds)
-                what = f"{what} by {callers}, a page open"
+                ours, plain = await compare(runtime, page, spending, rounds)
                 for unit, part in (("µs", 0), ("µs of CPU", 1)):
                     with_page, without = ([spent[part] for spent in each] for each in (ours, plain))
                     aim = time_at_most(1.05)
-                    rows.append(Row(what, unit, with_page, "no page", without, aim))
-            return rows
+                    row = Row(f"{what}, a page open", unit, with_page, "no page", without, aim)
+                    rows.append(row)
+        return rows
 
 
 async def compare(
-    runtime: durable.Runtime, address: str, work: Callable[[], Awaitable[Spent]], rounds: int
+    runtime: durable.Runtime, page: Page, work: Callable[[], Awaitable[Spent]], rounds: int
 ) -> tuple[list[Spent], list[Spent]]:
     """By turns with a page and without one, which take turns at being first."""
     ours: list[Spent] = []
@@ -102,9 +125,9 @@ async def compare(
     for number in range(rounds):
         if number % 2:
             plain.append(await work())
-        page = await anyio.to_thread.run_sync(open_page, address)
+        await anyio.to_thread.run_sync(page.turn, "open")
         ours.append(await work())
-        await anyio.to_thread.run_sync(page.communicate)
+        await anyio.to_thread.run_sync(page.turn, "close")
         while runtime._services.find(Sampler).clients:
             await anyio.sleep(0.01)
         if not number % 2:
@@ -142,18 +165,33 @@ def inspecting(folder: Path) -> Iterator[str]:
             process.kill()
 
 
-def open_page(address: str) -> subprocess.Popen[str]:
-    """A page that reads both streams; it ends when its input does."""
-    top, _, token = address.partition("?token=")
-    process = subprocess.Popen(
-        [sys.executable, "-c", PAGE, top, token],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "open\n"
-    return process
+@define(eq=False)
+class Page:
+    """A page that reads both streams, while they are open."""
+
+    process: subprocess.Popen[str]
+
+    def turn(self, what: str) -> None:
+        """Have it "open" its streams, or "close" them; returns when that is done."""
+        stdin, stdout = self.process.stdin, self.process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(f"{what}\n")
+        stdin.flush()
+        assert stdout.readline() == f"{what}\n"
+
+
+@contextmanager
+def reading(address: str) -> Iterator[Page]:
+    """A page in a process of its own."""
+    host, _, token = address.removeprefix("http://").partition("/?token=")
+    command = [sys.executable, "-c", PAGE, host, token]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        try:
+            yield Page(process)
+        finally:
+            process.kill()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The control server: reports to `durable tail` and `durable top` what a running program is doing.
 
-It works in threads of its own, so that it can answer while the event loop is stuck, and say so. It
-observes the objects only while a client is connected. A request is one line of JSON, a response
+It listens in threads of its own, so that it can answer while the event loop is stuck, and say so;
+what comes each second is sent by the loop's thread. It observes the objects only while a client is
+connected. A request is one line of JSON, a response
 lines of JSON: `{"want": "events"}`, `{"want": "top"}` or `{"want": "statistics"}`; of the first two
 `"sampled": true` takes what does not slow the program down. With `{"want":
 "order", ...}` the program does something with an object, and returns the outcome. The response to
@@ -18,7 +19,6 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import datetime
 from typing import Any, TypeVar
 
 from durable._model.clock import Clock
@@ -26,7 +26,9 @@ from durable._model.log import log
 from durable._model.observer import Event, Observer
 
 from . import control_socket
-from .busiest import Busiest, QueueLength
+from .busiest import Busiest
+from .feed import SEND_S_MAX, CallLater, Feed, line_of
+from .polled import Polled
 from .sampled_events import SampledEvents, as_json
 
 T = TypeVar("T")
@@ -39,10 +41,11 @@ EVENTS_WAITING_MAX = 10_000
 # A value takes up to 2 MiB, and a third more as text.
 REQUEST_SIZE_MAX = 16 << 20
 REQUEST_S_MAX = 5.0
-SEND_S_MAX = 30.0
 BEAT_S = 1.0
 LOOP_S_MAX = 2.0
 SAMPLE_S = 0.25
+# Periods of a sample in which nothing happens before a heartbeat.
+BEATS = 4
 
 
 def wants_control_socket() -> bool:
@@ -62,19 +65,21 @@ class ControlServer:
         store: str,
         clock: Clock,
         call_soon_threadsafe: Callable[[Callable[[], None]], object],
+        call_later: CallLater,
         *,
         observe: Callable[[Observer], Callable[[], None]],
         sample: Callable[[Observer, Callable[[int], object]], Callable[[], None]],
         statistics: Callable[[], Mapping[str, Any]],
-        queue_lengths: Callable[[], Mapping[str, QueueLength]],
+        polled: Polled,
         take_order: TakeOrder,
     ) -> None:
         self._store = store
         self._clock = clock
         self._call_soon_threadsafe = call_soon_threadsafe
         # To be called on the loop's thread.
+        self._call_later = call_later
         self._observe, self._sample = observe, sample
-        self._statistics, self._queue_lengths = statistics, queue_lengths
+        self._statistics, self._polled = statistics, polled
         self._take_order = take_order
         self._clients: set[socket.socket] = set()
         self._lock = threading.Lock()
@@ -185,39 +190,52 @@ class ControlServer:
 
     def _send_sample(self, connection: socket.socket) -> None:
         sample = SampledEvents(self._clock)
+        pid = os.getpid()
+        beats = 0
+
+        def message() -> bytes:
+            nonlocal beats
+            said = sample.take()
+            if said is not None:
+                return line_of({**said, "pid": pid})
+            beats += 1
+            return b"" if beats % BEATS else b"\n"
+
+        feed = Feed(connection, self._call_later, SAMPLE_S, message)
+        _send(connection, {"event": "Watching", "pid": pid})
         end = self._on_loop(lambda: self._sample(sample.observe, sample.miss))
         try:
-            _send(connection, {"event": "Watching", "pid": os.getpid()})
-            quiet_s = 0.0
-            while not self._closed.wait(SAMPLE_S):
-                said = sample.take()
-                quiet_s = 0.0 if said else quiet_s + SAMPLE_S
-                if said is not None:
-                    _send(connection, {**said, "pid": os.getpid()})
-                elif quiet_s >= BEAT_S:
-                    quiet_s = 0.0
-                    connection.sendall(b"\n")
+            self._on_loop(feed.begin)
+            while not (feed.over.wait(BEAT_S) or self._closed.is_set()):
+                pass
         finally:
+            self._call_soon_threadsafe(feed.end)
             self._call_soon_threadsafe(end)
 
     def _send_top(self, connection: socket.socket, *, is_sampled: bool) -> None:
         busiest = Busiest(self._clock)
+        polled = self._polled
+
+        def message() -> bytes:
+            return line_of(busiest.report(polled.statistics(), polled.queue_lengths()))
+
+        feed = Feed(connection, self._call_later, BEAT_S, message, polled.count)
+        polled.measure()
         if is_sampled:
             end = self._on_loop(lambda: self._sample(busiest, busiest.miss))
         else:
             end = self._on_loop(lambda: self._observe(busiest))
-
-        def report() -> dict[str, Any]:
-            return busiest.report(self._statistics(), self._queue_lengths())
-
         try:
-            while not self._closed.is_set():
-                try:
-                    _send(connection, self._on_loop(report))
-                except LoopStuck:
-                    _send(connection, {"pid": os.getpid(), "stuck": True})
-                self._closed.wait(BEAT_S)
+            self._on_loop(feed.begin)
+            unserved = 0
+            while not (feed.over.wait(BEAT_S) or self._closed.is_set()):
+                polled.measure()
+                unserved = 0 if feed.is_served else unserved + 1
+                feed.is_served = False
+                if unserved * BEAT_S >= LOOP_S_MAX:
+                    feed.send(line_of({"pid": os.getpid(), "stuck": True}))
         finally:
+            self._call_soon_threadsafe(feed.end)
             self._call_soon_threadsafe(end)
 
     def _obey(self, connection: socket.socket, order: Mapping[str, Any]) -> None:
@@ -263,8 +281,4 @@ class ControlServer:
 
 
 def _send(connection: socket.socket, what: Mapping[str, Any]) -> None:
-    connection.sendall(json.dumps(what, default=_plain, ensure_ascii=False).encode() + b"\n")
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+    connection.sendall(line_of(what))

@@ -19,6 +19,7 @@ from attrs import frozen
 from durable._border.durable_object import construct
 from durable._border.once import CallsOnce
 from durable._border.sockets import SocketTable
+from durable._control.polled import Polled
 from durable._control.server import ControlServer
 from durable._deploy.programs import Deployment, Program, resolve
 from durable._engine.codec import Codec
@@ -239,10 +240,16 @@ class OpenStore:
                 self._control_folder(),
                 self._clock,
                 self._loop.call_soon_threadsafe,
+                self._loop.call_later,
                 observe=runtime.observe,
                 sample=runtime._sample,
                 statistics=lambda: attrs.asdict(runtime.statistics()),
-                queue_lengths=runtime.queue_lengths,
+                polled=Polled(
+                    runtime._polled.measure,
+                    runtime._polled.count,
+                    lambda: attrs.asdict(runtime._polled_statistics()),
+                    lambda: runtime._polled.counts.queues,
+                ),
                 take_order=take_orders(runtime),
             )
         namespace_of = {

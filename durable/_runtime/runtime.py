@@ -14,6 +14,7 @@ from durable._border.sockets import SocketTable
 from durable._deploy.planning import check_usable
 from durable._engine.catalog import ClassRecord, Naming
 from durable._engine.engine import Engine
+from durable._engine.measures import Measures
 from durable._model.errors import ObjectReset, RuntimeClosed, UnknownClass, WrongLoop
 from durable._model.log import log
 from durable._model.observer import Observer
@@ -26,8 +27,10 @@ from .commits import Commits
 from .directory import Directory
 from .disks import Disks
 from .engines import VERSION
+from .live_counts import LiveCounts, counted
 from .namespace import Namespace
 from .peer_processes import PeerProcess
+from .polled import PolledStatistics
 from .shard_disks import ShardDisks
 from .statistics import Statistics, statistics_of
 
@@ -60,6 +63,10 @@ class Runtime:
     # Classes that were replaced by later versions of themselves.
     _former: WeakSet[type[DurableObject]] = field(factory=WeakSet, init=False)
     _close: Callable[[], Awaitable[None]] | None = field(default=None, init=False)
+    _polled: PolledStatistics = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._polled = PolledStatistics(self._services.clock, self._directory, self._disks)
 
     @property
     def _engine(self) -> Engine:
@@ -102,13 +109,17 @@ class Runtime:
         objects, so cheap enough for every second."""
         if not self._services.is_open:
             raise RuntimeClosed
-        return statistics_of(
-            self._services,
-            self._directory,
-            self._commits,
-            sum(disk.committer.waiting for disk in self._disks),
-            self._disks.measure(),
-        )
+        return self._statistics_with(counted(self._directory), self._disks.measure())
+
+    def _polled_statistics(self) -> Statistics:
+        """As `statistics()`, with what `_polled` knows of the live objects and the store."""
+        if not self._services.is_open:
+            raise RuntimeClosed
+        return self._statistics_with(self._polled.counts, self._polled.measures)
+
+    def _statistics_with(self, counts: LiveCounts, store: Measures) -> Statistics:
+        waiting = sum(disk.committer.waiting for disk in self._disks)
+        return statistics_of(self._services, counts, self._commits, waiting, store)
 
     async def peers(self) -> list[PeerProcess]:
         """The processes that have the store open, this one too, by pid; one if it is not shared.
@@ -151,15 +162,6 @@ class Runtime:
         if not self._services.loop.is_here():
             raise WrongLoop(repr(self))
         return self._services.find(Sampler).add(Client(observer, missed))
-
-    def queue_lengths(self) -> dict[str, tuple[int, str, str | None]]:
-        """How many calls wait for each of the objects that have a queue, with the names of class
-        and object; not for users."""
-        return {
-            str(activation.id): (activation.gate.queued, activation.cls.__name__, activation.name)
-            for activation in self._directory
-            if activation.gate.queued
-        }
 
     def classes(self) -> list[type[DurableObject]]:
         """The classes that are in use, as their code is now; not for users."""

@@ -6,18 +6,15 @@ of a call.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-
 from attrs import frozen
 
 from durable._border.sockets import SocketTable
 from durable._engine.measures import Measures
 from durable._gates.abandoned import abandoned_in
-from durable._object.activation import Activation
 from durable._object.services import Services
 
 from .commits import Commits
+from .live_counts import LiveCounts
 
 
 @frozen
@@ -75,19 +72,12 @@ class Statistics:
 
 def statistics_of(
     services: Services,
-    activations: Iterable[Activation],
+    counts: LiveCounts,
     commits: Commits,
     batches_waiting: int,
     store: Measures,
 ) -> Statistics:
-    live: Counter[int] = Counter()
-    opened: Counter[int] = Counter()
-    queued: Counter[int] = Counter()
-    for activation in activations:
-        number = activation.handle.class_number
-        live[number] += 1
-        opened[number] += len(activation.open)
-        queued[number] += activation.gate.queued
+    live, opened, queued = counts.live, counts.opened, counts.queued
     return Statistics(
         live_objects=live.total(),
         open_deliveries=opened.total(),

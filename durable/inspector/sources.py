@@ -135,8 +135,11 @@ class RuntimeSource:
         end = runtime._sample(busiest, busiest.miss)
         try:
             while True:
-                statistics = attrs.asdict(runtime.statistics())
-                yield busiest.report(statistics, runtime.queue_lengths())
+                await anyio.to_thread.run_sync(runtime._polled.measure)
+                while runtime._polled.count():
+                    await anyio.sleep(0)
+                statistics = attrs.asdict(runtime._polled_statistics())
+                yield busiest.report(statistics, runtime._polled.counts.queues)
                 await anyio.sleep(REPORT_S)
         finally:
             end()

@@ -45,7 +45,7 @@ ROWS: dict[ModuleType, int] = {
     observing: 2,
     blocking: 2,
     operate: 4,
-    inspecting: 4,
+    inspecting: 6,
     processes: 3,
     sql: 10,
     history: 4,

@@ -11,7 +11,7 @@ const rate = (value) => `${value < 10 && value % 1 ? value.toFixed(1) : count(Ma
 export async function showOverview(main, signal) {
   const found = await ask("overview", {}, signal);
   const measures = found.measures;
-  const live = h("section", { "aria-label": "what happens now" });
+  const live = h("section", { "aria-label": "what happens now" }, h("div"), h("div"));
   document.addEventListener("report", () => drawLive(live), { signal });
   drawLive(live);
   const isEmpty = !found.classes.some((each) => each.objects);
@@ -64,12 +64,13 @@ function classTable(classes) {
 
 function drawLive(live) {
   const last = reports[reports.length - 1];
+  const [now, busiest] = live.children;
   if (!last) {
-    live.replaceChildren(h("p", { class: "note" }, "No running program can be watched here. What is stored is shown all the same; open the store with operate=True, or run with DURABLE_OPERATE=1, to see what happens."));
+    now.replaceChildren(h("p", { class: "note" }, "No running program can be watched here. What is stored is shown all the same; open the store with operate=True, or run with DURABLE_OPERATE=1, to see what happens."));
     return;
   }
   const statistics = last.statistics;
-  fill(live,
+  fill(now,
     h("h2", {}, "Now"),
     tiles([
       ["in memory", count(statistics.live_objects), "objects; the others are on disk only"],
@@ -91,7 +92,9 @@ function drawLive(live) {
         ["median", reports.map((report) => percentile(report.fsync_s, 50))],
         ["99 % within", reports.map((report) => percentile(report.fsync_s, 99))],
       ], span),
-      plot("Memory of the program", [["memory", reports.map((report) => report.memory_bytes)]], size)),
+      plot("Memory of the program", [["memory", reports.map((report) => report.memory_bytes)]], size)));
+  // A link that has the focus would lose it if the list were drawn anew.
+  if (!busiest.contains(document.activeElement)) fill(busiest,
     h("h2", {}, "Busiest objects"),
     h("p", { class: "note" }, last.missed
       ? "In the last second, of a sample of the calls: to look at all of them would slow the program down."
