@@ -16,6 +16,7 @@ from .view import Malformed
 PAGE_SIZE: Final = 4_096
 RESERVED: Final = 24
 USABLE: Final = PAGE_SIZE - RESERVED
+_RESERVED: Final = bytes(RESERVED)
 
 # The header of the file is at the front of the first page.
 FILE_HEADER_SIZE: Final = 100
@@ -43,7 +44,7 @@ def unpack(number: int, stored: bytes) -> bytes:
     """The page *number* from what `pack` made of it. Raises Malformed for anything else."""
     gap = USABLE - len(stored)
     if not gap:
-        return stored + bytes(RESERVED)
+        return stored + _RESERVED
     start = FILE_HEADER_SIZE if number == 1 else 0
     if gap > 0 and len(stored) >= start + 8:
         kind, cells, content = _read_header(stored, start)
@@ -51,7 +52,7 @@ def unpack(number: int, stored: bytes) -> bytes:
         if header_size is not None:
             used = start + header_size + 2 * cells
             if content - used == gap:
-                return stored[:used] + bytes(gap) + stored[used:] + bytes(RESERVED)
+                return b"".join((stored[:used].ljust(content, b"\0"), stored[used:], _RESERVED))
     raise Malformed(f"{len(stored)} bytes that begin with {stored[:8].hex()} are not page {number}")
 
 

@@ -69,10 +69,9 @@ class SideWrites:
 
     def lookup(self, key: bytes, keyspace: int) -> SideValue | Literal[OnDisk.ON_DISK]:
         """The value of *key*, or that the disk knows it, under *keyspace*."""
-        write = self._dirty.get(key)
-        if write is not None:
-            return write[0]
-        if not self.is_on_disk(keyspace):
+        if key in self._dirty:
+            return self._dirty[key][0]
+        if not keyspace or keyspace == self._dead_keyspace:
             return None
         return ON_DISK if self.woken is None else self.woken.take(key, keyspace)
 

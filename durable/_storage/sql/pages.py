@@ -16,7 +16,7 @@ from durable._engine.view import Malformed
 from durable._model.errors import StoreDamaged
 
 from ..records import Records
-from ..side_writes import OnDisk, SideValue
+from ..side_writes import ON_DISK, SideValue, SideWrites
 
 Page = bytes | None
 GONE: Final = None
@@ -28,6 +28,7 @@ class Pages:
     """What SQLite takes for a file. Nothing here suspends."""
 
     _records: Records
+    _sides: SideWrites = field(init=False)
     count: int = field(default=0, init=False)
     # Written since the last turn ended.
     written: dict[int, Page] = field(factory=dict, init=False)
@@ -38,6 +39,9 @@ class Pages:
     _first: SideValue = field(default=None, init=False)
     # Why a page could not be read: SQLite knows no more than that it could not.
     failure: StoreDamaged | None = field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._sides = self._records.buffer.sides
 
     def look(self) -> None:
         """See how many pages there are. Not while a transaction runs."""
@@ -61,13 +65,11 @@ class Pages:
     def _stored(self, number: int) -> SideValue:
         if number == 1 and self._first is not None:
             return self._first
-        key = key_of(number)
-        buffer = self._records.buffer
-        keyspace = buffer.handle.keyspace
-        found = buffer.sides.lookup(key, keyspace)
-        if isinstance(found, OnDisk):
-            return self._records.reads.get_side(keyspace, key)
-        return found
+        key = PAGES + number.to_bytes(4, "big")
+        records = self._records
+        keyspace = records.buffer.handle.keyspace
+        found = self._sides.lookup(key, keyspace)
+        return records.reads.get_side(keyspace, key) if found is ON_DISK else found
 
     def write(self, number: int, page: bytes) -> None:
         self.written_bytes += PAGE_SIZE
@@ -106,11 +108,6 @@ class Pages:
             self._before = {}
         self.written_bytes = 0
         self._first = None
-
-
-def key_of(number: int) -> bytes:
-    """The side record of a page."""
-    return PAGES + number.to_bytes(4, "big")
 
 
 def size_of(count: int) -> int:

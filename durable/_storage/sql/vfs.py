@@ -57,14 +57,16 @@ class PageFile:
         self._files, self._name, self._pages = files, name, pages
 
     def xRead(self, amount: int, offset: int) -> bytes:
-        number, start = divmod(offset, PAGE_SIZE)
         try:
-            page = self._pages.read(number + 1)
+            page = self._pages.read(offset // PAGE_SIZE + 1)
         except StoreDamaged as error:
             raise apsw.IOError(str(error)) from error  # `Pages.failure` has it
         if page is None:
             return b""  # a short read, which SQLite fills up with zeros
-        return page if amount == PAGE_SIZE else page[start : start + amount]
+        if amount == PAGE_SIZE:
+            return page
+        start = offset % PAGE_SIZE
+        return page[start : start + amount]
 
     def xWrite(self, data: bytes, offset: int) -> None:
         if len(data) != PAGE_SIZE or offset % PAGE_SIZE:
