@@ -1,8 +1,10 @@
 """P16 for SQL: killed with SIGKILL at random points, tables, keys, index and full text agree, and
 nothing that the process was told is lost.
 
-10 rounds by default; DURABLE_CRASH_ROUNDS=200 for more. SQLite's cache and the number of
-connections are small, so that pages are written in the middle of turns, and read from the disk.
+10 rounds by default; DURABLE_CRASH_ROUNDS=200 for more. SQLite's cache is small, so that pages are
+written in the middle of turns. In half of the rounds the number of connections is small, too, so
+that pages are read from the disk; in the others a connection stays, so that a statement that is
+known is a transaction by itself.
 """
 
 from __future__ import annotations
@@ -38,13 +40,16 @@ database.CACHE_KIB = 16
 
 async def main():
     chance = random.Random(int(sys.argv[2]))
-    limits = durable.Limits(**LIMITS)
+    connections = chance.choice([LIMITS["sql_connections_max"], 100])
+    limits = durable.Limits(**LIMITS | {"sql_connections_max": connections})
     async with durable.open(sys.argv[1], bindings={"SHOPS": Shop}, limits=limits) as runtime:
 
         async def call(name):
             stub = runtime.env.SHOPS.get_by_name(name)
             while True:
-                what = chance.choice(["sell"] * 12 + ["undone", "undone_now", "prune", "clear"])
+                what = chance.choice(
+                    ["sell"] * 6 + ["sell_one"] * 6 + ["undone", "undone_now", "prune", "clear"]
+                )
                 answer = await getattr(stub, what)(chance.randrange(1_000))
                 print(json.dumps([name, answer]), flush=True)
 
@@ -80,6 +85,23 @@ class Shop(durable.DurableObject):
         sql.exec("INSERT INTO note VALUES (?)", buyer[:40])
         return calls
 
+    async def sell_one(self, seed: int) -> int:
+        """By one statement, and in one turn of three by another one after it, which is undone."""
+        storage = self.ctx.storage
+        calls: int = storage.kv.get("calls", 0) + 1
+        storage.put({"calls": calls, "sold": storage.kv.get("sold", 0) + 1})
+        insert = "INSERT INTO sale (amount, buyer) VALUES (?, ?)"
+        storage.sql.exec(insert, seed, f"buyer {seed}")
+        if seed % 3 == 0:
+            with pytest.raises(LookupError):
+                storage.transaction_sync(self._spoil)
+        return calls
+
+    def _spoil(self) -> None:
+        self.ctx.storage.put("calls", -2)
+        self.ctx.storage.sql.exec("UPDATE sale SET buyer = 'never'")
+        raise LookupError
+
     async def undone(self, seed: int) -> int:
         async def spoil(txn: durable.Transaction) -> None:
             txn.put("calls", -1)
@@ -91,13 +113,8 @@ class Shop(durable.DurableObject):
         return await self.sell(seed)
 
     async def undone_now(self, seed: int) -> int:
-        def spoil() -> None:
-            self.ctx.storage.put("calls", -2)
-            self.ctx.storage.sql.exec("UPDATE sale SET buyer = 'never'")
-            raise LookupError
-
         with pytest.raises(LookupError):
-            self.ctx.storage.transaction_sync(spoil)
+            self.ctx.storage.transaction_sync(self._spoil)
         return await self.sell(seed)
 
     async def prune(self, seed: int) -> int:
