@@ -47,7 +47,6 @@ class _StoredPages:
     _store: Store
     _found: Found
     count: int = field(default=0, init=False)
-    written_bytes: int = field(default=0, init=False)
     failure: StoreDamaged | None = field(default=None, init=False)
 
     def read(self, number: int) -> bytes | None:
@@ -155,7 +154,7 @@ def opened(store: Store, found: Found) -> Iterator[StoredDatabase]:
     """The database of an object that has one, while one snapshot of the store is held."""
     pages = _StoredPages(store, found)
     pages.count = pages_of(pages.read(1) or bytes(PAGE_SIZE))
-    files = PageFiles(SystemClock(), 0)
+    files = PageFiles(SystemClock())
     try:
         connection = files.connect(pages, apsw.SQLITE_OPEN_READONLY)
         database = StoredDatabase(connection, pages)

@@ -145,6 +145,29 @@ async def test_what_one_that_fails_has_kept_is_stored(warm: Do[Any], desks: Any)
     assert await warm(values) == [1, 2, 3, 4, 5]
 
 
+async def test_one_that_fails_late_leaves_nothing(warm: Do[Any], desks: Any) -> None:
+    """SQLite has written pages of it by then, and puts back what was there."""
+    many = (
+        "INSERT INTO t (value) SELECT CASE i WHEN ? THEN 1 ELSE i || hex(zeroblob(1000)) END FROM "
+        "(WITH RECURSIVE r(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM r LIMIT 1000) "
+        "SELECT i FROM r)"
+    )
+    await warm(lambda desk: desk.sql.exec(f"{many} LIMIT ?", 0, 0))
+    await warm(lambda desk: desk.sql.exec(f"{many} LIMIT ?", 0, 0))
+
+    def work(desk: Desk) -> None:
+        desk.ctx.storage.put("key", 1)
+        with pytest.raises(durable.SqlConstraint):
+            desk.sql.exec(f"{many} LIMIT ?", 1_000, 1_000)
+
+    await warm(work)
+    for _ in range(2):
+        assert await warm(values) == [1, 2]
+        assert await warm(lambda desk: desk.rows("PRAGMA quick_check")) == [("ok",)]
+        await durable.testing.evict(desks.get_by_name("a"))
+    assert await warm(lambda desk: desk.ctx.storage.kv.get("key")) == 1
+
+
 @pytest.mark.parametrize(
     "schema",
     [
@@ -231,6 +254,30 @@ async def test_one_that_is_stopped_resets_the_object(store: Store) -> None:
 
         assert await stub.values() == [0, 1, 1]
         assert await stub.key() == 1
+
+
+async def test_one_that_writes_too_much_resets_the_object(store: Store) -> None:
+    """SQLite can neither write its pages nor put back what was there: none of them is stored."""
+
+    class Large(Desk):
+        async def grow(self, size: int) -> None:
+            self.sql.exec("UPDATE t SET value = zeroblob(?)", size)
+
+        async def sizes(self) -> Any:
+            return self.rows("SELECT length(value) FROM t"), self.rows("PRAGMA quick_check")
+
+    limits = durable.Limits(sql_turn_bytes_max=1_000_000, shutdown_s_max=1.0)
+    async with store.open(limits=limits) as runtime:
+        stub = runtime.namespace(Large).get_by_name("a")
+        for value in range(20):
+            await stub.insert(value)
+        for _ in range(2):
+            await stub.grow(10_000)
+        with pytest.raises(durable.ObjectReset, match="SQLITE_FULL"):
+            await stub.grow(100_000)
+
+        stub = runtime.namespace(Large).get_by_name("a")
+        assert await stub.sizes() == ([(10_000,)] * 20, [("ok",)])
 
 
 async def test_a_switch_after_it_is_as_in_a_transaction(warm: Do[Any]) -> None:

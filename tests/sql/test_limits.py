@@ -106,6 +106,33 @@ async def test_a_turn_that_writes_too_much_resets_the_object(store: Store) -> No
         assert await larges.get_by_name("a").all() == (5, 6)
 
 
+async def test_what_was_undone_or_written_again_does_not_count(store: Store) -> None:
+    """It is the pages in memory that count."""
+
+    class Large(Desk):
+        async def fill(self) -> None:
+            def undone() -> None:
+                for _ in range(8):
+                    self.sql.exec("INSERT INTO t VALUES (?)", "x" * 100_000)
+                raise LookupError
+
+            self.sql.exec("INSERT INTO t VALUES ('kept')")
+            for _ in range(5):
+                with pytest.raises(LookupError):
+                    self.ctx.storage.transaction_sync(undone)
+
+        async def write_again(self) -> None:
+            for number in range(20):
+                self.sql.exec("UPDATE t SET value = ?", f"{number}" + "x" * 300_000)
+
+    async with store.open(limits=limited(sql_turn_bytes_max=1_000_000)) as runtime:
+        stub = runtime.namespace(Large).get_by_name("a")
+        await stub.insert("x")
+        await stub.fill()
+        assert await stub.values() == ["x", "kept"]
+        await stub.write_again()
+
+
 async def test_a_full_database_resets_the_turn_or_says_so(store: Store) -> None:
     """Nothing is half stored."""
 

@@ -38,7 +38,7 @@ async def test_sqlite_keeps_its_journal_in_memory_and_syncs_nothing(do: Do[Any])
 
 def test_no_file_but_an_announced_database_is_opened() -> None:
     """No journal, no temporary file, nothing of the machine's."""
-    files = PageFiles(durable.testing.VirtualClock(), 1 << 20)
+    files = PageFiles(durable.testing.VirtualClock())
     try:
         kinds = (apsw.SQLITE_OPEN_MAIN_JOURNAL, apsw.SQLITE_OPEN_TEMP_DB, apsw.SQLITE_OPEN_WAL)
         for kind in (*kinds, apsw.SQLITE_OPEN_MAIN_DB):

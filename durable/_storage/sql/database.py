@@ -45,9 +45,7 @@ _COMMIT: Final = "COMMIT" + _MARK
 _ROLLBACK: Final = "ROLLBACK" + _MARK
 
 # By these SQLite undoes the whole transaction, and not only the statement.
-_UNDOES_ALL: Final = frozenset(
-    {apsw.SQLITE_FULL, apsw.SQLITE_INTERRUPT, apsw.SQLITE_IOERR, apsw.SQLITE_NOMEM}
-)
+_UNDOES_ALL: Final = (apsw.FullError, apsw.InterruptError, apsw.IOError, apsw.NoMemError)
 
 CACHE_KIB: Final = 256
 
@@ -80,7 +78,7 @@ class Database:
     @classmethod
     def of(cls, records: Records, connections: Connections) -> Database:
         """The database of the object whose records these are."""
-        database = cls(records, connections, Pages(records))
+        database = cls(records, connections, Pages(records, connections.limits.sql_turn_bytes_max))
         records.buffer.database = database
         return database
 
@@ -246,7 +244,7 @@ class Database:
         described = sql_error(error)
         connection = self.connection
         if (self._has_begun and connection is not None and not connection.in_transaction) or (
-            is_alone and getattr(error, "result", None) in _UNDOES_ALL
+            is_alone and isinstance(error, _UNDOES_ALL)
         ):
             undone = ObjectReset(f"{TURN_UNDONE}{described}")
             undone.__cause__ = described

@@ -17,7 +17,7 @@ from .vfs import PageFiles
 
 def make_connections(clock: Clock, limits: Limits) -> Connections:
     """What the databases of a runtime share."""
-    return Connections(limits, PageFiles(clock, limits.sql_turn_bytes_max))
+    return Connections(limits, PageFiles(clock))
 
 
 def open_sql(

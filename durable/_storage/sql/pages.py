@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import apsw
 from attrs import define, field
 
 from durable._engine.page_packing import PAGE_SIZE, pack, pages_of, unpack
@@ -28,11 +29,12 @@ class Pages:
     """What SQLite takes for a file. Nothing here suspends."""
 
     _records: Records
+    # How many bytes a turn may write.
+    _bytes_max: int
     _sides: SideWrites = field(init=False)
     count: int = field(default=0, init=False)
     # Written since the last turn ended.
     written: dict[int, Page] = field(factory=dict, init=False)
-    written_bytes: int = field(default=0, init=False)
     # What the turn had written before SQLite's transaction under way.
     _before: dict[int, Page] = field(factory=dict, init=False)
     # What `look` has found, which SQLite asks for twice as it opens the file.
@@ -72,7 +74,9 @@ class Pages:
         return records.reads.get_side(keyspace, key) if found is ON_DISK else found
 
     def write(self, number: int, page: bytes) -> None:
-        self.written_bytes += PAGE_SIZE
+        # What is written again takes no room, and is how SQLite puts back what was there.
+        if number not in self.written and len(self.written) * PAGE_SIZE > self._bytes_max:
+            raise _too_much()
         self.written[number] = page
         if number > self.count:  # noqa: PLR1730 - sooner than max()
             self.count = number
@@ -106,8 +110,13 @@ class Pages:
         self.written.clear()
         if self._before:
             self._before = {}
-        self.written_bytes = 0
         self._first = None
+
+
+def _too_much() -> apsw.FullError:
+    error = apsw.FullError("the turn has written too much")
+    error.result = error.extendedresult = apsw.SQLITE_FULL  # type: ignore[attr-defined]
+    return error
 
 
 def size_of(count: int) -> int:

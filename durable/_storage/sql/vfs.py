@@ -36,13 +36,12 @@ class FilePages(Protocol):
     """The pages that a file is made of."""
 
     count: int
-    written_bytes: int
 
     def read(self, number: int, /) -> bytes | None:
         """The page *number*, whole; None if it was never written. Raises StoreDamaged."""
 
     def write(self, number: int, page: bytes, /) -> None:
-        """Write a page."""
+        """Write a page. Raises apsw.FullError where there is no room for it."""
 
     def truncate(self, count: int, /) -> None:
         """There are *count* pages now."""
@@ -71,10 +70,7 @@ class PageFile:
     def xWrite(self, data: bytes, offset: int) -> None:
         if len(data) != PAGE_SIZE or offset % PAGE_SIZE:
             raise apsw.IOError("SQLite wrote something that is no page")
-        pages = self._pages
-        if pages.written_bytes > self._files.turn_bytes_max:
-            raise apsw.FullError("the turn has written too much")
-        pages.write(offset // PAGE_SIZE + 1, data)
+        self._pages.write(offset // PAGE_SIZE + 1, data)
 
     def xFileSize(self) -> int:
         return size_of(self._pages.count)
@@ -108,10 +104,9 @@ class PageFiles(apsw.VFS):
     """Opens the databases that are announced to it, and no other file: no temporary one, no
     journal."""
 
-    def __init__(self, clock: Clock, turn_bytes_max: int) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._name = f"durable-{next(_NUMBERS)}"
         self._clock = clock
-        self.turn_bytes_max = turn_bytes_max
         self._announced: dict[str, FilePages] = {}
         self._numbers = itertools.count(1)
         super().__init__(self._name, base="")
