@@ -115,7 +115,7 @@ class Engine(Protocol):
 
     group_max: ClassVar[int]
     """How many batches one commit should have at most. Where a commit waits for another process,
-    the loop makes the next batches meanwhile, if it has been told of some already."""
+    the loop makes the next batches meanwhile, if some were announced already."""
 
     has_garbage: bool
     """Whether `collect_garbage` has something to free."""

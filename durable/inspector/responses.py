@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import anyio
 
+from durable.asgi.stopping import LOOKED_AT_S, is_stopping
+
 from .requests import Receive
 
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -44,7 +46,7 @@ async def send_json(send: Send, what: Any, status: int = 200) -> None:
 
 
 async def send_stream(said: AsyncIterator[dict[str, Any]], receive: Receive, send: Send) -> None:
-    """Send events as server-sent events, until the page leaves."""
+    """Send events as server-sent events, until the page leaves or the server stops."""
     first = await anext(said, None)  # an error in opening it becomes a response of its own
     kind = (b"content-type", b"text/event-stream; charset=utf-8")
     await send({"type": "http.response.start", "status": 200, "headers": [*HEADERS, kind]})
@@ -56,7 +58,12 @@ async def send_stream(said: AsyncIterator[dict[str, Any]], receive: Receive, sen
 
     async def beat() -> None:
         while True:
-            await anyio.sleep(BEAT_S)
+            with anyio.move_on_after(BEAT_S):
+                while not is_stopping():
+                    await anyio.sleep(LOOKED_AT_S)
+                # A server that stops waits for its responses, and a page reads for ever.
+                group.cancel_scope.cancel()
+                return
             await send({"type": "http.response.body", "body": b": \n\n", "more_body": True})
 
     async def send_event(what: dict[str, Any]) -> None:

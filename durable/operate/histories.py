@@ -148,7 +148,7 @@ def with_history(store: Store, cls: str, name_or_id: str) -> Found:
     found = store.find(cls, name_or_id)
     if not found.history:
         raise NoHistory(
-            f"the object {found.id} of {found.cls.label} keeps no history, or has none yet; switch "
+            f"{found.cls.label}({name_or_id!r}) keeps no history, or has none yet; switch "
             f"it on by `history = timedelta(days=30)` in the class"
         )
     return found

@@ -14,6 +14,7 @@ from starlette.routing import Mount
 
 import durable
 import durable.asgi
+import durable.inspector
 from durable import Request, Response, WebSocket, WebSocketPair
 
 
@@ -251,3 +252,16 @@ async def to_worker(request: Request, env: Any) -> Response:
 shared_workers = durable.asgi.app(
     to_worker, os.environ.get("STORE", "store"), shared=True, bindings={"WORKERS": Worker}
 )
+
+
+TOKEN = "a token of the tests"
+
+
+@asynccontextmanager
+async def inspected_lifespan(app: fastapi.FastAPI) -> AsyncIterator[None]:
+    async with durable.open(STORE) as runtime:
+        app.mount("/inspect", durable.inspector.app(runtime, token=TOKEN))
+        yield
+
+
+inspected = fastapi.FastAPI(lifespan=inspected_lifespan)

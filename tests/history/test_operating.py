@@ -261,7 +261,7 @@ async def test_the_commands_say_what_is_wrong(
         await run("restore", folder, "Ledger", "a", "next-week")
     assert "neither a bookmark nor a time" in capsys.readouterr().err
     await in_thread(operate.put, folder, "Ledger", "plain", "a", 1)
-    with pytest.raises(operate.NoHistory, match="history = timedelta"):
+    with pytest.raises(operate.NoHistory, match=r"'plain'\).*history = timedelta"):
         await in_thread(operate.history, folder, "Ledger", "plain")
 
 

@@ -66,7 +66,7 @@ class Session(durable.DurableObject):
 
 
 async def model(asked: list[str], said: list[str]) -> AsyncIterator[str]:
-    """Stands for a language model: says back what it was told, a word at a time.
+    """Stands for a language model: repeats what it gets, a word at a time.
 
     *asked*: all that the user said; *said*: what the answer begins with.
     """

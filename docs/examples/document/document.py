@@ -39,7 +39,7 @@ class Document(durable.DurableObject):
         version, text = kv.get("version", 0), kv.get("text", "")
         change = parse(message)
         if change is None or not 0 <= version - change["base"] <= CHANGES_KEPT:
-            self.send_all_of_it(ws)  # it cannot be told what was meant: begin anew
+            self.send_all_of_it(ws)  # what was meant is not known: begin anew
             return
         for number in range(change["base"], version):
             change = moved_past(change, kv.get(f"change {number:012}"))
