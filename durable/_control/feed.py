@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -104,7 +105,7 @@ class Feed:
             return
         try:
             sent = self._connection.send(self._rest)
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantWriteError):
             self._refused += 1
             if self._refused * self._period_s >= SEND_S_MAX:
                 self.over.set()

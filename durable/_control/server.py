@@ -92,6 +92,12 @@ class ControlServer:
             return
         self._start(self._listen, self._listener)
 
+    def take(self, connection: socket.socket) -> None:
+        """Answer a client of another machine, which has authenticated: it may watch, and give no
+        orders."""
+        connection.setblocking(True)
+        self._let_in(connection, self._serve_far)
+
     def close(self) -> None:
         """Disconnect all clients."""
         with self._lock:
@@ -118,23 +124,29 @@ class ControlServer:
                 connection, _ = listener.accept()
             except OSError:
                 return
-            with self._lock:
-                is_accepted = not self._closed.is_set() and len(self._clients) < CLIENTS_MAX
-                if is_accepted:
-                    self._clients.add(connection)
-            if is_accepted:
-                self._start(self._serve, connection)
-            else:
-                connection.close()
+            self._let_in(connection, self._serve)
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _let_in(self, connection: socket.socket, serve: Callable[[socket.socket], None]) -> None:
+        with self._lock:
+            is_accepted = not self._closed.is_set() and len(self._clients) < CLIENTS_MAX
+            if is_accepted:
+                self._clients.add(connection)
+        if is_accepted:
+            self._start(serve, connection)
+        else:
+            connection.close()
+
+    def _serve_far(self, connection: socket.socket) -> None:
+        self._serve(connection, may_change=False)
+
+    def _serve(self, connection: socket.socket, *, may_change: bool = True) -> None:
         try:
             with connection:
                 connection.settimeout(REQUEST_S_MAX)
                 with connection.makefile("rb") as lines:
                     asked = json.loads(lines.readline(REQUEST_SIZE_MAX))
                 connection.settimeout(SEND_S_MAX)
-                self._answer(connection, asked)
+                self._answer(connection, asked, may_change=may_change)
         except (OSError, ValueError, LoopStuck):
             pass  # the client has gone, or speaks another protocol
         except Exception:
@@ -143,19 +155,19 @@ class ControlServer:
             with self._lock:
                 self._clients.discard(connection)
 
-    def _answer(self, connection: socket.socket, asked: Any) -> None:
+    def _answer(self, connection: socket.socket, asked: Any, *, may_change: bool) -> None:
         want = asked.get("want") if isinstance(asked, dict) else None
         if want == "events" and asked.get("sampled"):
             self._send_sample(connection)
         elif want == "events":
             self._send_events(connection)
-        elif want == "folder":
+        elif want == "folder" and may_change:
             control_socket.send_folder(connection, self._store)
         elif want == "top":
             self._send_top(connection, is_sampled=bool(asked.get("sampled")))
         elif want == "statistics":
             _send(connection, self._on_loop(self._statistics))
-        elif want == "order":
+        elif want == "order" and may_change:
             self._obey(connection, asked)
         else:
             _send(connection, {"error": f"unknown request {want!r}"})
@@ -278,6 +290,21 @@ class ControlServer:
         if errors:
             raise errors[0]
         return answers[0]
+
+
+def let_watch(server: ControlServer | None, connection: socket.socket) -> None:
+    """Let the server answer a client of another machine, or tell it that there is no server."""
+    if server is not None:
+        server.take(connection)
+        return
+    with connection, suppress(OSError):
+        _send(
+            connection,
+            {
+                "error": "the process was not opened with durable.open(..., operate=True), nor "
+                "does it run with DURABLE_OPERATE=1"
+            },
+        )
 
 
 def _send(connection: socket.socket, what: Mapping[str, Any]) -> None:

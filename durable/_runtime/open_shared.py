@@ -9,6 +9,7 @@ it is committed, and only then may another process own the shard.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -18,6 +19,7 @@ import anyio
 import anyio.to_thread
 
 from durable._border.sockets import Sockets
+from durable._control.server import let_watch
 from durable._deploy.programs import Deployment, Program
 from durable._engine.engine import Engine
 from durable._engine.shards import Process
@@ -112,7 +114,7 @@ class OpenSharedStore(OpenStore):
         return ShardDisks(shared, self._clock)
 
     def _open_database(self, peers: Peers | None) -> Disks:
-        transport = NoPeers() if peers is None else TcpSockets(peers)
+        transport = NoPeers() if peers is None else TcpSockets(peers, self._watcher_came)
         with ExitStack() as if_it_fails:
             if_it_fails.callback(transport.close)
             shared = open_database(
@@ -127,6 +129,10 @@ class OpenSharedStore(OpenStore):
             if_it_fails.pop_all()
         self._transport = transport
         return ShardDisks(shared, self._clock)
+
+    def _watcher_came(self, connection: socket.socket) -> None:
+        """A command of another machine, which knows the secret, watches this process."""
+        let_watch(self._control_server, connection)
 
     def _control_folder(self) -> str:
         return self._disks.shared.folder()

@@ -87,6 +87,8 @@ class TcpSockets(Transport):
     are accepted. Raises OSError if it cannot listen."""
 
     settings: Peers
+    # Called with the socket of each that has authenticated to watch this process.
+    on_watcher: Callable[[socket.socket], object]
     pauses_s: Sequence[float] = PAUSES_S
     # The address that others connect to.
     address: str = field(init=False)
@@ -103,7 +105,15 @@ class TcpSockets(Transport):
         reach: Reach,
         on_peer: Callable[[Peer], None],
     ) -> Listening:
-        return TcpServer(self._listener, self.settings, greeting, crossing, reach, on_peer)
+        return TcpServer(
+            self._listener,
+            self.settings,
+            greeting,
+            crossing,
+            reach,
+            on_peer,
+            on_watcher=self.on_watcher,
+        )
 
     def connect(
         self, process: Process, greeting: Greeting, crossing: Crossing, reach: Reach

@@ -25,6 +25,9 @@ from attrs import frozen
 from durable._model.errors import DurableError
 
 MAGIC: Final = b"durable1"
+WATCHES: Final = "watches "
+"""Before the name of one that connects to watch a process, and is no process of the store."""
+
 NONCE_SIZE: Final = 32
 PROOF_SIZE: Final = 32
 NAME_SIZE_MAX: Final = 255

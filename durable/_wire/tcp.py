@@ -24,7 +24,7 @@ from durable._model.errors import DurableError, ObjectUnreachable
 from durable._model.log import log
 from durable._model.peers import Peers
 
-from .authentication import Refused, connecting, listening
+from .authentication import WATCHES, Refused, connecting, listening
 from .crossing import Crossing
 from .forks import keep_from_children
 from .peer import BACKLOG, Greeting, Peer
@@ -83,6 +83,8 @@ class TcpServer:
     reach: Reach
     # Called with each process that has connected, authenticated and greeted.
     on_peer: Callable[[Peer], None]
+    # Called with the socket of each that has authenticated to watch this process.
+    on_watcher: Callable[[socket.socket], object] = field(default=socket.socket.close, kw_only=True)
     stranger_s_max: float = STRANGER_S_MAX
     peers: set[Peer] = field(factory=set, init=False)
     # The oldest first.
@@ -124,6 +126,9 @@ class TcpServer:
 
     def _is_known(self, number: int, sock: socket.socket, process: str) -> None:
         del self._strangers[number]
+        if process.startswith(WATCHES):
+            self.on_watcher(sock)
+            return
         peer = Peer(
             self.loop, sock, self.greeting, self.crossing, self.reach, self.on_peer, process
         )

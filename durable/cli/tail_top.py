@@ -16,6 +16,7 @@ from rich.text import Text
 from durable import operate
 from durable.operate.json_lines import json_line
 
+from .peers_option import of_peers, peers_in
 from .plain_text import printable, say
 from .printing import as_json, console, duration, print_now, size
 
@@ -29,6 +30,7 @@ _SHOWN_APART = {"event", "time", "class_name", "name", "object_id", "number", "c
 @click.option("--name", help="Only objects of this name.")
 @click.option("--event", "events", multiple=True, help="Only these events, such as DeliveryEnded.")
 @click.option("--count", type=click.IntRange(min=1), help="Stop after this many events.")
+@of_peers
 @as_json
 def tail(
     folder: str,
@@ -36,13 +38,15 @@ def tail(
     name: str | None,
     events: tuple[str, ...],
     count: int | None,
+    config: str | None,
+    environment: str | None,
     is_json: bool,
 ) -> None:
     """Follow the events of a running program.
 
     Prints the events of the program that has the store in FOLDER open, until Ctrl-C.
     """
-    stream = operate.events(folder)
+    stream = operate.events(folder, peers=peers_in(config, environment))
     say(f"watching {folder}; Ctrl-C ends it", err=True)
     for event in islice(_chosen(stream, cls, name, events), count):
         if is_json:
@@ -89,14 +93,23 @@ def _line(event: dict[str, Any]) -> str:
 @click.argument("folder")
 @click.option("--rows", type=click.IntRange(1, 50), default=20, show_default=True)
 @click.option("--count", type=click.IntRange(min=1), help="Stop after this many seconds.")
+@of_peers
 @as_json
-def top(folder: str, rows: int, count: int | None, is_json: bool) -> None:
+def top(
+    folder: str,
+    rows: int,
+    count: int | None,
+    config: str | None,
+    environment: str | None,
+    is_json: bool,
+) -> None:
     """Show the busiest objects of a running program.
 
     Updates every second, for the program that has the store in FOLDER open.
     """
     # The first report covers no time at all.
-    reports = islice(operate.tops(folder), 1, None if count is None else count + 1)
+    found = operate.tops(folder, peers=peers_in(config, environment))
+    reports = islice(found, 1, None if count is None else count + 1)
     if is_json:
         for report in reports:
             print_now(json_line(report))

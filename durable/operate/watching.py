@@ -7,13 +7,15 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from durable._control import control_socket
 from durable._model.errors import DurableError
+from durable._model.peers import Peers
 from durable._runtime.engines import is_of_shards, is_url, processes_of, shown
 
-from . import watching_all
+from . import watching_all, watching_far
 
 
 class NotRunning(DurableError):
@@ -34,27 +36,33 @@ class Watching(Iterator[dict[str, Any]]):
         self._end()
 
 
-def events(store: str | os.PathLike[str], *, sampled: bool = False) -> Watching:
+def events(
+    store: str | os.PathLike[str], *, sampled: bool = False, peers: Peers | None = None
+) -> Watching:
     """The events from now on, as they happen; ends when the program closes the store.
 
     To receive each call slows a busy program down. *sampled*: four times a second a `Sample`, whose
     `events` are all of them or, if there are many, some, with the number of the deliveries that
-    were `missed`; that costs a busy program next to nothing."""
-    return _ask(os.fspath(store), "events", sampled)
+    were `missed`; that costs a busy program next to nothing. *peers*: for a database, those of the
+    store's processes: with their secret, and tls, processes of other machines are watched too."""
+    return _ask(os.fspath(store), "events", sampled, peers)
 
 
-def tops(store: str | os.PathLike[str], *, sampled: bool = False) -> Watching:
+def tops(
+    store: str | os.PathLike[str], *, sampled: bool = False, peers: Peers | None = None
+) -> Watching:
     """Each second: the busiest objects, queues, commit latencies, and the program's statistics.
-    *sampled* as for `events`: which objects are the busiest, and latencies, are then estimated."""
-    return _ask(os.fspath(store), "top", sampled)
+    *sampled* as for `events`: which objects are the busiest, and latencies, are then estimated.
+    *peers* as for `events`."""
+    return _ask(os.fspath(store), "top", sampled, peers)
 
 
-def _ask(store: str, want: str, sampled: bool) -> Watching:
+def _ask(store: str, want: str, sampled: bool, peers: Peers | None) -> Watching:
     """Connects at once: an error is raised by the call, not by the first step."""
     if not is_url(store) and not os.path.isdir(store):
         raise FileNotFoundError(f"there is no store in {store!r}")
     if is_url(store) or is_of_shards(store):
-        return _ask_all(store, want, sampled)
+        return _ask_all(store, want, sampled, peers)
     try:
         connection = control_socket.connect(store)
         connection.sendall(_request(want, sampled))
@@ -82,15 +90,22 @@ def _hang_up(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
 
 
-def _ask_all(store: str, want: str, sampled: bool) -> Watching:
+def _ask_all(store: str, want: str, sampled: bool, peers: Peers | None) -> Watching:
     """The same for all processes that share the store."""
 
-    def folders() -> dict[int, str]:
-        found = processes_of(store)
-        return {process.pid: folder for process, folder in found if folder is not None}
+    def find() -> dict[str, watching_all.Found]:
+        found: dict[str, watching_all.Found] = {}
+        for process, folder in processes_of(store):
+            if folder is not None:
+                connect = partial(control_socket.connect, folder)
+                found[process.id] = watching_all.Found(process.pid, None, connect)
+            elif peers is not None and process.address:
+                connect = partial(watching_far.connect, process, peers)
+                found[process.id] = watching_all.Found(process.pid, process.address, connect)
+        return found
 
     try:
-        watched = watching_all.Watched(folders, _request(want, sampled))
+        watched = watching_all.Watched(find, _request(want, sampled))
     except OSError as error:
         raise _not_running(store, error) from error
     if want == "events":
@@ -100,7 +115,7 @@ def _ask_all(store: str, want: str, sampled: bool) -> Watching:
 
 
 def _not_running(store: str, error: OSError) -> NotRunning:
-    where = "on this machine, " if is_url(store) else ""
+    where = "on this machine, or with the `peers` of its processes, " if is_url(store) else ""
     return NotRunning(
         f"no program can be watched at the store {shown(store)!r}: {error}. It must have opened "
         f"the store with durable.open(..., operate=True), or run with DURABLE_OPERATE=1, {where}as "

@@ -8,34 +8,58 @@ from __future__ import annotations
 import json
 import selectors
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from durable._control import control_socket
+from attrs import frozen
+
 from durable._model.cluster_errors import StoreUnavailable
 
 # How often to look for new processes.
 LOOK_S: Final = 1.0
+# The pause after a failed attempt to reach a process of another machine.
+AGAIN_S: Final = 30.0
 READ_SIZE: Final = 65_536
 SHOWN_MAX: Final = 50
 
-Folders = Callable[[], Mapping[int, str]]
-"""The folder with the socket of each process, by pid."""
+Connect = Callable[[], socket.socket]
+"""Connects to one process. Raises OSError."""
+
+
+@frozen
+class Found:
+    """A process that has the store."""
+
+    pid: int
+    # Where it is, if it is on another machine.
+    address: str | None
+    connect: Connect
+
+
+Find = Callable[[], Mapping[str, Found]]
+"""The processes of the store that can be connected to, by id: two machines may have the same pid.
+"""
 
 
 class Watched:
     """The connections to all processes of a store."""
 
-    def __init__(self, folders: Folders, request: bytes) -> None:
+    def __init__(self, find: Find, request: bytes) -> None:
         """*request* is sent to each. Raises an OSError if there is none to connect to."""
-        self._folders, self._request = folders, request
+        self._find, self._request = find, request
+        self._found: Mapping[str, Found] = {}
         self._selector = selectors.DefaultSelector()
         self._rest: dict[socket.socket, bytes] = {}
-        self._pids: dict[int, socket.socket] = {}
+        self._connected: dict[str, socket.socket] = {}
+        # When those that could not be reached are tried again: an attempt may take seconds.
+        self._not_before: dict[str, float] = {}
+        # Why one of them cannot be watched, as it has said.
+        self._refusal = ""
         self._is_closed = False
         error = self._connect()
-        if not self._pids:
+        if not self._connected:
             raise error or OSError("no process has the store open")
 
     def _connect(self) -> OSError | None:
@@ -43,53 +67,64 @@ class Watched:
         failure = None
         self._looked_s = time.monotonic()
         try:
-            folders = self._folders()
+            there = self._find()
         except StoreUnavailable:
-            if not self._pids:
+            if not self._connected:
                 raise
             return None  # those that are known may go on without the database
-        for pid, folder in folders.items():
-            if pid in self._pids:
+        self._found = {**{process: self._found[process] for process in self._connected}, **there}
+        for process, found in there.items():
+            if process in self._connected or self._looked_s < self._not_before.get(process, 0.0):
                 continue
             try:
-                connection = control_socket.connect(folder)
+                connection = found.connect()
                 connection.sendall(self._request)
+                connection.setblocking(False)
             except OSError as error:
                 failure = error
+                if found.address is not None:
+                    self._not_before[process] = time.monotonic() + AGAIN_S
                 continue
-            self._pids[pid] = connection
+            self._connected[process] = connection
             self._rest[connection] = b""
-            self._selector.register(connection, selectors.EVENT_READ, pid)
+            self._selector.register(connection, selectors.EVENT_READ, process)
         return failure
 
-    def lines(self) -> Iterator[tuple[int, dict[str, Any]] | None]:
-        """Each line of a process, with its pid; None now and then, when no line comes. Ends when
-        all processes have gone."""
+    def lines(self) -> Iterator[tuple[str, dict[str, Any]] | None]:
+        """Each line of a process, with its id; None now and then, when no line comes. Ends when
+        all processes have gone; raises ConnectionError if the last one refused."""
         try:
-            while self._pids and not self._is_closed:
+            while self._connected and not self._is_closed:
                 ready = self._selector.select(LOOK_S)
                 for key, _ in ready:
                     assert isinstance(key.fileobj, socket.socket)
                     for line in self._read(key.fileobj, key.data):
-                        yield key.data, line
+                        if "error" in line and "event" not in line:
+                            self._refusal = str(line["error"])
+                        else:
+                            yield key.data, line
                 if not ready:
                     yield None
                 if time.monotonic() - self._looked_s >= LOOK_S:
                     self._connect()
+            if self._refusal and not self._connected:
+                raise ConnectionError(self._refusal)
         finally:
-            for connection in self._pids.values():
+            for connection in self._connected.values():
                 connection.close()
             self._selector.close()
 
-    def _read(self, connection: socket.socket, pid: int) -> Iterator[dict[str, Any]]:
+    def _read(self, connection: socket.socket, process: str) -> Iterator[dict[str, Any]]:
         try:
             received = connection.recv(READ_SIZE)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return
         except OSError:
             received = b""
         if not received:
             self._selector.unregister(connection)
             connection.close()
-            del self._pids[pid], self._rest[connection]
+            del self._connected[process], self._rest[connection]
             return
         *lines, self._rest[connection] = (self._rest[connection] + received).split(b"\n")
         for line in lines:
@@ -101,17 +136,22 @@ class Watched:
         self._is_closed = True
 
     @property
-    def pids(self) -> set[int]:
-        """The processes that are watched now."""
-        return set(self._pids)
+    def processes(self) -> set[str]:
+        """The ids of those that are watched now."""
+        return set(self._connected)
+
+    def names(self, process: str) -> dict[str, Any]:
+        """What says which process an event is of."""
+        found = self._found[process]
+        return {"pid": found.pid, **({} if found.address is None else {"address": found.address})}
 
 
 def events(watched: Watched) -> Iterator[dict[str, Any]]:
     """The events of all processes, each with the pid."""
     for said in watched.lines():
         if said is not None:
-            pid, event = said
-            yield {**event, "pid": pid}
+            process, event = said
+            yield {**event, **watched.names(process)}
 
 
 def tops(watched: Watched, *, has_one_engine: bool = False) -> Iterator[dict[str, Any]]:
@@ -126,15 +166,15 @@ def tops(watched: Watched, *, has_one_engine: bool = False) -> Iterator[dict[str
 
 def _rounds(watched: Watched) -> Iterator[list[dict[str, Any]]]:
     """The reports of all processes, one of each."""
-    reports: dict[int, dict[str, Any]] = {}
+    reports: dict[str, dict[str, Any]] = {}
     for said in watched.lines():
         if said is not None:
-            pid, report = said
-            if pid in reports:  # another one was slow
+            process, report = said
+            if process in reports:  # another one was slow
                 yield list(reports.values())
                 reports.clear()
-            reports[pid] = report
-        if reports and watched.pids <= set(reports):
+            reports[process] = report
+        if reports and watched.processes <= set(reports):
             yield list(reports.values())
             reports.clear()
 

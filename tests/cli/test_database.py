@@ -13,6 +13,7 @@ from anyio import to_thread
 from attrs import define
 
 import durable
+from durable._postgres import looking
 from durable.cli import main
 from tests import postgres
 
@@ -87,6 +88,25 @@ async def test_commands_look_at_a_database_in_use(commands: Commands, tmp_path: 
     assert "setting fsync" in await run("check", status=1)  # the tests' server is quick
     await run("copy", str(tmp_path / "copy"))
     assert await to_thread.run_sync(main, ["check", str(tmp_path / "copy")]) == 0
+
+
+async def test_processes_of_another_machine_are_watched_by_a_configuration(
+    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says in which variable the secret of the processes is."""
+    monkeypatch.setattr(looking, "this_machine", lambda: "another one")
+    monkeypatch.setenv("PEERS_SECRET", "the secret of sixteen bytes and more")
+    config = tmp_path / "durable.toml"
+    config.write_text(
+        'name = "a"\nmain = "a"\n[peers]\nlisten = "127.0.0.1:0"\nsecret = "PEERS_SECRET"\n'
+    )
+    printed = await commands.run("top", "--count", "1", "--config", str(config), "--json")
+    assert json.loads(printed)["pids"] == [os.getpid()]
+
+    await commands.run("top", "--count", "1", status=1)
+    config.write_text('name = "a"\nmain = "a"\n')
+    refused = await commands.run("tail", "--config", str(config), status=1)
+    assert "has no table [peers]" in refused
 
 
 async def test_what_needs_the_store_for_itself_says_who_has_it(

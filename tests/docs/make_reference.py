@@ -54,7 +54,7 @@ NOT_FOR_USERS: dict[str, frozenset[str]] = {
     "Answer": frozenset({"send", "throw", "close"}),
     "RemoteFunction": frozenset({"activation", "bind"}),
     "Migration": frozenset({"arrivals", "created_classes"}),
-    "Runtime": frozenset({"add_class", "classes", "queue_lengths"}),
+    "Runtime": frozenset({"add_class", "classes"}),
     "Faults": frozenset(
         {"after_commit", "before_commit", "before_read", "holds_commits", "holds_reads"}
         | {"is_read_stuck"}
