@@ -14,7 +14,7 @@ from durable.testing import Faults, VirtualClock, evict, run_in_object
 
 
 class Room(durable.DurableObject):
-    """Says what it is told to everybody."""
+    """Sends what it gets to all sockets."""
 
     async def fetch(self, request: durable.Request) -> Response:
         client, server = WebSocketPair()

@@ -263,7 +263,7 @@ async def test_a_log_that_fails_is_no_matter_of_the_objects(
 async def test_an_observer_that_fails_in_any_way_is_no_matter_of_the_objects(
     runtime: durable.Runtime, throwers: durable.Namespace[Thrower]
 ) -> None:
-    """Nor is one error, whose text cannot be made, to be told."""
+    """Nor does one error, whose text cannot be made, reach the others."""
 
     def fail(event: object) -> NoReturn:
         raise OfNoException("an observer's own fault")
