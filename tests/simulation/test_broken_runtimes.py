@@ -102,7 +102,7 @@ def no_input_gate(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(InputGate, "enter_nowait", enter_anyway)
 
 
-def failed_commits_that_nobody_is_told_of(patch: pytest.MonkeyPatch) -> None:
+def failed_commits_that_are_not_reported(patch: pytest.MonkeyPatch) -> None:
     submit_all = SteppedCommitter.submit_all
 
     def hear_only_good(batch: Batch) -> None:
@@ -309,7 +309,7 @@ BROKEN: list[Break] = [
     alarms_lost_on_the_way_to_the_disk,
     alarms_lost_when_they_fail,
     no_input_gate,
-    failed_commits_that_nobody_is_told_of,
+    failed_commits_that_are_not_reported,
     successors_that_do_not_wait,
     socket_messages_that_do_not_wait,
     last_words,

@@ -311,8 +311,13 @@ def outside() -> Iterator[str]:
                 self.end_headers()
                 return
             size = int(self.headers.get("content-length", 0))
-            told = [self.command, self.path, self.rfile.read(size).decode(), self.headers["x-a"]]
-            content = json.dumps(told).encode()
+            received = [
+                self.command,
+                self.path,
+                self.rfile.read(size).decode(),
+                self.headers["x-a"],
+            ]
+            content = json.dumps(received).encode()
             self.send_response(200)
             self.send_header("content-length", str(len(content)))
             self.send_header("x-b", "c")
@@ -364,14 +369,14 @@ async def test_an_object_is_heard_outside_when_its_writes_are_on_disk(
 
     class Thing(DurableObject):
         async def tell(self, url):
-            self.ctx.storage.put("told", True)
+            self.ctx.storage.put("received", True)
             return await (await fetch(url)).json()
     """
     async with run(code) as opened:
         assert (await opened.thing.tell(outside))[0] == "GET"
 
         async def kept(thing: Any, ctx: durable.State) -> bool:
-            return bool(await ctx.storage.get("told"))
+            return bool(await ctx.storage.get("received"))
 
         assert await run_in_object(opened.thing, kept)
 
