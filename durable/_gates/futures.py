@@ -102,7 +102,7 @@ class PendingAnswer(Answer[T]):
         self._error: BaseException | None = None
         # One waker as a rule, a list if more wait: a busy store has thousands of answers under way,
         # and the garbage collector walks over all that they are made of.
-        self._waiting: Waker | list[Waker] | None = None
+        self._waiting: Waker | _Wakers | None = None
 
     @property
     def is_done(self) -> bool:
@@ -117,27 +117,20 @@ class PendingAnswer(Answer[T]):
         if not self._is_done:
             self._is_done = True
             self._value = value
-            if self._waiting is not None:
-                self._wake()
+            waiting = self._waiting
+            if waiting is not None:
+                self._waiting = None
+                waiting.wake()
 
     def fail(self, error: BaseException) -> None:
         """Raise *error* in the code that awaits the answer."""
         if not self._is_done:
             self._is_done = True
             self._error = error
-            if self._waiting is not None:
-                self._wake()
-
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, None
-        assert waiting is not None
-        if not isinstance(waiting, list):
-            if not waiting.done():
-                waiting.set_result(None)
-            return
-        for waker in waiting:
-            if not waker.done():
-                waker.set_result(None)
+            waiting = self._waiting
+            if waiting is not None:
+                self._waiting = None
+                waiting.wake()
 
     @property
     def is_awaited(self) -> bool:
@@ -151,7 +144,7 @@ class PendingAnswer(Answer[T]):
         elif isinstance(self._waiting, list):
             self._waiting.append(waker)
         else:
-            self._waiting = [self._waiting, waker]
+            self._waiting = _Wakers((self._waiting, waker))
 
     def _drop(self, waker: Waker) -> None:
         if self._waiting is waker:
@@ -209,7 +202,7 @@ def when_done(answer: PendingAnswer[T], callback: Callable[[], None]) -> None:
 async def wait_done(answer: PendingAnswer[Any]) -> None:
     """Return when the answer has come, whatever it is: an error is not raised."""
     waker = answer._loop.waker()
-    when_done(answer, lambda: None if waker.done() else waker.set_result(None))
+    when_done(answer, waker.wake)
     await waker
 
 
@@ -217,9 +210,8 @@ def when_awaited(answer: PendingAnswer[Any], callback: Callable[[], None]) -> No
     """Call back, once, when code begins to await *answer*, or adds a callback to it."""
     waiting = answer._waiting
     if not isinstance(waiting, _Announcing):
-        if not isinstance(waiting, list):
-            waiting = [] if waiting is None else [waiting]
-        answer._waiting = waiting = _Announcing(waiting)
+        every = waiting if isinstance(waiting, list) else [] if waiting is None else [waiting]
+        answer._waiting = waiting = _Announcing(every)
     waiting.callbacks.append(callback)
 
 
@@ -230,7 +222,17 @@ def wakers_of(answer: PendingAnswer[Any]) -> list[Waker]:
     return [waker for waker in every if not (isinstance(waker, _Callback) or waker.done())]
 
 
-class _Announcing(list["Waker"]):
+class _Wakers(list["Waker"]):
+    """Several that wait for one answer."""
+
+    __slots__ = ()
+
+    def wake(self) -> None:
+        for waker in self:
+            waker.wake()
+
+
+class _Announcing(_Wakers):
     """The waiters of an answer, with callbacks for when there are more.
 
     In place of a plain list, so that other answers do not pay for it.
@@ -261,7 +263,7 @@ class _Callback:
     def done(self) -> bool:
         return self._is_done
 
-    def set_result(self, result: None, /) -> None:
+    def wake(self) -> None:
         self._is_done = True
         try:
             self._callback()

@@ -26,8 +26,8 @@ class Waiter(Generic[E]):
     def let_in(self) -> None:
         self.is_let_in = True
         # A waker that is done was cancelled this moment; its task will look at `is_let_in`.
-        if self.waker is not None and not self.waker.done():
-            self.waker.set_result(None)
+        if self.waker is not None:
+            self.waker.wake()
 
 
 class Line(deque[Waiter[E]]):

@@ -19,7 +19,8 @@ from durable._model.log import log
 
 from . import here
 from .asyncio_parking import AsyncioParking, Swap, swap_in
-from .loop import BEGINS_ANEW_S, INTERRUPTS, Waker
+from .asyncio_waker import AsyncioWaker, Woken
+from .loop import BEGINS_ANEW_S, INTERRUPTS, Waker, not_now
 
 # If Python can, a task's first step is taken at once, inside of its starter's.
 EAGER: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
@@ -101,9 +102,15 @@ class AsyncioLoop:
     # The states of anyio by task, with the cancel scope that each is in.
     _anyio_states: Any = field(factory=_anyio_states, init=False)
 
+    _woken: Woken = field(init=False)
+
     @_swap.default
     def _swap_in(self) -> Swap:
         return swap_in(self._loop)
+
+    @_woken.default
+    def _woken_in(self) -> Woken:
+        return Woken(self._loop)
 
     def is_here(self) -> bool:
         if sys.version_info >= (3, 12):
@@ -171,8 +178,13 @@ class AsyncioLoop:
         self._tasks.discard(task)
         self._interrupted.discard(task)
 
-    def waker(self, *, shield: bool = False) -> asyncio.Future[None]:
-        return self._loop.create_future()
+    def waker(self, *, shield: bool = False) -> AsyncioWaker:
+        return AsyncioWaker(self._woken)
+
+    def resuming(self) -> Callable[[], None]:
+        if asyncio.current_task(self._loop) is None and self.is_here():
+            return self._woken.go_on
+        return not_now
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         self._loop.call_soon(callback)

@@ -20,11 +20,15 @@ INTERRUPTS = (KeyboardInterrupt, SystemExit)
 
 
 class Waker(Protocol):
-    """One wait of one task. `set_result(None)` ends it; never call that twice."""
+    """One wait of one task."""
 
     def __await__(self) -> Generator[Any, Any, None]: ...
-    def set_result(self, result: None, /) -> None: ...
-    def done(self) -> bool: ...
+
+    def wake(self) -> None:
+        """Let the task go on in the next round, unless it does already or was cancelled."""
+
+    def done(self) -> bool:
+        """Whether the task goes on, or was cancelled."""
 
 
 class Task(Protocol):
@@ -124,6 +128,10 @@ class Loop(Protocol):
     def waker(self, *, shield: bool = False) -> Waker:
         """A wait for one task. *shield* keeps Trio from cancelling it; asyncio always may."""
 
+    def resuming(self) -> Callable[[], None]:
+        """A function that lets the tasks go on that were woken, where the backend can and this is
+        a callback of the loop's; else one that does nothing. Good until the callback ends."""
+
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Call back in the next round of the loop."""
 
@@ -196,6 +204,10 @@ class Loop(Protocol):
 
     async def close(self) -> None:
         """Cancel the tasks that are left, and return when there are none."""
+
+
+def not_now() -> None:
+    """The tasks that were woken go on in the next round."""
 
 
 def which_backend() -> str:

@@ -21,7 +21,7 @@ from outcome import Value
 from durable._model.log import log
 
 from . import here
-from .loop import BEGINS_ANEW_S, INTERRUPTS
+from .loop import BEGINS_ANEW_S, INTERRUPTS, not_now
 from .sleeping import chain
 from .trio_parking import TrioParking
 from .trio_starts import own_start
@@ -126,6 +126,9 @@ class TrioLoop:
 
     def ended(self, task: Any) -> None:
         """Nothing to do: the nursery knows."""
+
+    def resuming(self) -> Callable[[], None]:
+        return not_now  # Trio alone lets its tasks go on
 
     def waker(self, *, shield: bool = False) -> TrioWaker:
         return TrioWaker(shield, self.thread)

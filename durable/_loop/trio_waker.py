@@ -24,8 +24,9 @@ class TrioWaker:
     def done(self) -> bool:
         return self._done
 
-    def set_result(self, result: None, /) -> None:
-        assert not self._done
+    def wake(self) -> None:
+        if self._done:
+            return
         self._done = True
         if self._task is not None:
             trio.lowlevel.reschedule(self._task, Value(None))

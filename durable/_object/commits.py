@@ -74,9 +74,9 @@ class Commits(Named):
 
     def _first_write(self) -> None:
         """Code outside of any turn may write too: a callback of the loop, a thread's result."""
-        if not self.services.loop.is_here():
-            raise WrongLoop(f"the storage of {self.label}")
         if self.gate.holder is None:
+            if not self.services.loop.is_here():
+                raise WrongLoop(f"the storage of {self.label}")
             self.services.loop.call_soon(self._seal_outside_of_turns)
 
     def _seal_outside_of_turns(self) -> None:

@@ -98,7 +98,7 @@ class Invocation(Delivery[T]):
         if self.caller is not None:
             let_go(CURRENT.get())  # this call, among others
             if self._is_done:  # where tasks are eager
-                waker.set_result(None)
+                waker.wake()
                 return
         if self._waiting is None:
             self._waiting = waker
@@ -189,6 +189,15 @@ class MethodCall(Invocation[T]):
     def begin(self) -> Any:
         body = self.body
         return self._call() if body is itself else body()
+
+    def let_out(self) -> None:
+        if self._error is not None:
+            super().let_out()
+            return
+        # `answer`, written out: each call of an object that writes passes here.
+        self.activation.invocation_ended(self, None)
+        self.caller = None
+        self.resolve(self._value)
 
     def _call(self) -> Any:
         method = getattr(self.activation.instance, self.label)

@@ -219,7 +219,10 @@ class Lifecycle(Commits):
             self.commit_timer.cancel()
         if self.services.latest is self:
             self.services.latest = None
-        self.storage.discard()
+        try:
+            self.storage.discard()
+        except Exception:  # as below
+            log.exception("what %s had in memory could not be given up", self.label)
         for notify in self.services.on_gone:
             try:
                 notify(self)

@@ -111,7 +111,7 @@ def _live(entry: ClassEntry[DurableObject], object_id: ObjectId) -> Activation:
 
 async def _next_round(services: Services) -> None:
     waker = services.loop.waker()
-    services.loop.call_soon(lambda: None if waker.done() else waker.set_result(None))
+    services.loop.call_soon(waker.wake)
     await waker
 
 

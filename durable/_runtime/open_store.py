@@ -168,8 +168,7 @@ class OpenStore:
         )
 
     def _open_disks(self) -> Disks:
-        options = self._options
-        engine = self.open_engine(self._source, self._clock, scratch=options.scratch)
+        engine = self.open_engine(self._source, self._clock, scratch=self._options.scratch)
         return OneDisk(self._disk_with(engine))
 
     def _disk_with(self, engine: Engine) -> OpenDisk:
@@ -177,6 +176,7 @@ class OpenStore:
         committer = self.committer_class(
             engine,
             self._loop.call_soon_threadsafe,
+            resuming=self._loop.resuming,
             faults=self._faults,
             watch=self._commits,
         )

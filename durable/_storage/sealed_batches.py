@@ -86,6 +86,12 @@ class SealedBatches:
             self._deferred = []
         self._deferred.append((batch, self._last_read))
 
+    @property
+    def _may_leave_now(self) -> bool:
+        """Whether a batch that clears nothing may leave: no read began before it that has not
+        finished, and no batch that has to wait."""
+        return self._reading is None and self._deferred is None
+
     def _may_leave(self, batch: Batch, last_read: int) -> bool:
         if self._reading and next(iter(self._reading)) <= last_read and not self.is_closed:
             return False

@@ -8,7 +8,8 @@ what it changed in the cache.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from attrs import define, field
 
@@ -261,21 +262,23 @@ class WriteBuffer(SealedBatches):
         if self.database is not None and (refused := self.database.end_turn()) is not None:
             self._on_failed(refused)
             return
-        taken = None if self.history is None else self.history.take()
         puts = self._puts
+        if puts is not None and self._sides is None and self._has_nothing_else:
+            last = self._last
+            if self.history is None and (last is None or not last.is_open) and self._may_leave_now:
+                self._seal_keys(puts)
+                return
+        taken = None if self.history is None else self.history.take()
         if puts is None:
             is_empty = taken is None and self._sides is None and self._has_nothing_else
             if is_empty and output.join_nowait():
                 self._is_confirmed = False
                 return
             puts = {}
-        size = 0
-        for key, value in puts.items():
-            size += len(key) if value is None else len(key) + len(value)
+        size = _size_of(puts)
         clears, alarm, sides = self._is_cleared, self._alarm_change, self._sides
         if sides is not None:
-            for side, stored in sides.items():
-                size += len(side) if stored is None else len(side) + len(stored)
+            size += _size_of(sides)
             self._sides = None
         if taken is not None:
             size += taken.size
@@ -318,9 +321,19 @@ class WriteBuffer(SealedBatches):
         else:
             self._defer(batch)
 
+    def _seal_keys(self, puts: dict[str, Known]) -> None:
+        """The common turn, which has put and deleted keys, and whose batch leaves by itself."""
+        self._puts = None
+        self._is_confirmed = False
+        size = _size_of(puts)
+        self.sealed_bytes += size
+        seqno = self.output.seal()
+        self.cache.sealed(puts, seqno)
+        self._send(Batch(self.handle, False, puts, UNCHANGED, self, size, seqno))
+
     @property
     def _has_nothing_else(self) -> bool:
-        """Whether a turn without records has stored nothing: its SQL has changed nothing."""
+        """Whether the turn has written no more than keys and side records."""
         return self._alarm_change is UNCHANGED and not self._is_cleared
 
     # The end
@@ -357,3 +370,11 @@ class WriteBuffer(SealedBatches):
     def __repr__(self) -> str:
         unsealed, savepoints = len(self._puts or ()), len(self.savepoints or ())
         return f"<WriteBuffer {unsealed} unsealed, {savepoints} savepoints, {self.output}>"
+
+
+def _size_of(records: Mapping[Any, bytes | None]) -> int:
+    """Bytes of keys and values, about."""
+    size = 0
+    for key, value in records.items():
+        size += len(key) if value is None else len(key) + len(value)
+    return size

@@ -127,7 +127,7 @@ class FarCall(PendingAnswer[T]):
         if self.caller is not None:
             let_go(CURRENT.get())  # this call, among others
             if self._is_done:  # where tasks are eager
-                waker.set_result(None)
+                waker.wake()
                 return
         super()._add(waker)
 

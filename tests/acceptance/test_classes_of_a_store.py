@@ -121,7 +121,7 @@ async def test_a_transferred_class_keeps_its_key(tmp_path: Path) -> None:
 
 
 async def test_a_deletion_frees_in_a_store_that_nobody_writes_to(tmp_path: Path) -> None:
-    """It does not wait for a commit of another object."""
+    """It does not wait for a commit of somebody else's."""
     async with testing.open(tmp_path, bindings=named("A", "B"), migrations=[NEW]) as runtime:
         for number in range(100):
             await runtime.env.A.get_by_name(str(number)).put(b"x" * 2_000)

@@ -1,4 +1,4 @@
-"""An object that cannot be built: every call that waits is refused at once, the first one too."""
+"""An object that cannot be built: every call that waits is told at once, the first one too."""
 
 from __future__ import annotations
 

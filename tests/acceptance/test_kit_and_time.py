@@ -1,4 +1,4 @@
-"""The test kit, as an author of tests meets it: contract, section 6."""
+"""The test kit, as somebody meets it who writes tests with it: contract, section 6."""
 
 from __future__ import annotations
 

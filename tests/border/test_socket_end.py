@@ -115,14 +115,14 @@ class Pair(RuleBasedStateMachine):
         self.ends: list[End | None] = [End(), End()]
         self.sides = [Side(), Side()]
         self.gates = [Gate(), Gate()]
-        self.due: list[Callable[[], object]] = []
+        self.told: list[Callable[[], object]] = []
         self.texts = map(str, itertools.count())
         one, other = self.ends
         assert one is not None
         assert other is not None
         join(one, other)
         for end in (one, other):
-            end.call_soon = self.due.append
+            end.call_soon = self.told.append
 
     def there(self, at: int) -> tuple[End, Side]:
         end = self.ends[at]
@@ -334,17 +334,17 @@ class Pair(RuleBasedStateMachine):
     @precondition(lambda self: all(end is not None for end in self.ends))
     @rule(at=SIDES)
     def free(self, at: int) -> None:
-        """The last reference to an end goes; the other one is notified on its loop, once."""
+        """The last reference to an end goes; the other one is told on its loop, once."""
         other, side = self.there(1 - at)
         self.ends[at] = None
 
         assert other.peer() is None
-        assert len(self.due) == (0 if side.is_lost else 1)
+        assert len(self.told) == (0 if side.is_lost else 1)
 
-    @precondition(lambda self: self.due)
+    @precondition(lambda self: self.told)
     @rule()
     def hear_of_the_loss(self) -> None:
-        self.due.pop()()
+        self.told.pop()()
         for at in (0, 1):
             if self.is_there(at):
                 self.sides[at].lose(DROPPED, forget=False)
@@ -498,7 +498,7 @@ def test_a_bell_rings_once_when_something_arrives() -> None:
     assert other.arrival is None
 
 
-def test_room_is_reported_when_the_peer_has_read_enough() -> None:
+def test_room_is_told_when_the_peer_has_read_enough() -> None:
     """And not before a task has asked for it."""
     one, other = End(Use.ACCEPTED), End(Use.ACCEPTED)
     join(one, other)

@@ -252,7 +252,7 @@ def test_what_cannot_be_read_is_said_so(closed: str, command: str, reachable: Pa
 
 
 def test_what_cannot_be_written_is_said_so(reachable: Path) -> None:
-    """A store of another user can be looked at, but nothing is made or changed in it."""
+    """A store of somebody else can be looked at, but nothing is made or changed in it."""
     for path in [reachable, *reachable.rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = everything(reachable)

@@ -223,7 +223,7 @@ def test_an_object_is_forked(store: Path, tmp_path: Path) -> None:
     assert {"front page", "side page"} < names
 
 
-def test_an_import_overwrites_only_on_request(store: Path, tmp_path: Path) -> None:
+def test_an_import_overwrites_only_when_told(store: Path, tmp_path: Path) -> None:
     """The default is to refuse."""
     file = tmp_path / "objects.jsonl"
     durable("export", store, "-o", file)
@@ -243,7 +243,7 @@ def test_an_import_into_a_store_in_use_says_who_uses_it(
 
 
 def test_an_export_does_not_write_over_a_file(store: Path, tmp_path: Path) -> None:
-    """Unless --overwrite is given."""
+    """Unless it is told to."""
     file = tmp_path / "mine.txt"
     file.write_text("mine", encoding="utf-8")
     assert "--force" in refused("export", store, "-o", file)
@@ -280,8 +280,8 @@ def test_a_copy_is_made_while_the_store_is_in_use(used: Path, tmp_path: Path) ->
 
 def test_tail_shows_what_happens(used: Path) -> None:
     """As it happens, chosen by class, name and kind of event."""
-    printed = said("tail", used, "--event", "DeliveryEnded", "--count", 1)
-    assert "DeliveryEnded Counter('front page') kind=rpc method=increment" in printed
+    told = said("tail", used, "--event", "DeliveryEnded", "--count", 1)
+    assert "DeliveryEnded Counter('front page') kind=rpc method=increment" in told
     (event,) = lines("tail", used, "--class", "Counter", "--name", "front page", "--count", 1,
                      "--json")  # fmt: skip
     assert event["name"] == "front page"

@@ -31,12 +31,12 @@ def run_demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def counted(output: str) -> int:
-    """The answer that the last caller got."""
+    """What the last caller was told."""
     return int(re.findall(r"answered (\d+)$", output, re.MULTILINE)[-1])
 
 
 def test_a_second_run_counts_on(tmp_path: Path) -> None:
-    """The next process finds what was confirmed to the one before, in the same fixed folder."""
+    """What one process was told is stored, the next one finds, in the same fixed folder."""
     first, second = run_demo(tmp_path), run_demo(tmp_path)
 
     assert (first.returncode, first.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""What a terminal shows: complete first sentences, and how far long work has come."""
+"""What a person at a terminal is told: complete first sentences, and how far long work has come."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def progress(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is shown of the progress, on a terminal."""
     texts: list[str] = []
 
@@ -75,20 +75,20 @@ def progress(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_export_and_import_tell_how_much_of_the_whole_is_done(
-    folder: Path, tmp_path: Path, progress: list[str]
+    folder: Path, tmp_path: Path, told: list[str]
 ) -> None:
     file = str(tmp_path / "file")
     assert main(["export", str(folder), "-o", file]) == 0
-    assert progress == [
+    assert told == [
         "exporting objects 100 of 250 (40 %)",
         "exporting objects 200 of 250 (80 %)",
     ]
-    progress.clear()
+    told.clear()
     assert main(["export", str(folder), "Keeper", "-o", file, "--force"]) == 0
-    assert progress[-1] == "exporting objects 200 of 250 (80 %)"
-    progress.clear()
+    assert told[-1] == "exporting objects 200 of 250 (80 %)"
+    told.clear()
     assert main(["import", str(tmp_path / "new"), file]) == 0
-    assert progress == [
+    assert told == [
         "importing objects 100 of 250 (40 %)",
         "importing objects 200 of 250 (80 %)",
     ]
@@ -99,17 +99,17 @@ def test_a_copy_tells_how_much_of_the_whole_is_done(
     options: list[str],
     folder: Path,
     tmp_path: Path,
-    progress: list[str],
+    told: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In bytes, of those of the file; without free pages of those that are used."""
 
     def copy(store: str, target: str, *, part: str, **options: object) -> None:
-        """Stands still when it has written something, until that was shown."""
+        """Stands still when it has written something, until that was told."""
         Path(part).mkdir()
         (Path(part) / "data.mdb").write_bytes(bytes(4_096))
         end_s = time.monotonic() + 30
-        while not progress and time.monotonic() < end_s:
+        while not told and time.monotonic() < end_s:
             time.sleep(0.01)
 
     monkeypatch.setattr(operate, "copy", copy)
@@ -119,7 +119,7 @@ def test_a_copy_tells_how_much_of_the_whole_is_done(
 
     assert main(["copy", str(folder), str(tmp_path / "copy"), *options]) == 0
 
-    assert progress[0] == (
+    assert told[0] == (
         f"copying 4.0 KiB of {printing.size(pages * found.page_size)} ({100 // pages} %)"
     )
 
@@ -135,7 +135,7 @@ def test_quiet_commands_tell_nothing(
     command: Callable[[Path, Path], list[str]],
     folder: Path,
     tmp_path: Path,
-    progress: list[str],
+    told: list[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """With --quiet, on a terminal too."""
@@ -143,7 +143,7 @@ def test_quiet_commands_tell_nothing(
     if command is QUIET[0]:
         assert main(["import", str(tmp_path / "store2"), str(tmp_path / "new"), "-q"]) == 0
 
-    assert progress == []
+    assert told == []
     assert capsys.readouterr() == ("", "")
 
 

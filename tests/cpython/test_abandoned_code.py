@@ -185,7 +185,7 @@ def test_without_that_all_of_that_runs(way: Callable[[], Any], runs: set[str]) -
 
 
 @pytest.mark.skipif(not finalized.CAN_MARK, reason="this Python cannot free what is suspended")
-def test_what_other_code_has_too_is_left_alone() -> None:
+def test_what_somebody_else_has_too_is_left_alone() -> None:
     """A generator that abandoned code shares with others goes on, and is closed in the end."""
     shared = rows()
     next(shared)
@@ -248,7 +248,7 @@ def test_abandoning_runs_nothing_of_what_the_code_has() -> None:
     assert ran == []
 
 
-def test_where_it_cannot_be_freed_it_is_kept_and_reported(
+def test_where_it_cannot_be_freed_it_is_kept_and_told(
     loop: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """On a Python that keeps its mark elsewhere; one warning says so when they are many."""

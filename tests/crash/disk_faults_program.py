@@ -52,7 +52,7 @@ class Keeper(durable.DurableObject):
 
 
 class Disk:
-    """What the shim is configured by."""
+    """What the shim is told."""
 
     def __init__(self, file: str) -> None:
         self._file = file.encode()

@@ -1,4 +1,4 @@
-"""A process of a shared store: it serves its share until it is killed or asked to end."""
+"""A process of a shared store: it serves its share until it is killed or told to end."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ BEGINS_S_MAX = 120  # on a machine that is busy with other tests; it takes less 
 def run_and_kill(
     program: str, store: Path | str, seed: int, *, objects: int, run_s_max: float
 ) -> dict[str, list[Any]]:
-    """Run the program, kill it at a random moment; the last answer of each object."""
+    """Run the program, kill it at a random moment; the last thing it was told of each object."""
     backend = "trio" if seed % 2 else "asyncio"
     root = str(Path(__file__).parents[2])
     process = subprocess.Popen(
@@ -41,9 +41,9 @@ def run_and_kill(
         process.kill()
     out, err = process.communicate()
     assert out, err.decode()
-    answered: dict[str, list[Any]] = {}
+    told: dict[str, list[Any]] = {}
     for line in out.splitlines(keepends=True):
         if line.endswith(b"\n"):  # the last one may be torn
             name, *answer = json.loads(line)
-            answered[name] = answer
-    return answered
+            told[name] = answer
+    return told

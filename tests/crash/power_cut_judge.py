@@ -70,24 +70,22 @@ def _creation(events: list[Event]) -> int:
 
 async def judge(image: Path, notes: list[str]) -> str | None:
     """What is wrong with *image*, where so much has been noted; None if nothing is."""
-    confirmed: Counter[str] = Counter()
+    told: Counter[str] = Counter()
     copied: dict[int, Counter[str]] = {}
     for note in notes:
         what, _, number = note.partition(" ")
         if what == "copying":
-            copied[int(number)] = Counter(confirmed)
+            copied[int(number)] = Counter(told)
         elif number:
-            confirmed[what] = (
-                max(confirmed[what], int(number)) if what in confirmed else int(number)
-            )
+            told[what] = max(told[what], int(number)) if what in told else int(number)
     try:
-        await _judge_store(image / STORE, confirmed)
+        await _judge_store(image / STORE, told)
         for n in range(RUNS):
             copy = (image / STORE).with_name(f"copy {n}")
             if copy.exists():
                 await _judge_store(copy, copied[n])
             else:
-                assert confirmed.get("copied", -1) < n, f"the copy {n} is not there"
+                assert told.get("copied", -1) < n, f"the copy {n} is not there"
     except AssertionError as error:
         return str(error)
     except Exception as error:
@@ -95,32 +93,30 @@ async def judge(image: Path, notes: list[str]) -> str | None:
     return None
 
 
-async def _judge_store(store: Path, confirmed: Counter[str]) -> None:
+async def _judge_store(store: Path, told: Counter[str]) -> None:
     if inspect(str(store)) is Found.STORE:
-        _check(store, "before it is opened", confirmed)
+        _check(store, "before it is opened", told)
     clock = testing.VirtualClock(start_s=1.0)  # nothing rings
     async with durable.open(store, bindings=BINDINGS, clock=clock) as runtime:
         for n in range(LEDGERS):
             ledger = runtime.env.LEDGER.get_by_name(f"ledger {n}")
             number, wrong = await ledger.look()
             assert not wrong, f"{n}: {', '.join(wrong)}"
-            assert number >= confirmed[f"ledger-{n}"], f"{n} has forgotten: {number} of {confirmed}"
+            assert number >= told[f"ledger-{n}"], f"{n} has forgotten: {number} of {told}"
         bell = runtime.env.BELL.get_by_name("bell")
         wound, rung, wrong = await bell.look()
         assert not wrong, f"bell: {', '.join(wrong)}"
-        assert wound >= confirmed["wound"], f"the bell has forgotten: {wound} of {confirmed}"
-        assert rung >= confirmed["rung"], (
-            f"the bell has forgotten that it rang: {rung} of {confirmed}"
-        )
+        assert wound >= told["wound"], f"the bell has forgotten: {wound} of {told}"
+        assert rung >= told["rung"], f"the bell has forgotten that it rang: {rung} of {told}"
         await ledger.add(30_000)  # it can be written to
-    _check(store, "when it was written to", confirmed)
+    _check(store, "when it was written to", told)
 
 
-def _check(store: Path, when: str, confirmed: Counter[str]) -> None:
+def _check(store: Path, when: str, told: Counter[str]) -> None:
     try:
         problems = check(store)
     except FileNotFoundError:
-        assert not any(confirmed.values()), f"there is no store, and it knew {confirmed}"
+        assert not any(told.values()), f"there is no store, and it knew {told}"
         return
     assert not problems, f"the check, {when}: {problems[0]}"
 

@@ -1,4 +1,4 @@
-"""The program whose power is cut: it notes what was confirmed, in the order of its writes.
+"""The program whose power is cut: it notes what it was told, in the order of its writes.
 
 Started under the recorder, with a folder, a seed, and what is to be wrong with it. Several objects
 at once have pairs that are always equal, values on overflow pages, long keys, `delete_all`, and
@@ -118,7 +118,7 @@ BINDINGS: dict[str, type[durable.DurableObject]] = {"LEDGER": Ledger, "BELL": Be
 
 
 def note(text: str) -> None:
-    """Have the recorder write down that this was confirmed."""
+    """Have the recorder write down that somebody was told so."""
     ctypes.CDLL(None).power_cut_note(text.encode())
 
 

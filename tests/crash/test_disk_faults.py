@@ -91,13 +91,13 @@ asyncio.run(main(sys.argv[1]))
 
 
 def test_one_meta_page_that_fails_costs_its_own_commit_only(shim: Path, tmp_path: Path) -> None:
-    """Other objects notice nothing, and no message advises to restore a backup."""
+    """Other objects notice nothing, and nobody is told to restore a backup."""
     done = run_preloaded(shim, "-c", ONE_META_PAGE, str(tmp_path / "store"))
 
     assert done.returncode == 0, done.stderr
-    refusal, problems = done.stdout.splitlines()
-    assert "nothing of it was stored" in refusal
-    assert "backup" not in refusal
+    told, problems = done.stdout.splitlines()
+    assert "nothing of it was stored" in told
+    assert "backup" not in told
     assert problems == "[]"
 
 

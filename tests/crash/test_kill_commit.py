@@ -1,4 +1,4 @@
-"""P16 from below: a process that commits is killed, and what was confirmed to it is on the disk.
+"""P16 from below: a process that commits is killed, and what it was told is on the disk.
 
 20 rounds by default; more with DURABLE_CRASH_ROUNDS. Half of them die at a named point of the
 commit, the others wherever they are when a number of batches was acknowledged.
@@ -27,8 +27,8 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
     folder = tmp_path / "store"
     acknowledged = [0] * OBJECTS
     for round_ in range(ROUNDS):
-        confirmed = _run_and_kill(folder, POINTS[round_ % len(POINTS)], round_)
-        for n, number in confirmed:
+        told = _run_and_kill(folder, POINTS[round_ % len(POINTS)], round_)
+        for n, number in told:
             assert number > acknowledged[n]
             acknowledged[n] = number
         assert check(folder) == [], f"round {round_}"
@@ -39,7 +39,7 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path) -> None:
 
 def _run_and_kill(folder: Path, point: str, seed: int) -> list[tuple[int, int]]:
     """What the process said was durable before it died."""
-    confirmed: list[tuple[int, int]] = []
+    told: list[tuple[int, int]] = []
     with subprocess.Popen(
         [sys.executable, "-m", "tests.crash.kill_commit_child", str(folder), point, str(seed)],
         cwd=ROOT,
@@ -53,11 +53,11 @@ def _run_and_kill(folder: Path, point: str, seed: int) -> list[tuple[int, int]]:
             if not line.endswith("\n"):
                 break
             n, number = line.split()
-            confirmed.append((int(n), int(number)))
-            if len(confirmed) == limit:
+            told.append((int(n), int(number)))
+            if len(told) == limit:
                 process.kill()
         assert process.wait() == -9
-    return confirmed
+    return told
 
 
 def _read(folder: Path, acknowledged: list[int]) -> list[int]:

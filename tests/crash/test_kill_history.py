@@ -95,13 +95,13 @@ class Ledger(durable.DurableObject):
 async def test_a_killed_process_has_lost_no_bookmark_that_it_was_given(tmp_path: Path) -> None:
     """Its object goes back to what there was, and that is undone again."""
     folder = tmp_path / "store"
-    answered: dict[str, list[Any]] = {}
+    told: dict[str, list[Any]] = {}
     for seed in range(ROUNDS):
-        answered.update(run_and_kill(PROGRAM, folder, seed, objects=OBJECTS, run_s_max=RUN_S_MAX))
+        told.update(run_and_kill(PROGRAM, folder, seed, objects=OBJECTS, run_s_max=RUN_S_MAX))
         assert list(check(folder)) == []
 
         async with durable.open(folder, bindings={"LEDGERS": Ledger}) as runtime:
-            for name, (mark, state) in answered.items():
+            for name, (mark, state) in told.items():
                 stub = runtime.env.LEDGERS.get_by_name(name)
                 before = await stub.all()
                 undo = await stub.wish(mark)

@@ -79,7 +79,7 @@ def run_and_kill(folder: Path, number: int, seed: int) -> list[tuple[int, int]]:
 
 @pytest.mark.backends("asyncio")
 async def test_a_retried_call_counts_once_whenever_its_process_was_killed(tmp_path: Path) -> None:
-    """However often it is made, the n-th call makes the count n, and returns it."""
+    """However often it is made, the n-th call makes the count n, and is told so."""
     folder = tmp_path / "store"
     number = 1
     for seed in range(ROUNDS):

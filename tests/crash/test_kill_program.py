@@ -1,4 +1,4 @@
-"""P16 with a real process: killed with SIGKILL at random points, nothing confirmed is lost.
+"""P16 with a real process: killed with SIGKILL at random points, nothing that it was told is lost.
 
 20 rounds by default; DURABLE_CRASH_ROUNDS=200 for more. Each round goes on in the store that the
 rounds before have left, so a fault that builds up is seen too.
@@ -98,16 +98,16 @@ async def durable_pause() -> None:
 
 
 @pytest.mark.backends("asyncio")
-async def test_a_killed_process_has_lost_nothing_that_was_confirmed(tmp_path: Path) -> None:
+async def test_a_killed_process_has_lost_nothing_that_it_was_told(tmp_path: Path) -> None:
     """Whatever it printed is there; each object's entries, sum and alarm agree."""
     folder = tmp_path / "store"
-    answered: dict[str, list[int]] = {}
+    told: dict[str, list[int]] = {}
     for seed in range(ROUNDS):
-        answered.update(run_and_kill(PROGRAM, folder, seed, objects=OBJECTS, run_s_max=RUN_S_MAX))
+        told.update(run_and_kill(PROGRAM, folder, seed, objects=OBJECTS, run_s_max=RUN_S_MAX))
         assert list(check(folder)) == []
 
         async with durable.open(folder, bindings={"LEDGER": Ledger}) as runtime:
-            for name, answer in answered.items():
+            for name, answer in told.items():
                 epoch, count, total, entries, alarm = await runtime.env.LEDGER.get_by_name(
                     name
                 ).look()

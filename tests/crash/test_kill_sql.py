@@ -1,5 +1,5 @@
 """P16 for SQL: killed with SIGKILL at random points, tables, keys, index and full text agree, and
-nothing that was confirmed is lost.
+nothing that the process was told is lost.
 
 10 rounds by default; DURABLE_CRASH_ROUNDS=200 for more. SQLite's cache is small, so that pages are
 written in the middle of turns. In half of the rounds the number of connections is small, too, so
@@ -144,28 +144,28 @@ class Shop(durable.DurableObject):
 
 
 @pytest.mark.backends("asyncio")
-async def test_a_killed_process_has_lost_no_sql_that_was_confirmed(tmp_path: Path) -> None:
+async def test_a_killed_process_has_lost_no_sql_that_it_was_told(tmp_path: Path) -> None:
     """Each table, index and full text is sound, and agrees with the keys beside it."""
     await _kill(tmp_path / "store", ROUNDS)
 
 
 @pytest.mark.backends("asyncio")
 async def test_nor_has_one_whose_store_is_in_postgresql() -> None:
-    """What was confirmed was committed there, and comes whole to the next one."""
+    """What it was told was committed there, and comes whole to the next one."""
     with postgres.store_url() as url:
         await _kill(url, 2 + ROUNDS // 20)
 
 
 async def _kill(store: Path | str, rounds: int) -> None:
-    answered: dict[str, list[int]] = {}
+    told: dict[str, list[int]] = {}
     for seed in range(rounds):
-        answered.update(run_and_kill(PROGRAM, store, seed, objects=OBJECTS, run_s_max=RUN_S_MAX))
+        told.update(run_and_kill(PROGRAM, store, seed, objects=OBJECTS, run_s_max=RUN_S_MAX))
         # The server of the tests syncs nothing, which the check reports too.
         problems = operate.check(store)
         assert [each for each in problems if not each.where.startswith("setting")] == []
 
         async with durable.open(store, bindings={"SHOPS": Shop}) as runtime:
-            for name, (answer,) in answered.items():
+            for name, (answer,) in told.items():
                 stub = runtime.env.SHOPS.get_by_name(name)
                 look = await durable.testing.run_in_object(stub, lambda shop, _: shop.look())
                 calls, sold, rows, indexed, spoilt, spoilt_notes, sound = look

@@ -147,7 +147,7 @@ def test_the_record_has_all_that_was_written(recorded: Recorded, tmp_path: Path)
 
 @pytest.mark.parametrize("spoiled", ["sync", "metasync"])
 def test_a_program_that_does_not_sync_is_caught(fresh: Recorded, spoiled: str) -> None:
-    """The judge finds what LMDB does wrong when the test asks for it."""
+    """The judge finds what LMDB does wrong when it is told to."""
     assert fresh.run(spoiled) == 0
 
     assert fresh.judge(ROUNDS_MAX) != []

@@ -26,7 +26,7 @@ class Careless(durable.DurableObject):
     """Keeps in globals what belongs in storage."""
 
     async def rebind(self) -> None:
-        global sold  # noqa: PLW0603 - which is what is warned of
+        global sold  # noqa: PLW0603 - which is what is told
         await anyio.sleep(0.001)
         sold += 1
 
@@ -103,16 +103,16 @@ async def shop(tmp_path: Path) -> AsyncIterator[durable.Stub[Shop]]:
 
 
 @pytest.mark.parametrize("method", ["sell", "sell_by_kv"])
-async def test_a_lost_update_in_waiting_is_warned_of(shop: durable.Stub[Shop], method: str) -> None:
+async def test_a_lost_update_in_waiting_is_told(shop: durable.Stub[Shop], method: str) -> None:
     """With the object, the key, where it was read, and where it is written."""
-    with pytest.warns(RuntimeWarning, match=r"Shop\('corner'\) read 'left' at .*py:\d+") as warned:
+    with pytest.warns(RuntimeWarning, match=r"Shop\('corner'\) read 'left' at .*py:\d+") as told:
         await getattr(shop, method)()
 
-    assert warned[0].filename == __file__
+    assert told[0].filename == __file__
 
 
 @pytest.mark.parametrize("method", ["sell_well", "sell_after_another_look", "sell_alone"])
-async def test_what_is_right_is_not_warned_of(shop: durable.Stub[Shop], method: str) -> None:
+async def test_what_is_right_is_not_told(shop: durable.Stub[Shop], method: str) -> None:
     """A read in the turn of the write, or with the others kept out."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -121,7 +121,7 @@ async def test_what_is_right_is_not_warned_of(shop: durable.Stub[Shop], method: 
 
 
 @pytest.mark.parametrize("method", ["think", "think_at_once"])
-async def test_a_step_that_holds_up_the_loop_is_warned_of(
+async def test_a_step_that_holds_up_the_loop_is_told(
     shop: durable.Stub[Shop], method: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With the object and how long it took."""
@@ -140,7 +140,7 @@ async def test_a_handler_that_waits_holds_nobody_up(
 
 
 @pytest.mark.parametrize(("method", "name"), [("rebind", "sold"), ("append", "customers")])
-async def test_a_global_that_two_objects_change_is_warned_of_once(
+async def test_a_global_that_two_objects_change_is_told_once(
     tmp_path: Path, method: str, name: str
 ) -> None:
     """With the global, both objects, and a line of the class that speaks of it."""
@@ -151,16 +151,16 @@ async def test_a_global_that_two_objects_change_is_warned_of_once(
             await getattr(objects.get_by_name("a"), method)()
             await getattr(objects.get_by_name("a"), method)()
         says = rf"the global '{name}' .* was changed by Careless\('a'\), and now by Careless\('b'\)"
-        with pytest.warns(RuntimeWarning, match=says) as warned:
+        with pytest.warns(RuntimeWarning, match=says) as told:
             await getattr(objects.get_by_name("b"), method)()
-        assert warned[0].filename == __file__
-        assert name in linecache.getline(__file__, warned[0].lineno)
+        assert told[0].filename == __file__
+        assert name in linecache.getline(__file__, told[0].lineno)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             await getattr(objects.get_by_name("c"), method)()
 
 
-async def test_a_global_that_constructors_change_is_warned_of(tmp_path: Path) -> None:
+async def test_a_global_that_constructors_change_is_told(tmp_path: Path) -> None:
     """They are code of an object too; as an error, it is that of the call."""
     async with durable.open(tmp_path / "store", debug=True) as runtime:
         objects = runtime.namespace(Opened)
@@ -171,7 +171,7 @@ async def test_a_global_that_constructors_change_is_warned_of(tmp_path: Path) ->
                 await objects.get_by_name("b").look()
 
 
-async def test_globals_changed_by_one_object_or_by_others_are_not_warned_of(tmp_path: Path) -> None:
+async def test_globals_changed_by_one_object_or_by_others_are_not_told(tmp_path: Path) -> None:
     """Reading is harmless, what the program does is its own affair, and so is another runtime's."""
     for folder in ("one", "two"):
         async with durable.open(tmp_path / folder, debug=True) as runtime:
@@ -195,15 +195,13 @@ async def test_a_change_is_put_down_to_the_object_that_made_it(tmp_path: Path) -
             await objects.get_by_name("b").append()
 
 
-async def test_a_call_that_is_never_awaited_is_warned_of_at_the_end(tmp_path: Path) -> None:
+async def test_a_call_that_nobody_awaits_is_told_at_the_end(tmp_path: Path) -> None:
     """With the line that made it."""
-    with pytest.warns(
-        RuntimeWarning, match=r"wait\(\) of Shop\('a'\) was called and not"
-    ) as warned:
+    with pytest.warns(RuntimeWarning, match=r"wait\(\) of Shop\('a'\) was called and not") as told:
         async with durable.open(tmp_path / "store", debug=True) as runtime:
             runtime.namespace(Shop).get_by_name("a").wait(0.01)
 
-    assert warned[0].filename == __file__
+    assert told[0].filename == __file__
 
 
 async def test_errors_and_answers_are_the_same(shop: durable.Stub[Shop]) -> None:
@@ -228,7 +226,7 @@ async def test_without_it_nothing_is_watched(tmp_path: Path) -> None:
 
 async def test_debug_mode_and_an_observer_go_together(tmp_path: Path) -> None:
     """An object in debug mode can be observed, from its first event on or later, and its faults are
-    reported when the observer has gone."""
+    told on when the observer has gone."""
     first: list[observing.Event] = []
     later: list[observing.Event] = []
     async with durable.open(tmp_path / "store", debug=True, observer=first.append) as runtime:
@@ -240,6 +238,6 @@ async def test_debug_mode_and_an_observer_go_together(tmp_path: Path) -> None:
         with pytest.warns(RuntimeWarning, match="read 'left'"):
             await shops.get_by_name("b").sell()
 
-    names = [event.name for event in first if isinstance(event, observing.DeliveryEnded)]
-    assert names == ["a", "b", "b"]
+    told = [event.name for event in first if isinstance(event, observing.DeliveryEnded)]
+    assert told == ["a", "b", "b"]
     assert [e.name for e in later if isinstance(e, observing.DeliveryEnded)] == ["b"]

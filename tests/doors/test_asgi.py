@@ -170,7 +170,7 @@ def test_an_error_is_500_and_logged_once(server: Server, client: httpx.Client) -
 
 
 def test_an_overloaded_object_is_503(client: httpx.Client) -> None:
-    """The client may come again, and the answer says when."""
+    """The client may come again, and is told when."""
     response = client.get("/overloaded")
 
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
@@ -248,7 +248,7 @@ def test_a_client_that_goes_away_is_noticed_behind_a_body_that_nobody_reads(
     wait_until(lambda: client.get("/stream/listeners").text == "0")
 
 
-def test_a_handler_is_notified_that_its_client_has_gone(client: httpx.Client) -> None:
+def test_a_handler_is_told_that_its_client_has_gone(client: httpx.Client) -> None:
     """It is not cancelled; `request.signal` says so."""
     with pytest.raises(httpx.ReadTimeout):
         client.get("/stream/patient", timeout=0.3)
@@ -258,7 +258,9 @@ def test_a_handler_is_notified_that_its_client_has_gone(client: httpx.Client) ->
 
 @pytest.mark.parametrize("app", ["alone", "with_routes"])
 @pytest.mark.parametrize("name", ["uvicorn", "hypercorn", "hypercorn-trio"])
-def test_a_server_that_stops_does_not_wait_for_events(name: str, app: str, tmp_path: Path) -> None:
+def test_a_server_that_is_told_to_stop_does_not_wait_for_events(
+    name: str, app: str, tmp_path: Path
+) -> None:
     """The stream ends, whole, and the browser connects again, to the server that comes next."""
     with serving(name, f"entry:{app}", tmp_path / "served") as server:
         with httpx.stream("GET", server.url + "/stream/quiet", timeout=WAIT_S_MAX) as response:
@@ -312,7 +314,7 @@ def test_an_object_closes_a_socket(server: Server) -> None:
 
 
 def test_a_client_closes_a_socket(server: Server, client: httpx.Client) -> None:
-    """The object is notified; hypercorn does not say with which code."""
+    """The object is told; hypercorn does not say with which code."""
     before = len(ends(client))
     with open_socket(server) as ws:
         ws.close(3001, "bye")
@@ -324,7 +326,7 @@ def test_a_client_closes_a_socket(server: Server, client: httpx.Client) -> None:
         assert ends(client)[-1][0] == 1006
 
 
-def test_a_lost_connection_is_reported_as_1006(server: Server, client: httpx.Client) -> None:
+def test_a_connection_that_is_lost_is_told_as_1006(server: Server, client: httpx.Client) -> None:
     """It is not taken for an empty close frame."""
     before = len(ends(client))
     ws = open_socket(server)

@@ -245,16 +245,16 @@ def test_threads_call_at_the_same_time(runtime: durable.blocking.Runtime) -> Non
     assert sum(counters.get_by_name(str(number)).peek() for number in range(5)) == 800
 
 
-def test_an_observer_gets_events(runtime: durable.blocking.Runtime, counter: Counters) -> None:
-    events: list[Any] = []
-    end = runtime.observe(events.append)
+def test_an_observer_is_told(runtime: durable.blocking.Runtime, counter: Counters) -> None:
+    told: list[Any] = []
+    end = runtime.observe(told.append)
     counter.increment()
     end()
-    seen = len(events)
+    seen = len(told)
     counter.increment()
 
     assert seen > 0
-    assert len(events) == seen
+    assert len(told) == seen
 
 
 def test_the_processes_of_the_store_are_listed(runtime: durable.blocking.Runtime) -> None:
@@ -329,7 +329,7 @@ def test_closing_lets_calls_end_and_then_gives_them_up(
     assert len(errors) == 1
 
 
-def test_what_cannot_be_opened_is_refused_at_the_call(tmp_path: Path) -> None:
+def test_what_cannot_be_opened_is_told_at_the_call(tmp_path: Path) -> None:
     with durable.blocking.open(tmp_path / "s"):
         with pytest.raises(durable.StoreInUse):
             durable.blocking.open(tmp_path / "s")
@@ -434,7 +434,7 @@ print(counter.increment())
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_forked_child_is_refused_with_a_word_of_opening_its_own(tmp_path: Path) -> None:
+def test_a_forked_child_is_told_to_open_its_own(tmp_path: Path) -> None:
     """And its end leaves the parent's store as it is."""
     done = run(START + "counter.increment()\n" + FORKED, str(tmp_path / "s"))
 

@@ -73,7 +73,7 @@ async def hear_until_ready(ws: WebSocket) -> list[dict[str, Any]]:
 
 
 async def test_what_one_says_all_hear(chat: Any, runtime: durable.Runtime) -> None:
-    """In the room, and in no other one; arrivals and departures are announced too."""
+    """In the room, and in no other one; who comes and goes is told too."""
     ann = await enter(chat, runtime, "ann")
     assert await hear_until_ready(ann) == [{"joined": "ann"}]
     eve = await enter(chat, runtime, "eve", room="other")
@@ -121,9 +121,7 @@ async def test_members_are_known_after_the_room_has_slept(
     assert (await hear(ann))["name"] == "ann"
 
 
-async def test_a_client_that_speaks_too_fast_gets_a_warning(
-    chat: Any, runtime: durable.Runtime
-) -> None:
+async def test_who_speaks_too_fast_is_told(chat: Any, runtime: durable.Runtime) -> None:
     """By address, and in all rooms together."""
     for room in ("one", "other"):
         ann = await enter(chat, runtime, "ann", room)
@@ -135,7 +133,7 @@ async def test_a_client_that_speaks_too_fast_gets_a_warning(
             heard = await hear(ann)
 
         assert "rate-limited" in heard["error"]
-        # The limiter is notified of a message while the next one may be heard already.
+        # The limiter is told of a message while the next one may be heard already.
         assert said in range(4, 10) if room == "one" else said in range(1, 5)
 
 

@@ -89,7 +89,7 @@ async def test_objects_come_page_by_page(app: inspector.Inspector) -> None:
     assert found["objects"][0]["keys"] == 1
 
 
-async def test_one_object_is_shown_whole(app: inspector.Inspector) -> None:
+async def test_one_object_is_told_whole(app: inspector.Inspector) -> None:
     """By name or id: keys with types and sizes, values, the alarm. A large value is left out."""
     answer = (await get(app, "/api/object", **{"class": "Counter", "id": HOSTILE})).json
     same = (await get(app, "/api/object", **{"class": "Counter", "id": answer["id"]})).json
@@ -108,7 +108,7 @@ async def test_one_object_is_shown_whole(app: inspector.Inspector) -> None:
     assert [item["key"] for item in some.json["items"]] == ["large"]
 
 
-async def test_alarms_are_listed_in_their_order(app: inspector.Inspector) -> None:
+async def test_alarms_are_told_in_their_order(app: inspector.Inspector) -> None:
     """With their objects."""
     answer = (await get(app, "/api/alarms")).json
 
@@ -177,7 +177,7 @@ async def stream_of_events(app: inspector.Inspector) -> AsyncIterator[Any]:
 @pytest.mark.parametrize(
     "headers", [{"authorization": ""}, {"authorization": "Bearer x"}, {"authorization": TOKEN}]
 )
-async def test_without_the_token_nothing_is_answered(
+async def test_without_the_token_nothing_is_told(
     app: inspector.Inspector, headers: dict[str, str]
 ) -> None:
     """Not by any question; the page itself knows nothing."""

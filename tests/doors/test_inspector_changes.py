@@ -152,7 +152,7 @@ async def test_an_object_is_reset(app: inspector.Inspector, runtime: durable.Run
     assert await values(app) == {"value": 1}
 
 
-async def test_what_an_object_does_now_is_shown(
+async def test_what_an_object_does_now_is_told(
     app: inspector.Inspector, runtime: durable.Runtime
 ) -> None:
     """Its calls, and its sockets with their tags; one that is not in memory is not woken."""

@@ -41,7 +41,7 @@ async def runtime(tmp_path: Path) -> AsyncIterator[durable.Runtime]:
         yield runtime
 
 
-async def test_what_changed_is_shown(runtime: durable.Runtime) -> None:
+async def test_what_changed_is_told(runtime: durable.Runtime) -> None:
     """Between a bookmark and now, or between two; what was not there is said not to have been."""
     stub = runtime.env.L.get_by_name(HOSTILE)
     await stub.put("a", 1)
@@ -86,7 +86,7 @@ async def test_an_object_without_a_history_says_so(runtime: durable.Runtime) -> 
 
 
 async def test_an_object_goes_back(runtime: durable.Runtime) -> None:
-    """And comes again, by the bookmark that it returns; only where writing is allowed."""
+    """And comes again, by the bookmark that it is told; only where writing is allowed."""
     stub = runtime.env.L.get_by_name(HOSTILE)
     await stub.put("a", 1)
     before = await stub.put("a", 2)

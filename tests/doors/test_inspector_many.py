@@ -137,7 +137,7 @@ def two_processes(store: Path) -> Iterator[set[int]]:
 
 
 async def test_processes_that_share_a_store_are_one(tmp_path: Path) -> None:
-    """Each has its shards; what happens in both is reported, and an object is found in either."""
+    """Each has its shards; what happens in both is told, and an object is found in either."""
     store = tmp_path / "store"
     with two_processes(store) as pids, anyio.fail_after(WAIT_S_MAX):
         app = inspector.app(store, token=TOKEN, write=True)

@@ -1,4 +1,4 @@
-"""What the tests of engines share: engines to open, batches, and a loop that runs on request."""
+"""What the tests of engines share: engines to open, batches, and a loop that runs when told."""
 
 from __future__ import annotations
 
@@ -58,17 +58,17 @@ class Loop:
 
 @define
 class Outcomes:
-    """What became of the batches of a test, in the order in which they were reported."""
+    """What became of the batches of a test, in the order in which the loop was told."""
 
-    reported: list[tuple[str, DurableError | None]] = field(factory=list)
+    told: list[tuple[str, DurableError | None]] = field(factory=list)
 
     @property
     def durable(self) -> list[str]:
-        return [label for label, error in self.reported if error is None]
+        return [label for label, error in self.told if error is None]
 
     @property
     def failed(self) -> list[str]:
-        return [label for label, error in self.reported if error is not None]
+        return [label for label, error in self.told if error is not None]
 
 
 def open_store(folder: Path, **options: Any) -> Environment:
@@ -115,14 +115,14 @@ def batch_of(
     """A batch as a write buffer sends it: a number is given out before it leaves."""
     if clears or not handle.keyspace:
         handle.keyspace = engine.next_keyspace()
-    reported = (outcomes or Outcomes()).reported
+    told = (outcomes or Outcomes()).told
     return Batch(
         handle=handle,
         clears=clears,
         puts=puts or {},
         alarm=alarm,
         origin=Callbacks(
-            lambda: reported.append((label, None)), lambda error: reported.append((label, error))
+            lambda: told.append((label, None)), lambda error: told.append((label, error))
         ),
         size=sum(len(key) + len(value or b"") for key, value in (puts or {}).items()),
         sides=sides,

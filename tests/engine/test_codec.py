@@ -89,7 +89,7 @@ VALUES = st.recursive(
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal and of the same type all the way down, distinguished as Python itself does not: 0 and
+    """Equal and of the same type all the way down, told apart as Python itself does not: 0 and
     -0.0, NaN, 1.0 and Decimal("1.00"), folds and zones."""
     if type(one) is not type(other):
         return False

@@ -147,7 +147,7 @@ def test_a_disk_that_a_test_holds_never_stops_the_loop(store: Environment) -> No
 def test_a_commit_that_fails_here_marks_its_object(
     store: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its origin gets the error, and what rests on it is lost too."""
+    """Its origin is told, and what rests on it is lost too."""
     loop, outcomes = Loop(), Outcomes()
     committer = quick_committer(store, loop)
     handle = place_of(store)
@@ -160,7 +160,7 @@ def test_a_commit_that_fails_here_marks_its_object(
         failing = batch_of(store, handle, {"a": VALUE}, label="1", outcomes=outcomes)
         assert committer.commit_here(failing)
     assert isinstance(handle.failed, CommitFailed)
-    assert outcomes.reported == [("1", handle.failed)]
+    assert outcomes.told == [("1", handle.failed)]
     assert not committer.is_quick
 
     later = batch_of(store, handle, {"b": VALUE}, label="2", outcomes=outcomes)

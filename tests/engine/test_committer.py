@@ -23,7 +23,7 @@ from .kit import VALUE, Loop, Outcomes, batch_of, open_store, place_of, stored
 
 @define
 class Faults:
-    """Holds commits until they are let go, and fails those that the test has picked."""
+    """Holds commits until they are let go, and fails those that it was told to."""
 
     errors: list[BaseException | None] = field(factory=list)  # of the next groups
     late_errors: list[BaseException | None] = field(factory=list)
@@ -81,7 +81,7 @@ def test_what_waits_goes_in_one_group(store: Environment) -> None:
 
     assert faults.groups == [1, 4]
     assert len(loop.calls) == 2
-    assert outcomes.reported == []
+    assert outcomes.told == []
     loop.run()
     assert outcomes.durable == ["0", "1", "2", "3", "4"]
     assert committer.waiting == 0
@@ -132,17 +132,15 @@ def test_a_failed_group_takes_later_batches_of_its_objects_with_it(
     assert lost.failed.reset  # type: ignore[union-attr]
     assert lost.failed.__cause__ is cause  # type: ignore[union-attr]
     loop.run()
-    assert [label for label, _ in outcomes.reported] == ["1", "2", "3"]
-    assert outcomes.reported[0][1] is outcomes.reported[1][1] is lost.failed
+    assert [label for label, _ in outcomes.told] == ["1", "2", "3"]
+    assert outcomes.told[0][1] is outcomes.told[1][1] is lost.failed
     assert outcomes.durable == ["3"]
     assert stored(store, lost) == {}
     assert stored(store, other) == {"c": VALUE}
     assert committer.waiting == 0
 
 
-def test_a_durable_batch_is_reported_as_such_though_its_object_fails_later(
-    store: Environment,
-) -> None:
+def test_a_durable_batch_is_told_so_though_its_object_fails_later(store: Environment) -> None:
     """What became of a batch is settled when its group is."""
     committer, faults, loop = held_committer(store, errors=[None, OSError(errno.EIO, "broken")])
     outcomes = Outcomes()
@@ -181,7 +179,7 @@ def test_an_object_that_the_loop_gave_up_writes_no_more(store: Environment) -> N
     committer.stop()
     loop.run()
 
-    assert outcomes.reported == [("1", handle.failed)]
+    assert outcomes.told == [("1", handle.failed)]
     assert stored(store, handle) == {}
 
 
@@ -215,7 +213,7 @@ def test_a_closed_loop_is_no_error(store: Environment) -> None:
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, ValueError])
-def test_a_callback_that_raises_does_not_keep_others_from_being_called(
+def test_a_callback_that_raises_keeps_nobody_from_being_told(
     store: Environment, kind: type[BaseException]
 ) -> None:
     """An interrupt in the midst of the reports loses none of them, and passes on."""
@@ -326,7 +324,7 @@ def test_the_committer_is_a_list_of_groups(
 ) -> None:
     """Groups succeed or fail as a whole; a lost object writes no more; the rest is a dict."""
     environment = _shared(tmp_path_factory)
-    outcomes, expected, reported, lost = Outcomes(), {}, [], set()
+    outcomes, expected, told, lost = Outcomes(), {}, [], set()
     places = {name: place_of(environment, name) for name in "abc"}
     for name, place in places.items():
         environment.commit([batch_of(environment, place, clears=True, alarm=None)])
@@ -347,7 +345,7 @@ def test_the_committer_is_a_list_of_groups(
         faults.arrived.acquire()
         for name, puts in group:
             is_stored = name not in lost and not fails
-            reported.append(is_stored)
+            told.append(is_stored)
             if is_stored:
                 expected[name].update(puts)
         if fails:
@@ -355,7 +353,7 @@ def test_the_committer_is_a_list_of_groups(
     committer.stop()
     loop.run()
 
-    assert [error is None for _, error in outcomes.reported] == reported
+    assert [error is None for _, error in outcomes.told] == told
     for name, place in places.items():
         kept = {key: value for key, value in expected[name].items() if value is not None}
         assert stored(environment, place) == kept

@@ -113,7 +113,7 @@ def test_a_batch_behind_others_waits_for_the_end_of_the_round(bench: Bench) -> N
 
 
 def test_after_a_group_of_several_a_batch_waits_for_the_others_of_its_round(bench: Bench) -> None:
-    """Callers that were answered by one group together write the next one together."""
+    """Callers who were told of one group together write the next one together."""
     bench.queue.was_shared = True
     first, second = batch(), batch()
     bench.submit(first)
@@ -232,7 +232,7 @@ def test_an_alarm_is_announced_before_its_batch_leaves(bench: Bench) -> None:
 
 
 def test_a_batch_that_comes_after_the_end_fails(bench: Bench) -> None:
-    """Its origin gets the error, as of any other failure."""
+    """Its origin is told, as of any other failure."""
     bench.queue.is_stopped = True
     failures: list[DurableError] = []
     late = batch()

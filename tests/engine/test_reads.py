@@ -79,7 +79,7 @@ def test_a_held_read_goes_to_the_thread(store: Environment) -> None:
     assert not reads.inline
 
 
-def test_a_read_that_fails_is_reported(store: Environment) -> None:
+def test_a_read_that_fails_is_told(store: Environment) -> None:
     """An error of ours passes as itself, a bug as InternalError; neither ends the thread."""
     loop, failed = Loop(), []
     reads = Reads(store, loop.call_soon_threadsafe, inline=False)
@@ -104,8 +104,8 @@ def test_a_read_that_fails_is_reported(store: Environment) -> None:
         reads.fetch(lambda reader: None, failed.append, failed.append)
 
 
-def test_a_callback_that_raises_does_not_keep_others_from_being_called(store: Environment) -> None:
-    """The rest is called in the next round."""
+def test_a_callback_that_raises_keeps_nobody_from_being_told(store: Environment) -> None:
+    """The rest is told in the next round."""
     loop, found = Loop(), []
     faults = Faults()
     reads = Reads(store, loop.call_soon_threadsafe, inline=False, faults=faults)

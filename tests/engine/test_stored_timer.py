@@ -39,6 +39,6 @@ def test_a_timer_comes_back_as_it_was(name: str, schedule: Every | Cron | None) 
         (TIMERS + b"a", write_timer(StoredTimer("a", 1, 1, b"", Every(0)))),
     ],
 )
-def test_what_is_no_timer_is_reported(key: bytes, raw: bytes) -> None:
+def test_what_is_no_timer_is_told(key: bytes, raw: bytes) -> None:
     with pytest.raises(Malformed):
         read_timer(key, raw)

@@ -29,7 +29,7 @@ async def ask(runtime: durable.Runtime, key: str) -> durable.Response:
 async def test_a_burst_is_let_through_and_then_so_many_each_second(
     runtime: durable.Runtime, clock: VirtualClock
 ) -> None:
-    """A client that must wait is answered with how long."""
+    """Who must wait is told how long."""
     statuses = [(await ask(runtime, "ann")).status for _ in range(12)]
     assert statuses == [200] * 10 + [429] * 2
     assert (await ask(runtime, "ann")).headers["retry-after"] == "1"

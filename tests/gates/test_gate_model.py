@@ -213,7 +213,7 @@ class Play:
                 reference.run(reader)
             else:
                 reference.line.append(reader)
-            # The task goes on before the gate is notified that the read has ended.
+            # The task goes on before the gate is told that the read has ended.
             self.bench.resume(home, task=reader, from_inside=True)
         self._released()
         self.bench.gate.release()
@@ -373,14 +373,14 @@ class Disowning(InputGate[Any]):
 def test_the_reference_tells_a_gate_that_breaks_a_rule(gate_class: type[InputGate[Any]]) -> None:
     """Of what comes after a section."""
 
-    def fails(steps: list[tuple[Any, ...]]) -> bool:
+    def is_told(steps: list[tuple[Any, ...]]) -> bool:
         try:
             run(Play(Bench(gate_class=gate_class)), steps)
         except AssertionError:
             return True
         return False
 
-    find(STEPS, fails, settings=settings(max_examples=5_000, database=None, phases=[*FIND]))
+    find(STEPS, is_told, settings=settings(max_examples=5_000, database=None, phases=[*FIND]))
 
 
 def run(play: Play, steps: list[tuple[Any, ...]]) -> None:

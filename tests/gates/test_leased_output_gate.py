@@ -36,7 +36,7 @@ class Leased:
         gate.when_durable(gate.seqno(), lambda: self.heard.append(text), unheard)
 
 
-class Unsaid:
+class Told:
     def __init__(self) -> None:
         self.error: Exception | None = None
 
@@ -72,13 +72,13 @@ def test_when_it_is_over_nothing_leaves() -> None:
     assert leased.over
 
 
-def test_what_waits_is_dropped_when_the_object_breaks() -> None:
+def test_whoever_waits_is_told_when_the_object_breaks() -> None:
     leased = Leased()
-    unsaid = Unsaid()
+    told = Told()
     leased.clock.now_s += 10.0
-    leased.say("late", unsaid)
+    leased.say("late", told)
 
-    assert leased.gate.drop_waiting() == [unsaid]
+    assert leased.gate.drop_waiting() == [told]
 
 
 def test_a_renewal_that_comes_late_lets_nothing_out() -> None:

@@ -15,7 +15,7 @@ __all__ = ["Ledger", "Start", "Store", "go_back", "ledger", "restart", "runtime"
 
 
 class Ledger(durable.DurableObject):
-    """Does with its storage what the test says, and goes back."""
+    """Does with its storage as it is told, and goes back."""
 
     history = timedelta(days=30)
 

@@ -57,10 +57,10 @@ async def test_the_check_knows_what_a_history_may_have(store: Store, tmp_path: P
     )
     environment = Environment.open(folder, clock=SystemClock())
     try:
-        callbacks = Callbacks(lambda: None, lambda error: None)
+        told = Callbacks(lambda: None, lambda error: None)
         environment.commit([
             Batch(
-                handle, False, {}, UNCHANGED, callbacks, 0,
+                handle, False, {}, UNCHANGED, told, 0,
                 history={HISTORY + b"z": b"", clearing_key(7): write_clearing(99, 1)},
                 sides={HISTORY + b"b": b"\0" * 8},
             )

@@ -91,7 +91,7 @@ async def test_an_object_goes_back_in_the_program_that_has_it(store: Store) -> N
 
 
 @LOCAL
-async def test_the_program_gets_orders_through_its_control_socket(tmp_path: Path) -> None:
+async def test_the_program_is_told_through_its_control_socket(tmp_path: Path) -> None:
     async with durable.open(
         tmp_path / "store", bindings={"LEDGERS": Ledger}, operate=True
     ) as runtime:
@@ -173,7 +173,7 @@ async def test_a_history_lists_its_chapters(store: Store) -> None:
     assert found.begins <= found.chapters[-1].began
 
 
-async def test_what_has_changed_between_two_bookmarks_is_listed(store: Store) -> None:
+async def test_what_has_changed_between_two_bookmarks_is_told(store: Store) -> None:
     """Over a deletion of everything as well; up to now if there is one bookmark."""
     first, second, third = await filled(store)
 
@@ -213,9 +213,9 @@ async def test_the_commands_list_and_restore(
     assert await run("show", folder, "Ledger", "a") == 0
     assert "history" in capsys.readouterr().out
     assert await run("show", folder, "Ledger", "a", "--json") == 0
-    shown = json.loads(capsys.readouterr().out.splitlines()[0])["object"]["history"]
-    assert shown["oldest"] <= first
-    assert shown["bytes"] > 100
+    told = json.loads(capsys.readouterr().out.splitlines()[0])["object"]["history"]
+    assert told["oldest"] <= first
+    assert told["bytes"] > 100
     assert await run("history", folder, "Ledger", "a", "--since", first) == 0
     assert "key c: nothing -> [3]" in capsys.readouterr().out
     assert await run("history", folder, "Ledger", "a", "--since", first, "--json") == 0

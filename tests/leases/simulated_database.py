@@ -3,7 +3,7 @@ commits that wait for the standby, and a failover that keeps what the standby ha
 
 A transaction takes its locks, runs at one moment, and commits some time later: until then nobody
 sees what it has done, and its locks are held. What was under way in a failover is there or is not,
-and no side learns of it.
+and nobody is told.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class SimulatedDatabase:
         body: Body,
         answered: Callable[[Any], None],
     ) -> None:
-        """Run a transaction for *machine*, where *answered* is called with its result, or LOST."""
+        """Run a transaction for *machine*, where *answered* is told what it says, or LOST."""
         is_answered = False
 
         def answer(said: Any) -> None:

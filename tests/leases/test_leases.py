@@ -277,7 +277,7 @@ def test_a_process_joins_anew_under_another_number(processes: Processes) -> None
 def test_the_lease_is_renewed_in_a_thread(
     processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What changes meanwhile is reported."""
+    """What changes meanwhile is told."""
     news = threading.Event()
     one = processes.join("one", lease_s=0.3)
     one.now = one.lease.now = leases_module.lease_clock

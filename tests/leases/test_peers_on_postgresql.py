@@ -150,6 +150,6 @@ async def test_a_process_that_was_declared_dead_can_store_nothing(machines: Mach
 
 async def test_another_secret_is_refused_at_the_opening(machines: Machines) -> None:
     await machines.start()
-    other = durable.Peers(listen="127.0.0.1:0", secret="a secret of another store")
+    other = durable.Peers(listen="127.0.0.1:0", secret="a secret of somebody else's store")
     with pytest.raises(durable.DurableError, match="another secret"):
         await durable.open(machines.url, peers=other, bindings={"COUNTERS": Counter}).start()

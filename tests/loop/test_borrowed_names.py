@@ -1,4 +1,4 @@
-"""Private names of asyncio, anyio and Trio that are used are there: a release without one is named.
+"""Private names of asyncio, anyio and Trio that are used are there: a release without one is told.
 
 Where such a name is gone, the code that uses it goes on without, in silence: deadlocks are seen
 less often, say. So the names are asked for here, one by one, on each supported version.

@@ -116,7 +116,7 @@ def test_a_hook_reads_what_was_called_otherwise() -> None:
     assert read(stored("Line", {"sku": "a"}), Line=Item) == Item("a")
 
 
-def test_what_a_class_raises_is_reported() -> None:
+def test_what_a_class_raises_is_told() -> None:
     """By its `__post_init__` or its hook; the cause is kept."""
 
     @dataclasses.dataclass
@@ -141,7 +141,7 @@ def test_a_class_that_is_not_declared_is_not_made() -> None:
     assert not isinstance(no.value.__cause__, AttributeError)
 
 
-def test_an_unreadable_instance_deep_in_a_value_is_reported_as_such() -> None:
+def test_an_unreadable_instance_deep_in_a_value_is_told_as_such() -> None:
     """It is no damage to the store."""
     encoded = MsgpackCodec().encode({"a": [({StoredInstance("Gone", "X")},)]})
     with pytest.raises(UnreadableValue, match="Gone"):
@@ -180,7 +180,7 @@ def test_annotations_that_only_checkers_can_read_are_passed_over() -> None:
     assert codec.decode(codec.encode([Line("a"), Tag("b")])) == [Line("a"), Tag("b")]
 
 
-def test_two_classes_of_one_name_in_annotations_are_refused_at_the_put() -> None:
+def test_two_classes_of_one_name_in_annotations_are_told_at_the_put() -> None:
     """A program that stores neither has no reason to be refused."""
     other = dataclasses.make_dataclass("Line", ["x"])
 

@@ -62,7 +62,7 @@ def test_an_absolute_url_is_taken(url: Any) -> None:
         "//counter/increment",
         "https:///increment",
         "https:counter",
-        "mailto:ann",
+        "mailto:somebody",
         "http://[::1/",
         "http://x:99999/",
         "http://x:port/",
@@ -87,7 +87,7 @@ def test_a_url_is_a_str_or_a_yarl_url(url: Any) -> None:
 
 @given(st.from_regex(messages._is_plain_url.__self__, fullmatch=True))
 def test_a_url_taken_unparsed_is_one_that_parses(url: str) -> None:
-    """What is let through without a look cannot fail later, when it is asked for."""
+    """What is let through without a look cannot fail later, when somebody asks for it."""
     parsed = Request(url).url
 
     assert parsed.absolute
@@ -297,7 +297,7 @@ async def test_what_the_stream_raises_reaches_the_reader() -> None:
 
 
 async def test_a_stream_can_be_left_half_way() -> None:
-    """Its source is closed, and there is nothing more to read."""
+    """Its source is told, and there is nothing more to read."""
     ended = []
 
     async def endless() -> AsyncIterator[bytes]:

@@ -51,7 +51,7 @@ USES: dict[str, Callable[[Leaks, Any], Any]] = {
 }
 
 
-def error_of(use: Callable[[], Any], run: Run) -> str:
+def told(use: Callable[[], Any], run: Run) -> str:
     """What *use* raises when it is run, and awaited, in a loop of its own."""
 
     async def main() -> str:
@@ -102,7 +102,7 @@ def test_another_loop_of_the_thread_is_refused(
     """By all that changes something or waits; the runtime's own loop goes on afterwards."""
     _, runtime = opened
 
-    assert error_of(lambda: USES[what](Leaks.last, runtime.env.LEAKS), run) == "WrongLoop"
+    assert told(lambda: USES[what](Leaks.last, runtime.env.LEAKS), run) == "WrongLoop"
 
 
 @pytest.mark.parametrize("what", ["call", "section", "transaction", "sync"])
@@ -119,7 +119,7 @@ async def test_an_answer_is_not_awaited_in_a_loop_inside_of_its_own(
             async def nest_in(self) -> str:
                 await self.ctx.storage.put("x", 1)
                 self.ctx.storage.put("x", 2)
-                return error_of(lambda: USES[what](self, self.env.LEAKS), run)
+                return told(lambda: USES[what](self, self.env.LEAKS), run)
 
         nests = runtime.namespace(Nests).get_by_name("a")
         assert await nests.nest_in() == "WrongLoop"

@@ -14,7 +14,7 @@ from durable.testing import Faults, VirtualClock, evict, run_in_object
 
 
 class Room(durable.DurableObject):
-    """Sends what it gets to all sockets."""
+    """Says what it is told to everybody."""
 
     async def fetch(self, request: durable.Request) -> Response:
         client, server = WebSocketPair()

@@ -202,7 +202,7 @@ async def test_a_handler_that_cancels_its_own_task_cancels_no_other(
 
 
 @pytest.mark.backends("asyncio", "uvloop")
-async def test_calls_are_served_although_a_task_was_cancelled_before_it_began(
+async def test_calls_are_served_although_somebody_cancelled_a_task_before_it_began(
     runtime: durable.Runtime,
 ) -> None:
     """A program that cancels all tasks it finds loses at most the delivery that one was for."""

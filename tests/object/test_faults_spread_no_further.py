@@ -16,6 +16,7 @@ import pytest
 import durable
 import durable.testing
 from durable._object.activation import Activation
+from durable._storage.object_storage import ObjectStorage
 
 
 @attrs.frozen
@@ -263,7 +264,7 @@ async def test_a_log_that_fails_is_no_matter_of_the_objects(
 async def test_an_observer_that_fails_in_any_way_is_no_matter_of_the_objects(
     runtime: durable.Runtime, throwers: durable.Namespace[Thrower]
 ) -> None:
-    """Nor does one error, whose text cannot be made, reach the others."""
+    """Nor is one error, whose text cannot be made, to be told."""
 
     def fail(event: object) -> NoReturn:
         raise OfNoException("an observer's own fault")
@@ -425,3 +426,22 @@ async def test_busy_objects_above_the_limit_are_not_all_looked_at_for_each_new_o
         await clock.advance(61)
         await busy.get_by_name("one more").wait()
         assert runtime.statistics().live_objects <= 100
+
+
+async def test_a_reset_reaches_the_callers_even_if_the_memory_cannot_be_given_up(
+    throwers: durable.Namespace[Thrower],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nor does the runtime, as it closes, wait for calls that have their answers."""
+
+    def discard(self: object) -> NoReturn:
+        raise RuntimeError("a fault of the library")
+
+    monkeypatch.setattr(ObjectStorage, "discard", discard)
+    error = await _error_of(throwers.get_by_name("a").put_and_abort())
+    monkeypatch.undo()
+
+    assert isinstance(error, durable.ObjectAborted)
+    assert await throwers.get_by_name("a").get("x") is None
+    assert "what Thrower('a') had in memory could not be given up" in caplog.text

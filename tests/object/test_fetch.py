@@ -233,7 +233,7 @@ async def test_credentials_stay_at_their_origin(site: Stub[Site]) -> None:
 # Who has gone
 
 
-async def test_a_handler_is_notified_that_its_caller_has_gone(
+async def test_a_handler_is_told_that_its_caller_has_gone(
     site: Stub[Site], clock: durable.testing.VirtualClock
 ) -> None:
     """By the signal of its request; it is not cancelled."""

@@ -25,7 +25,7 @@ def in_child(body: Callable[[], Any]) -> str:
     pid = os.fork()
     if not pid:  # pragma: no cover - coverage is not written there
         try:
-            said = error_of(body)
+            said = told(body)
             os.write(writing, said.encode())
         finally:
             os._exit(0)
@@ -36,7 +36,7 @@ def in_child(body: Callable[[], Any]) -> str:
     return said
 
 
-def error_of(use: Callable[[], Any]) -> str:
+def told(use: Callable[[], Any]) -> str:
     try:
         return repr(use())
     except BaseException as error:

@@ -168,7 +168,7 @@ async def test_who_leaves_a_stream_ends_its_generator(
 async def test_a_stream_ends_through_the_objects_that_hand_it_on(
     feed: Stub[Feed], runtime: Runtime, clock: durable.testing.VirtualClock
 ) -> None:
-    """A task that waits for the next item on behalf of the consumer has left as well."""
+    """Whoever waits for the next item on somebody's behalf has left as well."""
     relay = runtime.namespace(Feed).get_by_name("relay")
     for stream in (relay.of(feed), relay.body_of(feed)):
         assert await anext(stream) == b"hello"

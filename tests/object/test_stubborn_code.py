@@ -103,13 +103,13 @@ async def test_so_does_code_of_a_transaction(store: durable.testing.open, what: 
 async def ends_after_reset(runtime: durable.Runtime, call: Callable[[Any], Any]) -> None:
     namespace = runtime.env.STUBBORN
 
-    async def caller_gets_the_reset() -> None:
+    async def reset_is_told() -> None:
         with pytest.raises(durable.DurableError):
             await call(namespace.get_by_name("a"))
 
     with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(caller_gets_the_reset)
+            tasks.start_soon(reset_is_told)
             await anyio.wait_all_tasks_blocked()
             await durable.testing.abort_all(runtime)
             assert await namespace.get_by_name("a").ok() == "ok"

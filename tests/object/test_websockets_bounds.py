@@ -90,7 +90,7 @@ OVERLOADS = {
 async def test_a_full_queue_of_calls_loses_nothing_that_sockets_say(
     tmp_path: Path, clock: VirtualClock, kind: str
 ) -> None:
-    """Messages wait, each close is reported once, the sockets stay; only callers are refused."""
+    """Messages wait, each close is told once, the sockets stay; only callers are refused."""
     limits, payload = OVERLOADS[kind]
     refused: list[Exception] = []
 
@@ -159,7 +159,7 @@ async def test_messages_that_wait_at_a_socket_do_not_fill_the_queue_of_callers(
 async def test_a_socket_whose_object_is_busy_has_a_bound_of_its_own(
     runtime: durable.Runtime, clock: VirtualClock
 ) -> None:
-    """Above 16 MiB unread, what is in line included, it is closed with 1013 and reported once."""
+    """Above 16 MiB unread, what is in line included, it is closed with 1013 and told once."""
     stub = room(runtime)
     ws = await join(stub)
     chunk = b"x" * (UNREAD_BYTES_MAX // 2)
@@ -207,7 +207,7 @@ async def test_a_message_in_line_slows_its_sender(
 async def test_automatic_answers_that_are_not_read_have_the_bound_of_messages(
     runtime: durable.Runtime, clock: VirtualClock, answer: str
 ) -> None:
-    """A client that pings and does not read is closed with 1013, and the object is notified."""
+    """A client that pings and does not read is closed with 1013, and the object is told."""
     stub = room(runtime)
     await stub.set_ping("p", answer)
     ws = await join(stub)

@@ -1,4 +1,4 @@
-"""How sockets end: what is still heard, which end is notified, and how an object sees it."""
+"""How sockets end: what is still heard, who is told, and how an object sees it."""
 
 from __future__ import annotations
 
@@ -378,7 +378,7 @@ async def test_a_server_that_cannot_send_any_more_still_brings_what_came_before(
 async def test_what_a_client_says_before_it_answers_a_close_is_delivered(
     network: Network, clock: VirtualClock, how: dict[str, Any]
 ) -> None:
-    """The object has closed, and the client has not seen that yet; the end is reported once."""
+    """The object has closed, and the client has not seen that yet; the end is told once."""
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(network.serve)
         network.says(text="close me")

@@ -234,7 +234,7 @@ async def test_what_a_client_has_sent_before_is_heard_before(
 async def test_a_client_that_has_closed_may_be_dropped(
     runtime: durable.Runtime, clock: VirtualClock
 ) -> None:
-    """Its close frame counts, and nothing is reported after it."""
+    """Its close frame counts, and nothing is told after it."""
     ws = await connect(room(runtime))
     ws.close(4001, "bye")
     del ws
@@ -260,7 +260,7 @@ async def test_a_lost_client_wakes_an_object_that_was_evicted(
 async def test_the_loss_of_a_client_waits_at_the_input_gate(
     runtime: durable.Runtime, clock: VirtualClock
 ) -> None:
-    """It is reported when the critical section is over, in an empty context."""
+    """It is told when the critical section is over, in the context of nobody."""
     stub = room(runtime)
     ws = await connect(stub)
     async with anyio.create_task_group() as tasks:
@@ -275,7 +275,7 @@ async def test_the_loss_of_a_client_waits_at_the_input_gate(
     assert heard == [LOST]
 
 
-async def test_a_client_that_was_gone_already_is_reported_too(
+async def test_a_client_that_was_gone_already_is_told_too(
     runtime: durable.Runtime, clock: VirtualClock
 ) -> None:
     """Within the turn the socket is listed; the event comes after it."""
@@ -349,7 +349,7 @@ async def test_an_end_that_waits_for_room_is_in_use() -> None:
 async def test_a_wait_that_was_given_up_keeps_no_end(
     runtime: durable.Runtime, clock: VirtualClock
 ) -> None:
-    """An end is in use while a task waits at it, and no longer."""
+    """An end is in use while somebody waits at it, and no longer."""
     ws = await connect(room(runtime))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(anext, ws)
@@ -382,7 +382,7 @@ async def test_an_end_in_the_memory_of_an_object_is_in_use(
 
 
 async def test_an_answer_with_a_socket_can_be_awaited_again(runtime: durable.Runtime) -> None:
-    """As long as other code has what it brought; it does not keep that itself."""
+    """As long as somebody has what it brought; it does not keep that itself."""
     answer = room(runtime).fetch("https://room/")
     response = await answer
     assert await answer is response
@@ -459,7 +459,7 @@ async def test_a_server_that_is_kept_or_read_is_in_use(
 async def test_a_client_that_an_object_has_accepted_may_be_dropped_by_it(
     runtime: durable.Runtime, clock: VirtualClock
 ) -> None:
-    """Both objects hear of it: the one is notified, the other need not stay in memory."""
+    """Both objects hear of it: the one is told, the other need not stay in memory."""
     stub, other = room(runtime), keeper(runtime)
     client, server = WebSocketPair()
     await stub.take(server)
@@ -512,7 +512,7 @@ async def test_a_sender_is_freed_when_the_other_end_is_dropped() -> None:
 
 
 async def test_an_end_that_is_read_late_hears_it_then() -> None:
-    """It cannot be reported before an end reads."""
+    """Nobody can be told before somebody reads."""
     client, server = WebSocketPair()
     server.accept()
     server.send("hello")

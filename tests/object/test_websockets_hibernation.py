@@ -315,7 +315,7 @@ async def test_a_close_waits_at_the_output_gate_too(
 # How they end
 
 
-async def test_a_close_frame_is_reported_and_answered(
+async def test_a_close_frame_is_told_and_answered(
     runtime: durable.Runtime, clock: VirtualClock
 ) -> None:
     """websocket_close gets code and reason; the socket is listed in its first part only."""
@@ -335,7 +335,7 @@ async def test_a_close_frame_is_reported_and_answered(
 
 
 async def test_an_object_may_close_first(runtime: durable.Runtime, clock: VirtualClock) -> None:
-    """The peer's reply is reported as the end."""
+    """The peer's reply is told as the end."""
     ws = await join(room(runtime))
     ws.send("close")
 
@@ -345,7 +345,7 @@ async def test_an_object_may_close_first(runtime: durable.Runtime, clock: Virtua
     assert seen == ["built", (4001, "as you wish", True, True)]
 
 
-async def test_a_lost_connection_is_reported_as_1006(
+async def test_a_lost_connection_is_told_as_1006(
     runtime: durable.Runtime, clock: VirtualClock
 ) -> None:
     """Once, and as not clean."""
@@ -360,7 +360,7 @@ async def test_a_lost_connection_is_reported_as_1006(
     assert await stub.say("x") == 0
 
 
-async def test_another_failure_is_reported_as_an_error(
+async def test_another_failure_is_told_as_an_error(
     runtime: durable.Runtime, clock: VirtualClock
 ) -> None:
     """websocket_error gets it, and websocket_close is not called as well."""
@@ -372,9 +372,7 @@ async def test_another_failure_is_reported_as_an_error(
     assert seen == ["built", error]
 
 
-async def test_a_slow_peer_is_cut_and_reported(
-    runtime: durable.Runtime, clock: VirtualClock
-) -> None:
+async def test_a_slow_peer_is_cut_and_told(runtime: durable.Runtime, clock: VirtualClock) -> None:
     """A broadcast does not grow the memory for ever: the object hears 1013."""
     stub = room(runtime)
     ws = await join(stub)
@@ -614,7 +612,7 @@ async def test_a_close_wakes_the_object(runtime: durable.Runtime, clock: Virtual
 
 
 async def test_eviction_may_close_the_sockets(runtime: durable.Runtime) -> None:
-    """`evict(websockets="close")` sends 1001; the object is not notified."""
+    """`evict(websockets="close")` sends 1001; the object is not told."""
     stub = room(runtime)
     ws = await join(stub)
     await evict(stub, websockets="close")

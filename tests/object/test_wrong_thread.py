@@ -58,21 +58,21 @@ class Giver(durable.DurableObject):
             "confirmed": ctx.confirmed,
             "abort": ctx.abort,
         }
-        return await anyio.to_thread.run_sync(error_of, uses[what])
+        return await anyio.to_thread.run_sync(told, uses[what])
 
     async def put_within_the_turn(self) -> str:
         """A thread writes while the turn, which has written, is still under way."""
         self.ctx.storage.put("x", 1)
         heard: list[str] = []
         thread = threading.Thread(
-            target=lambda: heard.append(error_of(lambda: self.ctx.storage.put("x", 2)))
+            target=lambda: heard.append(told(lambda: self.ctx.storage.put("x", 2)))
         )
         thread.start()
         thread.join()
         return heard[0]
 
 
-def error_of(use: Callable[[], Any]) -> str:
+def told(use: Callable[[], Any]) -> str:
     try:
         return repr(use())
     except BaseException as error:
@@ -101,7 +101,7 @@ async def test_what_an_object_gave_away_is_not_used_in_another_thread(
         "close": socket.close,
     }
 
-    assert await anyio.to_thread.run_sync(error_of, uses[what]) == "WrongLoop"
+    assert await anyio.to_thread.run_sync(told, uses[what]) == "WrongLoop"
     assert await giver.ok() == "ok"
     assert await function(2) == 4
     assert await anext(stream) == 2
@@ -154,7 +154,7 @@ async def test_an_answer_is_awaited_on_its_own_loop(runtime: durable.Runtime) ->
     for backend in ("asyncio", "trio"):
         assert (
             await anyio.to_thread.run_sync(
-                lambda b=backend: error_of(lambda: anyio.run(elsewhere, backend=b))
+                lambda b=backend: told(lambda: anyio.run(elsewhere, backend=b))
             )
             == "WrongLoop"
         )

@@ -26,7 +26,7 @@ class Clock(durable.testing.VirtualClock):
 
 
 class Worker(durable.DurableObject):
-    """An object that does what the test says."""
+    """An object that does what it is told."""
 
     async def fetch(self, request: durable.Request) -> durable.Response:
         return durable.Response("here")
@@ -51,7 +51,7 @@ class Worker(durable.DurableObject):
         self.env.CLOCK.spend(seconds)
 
     async def wait_then_compete(self, waits: float, holds: float) -> None:
-        """Wait outside, and come back while another delivery holds the gate."""
+        """Wait outside, and come back while somebody else holds the gate."""
         await self.env.CLOCK.sleep(waits)
 
     async def hold_gate(self, seconds: float) -> None:
@@ -79,16 +79,16 @@ class Worker(durable.DurableObject):
 
 @define(eq=False)
 class Watched:
-    """A folder to open, its clock and disk, and what an observer got."""
+    """A folder to open, its clock and disk, and what an observer was told."""
 
     folder: Path
     clock: Clock = field(factory=Clock)
     faults: durable.testing.Faults = field(factory=durable.testing.Faults)
-    events: list[Any] = field(factory=list)
+    told: list[Any] = field(factory=list)
 
     @asynccontextmanager
     async def open(self, **options: Any) -> AsyncIterator[durable.Runtime]:
-        options.setdefault("observer", self.events.append)
+        options.setdefault("observer", self.told.append)
         options.setdefault("limits", durable.Limits(shutdown_s_max=1.0))
         async with durable.testing.open(
             self.folder,
@@ -101,8 +101,8 @@ class Watched:
             yield runtime
 
     def of(self, kind: type[Any]) -> list[Any]:
-        """The events of one kind."""
-        return [event for event in self.events if isinstance(event, kind)]
+        """What was told of one kind."""
+        return [event for event in self.told if isinstance(event, kind)]
 
     def ended(self, method: str) -> observing.DeliveryEnded:
         """The one end of a delivery of *method*."""

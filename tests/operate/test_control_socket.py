@@ -26,7 +26,7 @@ def first(events: Iterator[dict[str, Any]], kind: str) -> dict[str, Any]:
 
 
 async def test_events_are_seen_as_they_happen(watched: Watched) -> None:
-    """A client gets what observers get, and the stream ends with the program."""
+    """Who watches is told what observers are told, and the program of nobody who does not."""
     async with watched.open(observer=None, operate=True) as runtime:
         events = await to_thread.run_sync(operate.events, watched.folder)
         await to_thread.run_sync(first, events, "Watching")

@@ -75,10 +75,10 @@ async def test_a_copy_goes_on_where_it_was(
     """While it has not ended its database is no store; what was stored last is written again."""
     await fill(tmp_path / "from")
     monkeypatch.setattr(copying_objects, "GROUP_COUNT_MAX", 2)
-    counts: list[int] = []
+    told: list[int] = []
 
     def stop_soon(count: int) -> None:
-        counts.append(count)
+        told.append(count)
         if count == 4:
             raise KeyboardInterrupt
 
@@ -86,9 +86,9 @@ async def test_a_copy_goes_on_where_it_was(
         operate.copy(tmp_path / "from", url, on_objects=stop_soon)
     with pytest.raises(durable.DurableError, match="has not ended"):
         await durable.open(url, bindings={"NOTES": Notes}).start()
-    operate.copy(tmp_path / "from", url, on_objects=counts.append)
+    operate.copy(tmp_path / "from", url, on_objects=told.append)
 
-    assert counts == [2, 4, 1]
+    assert told == [2, 4, 1]
     assert await looks(url) == [(n, [f"of {n}"]) for n in range(5)]
 
 

@@ -1,4 +1,4 @@
-"""What happens is reported to observers, once, with its times, and without harm to the objects."""
+"""What happens is told to observers, once, with its times, and to nobody's harm."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from durable.observing import Outcome
 from .conftest import Watched, running
 
 
-async def test_a_delivery_is_reported_when_it_comes_and_when_it_ends(watched: Watched) -> None:
+async def test_a_delivery_is_told_when_it_comes_and_when_it_ends(watched: Watched) -> None:
     """Each delivery has a DeliveryCame and a DeliveryEnded with the same number."""
     async with watched.open() as runtime:
         worker = runtime.env.WORKERS.get_by_name("a")
@@ -42,7 +42,7 @@ async def test_the_duration_is_the_handlers(watched: Watched) -> None:
     assert (ended.queued_s, ended.duration_s, ended.commit_wait_s) == (0, 3, 0)
 
 
-async def test_the_time_in_the_queue_is_reported(watched: Watched) -> None:
+async def test_the_time_in_the_queue_is_told(watched: Watched) -> None:
     """A call that comes while the object is busy is queued, which is no part of its duration."""
     async with watched.open() as runtime:
         worker = runtime.env.WORKERS.get_by_name("a")
@@ -53,7 +53,7 @@ async def test_the_time_in_the_queue_is_reported(watched: Watched) -> None:
     assert (ended.queued_s, ended.duration_s) == (5, 0)
 
 
-async def test_the_wait_for_the_input_gate_is_reported(watched: Watched) -> None:
+async def test_the_wait_for_the_input_gate_is_told(watched: Watched) -> None:
     """Code that could go on and waits for others of its object waits for the gate."""
     async with watched.open() as runtime:
         worker = runtime.env.WORKERS.get_by_name("a")
@@ -66,7 +66,7 @@ async def test_the_wait_for_the_input_gate_is_reported(watched: Watched) -> None
     assert (ended.gate_wait_s, ended.duration_s) == (1.5, 2.5)
 
 
-async def test_the_wait_for_the_disk_is_reported(watched: Watched) -> None:
+async def test_the_wait_for_the_disk_is_told(watched: Watched) -> None:
     """An answer that waits for its commit does so after the handler's end."""
     async with watched.open() as runtime:
         with watched.faults.hold_commits():
@@ -81,7 +81,7 @@ async def test_the_wait_for_the_disk_is_reported(watched: Watched) -> None:
     assert (ended.duration_s, ended.commit_wait_s) == (0, 4)
 
 
-async def test_a_commit_is_reported_with_its_batches(watched: Watched) -> None:
+async def test_a_commit_is_told_with_its_batches(watched: Watched) -> None:
     """A group of turns is one commit."""
     async with watched.open() as runtime:
         workers = [runtime.env.WORKERS.get_by_name(name) for name in "abc"]
@@ -97,7 +97,7 @@ async def test_a_commit_is_reported_with_its_batches(watched: Watched) -> None:
     assert all(commit.error is None and commit.size > 0 for commit in commits)
 
 
-async def test_a_failed_commit_is_reported(watched: Watched) -> None:
+async def test_a_failed_commit_is_told(watched: Watched) -> None:
     """The commit says why it failed, the object that it broke, and the delivery was reset."""
     async with watched.open() as runtime:
         worker = runtime.env.WORKERS.get_by_name("a")
@@ -130,8 +130,8 @@ async def test_what_the_object_raises_is_an_error(watched: Watched) -> None:
     assert (broken.error, broken.reason) == ("ObjectAborted", "enough")
 
 
-async def test_overload_is_reported(watched: Watched) -> None:
-    """A call that finds the queue full is reported as Overloaded, and as ended."""
+async def test_overload_is_told(watched: Watched) -> None:
+    """A call that finds the queue full is told as Overloaded, and as ended."""
     async with watched.open(limits=durable.Limits(queued_deliveries_max=1)) as runtime:
         worker = runtime.env.WORKERS.get_by_name("a")
         await worker.sleep(0)
@@ -147,7 +147,7 @@ async def test_overload_is_reported(watched: Watched) -> None:
     assert sorted(outcomes) == [Outcome.OK, Outcome.OVERLOADED]
 
 
-async def test_an_alarm_is_reported_with_how_late_it_is(watched: Watched) -> None:
+async def test_an_alarm_is_told_with_how_late_it_is(watched: Watched) -> None:
     """AlarmRang comes when the handler begins."""
     async with watched.open() as runtime:
         await runtime.env.WORKERS.get_by_name("a").set_alarm(60)
@@ -159,7 +159,7 @@ async def test_an_alarm_is_reported_with_how_late_it_is(watched: Watched) -> Non
     assert watched.ended("alarm").kind == "alarm"
 
 
-async def test_waking_and_evicting_are_reported(watched: Watched) -> None:
+async def test_waking_and_evicting_are_told(watched: Watched) -> None:
     """An object is woken before its first event, and evicted when nobody needs it."""
     async with watched.open() as runtime:
         worker = runtime.env.WORKERS.get_by_name("a")
@@ -167,7 +167,7 @@ async def test_waking_and_evicting_are_reported(watched: Watched) -> None:
         await durable.testing.evict(worker)
         await worker.get("x")
 
-    kinds = [type(e) for e in watched.events if not isinstance(e, observing.DeliveryCame)]
+    kinds = [type(e) for e in watched.told if not isinstance(e, observing.DeliveryCame)]
     assert kinds == [
         observing.ObjectWoken,
         observing.DeliveryEnded,
@@ -177,7 +177,7 @@ async def test_waking_and_evicting_are_reported(watched: Watched) -> None:
     ]
 
 
-async def test_a_turn_that_keeps_the_loop_is_reported(watched: Watched) -> None:
+async def test_a_turn_that_keeps_the_loop_is_told(watched: Watched) -> None:
     """Code that computes for long lets nobody else run, which is worth knowing."""
     async with watched.open() as runtime:
         worker = runtime.env.WORKERS.get_by_name("a")
@@ -189,13 +189,13 @@ async def test_a_turn_that_keeps_the_loop_is_reported(watched: Watched) -> None:
 
 
 async def test_a_call_from_object_to_object_knows_its_caller(watched: Watched) -> None:
-    """The caller of a call is reported, and what an observer sets when a delivery comes goes on
-    with the calls that its handler makes."""
+    """The caller of a call is told, and what an observer sets when a delivery comes goes on with
+    the calls that its handler makes."""
     path: ContextVar[tuple[str, ...]] = ContextVar("path", default=())
     seen: list[tuple[str, ...]] = []
 
     def follow(event: Any) -> None:
-        watched.events.append(event)
+        watched.told.append(event)
         if isinstance(event, observing.DeliveryCame):
             path.set((*path.get(), f"{event.name}.{event.method}"))
             seen.append(path.get())
@@ -231,13 +231,13 @@ async def test_an_observer_that_raises_is_logged_and_harms_nobody(
 
 
 async def test_observing_may_begin_and_end_while_the_program_runs(watched: Watched) -> None:
-    """A late observer gets what comes later, and nothing of what comes after its end."""
+    """Whoever begins late is told of what comes later, and nobody of what comes after the end."""
     async with watched.open(observer=None) as runtime:
         worker = runtime.env.WORKERS.get_by_name("a")
         await worker.get("before")
         async with running(worker.sleep(1)):
             await watched.clock.settle()
-            end = runtime.observe(watched.events.append)
+            end = runtime.observe(watched.told.append)
             await worker.get("meanwhile")
             await watched.clock.advance(1)
         end()

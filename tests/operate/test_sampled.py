@@ -21,16 +21,16 @@ pytestmark = pytest.mark.backends("asyncio", "trio")
 
 @define(eq=False)
 class Sample:
-    """What a client of the sample got."""
+    """What was told of one."""
 
-    events: list[Any] = field(factory=list)
+    told: list[Any] = field(factory=list)
     missed: list[int] = field(factory=list)
 
     def begin(self, runtime: durable.Runtime) -> Any:
-        return runtime._sample(self.events.append, self.missed.append)
+        return runtime._sample(self.told.append, self.missed.append)
 
     def of(self, kind: type[Any]) -> list[Any]:
-        return [event for event in self.events if isinstance(event, kind)]
+        return [event for event in self.told if isinstance(event, kind)]
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ def long_period(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("long_period")
-async def test_few_events_are_all_reported(watched: Watched) -> None:
-    """As an observer gets them."""
+async def test_little_is_told_whole(watched: Watched) -> None:
+    """As an observer is told of it."""
     sample = Sample()
     async with watched.open() as runtime:
         end = sample.begin(runtime)
@@ -50,14 +50,12 @@ async def test_few_events_are_all_reported(watched: Watched) -> None:
             await stub.put("x", number)
         end()
 
-        assert sample.events == watched.events
+        assert sample.told == watched.told
         assert len(sample.of(observing.DeliveryEnded)) == 3
 
 
 @pytest.mark.usefixtures("long_period")
-async def test_of_many_events_a_part_is_reported_and_then_nothing_observes(
-    watched: Watched,
-) -> None:
+async def test_of_much_a_part_is_told_and_then_nobody_observes(watched: Watched) -> None:
     """So that the calls that are left out cost nothing."""
     sample = Sample()
     async with watched.open(observer=None) as runtime:
@@ -74,9 +72,7 @@ async def test_of_many_events_a_part_is_reported_and_then_nothing_observes(
 
 
 @pytest.mark.usefixtures("long_period")
-async def test_a_delivery_whose_beginning_was_reported_is_reported_to_have_ended(
-    watched: Watched,
-) -> None:
+async def test_what_was_told_to_have_come_is_told_to_have_ended(watched: Watched) -> None:
     """However long it takes, or latencies would look better than they are."""
     sample = Sample()
     async with watched.open(observer=None) as runtime:
@@ -97,7 +93,7 @@ async def test_a_delivery_whose_beginning_was_reported_is_reported_to_have_ended
 async def test_the_next_period_has_its_own_part(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the client gets how many were left out of the last one."""
+    """And it is told how many were left out of the last one."""
     sample = Sample()
     async with watched.open(observer=None) as runtime:
         end = sample.begin(runtime)
@@ -115,7 +111,7 @@ async def test_the_next_period_has_its_own_part(
 
 
 @pytest.mark.usefixtures("long_period")
-async def test_other_observers_get_all_events(watched: Watched) -> None:
+async def test_others_are_told_all(watched: Watched) -> None:
     """An observer of the program, and one that comes while the sample rests."""
     sample = Sample()
     late: list[Any] = []
@@ -135,7 +131,7 @@ async def test_other_observers_get_all_events(watched: Watched) -> None:
 
 
 @pytest.mark.usefixtures("long_period")
-async def test_a_client_that_has_ended_gets_no_more(watched: Watched) -> None:
+async def test_whoever_ends_is_told_no_more(watched: Watched) -> None:
     """And one of two who sample goes on."""
     one, other = Sample(), Sample()
     async with watched.open(observer=None) as runtime:
@@ -148,7 +144,7 @@ async def test_a_client_that_has_ended_gets_no_more(watched: Watched) -> None:
         await stub.get("x")
         end_other()
 
-    assert (len(one.events), len(other.of(observing.DeliveryEnded))) == (0, 1)
+    assert (len(one.told), len(other.of(observing.DeliveryEnded))) == (0, 1)
 
 
 async def test_a_sample_comes_through_the_socket(watched: Watched) -> None:

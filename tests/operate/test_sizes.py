@@ -30,7 +30,7 @@ pytest.importorskip("rich")
 
 
 class Archive(durable.DurableObject):
-    """Keeps a history, and what it is given."""
+    """Keeps a history, and what it is told."""
 
     history = timedelta(days=1)
 

@@ -207,7 +207,7 @@ async def test_one_moment_is_kept_while_the_store_is_written_to(watched: Watched
 
 
 async def test_a_moment_is_lost_when_the_map_must_grow(watched: Watched) -> None:
-    """The program that writes goes first, and a reader gets an error rather than two moments."""
+    """The program that writes goes first, and who looks is told rather than shown two moments."""
     async with watched.open(observer=None) as runtime:
         worker = runtime.env.WORKERS.get_by_name("a")
         await worker.put("x", 1)

@@ -105,7 +105,7 @@ def test_a_payload_that_cannot_be_decoded_is_seen_as_it_is(folder: Path) -> None
 
 
 @pytest.mark.parametrize("stored", [b"\xc1broken", None])
-def test_a_damaged_timer_is_left_out_and_reported_by_the_check(
+def test_a_damaged_timer_is_left_out_and_told_of_by_the_check(
     folder: Path, stored: bytes | None
 ) -> None:
     """By its checksum, and by what it says."""

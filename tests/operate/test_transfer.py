@@ -206,7 +206,7 @@ async def test_a_class_is_named_without_its_script_where_only_one_has_the_name(
 
 
 def test_what_is_there_is_refused_skipped_or_replaced(source: Path, file: Path) -> None:
-    """An import never overwrites unless that is asked for."""
+    """An import never overwrites unless it is told to."""
     before = contents(source)
     with pytest.raises(operate.ObjectExists, match="in the store already"):
         operate.import_file(source, file)

@@ -120,7 +120,7 @@ async def test_a_constructor_can_load_what_it_needs(store: Store, reads: str) ->
 
 
 class Fragile(durable.DurableObject):
-    """Its constructor fails as long as the test says so."""
+    """Its constructor fails as long as it is told to."""
 
     def __init__(self, ctx: durable.State, env: Any) -> None:
         super().__init__(ctx, env)
@@ -137,7 +137,7 @@ class Fragile(durable.DurableObject):
 
 
 class FragileLater(durable.DurableObject):
-    """Its constructor's section fails as long as the test says so."""
+    """Its constructor's section fails as long as it is told to."""
 
     def __init__(self, ctx: durable.State, env: Any) -> None:
         super().__init__(ctx, env)

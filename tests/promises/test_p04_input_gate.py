@@ -920,7 +920,7 @@ async def test_a_task_factory_of_the_program_sees_its_tasks_and_is_back_after_cl
 
 @asyncio_only
 async def test_a_task_factory_that_comes_later_is_left_in_place(store: Store) -> None:
-    """Closing does not take away what other code put on top."""
+    """Closing does not take away what somebody else put on top."""
     loop = asyncio.get_running_loop()
     before = loop.get_task_factory()
     try:

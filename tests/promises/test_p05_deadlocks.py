@@ -1,4 +1,4 @@
-"""P5: sections that wait for each other, through whatever calls, are deadlocks, and only those."""
+"""P5: sections that wait for each other, through whatever calls, are told, and only those."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Node(durable.DurableObject):
                 while isinstance(deadlock, BaseExceptionGroup):
                     deadlock = deadlock.exceptions[0]
                 HEARD[str(self.ctx.id.name)] = deadlock
-            return "deadlock"
+            return "told"
 
         if in_transaction:
             return await self.ctx.storage.transaction(section)
@@ -136,13 +136,13 @@ class Node(durable.DurableObject):
         return await self.ctx.block_concurrency_while(section)
 
     async def hand_on_later(self, name: str, back: str) -> Any:
-        """Make a call, and await it when the test says so."""
+        """Make a call, and await it when told to."""
         answer = self.peer(name).hand_on("call", back)
         await DOORS["later"].wait()
         return await answer
 
     async def awaits_older(self, way: str, name: str) -> Any:
-        """Let a task wait for a visit, and wait for that when the test says so."""
+        """Let a task wait for a visit, and wait for that when told to."""
         older = asyncio.create_task(self._visit(self.peer(name)))
         others = asyncio.create_task(self._stir())
         await DOORS["later"].wait()
@@ -262,7 +262,7 @@ async def in_a_ring(
     await store.settle()
 
     assert all(call.done for call in calls)
-    assert [await call.result() for call in calls] == ["deadlock"] * len(names)
+    assert [await call.result() for call in calls] == ["told"] * len(names)
     for place, name in enumerate(names):
         ring = names[place + 1 :] + names[: place + 1]
         around = ring + ring[:1]
@@ -274,7 +274,7 @@ async def in_a_ring(
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("names", ["a", "ab", "abc", "abcde"])
-async def test_sections_that_wait_for_each_other_are_refused_at_once(
+async def test_sections_that_wait_for_each_other_are_told_at_once(
     store: Store, nodes: Any, start: Start[Any], names: str, way: str
 ) -> None:
     """Each of them, with the objects on the way round; their code goes on."""
@@ -314,7 +314,7 @@ async def test_a_call_that_the_section_does_not_wait_for_is_no_deadlock(
 async def test_a_function_that_was_sent_is_called_back_in_vain(
     store: Store, nodes: Any, start: Start[Any], is_later: bool
 ) -> None:
-    """It would run in the object whose section waits for it; refused when it is awaited."""
+    """It would run in the object whose section waits for it; told when it is awaited."""
     call = start(nodes.get_by_name("a").gives_function("b", is_later=is_later))
     await store.settle()
     assert call.done is not is_later

@@ -18,7 +18,7 @@ Steps = list[tuple[Any, ...]]
 
 
 class Actor(durable.DurableObject):
-    """Carries out a program, step by step."""
+    """Does what it is told, in steps."""
 
     async def run(self, steps: Steps) -> None:
         for what, *about in steps:
@@ -29,7 +29,7 @@ class Actor(durable.DurableObject):
             elif what == "fail":
                 raise LookupError("by chance")
             elif what == "call":
-                # A call that fails is no reason to stop; a deadlock is raised, and code goes on.
+                # A call that fails is no reason to stop; a deadlock is told, and code goes on.
                 with suppress(LookupError, durable.Deadlock):
                     await self._peer(about[0]).run(about[1])
             elif what == "send":
@@ -74,8 +74,8 @@ def steps_of(chance: random.Random, depth: int) -> Steps:
 async def test_programs_of_objects_in_sections_come_to_their_end(
     store: Store, start: Start[Any], seed: int
 ) -> None:
-    """Without a limit that runs out: what could wait for ever is refused, and nothing keeps the
-    gate that has ended."""
+    """Without a limit that runs out: what could wait for ever is told, and nothing keeps the gate
+    that has ended."""
     chance = random.Random(seed)
     async with store.open(bindings={"ACTORS": Actor}) as runtime:
         actors = runtime.namespace(Actor)

@@ -210,7 +210,7 @@ async def test_all_who_wait_get_the_reason(
 async def test_the_object_s_code_never_sees_the_failure(
     store: Store, writers: durable.Namespace[Writer], start: Start[Any]
 ) -> None:
-    """It is stopped, which is no error, and cleans up: there is no next turn."""
+    """It is told that it is over, which is no error, and cleans up: there is no next turn."""
     stub = writers.get_by_name("a")
     store.faults.fail_commits()
     for method in ("write_then_catch_everything", "confirm_and_catch", "write_in_tasks"):
@@ -272,7 +272,7 @@ async def test_a_call_that_waited_for_the_commit_is_never_made(
 async def test_an_unconfirmed_write_that_fails_resets_the_object_too(
     store: Store, writers: durable.Namespace[Writer]
 ) -> None:
-    """Its caller got an answer already; later calls on the stub hear the reason."""
+    """Its caller was told something already; later calls on the stub hear the reason."""
     stub = writers.get_by_name("a")
     store.faults.fail_commits()
     assert await stub.write_unconfirmed() == "heard"
@@ -325,7 +325,7 @@ async def test_a_new_instance_waits_for_what_its_predecessor_has_on_the_way(
         await writing.result()
 
 
-async def test_other_objects_of_the_same_group_fail_as_well(
+async def test_other_objects_of_the_same_group_are_told_as_well(
     store: Store, writers: durable.Namespace[Writer], start: Start[Any]
 ) -> None:
     """Whatever was committed together fails together, each object for itself."""
@@ -362,7 +362,7 @@ async def test_an_alarm_whose_commit_failed_rings_again(
 async def test_a_commit_that_takes_too_long_resets_the_object(
     store: Store, writers: durable.Namespace[Writer], start: Start[Any]
 ) -> None:
-    """After 30 s the callers get an error, whatever becomes of the commit."""
+    """After 30 s the callers are told, whatever becomes of the commit."""
     stub = writers.get_by_name("a")
     with store.faults.hold_commits():
         call = start(stub.write())

@@ -32,7 +32,7 @@ def fresh(store: Store) -> None:
 
 
 class Ringer(durable.DurableObject):
-    """Notes when it rang; fails as long as the test says so."""
+    """Notes when it rang; fails as long as it is told to."""
 
     async def alarm(self, info: Any) -> None:
         name = str(self.ctx.id.name)
@@ -81,7 +81,7 @@ async def test_an_alarm_rings_on_time_and_never_early(
     assert await ringer.when() is None
 
 
-async def test_the_handler_gets_the_time_that_was_set(
+async def test_the_handler_is_told_the_time_that_was_set(
     store: Store, ringer: durable.Stub[Ringer]
 ) -> None:
     """An aware datetime, to the microsecond."""
@@ -604,7 +604,7 @@ async def test_a_wall_clock_that_is_set_forward_rings(
 
 
 class SilentClock:
-    """A clock that is set as those of machines are: without a notice."""
+    """A clock that is set as those of machines are: nobody is told."""
 
     def __init__(self, clock: durable.testing.VirtualClock) -> None:
         self.now, self.steady = clock.now, clock.steady

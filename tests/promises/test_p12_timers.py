@@ -49,7 +49,7 @@ def fresh(store: Store) -> None:
 
 
 class Keeper(durable.DurableObject):
-    """Notes what rang; fails as long as the test says so."""
+    """Notes what rang; fails as long as it is told to."""
 
     async def timer(self, name: str, payload: Any, info: durable.AlarmInfo) -> None:
         of = str(self.ctx.id.name)
@@ -486,7 +486,7 @@ async def test_a_timer_whose_handler_takes_long_does_not_delay_the_others(
     assert rung()[3:] == [(32, "slow"), (40, "slow")]
 
 
-async def test_between_retries_the_time_that_was_set_is_returned(
+async def test_between_retries_the_time_that_was_set_is_told(
     store: Store, keeper: durable.Stub[Keeper]
 ) -> None:
     FAILING["a"] = ValueError("fails")
@@ -904,7 +904,7 @@ async def test_cron_without_its_library_says_what_to_install(
     await run_in_object(keeper, attempt)
 
 
-async def test_a_timer_whose_next_time_cannot_be_computed_is_not_lost(
+async def test_a_timer_whose_next_time_cannot_be_told_is_not_lost(
     store: Store, keeper: durable.Stub[Keeper], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The library of cron has gone: it is tried again until it is back."""
@@ -997,17 +997,17 @@ async def test_an_alarm_of_a_class_that_has_timers_now_is_dropped(
 # Around
 
 
-async def test_an_observer_gets_the_name_of_the_timer_that_rings(
+async def test_an_observer_is_told_which_timer_rings(
     store: Store, keeper: durable.Stub[Keeper], runtime: durable.Runtime
 ) -> None:
-    events: list[Any] = []
-    runtime.observe(events.append)
+    told: list[Any] = []
+    runtime.observe(told.append)
     await keeper.set("tea", after(seconds=1))
     await store.clock.advance(1)
 
-    (rang,) = [event for event in events if type(event).__name__ == "AlarmRang"]
+    (rang,) = [event for event in told if type(event).__name__ == "AlarmRang"]
     assert (rang.timer, rang.retry_count) == ("tea", 0)
-    (came,) = [event for event in events if getattr(event, "method", None) == "timer"][:1]
+    (came,) = [event for event in told if getattr(event, "method", None) == "timer"][:1]
     assert came.kind == "timer"
 
 

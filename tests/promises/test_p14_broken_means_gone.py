@@ -116,7 +116,7 @@ class Fragile(durable.DurableObject):
             try:
                 await DOORS["door"].wait()
             except BaseException:
-                LOG.append("stopped")
+                LOG.append("told")
 
     async def hold(self, lock: str) -> None:
         async with LOCKS[lock]:
@@ -238,7 +238,7 @@ async def test_code_that_does_not_end_keeps_its_successor_for_a_bounded_time(
     start: Start[Any],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It is stopped twice, and then never goes on; the log says where it waits."""
+    """It is told twice, and then never goes on; the log says where it waits."""
     call = start(objects.get_by_name("a").never_ends())
     await store.settle()
     await durable.testing.abort_all(runtime)
@@ -249,7 +249,7 @@ async def test_code_that_does_not_end_keeps_its_successor_for_a_bounded_time(
         await call.result()
     DOORS["door"].set()
     await anyio.sleep(0.01)
-    assert LOG == ["stopped", "stopped"]
+    assert LOG == ["told", "told"]
     assert any("Fragile.never_ends()" in record.getMessage() for record in caplog.records)
 
 
@@ -287,7 +287,7 @@ async def test_calls_in_the_queue_get_the_reason(
 async def test_a_stream_in_flight_gets_the_reason(
     store: Store, objects: durable.Namespace[Fragile], start: Start[Any]
 ) -> None:
-    """Its consumer gets the reason, and its generator ends."""
+    """Its consumer is told, and its generator ends."""
     stub = objects.get_by_name("a")
     stream = stub.items()
     assert await anext(stream) == 1

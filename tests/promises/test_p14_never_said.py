@@ -326,7 +326,7 @@ async def test_calls_of_one_turn_come_in_their_order(runtime: durable.Runtime) -
     assert HEARD == [1, 2, 3]
 
 
-async def test_awaiting_a_call_that_was_never_made_raises_the_reason(
+async def test_who_awaits_a_call_that_was_never_made_is_told_why(
     store: Store, runtime: durable.Runtime
 ) -> None:
     """The clean-up of the object does not wait for what will not come."""

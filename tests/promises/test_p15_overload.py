@@ -45,7 +45,7 @@ async def blocked(store: Store, runtime: durable.Runtime, start: Start[Any]) -> 
 async def test_too_many_requests_queued(
     store: Store, runtime: durable.Runtime, start: Start[Any]
 ) -> None:
-    """1,000 of one object; the next one is refused at once, those in the queue are served."""
+    """1,000 of one object; the next one is told at once, those in the queue are served."""
     stub = await blocked(store, runtime, start)
     calls = [stub.visit() for _ in range(1_000)]
 

@@ -46,15 +46,15 @@ class Ledger(durable.DurableObject):
 async def test_what_was_delivered_is_there_wherever_the_power_fails(
     store: Store, after: int
 ) -> None:
-    """The entries that were confirmed to callers, and at most one more; sum and alarm agree."""
-    confirmed = [0, 0]
+    """The entries that callers were told of, and at most one more; sum and alarm agree."""
+    told = [0, 0]
     async with store.open() as runtime:
         store.faults.lose_power(after=after)
         for number in range(20):
             which = number % 2
             try:
                 stub = runtime.namespace(Ledger).get_by_name(str(which))
-                confirmed[which] = await (stub.clear() if number == 10 else stub.add(number))
+                told[which] = await (stub.clear() if number == 10 else stub.add(number))
             except durable.CommitFailed:
                 pass
 
@@ -64,7 +64,7 @@ async def test_what_was_delivered_is_there_wherever_the_power_fails(
             count, entries, total, alarm = (
                 await runtime.namespace(Ledger).get_by_name(str(which)).look()
             )
-            assert count == confirmed[which]
+            assert count == told[which]
             assert len(entries) == count
             assert total == sum(entries)
             assert (alarm is not None) == (count > 0)
@@ -74,15 +74,15 @@ async def test_what_was_delivered_is_there_wherever_the_power_fails(
 
 async def test_a_store_that_lost_power_again_and_again_is_sound(store: Store) -> None:
     """Every time it goes on from where it was."""
-    confirmed = 0
+    told = 0
     for _ in range(5):
         async with store.open() as runtime:
             store.faults.lose_power(after=3)
             for number in range(6):
                 try:
-                    confirmed = await runtime.namespace(Ledger).get_by_name("a").add(number)
+                    told = await runtime.namespace(Ledger).get_by_name("a").add(number)
                 except durable.CommitFailed:
                     pass
         store.faults.repair()
 
-    assert confirmed == 15
+    assert told == 15

@@ -340,7 +340,7 @@ async def test_one_task_carries_a_delivery(worker: durable.Stub[Worker]) -> None
 async def test_a_handler_that_cancels_itself_ends_as_cancelled(
     worker: durable.Stub[Worker],
 ) -> None:
-    """Its caller gets the error; the object lives on."""
+    """Its caller is told; the object lives on."""
     with pytest.raises((asyncio.CancelledError, durable.DurableError)):
         await worker.cancel_itself()
     assert await worker.stored() == {}
@@ -494,7 +494,7 @@ async def test_an_exception_of_the_body_leaves_open_unchanged(store: Store) -> N
     assert caught.value is error
 
 
-async def test_a_call_under_way_at_the_end_gets_the_reason(store: Store, start: Start[Any]) -> None:
+async def test_a_call_under_way_at_the_end_is_told(store: Store, start: Start[Any]) -> None:
     """What could not finish says that the runtime was closed, or that it was cancelled."""
     async with store.open(limits=durable.Limits(shutdown_s_max=0.01)) as runtime:
         stub = runtime.namespace(Worker).get_by_name("a")

@@ -37,7 +37,7 @@ class Keeper(durable.DurableObject):
 
 
 async def test_a_failed_fsync_confirms_nothing(store: Store) -> None:
-    """The caller gets the error, the object is reset, and after the repair all is as before."""
+    """The caller is told, the object is reset, and after the repair all is as before."""
     async with store.open() as runtime:
         keepers = runtime.namespace(Keeper)
         await keepers.get_by_name("a").keep("first", 1)
@@ -276,7 +276,7 @@ async def test_an_alarm_that_reads_a_damaged_value_has_failed(rotten: Store) -> 
         assert [found.has_alarm async for found in runtime.namespace(Reader).objects()] == [False]
 
 
-async def test_a_reader_that_fails_is_reported(
+async def test_a_reader_that_fails_is_told(
     store: Store, start: Start[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A read that cannot be answered, in a thread, is an error of that read."""

@@ -124,7 +124,7 @@ def test_options_of_the_store_are_overridden_by_a_fixture(pytester: pytest.Pytes
     result.assert_outcomes(passed=1, deselected=1 if importlib.util.find_spec("trio") else 0)
 
 
-def test_a_test_that_is_not_async_fails_with_what_to_do(pytester: pytest.Pytester) -> None:
+def test_a_test_that_is_not_async_is_told_what_to_do(pytester: pytest.Pytester) -> None:
     """There is no loop to open the store on."""
     tests = """
     def test_plain(durable_runtime):

@@ -227,7 +227,7 @@ async def test_retry_tries_again_with_a_fresh_stub(flaky: durable.Namespace[Flak
     assert 600 <= clock.steady() - began_s <= 750
 
 
-async def test_retry_takes_a_reset_for_one_that_passes_on_request(
+async def test_retry_takes_a_reset_for_one_that_passes_if_told_so(
     flaky: durable.Namespace[Flaky],
 ) -> None:
     """The fresh stub reaches the new instance, which the old one does not."""

@@ -1,4 +1,4 @@
-"""The configuration file: what it may say, what follows from it, and what it is refused with."""
+"""The configuration file: what it may say, what follows from it, and what it is told."""
 
 from __future__ import annotations
 
@@ -295,7 +295,7 @@ WRANGLER = """
 
 
 def test_a_file_of_wrangler_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """With comments and trailing commas; what is not ours is warned of once and passed over."""
+    """With comments and trailing commas; what is not ours is told once and passed over."""
     file = write(tmp_path, "wrangler.jsonc", WRANGLER)
     config = read_config(file).script
     read_config(file)
@@ -309,7 +309,7 @@ def test_a_file_of_wrangler_is_read(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert "workers_dev" in staging
 
 
-def test_unknown_keys_are_warned_of_and_passed_over(
+def test_keys_that_nobody_knows_are_told_and_passed_over(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A newer Wrangler may have them, in each of the tables."""
@@ -582,7 +582,7 @@ async def test_pending_migrations_say_what_would_be_done_and_do_it(folder: Path)
 
 
 async def test_an_old_tag_that_is_not_the_last_is_refused(folder: Path) -> None:
-    """Another process was here in between."""
+    """Somebody else was here in between."""
     file = folder / "durable.toml"
     with pytest.raises(MigrationConflict, match="v0"):
         pending_migrations(file, old_tag="v0")

@@ -171,7 +171,7 @@ def test_old_names_lead_to_the_class_until_another_takes_them() -> None:
 
 
 def test_an_old_name_of_a_deleted_class_leads_nowhere() -> None:
-    """Not to the objects of another script."""
+    """Not to somebody else's objects."""
     assert plan(V1, V2, DELETE).after.follow((None, "Counter")) is None
 
 
@@ -459,7 +459,7 @@ async def test_a_script_with_migrations_has_only_the_classes_that_they_name(tmp_
 
 
 async def test_a_class_is_used_by_its_present_name(tmp_path: Path) -> None:
-    """A program that still has the old class is refused with the new name."""
+    """A program that still has the old class is told the new name."""
     with pytest.raises(MigrationConflict, match="Tally"):
         async with durable.open(tmp_path / "s", bindings={"C": Counter}, migrations=[V1, V2]):
             pass

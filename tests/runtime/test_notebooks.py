@@ -121,7 +121,7 @@ async def test_a_configured_store_starts_and_closes_too(tmp_path: Path) -> None:
     assert (tmp_path / "state" / "data.mdb").exists()
 
 
-async def test_a_runtime_that_is_dropped_unclosed_is_warned_of(tmp_path: Path) -> None:
+async def test_a_runtime_that_is_dropped_unclosed_is_told_of(tmp_path: Path) -> None:
     """By a ResourceWarning, as for a file. The store is open, since its objects may be in use."""
     opening = durable.open(tmp_path)
     kept = [await opening.start()]
@@ -137,7 +137,7 @@ async def test_a_runtime_that_was_closed_is_dropped_in_silence(tmp_path: Path) -
     runtime = await durable.open(tmp_path).start()
     await runtime.close()
     del runtime
-    async with durable.open(tmp_path):  # no name for it, and no warning
+    async with durable.open(tmp_path):  # no name for it, and not told of
         gc.collect()
 
 

@@ -1,4 +1,4 @@
-"""`wait_s`: an open waits for the owner of the folder to go, and no longer than `wait_s`."""
+"""`wait_s`: an open waits for the owner of the folder to go, and no longer than it is told."""
 
 from __future__ import annotations
 

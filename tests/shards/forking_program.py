@@ -1,4 +1,4 @@
-"""A process of a shared store that is controlled by lines of its input: it forks, and ends."""
+"""A process of a shared store that does what it is told by lines: it forks, and ends."""
 
 from __future__ import annotations
 

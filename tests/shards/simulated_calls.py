@@ -14,7 +14,7 @@ from tests.simulated.network import End
 
 
 class NotBegun(Exception):
-    """The call was not carried out, its caller learns."""
+    """The call was not carried out, its caller is told."""
 
 
 class Lost(Exception):

@@ -2,10 +2,11 @@
 lose each other, while all of them call objects.
 
 What must be true at each step: a call runs where the lock of its shard is, none runs twice, those
-of one stub begin in their order, none begins of which its caller got the answer that it had not,
-and no process gives a shard up or takes one that the placement does not want so. And when the
-changes have ended: within a bound each shard is where it should be, nothing moves any more, every
-call has an end, and new ones are answered at once."""
+of one stub begin in their order, none begins of which its caller was told that it had not, and no
+process gives a shard up or takes one that the placement does not want so. And when the changes have
+ended: within a bound each shard is where it should be, nothing moves any more, every call has an
+end, and new ones are answered at once.
+"""
 
 from __future__ import annotations
 

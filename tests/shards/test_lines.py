@@ -382,7 +382,7 @@ def test_a_lost_call_that_is_sent_again_is_caught() -> None:
         live_many(SEEDS, resends_lost=True)
 
 
-def test_calls_that_wait_too_long_are_refused() -> None:
+def test_calls_that_wait_too_long_are_told_so() -> None:
     """By those that came first; none of them has begun."""
     world = World(1)
     world.call()

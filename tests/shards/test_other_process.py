@@ -1,4 +1,4 @@
-"""A process of a shared store is stopped, or dies and leaves a child: others notice in time."""
+"""A process of a shared store is stopped, or dies and leaves a child: others are told in time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="processes do no
 PROGRAM = Path(__file__).with_name("forking_program.py")
 BINDINGS = {"COUNTERS": Counter}
 # A bound for machines with much else to do.
-NOTICED_S_MAX = 20.0
+TOLD_S_MAX = 20.0
 
 
 @define(eq=False)
@@ -86,7 +86,7 @@ async def name_there(runtime: durable.Runtime, program: Program) -> str:
 async def test_a_forked_child_may_not_use_the_store_and_keeps_nothing_of_it(
     program: Program,
 ) -> None:
-    """When its parent is killed, others notice at once and have the shards, though it lives."""
+    """When its parent is killed, others are told at once and have the shards, though it lives."""
     async with durable.open(program.folder, shared=True, bindings=BINDINGS) as runtime:
         name = await name_there(runtime, program)
         counter = runtime.env.COUNTERS.get_by_name(name)
@@ -113,7 +113,7 @@ async def test_a_stopped_process_holds_nobody_up_for_ever(
         name = await name_there(runtime, program)
         program.process.send_signal(signal.SIGSTOP)
         try:
-            with anyio.fail_after(NOTICED_S_MAX):
+            with anyio.fail_after(TOLD_S_MAX):
                 with pytest.raises(durable.ObjectUnreachable, match="nothing was heard"):
                     await runtime.env.COUNTERS.get_by_name(name).increment()
                 with pytest.raises(durable.ObjectUnreachable, match="was not carried out"):
@@ -129,7 +129,7 @@ async def test_a_stopped_process_holds_nobody_up_for_ever(
                             break
         finally:
             program.process.send_signal(signal.SIGCONT)
-        with anyio.fail_after(NOTICED_S_MAX):
+        with anyio.fail_after(TOLD_S_MAX):
             while True:
                 with suppress(durable.ObjectUnreachable):
                     # The first one may have been carried out.

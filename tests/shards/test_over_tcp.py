@@ -117,7 +117,7 @@ async def test_a_stranger_to_the_secret_is_refused_when_it_opens(
     one = await processes.start()
     with monkeypatch.context() as patch:
         patch.setattr(
-            __name__ + ".SETTINGS", attrs.evolve(SETTINGS, secret="a secret of another store")
+            __name__ + ".SETTINGS", attrs.evolve(SETTINGS, secret="a secret of somebody else's")
         )
         with pytest.raises(durable.DurableError, match="another secret"):
             await processes.start()

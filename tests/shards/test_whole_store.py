@@ -169,11 +169,11 @@ async def test_all_processes_are_watched_at_once(processes: Processes) -> None:
     processes.bindings["NOTES"] = Notes
     one = await processes.start(operate=True)
     await processes.settle()
-    events = operate.events(processes.folder)
-    assert (await anyio.to_thread.run_sync(next, events))["event"] == "Watching"
+    told = operate.events(processes.folder)
+    assert (await anyio.to_thread.run_sync(next, told))["event"] == "Watching"
     await one.env.NOTES.get_by_name("a").write("x", 1)
 
-    event = await anyio.to_thread.run_sync(next, events)
+    event = await anyio.to_thread.run_sync(next, told)
 
     assert event["pid"] == os.getpid()
-    events.close()  # type: ignore[attr-defined]
+    told.close()  # type: ignore[attr-defined]

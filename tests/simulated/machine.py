@@ -32,7 +32,7 @@ class Machine:
     rate: float = 1.0
     is_dead: bool = field(default=False, init=False)
     is_stopped: bool = field(default=False, init=False)
-    # Called when it dies; they happen outside of it.
+    # Told when it dies; they happen outside of it.
     on_death: list[Callable[[], None]] = field(factory=list, init=False)
     _waiting: deque[Step] = field(factory=deque, init=False)
     _round_s: float = field(default=0.0, init=False)

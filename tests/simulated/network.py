@@ -43,9 +43,9 @@ class End:
 
     machine: Machine
     link: Link
-    # Called with each message, in the machine.
+    # Told of each message, in the machine.
     on_message: Callable[[Any], None]
-    # Called once when it has ended, with the messages that never left, in the machine.
+    # Told once that it has ended, with the messages that never left, in the machine.
     on_end: Callable[[list[Any]], None]
     is_gone: bool = field(default=False, init=False)
     _on_the_way: deque[Any] = field(factory=deque, init=False)
@@ -158,8 +158,8 @@ class Network:
         connected: Callable[[End], Listeners],
         failed: Callable[[], None],
     ) -> None:
-        """Connect *one* with *other*. Each side gets its end and returns what is to hear of it;
-        or *failed* is called, in *one*: that there is no other side, or none that says anything."""
+        """Connect *one* with *other*. Each side is told of its end and says what is to hear of it;
+        or *failed* is told, in *one*, that there is no other side, or none that says anything."""
         is_over = False
 
         def give_up() -> None:

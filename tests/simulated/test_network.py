@@ -21,7 +21,7 @@ class Two:
     machines: list[Machine] = field(init=False)
     ends: list[End] = field(factory=list)
     heard: list[Any] = field(factory=list)
-    # What never left, by the report to each sender.
+    # What each sender is told never to have left.
     unsent: list[list[Any]] = field(factory=list)
     failures: int = 0
 
@@ -58,7 +58,7 @@ def test_messages_arrive_in_their_order() -> None:
 
 
 def test_of_a_broken_connection_a_first_part_arrives() -> None:
-    """And nothing of what never left, by the report to its sender."""
+    """And nothing of what its sender was told never to have left."""
     kept = 0
     for seed in range(50):
         two = Two(seed)

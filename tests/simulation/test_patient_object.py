@@ -95,7 +95,7 @@ def test_the_patient_object_wipes_its_alarm() -> None:
 
 
 def test_an_unconfirmed_change_may_be_gone_after_a_failure() -> None:
-    """A caller has heard of it, and a read has seen it."""
+    """Somebody has heard of it, and a read has seen it."""
     lost = touch(1, 1, 2, 1, **UNCONFIRMED)
     seen = read(3, 4, 1, 1)
 

@@ -95,7 +95,7 @@ def test_what_is_no_question_is_refused(
     assert operate_rows(folder) == before
 
 
-def test_a_statement_that_writes_is_refused_with_where_to_go(
+def test_a_statement_that_writes_is_told_where_to_go(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """To the object's own code."""

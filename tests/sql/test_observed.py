@@ -1,4 +1,4 @@
-"""Observers get queries, debug mode warns of long ones, and without either they cost nothing."""
+"""Observers are told of queries, and debug mode of those that take long; nobody pays otherwise."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ COUNT_TO = (
 )
 
 
-class Recorder:
-    """An observer that keeps the queries."""
+class Told:
+    """An observer that keeps what it is told of queries."""
 
     def __init__(self) -> None:
         self.queries: list[QueryEnded] = []
@@ -59,40 +59,40 @@ class Asks(Desk):
         return self.sql.exec(query).one()
 
 
-async def test_a_query_is_reported_with_its_object_text_and_rows(store: Store) -> None:
+async def test_a_query_is_told_with_its_object_text_and_rows(store: Store) -> None:
     """One that writes as it returns, one that reads when its rows have ended."""
-    recorder = Recorder()
-    async with store.open(observer=recorder) as runtime:
+    told = Told()
+    async with store.open(observer=told) as runtime:
         stub = runtime.namespace(Asks).get_by_name("a")
         await stub.fill()
         await stub.ask("SELECT value FROM t WHERE value > ?", 1)
         await stub.ask("DELETE FROM t WHERE value < 3 RETURNING value")
         await stub.one("SELECT count(*) AS n FROM t")
 
-    assert recorder.counts == [
+    assert told.counts == [
         ("CREATE TABLE t (value); INSERT INTO t VALUES (1), (2), (3)", 0, 3),
         ("SELECT value FROM t WHERE value > ?", 2, 0),
         ("DELETE FROM t WHERE value < 3 RETURNING value", 2, 2),
         ("SELECT count(*) AS n FROM t", 1, 0),
     ]
-    assert {each.label for each in recorder.queries} == {"Asks('a')"}
-    assert {each.object_id for each in recorder.queries} == {str(stub.id)}
-    assert all(each.duration_s > 0 and each.error is None for each in recorder.queries)
+    assert {each.label for each in told.queries} == {"Asks('a')"}
+    assert {each.object_id for each in told.queries} == {str(stub.id)}
+    assert all(each.duration_s > 0 and each.error is None for each in told.queries)
 
 
 async def test_rows_that_are_read_over_waits_are_one_query(store: Store) -> None:
-    """It is reported with the last of them, and one that is left half-way when it is let go."""
-    recorder = Recorder()
-    async with store.open(observer=recorder) as runtime:
+    """It is told with the last of them, and one that is left half-way when it is let go."""
+    told = Told()
+    async with store.open(observer=told) as runtime:
         stub = runtime.namespace(Asks).get_by_name("a")
         await stub.fill()
         await stub.read_one_at_a_time()
         await stub.leave_half_way()
         await stub.values()
 
-    selects = [each for each in recorder.counts if each[0].startswith("SELECT")]
+    selects = [each for each in told.counts if each[0].startswith("SELECT")]
     assert sorted(selects) == [("SELECT value FROM t", rows, 0) for rows in (1, 3, 3)]
-    assert recorder.threads == {threading.get_ident()}
+    assert told.threads == {threading.get_ident()}
 
 
 class Ticking:
@@ -110,7 +110,7 @@ async def test_the_time_of_a_query_is_that_within_sqlite(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not that which passes between its rows."""
-    recorder, clock = Recorder(), Ticking()
+    told, clock = Told(), Ticking()
     monkeypatch.setattr("durable._storage.sql.watched.REAL_TIME", clock)
 
     class Slow(Asks):
@@ -121,23 +121,23 @@ async def test_the_time_of_a_query_is_that_within_sqlite(
     async with store.open() as runtime:
         stub = runtime.namespace(Slow).get_by_name("a")
         await stub.fill()
-        runtime.observe(recorder)
+        runtime.observe(told)
         await stub.read_slowly()
 
-    (event,) = recorder.queries
+    (event,) = told.queries
     assert event.duration_s == 1 + 3 + 1  # exec, three rows, and the end of them
 
 
-async def test_a_query_that_fails_is_reported_with_its_error(store: Store) -> None:
+async def test_a_query_that_fails_is_told_with_its_error(store: Store) -> None:
     """As it fails, and as it was given."""
-    recorder = Recorder()
-    async with store.open(observer=recorder) as runtime:
+    told = Told()
+    async with store.open(observer=told) as runtime:
         stub = runtime.namespace(Asks).get_by_name("a")
         for query in ("SELECT 1 FROM nowhere", "BEGIN"):
             with pytest.raises(durable.SqlError):
                 await stub.ask(query)
 
-    nowhere, begin = recorder.queries
+    nowhere, begin = told.queries
     assert (nowhere.query, begin.query) == ("SELECT 1 FROM nowhere", "BEGIN")
     assert nowhere.error is not None
     assert nowhere.error.startswith("SqlError: no such table")
@@ -145,37 +145,37 @@ async def test_a_query_that_fails_is_reported_with_its_error(store: Store) -> No
     assert begin.error.startswith("SqlForbidden: ")
 
 
-async def test_a_long_query_is_reported_cut_and_without_its_bindings(store: Store) -> None:
+async def test_a_long_query_is_told_cut_and_without_its_bindings(store: Store) -> None:
     """An event has a bounded size, and nothing that was bound to a parameter is in it."""
-    recorder = Recorder()
+    told = Told()
     query = f"SELECT ? AS s /* {'x' * 5_000} */"
-    async with store.open(observer=recorder) as runtime:
+    async with store.open(observer=told) as runtime:
         await runtime.namespace(Asks).get_by_name("a").ask(query, "a secret")
 
-    (event,) = recorder.queries
+    (event,) = told.queries
     assert event.query == query[: observing.QUERY_SIZE_MAX] + "…"
     assert "secret" not in repr(event)
 
 
-async def test_an_observer_that_comes_later_gets_events_from_then_on(store: Store) -> None:
+async def test_an_observer_that_comes_later_is_told_from_then_on(store: Store) -> None:
     """And one that has gone of nothing more: texts that are remembered change nothing of that."""
-    recorder = Recorder()
+    told = Told()
     async with store.open() as runtime:
         stub = runtime.namespace(Asks).get_by_name("a")
         await stub.fill()
         await stub.ask("SELECT count(*) FROM t")
-        end = runtime.observe(recorder)
+        end = runtime.observe(told)
         await stub.ask("SELECT count(*) FROM t")
         end()
         await stub.ask("SELECT count(*) FROM t")
 
-    assert recorder.counts == [("SELECT count(*) FROM t", 1, 0)]
+    assert told.counts == [("SELECT count(*) FROM t", 1, 0)]
 
 
 async def test_debug_mode_tells_of_a_query_that_holds_up_the_loop(
     store: Store, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With its text, its object and its rows; short ones are not reported."""
+    """With its text, its object and its rows; short ones are not told."""
     monkeypatch.setattr("durable._watch.debug.BLOCKING_S_MAX", 0.001)
     async with store.open(debug=True) as runtime:
         stub = runtime.namespace(Asks).get_by_name("a")

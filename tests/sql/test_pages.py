@@ -51,7 +51,7 @@ def test_a_packed_page_is_shorter_and_means_the_same(tmp_path: Path, rows: int) 
 
 
 @given(number=st.integers(1, 3), stored=st.binary(max_size=USABLE + 10))
-def test_bytes_that_are_no_page_are_reported(number: int, stored: bytes) -> None:
+def test_bytes_that_are_no_page_are_told(number: int, stored: bytes) -> None:
     """Or they are one that packs to them again."""
     try:
         page = unpack(number, stored)

@@ -122,7 +122,7 @@ async def test_what_is_allowed_runs(do: Do[Any], text: str) -> None:
     await do(work)
 
 
-async def test_statements_of_transactions_are_refused_with_what_to_use(do: Do[Any]) -> None:
+async def test_transactions_are_told_where_they_belong(do: Do[Any]) -> None:
     """The error names the calls that do it."""
 
     def work(desk: Desk) -> Any:

@@ -195,7 +195,7 @@ async def test_an_error_says_its_code_and_place(do: Do[Any]) -> None:
     ],
     ids=["list", "too large"],
 )
-async def test_a_value_is_refused_with_what_sql_takes(
+async def test_a_refused_value_is_told_with_what_sql_takes(
     do: Do[Any], value: Any, message: str
 ) -> None:
     """And not with the types that keys take."""
@@ -212,7 +212,7 @@ async def test_a_value_is_refused_with_what_sql_takes(
     "query",
     ["ATTACH 'x' AS y", "VACUUM", "CREATE TABLE _cf_x (a)", "SELECT load_extension('x')"],
 )
-async def test_what_sql_may_not_do_is_named_by_the_refusal(do: Do[Any], query: str) -> None:
+async def test_what_sql_may_not_do_is_told_with_the_refusal(do: Do[Any], query: str) -> None:
     def work(desk: Desk) -> Any:
         with pytest.raises(durable.SqlForbidden, match=r"may not use other databases.*VACUUM"):
             desk.sql.exec(query)

@@ -33,7 +33,7 @@ KV = {name: (call, [o for o in options if o != "allow_concurrency"]) for name, (
 
 
 class Storing(durable.DurableObject):
-    """Makes the call that the test has picked."""
+    """Makes the call that it is told to make."""
 
     async def alarm(self) -> None: ...
 

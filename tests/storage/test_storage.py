@@ -162,8 +162,8 @@ def test_turns_join_a_batch_that_has_not_left(kit: Kit) -> None:
     assert kit.storage._records.cache.dirty is None
 
 
-def test_a_turn_that_is_waited_for_makes_a_batch_of_its_own(kit: Kit) -> None:
-    """Its number was given out, so it has to come."""
+def test_a_turn_that_somebody_waits_for_makes_a_batch_of_its_own(kit: Kit) -> None:
+    """Its number was told, so it has to come."""
     kit.disk.gathers = True
     kit.storage.put("n", 1)
     kit.object_storage.seal()
@@ -312,7 +312,7 @@ def test_kv_takes_every_option_of_the_call_of_the_same_name(kit: Kit) -> None:
     assert kit.storage.kv.list() == {"a": 1}
 
 
-def test_a_failed_commit_is_reported_once_and_later_calls_raise_its_reason() -> None:
+def test_a_failed_commit_is_told_once_and_later_calls_raise_its_reason() -> None:
     kit = make_kit(limits=SMALL)
     kit.storage.put("a", "x" * 20)
     kit.object_storage.seal()

@@ -19,7 +19,7 @@ from durable._wire.authentication import (
 )
 
 SECRET = b"the secret of sixteen bytes and more"
-OTHER = b"another secret, of another store"
+OTHER = b"another secret, of somebody else's store"
 
 
 @define
@@ -93,7 +93,7 @@ def test_the_secret_is_not_said() -> None:
     assert len(said) <= 2 * BYTES_MAX
 
 
-def test_one_with_another_secret_is_refused_with_the_reason() -> None:
+def test_one_with_another_secret_is_refused_and_told_so() -> None:
     one, other = listener(), connector(OTHER)
     said = exchange(one, other)
 
@@ -104,7 +104,7 @@ def test_one_with_another_secret_is_refused_with_the_reason() -> None:
 
 
 def test_a_listener_without_the_secret_is_refused() -> None:
-    """It says that all is well, whatever it received."""
+    """It says that all is well, whatever it was told."""
     other = connector()
     other.feed(MAGIC + bytes(range(NONCE_SIZE)) + b"\x08listener")
     other.feed(bytes(range(PROOF_SIZE)))

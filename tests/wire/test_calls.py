@@ -132,7 +132,7 @@ async def test_an_exception_of_a_class_that_cannot_be_found_is_a_remote_error(pa
     assert caught.value.text == "only here"
 
 
-async def test_calls_under_way_get_an_error_when_the_process_goes(pair: Pair) -> None:
+async def test_calls_under_way_are_told_when_the_process_goes(pair: Pair) -> None:
     stub = pair.stub(Counter, "a")
     await stub.increment()
     answer = stub.increment()

@@ -120,7 +120,7 @@ async def test_everything_works_from_another_process(here: Here) -> None:
     assert await anext(ws) == "hello"
 
 
-async def test_a_stopped_process_is_noticed_within_a_bound(
+async def test_a_stopped_process_is_told_within_a_bound(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And its answers, should it go on, are not heard."""

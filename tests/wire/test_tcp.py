@@ -145,7 +145,7 @@ async def test_one_with_another_secret_is_refused(
     """Both sides say so, and neither says the secret."""
     async with two_sides(tmp_path) as (objects, callers):
         server, address = listen(objects, SETTINGS)
-        other = attrs.evolve(SETTINGS, secret="a secret of another store")
+        other = attrs.evolve(SETTINGS, secret="a secret of somebody else's store")
         with pytest.raises(Refused, match="another secret"):
             await connect_with(callers, address, other)
         while not caplog.messages:
@@ -346,7 +346,7 @@ async def test_a_frame_that_is_too_long_ends_the_connection(tmp_path: Path) -> N
         assert await pair.local(Counter, "a").increment() == 1
 
 
-def test_a_port_that_is_taken_is_named() -> None:
+def test_a_port_that_is_taken_is_told_of() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(OSError, match=f"cannot listen at '127.0.0.1:{port}'"):

@@ -71,7 +71,7 @@ async def test_files_of_wrangler_open(
     assert [record.getMessage() for record in caplog.records] == []
 
 
-async def test_unknown_keys_are_warned_of_once_and_passed_over(
+async def test_unknown_keys_are_told_once_and_passed_over(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = write(tmp_path, ROOM, PLAIN + "shoe_size = 44\n" + BOUND)
@@ -97,7 +97,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("config", "says"), WRONG.values(), ids=WRONG)
-async def test_what_cannot_be_is_refused_at_once(tmp_path: Path, config: str, says: str) -> None:
+async def test_what_cannot_be_is_told_at_the_call(tmp_path: Path, config: str, says: str) -> None:
     file = write(tmp_path, ROOM, config)
     with pytest.raises(durable.InvalidConfig, match=says) as caught:
         open_worker(file)
@@ -269,7 +269,7 @@ class Default(WorkerEntrypoint):
         counter = await admin.counter()
         blob = await admin.identity(Blob("text", content_type="text/plain"))
         sent = await admin.identity(Request("https://x/y", method="PUT"))
-        returned = await admin.identity(ValueError("sent"))
+        told = await admin.identity(ValueError("sent"))
         given = {"list": [1]}
         back = await admin.identity(given)
         try:
@@ -283,7 +283,7 @@ class Default(WorkerEntrypoint):
         return Response.json([
             await answer.text(), answer.headers["x-a"], await admin.price("tea", {"n": 1}),
             [await counter(1), await counter(2)], [await blob.text(), blob.content_type],
-            [sent.method, sent.url], str(returned), [back, back is given], failed, missing,
+            [sent.method, sent.url], str(told), [back, back is given], failed, missing,
             await admin.stock(), await theirs.getByName("b").take("jam"),
             await self.env.DESKS.getByName("a").ask(), await self.env.SELF.hello("me"),
         ])
@@ -328,7 +328,7 @@ async def test_workers_are_bound_to_each_other(tmp_path: Path) -> None:
 async def test_a_past_of_classes_that_exports_tell_is_not_done(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """There is a warning, and the objects stay as they are; migrations do it."""
+    """It is told, and the objects stay as they are; migrations do it."""
     config = PLAIN + BOUND + '[exports.Hall]\nstate = "renamed"\nrenamed_to = "Room"\n'
     async with open_worker(write(tmp_path, ROOM, config)):
         pass
@@ -395,7 +395,7 @@ async def test_background_work_is_seen_to_its_end(
     assert "in the background" in caplog.text
 
 
-async def test_a_worker_that_is_opened_as_a_program_of_the_library_is_refused_with_how_to(
+async def test_a_worker_that_is_opened_as_a_program_of_the_library_is_told_how_to(
     tmp_path: Path,
 ) -> None:
     file = write(tmp_path, ROOM, PLAIN + BOUND)
@@ -406,7 +406,7 @@ async def test_a_worker_that_is_opened_as_a_program_of_the_library_is_refused_wi
 
 @pytest.mark.backends("trio")
 async def test_a_worker_is_a_program_of_asyncio(tmp_path: Path) -> None:
-    """Another event loop is refused, and nothing is left behind."""
+    """Another event loop is told so, and nothing is left behind."""
     file = write(tmp_path, ROOM, PLAIN + BOUND)
     with pytest.raises(durable.DurableError, match="a Worker is a program of asyncio"):
         async with open_worker(file):

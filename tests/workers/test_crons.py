@@ -25,7 +25,7 @@ SEEN = []
 
 class Default(WorkerEntrypoint):
     async def scheduled(self, controller{more}):
-        SEEN.append([controller.cron, controller.scheduledTime{noted}])
+        SEEN.append([controller.cron, controller.scheduledTime{told}])
         if len(SEEN) == 2:
             raise ValueError("not this time")
 
@@ -39,7 +39,7 @@ START_MS = 1_800_000_000_000  # of the virtual clock: a Friday, 08:00
 async def test_crons_are_kept(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     """Each at its time, with what it was due for; one that fails is logged, and goes on."""
     clock = VirtualClock()
-    code = CODE.format(more=", env, ctx", noted=", env is self.env, ctx is not None")
+    code = CODE.format(more=", env, ctx", told=", env is self.env, ctx is not None")
     config = CONFIG.format(crons='["*/10 * * * *", "0 9 * * *"]')
     async with run(code, config, clock=clock) as opened:
         await clock.advance(3 * 600 + 5)
@@ -54,7 +54,7 @@ async def test_crons_are_kept(run: Run, caplog: pytest.LogCaptureFixture) -> Non
 
 async def test_a_cron_is_pulled_by_hand(run: Run) -> None:
     """At the address that Wrangler has for it, whether or not it is configured."""
-    code = CODE.format(more="", noted="")
+    code = CODE.format(more="", told="")
     async with run(code, CONFIG.format(crons="[]")) as opened:
         path = "/cdn-cgi/handler/scheduled?cron=*+*+*+*+*&time=1745856238000"
         assert await opened.text(path) == "ok"
@@ -104,7 +104,7 @@ def test_expressions_are_cloudflares(cron: str) -> None:
 
 
 @pytest.mark.parametrize("cron", ["", "* * * *", "61 * * * *", "* * * * * *", "nonsense"])
-def test_what_is_no_expression_is_refused_at_the_call(run: Run, tmp_path, cron: str) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_no_expression_is_told_at_the_call(run: Run, tmp_path, cron: str) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "worker.py").write_text("")
     file = tmp_path / "wrangler.toml"
     file.write_text(CONFIG.format(crons=json.dumps([cron])))

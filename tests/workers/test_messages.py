@@ -311,13 +311,8 @@ def outside() -> Iterator[str]:
                 self.end_headers()
                 return
             size = int(self.headers.get("content-length", 0))
-            received = [
-                self.command,
-                self.path,
-                self.rfile.read(size).decode(),
-                self.headers["x-a"],
-            ]
-            content = json.dumps(received).encode()
+            told = [self.command, self.path, self.rfile.read(size).decode(), self.headers["x-a"]]
+            content = json.dumps(told).encode()
             self.send_response(200)
             self.send_header("content-length", str(len(content)))
             self.send_header("x-b", "c")
@@ -369,14 +364,14 @@ async def test_an_object_is_heard_outside_when_its_writes_are_on_disk(
 
     class Thing(DurableObject):
         async def tell(self, url):
-            self.ctx.storage.put("received", True)
+            self.ctx.storage.put("told", True)
             return await (await fetch(url)).json()
     """
     async with run(code) as opened:
         assert (await opened.thing.tell(outside))[0] == "GET"
 
         async def kept(thing: Any, ctx: durable.State) -> bool:
-            return bool(await ctx.storage.get("received"))
+            return bool(await ctx.storage.get("told"))
 
         assert await run_in_object(opened.thing, kept)
 

@@ -352,7 +352,7 @@ class Thing(DurableObject):
 
     async def alarm(self{info}):
         seen = await self.ctx.storage.get("seen") or []
-        seen.append({noted})
+        seen.append({told})
         await self.ctx.storage.put("seen", seen)
         if len(seen) == 1:
             raise ValueError("once more")
@@ -378,16 +378,16 @@ class Thing(DurableObject):
 )
 async def test_an_alarm_is_set_in_milliseconds(run: Run, when: str) -> None:
     """Or by a datetime or a Date; getAlarm() returns milliseconds, or None."""
-    code = ALARM.format(when=when, info="", noted="True")
+    code = ALARM.format(when=when, info="", told="True")
     async with run(code, clock=VirtualClock()) as opened:
         assert await opened.thing.set() == 1_800_000_060_000
         assert await opened.thing.delete() is None
 
 
 async def test_an_alarm_rings_and_is_retried(run: Run) -> None:
-    """The handler gets how often it has failed."""
-    noted = "[alarm.retryCount, alarm.isRetry, alarm.scheduledTime]"
-    code = ALARM.format(when="1_800_000_060_000", info=", alarm", noted=noted)
+    """The handler is told how often it has failed."""
+    told = "[alarm.retryCount, alarm.isRetry, alarm.scheduledTime]"
+    code = ALARM.format(when="1_800_000_060_000", info=", alarm", told=told)
     clock = VirtualClock()
     async with run(code, clock=clock) as opened:
         await opened.thing.set()
@@ -402,7 +402,7 @@ async def test_an_alarm_of_a_class_without_a_handler_fails_when_it_rings(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     """To set one is allowed, as it is there."""
-    code = ALARM.format(when="1_800_000_060_000", info="", noted="True")
+    code = ALARM.format(when="1_800_000_060_000", info="", told="True")
     async with run(code.replace("def alarm", "def other"), clock=VirtualClock()) as opened:
         await opened.thing.set()
         await run_alarm(opened.thing)
@@ -511,13 +511,13 @@ class Default(WorkerEntrypoint):
 
     async def failures(self, thing):
         from pyodide.ffi import JsException
-        noted = []
+        told = []
         for name in ["fail", "_own", "missing", "fetch_it"]:
             try:
                 await getattr(thing, name)()
             except Exception as error:
-                noted.append([type(error).__name__, str(error).strip().splitlines()[-1]])
-        return noted
+                told.append([type(error).__name__, str(error).strip().splitlines()[-1]])
+        return told
 
     async def by_reference(self, thing):
         other = await thing.neighbour()

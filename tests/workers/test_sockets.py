@@ -193,7 +193,7 @@ import js
 
 class Default(WorkerEntrypoint):
     async def fetch(self, request):
-        noted = []
+        told = []
         url = self.env.SOURCE
         if request.url.endswith("/fetch"):
             answer = await js.fetch(url.replace("ws:", "http:"), headers={"Upgrade": "websocket"})
@@ -201,17 +201,17 @@ class Default(WorkerEntrypoint):
             ws.accept()
         else:
             ws = js.WebSocket.new(url)
-            noted.append(ws.readyState)
+            told.append(ws.readyState)
         done = asyncio.get_running_loop().create_future()
         def heard(event):
-            noted.append(event.data)
+            told.append(event.data)
             ws.send("enough")
-        ws.addEventListener("open", lambda event: noted.append(event.type))
+        ws.addEventListener("open", lambda event: told.append(event.type))
         ws.addEventListener("message", heard)
-        ws.addEventListener("error", lambda event: noted.append(event.type))
+        ws.addEventListener("error", lambda event: told.append(event.type))
         ws.addEventListener("close", lambda event: done.set_result([event.code, event.reason]))
         closed = await asyncio.wait_for(done, 10)
-        return Response.json([noted, closed])
+        return Response.json([told, closed])
 """
 
 

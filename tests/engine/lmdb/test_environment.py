@@ -140,7 +140,7 @@ with look(sys.argv[1]) as store, store.one_moment():
 
 
 def test_who_was_killed_while_it_looked_keeps_no_old_pages(store: Environment) -> None:
-    """The file grows by what is written beside a reader, and not for ever after."""
+    """The file grows by what is written while somebody looks, and not for ever after."""
     handle = place_of(store)
     data = Path(store.path) / "data.mdb"
 

@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> Iterator[Environment]:
 
 
 class Opening:
-    """Opens LMDB, but fails so many times, and stands still before it while it is held."""
+    """Opens LMDB, but fails as often as it is told, and stands still before it while it is held."""
 
     def __init__(self, failures: int) -> None:
         self.failures = failures

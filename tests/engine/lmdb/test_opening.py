@@ -102,7 +102,7 @@ def test_an_environment_with_nothing_in_it_will_do(tmp_path: Path) -> None:
     assert check(tmp_path) == []
 
 
-def test_a_second_open_of_the_process_is_refused_with_the_pid(folder: Path) -> None:
+def test_a_second_open_of_the_process_is_told_the_pid(folder: Path) -> None:
     """A store has one owner, within a process too; a close makes room."""
     environment = open_store(folder)
     with pytest.raises(StoreInUse, match=f"in use by process {os.getpid()}") as caught:
@@ -114,9 +114,7 @@ def test_a_second_open_of_the_process_is_refused_with_the_pid(folder: Path) -> N
     open_store(folder).close()
 
 
-def test_a_second_process_is_refused_with_the_pid(
-    folder: Path, owner: subprocess.Popen[str]
-) -> None:
+def test_a_second_process_is_told_the_pid(folder: Path, owner: subprocess.Popen[str]) -> None:
     """Nothing is changed for the owner by an open that is refused."""
     before = contents(folder)
     with pytest.raises(StoreInUse) as caught:

@@ -274,7 +274,7 @@ def test_a_looker_whose_lock_file_is_taken_away_reads_no_more(folder: Path) -> N
 
 
 def test_readers_that_were_killed_are_cleared_and_the_read_is_tried_again(folder: Path) -> None:
-    """Their slots are used up; no reader gets an error for it."""
+    """Their slots are used up; nobody who reads is told of it."""
     program = """
 import os, signal, sys
 from durable._lmdb.environment import Environment

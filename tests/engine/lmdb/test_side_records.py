@@ -51,7 +51,7 @@ def test_the_format_rises_with_the_first_side_record(store: Environment) -> None
         again.close()
 
 
-def test_a_damaged_side_record_is_reported_and_never_returned(store: Environment) -> None:
+def test_a_damaged_side_record_is_told_and_never_given(store: Environment) -> None:
     """When it is read, and by the check, which says whose it is."""
     handle = place_of(store)
     store.commit([batch_of(store, handle, sides={OWN + b"a": b"1", OWN + b"b": b"2"})])

@@ -141,7 +141,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, *bad: range) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "reported"),
+    ("bad", "told"),
     [
         ([range(5_000, 5_001)], [(4_096, 8_191)]),
         ([range(5_000, 9_000)], [(4_096, 12_287)]),
@@ -150,11 +150,8 @@ def refuse(monkeypatch: pytest.MonkeyPatch, *bad: range) -> None:
         ([range(2_100_000, 2_100_001)], [(2_097_152, 2_101_247)]),
     ],
 )
-def test_the_parts_that_the_disk_does_not_give_are_reported(
-    bad: list[range],
-    reported: list[tuple[int, int]],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_the_parts_that_the_disk_does_not_give_are_told(
+    bad: list[range], told: list[tuple[int, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the block, with neighbors as one; what is around them is read."""
     file = tmp_path / "file"
@@ -163,11 +160,11 @@ def test_the_parts_that_the_disk_does_not_give_are_reported(
 
     found = unreadable_parts(str(file))
 
-    assert [(first, last) for first, last, _ in found] == reported
+    assert [(first, last) for first, last, _ in found] == told
     assert {why for _, _, why in found} == {os.strerror(errno.EIO)}
 
 
-def test_the_last_bytes_of_a_file_are_reported_as_what_they_are(
+def test_the_last_bytes_of_a_file_are_told_as_what_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the file ends within a block."""

@@ -138,7 +138,7 @@ def test_alarms_are_those_of_the_shards_that_are_owned(engine: PostgresEngine) -
     assert engine.alarms(after=mine[3], count_max=4) == mine[4:8]
 
 
-def test_a_full_disk_is_distinguished_from_other_failures(
+def test_a_full_disk_is_told_from_other_failures(
     engine: PostgresEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that what only deletes can be tried without the rest."""

@@ -27,8 +27,8 @@ _CANCEL = (
 
 @contextmanager
 def standby_is_away(url: str) -> Iterator[None]:
-    """The server waits for a standby that is not there, and an operator cancels each such wait in
-    the database of *url*."""
+    """The server waits for a standby that is not there, and somebody cancels each such wait in the
+    database of *url*."""
     is_over = threading.Event()
 
     def cancel() -> None:

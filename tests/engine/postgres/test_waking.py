@@ -62,7 +62,7 @@ def test_many_keys_come_in_part(engine: PostgresEngine) -> None:
 
 
 def test_a_damaged_value_is_no_obstacle(engine: PostgresEngine) -> None:
-    """It is reported when it is asked for: nothing is said of it and of what is behind it."""
+    """It is told of when it is asked for: nothing is said of it and of what is behind it."""
     handle = place_of(engine)
     engine.commit([batch_of(engine, handle, {"a": VALUE, "b": VALUE, "c": VALUE})])
     run(engine.url, "update durable.records set value = '\\x00' where key = 'b'")
