@@ -208,8 +208,8 @@ def test_what_a_running_program_tells_is_harmless_too(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(operate, "events", lambda store: iter(EVENTS))
-    monkeypatch.setattr(operate, "tops", lambda store: iter([REPORT, REPORT]))
+    monkeypatch.setattr(operate, "events", lambda store, peers=None: iter(EVENTS))
+    monkeypatch.setattr(operate, "tops", lambda store, peers=None: iter([REPORT, REPORT]))
     if command == "top" and is_terminal:
         pytest.skip("it draws on a screen of its own; what it draws is the same")
 
@@ -224,7 +224,7 @@ def test_what_a_running_program_tells_is_harmless_too(
 def test_an_error_of_a_running_program_is_harmless(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(operate, "events", lambda store: iter([{"error": EVIL}]))
+    monkeypatch.setattr(operate, "events", lambda store, peers=None: iter([{"error": EVIL}]))
 
     assert main(["tail", "store"]) == 1
 

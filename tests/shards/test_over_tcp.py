@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import anyio
@@ -60,7 +61,7 @@ def network(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> Network:
     network = Network()
 
     def transport(shared: Any) -> Transport:
-        made = OverTcp(SETTINGS, network=network)
+        made = OverTcp(SETTINGS, socket.socket.close, network=network)
         network.addresses[shared.me.id] = made.address
         return made
 
