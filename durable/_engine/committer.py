@@ -280,11 +280,15 @@ class Committer:
 
     def _report(self) -> None:
         """Report to each batch's origin, in order, whatever one of them does. There may be none."""
-        self._engine.refresh()
         answered = self._answered
         resume = self._resuming()
+        if not answered:
+            self._engine.refresh()
         try:
             while answered:
+                # For each group: one may have been committed while the last was reported, and what
+                # is durable is read from the disk.
+                self._engine.refresh()
                 batches, failures = answered[0]
                 while batches:
                     batch = batches.popleft()

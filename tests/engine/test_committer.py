@@ -367,3 +367,29 @@ def _shared(factory: pytest.TempPathFactory) -> Environment:
     if not _environments:
         _environments.append(open_store(factory.mktemp("committer") / "store"))
     return _environments[0]
+
+
+def test_what_is_reported_is_read_though_it_was_committed_during_the_report_before_it(
+    store: Environment,
+) -> None:
+    """What is durable is looked up on the disk, by a reader that keeps its view for a while."""
+    loop = Loop()
+    committer = Committer(store, loop.call_soon_threadsafe)
+    place = place_of(store)
+    first, second = batch_of(store, place, {"a": VALUE}), batch_of(store, place, {"b": VALUE})
+    found: list[bytes | None] = []
+
+    def read(key: str) -> None:
+        found.append(store.in_line.get(place.keyspace, key))
+
+    def commit_second(*_: object) -> None:
+        read("a")
+        committer._commit_and_wake([second])
+
+    first.origin = Callbacks(commit_second, commit_second)
+    second.origin = Callbacks(lambda: read("b"), lambda error: None)
+    committer.waiting = 2
+    committer._commit_and_wake([first])
+    loop.run()
+
+    assert found == [VALUE, VALUE]

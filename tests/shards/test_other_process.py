@@ -105,7 +105,12 @@ async def test_a_forked_child_may_not_use_the_store_and_keeps_nothing_of_it(
         with pytest.raises(durable.ObjectUnreachable, match="may have been carried out") as caught:
             await waiting
         assert "nothing was heard" not in str(caught.value)
-        assert await runtime.env.COUNTERS.get_by_name(name).increment() == 3
+        with anyio.fail_after(TOLD_S_MAX):
+            while True:
+                # A process that is just ending may still be connected to.
+                with suppress(durable.ObjectUnreachable):
+                    assert await runtime.env.COUNTERS.get_by_name(name).increment() == 3
+                    break
 
 
 async def test_a_stopped_process_holds_nobody_up_for_ever(
@@ -124,7 +129,8 @@ async def test_a_stopped_process_holds_nobody_up_for_ever(
             with anyio.fail_after(TOLD_S_MAX):
                 with pytest.raises(durable.ObjectUnreachable, match="nothing was heard"):
                     await runtime.env.COUNTERS.get_by_name(name).increment()
-                with pytest.raises(durable.ObjectUnreachable, match="was not carried out"):
+                # Of a call that was sent by another connection meanwhile nothing is known either.
+                with pytest.raises(durable.ObjectUnreachable, match="carried out"):
                     await runtime.env.COUNTERS.get_by_name(name).increment()
                 async with durable.open(program.folder, **options) as third:
                     peers = {peer.pid: peer for peer in await third.peers()}
