@@ -12,6 +12,7 @@ on; nothing else is observed.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from durable._model.errors import MissingExtra, RuntimeClosed
 from durable._runtime.runtime import Runtime
@@ -95,19 +96,21 @@ def _with_process(metric: Metric, process: str) -> Metric:
 def _of_classes(classes: tuple[ClassStatistics, ...]) -> Iterator[Metric]:
     for name, text in _CLASS_GAUGES.items():
         gauge = GaugeMetricFamily(f"durable_{name}", text, labels=["class"])
-        for each in classes:
-            gauge.add_metric([each.class_name], getattr(each, name))
-        yield gauge
+        yield _filled(gauge, name, classes)
     for name, text in _CLASS_COUNTERS.items():
         counter = CounterMetricFamily(f"durable_{name}", text, labels=["class"])
-        for each in classes:
-            counter.add_metric([each.class_name], getattr(each, name))
-        yield counter
+        yield _filled(counter, name, classes)
     for key, (name, text) in _SQL_COUNTERS.items():
         counter = CounterMetricFamily(name, text, labels=["class"])
-        for each in classes:
-            counter.add_metric([each.class_name], getattr(each, key))
-        yield counter
+        yield _filled(counter, key, classes)
+
+
+def _filled(family: Any, key: str, classes: tuple[ClassStatistics, ...]) -> Metric:
+    """*family* with the number *key* of each class."""
+    for each in classes:
+        family.add_metric([each.class_name], getattr(each, key))
+    filled: Metric = family
+    return filled
 
 
 def _of_store(statistics: Statistics) -> Iterator[Metric]:

@@ -20,10 +20,10 @@ from .batch import Batch, DueAlarm, ObjectRecord
 from .catalog import Catalog, Weight
 from .measures import Measures
 
-# Records and objects that one step of garbage collection frees; commits wait for a step.
 ANY_NUMBER: Final = 1 << 30
 """As `Engine.group_max`: all batches that wait are one group."""
 
+# Records and objects that one step of garbage collection frees; commits wait for a step.
 GARBAGE_STEP: Final = 5_000
 
 

@@ -135,8 +135,7 @@ class PendingAnswer(Answer[T]):
     @property
     def is_awaited(self) -> bool:
         """Whether a task waits for it, which gets the error if it fails."""
-        waiting = self._waiting if isinstance(self._waiting, list) else (self._waiting,)
-        return any(waker is not None and type(waker) is not _Callback for waker in waiting)
+        return any(type(waker) is not _Callback for waker in _waiting_at(self))
 
     def _add(self, waker: Waker) -> None:
         if self._waiting is None:
@@ -210,16 +209,20 @@ def when_awaited(answer: PendingAnswer[Any], callback: Callable[[], None]) -> No
     """Call back, once, when code begins to await *answer*, or adds a callback to it."""
     waiting = answer._waiting
     if not isinstance(waiting, _Announcing):
-        every = waiting if isinstance(waiting, list) else [] if waiting is None else [waiting]
-        answer._waiting = waiting = _Announcing(every)
+        answer._waiting = waiting = _Announcing(_waiting_at(answer))
     waiting.callbacks.append(callback)
 
 
 def wakers_of(answer: PendingAnswer[Any]) -> list[Waker]:
     """Those of the tasks that await *answer* now."""
-    waiting = answer._waiting
-    every = waiting if isinstance(waiting, list) else [] if waiting is None else [waiting]
+    every = _waiting_at(answer)
     return [waker for waker in every if not (isinstance(waker, _Callback) or waker.done())]
+
+
+def _waiting_at(answer: PendingAnswer[Any]) -> list[Waker]:
+    """All that wait for *answer*, callbacks too."""
+    waiting = answer._waiting
+    return waiting if isinstance(waiting, list) else [] if waiting is None else [waiting]
 
 
 class _Wakers(list["Waker"]):

@@ -190,15 +190,6 @@ class MethodCall(Invocation[T]):
         body = self.body
         return self._call() if body is itself else body()
 
-    def let_out(self) -> None:
-        if self._error is not None:
-            super().let_out()
-            return
-        # `answer`, written out: each call of an object that writes passes here.
-        self.activation.invocation_ended(self, None)
-        self.caller = None
-        self.resolve(self._value)
-
     def _call(self) -> Any:
         method = getattr(self.activation.instance, self.label)
         if self.payload is None:

@@ -7,10 +7,8 @@ from collections.abc import Iterable
 
 from attrs import define, field
 
+from durable._control.busiest import QueueLength
 from durable._object.activation import Activation
-
-QueueLength = tuple[int, str, str | None]
-"""How many deliveries wait for an object, and the names of its class and of the object."""
 
 
 @define(eq=False)

@@ -77,7 +77,7 @@ class SealedBatches:
     def _may_join(self, clears: bool) -> bool:
         """Whether the turn's writes can be part of the last batch, as far as that is open."""
         # Reads that are under way must not see them either, and what is deferred comes first.
-        if clears or self._reading is not None or self._deferred is not None:
+        if clears or not self._may_leave_now:
             return False
         return self.output.join_nowait()
 
