@@ -139,7 +139,7 @@ class StoredDatabase:
     def pages(self) -> Iterator[bytes]:
         """All of its pages in a row: the contents of an SQLite file."""
         for number in range(1, self._pages.count + 1):
-            yield self._pages.read(number) or bytes(PAGE_SIZE)
+            yield (self._pages.read(number) or b"").ljust(PAGE_SIZE, b"\0")
 
     def _authorize(
         self, action: int, first: str | None, second: str | None, database: str | None, _: Any

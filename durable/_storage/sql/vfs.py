@@ -38,7 +38,8 @@ class FilePages(Protocol):
     count: int
 
     def read(self, number: int, /) -> bytes | None:
-        """The page *number*, whole; None if it was never written. Raises StoreDamaged."""
+        """The page *number*, with or without its reserved bytes; None if it was never written.
+        Raises StoreDamaged."""
 
     def write(self, number: int, page: bytes, /) -> None:
         """Write a page. Raises apsw.FullError where there is no room for it."""
@@ -61,7 +62,8 @@ class PageFile:
         except StoreDamaged as error:
             raise apsw.IOError(str(error)) from error  # `Pages.failure` has it
         if page is None:
-            return b""  # a short read, which SQLite fills up with zeros
+            page = b""
+        # What is missing at the end of a page SQLite fills up with zeros.
         if amount == PAGE_SIZE:
             return page
         start = offset % PAGE_SIZE
