@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Generic
+from typing import Any, Final, Generic, NoReturn
 
 from attrs import define, field
 
@@ -15,6 +15,8 @@ from .ending import Ending, Stopped
 from .entrant import CURRENT_ENTRANT, E
 from .futures import PendingAnswer
 
+NO_THREAD: Final = -1
+
 
 @define(eq=False, slots=True)
 class RunningCode(Generic[E]):
@@ -22,6 +24,9 @@ class RunningCode(Generic[E]):
 
     loop: Loop
 
+    # The thread whose code may use the object: the loop's, and none once it is broken. So what a
+    # use has to be sure of is one comparison.
+    thread: int = field(init=False)
     # The delivery of each task, a first task before the others; None rather than empty, which an
     # idle object has room for a hundred times.
     _running: dict[Any, E] | None = field(default=None, init=False)
@@ -31,12 +36,18 @@ class RunningCode(Generic[E]):
     broken: DurableError | None = field(default=None, init=False)
     ending: Ending | None = field(default=None, init=False)
 
+    def __attrs_post_init__(self) -> None:
+        self.thread = self.loop.thread
+
     def check(self) -> None:
         """Raise WrongLoop in another thread; the reason if broken, or Stopped in its own code."""
-        if here.thread() != self.loop.thread:
+        if here.thread() != self.thread:
+            self._refuse_use()
+
+    def _refuse_use(self) -> NoReturn:
+        if self.broken is None or here.thread() != self.loop.thread:
             raise WrongLoop("the object")
-        if self.broken is not None:
-            raise self.stopped()
+        raise self.stopped()
 
     def check_loop(self) -> None:
         """`check`, and WrongLoop on another loop of this thread too; that costs a little more."""
@@ -59,10 +70,15 @@ class RunningCode(Generic[E]):
         assert self.ending is not None
         return self.ending.refuse(stopped)
 
+    def shut_out(self, reason: DurableError) -> None:
+        """Refuse every use of the object from now on, with *reason*."""
+        self.broken = reason
+        self.thread = NO_THREAD
+
     def break_code(self, reason: DurableError, label: str) -> None:
         """Let no code of the object, called *label*, go on. `ending.begin` stops it."""
         assert self.broken is None
-        self.broken = reason
+        self.shut_out(reason)
         if self._running is None:
             self._running = {}
         self.ending = Ending(self.loop, self._running, self.depth_of, label, str(reason))

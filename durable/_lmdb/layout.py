@@ -11,6 +11,7 @@ it continues, and before all that come later. So the order is exact.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any, Final
 
 import ormsgpack
@@ -85,9 +86,8 @@ def read_format(raw: bytes) -> int:
 # Records: keys
 
 
-def top_level(keyspace: int) -> bytes:
-    """The prefix of an object's short keys."""
-    return (keyspace << 8).to_bytes(9, "big")
+# The prefix of an object's short keys, by its keyspace: a byte 0 follows that.
+top_level: Callable[[int], bytes] = struct.Struct(">Qx").pack
 
 
 def identity(keyspace: int, key: bytes) -> bytes:

@@ -154,10 +154,12 @@ class Lifecycle(Commits):
         self.is_gone = True
         self.counters.evicted += 1
         # For a callback or a thread that still has something of the object in its hands.
-        self.gate.broken = ObjectReset(
-            "Durable Object was evicted from memory; it is built anew for the next call",
-            retryable=True,
-            object_id=str(self.id),
+        self.gate.shut_out(
+            ObjectReset(
+                "Durable Object was evicted from memory; it is built anew for the next call",
+                retryable=True,
+                object_id=str(self.id),
+            )
         )
         self._gone()
         if self.services.hooks is not None:

@@ -46,6 +46,8 @@ def check_text(text: str, what: str) -> str:
 
 def check_key(key: str, size_max: int) -> str:
     """*key* as a plain str. Raises KeyTooLarge, else as `check_text`."""
+    if type(key) is str and key.isascii() and len(key) <= size_max:  # as a rule
+        return key
     if not isinstance(key, str):
         raise TypeError(f"a key must be a str, not {type(key).__name__}")
     size = len(key) if key.isascii() else _encoded_size(key, "key")

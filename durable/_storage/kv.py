@@ -70,7 +70,7 @@ class KeyValues:
             encoded = records.cache.entries[key]  # type: ignore[index]
         except (KeyError, TypeError):
             return records.now(records.find(key, default, no_cache=no_cache))
-        if records.gate.broken is not None or here.thread() != records.gate.loop.thread:
+        if here.thread() != records.gate.thread:
             records.gate.check()
         return default if encoded is None else records.decode(encoded)
 

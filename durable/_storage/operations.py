@@ -36,7 +36,6 @@ class Operations:
         "_gate",
         "_may_set_alarm",
         "_records",
-        "_thread",
     )
 
     def __init__(self, records: Records, clock: Clock, may_set_alarm: Callable[[], bool]) -> None:
@@ -45,7 +44,6 @@ class Operations:
         self._may_set_alarm = may_set_alarm
         self._buffer = records.buffer
         self._gate = records.gate
-        self._thread = records.gate.loop.thread
         # What a hit needs, without a detour.
         self._entries = records.cache.entries
         self._decode = records.decode
@@ -93,17 +91,15 @@ class Operations:
             encoded = self._entries.get(key, UNKNOWN)  # type: ignore[arg-type]
         except TypeError:
             encoded = UNKNOWN
+        if encoded is not UNKNOWN and here.thread() == self._gate.thread:
+            return ReadyAnswer(default if encoded is None else self._decode(encoded))
         try:
-            if encoded is not UNKNOWN:
-                if self._gate.broken is not None or here.thread() != self._thread:
-                    self._gate.check()
-                return ReadyAnswer(default if encoded is None else self._decode(encoded))
-            records = self._records
-            return records.answer(
-                records.find(key, default, no_cache=no_cache), holds=not allow_concurrency
-            )
+            found = self._records.find(key, default, no_cache=no_cache)
         except Stopped as stopped:
             return self._gate.refuse(stopped)
+        if type(found) is Miss:
+            return self._records.answer(found, holds=not allow_concurrency)
+        return ReadyAnswer(found)
 
     @overload
     def list(

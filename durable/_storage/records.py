@@ -68,31 +68,27 @@ class Records:
     # Reading
 
     def find(self, key: str | Iterable[str], default: Any, *, no_cache: bool) -> Any | Miss[Any]:
+        # The common way is one function, with nothing made on it that the answer does not need.
         self.gate.check()
+        if not isinstance(key, str):
+            return self._find_many(key, default, no_cache)
+        key = check_key(key, self.limits.key_size_max)
+        cache = self.cache
         try:
-            if isinstance(key, str):
-                return self._find_one(check_key(key, self.limits.key_size_max), default, no_cache)
-            if default is not None:
-                raise TypeError(
-                    "get() takes a default only with a single key; keys that are missing "
-                    "are left out of the dict that get([...]) returns"
-                )
-            return self._find_many(self._check_keys(key, "get()"), no_cache)
+            value = cache.lookup(key)
+            if value is UNKNOWN:
+                reads = self.reads
+                if not reads.inline:
+                    return self._miss(key, default, no_cache)
+                value = reads.get(self.buffer.handle.keyspace, key)
+                if not no_cache:
+                    cache.learn_one(key, value)
+            return default if value is None else self.decode(value)
         except StoreDamaged as error:
             raise self.damaged(error) from error
 
-    def _find_one(self, key: str, default: Any, no_cache: bool) -> Any | Miss[Any]:
-        cache, decode, reads = self.cache, self.decode, self.reads
-        value = cache.lookup(key)
-        if value is not UNKNOWN:
-            return default if value is None else decode(value)
-        keyspace = self._keyspace
-        if reads.inline:
-            # The common way, with nothing made on it that the answer does not need.
-            value = reads.get(keyspace, key)
-            if not no_cache:
-                cache.learn_one(key, value)
-            return default if value is None else decode(value)
+    def _miss(self, key: str, default: Any, no_cache: bool) -> Miss[Any]:
+        cache, decode, keyspace = self.cache, self.decode, self._keyspace
         epoch = cache.epoch
 
         def take(value: Known) -> Any:
@@ -103,12 +99,17 @@ class Records:
         return Miss(lambda reader: reader.get(keyspace, key), take)
 
     def _find_many(
-        self, keys: Iterable[str], no_cache: bool
+        self, keys: Iterable[str], default: Any, no_cache: bool
     ) -> dict[str, Any] | Miss[dict[str, Any]]:
+        if default is not None:
+            raise TypeError(
+                "get() takes a default only with a single key; keys that are missing "
+                "are left out of the dict that get([...]) returns"
+            )
         cache, decode = self.cache, self.decode
         found: dict[str, Known] = {}
         missing: list[str] = []
-        for key in keys:
+        for key in self._check_keys(keys, "get()"):
             value = self.cache.lookup(key)
             if value is UNKNOWN:
                 missing.append(key)
@@ -120,7 +121,10 @@ class Records:
             return {key: decode(value) for key, value in found.items() if value is not None}
 
         if not missing:
-            return decoded()
+            try:
+                return decoded()
+            except StoreDamaged as error:
+                raise self.damaged(error) from error
         keyspace, epoch = self._keyspace, cache.epoch
 
         def take(stored: Mapping[str, bytes]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from durable._engine.batch import Alarm, Batch, ObjectHandle, Unchanged
 from durable._engine.codec import MsgpackCodec
 from durable._gates.futures import Answer, PendingAnswer
 from durable._gates.output_gate import OutputGate
+from durable._gates.running_code import NO_THREAD
 from durable._model.errors import DurableError
 from durable._model.limits import Limits
 from durable._storage.cache_budget import CacheBudget
@@ -40,6 +41,11 @@ class FakeGate:
     holds: int = 0
     inside: Any = None
     queued: int = 0
+    thread: int = field(factory=get_ident)
+
+    def shut_out(self, reason: DurableError) -> None:
+        self.broken = reason
+        self.thread = NO_THREAD
 
     def check(self) -> None:
         if self.broken is not None:
@@ -294,7 +300,7 @@ def make_kit(
         failed.append(error)
         for unheard in output.drop_waiting():
             unheard.fail(error)
-        gate.broken = error
+        gate.shut_out(error)
 
     def on_damaged(error: BaseException) -> None:
         assert isinstance(error, DurableError)

@@ -339,7 +339,7 @@ def test_a_discarded_object_gives_its_share_back() -> None:
     kit = make_kit(budget=budget)
     kit.storage.put("a", 1)
     assert budget.size > 0
-    kit.gate.broken = ObjectReset("gone")
+    kit.gate.shut_out(ObjectReset("gone"))
     kit.object_storage.discard()
 
     assert budget.size == 0

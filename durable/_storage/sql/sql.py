@@ -56,7 +56,7 @@ class Sql:
         self.ctx.storage.sql.exec("INSERT INTO visit VALUES (?, ?)", time, page)
     """
 
-    __slots__ = ("_database", "_gate", "_on_query", "_thread", "_watch")
+    __slots__ = ("_database", "_gate", "_on_query", "_watch")
 
     def __init__(
         self,
@@ -66,7 +66,6 @@ class Sql:
         on_query: Callable[[EndedQuery], None],
     ) -> None:
         self._gate = records.gate
-        self._thread = records.gate.loop.thread
         self._database = database
         self._watch = watch
         self._on_query = on_query
@@ -82,7 +81,7 @@ class Sql:
         a binding that SQL has no value for.
         """
         gate = self._gate
-        if gate.broken is not None or here.thread() != self._thread:
+        if here.thread() != gate.thread:
             gate.check()
         if bindings:
             for binding in bindings:
