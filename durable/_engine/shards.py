@@ -6,7 +6,7 @@ Which process should own which shard is not decided here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, Protocol
 
 from attrs import frozen
@@ -113,6 +113,10 @@ class SharedStore(Protocol):
 
     def follow(self, shard: int) -> None:
         """Read the classes of the store anew for a shard that is owned."""
+
+    def lost(self, shards: Collection[int]) -> list[int]:
+        """Those of *shards*, owned as far as the caller knows, that were found to belong to another
+        process since."""
 
     def release(self, shard: int) -> Owned:
         """Release the shard for others, and close its engine; returns its last owner."""

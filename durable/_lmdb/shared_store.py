@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from threading import Event
 from types import MappingProxyType
@@ -156,6 +156,9 @@ class SharedFolder:
         known, catalog = environment.catalog(), self.catalog()
         if known != catalog:
             environment.change_classes(known, catalog)
+
+    def lost(self, shards: Collection[int]) -> list[int]:
+        return []  # a lock stays held
 
     def release(self, shard: int) -> Owned:
         owned = self._owner(shard)

@@ -105,6 +105,10 @@ class PostgresEngine:
     # Shards with a commit whose outcome is unknown.
     _in_doubt: set[int] = field(factory=set, init=False)
     _settling: threading.Lock = field(factory=threading.Lock, init=False)
+    # Held while `owned` changes: shards are claimed, given up and settled in different threads.
+    _owning: threading.Lock = field(factory=threading.Lock, init=False)
+    # Called, in any thread, when shards are found to belong to another process.
+    on_superseded: Callable[[], object] = field(default=lambda: None, init=False)
     # Called before the connections are closed.
     on_close: Callable[[], object] = field(default=lambda: None, init=False)
     # Still owned, but being given up: their alarms do not run here any more.
@@ -259,15 +263,31 @@ class PostgresEngine:
             return
         with self._settling:
             shards = sorted(self._in_doubt)
+            before = {shard: self.owned.get(shard) for shard in shards}
             # Repeated, as a read is, if the connection is lost: the last epoch counts.
-            rows = self._reading.read(_RAISE_EPOCHS, [shards, self.process])
-            raised: dict[int, int] = dict(rows)
-            for shard in shards:
-                if shard in raised and shard in self.owned:
-                    self.owned[shard] = raised[shard]
-                else:
-                    self.owned.pop(shard, None)  # another process owns it by now
+            raised: dict[int, int] = dict(self._reading.read(_RAISE_EPOCHS, [shards, self.process]))
+            with self._owning:
+                superseded = [
+                    shard for shard in shards if self._is_superseded(shard, before, raised)
+                ]
             self._in_doubt.difference_update(shards)
+        if superseded:
+            self.on_superseded()
+
+    def _is_superseded(
+        self, shard: int, before: Mapping[int, int | None], raised: Mapping[int, int]
+    ) -> bool:
+        """Take in the epoch of a settled shard; returns whether another process owns it by now."""
+        owned = self.owned.get(shard)
+        if owned is None:
+            return False  # given up meanwhile
+        if shard in raised:
+            self.owned[shard] = max(owned, raised[shard])
+            return False
+        if owned != before[shard]:
+            return False  # claimed meanwhile, which waits for a commit under way, too
+        del self.owned[shard]
+        return True
 
     def change_classes(self, before: Catalog, after: Catalog) -> None:
         if not change_catalog(self._reading, before, after):
@@ -287,8 +307,9 @@ class PostgresEngine:
 
     def own(self, claimed: Mapping[int, int]) -> None:
         """These shards are owned by this process, with these epochs; their claim has committed."""
-        self._silent.difference_update(claimed)
-        self.owned.update(claimed)
+        with self._owning:
+            self._silent.difference_update(claimed)
+            self.owned.update(claimed)
 
     def silence(self, shard: int) -> None:
         """A shard is being given up: its alarms are left to the next owner."""
@@ -296,8 +317,14 @@ class PostgresEngine:
 
     def disown(self, shard: int) -> int:
         """A shard is given up: nothing is stored in it any more. Returns its epoch."""
-        self._silent.discard(shard)
-        return self.owned.pop(shard, 0)
+        with self._owning:
+            self._silent.discard(shard)
+            return self.owned.pop(shard, 0)
+
+    def disown_all(self) -> None:
+        """As `disown`, for all shards."""
+        with self._owning:
+            self.owned.clear()
 
     # The end
 

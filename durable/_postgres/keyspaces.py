@@ -56,8 +56,19 @@ class Keyspaces:
             raise self._failure or unavailable(self._connection.path, None)
 
 
+# A sequence writes to the log of the server ahead of what it returns, so a number can come from a
+# record that the standby does not have yet, and a standby in its primary's place would return it
+# once more. The message, which nothing reads, is a record behind that one, and its commit waits for
+# the standby.
+_TAKE: Final = (
+    "select nextval('durable.keyspaces'), "
+    "pg_logical_emit_message(true, 'durable', 'a block of keyspaces')"
+)
+
+
 def take_block(connection: Connection) -> range:
-    """Numbers that no other process is given, whatever becomes of this one."""
+    """Numbers that no other process is given, whatever becomes of this one, and of the database's
+    primary."""
     # Asked again if the answer is lost: then a block is left unused.
-    [(first,)] = connection.read("select nextval('durable.keyspaces')")
+    [(first, _)] = connection.read(_TAKE)
     return range(first, first + KEYSPACES_PER_BLOCK)

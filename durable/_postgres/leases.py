@@ -311,6 +311,13 @@ class Leases:
             for owner, epoch in self._owners
         ]
 
+    def superseded(self, shard: int, epoch: int) -> bool:
+        """Whether another process has claimed a shard since this one did, at that epoch."""
+        if not self._owners:
+            return False
+        owner, last = self._owners[shard]
+        return owner != self.number and last > epoch
+
     # The shards
 
     def claim(self, shards: Collection[int]) -> dict[int, int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 
 from attrs import define, field
@@ -139,6 +139,14 @@ class PostgresStore:
     def follow(self, shard: int) -> None:
         """Nothing to do: classes are read where they are written."""
 
+    def lost(self, shards: Collection[int]) -> list[int]:
+        owned = self._joined.owned
+        return [
+            shard
+            for shard in shards
+            if (epoch := owned.get(shard)) is None or self.leases.superseded(shard, epoch)
+        ]
+
     def release(self, shard: int) -> Owned:
         epoch = self._joined.disown(shard)
         self.leases.release_soon(shard)
@@ -149,6 +157,7 @@ class PostgresStore:
         return self.leases.lease
 
     def start(self, on_news: Callable[[], object], on_lost: Callable[[], object]) -> None:
+        self._joined.on_superseded = on_news
         self.leases.start(on_news, on_lost)
 
     def look_soon(self) -> None:
@@ -160,11 +169,11 @@ class PostgresStore:
     def lose(self) -> None:
         with self._losing:
             self.leases.lease.end()
-            self._joined.owned.clear()
+            self._joined.disown_all()
 
     def join_again(self) -> None:
         with self._losing:
-            self._joined.owned.clear()
+            self._joined.disown_all()
         self._joined.process = self.leases.join()
 
     # The classes

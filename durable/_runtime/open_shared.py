@@ -209,14 +209,16 @@ class OpenSharedStore(OpenStore):
     async def _look_after_shards(self) -> float:
         """Give up the shards that this process should not own, and take those that it should;
         returns when to look again."""
-        balance, shared = self._balance, self._disks.shared
+        balance, disks, shared = self._balance, self._disks, self._disks.shared
         if not balance.is_on:
             return LOOKS_S
         processes = shared.processes()
         if not shared.me.is_alone:
             self._neighbours.meet(processes)
+        if lost := shared.lost(set(disks.open) - balance.giving):
+            self._tenure.lost(lost)
         plan = balance.plan(_ready(processes))
-        for shard in plan.give:
+        for shard in {*lost, *plan.give}:
             self._start_giving(shard)
         if plan.take:
             self._refused = None
@@ -229,7 +231,11 @@ class OpenSharedStore(OpenStore):
         met = living if shared.me.is_alone else self._neighbours.peers
         if any(process not in met for process in living):
             shared.look_soon()  # it is starting, or has ended
-        return balance.look_pause_s([owned.owner for owned in shared.owners()], living, met)
+        owners = [owned.owner for owned in shared.owners()]
+        if shared.lease is not None:
+            for shard in balance.strays(owners):
+                shared.release(shard)
+        return balance.look_pause_s(owners, living, met)
 
     # Taking a shard
 

@@ -3,11 +3,14 @@
 All of its objects are reset then, and nothing that they have sent since leaves. It waits for what
 was on its way to the database, since that must not be stored under a later claim. Then the process
 joins the others again.
+
+A single shard can be lost, too, while the lease lasts: then its objects are reset, and the process
+gives it up as it does for the sake of balance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Final
 
@@ -32,6 +35,7 @@ SUPERSEDED: Final = (
     "Durable Object reset because its process did not renew its lease in time: another process may "
     "have the object by now."
 )
+TAKEN: Final = "Durable Object reset because another process owns it by now."
 # The pause after a failed attempt to join.
 JOIN_AGAIN_S: Final = 0.5
 
@@ -74,6 +78,18 @@ class Tenure:
         if self._over is None or self._over[0] is not lease:
             self._over = lease, partial(self.is_over, lease)
         return LeasedOutputGate(lease=lease, on_over=self._over[1])
+
+    def lost(self, shards: Collection[int]) -> None:
+        """By the store's account these shards belong to another process, though the lease is valid:
+        a standby has taken the place of its database that lacks their claim, or a backup was put
+        back. Their objects are reset."""
+        log.error(
+            "%d shards of %s belong to another process by now: their objects are reset",
+            *(len(shards), self.shared.path),
+        )
+        for activation in list(self.directory):
+            if self.disks.shard_of(activation.id.raw) in shards:
+                activation.break_(ObjectSuperseded(TAKEN))
 
     def is_over(self, lease: Lease) -> None:
         """*lease* is over, perhaps an earlier one. Running code goes on to the end of its step."""

@@ -58,6 +58,16 @@ class Balance:
         missing = self._mine - set(self.open) - set(self.leaving) - self.taking
         return Plan(sorted(too_many), sorted(missing))
 
+    def strays(self, last_owners: Sequence[str | None]) -> list[int]:
+        """The shards that the store counts as this process's, and that it neither has nor is to
+        have: those of a claim whose answer was lost, or whose release was."""
+        expected = {*self._mine, *self.open, *self.leaving, *self.taking, *self.giving}
+        return [
+            shard
+            for shard, owner in enumerate(last_owners)
+            if owner == self.me and shard not in expected
+        ]
+
     def leave(self, *, has_others: bool) -> Sequence[int] | None:
         """What a closing process gives up next; None when nothing is on its way any more.
 

@@ -1,13 +1,9 @@
 """P19 and P20 between processes that speak over TCP and have their store on PostgreSQL: one is
-killed, and one is stopped for longer than its lease. `python -m benchmarks.machines` does more.
-
-With `DURABLE_CRASH_ROUNDS` the database is killed, too, so that its standby takes its place: some
-calls to another process once had no answer after that, for as long as the test waited.
+killed, one is stopped for longer than its lease, and the database is killed, so that its standby
+takes its place. `python -m benchmarks.machines` does more.
 """
 
 from __future__ import annotations
-
-import os
 
 import pytest
 
@@ -15,9 +11,7 @@ from benchmarks import machines
 from tests import postgres
 
 # Of two loops each has its own, since all of them take long.
-FAULTS = {"asyncio": ["kill -9", "SIGSTOP"], "trio": ["SIGSTOP"]}
-if "DURABLE_CRASH_ROUNDS" in os.environ:
-    FAULTS["trio"].append("database killed")
+FAULTS = {"asyncio": ["kill -9", "SIGSTOP"], "trio": ["SIGSTOP", "database killed"]}
 
 
 @pytest.mark.backends("asyncio", "trio")

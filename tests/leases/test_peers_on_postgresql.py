@@ -153,3 +153,49 @@ async def test_another_secret_is_refused_at_the_opening(machines: Machines) -> N
     other = durable.Peers(listen="127.0.0.1:0", secret="a secret of somebody else's store")
     with pytest.raises(durable.DurableError, match="another secret"):
         await durable.open(machines.url, peers=other, bindings={"COUNTERS": Counter}).start()
+
+
+async def _counts_on(counters: Any, name: str) -> int:
+    """The next count, once the object can be stored again."""
+    with anyio.fail_after(20):
+        while True:
+            try:
+                count: int = await counters.get_by_name(name).increment()
+            except durable.ObjectSuperseded:
+                await anyio.sleep(0.01)
+            else:
+                return count
+
+
+async def test_shards_whose_claim_the_database_has_lost_are_claimed_again(
+    machines: Machines,
+) -> None:
+    """A standby that lacks the claim may have taken its place. The lease is valid all the time."""
+    one = await machines.start()
+    counters = one.env.COUNTERS
+    assert await counters.get_by_name("a").increment() == 1
+    assert await counters.get_by_name("b").increment() == 1
+    before = machines.leases(one).number
+    machines.execute("update durable.shards set owner = 0, epoch = epoch + 1")
+
+    assert await _counts_on(counters, "a") == 2
+    assert await _counts_on(counters, "b") == 2
+    assert machines.leases(one).number == before
+
+
+async def test_a_shard_that_a_process_does_not_know_to_be_its_own_is_free(
+    machines: Machines,
+) -> None:
+    """Where the answer to a claim was lost, and the shard was to be another one's by then."""
+    one, other = await machines.start(), await machines.start()
+    await machines.settle()
+    counters, name = one.env.COUNTERS, machines.name_in(one, one.env.COUNTERS)
+    assert await counters.get_by_name(name).increment() == 1
+    number, before = machines.leases(other).number, machines.leases(one).number
+    machines.execute(f"update durable.shards set owner = {number}, epoch = epoch + 1")
+    await anyio.to_thread.run_sync(machines.leases(other).refresh)
+
+    assert await _counts_on(counters, name) == 2
+    await anyio.to_thread.run_sync(machines.leases(one).refresh)
+    await machines.settle()
+    assert machines.leases(one).number == before

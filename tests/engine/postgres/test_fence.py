@@ -13,11 +13,12 @@ from durable._engine.shards import shard_of
 from durable._model.cluster_errors import ObjectSuperseded, StoreUnavailable
 from durable._model.errors import StoreFull
 from durable._postgres import keyspaces
+from durable._postgres.connection import Connection
 from durable._postgres.engine import PostgresEngine
 
 from ..kit import VALUE, base_of, batch_of, place_of, stored
 from .conftest import Open
-from .kit import end_sessions, run
+from .kit import claim_all, end_sessions, run
 
 
 def test_a_process_that_lost_its_shards_stores_nothing(opens: Open) -> None:
@@ -119,6 +120,35 @@ def test_a_shard_that_went_away_meanwhile_is_not_taken_back(opens: Open) -> None
         old.commit([batch_of(old, handle, {"b": VALUE})])
 
     assert stored(new, handle) == {"a": VALUE}
+
+
+@pytest.mark.sessions
+def test_a_claim_beside_the_settlement_of_a_commit_is_kept(
+    opens: Open, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ask the database, in two threads: what was claimed since the settlement has read stays
+    owned."""
+    engine = opens()
+    handle = place_of(engine)
+    engine.commit([batch_of(engine, handle, {"a": VALUE})])
+    run(url, "update durable.shards set owner = 77, epoch = epoch + 1")
+    end_sessions(engine)
+    with pytest.raises(StoreUnavailable):
+        engine.commit([batch_of(engine, handle, {"b": VALUE})])
+    read = Connection.read
+
+    def read_then_claim(self: Connection, sql: Any, params: Any = ()) -> Any:
+        rows = read(self, sql, params)
+        if "epoch + 1" in sql:
+            monkeypatch.undo()
+            engine.own(claim_all(url, engine.process))
+        return rows
+
+    monkeypatch.setattr(Connection, "read", read_then_claim)
+    engine.commit([batch_of(engine, place_of(engine), {"c": VALUE})])
+
+    assert stored(engine, handle) == {"a": VALUE, "c": VALUE}
+    assert len(engine.owned) == engine.shards
 
 
 def test_alarms_are_those_of_the_shards_that_are_owned(engine: PostgresEngine) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import psycopg
 import pytest
 
 from durable._model.cluster_errors import StoreUnavailable
+from durable._postgres.connection import Connection
+from durable._postgres.keyspaces import take_block
 from tests import postgres
 
 from ..kit import VALUE, batch_of, place_of, stored
@@ -67,12 +69,24 @@ def test_a_commit_that_the_standby_does_not_have_is_not_confirmed(opens: Open, u
     """Its objects begin anew, and are not read before the standby has all of it."""
     engine = opens()
     handle = place_of(engine)
+    batch = batch_of(engine, handle, {"a": VALUE})
     with standby_is_away(url):
         with pytest.raises(StoreUnavailable, match="whether that was committed is not known"):
-            engine.commit([batch_of(engine, handle, {"a": VALUE})])
+            engine.commit([batch])
         with pytest.raises(StoreUnavailable):
             engine.wake(handle.class_number, handle.base)
 
     assert engine.wake(handle.class_number, handle.base) is not None
     engine.commit([batch_of(engine, place_of(engine), {"b": VALUE})])
     assert stored(engine, place_of(engine)) == {"a": VALUE, "b": VALUE}
+
+
+def test_a_keyspace_that_the_standby_does_not_know_is_not_given(url: str) -> None:
+    """A standby that takes the primary's place would give it to another object, too."""
+    with standby_is_away(url), closing(Connection(url)) as connection:
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                take_block(connection)
+
+    with closing(Connection(url)) as connection:
+        assert not set(take_block(connection)) & set(take_block(connection))
