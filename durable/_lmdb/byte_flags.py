@@ -38,7 +38,7 @@ class Marks:
 
     def having(self, mark: int) -> Iterator[int]:
         """The numbers that have *mark*, in order."""
+        has_it = bytes(marks & mark for marks in range(256))
         for first in sorted(self._pages):
-            page = self._pages[first]
             at = first * PAGE_SIZE
-            yield from compress(range(at, at + PAGE_SIZE), (marks & mark for marks in page))
+            yield from compress(range(at, at + PAGE_SIZE), self._pages[first].translate(has_it))
