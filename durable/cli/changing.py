@@ -22,6 +22,7 @@ import durable
 from durable import operate
 from durable.operate.changing import call_order, delete_order, obey, put_order, takes_orders
 
+from .environment_option import in_environment
 from .plain_text import printable, say
 from .printing import as_json, print_json
 
@@ -36,8 +37,7 @@ def as_code(command: Decorated) -> Decorated:
         help="Run the classes of this module, or this application of durable.asgi.",
     )
     config = click.option("--config", help="Run the classes of this configuration file.")
-    environment = click.option("--environment", help="Use its [env.NAME] table of this name.")
-    return app(config(environment(command)))
+    return app(config(in_environment(command)))
 
 
 @click.command()

@@ -6,13 +6,14 @@ import click
 
 from durable._runtime.pending import pending_migrations
 
+from .environment_option import in_environment
 from .plain_text import say
 from .printing import as_json, print_json, progress
 
 
 @click.command()
 @click.argument("file")
-@click.option("--environment", help="Use the file's [env.NAME] table of this name.")
+@in_environment
 @click.option("--dry-run", is_flag=True, help="Print the changes, and make none.")
 @click.option("--yes", is_flag=True, help="Do not ask before a deletion.")
 @click.option("--old-tag", help="Continue only if this migration was applied last.")

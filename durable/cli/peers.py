@@ -8,20 +8,23 @@ import click
 from durable import operate
 from durable._model.database_url import is_url
 
+from .peers_option import of_peers, peers_in
 from .printing import as_json, print_json, print_table
 
 
 @click.command()
 @click.argument("folder")
+@of_peers
 @as_json
-def peers(folder: str, is_json: bool) -> None:
+def peers(folder: str, config: str | None, environment: str | None, is_json: bool) -> None:
     """List the processes that share a store.
 
     Shows for each process that has the store in FOLDER, a folder or a URL, open its pid, state,
     number of shards and version of durable, for a URL its address, too; and how many objects it has
-    in memory, if it has opened the store with operate=True and is on this machine.
+    in memory, if it has opened the store with operate=True and is on this machine, or can be
+    reached by the [peers] of --config.
     """
-    found = operate.peers(folder)
+    found = operate.peers(folder, peers=peers_in(config, environment))
     is_of_machines = is_url(folder)
     if is_json:
         for each in found:

@@ -10,16 +10,17 @@ import click
 from durable._deploy.config import read_config
 from durable._model.peers import Peers
 
+from .environment_option import in_environment
+
 
 def of_peers(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give *command* the options, which `peers_in` reads."""
-    environment = click.option("--environment", help="Use its [env.NAME] table of this name.")
     config = click.option(
         "--config",
         metavar="FILE",
         help="A configuration whose [peers] leads to the processes of other machines, too.",
     )
-    return config(environment(command))
+    return config(in_environment(command))
 
 
 def peers_in(config: str | None, environment: str | None) -> Peers | None:

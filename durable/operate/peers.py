@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections import Counter
 from contextlib import suppress
 from typing import Any
 
 from durable._control import control_socket
+from durable._engine.shards import Process
+from durable._model.peers import Peers
 from durable._runtime.engines import is_url, owners_of, processes_of
 from durable._runtime.peer_processes import PeerProcess
+
+from . import watching_far
 
 ANSWER_S_MAX = 2.0
 
 
-def peers(store: str | os.PathLike[str]) -> list[PeerProcess]:
+def peers(store: str | os.PathLike[str], *, peers: Peers | None = None) -> list[PeerProcess]:
     """The processes that share the store in a folder, or have the one in a database, by pid; none
     if the folder is not shared, or the store is not open. Asks them for nothing except, if it was
-    opened with `operate=True` on this machine, how many objects are in memory.
+    opened with `operate=True`, how many objects are in memory: those of this machine, and with
+    *peers*, which know their secret, those of other machines.
 
     Raises FileNotFoundError, StoreDamaged, FormatTooNew, StoreUnavailable.
     """
@@ -34,7 +40,7 @@ def peers(store: str | os.PathLike[str]) -> list[PeerProcess]:
             version=process.version,
             state=process.state,
             shards=shards[process.id],
-            live_objects=None if folder is None else _live_objects(folder),
+            live_objects=_live_objects(process, folder, peers),
             is_here=False,
         )
         for process, folder in processes_of(path)
@@ -42,12 +48,25 @@ def peers(store: str | os.PathLike[str]) -> list[PeerProcess]:
     return sorted(found, key=lambda process: process.pid)
 
 
-def _live_objects(folder: str) -> int | None:
+def _live_objects(process: Process, folder: str | None, peers: Peers | None) -> int | None:
     """The number that the process reports, if it can be asked."""
-    with suppress(OSError, ValueError, KeyError), control_socket.connect(folder) as connection:
+    with suppress(OSError, ValueError, KeyError):
+        return _ask(_connect(process, folder, peers))
+    return None
+
+
+def _connect(process: Process, folder: str | None, peers: Peers | None) -> socket.socket:
+    if folder is not None:
+        return control_socket.connect(folder)
+    if peers is None or not process.address:
+        raise ConnectionError("it is on another machine")
+    return watching_far.connect(process, peers)
+
+
+def _ask(connection: socket.socket) -> int:
+    with connection:
         connection.settimeout(ANSWER_S_MAX)
         connection.sendall(b'{"want": "statistics"}\n')
         with connection.makefile("r", encoding="utf-8") as lines:
             statistics: Any = json.loads(lines.readline())
         return int(statistics["live_objects"])
-    return None

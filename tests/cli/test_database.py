@@ -102,6 +102,9 @@ async def test_processes_of_another_machine_are_watched_by_a_configuration(
     )
     printed = await commands.run("top", "--count", "1", "--config", str(config), "--json")
     assert json.loads(printed)["pids"] == [os.getpid()]
+    peers = await commands.run("peers", "--config", str(config), "--json")
+    assert json.loads(peers)["live_objects"] == 1
+    assert json.loads(await commands.run("peers", "--json"))["live_objects"] is None
 
     await commands.run("top", "--count", "1", status=1)
     config.write_text('name = "a"\nmain = "a"\n')
