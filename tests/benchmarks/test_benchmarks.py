@@ -96,7 +96,7 @@ def test_postgres_keeps_increments_beside_psycopg() -> None:
     """On a server of the run's own."""
     rows, setting = harness.run(postgres.ask, Size.SMALLEST, "asyncio")
 
-    check_complete(harness.report(rows, setting, first_line(postgres)), 4)
+    check_complete(harness.report(rows, setting, first_line(postgres)), 5)
 
 
 def test_peers_do_the_same_increments() -> None:
