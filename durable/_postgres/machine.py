@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
+_PROC: Final = Path("/proc")
+_BOOT: Final = _PROC / "sys/kernel/random/boot_id"
 # Within one PID namespace a number stands for one process.
-_NAMESPACE: Final = "/proc/self/ns/pid"
+_NAMESPACE: Final = _PROC / "self/ns/pid"
 
 
 def this_machine() -> str:
@@ -35,16 +35,26 @@ def is_gone(pid: int, machine: str) -> bool:
     """Whether the process *pid* of *machine* is certainly dead."""
     if not machine or machine != this_machine():
         return False
+    # By a signal that does nothing, since a living process of another user may be hidden in /proc.
     try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False  # it is there, and not this user's
+    return _is_zombie(pid)
+
+
+def _is_zombie(pid: int) -> bool:
+    """Whether a process is dead, and was not waited for by its parent yet."""
+    try:
+        if os.readlink(_PROC / "self") != str(os.getpid()):
+            return False  # the numbers there are those of another namespace
         # The letter of its state follows its name, which may contain any character.
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        with suppress(OSError):
-            return Path("/proc/self/stat").exists()
-        return False
+        state = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
     except (OSError, IndexError):
         return False
-    return state in {"Z", "X"}  # dead, and not waited for by its parent yet
+    return state in {"Z", "X"}
 
 
 def control_folder(process: str) -> str:

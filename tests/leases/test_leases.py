@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -18,6 +19,7 @@ from durable._model.cluster_errors import StoreUnavailable
 from durable._model.errors import StoreInUse
 from durable._postgres import lease_statements
 from durable._postgres import leases as leases_module
+from durable._postgres import machine as machine_module
 from durable._postgres.connection import Connection
 from durable._postgres.leases import Leases
 from durable._postgres.machine import is_gone, this_machine
@@ -251,6 +253,29 @@ def test_a_process_that_was_killed_here_is_dead_at_once(processes: Processes) ->
 
     assert is_gone(child.pid, this_machine())
     assert other.claim([1, 2]) == {1: 2}
+
+
+def test_a_process_that_proc_does_not_show_is_not_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is one of another user, which `hidepid`, or systemd's ProtectProc, hides."""
+    (tmp_path / "self").symlink_to(str(os.getpid()))
+    monkeypatch.setattr(machine_module, "_PROC", tmp_path)
+
+    assert not is_gone(os.getppid(), this_machine())
+
+
+def test_a_process_is_not_dead_since_proc_shows_those_of_another_namespace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dead one there may have its number."""
+    (tmp_path / "self").symlink_to("1")
+    of_another = tmp_path / str(os.getppid())
+    of_another.mkdir()
+    (of_another / "stat").write_text(f"{os.getppid()} (python) Z 1 1 1")
+    monkeypatch.setattr(machine_module, "_PROC", tmp_path)
+
+    assert not is_gone(os.getppid(), this_machine())
 
 
 def test_a_process_that_is_to_be_alone_is_alone(processes: Processes) -> None:
