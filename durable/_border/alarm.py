@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from durable._engine.batch import Alarm
 from durable._gates.delivery import Delivery
@@ -145,8 +145,7 @@ class Ringing(Invocation[Any]):
         if self.is_given_up or self.alarm.retry_count >= limits.alarm_retries_max:
             return None
         due_s = clock.now() + backoff_s(self.alarm.backoff)
-        return evolve(
-            self.alarm,
+        return self.alarm._replace(
             due_us=int(due_s * 1_000_000),
             retry_count=self.alarm.retry_count + 1,
             backoff=self.alarm.backoff + 1,

@@ -117,7 +117,7 @@ class WholeStore:
     def _whole(self, shard: int, record: ObjectRecord) -> ObjectRecord:
         count = len(self.shards)
         history = record.history * count + shard if record.history else 0
-        return evolve(record, keyspace=record.keyspace * count + shard, history=history)
+        return record._replace(keyspace=record.keyspace * count + shard, history=history)
 
     def kept_keyspace(self, history: int, keyspace: int) -> int:
         """The whole store's keyspace for one that stands in the history of an object."""

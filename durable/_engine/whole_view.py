@@ -7,7 +7,7 @@ import heapq
 from collections.abc import Sequence
 from operator import itemgetter
 
-from attrs import define, evolve
+from attrs import define
 
 from .batch import DueAlarm, ObjectRecord
 from .catalog import Catalog
@@ -29,7 +29,7 @@ class WholeView(View):
     def _whole(self, shard: int, record: ObjectRecord) -> ObjectRecord:
         count = len(self.shards)
         history = record.history * count + shard if record.history else 0
-        return evolve(record, keyspace=record.keyspace * count + shard, history=history)
+        return record._replace(keyspace=record.keyspace * count + shard, history=history)
 
     def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
         shard = shard_of(base, len(self.shards))

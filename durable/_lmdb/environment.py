@@ -138,6 +138,15 @@ class Environment(Questions):
     def measure_in(self, txn: Transaction, databases: Databases) -> Measures:
         return measure(txn, databases, self.handle.env, self.path)
 
+    def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
+        # By itself, without the function that others give to `_ask`: each object that wakes is
+        # looked up.
+        handle = self.handle
+        handle.check_usable()
+        key = layout.object_key(class_number, base)
+        raw = self._reader.find(key, handle.databases.objects)
+        return None if raw is None else layout.read_object(key, raw)
+
     def _ask(self, look: Callable[..., T], *args: Any) -> T:
         handle = self.handle
         handle.check_usable()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from types import NoneType
 from typing import Any, Final
 
 import ormsgpack
@@ -178,18 +179,21 @@ def read_object(key: bytes, raw: bytes) -> ObjectRecord:
     return object_of(read_object_fields(key, raw))
 
 
+# The types of the fields of an object's record: those of all records, an alarm's four, a history's.
+_OF_OBJECTS: Final = {
+    (int, int, name, *([int] * more)) for name in (str, NoneType) for more in (0, 1, 4, 5)
+}
+
+
 def read_object_fields(key: bytes, raw: bytes) -> Fields:
     # A listing reads a million of these, and a match statement would take most of its time.
     fields = _unpack(raw[1:-4] if is_complete(key, raw) else _unprotected(raw))
     if (
         type(fields) is not list
-        or len(fields) not in {3, 4, 7, 8}
-        or type(fields[0]) is not int
-        or type(fields[1]) is not int
+        or tuple(map(type, fields)) not in _OF_OBJECTS
         or fields[0] < 0
         or fields[1] < 0
-        or (fields[2] is not None and type(fields[2]) is not str)
-        or not all(type(part) is int and part >= 0 for part in fields[3:])
+        or (len(fields) > 3 and min(fields[3:]) < 0)
     ):
         raise Malformed(f"{raw[:80].hex()} is not the record of an object")
     return fields

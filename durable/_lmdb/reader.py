@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Container, Iterable
 from itertools import islice
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 from zlib import crc32
 
 from attrs import define, field
@@ -66,6 +66,14 @@ class Reader:
         if crc32(record, crc32(whose)) == WHOLE:
             return record[1:-4]
         return self._unprotected(keyspace, encoded, record)
+
+    def find(self, key: bytes, database: Any) -> bytes | None:
+        """The record of *key* in another database than that of the records."""
+        try:
+            with self.lock:
+                return (self._txn or self._renew()).get(key, db=database)
+        except Exception as error:
+            self._refuse(error)
 
     def get_many(self, keyspace: int, keys: Iterable[str]) -> dict[str, bytes]:
         found = {}

@@ -30,7 +30,7 @@ from .counters import Counters
 from .disk import Disk
 from .invocation import Invocation
 from .live import Phase
-from .services import Services
+from .services import ClassFacts, Services
 
 if TYPE_CHECKING:
     from durable._storage.sql.sql import Sql
@@ -50,6 +50,7 @@ class Activation(Admission):
     handle: ObjectHandle
     storage: ObjectStorage
     state: Any
+    facts: ClassFacts
     counters: Counters
     instance: Any
     idle_since_s: float
@@ -70,9 +71,10 @@ class Activation(Admission):
         self.sections = Sections(self.gate, services.timers, services.limits, self.fail)
         self.handle = handle
         self.disk = services.disk_of(handle.base)
+        self.facts = facts = services.facts_of(handle.class_number, cls)
+        self.counters = facts.counters
         self.storage = self._make_storage(handle)
         self.state = None
-        self.counters = services.counters_of(handle.class_number, cls)
         self.instance = None
         self.phase = Phase.NEW
         self.is_gone = False
@@ -85,7 +87,7 @@ class Activation(Admission):
         self.begins_later = None
 
     def _make_storage(self, handle: ObjectHandle) -> ObjectStorage:
-        services, disk = self.services, self.disk
+        services, disk, facts = self.services, self.disk, self.facts
         return ObjectStorage(
             handle=handle,
             reads=disk.reads,
@@ -93,17 +95,15 @@ class Activation(Admission):
             next_keyspace=disk.next_keyspace,
             gate=self.gate,
             output=self.output,
-            codec=services.codec_of(self.cls),
+            codec=facts.codec,
             limits=services.limits,
             clock=services.clock,
             budget=services.budget,
             run_section=self.sections.run,
             open_sql=self._open_sql,
-            has_alarm_handler=hasattr(self.cls, "alarm"),
-            has_timer_handler=hasattr(self.cls, "timer"),
-            history_us=services.history_of(self.cls, handle.class_number)
-            if disk.engine.keeps_histories
-            else None,
+            has_alarm_handler=facts.has_alarm_handler,
+            has_timer_handler=facts.has_timer_handler,
+            history_us=facts.history_us if disk.engine.keeps_histories else None,
             on_failed=self.break_,
             on_damaged=self.sections.on_failed,
         )

@@ -201,6 +201,15 @@ class MethodCall(Invocation[T]):
         self.body = watched(self._call if self.body is itself else self.body)
 
 
+class Construction(Invocation[None]):
+    """The delivery that runs the constructor; nobody hears its answer."""
+
+    __slots__ = ()
+
+    def end(self, value: Any, error: BaseException | None) -> Delivery[Any] | None:
+        return self.gate.leave(self)
+
+
 def _cancelled(error: BaseException, invocation: Invocation[Any]) -> DurableError:
     """A cancellation belongs to the task that it was raised in, and is not for the caller's."""
     cancelled = ObjectReset(

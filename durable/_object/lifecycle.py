@@ -20,9 +20,10 @@ from durable._model.log import log
 
 from .commits import Commits
 from .counters import Counters
-from .invocation import Invocation
+from .invocation import Construction, Invocation
 from .live import Phase
 from .reasons import reset_by
+from .services import ClassFacts
 
 
 class Lifecycle(Commits):
@@ -33,6 +34,7 @@ class Lifecycle(Commits):
         "begins_later",
         "counters",
         "disk",
+        "facts",
         "idle_since_s",
         "idle_timer",
         "instance",
@@ -47,6 +49,7 @@ class Lifecycle(Commits):
     is_gone: bool
     sections: Sections
     state: Any
+    facts: ClassFacts
     counters: Counters
     instance: Any
     # Invocations that have no answer yet; None rather than empty, to keep an idle object small.
@@ -72,9 +75,7 @@ class Lifecycle(Commits):
     def _construct_first(self) -> None:
         """Put the constructor at the head of the line."""
         self.phase = Phase.STARTING
-        construct: Invocation[None] = Invocation(
-            self, self._construct, copy_context(), "constructor", None
-        )
+        construct = Construction(self, self._construct, copy_context(), "constructor", None)
         if self.gate.enter_nowait(construct):
             self.services.start(construct)
         else:

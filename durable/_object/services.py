@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from durable._engine.codec import Codec, codec_of
 from durable._gates.delivery import Delivery
@@ -27,6 +27,19 @@ from .hooks import Hooks
 from .live import LiveObject
 
 T = TypeVar("T")
+
+
+@frozen
+class ClassFacts:
+    """What all objects of one class have in common, found out once for all of them."""
+
+    cls: type
+    codec: Codec
+    counters: Counters
+    has_alarm_handler: bool
+    has_timer_handler: bool
+    # How long they can go back, in microseconds; None: they keep no history.
+    history_us: int | None
 
 
 @define(eq=False)
@@ -62,6 +75,8 @@ class Services:
     # Called when an object has left memory, so that the next call makes it anew.
     on_gone: list[Callable[[Any], None]] = field(factory=list, init=False)
     _codecs: dict[type, Codec] = field(factory=dict, init=False)
+    # By the number of the class.
+    _facts: dict[int, ClassFacts] = field(factory=dict, init=False)
     # What those above share, by kind: nothing here needs to know them.
     _shared: dict[type, object] = field(factory=dict, init=False)
     # The one activation of an object, made if there is none; set by the directory.
@@ -77,6 +92,20 @@ class Services:
     counters_of_all: dict[int, Counters] = field(factory=dict, init=False)
     # False from the moment the runtime begins to close.
     is_open: bool = True
+
+    def facts_of(self, class_number: int, cls: type) -> ClassFacts:
+        """The facts of a class, whose code is *cls* now."""
+        facts = self._facts.get(class_number)
+        if facts is None or facts.cls is not cls:
+            facts = self._facts[class_number] = ClassFacts(
+                cls,
+                self.codec_of(cls),
+                self.counters_of(class_number, cls),
+                hasattr(cls, "alarm"),
+                hasattr(cls, "timer"),
+                self.history_of(cls, class_number),
+            )
+        return facts
 
     def codec_of(self, cls: type) -> Codec:
         """The codec of what objects of *cls* store."""

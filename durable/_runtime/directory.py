@@ -107,13 +107,14 @@ class Directory:
         else:
             woken = disk.wake(class_number, base)
             record = None if woken is None else woken.record
-        name = name_to_keep(object_id.name)
         if record is None:
-            unknown = ObjectHandle(class_number, base, 0, name, None, None)
+            unknown = ObjectHandle(class_number, base, 0, name_to_keep(object_id.name), None, None)
             if disk.wake is not None:
                 unknown.record = None
             return unknown
-        handle = ObjectHandle.of(class_number, base, record, name)
+        handle = ObjectHandle.of(class_number, base, record)
+        if handle.name is None:
+            handle.name = name_to_keep(object_id.name)
         if woken is not None:
             handle.woken, handle.record = woken, record
         return handle

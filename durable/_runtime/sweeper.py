@@ -241,7 +241,7 @@ class Sweeper:
         pruned: Pruned,
         let_in: Callable[[], None],
     ) -> None:
-        handle = ObjectHandle.of(class_number, base, record, None)
+        handle = ObjectHandle.of(class_number, base, record)
         if self.disk.wake is not None:
             handle.record = record
         origin = Callbacks(partial(self._answered, let_in, None), partial(self._answered, let_in))
