@@ -35,6 +35,19 @@ def construct(activation: Activation) -> None:
     activation.instance = activation.cls(activation.state, activation.state.env)
 
 
+MAKING = ("__new__", "__init__", "__setattr__")
+
+
+def has_constructor(cls: type) -> bool:
+    """Whether code of its author runs when an instance of *cls* is made."""
+    return (
+        any(getattr(cls, name) is not getattr(DurableObject, name) for name in MAKING)
+        or type(cls).__call__ is not type.__call__
+        # Descriptors would see what they are set to.
+        or any(hasattr(cls, name) for name in ("ctx", "env"))
+    )
+
+
 HANDLERS = frozenset(
     {"fetch", "alarm", "timer", "websocket_message", "websocket_close", "websocket_error"}
 )

@@ -56,7 +56,6 @@ class Activation(Admission):
     idle_since_s: float
     disk: Disk
     commit_timer: Timer | None
-    idle_timer: Timer | None
     begins_later: list[Callable[[], None]] | None
 
     def __init__(
@@ -83,7 +82,6 @@ class Activation(Admission):
         self.idle_since_s = services.clock.steady()
         self.commit_timer = None
         self.is_held_for_room = False
-        self.idle_timer = None
         self.begins_later = None
 
     def _make_storage(self, handle: ObjectHandle) -> ObjectStorage:

@@ -14,7 +14,6 @@ from typing import Any
 from durable._gates.critical_section import Sections
 from durable._gates.delivery import CURRENT
 from durable._loop.loop import INTERRUPTS
-from durable._loop.timers import Timer
 from durable._model.errors import DurableError, ObjectAborted, ObjectReset
 from durable._model.log import log
 
@@ -36,9 +35,9 @@ class Lifecycle(Commits):
         "disk",
         "facts",
         "idle_since_s",
-        "idle_timer",
         "instance",
         "is_gone",
+        "look_s",
         "pins",
         "sections",
         "state",
@@ -58,7 +57,8 @@ class Lifecycle(Commits):
     # What else keeps the object in memory: sockets, functions given away, wait_until.
     pins: int
     idle_since_s: float
-    idle_timer: Timer | None
+    # When the idle watch looks at it next, by the time of the timers.
+    look_s: float
     # What waits for the writes of a predecessor to be on disk; None if there are none.
     begins_later: list[Callable[[], None]] | None
 
@@ -73,8 +73,12 @@ class Lifecycle(Commits):
     # Starting
 
     def _construct_first(self) -> None:
-        """Put the constructor at the head of the line."""
+        """Put the constructor at the head of the line. Where nothing of it may wait or is seen, it
+        needs no delivery."""
         self.phase = Phase.STARTING
+        if not (self.facts.has_constructor or self.handle.history or self.gate.is_held):
+            self._construct()
+            return
         construct = Construction(self, self._construct, copy_context(), "constructor", None)
         if self.gate.enter_nowait(construct):
             self.services.start(construct)
@@ -83,15 +87,17 @@ class Lifecycle(Commits):
             self.gate.queue(construct)  # its predecessor's writes are still on their way
 
     def _construct(self) -> None:
+        services = self.services
+        hooks = services.hooks
+        began_s = 0.0 if hooks is None else services.clock.steady()
         self.storage.constructing = True
-        began_s = self.services.clock.steady()
         try:
             if self.handle.history:
                 self.storage.go_back()
-            self.services.construct(self)
+            services.construct(self)
         except BaseException as error:
             if isinstance(error, INTERRUPTS):
-                self.services.loop.raise_in_program(error)
+                services.loop.raise_in_program(error)
             self.fail(error)
             return
         finally:
@@ -99,8 +105,8 @@ class Lifecycle(Commits):
         self.counters.woken += 1
         if self.phase is Phase.STARTING:  # it may have called abort()
             self.phase = Phase.RUNNING
-        if self.services.hooks is not None and self.phase is not Phase.BROKEN:
-            self.services.hooks.woken(self, self.services.clock.steady() - began_s)
+        if hooks is not None and self.phase is not Phase.BROKEN:
+            hooks.woken(self, services.clock.steady() - began_s)
 
     def when_open(self, callback: Callable[[], None]) -> None:
         """Call back when what its predecessor wrote is on disk: at once, as a rule."""
@@ -126,23 +132,6 @@ class Lifecycle(Commits):
             and not self.output.has_unsealed
         )
 
-    def watch_idle(self, delay_s: float) -> None:
-        """Look after *delay_s* whether the object has been idle for long enough to be evicted."""
-        self.idle_timer = self.services.timers.call_later(delay_s, self._evict_if_idle)
-
-    def _evict_if_idle(self) -> None:
-        if self.phase.is_over:
-            return
-        limit_s = self.services.limits.idle_s_max
-        if not self.is_idle:
-            self.watch_idle(limit_s)
-            return
-        left_s = self.idle_since_s + limit_s - self.services.clock.steady()
-        if left_s > 0:
-            self.watch_idle(left_s)
-        else:
-            self.evict()
-
     def finish_turns(self) -> None:
         """The runtime closes: writes that are not yet sealed become a batch now."""
         if self.output.has_unsealed and self.gate.broken is None:
@@ -150,7 +139,7 @@ class Lifecycle(Commits):
 
     def evict(self) -> None:
         """Forget an idle object; the next invocation builds it anew."""
-        assert self.is_idle
+        assert self._open is None  # who evicts it has just seen that it is idle
         self.phase = Phase.EVICTED
         self.is_gone = True
         self.counters.evicted += 1
@@ -216,8 +205,6 @@ class Lifecycle(Commits):
 
     def _gone(self) -> None:
         self.instance = None  # a stub may keep this activation for long
-        if self.idle_timer is not None:
-            self.idle_timer.cancel()
         if self.commit_timer is not None:
             self.commit_timer.cancel()
         if self.services.latest is self:

@@ -36,6 +36,8 @@ class ClassFacts:
     cls: type
     codec: Codec
     counters: Counters
+    # Code of its author runs when an instance is made.
+    has_constructor: bool
     has_alarm_handler: bool
     has_timer_handler: bool
     # How long they can go back, in microseconds; None: they keep no history.
@@ -70,6 +72,8 @@ class Services:
     latest: LiveObject | None = None
     # Makes the instance of an object, and what it gets as `ctx`.
     construct: Callable[[Any], None] = field(init=False)
+    # Whether that runs code of the author of a class.
+    has_constructor: Callable[[type], bool] = field(init=False)
     # Keeps a web socket open that code of an object reads itself.
     keep_socket: Callable[[Any, WebSocket], None] = field(init=False)
     # Called when an object has left memory, so that the next call makes it anew.
@@ -101,6 +105,7 @@ class Services:
                 cls,
                 self.codec_of(cls),
                 self.counters_of(class_number, cls),
+                self.has_constructor(cls),
                 hasattr(cls, "alarm"),
                 hasattr(cls, "timer"),
                 self.history_of(cls, class_number),

@@ -38,7 +38,9 @@ class ClassEntry(Generic[T]):
 
     def channel_of(self, object_id: ObjectId) -> Channel:
         """A channel to one of its objects."""
-        self.check_open()
+        services = self.directory.services
+        if not services.is_open or not services.loop.is_here():  # in line: every wake passes here
+            self.check_open()
         return self.directory.channel_of(object_id, self.cls, self.record.number)
 
     def activation_of(self, object_id: ObjectId) -> Activation:

@@ -21,6 +21,8 @@ from durable._model.ids import BASE_SIZE, ObjectId, name_to_keep
 from durable._object.activation import Activation
 from durable._object.services import Services
 
+from .idle_watch import IdleWatch
+
 # When there are too many live objects, this part of them is evicted at once: finding the least
 # recently used ones is a pass over all, too slow to be made for each new object.
 EVICTED_AT_ONCE = 1 / 20
@@ -46,6 +48,7 @@ class Directory:
     services: Services
     activation_class: type[Activation] = Activation
     _activations: dict[bytes, Activation] = field(factory=dict, init=False)
+    _idle: IdleWatch = field(init=False)
     # At this number of objects, or at that time of the steady clock, idle ones are sought again.
     _room_wanted_at: int = field(default=0, init=False)
     _room_wanted_s: float = field(default=0.0, init=False)
@@ -55,6 +58,7 @@ class Directory:
     endings: set[Ending] = field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._idle = IdleWatch(self.services, self._activations)
         self.services.on_gone.append(self._forget)
         self.services.activation_of = self.activation_of
 
@@ -85,7 +89,7 @@ class Directory:
             activation.gate.hold()
             activation.begins_later = []
             unsettled.begins.append(partial(self._open, activation, class_number))
-        activation.watch_idle(self.services.limits.idle_s_max)
+        self._idle.add(activation)
         return activation
 
     def live(self, object_id: ObjectId) -> Activation | None:

@@ -16,7 +16,7 @@ import anyio
 import attrs
 from attrs import frozen
 
-from durable._border.durable_object import construct
+from durable._border.durable_object import construct, has_constructor
 from durable._border.once import CallsOnce
 from durable._border.sockets import SocketTable
 from durable._control.polled import Polled
@@ -134,7 +134,7 @@ class OpenStore:
         self._services.share(CallsOnce())
         self._observers.install = self._install
         self._install(None)
-        self._services.construct = construct
+        self._services.construct, self._services.has_constructor = construct, has_constructor
         if options.observer is not None:
             self._observers.add(options.observer, ())
         activation_class = WatchedActivation if options.debug else Activation

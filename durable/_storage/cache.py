@@ -193,7 +193,6 @@ class Cache:
         """Nothing is known any more: the disk has something else now. Not while any is dirty."""
         assert not self.dirty
         self._drop()
-        self._set_ranges(NOTHING)
         self.is_complete = False
 
     # Learning from the disk
@@ -262,11 +261,11 @@ class Cache:
     def discard(self) -> None:
         """The object leaves memory."""
         self._drop()
-        self._set_ranges(NOTHING)
         self.is_complete = False
         self.budget.leave(self)
 
     def _drop(self) -> None:
+        """Know nothing, not of any key range either."""
         self.epoch += 1
         self.entries.clear()
         self.dirty = self._order = self._passing = None
