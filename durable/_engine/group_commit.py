@@ -55,18 +55,19 @@ class GroupCommit:
 
     def submit(self, batch: Batch) -> None:
         """Commit *batch* after all that were submitted before, and call one of its callbacks."""
-        is_first = not (self._gathered or self._committer.waiting)
-        is_alone = is_first and not batch.more_follows and not self._workers.is_busy
-        if is_alone and not (self._may_share and self._has_loop):
-            self._send(batch)
-            return
+        gathered = self._gathered
+        if not gathered:
+            is_alone = not (self._committer.waiting or batch.more_follows or self._workers.is_busy)
+            if is_alone and not (self._may_share and self._has_loop):
+                self._send(batch)
+                return
+            if self._has_loop:
+                self._rounds_left = GATHER_ROUNDS_MAX
+                self._call_soon(self._end_round)
         # More is written in this round, or was. Woken for this one batch, the committer would
         # commit it alone, and compete with the loop for the interpreter meanwhile.
         batch.is_open = True
-        self._gathered.append(batch)
-        if len(self._gathered) == 1 and self._has_loop:
-            self._rounds_left = GATHER_ROUNDS_MAX
-            self._call_soon(self._end_round)
+        gathered.append(batch)
 
     @property
     def _may_share(self) -> bool:

@@ -46,7 +46,7 @@ class _Awaiter:
 class Section(Delivery[T]):
     """A delivery that keeps the gate until its function has ended."""
 
-    __slots__ = ("_awaiters", "heir", "on_failed", "resets", "timer")
+    __slots__ = ("_awaiters", "heir", "resets", "timer")
 
     def __init__(
         self,
@@ -54,7 +54,6 @@ class Section(Delivery[T]):
         body: Callable[[], Any],
         context: Context,
         parent: Delivery[Any] | None,
-        on_failed: Callable[[BaseException], None] | None = None,
         *,
         resets: bool = False,
     ) -> None:
@@ -62,9 +61,7 @@ class Section(Delivery[T]):
         self._awaiters: list[_Awaiter] = []
         self.heir: Delivery[Any] | None = None
         self.timer: Timer | None = None
-        # Resets the object.
-        self.on_failed = on_failed
-        # Whether an exception of the function does.
+        # Whether an exception of the function resets the object.
         self.resets = resets
 
     def __await__(self) -> Generator[Any, Any, T]:
@@ -93,10 +90,10 @@ class Section(Delivery[T]):
     def end(self, value: Any, error: BaseException | None) -> Delivery[Any] | None:
         if self.timer is not None:
             self.timer.cancel()
-        if error is not None and self.resets and self.on_failed is not None:
+        if error is not None and self.resets:
             # Before the gate is left. What awaits the section is code of this object, which does
             # not go on any more.
-            self.on_failed(error)
+            self.gate.owner.fail(error)
         following = self._leave()
         if error is not None:
             self.fail(error)
@@ -123,8 +120,7 @@ class Section(Delivery[T]):
         return not self.resets and super().is_awaited
 
     def fault(self, error: BaseException) -> None:
-        if self.on_failed is not None:
-            self.on_failed(error)
+        self.gate.owner.fail(error)
 
 
 @define(eq=False, slots=True)
@@ -134,8 +130,6 @@ class Sections:
     gate: InputGate[Any]
     timers: Timers
     limits: Limits
-    # Resets the object: a section that must not fail has.
-    on_failed: Callable[[BaseException], None]
 
     def run(self, fn: Callable[[], Awaitable[T]], *, resets: bool) -> Answer[T]:
         """Run `fn()` alone, from the end of this turn on.
@@ -150,9 +144,7 @@ class Sections:
         parent = None if parent is None or parent.gate is not self.gate else parent.home
         if _depth(parent) >= self.limits.critical_section_depth_max:
             raise DurableError(TOO_DEEP)
-        section: Section[T] = Section(
-            self.gate, fn, copy_context(), parent, self.on_failed, resets=resets
-        )
+        section: Section[T] = Section(self.gate, fn, copy_context(), parent, resets=resets)
 
         def begin() -> Awaitable[T]:
             section.timer = self.timers.call_later(
@@ -165,7 +157,7 @@ class Sections:
         return section
 
     def _took_too_long(self) -> None:
-        self.on_failed(ObjectReset(TOO_LONG, overloaded=True))
+        self.gate.owner.fail(ObjectReset(TOO_LONG, overloaded=True))
 
 
 def _depth(delivery: Delivery[Any] | None) -> int:

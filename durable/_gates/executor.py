@@ -89,7 +89,7 @@ class Executor(Rows):
     _is_round_coming: bool = field(default=False, init=False)
     # First steps that are under way, one within the other.
     _depth: int = field(default=0, init=False)
-    # The task that causes the row of first steps.
+    # The task that causes the row of first steps, as far as it was looked at.
     _causer: Callable[[], object] = field(init=False)
     # Whether the references to tasks are counted.
     _counts: bool = field(init=False)
@@ -132,6 +132,11 @@ class Executor(Rows):
 
     def _look(self, delivery: Delivery[Any]) -> Delivery[Any] | None:
         """Take the first step of *delivery* and measure it, or let it wait for the next round."""
+        if not (self._depth or self._has_computed):
+            task = self.loop.own_task()
+            if self._causer() is not task:
+                self._causer = _no_task if task is None else ref(task)
+                self._begin_row()
         worker = self._take() if self._in_a_row < STEPS_IN_A_ROW_MAX else None
         if worker is None:
             self._enqueue(delivery)
@@ -158,11 +163,6 @@ class Executor(Rows):
         value: Any = None
         error: BaseException | None = None
         before = parking.enter()
-        if not self._depth:
-            causer = self._causer
-            if not (causer is _no_task if before is None else causer() is before):
-                self._causer = _no_task if before is None else ref(before)
-                self._begin_row()
         self._in_a_row += 1
         self._depth += 1
         try:

@@ -32,6 +32,7 @@ from .entrant import E, Inside
 from .held_gate import HeldGate
 from .line import Line, Waiter
 from .output_gate import OutputGate
+from .owner import Owner
 from .section_stack import SectionStack, bequeath
 
 
@@ -44,8 +45,7 @@ class InputGate(HeldGate[E]):
     """
 
     output: OutputGate
-    # Makes a batch of what the turn wrote.
-    seal: Callable[[], None] = field(repr=False)
+    owner: Owner = field(repr=False)
     start: Callable[[E], None] = field(repr=False)  # a task for a delivery that was let in
 
     # What the task that is about to suspend waits for, if that is not on the outside.
@@ -53,8 +53,8 @@ class InputGate(HeldGate[E]):
     # Of the deliveries that wait in line.
     queued_bytes: int = 0
 
-    # None rather than empty, as what an idle object does not need.
-    _waiting: Line[E] | None = None
+    # What waits in line. None rather than empty, as what an idle object does not need.
+    line: Line[E] | None = None
     # Tasks of the holder whose wait on the outside has ended while the storage holds the gate.
     _held_back: list[Waiter[E]] | None = None
     # None rather than empty.
@@ -71,7 +71,7 @@ class InputGate(HeldGate[E]):
         holder = self.holder
         if holder is delivery:
             return True
-        if holder is None and not (self._waiting or self._sections or self._holds):
+        if holder is None and not (self.line or self._sections or self._holds):
             self.holder = delivery
             self.quiet_in_all = 0
             delivery.fanned_out = False
@@ -85,12 +85,12 @@ class InputGate(HeldGate[E]):
         waiter = Waiter(delivery, waker, is_first)
         if waker is None:
             self.queued_bytes += delivery.size
-        if self._waiting is None:
-            self._waiting = Line()
+        if self.line is None:
+            self.line = Line()
         if is_first:
-            self._waiting.put_first(waiter)
+            self.line.put_first(waiter)
         else:
-            self._waiting.append(waiter)
+            self.line.append(waiter)
         if self.holder is None:
             self._start(self._hand_over())
         else:
@@ -118,19 +118,19 @@ class InputGate(HeldGate[E]):
 
     def forget(self, delivery: E) -> None:
         """Take *delivery* out of the line, if it waits there for its first step."""
-        if self._waiting is not None and self._waiting.remove_new(delivery):
-            self._waiting = self._waiting or None
+        if self.line is not None and self.line.remove_new(delivery):
+            self.line = self.line or None
             self.queued_bytes -= delivery.size
 
     @property
     def queued(self) -> int:
         """How many wait to be let in."""
-        return len(self._waiting) if self._waiting else 0
+        return 0 if self.line is None else len(self.line)
 
     @property
     def oldest_new(self) -> E | None:
         """The delivery that has waited longest for its first step."""
-        return self._waiting.oldest_new if self._waiting is not None else None
+        return self.line.oldest_new if self.line is not None else None
 
     # Leaving
 
@@ -221,18 +221,18 @@ class InputGate(HeldGate[E]):
     def _end_turn(self) -> E | None:
         output = self.output  # `_finish_turn`, written out: each call passes here
         if output.has_unsealed:
-            self.seal()
+            self.owner.seal()
         if output.unsaid is not None:
             output.let_go()
         self.holder = None
-        if self._waiting is None and self._sections is None:
+        if self.line is None and self._sections is None:
             return None
         return self._hand_over()
 
     def _finish_turn(self) -> None:
         # While the gate has its holder yet: what hears it may call this object at once.
         if self.output.has_unsealed:
-            self.seal()
+            self.owner.seal()
         self.output.let_go()
 
     def _hand_over(self) -> E | None:
@@ -252,11 +252,11 @@ class InputGate(HeldGate[E]):
 
     def _let_in_next(self) -> E | None:
         """Give the gate to the first in line."""
-        if not self._waiting:
+        if not self.line:
             return None
-        waiter = self._waiting.popleft()
-        if not self._waiting:
-            self._waiting = None  # an empty deque is the largest part of an idle object
+        waiter = self.line.popleft()
+        if not self.line:
+            self.line = None  # an empty deque is the largest part of an idle object
         self._own(waiter.delivery.home)
         waiter.let_in()
         if waiter.waker is None:
@@ -268,7 +268,7 @@ class InputGate(HeldGate[E]):
     def _is_first_one_next(self) -> bool:
         """Whether code that awaits a section which has ended is to go on, before a section that is
         to start, and inside of one that runs."""
-        first = self._waiting[0] if self._waiting else None
+        first = self.line[0] if self.line else None
         if first is None or not first.is_first:
             return False
         sections = self._sections
@@ -291,8 +291,8 @@ class InputGate(HeldGate[E]):
         """The gate is *delivery*'s again, and all of its tasks that came back meanwhile go on."""
         self._own(delivery)
         self._has_own_in_line = False
-        if self._waiting is not None:
-            self._waiting = self._waiting.let_in_tasks_of(delivery) or None
+        if self.line is not None:
+            self.line = self.line.let_in_tasks_of(delivery) or None
         # Should nothing of it stir after all, the quiet rounds will show that.
         delivery.fanned_out = True
         self.watch()
@@ -349,9 +349,9 @@ class InputGate(HeldGate[E]):
         # Some may have come back while the storage holds the gate: their place is at the end.
         held_back, self._held_back = self._held_back, None
         if held_back:
-            if self._waiting is None:
-                self._waiting = Line()
-            self._waiting.extend(held_back)
+            if self.line is None:
+                self.line = Line()
+            self.line.extend(held_back)
 
     # Being watched
 
@@ -360,9 +360,7 @@ class InputGate(HeldGate[E]):
         """Whether anything waits for the holder to give up the gate."""
         sections = self._sections
         return bool(
-            self._waiting
-            or (sections is not None and sections.pending)
-            or self.output.is_unfinished
+            self.line or (sections is not None and sections.pending) or self.output.is_unfinished
         )
 
     # The end
@@ -371,12 +369,12 @@ class InputGate(HeldGate[E]):
         """Let nothing in any more. Wakes every task that waits, to find that it must not go on;
         returns the deliveries and sections that have not started. `ending.begin` stops the code."""
         self.break_code(reason, label)
-        waiters = [*(self._held_back or ()), *(self._waiting or ())]
+        waiters = [*(self._held_back or ()), *(self.line or ())]
         unstarted = [w.delivery for w in waiters if w.waker is None]
         if self._sections is not None:
             unstarted = [*self._sections.pending, *unstarted]
             self._sections.pending.clear()
-        self._held_back = self._waiting = None
+        self._held_back = self.line = None
         for waiter in waiters:
             waiter.let_in()
         return unstarted

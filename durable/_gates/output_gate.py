@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from typing import Protocol
 
-from attrs import define, field, frozen
+from attrs import define, frozen
 
 from durable._model.errors import DurableError
 from durable._model.log import log
@@ -76,15 +76,10 @@ class OutputGate:
     # How many messages of turns have left; and have left, or are about to.
     _said: int = 0
     _leaving: int = 0
-    # Called for the first write after a seal: writes made outside of any turn must be sealed too.
-    on_first_write: Callable[[], None] | None = field(default=None, repr=False)
 
-    def note_write(self, *, confirmed: bool = True) -> None:
+    def note_write(self, confirmed: bool = True) -> None:
         """The turn under way has written."""
-        if not self.has_unsealed:
-            if self.on_first_write is not None:
-                self.on_first_write()
-            self.has_unsealed = True
+        self.has_unsealed = True
         if confirmed:
             self._confirmed = self.sealed + 1
 
@@ -111,25 +106,23 @@ class OutputGate:
 
     def release(self) -> None:
         """Let out what waited for the batches that are durable by now."""
-        number = self.durable
-        assert number <= self.sealed
         waiting = self._waiting
         if waiting is None:
             return
-        if not isinstance(waiting, list):
-            waiting = [waiting]
-        if waiting[-1].seqno <= number:  # all of them, as a rule
-            self._waiting = None  # not an empty list, which an idle object does not need
-        else:
-            count = next(n for n, message in enumerate(waiting) if message.seqno > number)
-            waiting, self._waiting = waiting[:count], waiting[count:]
-        for message in waiting:
-            if self.is_closed:
-                return  # what was let out before has broken the object
-            try:
-                message.let_out()
-            except Exception:  # no matter of the messages behind it
-                log.exception("a message could not leave an object: %r", message)
+        number = self.durable
+        if isinstance(waiting, list):
+            if waiting[-1].seqno <= number:  # all of them, as a rule
+                self._waiting = None  # not an empty list, which an idle object does not need
+            else:
+                count = next(n for n, message in enumerate(waiting) if message.seqno > number)
+                waiting, self._waiting = waiting[:count], waiting[count:]
+            for message in waiting:
+                if self.is_closed:
+                    return  # what was let out before has broken the object
+                _let_out(message)
+        elif waiting.seqno <= number:
+            self._waiting = None
+            _let_out(waiting)
 
     def seqno(self) -> int:
         """What a message that leaves now has to wait for."""
@@ -257,7 +250,6 @@ class OutputGate:
         self._confirmed = sys.maxsize  # so the gate is never open again
         waiting, self._waiting = self._held(), None
         unsaid, self.unsaid = self.unsaid, None
-        self.on_first_write = None
         callers = [getattr(message, "unheard", None) for message in waiting]
         callers += [unheard for _, _, unheard in unsaid or ()]
         return [unheard for unheard in callers if unheard is not None]
@@ -265,3 +257,10 @@ class OutputGate:
     def __repr__(self) -> str:
         held = len(self._held())
         return f"<OutputGate {self.durable} of {self.sealed} durable, {held} held>"
+
+
+def _let_out(message: Held) -> None:
+    try:
+        message.let_out()
+    except Exception:  # no matter of the messages behind it
+        log.exception("a message could not leave an object: %r", message)

@@ -1,12 +1,12 @@
 """Rows of first steps: how many deliveries begin at once before the loop has a round.
 
 Other tasks must get their turn. Code that makes one call after the other without giving the loop a
-round has to wait for one after 64 calls. Nor does the loop wait long for calls that compute,
-whichever tasks make them: meanwhile it reads no socket, and no call leaves for another process. It
-has a round after about a millisecond of first steps.
+round has to wait for one after 64 calls or a few more. Nor does the loop wait long for calls that
+compute, whichever tasks make them: meanwhile it reads no socket, and no call leaves for another
+process. It has a round after about a millisecond of first steps.
 
-Reading the clock at each first step would make a call slower by a twentieth. So one in 17 is
-measured while they are short, and each once they are long.
+Reading the clock at each first step would make a call slower by a twentieth, and so would asking
+which task causes it. So one in 17 is looked at while they are short, and each once they are long.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Rows:
     """Counts first steps, and measures some; the executor is one."""
 
     clock: Clock
-    # First steps since the loop had a round, or another task has caused one.
+    # First steps since the loop had a round, or another task was seen to cause one.
     _in_a_row: int = field(default=0, init=False)
     # After how many of them the next is measured, or has to wait for a round.
     _look_at: int = field(default=0, init=False)

@@ -107,12 +107,12 @@ class RunningCode(Generic[E]):
     def task_ends(self, task: Any) -> None:
         """*task* has no more code of the object to run."""
         running = self._running
-        if running is not None:
-            running.pop(task, None)
-            if self._depths is not None:
-                self._depths.pop(task, None)
-            if self.ending is not None:
-                self.ending.task_ended(task)
-            elif not running:
-                self._depths = None
-                self._running = None
+        if running is None:
+            return
+        running.pop(task, None)
+        if self._depths is not None:
+            self._depths.pop(task, None)
+        if self.ending is not None:
+            self.ending.task_ended(task)
+        elif not running:
+            self._depths = self._running = None

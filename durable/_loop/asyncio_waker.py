@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator, Iterator
 from contextvars import Context
+from itertools import repeat
 from typing import Any, NoReturn
 from weakref import ref
 
@@ -94,9 +95,11 @@ class AsyncioWaker:
                 self._woken.add(self)
 
     def __await__(self) -> Generator[Any, Any, None]:
-        if not self._is_done:
-            self._asyncio_future_blocking = True
-            yield self
+        # Not a generator in truth, which would be a frame more for each call that waits.
+        if self._is_done:
+            return iter(())  # type: ignore[return-value]
+        self._asyncio_future_blocking = True
+        return repeat(self, 1)  # type: ignore[return-value]
 
     # The methods that a task of asyncio calls on a future
 

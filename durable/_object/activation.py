@@ -65,9 +65,8 @@ class Activation(Admission):
         self.cls = cls
         self.services = services
         self.output = services.make_output()
-        self.gate = self.gate_class(services.loop, self.output, self._seal, services.start)
-        self.output.on_first_write = self._first_write
-        self.sections = Sections(self.gate, services.timers, services.limits, self.fail)
+        self.gate = self.gate_class(services.loop, self.output, self, services.start)
+        self.sections = Sections(self.gate, services.timers, services.limits)
         self.handle = handle
         self.disk = services.disk_of(handle.base)
         self.facts = facts = services.facts_of(handle.class_number, cls)
@@ -97,16 +96,14 @@ class Activation(Admission):
             limits=services.limits,
             clock=services.clock,
             budget=services.budget,
-            run_section=self.sections.run,
-            open_sql=self._open_sql,
+            sections=self.sections,
+            owner=self,
             has_alarm_handler=facts.has_alarm_handler,
             has_timer_handler=facts.has_timer_handler,
             history_us=facts.history_us if disk.engine.keeps_histories else None,
-            on_failed=self.break_,
-            on_damaged=self.sections.on_failed,
         )
 
-    def _open_sql(self, records: Records) -> Sql:
+    def open_sql(self, records: Records) -> Sql:
         return self.services.sql.open(records, self.queried)
 
     def queried(self, query: EndedQuery) -> None:

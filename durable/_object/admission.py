@@ -36,7 +36,7 @@ class Admission(Lifecycle):
         self.counters.deliveries += 1
         if self.services.latest is not self:
             self.services.latest = self
-            self.storage.touch()
+            self.services.budget.touch(self.storage.cache)
         if self.phase is Phase.NEW:
             self._construct_first()
             if gate.broken is not None:  # where tasks are eager, the constructor has run by now

@@ -44,7 +44,7 @@ class Commits(Named):
     commit_timer: Timer | None
     is_held_for_room: bool
 
-    def _seal(self) -> None:
+    def seal(self) -> None:
         buffer = self.storage.buffer
         try:
             buffer.seal()
@@ -72,16 +72,15 @@ class Commits(Named):
         self.is_held_for_room = False
         self.gate.release()
 
-    def _first_write(self) -> None:
+    def wrote_outside(self) -> None:
         """Code outside of any turn may write too: a callback of the loop, a thread's result."""
-        if self.gate.holder is None:
-            if not self.services.loop.is_here():
-                raise WrongLoop(f"the storage of {self.label}")
-            self.services.loop.call_soon(self._seal_outside_of_turns)
+        if not self.services.loop.is_here():
+            raise WrongLoop(f"the storage of {self.label}")
+        self.services.loop.call_soon(self._seal_outside_of_turns)
 
     def _seal_outside_of_turns(self) -> None:
         if self.gate.holder is None and self.output.has_unsealed and self.gate.broken is None:
-            self._seal()
+            self.seal()
 
     def _time_commit(self, number: int) -> None:
         """Look, when the limit has passed, whether the batch that is sealed now is durable."""

@@ -144,7 +144,7 @@ class Stub(ByReference, Generic[T]):
 
     def _call_once(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Answer[Any]:
         key = check_once(kwargs.pop("once"))
-        if self._method(name).func == self._stream:
+        if self._method(name).func is Stub._stream:
             raise TypeError(
                 f"{self._entry.cls.__name__}.{name}() is an async generator, whose items are not "
                 f"kept; call it without once="
@@ -206,8 +206,9 @@ class Stub(ByReference, Generic[T]):
         function = rpc_method(cls, name)
         if function is None:
             raise no_such_method(cls, name, self.id)
-        call = self._stream if inspect.isasyncgenfunction(function) else self._call
-        return partial(call, name)
+        call = Stub._stream if inspect.isasyncgenfunction(function) else Stub._call
+        # Not of bound methods, which would be one thing more for each method of each stub.
+        return partial(call, self, name)
 
     def _call(self, name: str, /, *args: Any, **kwargs: Any) -> Answer[Any]:
         channel = self._channel

@@ -153,12 +153,15 @@ class Cache:
         else:
             self._set(key, value)
 
-    def sealed(self, keys: Iterable[str], seqno: int) -> None:
-        """The writes of *keys* are batch *seqno* now."""
+    def sealed(self, puts: Mapping[str, Known], seqno: int) -> int:
+        """The writes *puts* are batch *seqno* now. Returns how many bytes they have, about."""
         dirty = self.dirty
-        if dirty is not None:
-            for key in keys:
+        size = 0
+        for key, value in puts.items():
+            size += len(key) if value is None else len(key) + len(value)
+            if dirty is not None:
                 dirty[key] = seqno
+        return size
 
     def durable(self, keys: Iterable[str], seqno: int) -> None:
         """Batch *seqno* is on disk: those of its *keys* not written again since are clean."""

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from durable._engine.batch import Alarm, Batch, ObjectHandle
 from durable._engine.codec import Codec
+from durable._gates.critical_section import Sections
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
 from durable._model.clock import Clock
-from durable._model.errors import DurableError
 from durable._model.limits import Limits
 
 from .bookmarks import Bookmarks
@@ -25,15 +25,13 @@ from .key_ranges import EVERYTHING, NOTHING
 from .records import Records
 from .side_records import SideRecords
 from .side_writes import WokenSides
-from .storage import RunSection, Storage
+from .storage import SqlOwner, Storage
 from .timer_table import TimerTable
 from .timers import Timers
 from .write_buffer import WriteBuffer
 
 if TYPE_CHECKING:
     from durable._engine.read_thread import Reads
-
-    from .sql.sql import Sql
 
 
 class ObjectStorage:
@@ -50,7 +48,6 @@ class ObjectStorage:
         "has_alarm_handler",
         "has_timer_handler",
         "records",
-        "run_section",
         "sides",
         "storage",
     )
@@ -68,18 +65,15 @@ class ObjectStorage:
         limits: Limits,
         clock: Clock,
         budget: CacheBudget,
-        run_section: RunSection,
-        open_sql: Callable[[Records], Sql],
+        sections: Sections,
+        owner: SqlOwner,
         has_alarm_handler: bool,
         has_timer_handler: bool = False,
         history_us: int | None = None,
-        on_failed: Callable[[DurableError], None],
-        on_damaged: Callable[[BaseException], None],
     ) -> None:
         is_new = not handle.keyspace
         self.gate: InputGate[Any] = gate
         self.clock: Clock = clock
-        self.run_section: RunSection = run_section
         self.decode: Callable[[bytes], Any] = codec.decode
         cache = Cache(budget, EVERYTHING if is_new else NOTHING, is_new)
         self.cache: Cache = cache
@@ -89,9 +83,8 @@ class ObjectStorage:
         else:
             handle.history = 0  # what it may have from before ends with its next batch
         self.buffer: WriteBuffer = WriteBuffer(
-            handle, cache, gate, output, submit, next_keyspace, on_failed,
-            limits.dirty_bytes_max, history,
-        )  # fmt: skip
+            handle, cache, gate, output, submit, next_keyspace, limits.dirty_bytes_max, history
+        )
         woken, handle.woken = handle.woken, None
         if woken is not None:
             if woken.upper != "":
@@ -100,7 +93,7 @@ class ObjectStorage:
                 handle.keyspace, dict(woken.sides), woken.are_all_sides
             )
         self.records: Records = Records(
-            cache, self.buffer, gate, reads, limits, codec.encode, codec.decode, on_damaged
+            cache, self.buffer, gate, reads, limits, codec.encode, codec.decode
         )
         self.sides: SideRecords = SideRecords(self.records)
         self.has_alarm_handler: bool = has_alarm_handler
@@ -108,9 +101,7 @@ class ObjectStorage:
         self._timers: Timers | None = None
         # The activation sets it while the object's constructor runs.
         self.constructing: bool = False
-        self.storage: Storage = Storage(
-            self.records, clock, self.may_set_alarm, run_section, open_sql
-        )
+        self.storage: Storage = Storage(self.records, clock, self, sections, owner)
 
     def may_set_alarm(self) -> bool:
         """The class has a handler; the constructor may set an alarm whatever handlers there are.
@@ -156,10 +147,6 @@ class ObjectStorage:
     def bookmarks(self) -> Bookmarks:
         """Those of the object."""
         return Bookmarks(self.buffer, self.records.reads, self.clock)
-
-    def touch(self) -> None:
-        """A delivery comes: the object's cache is now the most recently used."""
-        self.cache.budget.touch(self.cache)
 
     def seal(self) -> None:
         """The turn has ended: make a batch of what it wrote."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, Protocol, TypeVar, overload
 
 from durable._engine.batch import Alarm
 from durable._gates.ending import Stopped
@@ -25,23 +25,30 @@ from .sealed_batches import DONE
 V = TypeVar("V")
 
 
+class AlarmRules(Protocol):
+    """Which alarms an object may set: implemented by `ObjectStorage`."""
+
+    def may_set_alarm(self) -> bool:
+        """Whether it may set one now. Raises TypeError for a class that has timers."""
+
+
 class Operations:
     """Reads and writes of one object's records, and of its alarm."""
 
     __slots__ = (
+        "_alarms",
         "_buffer",
         "_clock",
         "_decode",
         "_entries",
         "_gate",
-        "_may_set_alarm",
         "_records",
     )
 
-    def __init__(self, records: Records, clock: Clock, may_set_alarm: Callable[[], bool]) -> None:
+    def __init__(self, records: Records, clock: Clock, alarms: AlarmRules) -> None:
         self._records = records
         self._clock = clock
-        self._may_set_alarm = may_set_alarm
+        self._alarms = alarms
         self._buffer = records.buffer
         self._gate = records.gate
         # What a hit needs, without a detour.
@@ -354,7 +361,7 @@ class Operations:
         the class has timers.
         """
         self._gate.check()
-        if not self._may_set_alarm():
+        if not self._alarms.may_set_alarm():
             raise TypeError(
                 "Your Durable Object class must have an alarm() handler in order to call "
                 "set_alarm(). Define `async def alarm(self, info)` in it; or define `async def "
@@ -370,7 +377,7 @@ class Operations:
     ) -> Answer[None]:
         """Unset the alarm, if one is set. A handler that runs goes on, but is not retried."""
         self._gate.check()
-        self._may_set_alarm()  # which refuses where there are timers
+        self._alarms.may_set_alarm()  # which refuses where there are timers
         if self._buffer.alarm is not None:
             self._buffer.write_alarm(None, confirmed=not allow_unconfirmed)
         else:

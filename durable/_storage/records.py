@@ -62,8 +62,6 @@ class Records:
     limits: Limits = field(repr=False)
     encode: Callable[[Any], bytes] = field(repr=False)
     decode: Callable[[bytes], Any] = field(repr=False)
-    # Resets the object: it has asked for a value that is damaged.
-    on_damaged: Callable[[BaseException], None] = field(repr=False)
 
     # Reading
 
@@ -374,13 +372,13 @@ class Records:
         """A read that was awaited: only one of a damaged value is more than an error of its own."""
         self.buffer.end_read(read)
         if isinstance(error, StoreDamaged):
-            self.on_damaged(error)
+            self.gate.owner.fail(error)
         wait.fail(error)
 
     def damaged(self, error: DurableError) -> BaseException:
         """What was asked for is damaged, or part of the turn was lost: the object is reset, so that
         nothing is built on what is left. Returns what to raise in its code."""
-        self.on_damaged(error)
+        self.gate.owner.fail(error)
         return self.gate.stopped()
 
     def _check_keys(self, keys: Iterable[str], call: str) -> Iterable[str]:

@@ -20,7 +20,6 @@ from durable._gates.futures import Answer, ReadyAnswer
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
 from durable._gates.storage_wait import StorageWait
-from durable._model.errors import DurableError
 
 from .cache import Cache
 from .history import History
@@ -41,7 +40,6 @@ class SealedBatches:
     output: OutputGate
     _submit: Callable[[Batch], None] = field(repr=False)
     _next_keyspace: Callable[[], int] = field(repr=False)
-    _on_failed: Callable[[DurableError], None] = field(repr=False)
     dirty_bytes_max: int
     # None: the object keeps none.
     history: History | None = field(default=None, repr=False)
@@ -112,7 +110,7 @@ class SealedBatches:
             # What this batch stores is deleted by one that is still to come.
             self._side_writes.leave(self.handle.keyspace)
         self._last = batch
-        batch.more_follows = self.gate.queued > 0
+        batch.more_follows = self.gate.line is not None
         self._submit(batch)
 
     def _send_deferred(self) -> None:

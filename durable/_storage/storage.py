@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from durable._gates.critical_section import Sections
 from durable._gates.futures import Answer, ReadyAnswer
 from durable._gates.refusing import refusing
 from durable._model.clock import Clock
 
 from .bookmarks import Bookmarks
 from .kv import KeyValues
-from .operations import Operations
+from .operations import AlarmRules, Operations
 from .records import Records
 from .savepoint import Savepoint
 from .transaction import Scope, Transaction, run_transaction
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class RunSection(Protocol):
-    """Runs code alone in its object: `Sections.run`."""
+class SqlOwner(Protocol):
+    """The object whose storage it is: implemented by `Activation`."""
 
-    def __call__(self, fn: Callable[[], Awaitable[T]], /, *, resets: bool) -> Answer[T]: ...
+    def open_sql(self, records: Records) -> Sql:
+        """The object's SQLite database, from its first use on."""
 
 
 class Storage(Operations):
@@ -56,19 +58,19 @@ class Storage(Operations):
         self.ctx.storage.put("count", count)          # acts here; awaiting is optional
     """
 
-    __slots__ = ("_kv", "_open_sql", "_run_section")
+    __slots__ = ("_kv", "_owner", "_sections")
 
     def __init__(
         self,
         records: Records,
         clock: Clock,
-        may_set_alarm: Callable[[], bool],
-        run_section: RunSection,
-        open_sql: Callable[[Records], Sql],
+        alarms: AlarmRules,
+        sections: Sections,
+        owner: SqlOwner,
     ) -> None:
-        super().__init__(records, clock, may_set_alarm)
-        self._run_section = run_section
-        self._open_sql = open_sql
+        super().__init__(records, clock, alarms)
+        self._sections = sections
+        self._owner = owner
         self._kv: KeyValues | None = None
 
     @refusing
@@ -161,7 +163,7 @@ class Storage(Operations):
                 f"transaction() takes an async function of one argument, txn; "
                 f"{type(closure).__name__} was given"
             )
-        return self._run_section(
+        return self._sections.run(
             lambda: run_transaction(
                 self._buffer,
                 lambda savepoint: closure(self._begin(savepoint)),
@@ -197,7 +199,7 @@ class Storage(Operations):
             return value
 
     def _begin(self, savepoint: Savepoint) -> Transaction:
-        return Transaction(self._records, self._clock, self._may_set_alarm, savepoint)
+        return Transaction(self._records, self._clock, self._alarms, savepoint)
 
     @property
     def kv(self) -> KeyValues:
@@ -210,7 +212,7 @@ class Storage(Operations):
     def sql(self) -> Sql:
         """The object's SQLite database; MissingExtra without `durable-objects[sql]`."""
         database = self._buffer.database
-        opened: Sql = self._open_sql(self._records) if database is None else database.sql
+        opened: Sql = self._owner.open_sql(self._records) if database is None else database.sql
         return opened
 
     def __repr__(self) -> str:

@@ -18,7 +18,7 @@ from durable._model.clock import Clock
 from durable._model.errors import DurableError
 from durable._model.storage_errors import TransactionOver
 
-from .operations import Operations
+from .operations import AlarmRules, Operations
 from .records import Records
 from .savepoint import Phase, Savepoint
 from .sealed_batches import DONE
@@ -106,10 +106,10 @@ class Transaction(Operations):
         self,
         records: Records,
         clock: Clock,
-        may_set_alarm: Callable[[], bool],
+        alarms: AlarmRules,
         savepoint: Savepoint,
     ) -> None:
-        super().__init__(records, clock, may_set_alarm)
+        super().__init__(records, clock, alarms)
         self._savepoint = savepoint
 
     def delete_all(self) -> NoReturn:

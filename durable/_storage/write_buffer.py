@@ -99,9 +99,8 @@ class WriteBuffer(SealedBatches):
         """The database was written to; its pages come when the turn is sealed."""
         if self.savepoints:
             self.savepoints[-1].note(confirmed=True)
-        elif not self._is_confirmed:
-            self.output.note_write()
-            self._is_confirmed = True
+        else:
+            self._note(confirmed=True)
 
     def write_pages(self, pages: dict[bytes, SideValue]) -> None:
         """Store the pages that the turn has changed, as it is sealed: they are side records."""
@@ -167,9 +166,14 @@ class WriteBuffer(SealedBatches):
         return self.savepoints[-1] if self.savepoints else None
 
     def _note(self, confirmed: bool) -> None:
-        if not self.output.has_unsealed or (confirmed and not self._is_confirmed):
-            self.output.note_write(confirmed=confirmed)  # which refuses a foreign thread
-            self._is_confirmed |= confirmed
+        output = self.output
+        if not output.has_unsealed:
+            if self.gate.holder is None:
+                self.gate.owner.wrote_outside()  # which refuses a foreign thread
+        elif self._is_confirmed or not confirmed:
+            return
+        output.note_write(confirmed)
+        self._is_confirmed = confirmed
 
     def note_nothing_left(self, *, confirmed: bool) -> None:
         """The key to delete is absent already, but maybe through an unconfirmed write, which may
@@ -260,36 +264,42 @@ class WriteBuffer(SealedBatches):
         if not output.has_unsealed or self.savepoints or self.is_closed:
             return
         if self.database is not None and (refused := self.database.end_turn()) is not None:
-            self._on_failed(refused)
+            self.gate.owner.break_(refused)
             return
         puts = self._puts
-        if puts is not None and self._sides is None and self._has_nothing_else:
-            last = self._last
-            if self.history is None and (last is None or not last.is_open) and self._may_leave_now:
-                self._seal_keys(puts)
-                return
+        if (
+            puts is not None
+            and self.history is None
+            and self._sides is None
+            and self._alarm_change is UNCHANGED
+            and not self._is_cleared
+            and self._reading is None
+            and self._deferred is None
+        ):
+            self._seal_keys(puts)
+            return
         taken = None if self.history is None else self.history.take()
         if puts is None:
-            is_empty = taken is None and self._sides is None and self._has_nothing_else
+            is_empty = (
+                taken is None
+                and self._sides is None
+                and self._alarm_change is UNCHANGED
+                and not self._is_cleared
+            )
             if is_empty and output.join_nowait():
                 self._is_confirmed = False
                 return
             puts = {}
-        size = _size_of(puts)
         clears, alarm, sides = self._is_cleared, self._alarm_change, self._sides
-        if sides is not None:
-            size += _size_of(sides)
-            self._sides = None
+        size = 0 if sides is None else _size_of(sides)
         if taken is not None:
             size += taken.size
-        self._puts = None
+        self._puts = self._sides = None
         self._alarm_change = UNCHANGED
         self._is_cleared = self._is_confirmed = False
-        self.sealed_bytes: int = self.sealed_bytes + size
         last = self._last
         if last is not None and last.is_open and self._may_join(clears):
-            last.puts.update(puts)
-            last.size += size
+            self._join(last, puts, size)
             if sides is not None:
                 if last.sides is None:
                     last.sides = sides
@@ -301,10 +311,10 @@ class WriteBuffer(SealedBatches):
             if taken is not None:
                 last.history = {**(last.history or {}), **taken.records}
                 last.forgets += taken.forgets
-            last.more_follows = self.gate.queued > 0
-            self.cache.sealed(puts, last.seqno)
             return
         seqno = output.seal()
+        size += self.cache.sealed(puts, seqno)
+        self.sealed_bytes: int = self.sealed_bytes + size
         batch = Batch(self.handle, clears, puts, alarm, self, size, seqno)
         if sides is not None:
             batch.sides = sides
@@ -315,26 +325,32 @@ class WriteBuffer(SealedBatches):
         if self._goes_back:
             batch.goes_back, batch.created_us = True, self._created_us
             self._goes_back = False
-        self.cache.sealed(puts, seqno)
         if self._deferred is None and self._may_leave(batch, self._last_read):
             self._send(batch)
         else:
             self._defer(batch)
 
     def _seal_keys(self, puts: dict[str, Known]) -> None:
-        """The common turn, which has put and deleted keys, and whose batch leaves by itself."""
+        """The common turn, which has put and deleted keys, and whose writes may leave now."""
+        output = self.output
         self._puts = None
         self._is_confirmed = False
-        size = _size_of(puts)
+        last = self._last
+        if last is not None and last.is_open and output.join_nowait():
+            self._join(last, puts, 0)
+            return
+        seqno = output.seal()
+        size = self.cache.sealed(puts, seqno)
         self.sealed_bytes += size
-        seqno = self.output.seal()
-        self.cache.sealed(puts, seqno)
         self._send(Batch(self.handle, False, puts, UNCHANGED, self, size, seqno))
 
-    @property
-    def _has_nothing_else(self) -> bool:
-        """Whether the turn has written no more than keys and side records."""
-        return self._alarm_change is UNCHANGED and not self._is_cleared
+    def _join(self, last: Batch, puts: dict[str, Known], size: int) -> None:
+        """Add to the last batch what the turn has put, and *size* bytes beside that."""
+        size += self.cache.sealed(puts, last.seqno)
+        self.sealed_bytes += size
+        last.size += size
+        last.puts.update(puts)
+        last.more_follows = self.gate.line is not None
 
     # The end
 
@@ -343,7 +359,7 @@ class WriteBuffer(SealedBatches):
         self._deferred, self._kept = None, 0
         if not self.is_closed:
             self.is_closed = True
-            self._on_failed(error)
+            self.gate.owner.break_(error)
             self.close(error)
 
     def close(self, error: DurableError | None) -> None:

@@ -121,7 +121,7 @@ class WatchedStorage(_RemembersReads, Storage):
     __slots__ = ("_reads",)
 
     def __init__(self, of: Storage, reads: Reads) -> None:
-        super().__init__(of._records, of._clock, of._may_set_alarm, of._run_section, of._open_sql)
+        super().__init__(of._records, of._clock, of._alarms, of._sections, of._owner)
         self._reads = reads
 
     def _begin(self, savepoint: Savepoint) -> Transaction:
@@ -140,7 +140,7 @@ class WatchedTransaction(_RemembersReads, Transaction):
     __slots__ = ("_reads",)
 
     def __init__(self, of: Transaction, reads: Reads) -> None:
-        super().__init__(of._records, of._clock, of._may_set_alarm, of._savepoint)
+        super().__init__(of._records, of._clock, of._alarms, of._savepoint)
         self._reads = reads
 
 

@@ -71,9 +71,9 @@ class Bench:
     gate: InputGate = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.gate = self.gate_class(self.loop, self.output, self._seal, self._start)  # type: ignore[arg-type]
+        self.gate = self.gate_class(self.loop, self.output, self, self._start)  # type: ignore[arg-type]
 
-    def _seal(self) -> None:
+    def seal(self) -> None:
         self.sealed += 1
         self.output.seal()
 

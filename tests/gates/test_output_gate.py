@@ -50,18 +50,6 @@ def test_an_unconfirmed_write_holds_nothing_back_but_is_waited_for_by_sync() -> 
     assert heard == ["message", "sync"]
 
 
-def test_the_first_write_of_a_batch_is_told() -> None:
-    """So that what is written outside of any turn is sealed too."""
-    told: list[str] = []
-    gate = OutputGate(on_first_write=lambda: told.append("first"))
-    gate.note_write()
-    gate.note_write()
-    gate.seal()
-    gate.note_write(confirmed=False)
-
-    assert told == ["first", "first"]
-
-
 def test_what_waits_at_a_broken_gate_is_never_sent() -> None:
     """It is forgotten, also by one that breaks the gate while it is let out."""
     gate, heard = OutputGate(), list[str]()

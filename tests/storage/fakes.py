@@ -40,7 +40,10 @@ class FakeGate:
     broken: DurableError | None = None
     holds: int = 0
     inside: Any = None
-    queued: int = 0
+    line: None = None
+    # Code outside of any turn writes, as far as the storage can see.
+    holder: None = None
+    owner: FakeOwner = field(init=False)
     thread: int = field(factory=get_ident)
 
     def shut_out(self, reason: DurableError) -> None:
@@ -63,6 +66,46 @@ class FakeGate:
     def release(self) -> None:
         assert self.holds > 0
         self.holds -= 1
+
+
+@define(eq=False)
+class FakeOwner:
+    """In place of the activation: notes why it was reset."""
+
+    gate: FakeGate
+    output: OutputGate
+    failed: list[DurableError] = field(factory=list)
+    object_storage: ObjectStorage = field(init=False)
+
+    def wrote_outside(self) -> None:
+        """The test seals."""
+
+    def break_(self, reason: DurableError) -> None:
+        self.failed.append(reason)
+        for unheard in self.output.drop_waiting():
+            unheard.fail(reason)
+        self.gate.shut_out(reason)
+
+    def fail(self, error: BaseException) -> None:
+        assert isinstance(error, DurableError)
+        self.break_(error)
+
+    def run(self, fn: Callable[[], Awaitable[Any]], *, resets: bool) -> Answer[Any]:
+        """Run a critical section."""
+        assert not resets
+
+        def begin() -> Awaitable[Any]:
+            self.object_storage.seal()  # the turn of the call has ended
+            return fn()
+
+        return Section(begin)
+
+
+@define(eq=False)
+class FakeSql:
+    """Opens SQL, as the activation does."""
+
+    open_sql: Callable[[Any], Any]
 
 
 @define(eq=False)
@@ -286,7 +329,7 @@ def make_kit(
     limits = limits or Limits()
     budget = budget or CacheBudget(limits.cache_bytes_max)
     gate, output, clock = FakeGate(), OutputGate(), clock or FakeClock()
-    failed: list[DurableError] = []
+    owner = gate.owner = FakeOwner(gate, output)
     handle = ObjectHandle(
         class_number=1,
         base=bytes(16),
@@ -296,26 +339,7 @@ def make_kit(
         alarm=disk.alarm,
     )
 
-    def on_failed(error: DurableError) -> None:
-        failed.append(error)
-        for unheard in output.drop_waiting():
-            unheard.fail(error)
-        gate.shut_out(error)
-
-    def on_damaged(error: BaseException) -> None:
-        assert isinstance(error, DurableError)
-        on_failed(error)
-
-    def run_section(fn: Callable[[], Awaitable[Any]], /, *, resets: bool) -> Answer[Any]:
-        assert not resets
-
-        def begin() -> Awaitable[Any]:
-            object_storage.seal()  # the turn of the call has ended
-            return fn()
-
-        return Section(begin)
-
-    object_storage = ObjectStorage(
+    owner.object_storage = object_storage = ObjectStorage(
         handle=handle,
         reads=disk,  # type: ignore[arg-type]
         submit=disk.submit,
@@ -326,13 +350,11 @@ def make_kit(
         limits=limits,
         clock=clock,  # type: ignore[arg-type]
         budget=budget,
-        run_section=run_section,
-        open_sql=SqlSupport(clock, limits).open,  # type: ignore[arg-type]
+        sections=owner,  # type: ignore[arg-type]
+        owner=FakeSql(SqlSupport(clock, limits).open),  # type: ignore[arg-type]
         has_alarm_handler=has_alarm_handler,
-        on_failed=on_failed,
-        on_damaged=on_damaged,
     )
-    return Kit(disk, gate, output, clock, budget, object_storage, failed)
+    return Kit(disk, gate, output, clock, budget, object_storage, owner.failed)
 
 
 def stored_kit(values: dict[str, Any], **options: Any) -> Kit:

@@ -349,11 +349,11 @@ def test_the_objects_called_longest_ago_give_way_first() -> None:
     budget = CacheBudget(3_000)
     kits = [make_kit(budget=budget) for _ in range(3)]
     for kit in kits:
-        kit.object_storage.touch()
+        budget.touch(kit.object_storage.cache)
         kit.storage.put("a", "x" * 700)
         kit.object_storage.seal()
         kit.disk.settle()
-    kits[0].object_storage.touch()
+    budget.touch(kits[0].object_storage.cache)
     kits[2].storage.put("b", "x" * 700)
 
     assert [len(kit.storage._records.cache.entries) for kit in kits] == [1, 0, 2]
