@@ -34,6 +34,7 @@ from durable._model.errors import RuntimeClosed, WrongLoop
 
 from .arrays import let_send_arrays
 from .listening import ListeningConnection, Silence
+from .newest_primary import NewestPrimary, timeline_of
 from .postgres_errors import Lost, refusal, unavailable
 
 Rows = list[tuple[Any, ...]]
@@ -73,10 +74,13 @@ class Connection:
     url: str
     silence_s_max: float = SILENCE_S_MAX
     _rests: bool = False
+    # Shared with the other connections of this process, so that none stays with a former primary.
+    _newest: NewestPrimary | None = None
     # By the steady clock: until when nothing is asked.
     _rests_until: float = field(default=0.0, init=False)
     path: str = field(init=False)  # its name in messages
     _connection: ListeningConnection | None = field(default=None, init=False)
+    _timeline: int | None = field(default=None, init=False)  # of its server
     _lock: threading.RLock = field(factory=threading.RLock, init=False)
     _is_closed: bool = field(default=False, init=False)
     # Why the last statement's commit is not known to be on the standby.
@@ -189,18 +193,37 @@ class Connection:
             raise RuntimeClosed(f"the store {self.path!r} is closed; open it again")
         if self._pid != os.getpid():
             raise WrongLoop(f"the store {self.path!r}")
+        if self._connection is not None and not self._is_of_newest():
+            self._drop()
         if self._connection is None:
             began_s = SystemClock.steady()
             if began_s < self._rests_until:
                 raise unavailable(self.path, Silence("it said nothing just now"))
             try:
-                self._connection = connect(self.url, self.silence_s_max)
+                self._connect()
             except StoreUnavailable as error:
-                if isinstance(error.__cause__, psycopg.errors.ConnectionTimeout):
+                if isinstance(error.__cause__, psycopg.errors.ConnectionTimeout | Silence):
                     self._rest(began_s)
                 raise
-            self._connection.add_notice_handler(self._hear)
+        assert self._connection is not None
         return self._connection
+
+    def _connect(self) -> None:
+        connection = self._connection = connect(self.url, self.silence_s_max)
+        connection.add_notice_handler(self._hear)
+        if self._newest is None:
+            return
+        try:
+            self._timeline = timeline_of(connection)
+        except psycopg.Error as error:
+            self._drop()
+            raise unavailable(self.path, error) from error
+        if not self._is_of_newest():
+            self._drop()
+            raise unavailable(self.path, psycopg.OperationalError("it is not the primary any more"))
+
+    def _is_of_newest(self) -> bool:
+        return self._newest is None or self._newest.accepts(self._timeline)
 
     def _rest(self, began_s: float) -> None:
         if self._rests:

@@ -37,6 +37,7 @@ from .freeing import NoRoom, free
 from .garbage import collect
 from .group import Changes, Freed, ObjectKey, unread_of
 from .keyspaces import Keyspaces
+from .newest_primary import NewestPrimary
 from .postgres_errors import Conflict, Lost
 from .questions import Questions
 from .reader import PostgresReader
@@ -93,6 +94,7 @@ class PostgresEngine:
     owned: dict[int, int] = field(factory=dict)
     # How long the database may say nothing to a commit, in seconds.
     commit_s_max: float = SILENCE_S_MAX
+    newest: NewestPrimary = field(factory=NewestPrimary)
     keeps_histories: ClassVar[bool] = True
     group_max: ClassVar[int] = GROUP_MAX
     has_garbage: bool = field(default=False, init=False)
@@ -122,8 +124,8 @@ class PostgresEngine:
         return cls(url, clock, process, meta.shards, owned)
 
     def __attrs_post_init__(self) -> None:
-        self._reading = Connection(self.url, READ_S_MAX, rests=True)
-        self._writing = Connection(self.url, self.commit_s_max)
+        self._reading = Connection(self.url, READ_S_MAX, rests=True, newest=self.newest)
+        self._writing = Connection(self.url, self.commit_s_max, newest=self.newest)
         self.path = self._reading.path
         self._questions = Questions(self._reading)
         self._keyspaces = Keyspaces(self._reading)
@@ -140,7 +142,7 @@ class PostgresEngine:
         """Nothing to do: each read sees what is committed by then."""
 
     def new_reader(self) -> PostgresReader:
-        return PostgresReader(Connection(self.url, READ_S_MAX))
+        return PostgresReader(Connection(self.url, READ_S_MAX, newest=self.newest))
 
     def find(self, class_number: int, base: bytes) -> ObjectRecord | None:
         self._settle()

@@ -27,6 +27,7 @@ from durable._model.log import log
 from . import lease_statements as sql
 from .connection import Connection
 from .machine import is_gone, name_of, this_machine
+from .newest_primary import NewestPrimary
 from .postgres_errors import unavailable
 
 # The pause after a renewal that failed.
@@ -64,6 +65,7 @@ class Leases:
     lease_s: float
     now: Callable[[], float] = lease_clock
     machine: str = field(factory=this_machine)
+    newest: NewestPrimary = field(factory=NewestPrimary)
     # The number of this process among the others, once it has joined.
     number: int = field(default=0, init=False)
     lease: Lease = field(init=False)
@@ -88,8 +90,8 @@ class Leases:
     def __attrs_post_init__(self) -> None:
         self.lease = Lease(self.lease_s, self.now)
         # What is claimed later than that is not this process's any more.
-        self._claiming = Connection(self.url, self.lease_s)
-        self._renewing = Connection(self.url, self.lease_s)
+        self._claiming = Connection(self.url, self.lease_s, newest=self.newest)
+        self._renewing = Connection(self.url, self.lease_s, newest=self.newest)
 
     # This process
 
@@ -102,6 +104,7 @@ class Leases:
         lease = Lease(self.lease_s, self.now)
         asked = lease.asking()
         me = self.me
+        self.newest.forget()  # a backup of earlier may be in its place: what confirms this counts
         with self._claiming.transaction() as run:
             # One at a time, so that of two that require to be alone one comes first.
             run("lock table durable.processes in share row exclusive mode")

@@ -85,6 +85,7 @@ class PostgresStore:
             process,
             self._meta.shards,
             commit_s_max=self._commit_s_max,
+            newest=self.leases.newest,
         )
 
     def say(self, state: str) -> None:

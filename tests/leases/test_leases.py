@@ -237,6 +237,18 @@ def test_an_owner_that_joined_since_is_no_dead_one(processes: Processes) -> None
     assert other.claim([1]) == {}
 
 
+def test_a_process_that_joins_again_takes_the_database_as_it_is(processes: Processes) -> None:
+    """A backup may have been put back: its timeline may be older than one that was seen."""
+    one = processes.join("one")
+    one.newest.accepts(99)
+    with pytest.raises(StoreUnavailable):
+        one.refresh()
+    one.lease.end()
+    one.join()
+
+    assert one.claim([1]) == {1: 1}
+
+
 def test_a_process_that_was_killed_here_is_dead_at_once(processes: Processes) -> None:
     """Its machine says so; on another machine the lease runs out."""
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)

@@ -178,6 +178,7 @@ def test_a_full_disk_is_told_from_other_failures(
         raise psycopg.errors.DiskFull("could not extend file: No space left on device")
 
     batch = batch_of(engine, handle, {"a": VALUE})
+    engine.collect_garbage()  # so that it is connected
     with monkeypatch.context() as patched:
         patched.setattr(psycopg.Connection, "execute", fail)
         with pytest.raises(StoreFull, match="No space left"):
