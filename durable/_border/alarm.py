@@ -13,13 +13,12 @@ from collections.abc import Callable
 from contextvars import Context
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import frozen
 
 from durable._engine.batch import Alarm
 from durable._gates.delivery import Delivery
-from durable._loop.timers import Timer
 from durable._model.errors import ObjectReset
 from durable._model.log import log
 from durable._object.activation import Activation
@@ -59,18 +58,21 @@ def backoff_s(doublings: int) -> float:
 class Ringing(Invocation[Any]):
     """The delivery of an alarm or a timer."""
 
-    __slots__ = ("alarm", "failure", "is_forced", "is_given_up", "is_own_fault", "timer")
+    __slots__ = ("alarm", "began_s", "failure", "is_forced", "is_given_up", "is_own_fault")
 
+    # What its handler is called.
+    handler: ClassVar[str]
     # The name of the timer; None for an object's alarm.
     name: str | None = None
     activation: Activation
 
     def __init__(
-        self, activation: Activation, alarm: Alarm, context: Context, label: str, *, is_forced: bool
+        self, activation: Activation, alarm: Alarm, context: Context, *, is_forced: bool
     ) -> None:
-        super().__init__(activation, self._ring, context, label, None)
+        super().__init__(activation, self._ring, context, self.handler, None)
         self.alarm = alarm
-        self.timer: Timer | None = None
+        # When its handler has started, by the time of the timers; None: it has not.
+        self.began_s: float | None = None
         # What its handler raised.
         self.failure: BaseException | None = None
         # By the test kit or an operator: whatever time it is.
@@ -95,10 +97,9 @@ class Ringing(Invocation[Any]):
     def is_early(self, due_us: int) -> bool:
         return due_us > self.activation.services.clock.now() * 1_000_000 and not self.is_forced
 
-    def watch_time(self) -> None:
-        """The handler starts."""
-        services = self.activation.services
-        self.timer = services.timers.call_later(services.limits.alarm_s_max, self._took_too_long)
+    def begins(self) -> None:
+        """The handler starts: the scheduler looks at how long it takes."""
+        self.began_s = self.activation.services.timers.now_s()
 
     @property
     def info(self) -> AlarmInfo:
@@ -108,13 +109,12 @@ class Ringing(Invocation[Any]):
         self.is_own_fault = True
         self.is_given_up = gives_up
 
-    def _took_too_long(self) -> None:
+    def takes_too_long(self) -> None:
+        """The handler has had all the time that it may take."""
         self.is_own_fault = True
         self.activation.break_(ObjectReset(TOOK_TOO_LONG, overloaded=True))
 
     def end(self, value: Any, error: BaseException | None) -> Delivery[Any] | None:
-        if self.timer is not None:
-            self.timer.cancel()
         self.failure = error
         if self.activation.gate.broken is None and value is not CANCELLED:
             self._settle(error)
@@ -157,10 +157,7 @@ class AlarmInvocation(Ringing):
 
     __slots__ = ()
 
-    def __init__(
-        self, activation: Activation, alarm: Alarm, context: Context, *, is_forced: bool
-    ) -> None:
-        super().__init__(activation, alarm, context, "alarm", is_forced=is_forced)
+    handler = "alarm"
 
     def _ring(self) -> Any:
         activation = self.activation
@@ -169,7 +166,7 @@ class AlarmInvocation(Ringing):
             return CANCELLED
         self.alarm = stored
         activation.storage.begin_alarm()
-        self.watch_time()
+        self.begins()
         handler = activation.instance.alarm
         return handler(self.info) if takes_one_more(handler, 0) else handler()
 

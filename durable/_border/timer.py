@@ -25,6 +25,7 @@ class TimerInvocation(Ringing):
 
     __slots__ = ("has_begun", "name", "next_us", "stored")
 
+    handler = "timer"
     name: str
 
     def __init__(
@@ -35,7 +36,7 @@ class TimerInvocation(Ringing):
         *,
         is_forced: bool = False,
     ) -> None:
-        super().__init__(activation, Alarm(0, 0), context, "timer", is_forced=is_forced)
+        super().__init__(activation, Alarm(0, 0), context, is_forced=is_forced)
         self.name = name
         self.stored: StoredTimer | None = None
         # When it rings after this; None before the handler has begun, too.
@@ -56,7 +57,7 @@ class TimerInvocation(Ringing):
         self.next_us = next_us(stored.schedule, stored.scheduled_us, max(now_us, stored.due_us))
         storage.timer_table.begin(self.name, self.next_us)
         self.has_begun = True
-        self.watch_time()
+        self.begins()
         payload = storage.decode(stored.payload)
         handler = activation.instance.timer
         if takes_one_more(handler, 2):

@@ -69,9 +69,8 @@ def fields_of(record: ObjectRecord) -> Fields:
 
 
 def object_of(fields: Fields) -> ObjectRecord:
-    keyspace, created_us, name, *more = fields
-    alarm = Alarm(*more[:4]) if len(more) >= 4 else None
-    return ObjectRecord(keyspace, created_us, name, alarm, history_of(fields))
+    alarm = Alarm(*fields[3:7]) if len(fields) >= 7 else None
+    return ObjectRecord(fields[0], fields[1], fields[2], alarm, history_of(fields))
 
 
 def history_of(fields: Fields) -> int:

@@ -80,10 +80,15 @@ class Alarms:
     _looks_at_s: float = field(default=0.0, init=False)
     _is_asked: bool = field(default=False, init=False)
     _is_closed: bool = field(default=False, init=False)
+    # When the next handler may have taken too long.
+    _limit_timer: Timer | None = field(default=None, init=False)
+    # The context of deliveries that no code of an object has made; copied for each.
+    _context: Context = field(init=False)
     # The next due times of timers of objects whose first one rings.
     _later_us: list[int] = field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._context = _apart()
         # An alarm is due by the wall clock, which may be set.
         self._forget_clock = self.services.timers.when_set(self.ask)
 
@@ -93,8 +98,9 @@ class Alarms:
         if self._forget_clock is not None:
             self._forget_clock()
             self._forget_clock = None
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._limit_timer):
+            if timer is not None:
+                timer.cancel()
 
     def submitting(self, batch: Batch) -> None:
         """A batch that changes an alarm is submitted: look in time."""
@@ -149,15 +155,16 @@ class Alarms:
         steady_s = self.services.clock.steady()
         # Those that are due by now are found below, unless their objects have no alarm any more.
         again_s = [when_s for _, when_s in self._uncounted.values() if when_s > steady_s]
-        for due in self._in_order():
+        # When as many ring as may, the next look comes when one of them ends.
+        for due in self._in_order() if len(self._ringing) < RINGING_MAX else ():
             if due.due_us > now_us:
                 next_us = due.due_us
                 break
-            if len(self._ringing) >= RINGING_MAX:
-                break  # the next look comes when one of them ends
             if not self._try_to_ring(due):
                 # The object has changed it, which may not come about if the object breaks.
                 again_s.append(steady_s + LOOK_AGAIN_S)
+            if len(self._ringing) >= RINGING_MAX:
+                break
         if self._later_us:
             soonest_us = min(self._later_us)
             next_us = soonest_us if next_us is None else min(next_us, soonest_us)
@@ -190,24 +197,26 @@ class Alarms:
         key = (due.class_number, due.base, None)
         if not self._may_ring(key):
             return True
-        entry = self.classes[due.class_number]
-        activation = entry.activation_of_base(due.base)
-        if hasattr(entry.cls, "timer"):
+        activation = self.classes[due.class_number].activation_of_base(due.base)
+        facts = activation.facts
+        if facts.has_timer_handler:
             return self._ring_timers(due, activation)
         alarm = activation.storage.alarm
         if alarm is None or self._delay_s(alarm.due_us) > 0:
             return False  # it was just deleted or postponed; the index will show that
-        if hasattr(entry.cls, "alarm"):
-            self._start(key, AlarmInvocation(activation, alarm, _apart(), is_forced=False))
+        if facts.has_alarm_handler:
+            context = self._context.copy()
+            self._start(key, AlarmInvocation(activation, alarm, context, is_forced=False))
         else:
             self._drop(activation, alarm)
         return True
 
     def _may_ring(self, key: Key) -> bool:
         """Whether it does not ring already, and was not postponed."""
-        failures, not_before_s = self._uncounted.get(key, (0, 0.0))
-        is_put_off = failures and not_before_s > self.services.clock.steady()
-        return key not in self._ringing and not is_put_off
+        if key in self._ringing:
+            return False
+        put_off = self._uncounted.get(key)
+        return put_off is None or put_off[1] <= self.services.clock.steady()
 
     def _ring_timers(self, due: DueAlarm, activation: Activation) -> bool:
         """Ring the due timers of one object. False as above."""
@@ -223,7 +232,7 @@ class Alarms:
                 return True
             key = (due.class_number, due.base, timer.name)
             if self._may_ring(key):
-                self._start(key, TimerInvocation(activation, timer.name, _apart()))
+                self._start(key, TimerInvocation(activation, timer.name, self._context.copy()))
         later_us = table.next_us(now_us)
         if later_us is not None:
             self._later_us.append(later_us)
@@ -262,8 +271,25 @@ class Alarms:
 
     def _start(self, key: Key, event: Ringing) -> None:
         self._ringing[key] = event
+        if self._limit_timer is None:
+            self._look_at_times()
         when_done(event, partial(self._ended, key, event))
         event.activation.deliver(event)
+
+    def _look_at_times(self) -> None:
+        """Stop the handlers that have taken too long, and look again when the next one may have."""
+        services = self.services
+        now_s, limit_s = services.timers.now_s(), services.limits.alarm_s_max
+        next_s = math.inf
+        for event in list(self._ringing.values()):
+            end_s = limit_s + (now_s if event.began_s is None else event.began_s)
+            if end_s <= now_s:
+                event.takes_too_long()
+            else:
+                next_s = min(next_s, end_s)
+        self._limit_timer = None
+        if self._ringing:
+            self._limit_timer = services.timers.call_at(next_s, self._look_at_times)
 
     def _ended(self, key: Key, event: Ringing) -> None:
         """The event has ended, and its outcome is stored; or its object broke."""

@@ -72,19 +72,20 @@ class Directory:
         self, object_id: ObjectId, cls: type[DurableObject], class_number: int
     ) -> Activation:
         """The one activation of *object_id*."""
-        activation = self._activations.get(object_id.raw)
+        raw, services = object_id.raw, self.services
+        activation = self._activations.get(raw)
         if activation is not None:
             if object_id.name is not None:
                 activation.learn_name(object_id.name)
             return activation
-        if len(self._activations) >= self.services.limits.live_objects_max:
+        if len(self._activations) >= services.limits.live_objects_max:
             self._make_room_if_due()
         handle = self._handle(object_id, class_number)
-        activation = self.activation_class(object_id, cls, self.services, handle)
-        self._activations[object_id.raw] = activation
-        if self.services.hooks is not None:
-            self.services.hooks.watch(activation)
-        unsettled = self._unsettled.get(object_id.raw)
+        activation = self.activation_class(object_id, cls, services, handle)
+        self._activations[raw] = activation
+        if services.hooks is not None:
+            services.hooks.watch(activation)
+        unsettled = self._unsettled.get(raw)
         if unsettled is not None:
             activation.gate.hold()
             activation.begins_later = []

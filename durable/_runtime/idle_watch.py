@@ -26,12 +26,14 @@ class IdleWatch:
     services: Services
     _live: dict[bytes, Activation]
     _looks: list[tuple[float, bytes]] = field(factory=list, init=False)
+    # With more entries than these, those of objects that have left are cleared out.
+    _most: int = field(default=STALE_MIN, init=False)
     _timer: Timer | None = field(default=None, init=False)
 
     def add(self, activation: Activation) -> None:
         """An object is in memory from now on."""
         self._look_after(activation, self.services.limits.idle_s_max)
-        if len(self._looks) > STALE_MIN + 2 * len(self._live):
+        if len(self._looks) > self._most:
             self._clear_out()
         if self._timer is None:
             self._set_timer()
@@ -74,3 +76,4 @@ class IdleWatch:
         """Keep one entry for each object in memory."""
         self._looks = [(live.look_s, raw) for raw, live in self._live.items()]
         heapq.heapify(self._looks)
+        self._most = STALE_MIN + 2 * len(self._looks)

@@ -200,7 +200,7 @@ class Records:
                 self._write(single, encoding, not allow_unconfirmed, no_cache)
             return
         if type(key) is not str or key not in self.cache.entries:
-            if isinstance(key, Mapping):
+            if type(key) is not str and isinstance(key, Mapping):
                 raise TypeError(HOW_TO_PUT + "; a mapping and a value were given")
             key = check_key(key, self.limits.key_size_max)
         self._write(key, self._encode(key, value), not allow_unconfirmed, no_cache)
