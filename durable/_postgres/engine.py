@@ -264,20 +264,24 @@ class PostgresEngine:
         if not self._in_doubt:
             return
         with self._settling:
-            shards = sorted(self._in_doubt)
-            before = {shard: self.owned.get(shard) for shard in shards}
+            doubted = set(self._in_doubt)
+            with self._owning:
+                # Not of one that is claimed just now: its claim waits for a commit under way, too.
+                before = {shard: self.owned[shard] for shard in doubted if shard in self.owned}
             # Repeated, as a read is, if the connection is lost: the last epoch counts.
-            raised: dict[int, int] = dict(self._reading.read(_RAISE_EPOCHS, [shards, self.process]))
+            raised: dict[int, int] = dict(
+                self._reading.read(_RAISE_EPOCHS, [sorted(before), self.process])
+            )
             with self._owning:
                 superseded = [
-                    shard for shard in shards if self._is_superseded(shard, before, raised)
+                    shard for shard in before if self._is_superseded(shard, before, raised)
                 ]
-            self._in_doubt.difference_update(shards)
+            self._in_doubt.difference_update(doubted)
         if superseded:
             self.on_superseded()
 
     def _is_superseded(
-        self, shard: int, before: Mapping[int, int | None], raised: Mapping[int, int]
+        self, shard: int, before: Mapping[int, int], raised: Mapping[int, int]
     ) -> bool:
         """Take in the epoch of a settled shard; returns whether another process owns it by now."""
         owned = self.owned.get(shard)
@@ -287,7 +291,7 @@ class PostgresEngine:
             self.owned[shard] = max(owned, raised[shard])
             return False
         if owned != before[shard]:
-            return False  # claimed meanwhile, which waits for a commit under way, too
+            return False  # claimed meanwhile
         del self.owned[shard]
         return True
 
@@ -311,7 +315,9 @@ class PostgresEngine:
         """These shards are owned by this process, with these epochs; their claim has committed."""
         with self._owning:
             self._silent.difference_update(claimed)
-            self.owned.update(claimed)
+            for shard, epoch in claimed.items():
+                # It may have been raised since, by the settlement of a commit.
+                self.owned[shard] = max(epoch, self.owned.get(shard, 0))
 
     def silence(self, shard: int) -> None:
         """A shard is being given up: its alarms are left to the next owner."""

@@ -151,6 +151,28 @@ def test_a_claim_beside_the_settlement_of_a_commit_is_kept(
     assert len(engine.owned) == engine.shards
 
 
+@pytest.mark.sessions
+@pytest.mark.parametrize("was_owned", [True, False])
+def test_a_settlement_between_a_claim_and_its_answer_does_no_harm(
+    opens: Open, url: str, *, was_owned: bool
+) -> None:
+    """The claim has committed, and the thread that made it has not said so yet."""
+    engine = opens()
+    handle = place_of(engine)
+    engine.commit([batch_of(engine, handle, {"a": VALUE})])
+    end_sessions(engine)
+    with pytest.raises(StoreUnavailable):
+        engine.commit([batch_of(engine, handle, {"b": VALUE})])
+    if not was_owned:
+        engine.disown_all()
+    claimed = claim_all(url, engine.process)
+    engine.find(handle.class_number, handle.base)
+    engine.own(claimed)
+
+    engine.commit([batch_of(engine, place_of(engine), {"c": VALUE})])
+    assert stored(engine, place_of(engine)) == {"a": VALUE, "c": VALUE}
+
+
 def test_alarms_are_those_of_the_shards_that_are_owned(engine: PostgresEngine) -> None:
     """In the order of their times, however many shards they are of."""
     names = [f"n{n}" for n in range(30)]
