@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Final
+from typing import Final, LiteralString
 
 from durable._engine.catalog import Catalog, ClassRecord
 
@@ -15,16 +15,34 @@ _NO_SCRIPT: Final = ""
 
 Run = Callable[..., Rows]
 
+# One statement, so that both are from one snapshot.
+_READ: Final[LiteralString] = (
+    "select (select coalesce(json_agg(c order by c.number), '[]')::text "
+    "from durable.classes as c), "
+    "(select coalesce(json_agg(t order by t.script, t.place), '[]')::text "
+    "from durable.tags as t)"
+)
+# A change that the standby does not have can be seen, if its primary was restarted or somebody has
+# cancelled the wait for the standby. The message, which nothing reads, is a record behind that
+# change, and its commit waits for the standby.
+_READ_CONFIRMED: Final = (
+    _READ + ", pg_logical_emit_message(true, 'durable', 'the classes were read')"
+)
+
 
 def read_catalog(run: Run) -> Catalog:
     """All classes, and the tags of all scripts; *run* runs a statement."""
-    # One statement, so that both are from one snapshot.
-    [(classes, tags)] = run(
-        "select (select coalesce(json_agg(c order by c.number), '[]')::text "
-        "from durable.classes as c), "
-        "(select coalesce(json_agg(t order by t.script, t.place), '[]')::text "
-        "from durable.tags as t)"
-    )
+    return _catalog_of(run(_READ))
+
+
+def read_confirmed_catalog(run: Run) -> Catalog:
+    """The same, once a standby in its primary's place would have it, too. What is stored under the
+    number of a class that such a standby does not know would be under that of another one later."""
+    return _catalog_of(run(_READ_CONFIRMED))
+
+
+def _catalog_of(rows: Rows) -> Catalog:
+    [(classes, tags, *_)] = rows
     by_script: dict[str | None, tuple[str, ...]] = {}
     for row in json.loads(tags):
         script = row["script"] or None

@@ -31,7 +31,7 @@ from durable._model.cluster_errors import ObjectSuperseded
 from durable._model.errors import DurableError, StoreFull
 
 from .arrays import Bigints, Integers
-from .classes import change_catalog, read_catalog
+from .classes import change_catalog, read_catalog, read_confirmed_catalog
 from .connection import SILENCE_S_MAX, Connection
 from .freeing import NoRoom, free
 from .garbage import collect
@@ -170,7 +170,8 @@ class PostgresEngine:
         return first[0].due_us if first else None
 
     def catalog(self) -> Catalog:
-        return read_catalog(self._reading.read)
+        read = self._reading.read
+        return read_catalog(read) if self.process == LOOKING else read_confirmed_catalog(read)
 
     def weigh_class(self, class_number: int) -> Weight:
         return self._questions.weigh_class(class_number)

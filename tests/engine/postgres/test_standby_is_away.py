@@ -15,10 +15,11 @@ import pytest
 
 from durable._model.cluster_errors import StoreUnavailable
 from durable._postgres.connection import Connection
+from durable._postgres.engine import LOOKING, PostgresEngine
 from durable._postgres.keyspaces import take_block
 from tests import postgres
 
-from ..kit import VALUE, batch_of, place_of, stored
+from ..kit import VALUE, Clock, batch_of, place_of, stored
 from .conftest import Open
 
 _CANCEL = (
@@ -90,3 +91,18 @@ def test_a_keyspace_that_the_standby_does_not_know_is_not_given(url: str) -> Non
 
     with closing(Connection(url)) as connection:
         assert not set(take_block(connection)) & set(take_block(connection))
+
+
+def test_a_class_that_the_standby_does_not_know_is_not_used(opens: Open, url: str) -> None:
+    """Another one would get its number from a standby that takes the primary's place."""
+    engine = opens()
+    before = engine.catalog()
+    after = before.replacing(before.new_class((None, "Counter")))
+    with standby_is_away(url):
+        for use in (lambda: engine.change_classes(before, after), engine.catalog):
+            with pytest.raises(StoreUnavailable):
+                use()
+        with closing(PostgresEngine.open(url, Clock(), LOOKING, {})) as looking:
+            assert looking.catalog() == after
+
+    assert engine.catalog() == after
