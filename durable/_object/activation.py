@@ -16,7 +16,6 @@ from durable._gates.critical_section import Sections
 from durable._gates.delivery import CURRENT
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
-from durable._loop.timers import Timer
 from durable._model.errors import NoSuchMethod
 from durable._model.ids import ObjectId
 from durable._model.messages import Request
@@ -55,7 +54,7 @@ class Activation(Admission):
     instance: Any
     idle_since_s: float
     disk: Disk
-    commit_timer: Timer | None
+    is_commit_watched: bool
     begins_later: list[Callable[[], None]] | None
 
     def __init__(
@@ -79,7 +78,7 @@ class Activation(Admission):
         self._open = None
         self.pins = 0
         self.idle_since_s = services.clock.steady()
-        self.commit_timer = None
+        self.is_commit_watched = False
         self.is_held_for_room = False
         self.begins_later = None
 

@@ -11,7 +11,6 @@ from typing import Any
 from durable._gates.futures import PendingAnswer, when_done
 from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
-from durable._loop.timers import Timer
 from durable._model.errors import InternalError, ObjectReset, WrongLoop
 from durable._model.log import log
 from durable._storage.object_storage import ObjectStorage
@@ -26,8 +25,8 @@ class Commits(Named):
     """What a live object does with its writes, when a turn ends and until they are durable."""
 
     __slots__ = (
-        "commit_timer",
         "gate",
+        "is_commit_watched",
         "is_held_for_room",
         "output",
         "phase",
@@ -40,8 +39,8 @@ class Commits(Named):
     output: OutputGate
     storage: ObjectStorage
     phase: Phase
-    # Runs while a batch is on its way, or was when it last fired.
-    commit_timer: Timer | None
+    # While a batch is on its way, or was at the last look.
+    is_commit_watched: bool
     is_held_for_room: bool
 
     def seal(self) -> None:
@@ -56,8 +55,8 @@ class Commits(Named):
             return
         if buffer.sealed_bytes > buffer.dirty_bytes_max:
             self._hold_for_room()
-        if self.commit_timer is None and self.output.in_flight:
-            self._time_commit(self.output.seqno_of_all())
+        if not self.is_commit_watched and self.output.in_flight:
+            self._watch_commit()
 
     def _hold_for_room(self) -> None:
         """Let nothing in while too much of this object is on its way to the disk."""
@@ -82,18 +81,16 @@ class Commits(Named):
         if self.gate.holder is None and self.output.has_unsealed and self.gate.broken is None:
             self.seal()
 
-    def _time_commit(self, number: int) -> None:
+    def _watch_commit(self) -> None:
         """Look, when the limit has passed, whether the batch that is sealed now is durable."""
+        self.is_commit_watched = True
+        self.services.commit_watch.add(self, self.output.seqno_of_all())
 
-        def look() -> None:
-            if self.phase.is_over:
-                return
-            if not self.output.is_durable(number):
-                self.break_(ObjectReset(COMMIT_TOO_LONG, overloaded=True))
-            elif self.output.in_flight:
-                self._time_commit(self.output.seqno_of_all())
-            else:
-                self.commit_timer = None
-
-        limit_s = self.services.limits.commit_s_max
-        self.commit_timer = self.services.timers.call_later(limit_s, look)
+    def look_at_commit(self, number: int) -> None:
+        self.is_commit_watched = False
+        if self.phase.is_over:
+            return
+        if not self.output.is_durable(number):
+            self.break_(ObjectReset(COMMIT_TOO_LONG, overloaded=True))
+        elif self.output.in_flight:
+            self._watch_commit()

@@ -205,8 +205,8 @@ class Lifecycle(Commits):
 
     def _gone(self) -> None:
         self.instance = None  # a stub may keep this activation for long
-        if self.commit_timer is not None:
-            self.commit_timer.cancel()
+        if self.is_commit_watched:
+            self.services.commit_watch.discard(self)
         if self.services.latest is self:
             self.services.latest = None
         try:
