@@ -80,6 +80,9 @@ class Reader(Protocol):
     def get_side(self, keyspace: int, key: bytes, /) -> bytes | None:
         """The side record *key* under *keyspace*; None if there is none."""
 
+    def get_sides(self, keyspace: int, keys: Sequence[bytes], /) -> list[bytes | None]:
+        """The same of each of *keys*, in their order."""
+
     def scan_sides(
         self,
         keyspace: int,

@@ -7,7 +7,7 @@ thread is for stores larger than memory, where a get may wait for the disk.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -55,6 +55,7 @@ class Reads:
     count_some: Any = field(init=False)
     count_present: Any = field(init=False)
     get_side: Callable[[int, bytes], bytes | None] = field(init=False)
+    get_sides: Callable[[int, Sequence[bytes]], list[bytes | None]] = field(init=False)
     scan_sides: Any = field(init=False)
     waiting: int = field(default=0, init=False)  # fetched and not yet reported
     _queue: SimpleQueue[_Request | None] = field(factory=SimpleQueue, init=False)
@@ -70,6 +71,7 @@ class Reads:
         self.count_some = records.count_some
         self.count_present = records.count_present
         self.get_side = records.get_side
+        self.get_sides = records.get_sides
         self.scan_sides = records.scan_sides
 
     @property

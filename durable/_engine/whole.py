@@ -54,6 +54,7 @@ class WholeReader:
     keys_some = _in_its_shard(Reader.keys_some)
     count_some = _in_its_shard(Reader.count_some)
     get_side = _in_its_shard(Reader.get_side)
+    get_sides = _in_its_shard(Reader.get_sides)
     scan_sides = _in_its_shard(Reader.scan_sides)
 
 

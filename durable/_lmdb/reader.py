@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from itertools import islice
 from typing import Any, NoReturn, TypeVar
 from zlib import crc32
@@ -176,6 +176,21 @@ class Reader:
         if crc32(record, crc32(whose)) != WHOLE:
             return self._side(whose, record)
         return record[1:-4]
+
+    def get_sides(self, keyspace: int, keys: Sequence[bytes]) -> list[bytes | None]:
+        first = side_key(keyspace, b"")
+        whose = [first + key for key in keys]
+        try:
+            with self.lock:
+                records = list(map((self._txn or self._renew()).get, whose))
+        except Exception as error:
+            self._refuse(error)
+        return [
+            None if record is None
+            else record[1:-4] if crc32(record, crc32(key)) == WHOLE  # as above
+            else self._side(key, record)
+            for key, record in zip(whose, records, strict=True)
+        ]  # fmt: skip
 
     def scan_sides(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import islice
 from operator import itemgetter
@@ -136,6 +136,14 @@ class MemoryReader:
         if key in above or self._below is None:
             return above.get(key)
         return self._below.get_side(keyspace, key)
+
+    def get_sides(self, keyspace: int, keys: Sequence[bytes]) -> list[bytes | None]:
+        above = self.seen.sides.get(keyspace, NO_SIDES)
+        if self._below is None:
+            return [above.get(key) for key in keys]
+        rest = [key for key in keys if key not in above]
+        below = dict(zip(rest, self._below.get_sides(keyspace, rest), strict=True))
+        return [below[key] if key in below else above[key] for key in keys]
 
     def scan_sides(
         self,

@@ -8,7 +8,7 @@ Rule: an open range of keys is read by one statement, with a limit, in the order
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, Final, LiteralString
 from zlib import crc32
 
@@ -21,6 +21,7 @@ from .postgres_errors import damaged_key, damaged_side
 
 _GET: Final = "select value from durable.records where keyspace = %s and key = %s"
 _GET_SIDE: Final = "select value from durable.sides where keyspace = %s and key = %s"
+_GET_SIDES: Final = "select key, value from durable.sides where keyspace = %s and key = any(%s)"
 _GET_MANY: Final = "select key, value from durable.records where keyspace = %s and key = any(%s)"
 _PRESENT: Final = "select key from durable.records where keyspace = %s and key = any(%s)"
 
@@ -125,6 +126,11 @@ class PostgresReader:
     def get_side(self, keyspace: int, key: bytes, /) -> bytes | None:
         rows = self._connection.read(_GET_SIDE, (keyspace, key))
         return self.side(keyspace, key, rows[0][0]) if rows else None
+
+    def get_sides(self, keyspace: int, keys: Sequence[bytes], /) -> list[bytes | None]:
+        rows = self._connection.read(_GET_SIDES, (keyspace, list(keys)))
+        found = {key: self.side(keyspace, key, record) for key, record in rows}
+        return [found.get(key) for key in keys]
 
     def scan_sides(
         self,

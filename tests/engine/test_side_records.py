@@ -30,6 +30,21 @@ def test_a_side_record_is_read_by_its_key(engine: Engine) -> None:
     assert reader.count_some(handle.keyspace, "", None, (), 10) == (1, None)
 
 
+def test_side_records_are_read_many_at_a_time(engine: Engine) -> None:
+    """In the order in which they were asked for."""
+    handle = place_of(engine)
+    sides: dict[bytes, bytes | None] = {page(number): b"%d" % number for number in (1, 2, 4)}
+    engine.commit([batch_of(engine, handle, sides=sides)])
+    engine.commit([batch_of(engine, handle, sides={page(2): None})])
+    engine.refresh()
+    reader = engine.in_line
+
+    wanted = [page(number) for number in (4, 3, 2, 1)]
+    assert reader.get_sides(handle.keyspace, wanted) == [b"4", None, None, b"1"]
+    assert reader.get_sides(handle.keyspace, []) == []
+    assert reader.get_sides(handle.keyspace + 1, wanted) == [None] * 4
+
+
 def test_a_scan_of_side_records_keeps_to_its_bounds(engine: Engine) -> None:
     """In both directions, up to so many."""
     handle = place_of(engine)

@@ -6,7 +6,7 @@ apart from that; reads of the reader thread wait until they are finished.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Container, Generator, Iterable
+from collections.abc import Awaitable, Callable, Container, Generator, Iterable, Sequence
 from threading import get_ident
 from typing import Any
 
@@ -220,6 +220,9 @@ class FakeDisk:
 
     def get_side(self, number: int, key: bytes) -> bytes | None:
         return self.sides.get(number, {}).get(key)
+
+    def get_sides(self, number: int, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self.get_side(number, key) for key in keys]
 
     def scan_sides(
         self, number: int, lower: bytes, upper: bytes, *, reverse: bool, count_max: int

@@ -14,6 +14,7 @@ from attrs import define, field
 from durable._model.limits import Limits
 
 from .pages import Pages
+from .read_ahead import ReadAhead
 from .vfs import PageFiles
 
 
@@ -43,6 +44,7 @@ class Connections:
     # The one used longest ago first.
     _connected: dict[Connected, None] = field(factory=dict, init=False)
     latest: Connected | None = field(default=None, init=False)
+    read_ahead: ReadAhead = field(factory=ReadAhead, init=False)
 
     def __len__(self) -> int:
         return len(self._connected)

@@ -78,7 +78,8 @@ class Database:
     @classmethod
     def of(cls, records: Records, connections: Connections) -> Database:
         """The database of the object whose records these are."""
-        database = cls(records, connections, Pages(records, connections.limits.sql_turn_bytes_max))
+        pages = Pages(records, connections.limits.sql_turn_bytes_max, connections.read_ahead)
+        database = cls(records, connections, pages)
         records.buffer.database = database
         return database
 
@@ -152,7 +153,7 @@ class Database:
             self.connections.closed(self)
             # What SQLite still writes is of a transaction that is undone, and the pages forget it.
             connection.close(True)
-            self._pages.forget_turn()
+            self._pages.rest()
         if not self.texts.switches:
             self._let_go()
 

@@ -6,6 +6,7 @@ they are until the turn ends; then they are packed, once, as side records of the
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final
 
 import apsw
@@ -18,6 +19,7 @@ from durable._model.errors import StoreDamaged
 
 from ..records import Records
 from ..side_writes import ON_DISK, SideValue, SideWrites
+from .read_ahead import ReadAhead
 
 Page = bytes | None
 GONE: Final = None
@@ -31,6 +33,7 @@ class Pages:
     _records: Records
     # How many bytes a turn may write.
     _bytes_max: int
+    _ahead: ReadAhead
     _sides: SideWrites = field(init=False)
     count: int = field(default=0, init=False)
     # Written since the last turn ended.
@@ -53,9 +56,17 @@ class Pages:
 
     def read(self, number: int) -> bytes | None:
         """The page *number*; None if it was never written."""
+        ahead = self._ahead
+        if ahead.owner is self and number in ahead.pages:
+            return ahead.pages.pop(number)
         if number in self.written:
             return self.written[number]
         try:
+            width = ahead.width_at(self, number)
+            if width > 1:
+                self._read_ahead(number, width)
+                if number in ahead.pages:
+                    return ahead.pages.pop(number)
             stored = self._stored(number)
             return None if stored is None else unpack(number, stored)
         except StoreDamaged as error:
@@ -63,6 +74,28 @@ class Pages:
         except Malformed as error:
             self.failure = StoreDamaged(f"a page of the object's database is damaged: {error}")
         raise self.failure
+
+    def _read_ahead(self, first: int, width: int) -> None:
+        """Read up to *width* pages from *first* on, those that can be: one that is damaged is to be
+        found when it is asked for, and so is one that the turn has written, or none."""
+        keyspace = self._records.buffer.handle.keyspace
+        pages = self._ahead.pages
+        on_disk: dict[int, bytes] = {}
+        for number in range(first, min(first + width, self.count + 1)):
+            if number in self.written:
+                continue
+            key = PAGES + number.to_bytes(4, "big")
+            found = self._sides.lookup(key, keyspace)
+            if found is ON_DISK:
+                on_disk[number] = key
+            elif found is not None:
+                pages[number] = unpack(number, found)
+        if on_disk:
+            with suppress(StoreDamaged, Malformed):
+                stored = self._records.reads.get_sides(keyspace, list(on_disk.values()))
+                for number, packed in zip(on_disk, stored, strict=True):
+                    if packed is not None:
+                        pages[number] = unpack(number, packed)
 
     def _stored(self, number: int) -> SideValue:
         if number == 1 and self._first is not None:
@@ -78,6 +111,8 @@ class Pages:
         if number not in self.written and len(self.written) * PAGE_SIZE > self._bytes_max:
             raise _too_much()
         self.written[number] = page
+        if self._ahead.owner is self:
+            self._ahead.pages.pop(number, None)
         if number > self.count:  # noqa: PLR1730 - sooner than max()
             self.count = number
 
@@ -85,6 +120,7 @@ class Pages:
         """The database has *count* pages now."""
         for number in range(count + 1, self.count + 1):
             self.written[number] = GONE
+        self._ahead.drop(self)
         self.count = count
 
     def begin(self) -> None:
@@ -111,6 +147,11 @@ class Pages:
         if self._before:
             self._before = {}
         self._first = None
+
+    def rest(self) -> None:
+        """The connection is closed: SQLite asks for nothing until the next `look`."""
+        self.forget_turn()
+        self._ahead.drop(self)
 
 
 def _too_much() -> apsw.FullError:

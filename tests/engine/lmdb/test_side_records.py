@@ -64,6 +64,8 @@ def test_a_damaged_side_record_is_told_and_never_given(store: Environment) -> No
     with pytest.raises(StoreDamaged):
         store.in_line.get_side(handle.keyspace, OWN + b"a")
     with pytest.raises(StoreDamaged):
+        store.in_line.get_sides(handle.keyspace, [OWN + b"b", OWN + b"a"])
+    with pytest.raises(StoreDamaged):
         store.in_line.scan_sides(handle.keyspace, OWN, b"\x05", count_max=9)
     assert store.in_line.get_side(handle.keyspace, OWN + b"b") == b"2"
     (problem,) = check(store)
