@@ -3,7 +3,7 @@ the rest as SQLite asks for them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -30,15 +30,22 @@ def url() -> Iterator[str]:
 
 @pytest.fixture
 def pages_read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The side records for which the database was asked one at a time, in order."""
+    """The side records for which the database was asked by their keys, in order."""
     asked: list[bytes] = []
-    get_side = PostgresReader.get_side
+    get_side, get_sides = PostgresReader.get_side, PostgresReader.get_sides
 
     def get_and_note(self: PostgresReader, keyspace: int, key: bytes) -> bytes | None:
         asked.append(key)
         return get_side(self, keyspace, key)
 
+    def get_all_and_note(
+        self: PostgresReader, keyspace: int, keys: Sequence[bytes]
+    ) -> list[bytes | None]:
+        asked.extend(keys)
+        return get_sides(self, keyspace, keys)
+
     monkeypatch.setattr(PostgresReader, "get_side", get_and_note)
+    monkeypatch.setattr(PostgresReader, "get_sides", get_all_and_note)
     return asked
 
 

@@ -26,7 +26,7 @@ def widths(numbers: Iterator[int]) -> list[int]:
             width = ahead.width_at(owner, number)
             found.append(width)
             if width > 1:
-                ahead.pages.update({each: b"" for each in range(number + 1, number + width)})
+                ahead.pages.update(dict.fromkeys(range(number + 1, number + width), b""))
         assert len(ahead.pages) < WIDTH_MAX
     return found
 
