@@ -17,6 +17,7 @@ OTHERS: Final = (
     "select id, pid, machine, address, is_alone from durable.processes "
     "where expires > clock_timestamp() order by id"
 )
+IS_ALIVE: Final = "select id from durable.processes where id = %s and expires > clock_timestamp()"
 # The first sum rises with each change of an owner, and the second one is another after each change
 # of processes: so all rows are read only after one. Of the leases, those that end soon are read.
 RENEW: Final = (

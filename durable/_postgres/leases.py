@@ -95,11 +95,12 @@ class Leases:
 
     # This process
 
-    def join(self) -> int:
+    def join(self, check: Callable[[Connection], object] = lambda connection: None) -> int:
         """Join the processes of the store, and read the others; returns the number of this one.
         Once its lease is over a process may join again, under another number. Blocks.
 
-        Raises StoreInUse if this process or another one requires to be alone, StoreUnavailable.
+        *check* may refuse that by an error, while no other process joins. Raises that, StoreInUse
+        if this process or another one requires to be alone, StoreUnavailable.
         """
         lease = Lease(self.lease_s, self.now)
         asked = lease.asking()
@@ -108,6 +109,7 @@ class Leases:
         with self._claiming.transaction() as run:
             # One at a time, so that of two that require to be alone one comes first.
             run("lock table durable.processes in share row exclusive mode")
+            check(self._claiming)
             run(sql.FORGET, [me.id])
             for number, pid, machine, address, is_alone in run(sql.OTHERS):
                 if not (is_alone or me.is_alone):

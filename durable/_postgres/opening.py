@@ -8,8 +8,10 @@ from contextlib import closing
 
 from durable._engine.shards import Process
 from durable._model.clock import Clock
+from durable._model.errors import DurableError
 from durable._model.limits import Limits
 
+from . import lease_statements as sql
 from . import schema
 from .check import check
 from .connection import Connection
@@ -62,10 +64,19 @@ def open_alone(url: str, clock: Clock, version: str, *, may_grow: bool = False) 
         raise
 
 
-def mark_moved(url: str, to: str) -> None:
-    """Forbid the store to be opened from now on: it was moved to *to*."""
-    with closing(Connection(url)) as connection:
-        connection.write(
+def mark_moved(engine: PostgresEngine, to: str) -> None:
+    """Forbid the store to be opened from now on, all of which *engine* owns alone: it was moved to
+    *to*. Raises DurableError if the lease is over: then another process may have written."""
+    with closing(Connection(engine.url)) as connection, connection.transaction() as run:
+        # Nobody joins until this has committed.
+        run("lock table durable.processes in share row exclusive mode")
+        if not run(sql.IS_ALIVE, [engine.process]):
+            raise DurableError(
+                f"the lease on {engine.path!r} was over before the move was: another process may "
+                f"have written to it since. Delete what was copied, and move it again",
+                retryable=True,
+            )
+        run(
             "insert into durable.meta (key, value) values ('moved', %s) "
             "on conflict (key) do update set value = excluded.value",
             (to.encode(),),

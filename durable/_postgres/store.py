@@ -19,7 +19,7 @@ from durable._engine.engine import Engine
 from durable._engine.lease import Lease
 from durable._engine.shards import Owned, Process
 from durable._model.clock import Clock
-from durable._model.errors import StoreInUse
+from durable._model.errors import DurableError, StoreInUse
 
 from .classes import change_catalog
 from .connection import Connection
@@ -38,6 +38,7 @@ class PostgresStore:
     _clock: Clock
     _meta: Meta
     _commit_s_max: float
+    _may_grow: bool = False
     engine: PostgresEngine | None = field(default=None, init=False)
     _folder: str | None = field(default=None, init=False)
     # Held so that a claim which returns after the end of the lease owns nothing.
@@ -52,7 +53,7 @@ class PostgresStore:
         StoreUnavailable; FileNotFoundError if the database has no store."""
         with closing(Connection(url)) as connection:
             meta = read_meta(connection, may_grow=may_grow)
-        return cls(url, leases, clock, meta, commit_s_max)
+        return cls(url, leases, clock, meta, commit_s_max, may_grow)
 
     @property
     def path(self) -> str:
@@ -78,7 +79,7 @@ class PostgresStore:
     # The processes
 
     def join(self) -> None:
-        process = self.leases.join()
+        process = self.leases.join(self._check)
         self.engine = PostgresEngine(
             self.url,
             self._clock,
@@ -175,7 +176,16 @@ class PostgresStore:
     def join_again(self) -> None:
         with self._losing:
             self._joined.disown_all()
-        self._joined.process = self.leases.join()
+        self._joined.process = self.leases.join(self._check)
+
+    def _check(self, connection: Connection) -> None:
+        """It is still the store that was opened, and was not moved elsewhere since."""
+        found = read_meta(connection, may_grow=self._may_grow)
+        if (found.identity, found.shards) != (self._meta.identity, self._meta.shards):
+            raise DurableError(
+                f"another store is in the database {connection.path!r} by now; close this one, and "
+                f"open it again"
+            )
 
     # The classes
 

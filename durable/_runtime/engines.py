@@ -145,10 +145,11 @@ def open_copy(url: str, clock: Clock, source: str) -> tuple[Engine, Any]:
         raise
 
 
-def mark_as_moved(path: str, to: str) -> None:
-    """Forbid the store at *path*, which this process owns, to be opened: it was moved to *to*."""
+def mark_as_moved(path: str, engine: Engine, to: str) -> None:
+    """Forbid the store at *path*, all of which *engine* owns, to be opened: it was moved to *to*.
+    Raises DurableError if that is not certain."""
     if is_url(path):
-        _postgres().mark_moved(path, shown(to))
+        _postgres().mark_moved(engine, shown(to))
     else:
         mark_moved(path, shown(to))
 

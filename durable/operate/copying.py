@@ -94,7 +94,7 @@ def _move(
             place = os.path.abspath(target)
             part = part_of(place)
             _copy(lambda: copy_objects(engine, part, clock, shards=None), place, part)
-        mark_as_moved(path, target)
+        mark_as_moved(path, engine, target)
     finally:
         engine.close()
 

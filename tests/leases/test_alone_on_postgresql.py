@@ -168,6 +168,58 @@ async def test_one_that_believes_in_its_lease_can_store_nothing_once_another_has
             await mine.increment()
 
 
+async def test_one_whose_lease_is_over_does_not_come_back_to_a_store_that_was_moved(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was stopped meanwhile: what it would store and confirm would be nowhere to be found."""
+    stopped = open_store(url)
+    async with stopped as runtime:
+        assert await runtime.env.COUNTERS.get_by_name("a").increment() == 1
+        move_elsewhere(url)
+        expire(url)
+        mover = engines.open_to_write(url, durable.testing.VirtualClock())
+        try:
+            engines.mark_as_moved(url, mover, "a folder")
+        finally:
+            mover.close()
+        leases_of(stopped).lease.valid_until = 0.0
+        with pytest.raises(durable.ObjectSuperseded):
+            await runtime.env.COUNTERS.get_by_name("a").value()
+        with anyio.fail_after(30):
+            while "was moved to a folder" not in caplog.text:
+                await anyio.sleep(0.01)
+
+        assert not stopped._open._disks.open
+
+
+async def test_a_move_whose_lease_was_over_does_not_take_place(url: str) -> None:
+    """Another process may have written since, and that would be lost."""
+    mover = engines.open_to_write(url, durable.testing.VirtualClock())
+    try:
+        expire(url)
+        with pytest.raises(durable.DurableError, match="was over before the move was"):
+            engines.mark_as_moved(url, mover, "a folder")
+    finally:
+        mover.close()
+    async with open_store(url) as runtime:
+        assert await runtime.env.COUNTERS.get_by_name("a").increment() == 1
+
+
+async def test_a_process_does_not_come_back_to_another_store(url: str) -> None:
+    """The database was made anew meanwhile: its classes are others."""
+    shared = engines.open_database(
+        url, durable.testing.VirtualClock(), address="here", limits=LIMITS
+    )
+    shared.join()
+    try:
+        shared.lose()
+        execute(url, "update durable.meta set value = 'another' where key = 'store'")
+        with pytest.raises(durable.DurableError, match="another store is in the database"):
+            shared.join_again()
+    finally:
+        shared.leave()
+
+
 async def test_one_that_was_killed_on_this_machine_is_not_waited_for(url: str) -> None:
     program = (
         "import sys, anyio, durable\n"
