@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from itertools import chain
+from operator import attrgetter
 from typing import Final, NamedTuple, Protocol
 
 from attrs import define, field, frozen
@@ -210,6 +211,10 @@ class Batch:
 
     def _written(self) -> Iterable[bytes | None]:
         return chain(self.puts.values(), (self.sides or {}).values())
+
+
+size_of: Callable[[Batch], int] = attrgetter("size")
+"""For `map`, which goes over the batches of a group without a step of Python for each."""
 
 
 def record_after(before: ObjectRecord | None, batch: Batch, now_us: int) -> ObjectRecord | None:

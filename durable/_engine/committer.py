@@ -25,7 +25,7 @@ from attrs import define, field
 from durable._model.clock import SystemClock
 from durable._model.errors import CommitFailed, DurableError, RuntimeClosed, StoreFull
 
-from .batch import Batch
+from .batch import Batch, size_of
 from .engine import Engine
 
 # A group of this many bytes takes no more: the next one gets the rest.
@@ -168,6 +168,14 @@ class Committer:
         group: list[Batch] = []
         size = 0
         while True:
+            added = sum(map(size_of, upcoming))
+            if (
+                size + added < GROUP_SIZE_MAX
+                and len(group) + len(upcoming) < self._engine.group_max
+            ):  # as a rule
+                group += upcoming
+                size += added
+                upcoming.clear()
             while upcoming:
                 batch = upcoming.popleft()
                 group.append(batch)

@@ -93,6 +93,8 @@ class Executor(Rows):
     _causer: Callable[[], object] = field(init=False)
     # Whether the references to tasks are counted.
     _counts: bool = field(init=False)
+    # Whether a task may be lent whatever runs.
+    _nests: bool = field(init=False)
     # References to a parked task that no other code knows, learned from the first one; -1, which no
     # task has, where they should be counted and cannot be.
     _references: int = field(init=False)
@@ -101,6 +103,7 @@ class Executor(Rows):
 
     def __attrs_post_init__(self) -> None:
         self._causer = _no_task
+        self._nests = self.loop.nests
         self._counts = BORROWS and self.loop.has_awaitable_tasks
         self._references = -1 if self.loop.has_awaitable_tasks and not BORROWS else sys.maxsize
 
@@ -111,8 +114,7 @@ class Executor(Rows):
 
     def start(self, delivery: Delivery[Any]) -> None:
         """Run *delivery*, which was let in."""
-        loop = self.loop
-        if self._queue or self._depth >= DEPTH_MAX or not (loop.nests or loop.may_lend()):
+        if self._queue or self._depth >= DEPTH_MAX or not (self._nests or self.loop.may_lend()):
             self._enqueue(delivery)
         else:
             self._serve(delivery)
@@ -194,9 +196,8 @@ class Executor(Rows):
         self, delivery: Delivery[Any], worker: Worker, value: Any, error: BaseException | None
     ) -> Delivery[Any] | None:
         """The handler of *delivery* has ended; returns the delivery that this lets in."""
-        loop = self.loop
         if error is not None and isinstance(error, INTERRUPTS) and not delivery.is_awaited:
-            loop.raise_in_program(error)
+            self.loop.raise_in_program(error)
         delivery.tasks -= 1
         delivery.gate.task_ends(worker.task)
         following: Delivery[Any] | None = None
@@ -204,7 +205,7 @@ class Executor(Rows):
             following = delivery.end(value, error)
         except BaseException as failure:  # a fault of the library, which must not spread
             if isinstance(failure, INTERRUPTS):
-                loop.raise_in_program(failure)
+                self.loop.raise_in_program(failure)
             delivery.fault(failure)
         # The delivery is in it: dropping the answer then drops what came with it.
         del delivery.context

@@ -156,7 +156,11 @@ class PendingAnswer(Answer[T]):
             waker = self._loop.waker()
             self._add(waker)
             try:
-                yield from waker.__await__()
+                trap = waker.trap()
+                if trap is None:
+                    yield from waker.__await__()
+                else:
+                    yield trap
             except BaseException as error:
                 self._drop(waker)
                 if self._is_of_other_loop(error):
@@ -273,5 +277,7 @@ class _Callback:
         except Exception:  # which must not keep the others from the answer
             log.exception("a callback of an answer failed: %r", self._callback)
 
-    def __await__(self) -> NoReturn:
+    def trap(self) -> NoReturn:
         raise AssertionError("a callback is not awaited")
+
+    __await__ = trap

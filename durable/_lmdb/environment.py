@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeVar
 
 from attrs import define, field
 
-from durable._engine.batch import Batch, DueAlarm, ObjectRecord
+from durable._engine.batch import Batch, DueAlarm, ObjectRecord, size_of
 from durable._engine.catalog import Catalog, ClassRecord
 from durable._engine.engine import ANY_NUMBER, GARBAGE_STEP
 from durable._engine.engine import Reader as Records
@@ -160,7 +160,7 @@ class Environment(Questions):
 
     def commit(self, group: Sequence[Batch], *, may_wait: bool = True) -> bool:
         """Make every batch durable in one transaction, as `Engine.commit` says. Blocks on fsync."""
-        size = sum([batch.size for batch in group])
+        size = sum(map(size_of, group))
         now_us = int(self.clock.now() * 1_000_000)
         changes: Changes | None = None
 

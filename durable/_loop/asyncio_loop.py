@@ -112,12 +112,17 @@ class AsyncioLoop:
     def _woken_in(self) -> Woken:
         return Woken(self._loop)
 
-    def is_here(self) -> bool:
-        if sys.version_info >= (3, 12):
+    if sys.version_info >= (3, 12):
+
+        def is_here(self) -> bool:
             # Made for this question: None on another thread, and in a forked child.
             return asyncio._get_running_loop() is self._loop
-        # There it makes a system call for the pid, which takes longer than all else.
-        return here.thread() == self.thread and self._loop.is_running()
+
+    else:
+
+        def is_here(self) -> bool:
+            # There that makes a system call for the pid, which takes longer than all else.
+            return here.thread() == self.thread and self._loop.is_running()
 
     def has_ended(self) -> bool:
         return self._loop.is_closed()

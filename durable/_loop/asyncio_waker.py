@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Generator, Iterator
 from contextvars import Context
-from itertools import repeat
 from typing import Any, NoReturn
 from weakref import ref
 
@@ -94,12 +93,15 @@ class AsyncioWaker:
             if self.callback is not None:
                 self._woken.add(self)
 
-    def __await__(self) -> Generator[Any, Any, None]:
-        # Not a generator in truth, which would be a frame more for each call that waits.
+    def trap(self) -> AsyncioWaker | None:
         if self._is_done:
-            return iter(())  # type: ignore[return-value]
+            return None
         self._asyncio_future_blocking = True
-        return repeat(self, 1)  # type: ignore[return-value]
+        return self
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        if self.trap() is not None:
+            yield self
 
     # The methods that a task of asyncio calls on a future
 

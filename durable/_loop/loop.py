@@ -24,6 +24,10 @@ class Waker(Protocol):
 
     def __await__(self) -> Generator[Any, Any, None]: ...
 
+    def trap(self) -> Any:
+        """What the task may yield to the loop once, in place of awaiting this: so a call that waits
+        has one thing less under way. None if it has to await this."""
+
     def wake(self) -> None:
         """Let the task go on in the next round, unless it does already or was cancelled."""
 

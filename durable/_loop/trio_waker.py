@@ -32,6 +32,9 @@ class TrioWaker:
             trio.lowlevel.reschedule(self._task, Value(None))
             self._task = None
 
+    def trap(self) -> None:
+        """What it waits for has to be taken in, and `may_stop_at` looks for `__await__`."""
+
     def __await__(self) -> Generator[Any, Any, None]:
         if self._done:
             return

@@ -27,16 +27,16 @@ class Admission(Lifecycle):
 
     def deliver(self, invocation: Invocation[Any]) -> None:
         """Give *invocation* its place in line; it gets its answer, whatever happens."""
-        gate = self.gate
-        if self.services.hooks is not None:
-            self.services.hooks.came(self, invocation)
+        gate, services = self.gate, self.services
+        if services.hooks is not None:
+            services.hooks.came(self, invocation)
         if gate.broken is not None:
             self._refuse(invocation, gate.broken.again())
             return
         self.counters.deliveries += 1
-        if self.services.latest is not self:
-            self.services.latest = self
-            self.services.budget.touch(self.storage.cache)
+        if services.latest is not self:
+            services.latest = self
+            services.budget.touch(self.storage.cache)
         if self.phase is Phase.NEW:
             self._construct_first()
             if gate.broken is not None:  # where tasks are eager, the constructor has run by now
@@ -51,7 +51,7 @@ class Admission(Lifecycle):
         else:
             self._open = {unanswered, invocation}
         if gate.enter_nowait(invocation):
-            self.services.start(invocation)
+            services.start(invocation)
             return
         refusal = self._refusal(invocation)
         if refusal is not None:
@@ -60,7 +60,7 @@ class Admission(Lifecycle):
             self.counters.overloaded += refusal.overloaded
             self._refuse(invocation, refusal)
             return
-        invocation.came_s = self.services.clock.steady()
+        invocation.came_s = services.clock.steady()
         gate.queue(invocation)
         if gate.sections and invocation.is_of_object:
             deadlocks.is_kept_out(invocation)

@@ -36,6 +36,9 @@ class Invocation(Delivery[T]):
     is_refusable: ClassVar[bool] = True
     # Whether its caller, code of an object, is in another process.
     is_from_afar: bool = False
+    # When it had to wait in line, and the batch that its answer waits for: set when it does.
+    came_s: float
+    seqno: int
 
     def __init__(
         self,
@@ -72,9 +75,6 @@ class Invocation(Delivery[T]):
         self.size = 0
         # What it brings, to be weighed if it has to wait in line.
         self.payload: Any = None
-        self.came_s: float = 0.0
-        # The batch that its answer waits for.
-        self.seqno: int = 0
 
     def move(self, activation: LiveObject) -> None:
         """Be for *activation*, since the one that it was for has left memory before it came."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from attrs import define, field
 
-from durable._engine.batch import Batch
+from durable._engine.batch import Batch, size_of
 from durable._model.clock import Clock
 from durable._model.errors import DurableError
 from durable._model.observer import CommitEnded
@@ -31,11 +31,13 @@ class Commits:
         self._began_s = self._clock.steady()
 
     def ended(self, group: Sequence[Batch], error: DurableError | None) -> None:
-        batches = sum(not batch.is_empty for batch in group)
+        sizes = list(map(size_of, group))
+        batches, size = len(group), sum(sizes)
+        if 0 in sizes:
+            batches -= sum(batch.is_empty for batch in group)
         if not batches:
             return  # an empty group, submitted to learn when all before it are on the disk
         fsync_s = self._clock.steady() - self._began_s
-        size = sum(batch.size for batch in group)
         if error is None:
             self.count += 1
             self.batches += batches

@@ -98,10 +98,11 @@ class SealedBatches:
         return not batch.clears or self.output.durable == batch.seqno - 1
 
     def _send(self, batch: Batch) -> None:
-        if (batch.clears and not batch.goes_back) or not self.handle.keyspace:
-            self.handle.keyspace = self._next_keyspace()
-        if self.history is not None and not self.handle.history:
-            self.handle.history = self._next_keyspace()
+        handle = self.handle
+        if not handle.keyspace or (batch.clears and not batch.goes_back):
+            handle.keyspace = self._next_keyspace()
+        if self.history is not None and not handle.history:
+            handle.history = self._next_keyspace()
         is_cleared = self._is_cleared or (
             self._deferred is not None and any(batch.clears for batch, _ in self._deferred)
         )

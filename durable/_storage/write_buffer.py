@@ -268,16 +268,31 @@ class WriteBuffer(SealedBatches):
             return
         puts = self._puts
         if (
-            puts is not None
-            and self.history is None
-            and self._sides is None
-            and self._alarm_change is UNCHANGED
-            and not self._is_cleared
-            and self._reading is None
-            and self._deferred is None
+            puts is None
+            or self.history is not None
+            or self._sides is not None
+            or self._alarm_change is not UNCHANGED
+            or self._is_cleared
+            or self._reading is not None
+            or self._deferred is not None
         ):
-            self._seal_keys(puts)
+            self._seal_all(puts)
             return
+        # The common turn has put and deleted keys, and its writes may leave now.
+        self._puts = None
+        self._is_confirmed = False
+        last = self._last
+        if last is not None and last.is_open and output.join_nowait():
+            self._join(last, puts, 0)
+            return
+        seqno = output.seal()
+        size = self.cache.sealed(puts, seqno)
+        self.sealed_bytes: int = self.sealed_bytes + size
+        self._send(Batch(self.handle, False, puts, UNCHANGED, self, size, seqno))
+
+    def _seal_all(self, puts: dict[str, Known] | None) -> None:
+        """`seal`, whatever the turn has written beside keys, and whatever its writes wait for."""
+        output = self.output
         taken = None if self.history is None else self.history.take()
         if puts is None:
             is_empty = (
@@ -314,7 +329,7 @@ class WriteBuffer(SealedBatches):
             return
         seqno = output.seal()
         size += self.cache.sealed(puts, seqno)
-        self.sealed_bytes: int = self.sealed_bytes + size
+        self.sealed_bytes += size
         batch = Batch(self.handle, clears, puts, alarm, self, size, seqno)
         if sides is not None:
             batch.sides = sides
@@ -329,20 +344,6 @@ class WriteBuffer(SealedBatches):
             self._send(batch)
         else:
             self._defer(batch)
-
-    def _seal_keys(self, puts: dict[str, Known]) -> None:
-        """The common turn, which has put and deleted keys, and whose writes may leave now."""
-        output = self.output
-        self._puts = None
-        self._is_confirmed = False
-        last = self._last
-        if last is not None and last.is_open and output.join_nowait():
-            self._join(last, puts, 0)
-            return
-        seqno = output.seal()
-        size = self.cache.sealed(puts, seqno)
-        self.sealed_bytes += size
-        self._send(Batch(self.handle, False, puts, UNCHANGED, self, size, seqno))
 
     def _join(self, last: Batch, puts: dict[str, Known], size: int) -> None:
         """Add to the last batch what the turn has put, and *size* bytes beside that."""
