@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from operator import attrgetter
 from typing import Final, Protocol
 
 from attrs import define, field
@@ -24,6 +25,9 @@ from .committer import Committer
 # While deliveries wait in line at an object that writes, its batch is kept for up to so many rounds
 # of the loop: their writes join it.
 GATHER_ROUNDS_MAX: Final = 4
+
+
+_more_follows = attrgetter("more_follows")
 
 
 class Workers(Protocol):
@@ -107,7 +111,7 @@ class GroupCommit:
 
     def _end_round(self) -> None:
         self._rounds_left -= 1
-        if self._rounds_left and any(batch.more_follows for batch in self._gathered):
+        if self._rounds_left and any(map(_more_follows, self._gathered)):
             self._call_soon(self._end_round)
         elif len(self._gathered) == 1 and not self._workers.is_busy:
             batch = self._gathered.pop()

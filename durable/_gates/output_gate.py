@@ -11,7 +11,7 @@ back with the turn's writes.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from attrs import define, frozen
@@ -106,23 +106,23 @@ class OutputGate:
 
     def release(self) -> None:
         """Let out what waited for the batches that are durable by now."""
-        waiting = self._waiting
-        if waiting is None:
+        found = self._waiting
+        if found is None:
             return
         number = self.durable
-        if isinstance(waiting, list):
-            if waiting[-1].seqno <= number:  # all of them, as a rule
-                self._waiting = None  # not an empty list, which an idle object does not need
-            else:
-                count = next(n for n, message in enumerate(waiting) if message.seqno > number)
-                waiting, self._waiting = waiting[:count], waiting[count:]
-            for message in waiting:
-                if self.is_closed:
-                    return  # what was let out before has broken the object
-                _let_out(message)
-        elif waiting.seqno <= number:
-            self._waiting = None
-            _let_out(waiting)
+        waiting: Sequence[Held] = found if isinstance(found, list) else (found,)
+        if waiting[-1].seqno <= number:  # all of them, as a rule
+            self._waiting = None  # not an empty list, which an idle object does not need
+        else:
+            count = next(n for n, message in enumerate(waiting) if message.seqno > number)
+            waiting, self._waiting = waiting[:count], list(waiting[count:])
+        for message in waiting:
+            if self.is_closed:
+                return  # what was let out before has broken the object
+            try:
+                message.let_out()
+            except Exception:  # no matter of the messages behind it
+                log.exception("a message could not leave an object: %r", message)
 
     def seqno(self) -> int:
         """What a message that leaves now has to wait for."""
@@ -257,10 +257,3 @@ class OutputGate:
     def __repr__(self) -> str:
         held = len(self._held())
         return f"<OutputGate {self.durable} of {self.sealed} durable, {held} held>"
-
-
-def _let_out(message: Held) -> None:
-    try:
-        message.let_out()
-    except Exception:  # no matter of the messages behind it
-        log.exception("a message could not leave an object: %r", message)

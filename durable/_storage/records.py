@@ -17,6 +17,7 @@ from attrs import define, field
 from durable._gates.futures import Answer, ReadyAnswer
 from durable._gates.input_gate import InputGate
 from durable._gates.storage_wait import StorageWait
+from durable._loop import here
 from durable._model.errors import DurableError, StoreDamaged
 from durable._model.limits import Limits
 from durable._model.storage_errors import ValueTooLarge
@@ -188,7 +189,8 @@ class Records:
         no_cache: bool,
     ) -> None:
         # Further down only the first write of a turn looks at the thread.
-        self.gate.check()
+        if here.thread() != self.gate.thread:
+            self.gate.check()
         if value is UNSET:
             limits = self.limits
             pairs = check_pairs(
