@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from durable._gates.futures import Answer, PendingAnswer
 from durable._gates.input_gate import InputGate
@@ -26,10 +26,18 @@ T = TypeVar("T")
 class State:
     """What an object can ask about itself, and do to itself."""
 
-    __slots__ = ("_activation", "__weakref__")
+    __slots__ = {
+        "_activation": "",
+        "__weakref__": "",
+        "storage": "What the object remembers when it is not in memory.",
+    }
+
+    # No property, unlike the others: almost each call of each object asks for it.
+    storage: Final[Storage]
 
     def __init__(self, activation: Activation) -> None:
         self._activation = activation
+        self.storage = activation.storage.storage
 
     @property
     def _gate(self) -> InputGate[Any]:
@@ -42,11 +50,6 @@ class State:
         activation = self._activation
         name = activation.handle.name
         return activation.id if activation.id.name == name else ObjectId(activation.id.raw, name)
-
-    @property
-    def storage(self) -> Storage:
-        """What the object remembers when it is not in memory."""
-        return self._activation.storage.storage
 
     @property
     def timers(self) -> Timers:

@@ -301,11 +301,10 @@ class Committer:
                 while batches:
                     batch = batches.popleft()
                     self.waiting -= 1
-                    error = failures.get(batch) if failures else None
-                    if error is None:
-                        batch.origin.batch_durable(batch)
+                    if failures and batch in failures:
+                        batch.origin.batch_failed(batch, failures[batch])
                     else:
-                        batch.origin.batch_failed(batch, error)
+                        batch.origin.batch_durable(batch)
                     if not len(batches) % REPORTED_AT_ONCE:
                         resume()
                 answered.popleft()

@@ -12,7 +12,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import MemberDescriptorType, ModuleType
 from typing import Any
 
 import durable
@@ -138,11 +138,14 @@ def member(cls: type, name: str) -> Iterator[str]:
     declared: Any = next((types[name] for types in annotated if name in types), None)
     if isinstance(found, property) and found.fget is not None:
         declared = inspect.signature(found.fget).return_annotation
+    if isinstance(declared, str):
+        declared = re.sub(r"^Final\[(.*)\]$", r"\1", declared)
     default = ""
     if cls is durable.Limits:
         default = f" = {getattr(durable.Limits(), name):,}"
     yield f"#### `{name}{f': {declared}' if isinstance(declared, str) else ''}{default}`"
-    yield from prose(found.__doc__ if isinstance(found, property) else None)
+    is_documented = isinstance(found, property | MemberDescriptorType)
+    yield from prose(inspect.getdoc(found) if is_documented else None)
 
 
 def _has_own_call(thing: Any) -> bool:
