@@ -151,7 +151,7 @@ class Connection:
 
     def _lose(self, why: str) -> None:
         if self.is_open:
-            self.close()
+            self.drop()
             try:
                 self._on_lost(why)
             except Exception:
@@ -159,10 +159,14 @@ class Connection:
 
     def close(self) -> None:
         """Send what waits as far as the socket takes it, and end the connection."""
+        if self.is_open and self._waiting and not self._unsent:
+            with suppress(OSError):
+                self.sent += self._sock.send(b"".join(self._waiting))
+        self.drop()
+
+    def drop(self) -> None:
+        """End the connection. What has not left by now never does."""
         if self.is_open:
-            if self._waiting and not self._unsent:
-                with suppress(OSError):
-                    self._sock.send(b"".join(self._waiting))
             self.is_open = False
             self._loop.forget(self._sock)
             self._sock.close()

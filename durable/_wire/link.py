@@ -85,7 +85,9 @@ class Link:
         self._silent_beats = 0 if connection.has_heard else self._silent_beats + 1
         connection.has_heard = False
         if self._silent_beats >= SILENT_BEATS_MAX:
-            self.end(f"nothing was heard of it for {SILENT_BEATS_MAX * BEAT_S:g} s")
+            # It may read what has left when it goes on: a call that leaves now would be lost.
+            connection.drop()
+            self._lost(f"nothing was heard of it for {SILENT_BEATS_MAX * BEAT_S:g} s")
             return
         self.send(Kind.BEAT)
         self._beat = self.loop.call_later(BEAT_S, self._beats)

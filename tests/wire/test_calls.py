@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import anyio
 import attrs
 import pytest
 
 import durable
+from durable._wire.link import SILENT_BEATS_MAX
+from durable._wire.peer import Peer
 
 from .conftest import Pair
 
@@ -146,15 +151,46 @@ async def test_calls_under_way_are_told_when_the_process_goes(pair: Pair) -> Non
     assert "may have been carried out" in str(caught.value)
 
 
-async def test_a_call_that_has_not_left_was_not_carried_out(pair: Pair) -> None:
+def _hears_nothing(peer: Peer) -> None:
+    peer.link.connection.has_heard = False
+    peer.link._silent_beats = SILENT_BEATS_MAX - 1
+    peer.link._beats()
+
+
+def _is_lost(peer: Peer) -> None:
+    peer.link.connection._lose("it cannot be read")
+
+
+@pytest.mark.parametrize("ends", [_hears_nothing, _is_lost])
+async def test_a_call_that_has_not_left_was_not_carried_out(
+    pair: Pair, ends: Callable[[Peer], None]
+) -> None:
+    """Nor is it later: it may be sent again. The other process may have been stopped, and reads all
+    that has left when it goes on."""
     stub = pair.stub(Counter, "a")
     await stub.increment()
-    stub.increment()
-    answer = stub.increment()
-    pair.peer.close()
+    under_way, answer = stub.increment(), stub.increment()
+    ends(pair.peer)
 
+    with pytest.raises(durable.ObjectUnreachable, match="may have been carried out"):
+        await under_way
     with pytest.raises(durable.ObjectUnreachable, match="was not carried out"):
         await answer
+    while not pair.caller.is_gone:
+        await anyio.sleep(0)
+    assert await pair.local(Counter, "a").increment() == 3
+
+
+async def test_a_call_that_leaves_with_the_end_of_its_link_may_be_carried_out(pair: Pair) -> None:
+    """A process that closes the link sends what waits, so that its last answers arrive."""
+    stub = pair.stub(Counter, "a")
+    await stub.increment()
+    answers = [stub.increment(), stub.increment()]
+    pair.peer.close()
+
+    for answer in answers:
+        with pytest.raises(durable.ObjectUnreachable, match="may have been carried out"):
+            await answer
 
 
 async def test_a_message_that_is_too_large_is_refused_at_the_call(pair: Pair) -> None:
