@@ -2,7 +2,8 @@
 
 While one group is in fsync the next gathers. The loop's thread submits batches and is notified of
 their outcome, once for a whole group. To wake the committer's thread, and be woken, takes a third
-of a commit on a quick disk; so there the loop's thread itself commits a batch that is alone.
+of a commit on a quick disk; so there the loop's thread itself commits a batch that is alone. Where
+another process makes the commits, the loop's thread begins such a one, and hears that it has ended.
 
 Rule: one group is committed at a time, whichever thread does it.
 
@@ -12,21 +13,22 @@ the queue. So a batch that rests on lost ones is never committed.
 
 from __future__ import annotations
 
-import errno
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Protocol
 
 from attrs import define, field
 
 from durable._model.clock import SystemClock
-from durable._model.errors import CommitFailed, DurableError, RuntimeClosed, StoreFull
+from durable._model.errors import DurableError, RuntimeClosed
 
 from .batch import Batch, size_of
+from .begun import Begins, Ear, Loop
 from .engine import Engine
+from .outcomes import CommitFaults, CommitWatch, Group, Outcomes, raise_interrupt
 
 # A group of this many bytes takes no more: the next one gets the rest.
 GROUP_SIZE_MAX = 64 << 20
@@ -37,33 +39,11 @@ GROUPS_PER_GARBAGE_STEP = 32
 QUICK_S_MAX = 0.0005
 # How many groups in a row must be quick and of one batch. A slow one restarts the count.
 QUICK_IN_A_ROW_MIN = 4
-# The largest batch that the loop's thread commits, in bytes.
+# The largest batch that the loop's thread commits, or begins to, in bytes.
 QUICK_SIZE_MAX = 16 << 10
 # Of a group, so many batches are reported before the code goes on that waits for them: what they
 # were made of is free then for what follows, and the garbage collector has half as much to look at.
 REPORTED_AT_ONCE = 32
-
-
-Group = tuple[deque[Batch], dict[Batch, DurableError]]
-
-
-class CommitFaults(Protocol):
-    """A test's control over commits. Called on the committer's thread, which then makes all of
-    them; both may block."""
-
-    def before_commit(self, group: Sequence[Batch]) -> None:
-        """An OSError that is raised here fails the commit; nothing of it is stored."""
-
-    def after_commit(self, group: Sequence[Batch]) -> None:
-        """The group is on disk, and no batch was reported yet. An OSError still fails it."""
-
-
-class CommitWatch(Protocol):
-    """Observes commits, on the thread that makes them, one at a time; must not raise."""
-
-    def begins(self, group: Sequence[Batch]) -> None: ...
-
-    def ended(self, group: Sequence[Batch], error: DurableError | None) -> None: ...
 
 
 @define(eq=False, repr=False)
@@ -72,9 +52,8 @@ class Committer:
 
     _engine: Engine
     _call_soon_threadsafe: Callable[[Callable[[], None]], object]
-    # Asked at the beginning of a report; returns what lets the code go on that waits for a batch
-    # which was reported.
-    _resuming: Callable[[], Callable[[], object]] = field(default=lambda: _later, kw_only=True)
+    # Where it is heard that a commit has ended, and lets the code go on that waits for a batch.
+    _loop: Loop | None = field(default=None, kw_only=True)
     _faults: CommitFaults | None = field(default=None, kw_only=True)
     _watch: CommitWatch | None = field(default=None, kw_only=True)
     waiting: int = field(default=0, init=False)  # submitted and not yet reported
@@ -88,9 +67,22 @@ class Committer:
     _thread: threading.Thread | None = field(default=None, init=False)
     _is_stopped: bool = field(default=False, init=False)
     _groups_in_a_row: int = field(default=0, init=False)
-    # Held by the thread that writes.
+    # Held by the thread that writes; by the loop's as long as `_begun` is under way.
     _writing: threading.Lock = field(factory=threading.Lock, init=False)
     _quick_in_a_row: int = field(default=0, init=False)
+    _outcomes: Outcomes = field(init=False)
+    # None: the engine or the loop cannot do without the thread.
+    _ear: Ear | None = field(default=None, init=False)
+    _begins: bool = field(default=False, init=False)
+    # The batch whose commit the loop has begun, and what was submitted since.
+    _begun: Batch | None = field(default=None, init=False)
+    _behind: list[Sequence[Batch]] = field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._outcomes = Outcomes(self._engine, self._watch)
+        if self._loop is not None and isinstance(self._engine, Begins):
+            self._ear = Ear(self._engine, self._loop, self._hear, self._leave_to_thread)
+            self._begins = True
 
     def start(self) -> None:
         assert self._thread is None
@@ -107,28 +99,21 @@ class Committer:
         if self._is_stopped:
             raise RuntimeClosed("the store is being closed and takes no more writes")
         self.waiting += len(batches)
-        self._queue.put(batches)
+        if self._begun is None:
+            self._put(batches)
+        else:
+            self._behind.append(batches)
 
     @property
     def is_quick(self) -> bool:
         """Whether a batch that is alone should be committed by the loop's thread."""
-        return (
-            self._quick_in_a_row >= QUICK_IN_A_ROW_MIN
-            and not self.waiting
-            and self._faults is None
-            and not self._engine.has_garbage
-            and not self._is_stopped
-        )
+        return self._quick_in_a_row >= QUICK_IN_A_ROW_MIN and self._is_idle
 
     def commit_here(self, batch: Batch) -> bool:
         """Commit *batch* on the caller's thread, which is the loop's, and call its callback; False
         if it should be submitted instead, and nothing was done."""
-        if not self.is_quick or batch.clears or batch.size > QUICK_SIZE_MAX:
+        if not self.is_quick or not self._claim_for(batch):
             return False
-        if batch.handle.failed is not None:
-            return False
-        if not self._writing.acquire(blocking=False):
-            return False  # the thread is in a step of freeing garbage, or in its last group
         try:
             group = self._commit([batch], may_wait=False)
         finally:
@@ -138,10 +123,36 @@ class Committer:
         self.waiting += 1
         self._answered.append(group)
         self._report()
-        failure = group[1].get(batch)
-        if failure is not None and isinstance(failure.__cause__, KeyboardInterrupt | SystemExit):
-            raise failure.__cause__  # the program's own, raised while this waited for the disk
+        raise_interrupt(group)
         return True
+
+    def begin(self, batch: Batch) -> bool:
+        """Begin to commit *batch* on the caller's thread, which is the loop's; its callback is
+        called in a later round. False if it should be submitted instead."""
+        if not self._begins or not self._is_idle or not self._claim_for(batch):
+            return False
+        assert self._ear is not None
+        has_begun = False
+        try:
+            if self._watch is not None:
+                self._watch.begins([batch])
+            has_begun = self._ear.begin(batch)
+        finally:
+            if not has_begun:
+                self._writing.release()
+        if has_begun:
+            self.was_shared, self._quick_in_a_row = False, 0
+            self.waiting += 1
+            self._begun = batch
+        return has_begun
+
+    def begin_no_more(self) -> None:
+        """Leave all commits to the thread from now on, one that is under way included. On the
+        loop's thread; on any once the loop has ended."""
+        self._begins = False
+        self._leave_to_thread()
+        if self._ear is not None:
+            self._ear.close()
 
     def stop(self) -> None:
         """Commit what waits, and end. Blocks; what was committed is reported by the loop later."""
@@ -150,6 +161,62 @@ class Committer:
             self._queue.put(None)
         if self._thread is not None:
             self._thread.join()
+
+    # On the loop's thread: what it commits itself
+
+    @property
+    def _is_idle(self) -> bool:
+        # Where faults may be, every commit is the thread's.
+        return (
+            not self.waiting
+            and self._faults is None
+            and not self._engine.has_garbage
+            and not self._is_stopped
+        )
+
+    def _claim_for(self, batch: Batch) -> bool:
+        """Begin to write, if *batch* may be committed by this thread."""
+        return (
+            not batch.clears
+            and batch.size <= QUICK_SIZE_MAX
+            and batch.handle.failed is None
+            # Else the thread is in a step of freeing garbage, or in its last group.
+            and self._writing.acquire(blocking=False)
+        )
+
+    def _put(self, batches: Sequence[Batch]) -> None:
+        if self._ear is not None:
+            self._ear.close()
+        self._queue.put(batches)
+
+    def _hear(self) -> None:
+        """The commit that was begun may have ended."""
+        assert self._ear is not None
+        batch = self._begun
+        if batch is None:
+            self._ear.close()  # the connection has ended, perhaps: the next commit finds out
+            return
+        group = self._end_begun(batch, may_wait=False)
+        if group is not None:
+            self._answered.append(group)
+            self._writing.release()
+            self._pass_on()
+            self._report()
+            raise_interrupt(group)
+
+    def _leave_to_thread(self) -> None:
+        batch = self._begun
+        if batch is not None:
+            self._writing.release()
+            self._put([batch])
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """`_begun` is not the loop's any more: the thread gets what came behind it."""
+        self._begun = None
+        behind, self._behind = self._behind, []
+        for batches in behind:
+            self._put(batches)
 
     # On the committer's thread
 
@@ -219,65 +286,51 @@ class Committer:
                 self._engine.has_garbage = False
 
     def _commit_and_wake(self, taken: list[Batch]) -> None:
+        rest: list[Batch] = []
         with self._writing:
-            group = self._commit(taken)
+            if self._ear is not None and self._ear.is_waiting:
+                # The loop has left it to this thread; so it was the first in the queue.
+                group = self._end_begun(taken[0], may_wait=True)
+                rest = taken[1:]
+            else:
+                group = self._commit(taken)
         assert group is not None
         self._answered.append(group)
         self._wake()
+        if rest:
+            self._commit_and_wake(rest)
 
     # On either thread, which has `_writing`
 
     def _commit(self, taken: list[Batch], *, may_wait: bool = True) -> Group | None:
-        """Commit *taken*, and mark objects as failed; None if the engine would have to wait, and
-        must not."""
+        """Commit *taken*; None if the engine would have to wait, and must not."""
         # Outcomes are recorded here: until the loop reports them, more handles may fail.
         failures = {b: b.handle.failed for b in taken if b.handle.failed is not None}
         group = [b for b in taken if b not in failures] if failures else taken
-        failure: DurableError | None = None
         self.was_shared = len(group) > 1
         if self._watch is not None:
             self._watch.begins(group)
-        try:
-            if self._faults is not None:
-                self._faults.before_commit(group)
-            began_s = SystemClock.steady()
-            if not self._engine.commit(group, may_wait=may_wait):
-                self._quick_in_a_row = 0
-                return None
-            is_quick = len(group) == 1 and SystemClock.steady() - began_s < QUICK_S_MAX
-            self._quick_in_a_row = self._quick_in_a_row + 1 if is_quick else 0
-            if self._faults is not None:
-                self._faults.after_commit(group)
-        except BaseException as cause:
-            self._quick_in_a_row = 0
-            error = failure = _as_failure(cause)
-            stored = self._commit_what_frees(group) if isinstance(error, StoreFull) else ()
-            for batch in group:
-                if batch in stored:
-                    continue
-                failures[batch] = error
-                if batch.handle.failed is None:
-                    batch.handle.failed = error
-        if self._watch is not None:
-            self._watch.ended(group, failure)
-        return deque(taken), failures
+        commit = partial(self._commit_by_engine, group, may_wait=may_wait)
+        return self._outcomes.of(taken, group, failures, commit)
 
-    def _commit_what_frees(self, group: list[Batch]) -> Collection[Batch]:
-        """The disk is full: commit those that only delete, without the others; returns them."""
-        kept_out: set[int] = set()  # what comes behind a lost batch of its object is lost, too
-        freeing: list[Batch] = []
-        for batch in group:
-            if batch.frees and id(batch.handle) not in kept_out:
-                freeing.append(batch)
-            else:
-                kept_out.add(id(batch.handle))
-        if not kept_out or not freeing:
-            return ()
-        try:
-            self._engine.commit(freeing)
-        except Exception:
-            return ()  # the first failure is the one that is reported
-        return set(freeing)
+    def _commit_by_engine(self, group: list[Batch], *, may_wait: bool) -> bool:
+        if self._faults is not None:
+            self._faults.before_commit(group)
+        quick_in_a_row, self._quick_in_a_row = self._quick_in_a_row, 0
+        began_s = SystemClock.steady()
+        if not self._engine.commit(group, may_wait=may_wait):
+            return False
+        if len(group) == 1 and SystemClock.steady() - began_s < QUICK_S_MAX:
+            self._quick_in_a_row = quick_in_a_row + 1
+        if self._faults is not None:
+            self._faults.after_commit(group)
+        return True
+
+    def _end_begun(self, batch: Batch, *, may_wait: bool) -> Group | None:
+        """The outcome of what was begun; None if it has not ended."""
+        assert self._ear is not None
+        has_ended = partial(self._ear.has_ended, may_wait=may_wait)
+        return self._outcomes.of([batch], [batch], {}, has_ended)
 
     def _wake(self) -> None:
         # Nothing waits on a closed loop any more.
@@ -289,7 +342,7 @@ class Committer:
     def _report(self) -> None:
         """Report to each batch's origin, in order, whatever one of them does. There may be none."""
         answered = self._answered
-        resume = self._resuming()
+        resume = _later if self._loop is None else self._loop.resuming()
         if not answered:
             self._engine.refresh()
         try:
@@ -320,16 +373,3 @@ class Committer:
 
 def _later() -> None:
     """Those that wait for a batch go on when all have heard."""
-
-
-def _as_failure(cause: BaseException) -> DurableError:
-    """The error of the batches in a commit that *cause* has ended."""
-    if isinstance(cause, DurableError):
-        return cause
-    error: DurableError
-    if isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-        error = StoreFull(f"the disk has no room, and nothing of the commit was stored: {cause}")
-    else:
-        error = CommitFailed(f"a commit failed, and nothing of it was stored: {cause!r}")
-    error.__cause__ = cause
-    return error

@@ -4,6 +4,8 @@ An engine keeps records under keyspaces, objects under their class and base, ala
 their times, and a catalog of classes. Everything above it works with values only: batches go down,
 records and encoded values come up.
 
+An engine whose commits are made by another process is one that `Begins` them, too: see `begun.py`.
+
 Rule: `commit` and `collect_garbage` block, and run one at a time: on the committer's thread, before
 it is started, or, a `commit` that may not wait, on the thread of the event loop. `change_classes`
 blocks, too. `find` may be called from any thread. All other calls belong to the thread of the

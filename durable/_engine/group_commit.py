@@ -108,6 +108,7 @@ class GroupCommit:
         """The event loop has ended: what is submitted from now on waits for `flush`."""
         self._has_loop = False
         self.on_alarm = None
+        self._committer.begin_no_more()
 
     def _end_round(self) -> None:
         self._rounds_left -= 1
@@ -123,6 +124,8 @@ class GroupCommit:
     def _send(self, batch: Batch, *, is_alone: bool = False) -> None:
         if batch.alarm is not UNCHANGED and self.on_alarm is not None:
             self.on_alarm(batch)
+        if self._has_loop and self._committer.begin(batch):
+            return
         if not (is_alone and self._committer.commit_here(batch)):
             self._submit([batch])
 

@@ -208,7 +208,7 @@ class TrioLoop:
             with suppress(trio.ClosedResourceError):  # it is forgotten
                 while self._readers.get(sock) is callback:
                     await trio.lowlevel.wait_readable(sock)
-                    callback()
+                    self._call(callback)
 
         self._readers[sock] = callback
         self.spawn(watch(), "durable reads a socket", Context())
@@ -223,7 +223,8 @@ class TrioLoop:
 
     def forget(self, sock: socket.socket) -> None:
         self._readers.pop(sock, None)
-        trio.lowlevel.notify_closing(sock)
+        with suppress(RuntimeError):  # the loop has ended
+            trio.lowlevel.notify_closing(sock)
 
     def interrupt(self, task: TrioTask, make_error: Callable[[], BaseException]) -> bool:
         # As Trio delivers a KeyboardInterrupt. A cancel scope, once cancelled, would cancel all

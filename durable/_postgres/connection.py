@@ -24,7 +24,7 @@ import psycopg
 from attrs import define, field
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import lookup
-from psycopg.pq import DiagnosticField, ExecStatus, Format, error_message
+from psycopg.pq import DiagnosticField, ExecStatus, error_message
 from psycopg.pq.abc import PGresult
 
 from durable._model.clock import SystemClock
@@ -120,18 +120,53 @@ class Connection:
         with self._lock:
             return self._execute(sql, params)
 
-    def call(self, sql: bytes, params: Sequence[bytes]) -> None:
+    def call(self, sql: bytes, params: Sequence[bytes], types: Sequence[int]) -> None:
         """As `write`, for a function that returns nothing. *params* are as the server reads them,
-        in its binary form: psycopg takes longer to make them than the server for a small commit."""
+        in its binary form, of *types* by its numbers: psycopg takes longer to make them than the
+        server for a small commit, and the server to find out their types."""
         with self._lock:
             connection = self._open()
             with self._refusals(connection):
-                connection.pgconn.send_query_params(
-                    sql, params, param_formats=[Format.BINARY] * len(params)
-                )
-                result = connection.results()[-1]
-                if result.status != ExecStatus.TUPLES_OK:
-                    raise _error_of(result)
+                connection.send(sql, params, types)
+                _check(connection.results())
+
+    def begin(self, sql: bytes, params: Sequence[bytes], types: Sequence[int]) -> bool:
+        """As `call`, but only sends it, and returns: nothing else may be asked until `has_ended`
+        says so. False if there is no connection with the primary now; then nothing was sent."""
+        connection = self._connection
+        if connection is None or self._pid != os.getpid() or not self._is_of_newest():
+            return False
+        with self._lock:
+            self._start(connection)
+            try:
+                connection.send(sql, params, types)
+            except psycopg.Error as error:
+                self._drop()
+                raise Lost(self.path, error) from error
+            return True
+
+    def fileno(self) -> int:
+        """The descriptor of the connection, where something was begun."""
+        assert self._connection is not None
+        return self._connection.fileno()
+
+    def has_ended(self, *, may_wait: bool) -> bool:
+        """Whether what was begun has ended; raises as `write` does. Waits for it only if it may."""
+        with self._lock:
+            connection = self._connection
+            assert connection is not None
+            try:
+                results = connection.results() if may_wait else connection.heard()
+                if results is None:
+                    return False
+                _check(results)
+            except psycopg.Error as error:
+                raise self._failure(connection, error) from error
+            except BaseException as error:
+                self._drop()  # its answer may still come
+                raise Lost(self.path, error) from error
+            self._check_confirmed()
+            return True
 
     @contextmanager
     def transaction(self) -> Iterator[Callable[..., Rows]]:
@@ -163,24 +198,34 @@ class Connection:
     def _refusals(
         self, connection: ListeningConnection, *, is_read: bool = False
     ) -> Iterator[None]:
-        self._unconfirmed = None
+        self._start(connection)
         began_s = SystemClock.steady()
-        connection.silence_s_max = self.silence_s_max
         try:
             yield
-        except Silence as error:
-            self._drop()
-            self._rest(began_s)
-            raise Lost(self.path, error) from error
         except psycopg.Error as error:
-            if connection.closed or error.sqlstate in _GONE:
-                self._drop()
-                raise Lost(self.path, error) from error
-            raise refusal(self.path, error, is_read=is_read) from error
+            failure = self._failure(connection, error, is_read=is_read)
+            if isinstance(error, Silence):
+                self._rest(began_s)
+            raise failure from error
         except BaseException:
             if connection.closed:
                 self._drop()
             raise
+        self._check_confirmed()
+
+    def _start(self, connection: ListeningConnection) -> None:
+        self._unconfirmed = None
+        connection.silence_s_max = self.silence_s_max
+
+    def _failure(
+        self, connection: ListeningConnection, error: psycopg.Error, *, is_read: bool = False
+    ) -> Exception:
+        if connection.closed or error.sqlstate in _GONE:
+            self._drop()
+            return Lost(self.path, error)
+        return refusal(self.path, error, is_read=is_read)
+
+    def _check_confirmed(self) -> None:
         if self._unconfirmed is not None:
             raise Lost(self.path, self._unconfirmed) from self._unconfirmed
 
@@ -239,6 +284,12 @@ class Connection:
     def __repr__(self) -> str:
         state = "closed" if self._is_closed else "open" if self._connection else "not connected"
         return f"<Connection {state} {self.path!r}>"
+
+
+def _check(results: Sequence[PGresult]) -> None:
+    """Raise if the server has refused a call."""
+    if results[-1].status != ExecStatus.TUPLES_OK:
+        raise _error_of(results[-1])
 
 
 def _error_of(result: PGresult) -> psycopg.Error:

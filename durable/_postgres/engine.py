@@ -22,10 +22,11 @@ from typing import ClassVar, Final, TypeVar
 
 from attrs import define, field
 
-from durable._engine.batch import Batch, DueAlarm, ObjectRecord, Woken
+from durable._engine.batch import UNCHANGED, Batch, DueAlarm, ObjectRecord, Woken
 from durable._engine.catalog import Catalog, Weight
 from durable._engine.engine import GARBAGE_STEP
 from durable._engine.measures import Measures
+from durable._engine.shards import shard_of
 from durable._model.clock import Clock
 from durable._model.cluster_errors import ObjectSuperseded
 from durable._model.errors import DurableError, StoreFull
@@ -42,6 +43,7 @@ from .postgres_errors import Conflict, Lost
 from .questions import Questions
 from .reader import PostgresReader
 from .schema import read_meta
+from .under_way import UnderWay
 
 T = TypeVar("T")
 
@@ -68,10 +70,9 @@ _COMMIT: Final = (
     "%s::bigint[], %s::bytea[], %s::bytea[], %s::bigint[], %s::bytea[], "
     "%s::integer[], %s::bytea[])"
 )
-_COMMIT_VALUES: Final = (
-    b"select durable.commit_values("
-    b"$1::bigint, $2::integer, $3::bigint, $4::bigint[], $5::bytea[], $6::bytea[])"
-)
+_COMMIT_VALUES: Final = b"select durable.commit_values($1, $2, $3, $4, $5, $6)"
+# bigint, integer, bigint, bigint[], bytea[], bytea[]
+_VALUES_TYPES: Final = (20, 23, 20, 1016, 1001, 1001)
 _INT: Final = Struct(">i").pack
 _LONG: Final = Struct(">q").pack
 _RAISE_EPOCHS: Final = (
@@ -195,8 +196,7 @@ class PostgresEngine:
         self._keyspaces.check(group)
         unread = unread_of(group)
         found = self._find_before(unread)
-        changes = Changes(found, self.shards, int(self.clock.now() * 1_000_000))
-        changes.apply(group)
+        changes = self._changes(group, found)
         used = changes.shards_used()
         if not used:
             self._writing.read("select 1")  # raises if the store is closed
@@ -213,14 +213,42 @@ class PostgresEngine:
             self._keyspaces.refill(self._writing)
         return True
 
+    def begin(self, batch: Batch) -> UnderWay | None:
+        """As `Begins.begin`, for values of an object whose row is known, and stays as it is."""
+        handle = batch.handle
+        if self._in_doubt or not isinstance(handle.record, ObjectRecord):
+            return None
+        if not batch.puts or batch.sides or batch.history or batch.alarm is not UNCHANGED:
+            return None
+        changes = self._changes([batch], {})
+        values = changes.values_alone()
+        shard = shard_of(handle.base, self.shards)
+        epoch = self.owned.get(shard)
+        if values is None or epoch is None:
+            return None
+        params = [_LONG(self.process), _INT(shard), _LONG(epoch), *values]
+        send = partial(self._writing.begin, _COMMIT_VALUES, params, _VALUES_TYPES)
+        attempt = partial(self._try, used=[shard])
+        try:
+            is_sent = attempt(send)
+        except Lost:
+            return None  # in doubt by now: `commit` settles that, and writes the same again
+        return UnderWay(self._writing, send, attempt, changes) if is_sent else None
+
+    def _changes(self, group: Sequence[Batch], found: Mapping[ObjectKey, ObjectRecord]) -> Changes:
+        changes = Changes(found, self.shards, int(self.clock.now() * 1_000_000))
+        changes.apply(group)
+        return changes
+
     def _find_before(self, unread: set[ObjectKey]) -> dict[ObjectKey, ObjectRecord]:
         return Questions(self._writing).find_some(unread) if unread else {}
 
     def _commit(self, changes: Changes, used: list[int], epochs: list[int]) -> None:
         values = changes.values_alone() if len(used) == 1 else None
         if values is not None:
-            fence = [_LONG(self.process), _INT(used[0]), _LONG(epochs[0])]
-            self._try(partial(self._writing.call, _COMMIT_VALUES, [*fence, *values]), used)
+            params = [_LONG(self.process), _INT(used[0]), _LONG(epochs[0]), *values]
+            call = partial(self._writing.call, _COMMIT_VALUES, params, _VALUES_TYPES)
+            self._try(call, used)
             changes.settle(())
             return
         arguments = [self.process, Integers(used), Bigints(epochs), *changes.arguments()]

@@ -9,11 +9,12 @@ Rule: a connection that kept silent is closed, and never used again: its answer 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.generators import execute
+from psycopg.pq import Format
 from psycopg.pq.abc import PGresult
 
 from durable._model.clock import SystemClock
@@ -30,6 +31,8 @@ class ListeningConnection(psycopg.Connection[Any]):
     may be changed between two statements."""
 
     silence_s_max: float
+    # What has come so far of an answer that `heard` is asked for.
+    _parts: list[PGresult]
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
         """As psycopg's, which every statement goes through."""
@@ -39,9 +42,29 @@ class ListeningConnection(psycopg.Connection[Any]):
             self.pgconn.finish()
             raise
 
+    def send(self, sql: bytes, params: Sequence[bytes], types: Sequence[int]) -> None:
+        """Send a query whose *params* are in the server's binary form. Waits for nothing: what the
+        socket does not take is sent when the answer is asked for."""
+        self._parts = []
+        self.pgconn.send_query_params(sql, params, types, [Format.BINARY] * len(params))
+        self.pgconn.flush()
+
     def results(self) -> list[PGresult]:
-        """What the server answers to a query that was sent by `pgconn`."""
-        return self.wait(execute(self.pgconn))
+        """What the server answers to that."""
+        rest: list[PGresult] = self.wait(execute(self.pgconn))
+        return self._parts + rest
+
+    def heard(self) -> list[PGresult] | None:
+        """The same without waiting; None if not all of it has come."""
+        pgconn = self.pgconn
+        pgconn.flush()
+        pgconn.consume_input()
+        while not pgconn.is_busy():
+            result = pgconn.get_result()
+            if result is None:
+                return self._parts
+            self._parts.append(result)
+        return None
 
 
 def _bounded(gen: Generator[Any, Any, T], silence_s_max: float) -> Generator[Any, Any, T]:

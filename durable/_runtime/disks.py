@@ -91,6 +91,7 @@ class OpenDisk:
     async def finish(self) -> None:
         """Commit what was submitted, and report all of it; nothing more is accepted then."""
         self.group_commit.flush()
+        self.committer.begin_no_more()
         try:
             await anyio.to_thread.run_sync(self.committer.stop)
         except RuntimeError as error:

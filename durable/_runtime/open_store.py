@@ -176,7 +176,7 @@ class OpenStore:
         committer = self.committer_class(
             engine,
             self._loop.call_soon_threadsafe,
-            resuming=self._loop.resuming,
+            loop=self._loop,
             faults=self._faults,
             watch=self._commits,
         )

@@ -37,6 +37,12 @@ class Queue:
             raise RuntimeClosed
         self.batches += batches
 
+    def begin(self, batch: Batch) -> bool:
+        return False
+
+    def begin_no_more(self) -> None:
+        pass
+
     def commit_here(self, batch: Batch) -> bool:
         if self.is_quick and self.takes_here:
             self.committed_here.append(batch)
