@@ -211,9 +211,16 @@ class Database:
         buffer = self._records.buffer
         is_first = is_alone = False
         if not statement.only_reads:
-            is_first = not (buffer.output.has_unsealed or buffer.savepoints)
-            if not self._has_begun or buffer.savepoints:
-                is_alone = self._begin_writing(buffer, statement)
+            savepoints, has_begun = buffer.savepoints, self._has_begun
+            is_first = not (savepoints or buffer.output.has_unsealed)
+            if statement.is_alone and not (has_begun or savepoints or self._pages.written):
+                # As a rule it is the only one of its turn, and spares SQLite the beginning and the
+                # end of a transaction.
+                is_alone = True
+                self._alone = statement
+                buffer.note_sql()
+            elif savepoints or not has_begun:
+                self._begin_writing(buffer)
         self.limit.looked_s = 0.0
         try:
             cursor = connection.execute(statement.sql, bindings)
@@ -270,15 +277,10 @@ class Database:
 
     # The turn, and the transactions of the object
 
-    def _begin_writing(self, buffer: WriteBuffer, statement: Statement) -> bool:
-        """*statement* is about to write. Returns whether it is a transaction by itself: as a rule
-        it is the only one of its turn, and spares SQLite the beginning and the end of one."""
+    def _begin_writing(self, buffer: WriteBuffer) -> None:
+        """A statement is about to write, which is not a transaction by itself."""
         savepoints = buffer.savepoints
         if not self._has_begun:
-            if statement.is_alone and not savepoints and not self._pages.written:
-                self._alone = statement
-                buffer.note_sql()
-                return True
             if self._alone is not None and self._pages.written:
                 self._alone.is_alone = False  # another one has followed it
             self._begin()
@@ -294,7 +296,6 @@ class Database:
                 self._run_own(f"SAVEPOINT {name}{_MARK}")
                 self._names.append((savepoint, name))
         buffer.note_sql()
-        return False
 
     def _begin(self) -> None:
         if self._pages.written:

@@ -99,9 +99,9 @@ class Sql:
             return self._run(query, bindings)
         # There is a connection, since it forgets its texts as it is closed.
         connection = database.connection
-        if database.connections.latest is not database:
-            connection = database.use()
         assert connection is not None
+        if database.connections.latest is not database:
+            database.connections.touch(database)
         columns = statement.columns
         try:
             if statement.only_reads:
