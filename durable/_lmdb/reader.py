@@ -67,11 +67,13 @@ class Reader:
             return record[1:-4]
         return self._unprotected(keyspace, encoded, record)
 
-    def find(self, key: bytes, database: Any) -> bytes | None:
-        """The record of *key* in another database than that of the records."""
+    def find(self, key: bytes, database: Any, parse: Callable[[bytes, bytes], T]) -> T | None:
+        """What *parse* makes of the record of *key* in another database than that of the
+        records."""
         try:
             with self.lock:
-                return (self._txn or self._renew()).get(key, db=database)
+                raw = (self._txn or self._renew()).get(key, db=database)
+            return None if raw is None else parse(key, raw)
         except Exception as error:
             self._refuse(error)
 
