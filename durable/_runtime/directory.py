@@ -34,9 +34,8 @@ ROOM_LOOKED_FOR_S = 1.0
 class _Unsettled:
     """What an object's broken activations have left: batches on their way, code that cleans up."""
 
-    # How many of these have not ended yet, and how many of them are code.
+    # How many of these have not ended yet.
     count: int = 0
-    endings: int = 0
     # What begins when all have ended.
     begins: list[Callable[[], None]] = field(factory=list)
 
@@ -141,7 +140,6 @@ class Directory:
         ending = activation.gate.ending
         if ending is not None and activation.gate.running:
             self._expect(raw)
-            self._unsettled[raw].endings += 1
             self.endings.add(ending)
             ending.when_over(partial(self._ended, raw, ending))
 
@@ -165,7 +163,6 @@ class Directory:
 
     def _ended(self, raw: bytes, ending: Ending) -> None:
         self.endings.discard(ending)
-        self._unsettled[raw].endings -= 1
         self._settled(raw)
 
     def _settled(self, raw: bytes) -> None:
@@ -178,9 +175,10 @@ class Directory:
 
     # Eviction
 
-    def has_endings(self, is_meant: Callable[[bytes], bool]) -> bool:
-        """Whether code of any broken one among these objects has not ended yet."""
-        return any(is_meant(raw) and left.endings for raw, left in self._unsettled.items())
+    def has_unsettled(self, is_meant: Callable[[bytes], bool] = lambda raw: True) -> bool:
+        """Whether broken ones among these objects have left batches on their way, or code that has
+        not ended yet."""
+        return any(map(is_meant, self._unsettled))
 
     def _make_room_if_due(self) -> None:
         """Seek idle objects, though not for each new object: where all are busy, the next pass over

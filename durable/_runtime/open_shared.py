@@ -317,7 +317,8 @@ class OpenSharedStore(OpenStore):
                     sockets.restart_all()
             for activation in self._running.live(is_meant):
                 self._send_away(activation)
-            while self._directory.has_endings(is_meant):  # each for a bounded time
+            # Each for a bounded time. What is still to be stored must not be under a later claim.
+            while self._directory.has_unsettled(is_meant):
                 await anyio.sleep(0.001)
         finally:
             await disks.left(shard)

@@ -110,6 +110,9 @@ class Tenure:
             answered = anyio.Event()
             when_all_answered(self.disks, answered.set)
             await answered.wait()
+            # What follows the answer to another batch was not submitted before.
+            while self.services.is_open and self.directory.has_unsettled():
+                await anyio.sleep(0.001)
             while self.services.is_open and not await self._try_to_join():
                 await anyio.sleep(JOIN_AGAIN_S)
             if self.services.is_open:
