@@ -41,6 +41,7 @@ from .neighbours import CHANGED, CLASSES, Neighbours
 from .open_store import OpenStore, Options
 from .peer_answers import peer_processes
 from .peer_processes import PeerProcess
+from .running_objects import IsMeant
 from .runtime import Runtime
 from .shard_disks import ShardDisks
 from .shared_directory import ObjectsHere, SharedDirectory
@@ -261,20 +262,17 @@ class OpenSharedStore(OpenStore):
             self._balance.taking.difference_update(shards)
         if lease is not None and (lease.is_over or shared.lease is not lease):
             return  # they were lost meanwhile, with all others
-        refused: Exception | None = None
         for shard, engine in taken.items():
             try:
                 owned = shared.has(shard)
             except (OSError, DurableError) as error:
                 shared.release(shard)  # else no process would find it here
-                refused = error
+                self._refused = self._refused or error
                 continue
             self._disks.opened(shard, engine, self._working_disk)
             for description in self._sockets_to_come.pop(shard, ()):
                 self._take_over(description)
             self._neighbours.has(shard, owned)
-        if refused is not None:
-            raise refused
 
     def _working_disk(self, engine: Engine) -> OpenDisk:
         disk = self._disk_with(engine)
@@ -315,11 +313,11 @@ class OpenSharedStore(OpenStore):
                 if is_meant(sockets.object_id.raw):
                     await self._hand_over(shard, sockets)
                     sockets.restart_all()
-            for activation in self._running.live(is_meant):
-                self._send_away(activation)
+            self._send_away(is_meant)
             # Each for a bounded time. What is still to be stored must not be under a later claim.
             while self._directory.has_unsettled(is_meant):
                 await anyio.sleep(0.001)
+                self._send_away(is_meant)  # an operator, or a failed alarm, may have woken one
         finally:
             await disks.left(shard)
             self._neighbours.has(shard, disks.shared.release(shard))
@@ -353,12 +351,13 @@ class OpenSharedStore(OpenStore):
     def _is_in(self, shard: int, raw: bytes) -> bool:
         return self._disks.shard_of(raw) == shard
 
-    def _send_away(self, activation: Activation) -> None:
-        """The object leaves memory with its shard: unnoticed, if nothing is lost by that."""
-        if activation.is_idle:
-            activation.evict()
-        else:
-            activation.break_(ObjectReset(MOVED, retryable=True))
+    def _send_away(self, is_meant: IsMeant) -> None:
+        """The objects leave memory with their shard: unnoticed, if nothing is lost by that."""
+        for activation in self._running.live(is_meant):
+            if activation.is_idle:
+                activation.evict()
+            else:
+                activation.break_(ObjectReset(MOVED, retryable=True))
 
     # The end
 

@@ -38,6 +38,8 @@ class ShardDisks(Disks):
     # Called when this process has changed the classes of the store.
     on_classes: Callable[[], None] | None = field(default=None, init=False)
     count: int = field(init=False)
+    # Of those that are being given up, the ones in which nothing begins any more.
+    _finished: set[int] = field(factory=set, init=False)
     # The disk of all shards, if they have one engine; it stays while no shard is here.
     _one: OpenDisk | None = field(default=None, init=False)
 
@@ -84,8 +86,14 @@ class ShardDisks(Disks):
         else:
             silence(disk.engine, shard)
 
+    def is_in_use(self, shard: int) -> bool:
+        """Whether a shard is being given up, and what still runs in it may call its objects."""
+        return shard in self.leaving and shard not in self._finished
+
     async def finish(self, shard: int) -> None:
-        """Return when what was submitted for a leaving shard is stored, or has failed."""
+        """What ran in a leaving shard has ended. Return when what was submitted for it is stored,
+        or has failed."""
+        self._finished.add(shard)
         disk = self.leaving[shard]
         if self._one is None:
             await disk.finish()
@@ -97,6 +105,7 @@ class ShardDisks(Disks):
     async def left(self, shard: int) -> None:
         """A shard is not owned by this process any more, once its engine is released."""
         disk = self.leaving.pop(shard)
+        self._finished.discard(shard)
         if self._one is None:
             await anyio.to_thread.run_sync(disk.reads.close)
 

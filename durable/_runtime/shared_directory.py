@@ -49,7 +49,7 @@ class SharedDirectory(Directory):
         shard = shard_of(raw[:BASE_SIZE], self.disks.count)
         # Calls that wait in line, or are under way to another process, come first.
         is_here = shard in self.disks.open and not self.lines.is_used(raw)
-        if is_here or (shard in self.disks.leaving and self._is_of_what_runs(shard)):
+        if is_here or (self.disks.is_in_use(shard) and self._is_of_what_runs(shard)):
             return LocalChannel(self.activation_of(object_id, cls, class_number))
         target = Target(class_number, object_id, cls)
         return RemoteChannel(self.crossing, target, self.lines.route(shard, raw, target))

@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
-from typing import Any, ClassVar
+from typing import Any
 
 import anyio
 import pytest
@@ -17,13 +16,12 @@ from attrs import evolve
 import durable
 import durable.testing
 from durable import operate
-from durable._engine.shards import Owned, Process
+from durable._engine.shards import Process
 from durable._postgres.leases import Leases
 from durable._postgres.machine import this_machine
 from durable._postgres.store import PostgresStore
 from durable._runtime import engines
 from durable._runtime.open_shared import OpenSharedStore
-from durable._runtime.shard_disks import ShardDisks
 from tests.postgres import server, store_url
 
 pytestmark = pytest.mark.backends("asyncio", "trio")
@@ -34,12 +32,6 @@ ANOTHER_MACHINE = "another-boot pid:[1] far-away"
 
 
 class Counter(durable.DurableObject):
-    last: ClassVar[Counter]  # that was built
-
-    def __init__(self, ctx: durable.State, env: Any) -> None:
-        super().__init__(ctx, env)
-        Counter.last = self
-
     async def increment(self) -> int:
         value: int = await self.ctx.storage.get("value", 0) + 1
         self.ctx.storage.put("value", value)
@@ -226,50 +218,6 @@ async def test_a_process_does_not_come_back_to_another_store(url: str) -> None:
             shared.join_again()
     finally:
         shared.leave()
-
-
-async def test_a_shard_is_given_up_when_nothing_is_on_its_way_to_it_any_more(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A callback of the loop wrote after the last turn. Stored under a later claim of this process,
-    it would be over what others have stored meanwhile."""
-    faults, finish, release = durable.testing.Faults(), ShardDisks.finish, PostgresStore.release
-    released: list[int] = []
-
-    async def finish_and_write(disks: ShardDisks, shard: int) -> None:
-        await finish(disks, shard)
-        holds.enter_context(faults.hold_commits())
-        Counter.last.ctx.storage.put("value", 99)
-        [disk] = disks
-        while not disk.committer.waiting:
-            await anyio.sleep(0)
-
-    def release_it(store: PostgresStore, shard: int) -> Owned:
-        released.append(shard)
-        return release(store, shard)
-
-    monkeypatch.setattr(ShardDisks, "finish", finish_and_write)
-    monkeypatch.setattr(PostgresStore, "release", release_it)
-    opening = open_store(url, faults=faults)
-    async with opening as runtime:
-        with ExitStack() as holds:
-            stub = runtime.env.COUNTERS.get_by_name("a")
-            assert await stub.increment() == 1
-            assert isinstance(opening._open, OpenSharedStore)
-            shard = opening._open._disks.shard_of(stub.id.raw)
-            opening._open._start_giving(shard)
-            with anyio.fail_after(10):
-                while len(opening._open._directory):
-                    await anyio.sleep(0.001)
-            await anyio.sleep(0.05)
-
-            assert released == []
-            monkeypatch.undo()
-            holds.close()
-            with anyio.fail_after(10):
-                while shard in opening._open._balance.giving:
-                    await anyio.sleep(0.001)
-            assert await runtime.env.COUNTERS.get_by_name("a").value() == 99
 
 
 async def test_one_that_was_killed_on_this_machine_is_not_waited_for(url: str) -> None:
