@@ -48,7 +48,7 @@ class ObjectStorage:
         "has_alarm_handler",
         "has_timer_handler",
         "records",
-        "sides",
+        "_sides",
         "storage",
     )
 
@@ -95,7 +95,7 @@ class ObjectStorage:
         self.records: Records = Records(
             cache, self.buffer, gate, reads, limits, codec.encode, codec.decode
         )
-        self.sides: SideRecords = SideRecords(self.records)
+        self._sides: SideRecords | None = None
         self.has_alarm_handler: bool = has_alarm_handler
         self.has_timer_handler: bool = has_timer_handler
         self._timers: Timers | None = None
@@ -112,6 +112,13 @@ class ObjectStorage:
                 "ctx.timers.set() and delete(), or define alarm() in place of timer()"
             )
         return self.has_alarm_handler or self.constructing
+
+    @property
+    def sides(self) -> SideRecords:
+        """What the library stores for the object beside its keys."""
+        if self._sides is None:
+            self._sides = SideRecords(self.records)
+        return self._sides
 
     @property
     def timers(self) -> Timers:

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol, TypeVar, overload
 
 from durable._engine.batch import Alarm
 from durable._gates.ending import Stopped
-from durable._gates.futures import Answer, ReadyAnswer
+from durable._gates.futures import Answer, FoundAnswer, ReadyAnswer
 from durable._gates.refusing import refusing
 from durable._loop import here
 from durable._model.clock import Clock
@@ -99,7 +99,9 @@ class Operations:
         except TypeError:
             encoded = UNKNOWN
         if encoded is not UNKNOWN and here.thread() == self._gate.thread:
-            return ReadyAnswer(default if encoded is None else self._decode(encoded))
+            answer: FoundAnswer[Any] = FoundAnswer()
+            answer._value = default if encoded is None else self._decode(encoded)
+            return answer
         try:
             found = self._records.find(key, default, no_cache=no_cache)
         except Stopped as stopped:
