@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -253,7 +252,7 @@ def contents(engine: Engine) -> Any:
         [(after, record)] = page
         keyspace = record.keyspace
         objects[after] = (
-            evolve(record, keyspace=0, created_us=0),
+            record._replace(keyspace=0, created_us=0),
             scan(engine, keyspace),
             scan(engine, keyspace, "a", "\uffff", reverse=True),
             reader.scan_some(keyspace, count_max=2, size_max=3),
