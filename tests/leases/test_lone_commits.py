@@ -215,6 +215,7 @@ async def test_a_connection_that_is_lost_meanwhile_resets_the_object(url: str) -
         assert await counters.get_by_name("a").increment() == 4
 
 
+@pytest.mark.sessions
 @pytest.mark.usefixtures("_in_time")
 async def test_a_database_that_restarts_between_two_calls_is_found_again(url: str) -> None:
     """The loop does not go on listening to a connection that has ended."""
