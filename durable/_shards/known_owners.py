@@ -75,9 +75,10 @@ class KnownOwners:
 
 
 def _is_newer(owned: Owned, known: Owned) -> bool:
-    """Within one epoch a shard is owned first, and then free."""
+    """Within one epoch a shard is owned first, and then free. A second owner at one epoch has it by
+    a database that has lost the claim of the first, since a standby has taken its place."""
     if owned.epoch == known.epoch:
-        return owned.owner is None and known.owner is not None
+        return known.owner is not None and owned.owner != known.owner
     return owned.epoch > known.epoch
 
 
