@@ -220,7 +220,7 @@ class SharedFolder:
                 return False
             environment.change_classes(before, after)
             self._remember(environment)
-        for shard in self._owned:
+        for shard in list(self._owned):  # others are acquired in threads meanwhile, and follow
             self.follow(shard)
         return True
 

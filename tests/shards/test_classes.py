@@ -6,6 +6,7 @@ import pytest
 
 import durable
 from durable import Migration
+from durable._lmdb.shared_store import SharedFolder
 
 from .conftest import Processes
 
@@ -48,6 +49,26 @@ async def test_a_process_with_older_migrations_is_refused(processes: Processes) 
         await processes.start(bindings={"NOTES": Note}, migrations=[FIRST], script="app")
     assert await one.env.PAGES.get_by_name("a").write(1) == 1
     assert len(processes.shards(one)) == 16
+
+
+async def test_a_class_can_be_used_first_while_a_shard_arrives(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shards are acquired in threads; the classes are recorded in those that are here."""
+    one = await processes.start(bindings={"NOTES": Note})
+    await processes.settle()
+    follow = SharedFolder.follow
+
+    def follow_while_one_arrives(shared: SharedFolder, shard: int) -> None:
+        follow(shared, shard)
+        shared._owned[99] = shared._owned[shard]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SharedFolder, "follow", follow_while_one_arrives)
+        pages = one.namespace(Page)
+    processes.store(one)._disks.shared._owned.pop(99)  # type: ignore[attr-defined]
+
+    assert await pages.get_by_name("a").write(1) == 1
 
 
 async def test_migrations_are_applied_once_for_all_shards(processes: Processes) -> None:
