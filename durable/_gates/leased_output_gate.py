@@ -9,7 +9,7 @@ Rule: what may not leave waits. The object breaks soon, and then each waiter get
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from attrs import define, field
@@ -47,10 +47,13 @@ class LeasedOutputGate(OutputGate):
         waiting = self._waiting
         if waiting is None:
             return
-        if not isinstance(waiting, list):
-            waiting = [waiting]
-        durable = [message for message in waiting if message.seqno <= self.durable]
-        self._waiting = waiting[len(durable) :] or None
+        durable: Sequence[Held]
+        if not isinstance(waiting, list) and waiting.seqno <= self.durable:  # as a rule
+            self._waiting, durable = None, (waiting,)
+        else:
+            held = self._held()
+            durable = [message for message in held if message.seqno <= self.durable]
+            self._waiting = held[len(durable) :] or None
         # Each asks the lease: the process may be stopped between any two of them.
         for message in durable:
             if self.is_closed:
@@ -69,7 +72,7 @@ class LeasedOutputGate(OutputGate):
             self._keep(Release(seqno, release, unheard))
 
     def keeps(self, message: Reply) -> bool:
-        if self.is_open():
+        if self._confirmed <= self.durable and self._may_speak():
             return False
         message.seqno = self.seqno()
         self._keep(message)

@@ -7,6 +7,7 @@ value, and of bytes as text, which took a third of a commit of 256 objects.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain, repeat
 from struct import Struct, pack
 from typing import Any, ClassVar, Final
 
@@ -49,7 +50,7 @@ class Numbers(Array):
     def _pack(self, values: Sequence[int | None]) -> bytes:
         one = Struct(f">i{self.code}")
         if None not in values:
-            sized = [part for value in values for part in (self.size, value)]
+            sized = chain.from_iterable(zip(repeat(self.size), values, strict=False))
             return pack(">" + f"i{self.code}" * len(values), *sized)
         return b"".join([_NULL if v is None else one.pack(self.size, v) for v in values])
 
@@ -69,14 +70,11 @@ class Byteas(Array):
     element = 17
 
     def _pack(self, values: Sequence[bytes | None]) -> bytes:
+        if None not in values:
+            sizes = map(_SIZE.pack, map(len, values))  # type: ignore[arg-type]
+            return b"".join(chain.from_iterable(zip(sizes, values, strict=True)))  # type: ignore[arg-type]
         size = _SIZE.pack
-        parts: list[bytes] = []
-        for value in values:
-            if value is None:
-                parts.append(_NULL)
-            else:
-                parts += (size(len(value)), value)
-        return b"".join(parts)
+        return b"".join([_NULL if v is None else size(len(v)) + v for v in values])
 
 
 class _ArrayDumper(Dumper):

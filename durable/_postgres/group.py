@@ -14,7 +14,15 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from durable._engine.batch import UNREAD, Batch, ObjectHandle, ObjectRecord, Unread, record_after
+from durable._engine.batch import (
+    UNCHANGED,
+    UNREAD,
+    Batch,
+    ObjectHandle,
+    ObjectRecord,
+    Unread,
+    record_after,
+)
 from durable._engine.checksums import protect
 from durable._engine.history_records import clearing_of
 from durable._engine.shards import shard_of
@@ -40,6 +48,24 @@ def unread_of(group: Sequence[Batch]) -> set[ObjectKey]:
         for batch in group
         if batch.handle.record is UNREAD and not batch.is_empty
     }
+
+
+def is_of_values(batch: Batch) -> bool:
+    """Whether *batch* writes values of keys and nothing else, of an object whose row is known and
+    stays as it is."""
+    handle = batch.handle
+    record = handle.record
+    return (
+        isinstance(record, ObjectRecord)
+        and bool(batch.puts)
+        and batch.alarm is UNCHANGED
+        and not (batch.clears or batch.sides or batch.history or batch.forgets)
+        and batch.clearing is None
+        and None not in batch.puts.values()
+        and record.keyspace == handle.keyspace
+        and record.history == handle.history
+        and (record.name is not None or handle.name is None)
+    )
 
 
 @frozen
@@ -71,10 +97,19 @@ class Changes:
     _puts: Values = field(factory=dict, init=False)
     _sides: Values = field(factory=dict, init=False)
     _maybe_empty: list[ObjectKey] = field(factory=list, init=False)
+    # The objects of which only values were written, whose rows and handles stay as they are.
+    _bases: set[bytes] = field(factory=set, init=False)
 
     def apply(self, group: Sequence[Batch]) -> None:
+        records, bases, all_puts = self._records, self._bases, self._puts
         for batch in group:
-            if not batch.is_empty:
+            handle = batch.handle
+            if is_of_values(batch) and (handle.class_number, handle.base) not in records:
+                bases.add(handle.base)
+                puts = all_puts.setdefault(handle.keyspace, {})
+                for name, value in batch.puts.items():
+                    puts[name.encode()] = value
+            elif not batch.is_empty:
                 self._apply(batch)
 
     def _apply(self, batch: Batch) -> None:
@@ -137,7 +172,8 @@ class Changes:
 
     def shards_used(self) -> list[int]:
         """The shards of all objects that are written, in order."""
-        return sorted({shard_of(base, self.shards) for _, base in self._handles})
+        bases = self._bases.union(base for _, base in self._handles)
+        return sorted({shard_of(base, self.shards) for base in bases})
 
     def arguments(self) -> list[Any]:
         """The arguments of `durable.commit_group`, from the objects on."""

@@ -15,7 +15,6 @@ from durable._engine.batch import Batch
 from durable._model.cluster_errors import StoreUnavailable
 
 from .connection import Connection
-from .postgres_errors import unavailable
 from .schema import KEYSPACES_PER_BLOCK
 
 NONE_LEFT: Final = -1
@@ -52,8 +51,10 @@ class Keyspaces:
 
     def check(self, group: Iterable[Batch]) -> None:
         """Raise StoreUnavailable if a batch has no keyspace."""
-        if any(NONE_LEFT in {batch.handle.keyspace, batch.handle.history} for batch in group):
-            raise self._failure or unavailable(self._connection.path, None)
+        if self._failure is not None and any(
+            NONE_LEFT in {batch.handle.keyspace, batch.handle.history} for batch in group
+        ):
+            raise self._failure
 
 
 # A sequence writes to the log of the server ahead of what it returns, so a number can come from a
