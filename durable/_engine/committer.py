@@ -207,8 +207,9 @@ class Committer:
     def _leave_to_thread(self) -> None:
         batch = self._begun
         if batch is not None:
-            self._writing.release()
+            # First into the queue: the thread may wait to free garbage, and looks there then.
             self._put([batch])
+            self._writing.release()
             self._pass_on()
 
     def _pass_on(self) -> None:
@@ -279,17 +280,23 @@ class Committer:
         if self._engine.has_garbage:
             try:
                 with self._writing:
+                    if self._is_left_one:
+                        return
                     self._engine.collect_garbage()
                 self._wake()  # so that the loop's reader does not keep what was freed
             except DurableError:
                 # Nothing is lost by that; the next clear, or the next open, tries again.
                 self._engine.has_garbage = False
 
+    @property
+    def _is_left_one(self) -> bool:
+        """Whether the loop has left a commit that it has begun to this thread."""
+        return self._ear is not None and self._ear.is_waiting
+
     def _commit_and_wake(self, taken: list[Batch]) -> None:
         rest: list[Batch] = []
         with self._writing:
-            if self._ear is not None and self._ear.is_waiting:
-                # The loop has left it to this thread; so it was the first in the queue.
+            if self._is_left_one:  # then it was the first in the queue
                 group = self._end_begun(taken[0], may_wait=True)
                 rest = taken[1:]
             else:

@@ -239,6 +239,31 @@ def test_what_is_under_way_at_the_end_is_committed(bench: Bench, is_answered: bo
     assert not bench.committer.begin(bench.batch("3"))
 
 
+def test_garbage_is_not_freed_before_a_late_answer_has_come(bench: Bench) -> None:
+    """The thread that waits to free it finds that the loop has left a commit to it."""
+    ear = bench.committer._ear
+    assert ear is not None
+    were_waiting: list[bool] = []
+
+    def collect_garbage(count_max: int = 0) -> int:
+        were_waiting.append(ear.is_waiting)
+        bench.engine.has_garbage = False
+        return 0
+
+    bench.engine.collect_garbage = collect_garbage  # type: ignore[method-assign]
+    assert bench.committer.begin(bench.batch("1"))
+    bench.engine.has_garbage = True  # a class was deleted, say
+    bench.committer._queue.put(())  # the thread comes back to its queue
+    for _ in range(100):
+        threading.Event().wait(0.0001)  # it waits for the loop's thread
+    bench.loop.timers[0].ring()
+    bench.engine.answer()
+    bench.loop.run_until(lambda: not bench.committer.waiting and were_waiting != [])
+
+    assert were_waiting == [False]
+    assert bench.outcomes.durable == ["1"]
+
+
 def test_what_cannot_be_begun_is_left_to_be_submitted(bench: Bench) -> None:
     """Nothing is kept of the attempt."""
     bench.engine.may_begin = False
