@@ -59,7 +59,8 @@ class IdleWatch:
                 if activation is not None and activation.look_s == look_s:
                     self._evict_if_due(activation)
         finally:
-            self._set_timer()
+            if self._timer is None:  # an eviction may have made another object
+                self._set_timer()
 
     def _evict_if_due(self, activation: Activation) -> None:
         limit_s = self.services.limits.idle_s_max

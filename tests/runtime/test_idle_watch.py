@@ -126,3 +126,21 @@ def test_entries_of_those_that_have_left_do_not_pile_up() -> None:
     assert len(kit.services.timers._heap) == 1
     kit.turn_to(LIMIT_S)
     assert last not in kit.live.values()
+
+
+def test_one_timer_is_left_when_an_eviction_makes_another_object() -> None:
+    """An observer that hears of it may call one."""
+    kit = Kit()
+
+    class Calling(Live):
+        def evict(self) -> None:
+            super().evict()
+            kit.wake(2)
+
+    calling = Calling(kit.live, ObjectId(bytes(32)), 0.0)
+    kit.live[calling.id.raw] = calling
+    kit.watch.add(calling)  # type: ignore[arg-type]
+    kit.turn_to(LIMIT_S)
+
+    assert len(kit.live) == 1
+    assert len(kit.services.timers._heap) == 1
