@@ -58,7 +58,7 @@ def backoff_s(doublings: int) -> float:
 class Ringing(Invocation[Any]):
     """The delivery of an alarm or a timer."""
 
-    __slots__ = ("alarm", "began_s", "failure", "is_forced", "is_given_up", "is_own_fault")
+    __slots__ = ("alarm", "failure", "is_forced", "is_given_up", "is_own_fault")
 
     # What its handler is called.
     handler: ClassVar[str]
@@ -71,8 +71,6 @@ class Ringing(Invocation[Any]):
     ) -> None:
         super().__init__(activation, self._ring, context, self.handler, None)
         self.alarm = alarm
-        # When its handler has started, by the time of the timers; None: it has not.
-        self.began_s: float | None = None
         # What its handler raised.
         self.failure: BaseException | None = None
         # By the test kit or an operator: whatever time it is.
@@ -97,9 +95,9 @@ class Ringing(Invocation[Any]):
     def is_early(self, due_us: int) -> bool:
         return due_us > self.activation.services.clock.now() * 1_000_000 and not self.is_forced
 
-    def begins(self) -> None:
-        """The handler starts: the scheduler looks at how long it takes."""
-        self.began_s = self.activation.services.timers.now_s()
+    def watch_time(self) -> None:
+        """The handler starts."""
+        self.activation.services.alarm_watch.add(self)
 
     @property
     def info(self) -> AlarmInfo:
@@ -109,16 +107,21 @@ class Ringing(Invocation[Any]):
         self.is_own_fault = True
         self.is_given_up = gives_up
 
-    def takes_too_long(self) -> None:
+    def reached_limit(self) -> None:
         """The handler has had all the time that it may take."""
         self.is_own_fault = True
         self.activation.break_(ObjectReset(TOOK_TOO_LONG, overloaded=True))
 
     def end(self, value: Any, error: BaseException | None) -> Delivery[Any] | None:
+        self.activation.services.alarm_watch.discard(self)
         self.failure = error
         if self.activation.gate.broken is None and value is not CANCELLED:
             self._settle(error)
         return super().end(None, None)
+
+    def fail(self, error: BaseException) -> None:
+        self.activation.services.alarm_watch.discard(self)  # its object broke
+        super().fail(error)
 
     @property
     def is_awaited(self) -> bool:
@@ -166,7 +169,7 @@ class AlarmInvocation(Ringing):
             return CANCELLED
         self.alarm = stored
         activation.storage.begin_alarm()
-        self.begins()
+        self.watch_time()
         handler = activation.instance.alarm
         return handler(self.info) if takes_one_more(handler, 0) else handler()
 

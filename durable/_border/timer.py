@@ -57,7 +57,7 @@ class TimerInvocation(Ringing):
         self.next_us = next_us(stored.schedule, stored.scheduled_us, max(now_us, stored.due_us))
         storage.timer_table.begin(self.name, self.next_us)
         self.has_begun = True
-        self.begins()
+        self.watch_time()
         payload = storage.decode(stored.payload)
         handler = activation.instance.timer
         if takes_one_more(handler, 2):

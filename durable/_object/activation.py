@@ -54,7 +54,7 @@ class Activation(Admission):
     instance: Any
     idle_since_s: float
     disk: Disk
-    is_commit_watched: bool
+    watched_seqno: int | None
     begins_later: list[Callable[[], None]] | None
 
     def __init__(
@@ -78,7 +78,7 @@ class Activation(Admission):
         self._open = None
         self.pins = 0
         self.idle_since_s = services.clock.steady()
-        self.is_commit_watched = False
+        self.watched_seqno = None
         self.is_held_for_room = False
         self.begins_later = None
 

@@ -26,12 +26,12 @@ class Commits(Named):
 
     __slots__ = (
         "gate",
-        "is_commit_watched",
         "is_held_for_room",
         "output",
         "phase",
         "services",
         "storage",
+        "watched_seqno",
     )
 
     services: Services
@@ -39,8 +39,8 @@ class Commits(Named):
     output: OutputGate
     storage: ObjectStorage
     phase: Phase
-    # While a batch is on its way, or was at the last look.
-    is_commit_watched: bool
+    # The batch that must be durable when the commit watch looks; None while it need not look.
+    watched_seqno: int | None
     is_held_for_room: bool
 
     def seal(self) -> None:
@@ -55,7 +55,7 @@ class Commits(Named):
             return
         if buffer.sealed_bytes > buffer.dirty_bytes_max:
             self._hold_for_room()
-        if not self.is_commit_watched and self.output.in_flight:
+        if self.watched_seqno is None and self.output.in_flight:
             self._watch_commit()
 
     def _hold_for_room(self) -> None:
@@ -83,14 +83,16 @@ class Commits(Named):
 
     def _watch_commit(self) -> None:
         """Look, when the limit has passed, whether the batch that is sealed now is durable."""
-        self.is_commit_watched = True
-        self.services.commit_watch.add(self, self.output.seqno_of_all())
+        self.watched_seqno = self.output.seqno_of_all()
+        self.services.commit_watch.add(self)
 
-    def look_at_commit(self, number: int) -> None:
-        self.is_commit_watched = False
+    def reached_limit(self) -> None:
+        """The time is over by which `watched_seqno` must be durable."""
+        seqno, self.watched_seqno = self.watched_seqno, None
+        assert seqno is not None
         if self.phase.is_over:
             return
-        if not self.output.is_durable(number):
+        if not self.output.is_durable(seqno):
             self.break_(ObjectReset(COMMIT_TOO_LONG, overloaded=True))
         elif self.output.in_flight:
             self._watch_commit()

@@ -205,7 +205,7 @@ class Lifecycle(Commits):
 
     def _gone(self) -> None:
         self.instance = None  # a stub may keep this activation for long
-        if self.is_commit_watched:
+        if self.watched_seqno is not None:
             self.services.commit_watch.discard(self)
         if self.services.latest is self:
             self.services.latest = None

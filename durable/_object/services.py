@@ -21,10 +21,10 @@ from durable._model.websocket import WebSocket
 from durable._storage.cache_budget import CacheBudget
 from durable._storage.sql_support import SqlSupport
 
-from .commit_watch import CommitWatch
 from .counters import Counters
 from .disk import Disk
 from .hooks import Hooks
+from .limit_watch import LimitWatch
 from .live import LiveObject
 
 T = TypeVar("T")
@@ -67,7 +67,9 @@ class Services:
     envs: dict[int, Any] = field(factory=dict)
     # How long objects can go back, by the number of a class that a configuration gives a history.
     histories: dict[int, int] = field(factory=dict)
-    commit_watch: CommitWatch = field(init=False)
+    # The objects with a batch on its way, and the handlers of alarms and timers that run.
+    commit_watch: LimitWatch = field(init=False)
+    alarm_watch: LimitWatch = field(init=False)
     # Called with what happens to the objects; None while nothing observes.
     hooks: Hooks | None = None
     # The activation that was called last.
@@ -100,7 +102,8 @@ class Services:
     is_open: bool = True
 
     def __attrs_post_init__(self) -> None:
-        self.commit_watch = CommitWatch(self.timers, self.limits.commit_s_max)
+        self.commit_watch = LimitWatch(self.timers, self.limits.commit_s_max)
+        self.alarm_watch = LimitWatch(self.timers, self.limits.alarm_s_max)
 
     def facts_of(self, class_number: int, cls: type) -> ClassFacts:
         """The facts of a class, whose code is *cls* now."""

@@ -80,8 +80,6 @@ class Alarms:
     _looks_at_s: float = field(default=0.0, init=False)
     _is_asked: bool = field(default=False, init=False)
     _is_closed: bool = field(default=False, init=False)
-    # When the next handler may have taken too long.
-    _limit_timer: Timer | None = field(default=None, init=False)
     # The context of deliveries that no code of an object has made; copied for each.
     _context: Context = field(init=False)
     # The next due times of timers of objects whose first one rings.
@@ -98,9 +96,8 @@ class Alarms:
         if self._forget_clock is not None:
             self._forget_clock()
             self._forget_clock = None
-        for timer in (self._timer, self._limit_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def submitting(self, batch: Batch) -> None:
         """A batch that changes an alarm is submitted: look in time."""
@@ -271,25 +268,8 @@ class Alarms:
 
     def _start(self, key: Key, event: Ringing) -> None:
         self._ringing[key] = event
-        if self._limit_timer is None:
-            self._look_at_times()
         when_done(event, partial(self._ended, key, event))
         event.activation.deliver(event)
-
-    def _look_at_times(self) -> None:
-        """Stop the handlers that have taken too long, and look again when the next one may have."""
-        services = self.services
-        now_s, limit_s = services.timers.now_s(), services.limits.alarm_s_max
-        next_s = math.inf
-        for event in list(self._ringing.values()):
-            end_s = limit_s + (now_s if event.began_s is None else event.began_s)
-            if end_s <= now_s:
-                event.takes_too_long()
-            else:
-                next_s = min(next_s, end_s)
-        self._limit_timer = None
-        if self._ringing:
-            self._limit_timer = services.timers.call_at(next_s, self._look_at_times)
 
     def _ended(self, key: Key, event: Ringing) -> None:
         """The event has ended, and its outcome is stored; or its object broke."""

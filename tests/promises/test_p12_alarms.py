@@ -399,6 +399,24 @@ async def test_an_alarm_that_takes_15_minutes_is_reset_and_retried(
     DOORS["door"].set()
 
 
+async def test_an_alarm_whose_handler_has_ended_in_time_may_wait_for_the_disk(
+    store: Store, ringer: durable.Stub[Ringer]
+) -> None:
+    """The limit is the handler's: what it has written may be stored later."""
+    DOORS["door"] = anyio.Event()
+    await ringer.set(1)
+    await store.clock.advance(890)
+    with store.faults.hold_commits():
+        DOORS["door"].set()
+        await store.settle()
+        await store.clock.advance(20)
+    await store.settle()
+    await store.clock.advance(100)
+
+    assert [ring[2] for ring in RINGS] == [0]
+    assert await ringer.rings() == 1
+
+
 # While it runs
 
 
