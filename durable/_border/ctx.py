@@ -32,7 +32,8 @@ class State:
         "storage": "What the object remembers when it is not in memory.",
     }
 
-    # No property, unlike the others: almost each call of each object asks for it.
+    # No property, unlike the others: almost each call of each object asks for it. So only a type
+    # checker refuses to set it.
     storage: Final[Storage]
 
     def __init__(self, activation: Activation) -> None:

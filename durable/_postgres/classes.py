@@ -22,9 +22,9 @@ _READ: Final[LiteralString] = (
     "(select coalesce(json_agg(t order by t.script, t.place), '[]')::text "
     "from durable.tags as t)"
 )
-# A change that the standby does not have can be seen, if its primary was restarted or somebody has
-# cancelled the wait for the standby. The message, which nothing reads, is a record behind that
-# change, and its commit waits for the standby.
+# A change that the standby does not have can be seen, if its primary was restarted, or the wait for
+# the standby was cancelled. The message, which nothing reads, is a record behind that change, and
+# its commit waits for the standby.
 _READ_CONFIRMED: Final = (
     _READ + ", pg_logical_emit_message(true, 'durable', 'the classes were read')"
 )

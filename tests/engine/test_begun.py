@@ -88,7 +88,7 @@ class Timer:
 
 @define
 class Loop(kit.Loop):
-    """With sockets that are looked at when the loop is run, and timers that ring when told."""
+    """With sockets that are looked at when the loop is run, and timers that a test rings."""
 
     watched: dict[socket.socket, Callable[[], None]] = field(factory=dict)
     timers: list[Timer] = field(factory=list)
