@@ -138,12 +138,14 @@ class Committer:
                 self._watch.begins([batch])
             has_begun = self._ear.begin(batch)
         finally:
-            if not has_begun:
+            if self._ear.is_waiting:
+                self.was_shared, self._quick_in_a_row = False, 0
+                self.waiting += 1
+                self._begun = batch
+                if not has_begun:  # an interrupt: perhaps nothing would be heard of it
+                    self._leave_to_thread()
+            else:
                 self._writing.release()
-        if has_begun:
-            self.was_shared, self._quick_in_a_row = False, 0
-            self.waiting += 1
-            self._begun = batch
         return has_begun
 
     def begin_no_more(self) -> None:

@@ -140,9 +140,11 @@ class Connection:
             self._start(connection)
             try:
                 connection.send(sql, params, types)
-            except psycopg.Error as error:
-                self._drop()
-                raise Lost(self.path, error) from error
+            except BaseException as error:
+                self._drop()  # it may have been sent, and its answer be taken for another one's
+                if isinstance(error, psycopg.Error):
+                    raise Lost(self.path, error) from error
+                raise
             return True
 
     def fileno(self) -> int:

@@ -233,6 +233,9 @@ class PostgresEngine:
             is_sent = attempt(send)
         except Lost:
             return None  # in doubt by now: `commit` settles that, and writes the same again
+        except BaseException:
+            self._in_doubt.add(shard)  # it may have been sent
+            raise
         return UnderWay(self._writing, send, attempt, changes) if is_sent else None
 
     def _changes(self, group: Sequence[Batch], found: Mapping[ObjectKey, ObjectRecord]) -> Changes:

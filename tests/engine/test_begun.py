@@ -304,6 +304,26 @@ def test_an_interrupt_while_an_answer_is_read_is_the_programs(bench: Bench) -> N
     assert bench.outcomes.told == [("1", error)]
 
 
+def test_what_was_sent_is_still_the_batchs_after_an_interrupt(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread waits for its answer, and takes no other batch for it."""
+
+    def watch_readable(loop: Loop, sock: socket.socket, callback: Callable[[], None]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loop, "watch_readable", watch_readable)
+    with pytest.raises(KeyboardInterrupt):
+        bench.committer.begin(bench.batch("1"))
+    other = bench.batch("2", "2")
+    bench.committer.submit(other)
+    bench.engine.answer()
+    bench.loop.run_until(lambda: not bench.committer.waiting)
+
+    assert bench.outcomes.durable == ["1", "2"]
+    assert stored(bench.engine, other.handle) == {"2": VALUE}
+
+
 def test_observers_hear_of_what_was_begun() -> None:
     """When it begins, and when it has ended."""
 

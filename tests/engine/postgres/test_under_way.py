@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 from contextlib import closing
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -13,6 +13,7 @@ from durable._engine.begun import Begins, Begun
 from durable._model.cluster_errors import ObjectSuperseded, StoreUnavailable
 from durable._postgres.connection import Connection
 from durable._postgres.engine import TRIES_MAX, PostgresEngine
+from durable._postgres.listening import ListeningConnection
 from durable._postgres.postgres_errors import Conflict, Lost
 
 from ..kit import VALUE, batch_of, place_of, stored
@@ -174,6 +175,27 @@ def test_a_lost_connection_that_was_idle_loses_nothing_that_is_begun_on_it(
     engine.commit([batch])
 
     assert stored(engine, handle) == {"a": VALUE, "b": VALUE}
+
+
+def test_an_interrupt_while_a_commit_is_sent_leaves_the_connection_to_no_other(
+    engine: PostgresEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer that may come is not taken for that of the next commit."""
+    handle = known_place(engine)
+    send = ListeningConnection.send
+
+    def interrupted(connection: ListeningConnection, *args: Any) -> None:
+        send(connection, *args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ListeningConnection, "send", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        engine.begin(batch_of(engine, handle, {"b": VALUE}))
+    monkeypatch.undo()
+    assert engine._in_doubt
+
+    engine.commit([batch_of(engine, handle, {"c": VALUE})])
+    assert stored(engine, handle).keys() >= {"a", "c"}
 
 
 def test_a_commit_that_was_begun_and_the_standby_does_not_have_is_not_confirmed(
