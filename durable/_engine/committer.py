@@ -198,7 +198,12 @@ class Committer:
         if batch is None:
             self._ear.close()  # the connection has ended, perhaps: the next commit finds out
             return
-        group = self._end_begun(batch, may_wait=False)
+        try:
+            group = self._end_begun(batch, may_wait=False)
+        except BaseException:  # an interrupt behind the answer, which is not known any more
+            if not self._ear.is_waiting:
+                self._leave_to_thread()  # it commits the same again: nothing else was since
+            raise
         if group is not None:
             self._answered.append(group)
             self._writing.release()

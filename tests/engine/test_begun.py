@@ -324,6 +324,32 @@ def test_what_was_sent_is_still_the_batchs_after_an_interrupt(
     assert stored(bench.engine, other.handle) == {"2": VALUE}
 
 
+def test_an_interrupt_after_an_answer_was_read_leaves_the_batch_to_the_thread() -> None:
+    """It is committed once more, since nothing else was since."""
+
+    class Watch:
+        interrupts = [KeyboardInterrupt()]
+
+        def begins(self, group: Sequence[Batch]) -> None: ...
+
+        def ended(self, group: Sequence[Batch], error: DurableError | None) -> None:
+            if self.interrupts:  # that of a signal, which may come anywhere
+                raise self.interrupts.pop()
+
+    bench = Bench(watch=Watch())
+    first, other = bench.batch("1"), bench.batch("2", "2")
+    bench.committer.begin(first)
+    bench.committer.submit(other)
+    bench.engine.answer()
+    with pytest.raises(KeyboardInterrupt):
+        bench.loop.hear()
+    bench.loop.run_until(lambda: not bench.committer.waiting)
+
+    assert bench.outcomes.durable == ["1", "2"]
+    assert stored(bench.engine, first.handle) == {"1": VALUE}
+    bench.close()
+
+
 def test_observers_hear_of_what_was_begun() -> None:
     """When it begins, and when it has ended."""
 
