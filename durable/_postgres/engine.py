@@ -22,7 +22,7 @@ from typing import ClassVar, Final, TypeVar
 
 from attrs import define, field
 
-from durable._engine.batch import UNCHANGED, Batch, DueAlarm, ObjectRecord, Woken
+from durable._engine.batch import Batch, DueAlarm, ObjectRecord, Woken
 from durable._engine.catalog import Catalog, Weight
 from durable._engine.engine import GARBAGE_STEP
 from durable._engine.measures import Measures
@@ -36,7 +36,7 @@ from .classes import change_catalog, read_catalog, read_confirmed_catalog
 from .connection import SILENCE_S_MAX, Connection
 from .freeing import NoRoom, free
 from .garbage import collect
-from .group import Changes, Freed, ObjectKey, unread_of
+from .group import Changes, Freed, ObjectKey, is_of_values, unread_of
 from .keyspaces import Keyspaces
 from .newest_primary import NewestPrimary
 from .postgres_errors import Conflict, Lost
@@ -215,17 +215,13 @@ class PostgresEngine:
 
     def begin(self, batch: Batch) -> UnderWay | None:
         """As `Begins.begin`, for values of an object whose row is known, and stays as it is."""
-        handle = batch.handle
-        if self._in_doubt or not isinstance(handle.record, ObjectRecord):
-            return None
-        if not batch.puts or batch.sides or batch.history or batch.alarm is not UNCHANGED:
+        shard = shard_of(batch.handle.base, self.shards)
+        epoch = self.owned.get(shard)
+        if self._in_doubt or epoch is None or not is_of_values(batch):
             return None
         changes = self._changes([batch], {})
         values = changes.values_alone()
-        shard = shard_of(handle.base, self.shards)
-        epoch = self.owned.get(shard)
-        if values is None or epoch is None:
-            return None
+        assert values is not None
         params = [_LONG(self.process), _INT(shard), _LONG(epoch), *values]
         send = partial(self._writing.begin, _COMMIT_VALUES, params, _VALUES_TYPES)
         attempt = partial(self._try, used=[shard])
