@@ -144,7 +144,7 @@ class Environment(Questions):
         handle = self.handle
         handle.check_usable()
         key = layout.object_key(class_number, base)
-        return self._reader.find(key, handle.databases.objects, layout.read_object)
+        return self._reader.find(key, handle.objects, layout.read_object)
 
     def _ask(self, look: Callable[..., T], *args: Any) -> T:
         handle = self.handle

@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import lmdb
 from attrs import define, field
@@ -103,6 +103,10 @@ class Handle:
         with self._map_lock:
             self._readers.append(reader)
         return reader
+
+    def objects(self) -> Any:
+        """The database of the objects, which is another one once LMDB was opened anew."""
+        return self.databases.objects
 
     def _drop_reader(self, reader: Reader) -> None:
         with self._map_lock:

@@ -190,7 +190,8 @@ def read_object_fields(key: bytes, raw: bytes) -> Fields:
     fields = _unpack(raw[1:-4] if is_complete(key, raw) else _unprotected(raw))
     if (
         type(fields) is not list
-        or tuple(map(type, fields)) not in _OF_OBJECTS
+        # Not `tuple()`, which makes a longer tuple, cuts it, and fills Python's list of free ones.
+        or (*map(type, fields),) not in _OF_OBJECTS
         or fields[0] < 0
         or fields[1] < 0
         or (len(fields) > 3 and min(fields[3:]) < 0)

@@ -67,12 +67,15 @@ class Reader:
             return record[1:-4]
         return self._unprotected(keyspace, encoded, record)
 
-    def find(self, key: bytes, database: Any, parse: Callable[[bytes, bytes], T]) -> T | None:
-        """What *parse* makes of the record of *key* in another database than that of the
-        records."""
+    def find(
+        self, key: bytes, database: Callable[[], Any], parse: Callable[[bytes, bytes], T]
+    ) -> T | None:
+        """What *parse* makes of the record of *key* in another database than that of the records.
+        That is asked for once the transaction is there, for which LMDB may be opened anew."""
         try:
             with self.lock:
-                raw = (self._txn or self._renew()).get(key, db=database)
+                txn = self._txn or self._renew()
+                raw = txn.get(key, db=database())
             return None if raw is None else parse(key, raw)
         except Exception as error:
             self._refuse(error)

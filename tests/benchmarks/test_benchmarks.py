@@ -88,7 +88,7 @@ def test_workerd_answers_the_same_questions(tmp_path: Path) -> None:
     """Where node and workerd are, the real runtime does the same work in the same run."""
     rows, setting = harness.run(workerd.ask, Size.SMALLEST, "asyncio", str(tmp_path))
 
-    check_complete(harness.report(rows, setting, first_line(workerd)), 4)
+    check_complete(harness.report(rows, setting, first_line(workerd)), 5)
 
 
 @pytest.mark.skipif(postgres.why_not() is not None, reason=postgres.why_not() or "")

@@ -50,7 +50,7 @@ def test_any_bytes_are_a_record_or_malformed(read: Callable[[bytes], Any], raw: 
         read(raw)
 
 
-@given(record=st.builds(ObjectRecord, U64, U64, st.none() | TEXT, ALARMS), change=st.data())
+@given(record=st.builds(ObjectRecord, U64, U64, st.none() | TEXT, ALARMS, U64), change=st.data())
 def test_the_record_of_an_object_comes_back_or_is_malformed(
     record: ObjectRecord, change: st.DataObject
 ) -> None:
