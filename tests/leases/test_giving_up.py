@@ -6,7 +6,6 @@ object would go on by it, and by the lease, which lasts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any, ClassVar
 
@@ -20,7 +19,6 @@ from durable._engine.shards import Owned
 from durable._postgres.store import PostgresStore
 from durable._runtime.open_shared import OpenSharedStore
 from durable._runtime.shard_disks import ShardDisks
-from tests.postgres import store_url
 
 pytestmark = pytest.mark.backends("asyncio", "trio")
 
@@ -91,12 +89,6 @@ class Giving:
         with anyio.fail_after(10):
             while not self.released:
                 await anyio.sleep(0.001)
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with store_url() as url:
-        yield url
 
 
 @pytest.fixture

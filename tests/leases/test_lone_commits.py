@@ -29,12 +29,6 @@ class Counter(durable.DurableObject):
 
 
 @pytest.fixture
-def url() -> Iterator[str]:
-    with postgres.store_url() as url:
-        yield url
-
-
-@pytest.fixture
 def _in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow this machine is, no commit is late."""
     monkeypatch.setattr(begun, "LATE_S", WAIT_S_MAX)

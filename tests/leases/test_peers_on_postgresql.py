@@ -3,7 +3,7 @@ whose lease is over says nothing any more."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 import durable
 from durable._postgres.leases import Leases
 from durable._postgres.store import PostgresStore
-from tests.postgres import server, store_url
+from tests.postgres import server
 from tests.shards.conftest import Processes
 
 pytestmark = pytest.mark.anyio
@@ -58,12 +58,6 @@ class Machines(Processes):
 
     def execute(self, sql: str) -> list[tuple[Any, ...]]:
         return server().execute(sql, self.url.rpartition("/")[2])
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with store_url() as url:
-        yield url
 
 
 @pytest.fixture

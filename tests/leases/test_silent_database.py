@@ -11,7 +11,6 @@ import pytest
 
 import durable
 from durable._postgres import engine, leases
-from tests import postgres
 from tests.cables import Cable
 
 pytestmark = pytest.mark.backends("asyncio", "trio")
@@ -26,12 +25,6 @@ class Counter(durable.DurableObject):
         value: int = await self.ctx.storage.get("value", 0) + 1
         self.ctx.storage.put("value", value)
         return value
-
-
-@pytest.fixture
-def url() -> Iterator[str]:
-    with postgres.store_url() as url:
-        yield url
 
 
 @pytest.fixture

@@ -10,16 +10,9 @@ from attrs import define, field
 
 from durable._loop.timers import Timers
 from durable._object.limit_watch import LimitWatch
+from tests.hand_clock import HandClock
 
 LIMIT_S = 10.0
-
-
-@define
-class Clock:
-    now_s: float = 0.0
-
-    def steady(self) -> float:
-        return self.now_s
 
 
 @define(eq=False)
@@ -39,7 +32,7 @@ class Object:
 
 @define
 class Kit:
-    clock: Clock = field(factory=Clock)
+    clock: HandClock = field(factory=HandClock)
     timers: Timers = field(init=False)
     watch: LimitWatch = field(init=False)
 

@@ -9,16 +9,9 @@ from attrs import define, field
 from durable._loop.timers import Timers
 from durable._model.ids import ObjectId
 from durable._runtime.idle_watch import STALE_MIN, IdleWatch
+from tests.hand_clock import HandClock
 
 LIMIT_S = 10.0
-
-
-@define
-class Clock:
-    now_s: float = 0.0
-
-    def steady(self) -> float:
-        return self.now_s
 
 
 @define
@@ -28,7 +21,7 @@ class Limits:
 
 @define
 class Services:
-    clock: Clock = field(factory=Clock)
+    clock: HandClock = field(factory=HandClock)
     limits: Limits = field(factory=Limits)
     timers: Timers = field(init=False)
 
