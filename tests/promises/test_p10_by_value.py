@@ -216,9 +216,14 @@ async def test_a_value_comes_back_equal_and_of_the_same_type(
 
 
 def same(one: Any, other: Any) -> bool:
-    if type(one) is not type(other) or repr(one) != repr(other):
-        return isinstance(one, set | frozenset | dict) and one == other
-    return bool(one == other)
+    """Equal and of one type, in all that they contain; sets may be written in another order."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    return bool(one == other) and (isinstance(one, set | frozenset) or repr(one) == repr(other))
 
 
 def cycle() -> list[Any]:
