@@ -12,8 +12,9 @@ import anyio
 import anyio.lowlevel
 
 # Callbacks of the loop are not tasks and cannot be seen; they have run after this many rounds in
-# which no task stirred. (The input gate counts eight of them.)
-QUIET_ROUNDS = 16
+# which no task stirred. The input gate counts eight of them before it goes on, the search for
+# deadlocks takes some more, and one may follow the other several times.
+QUIET_ROUNDS = 64
 THREAD_POLL_S = 0.0005
 # Tasks in `settle` themselves, so that two of them do not wait for each other.
 _SETTLING: WeakSet[asyncio.Task[object]] = WeakSet()
