@@ -8,6 +8,7 @@ from typing import Final, LiteralString
 
 from durable._engine.catalog import Catalog, ClassRecord
 
+from .confirming import CONFIRMED
 from .connection import Connection, Rows
 
 # The name of a script is not empty, so this stands for no script.
@@ -22,12 +23,7 @@ _READ: Final[LiteralString] = (
     "(select coalesce(json_agg(t order by t.script, t.place), '[]')::text "
     "from durable.tags as t)"
 )
-# A change that the standby does not have can be seen, if its primary was restarted, or the wait for
-# the standby was cancelled. The message, which nothing reads, is a record behind that change, and
-# its commit waits for the standby.
-_READ_CONFIRMED: Final = (
-    _READ + ", pg_logical_emit_message(true, 'durable', 'the classes were read')"
-)
+_READ_CONFIRMED: Final[LiteralString] = _READ + ", " + CONFIRMED
 
 
 def read_catalog(run: Run) -> Catalog:

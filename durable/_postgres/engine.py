@@ -222,8 +222,7 @@ class PostgresEngine:
         changes = self._changes([batch], {})
         values = changes.values_alone()
         assert values is not None
-        params = [_LONG(self.process), _INT(shard), _LONG(epoch), *values]
-        send = partial(self._writing.begin, _COMMIT_VALUES, params, _VALUES_TYPES)
+        send = partial(self._writing.begin, *self._values_call(shard, epoch, values))
         attempt = partial(self._try, used=[shard])
         try:
             is_sent = attempt(send)
@@ -233,6 +232,13 @@ class PostgresEngine:
             self._in_doubt.add(shard)  # it may have been sent
             raise
         return UnderWay(self._writing, send, attempt, changes) if is_sent else None
+
+    def _values_call(
+        self, shard: int, epoch: int, values: Sequence[bytes]
+    ) -> tuple[bytes, Sequence[bytes], Sequence[int]]:
+        """The call of `durable.commit_values`, as `Connection.call` and `begin` take it."""
+        params = [_LONG(self.process), _INT(shard), _LONG(epoch), *values]
+        return _COMMIT_VALUES, params, _VALUES_TYPES
 
     def _changes(self, group: Sequence[Batch], found: Mapping[ObjectKey, ObjectRecord]) -> Changes:
         changes = Changes(found, self.shards, int(self.clock.now() * 1_000_000))
@@ -245,8 +251,7 @@ class PostgresEngine:
     def _commit(self, changes: Changes, used: list[int], epochs: list[int]) -> None:
         values = changes.values_alone() if len(used) == 1 else None
         if values is not None:
-            params = [_LONG(self.process), _INT(used[0]), _LONG(epochs[0]), *values]
-            call = partial(self._writing.call, _COMMIT_VALUES, params, _VALUES_TYPES)
+            call = partial(self._writing.call, *self._values_call(used[0], epochs[0], values))
             self._try(call, used)
             changes.settle(())
             return

@@ -7,13 +7,14 @@ thread that commits, when this one is half used.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, LiteralString
 
 from attrs import define, field
 
 from durable._engine.batch import Batch
 from durable._model.cluster_errors import StoreUnavailable
 
+from .confirming import CONFIRMED
 from .connection import Connection
 from .schema import KEYSPACES_PER_BLOCK
 
@@ -57,14 +58,8 @@ class Keyspaces:
             raise self._failure
 
 
-# A sequence writes to the log of the server ahead of what it returns, so a number can come from a
-# record that the standby does not have yet, and a standby in its primary's place would return it
-# once more. The message, which nothing reads, is a record behind that one, and its commit waits for
-# the standby.
-_TAKE: Final = (
-    "select nextval('durable.keyspaces'), "
-    "pg_logical_emit_message(true, 'durable', 'a block of keyspaces')"
-)
+# A standby in its primary's place that lacks the sequence's record would return the number again.
+_TAKE: Final[LiteralString] = "select nextval('durable.keyspaces'), " + CONFIRMED
 
 
 def take_block(connection: Connection) -> range:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections import Counter
 from contextlib import suppress
 from typing import Any
 
-from durable._control import control_socket
 from durable._engine.shards import Process
 from durable._model.peers import Peers
 from durable._runtime.engines import is_url, owners_of, processes_of
 from durable._runtime.peer_processes import PeerProcess
 
-from . import watching_far
+from .watching import way_to
 
 ANSWER_S_MAX = 2.0
 
@@ -50,23 +48,13 @@ def peers(store: str | os.PathLike[str], *, peers: Peers | None = None) -> list[
 
 def _live_objects(process: Process, folder: str | None, peers: Peers | None) -> int | None:
     """The number that the process reports, if it can be asked."""
-    with suppress(OSError, ValueError, KeyError):
-        return _ask(_connect(process, folder, peers))
-    return None
-
-
-def _connect(process: Process, folder: str | None, peers: Peers | None) -> socket.socket:
-    if folder is not None:
-        return control_socket.connect(folder)
-    if peers is None or not process.address:
-        raise ConnectionError("it is on another machine")
-    return watching_far.connect(process, peers)
-
-
-def _ask(connection: socket.socket) -> int:
-    with connection:
+    connect = way_to(process, folder, peers)
+    if connect is None:
+        return None
+    with suppress(OSError, ValueError, KeyError), connect() as connection:
         connection.settimeout(ANSWER_S_MAX)
         connection.sendall(b'{"want": "statistics"}\n')
         with connection.makefile("r", encoding="utf-8") as lines:
             statistics: Any = json.loads(lines.readline())
         return int(statistics["live_objects"])
+    return None

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from durable._control import control_socket
+from durable._engine.shards import Process
 from durable._model.errors import DurableError
 from durable._model.peers import Peers
 from durable._runtime.engines import is_of_shards, is_url, processes_of, shown
@@ -81,6 +82,18 @@ def is_watched(store: str | os.PathLike[str], process: str) -> bool:
     return False
 
 
+def way_to(
+    process: Process, folder: str | None, peers: Peers | None
+) -> Callable[[], socket.socket] | None:
+    """What connects with a process to ask it: by its socket in *folder*, or, on another machine, as
+    one of *peers*. None if there is no way; what it returns raises OSError."""
+    if folder is not None:
+        return partial(control_socket.connect, folder)
+    if peers is not None and process.address:
+        return partial(watching_far.connect, process, peers)
+    return None
+
+
 def _request(want: str, sampled: bool) -> bytes:
     return json.dumps({"want": want, "sampled": sampled}).encode() + b"\n"
 
@@ -96,12 +109,10 @@ def _ask_all(store: str, want: str, sampled: bool, peers: Peers | None) -> Watch
     def find() -> dict[str, watching_all.Found]:
         found: dict[str, watching_all.Found] = {}
         for process, folder in processes_of(store):
-            if folder is not None:
-                connect = partial(control_socket.connect, folder)
-                found[process.id] = watching_all.Found(process.pid, None, connect)
-            elif peers is not None and process.address:
-                connect = partial(watching_far.connect, process, peers)
-                found[process.id] = watching_all.Found(process.pid, process.address, connect)
+            connect = way_to(process, folder, peers)
+            if connect is not None:
+                address = process.address if folder is None else None
+                found[process.id] = watching_all.Found(process.pid, address, connect)
         return found
 
     try:

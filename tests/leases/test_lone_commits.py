@@ -16,16 +16,11 @@ from durable._engine import begun
 from durable._engine.committer import Committer
 from tests import postgres
 
+from .conftest import Counter
+
 pytestmark = pytest.mark.backends("asyncio", "uvloop", "trio")
 
 WAIT_S_MAX = 10.0
-
-
-class Counter(durable.DurableObject):
-    async def increment(self) -> int:
-        value: int = await self.ctx.storage.get("value", 0) + 1
-        self.ctx.storage.put("value", value)
-        return value
 
 
 @pytest.fixture

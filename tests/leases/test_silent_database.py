@@ -13,18 +13,13 @@ import durable
 from durable._postgres import engine, leases
 from tests.cables import Cable
 
+from .conftest import Counter
+
 pytestmark = pytest.mark.backends("asyncio", "trio")
 
 PEERS = durable.Peers(listen="127.0.0.1:0", secret="the secret of sixteen bytes and more")
 LIMITS = durable.Limits(lease_s=2.0, commit_s_max=0.5)
 TRY_AGAIN_S = 0.05
-
-
-class Counter(durable.DurableObject):
-    async def increment(self) -> int:
-        value: int = await self.ctx.storage.get("value", 0) + 1
-        self.ctx.storage.put("value", value)
-        return value
 
 
 @pytest.fixture
