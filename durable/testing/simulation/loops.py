@@ -11,6 +11,7 @@ import importlib
 import itertools
 import math
 import random
+import selectors
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -21,11 +22,18 @@ T = TypeVar("T")
 BACKENDS = ("asyncio", "trio")
 
 
+class NoInput(selectors.DefaultSelector):
+    """Looks at its files only when it may wait: nothing that is simulated comes by a file."""
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        return [] if timeout == 0 else super().select(timeout)
+
+
 class ShuffledLoop(asyncio.SelectorEventLoop):
     """An asyncio loop that draws the order of its ready tasks."""
 
     def __init__(self, order: random.Random) -> None:
-        super().__init__()
+        super().__init__(NoInput())
         self._order = order
         self._now_s = 0.0
         self._births: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
