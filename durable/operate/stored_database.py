@@ -17,8 +17,8 @@ from durable._model.clock import SystemClock
 from durable._model.errors import StoreDamaged
 from durable._model.limits import Limits
 from durable._model.storage_errors import SqlForbidden
-from durable._storage.sql.failures import sql_error
-from durable._storage.sql.rules import NOT_AUTHORIZED, is_allowed, is_allowed_text, limits_of
+from durable._storage.sql.failures import not_authorized, sql_error
+from durable._storage.sql.rules import is_allowed, is_allowed_text, limits_of
 from durable._storage.sql.statements import check_bindings, first_of
 from durable._storage.sql.vfs import PageFiles
 
@@ -92,7 +92,7 @@ class StoredDatabase:
             if rest:
                 raise SqlForbidden(f"only one statement at a time can be run, and {rest!r} follows")
             if not is_allowed_text(statement.sql):
-                raise SqlForbidden(NOT_AUTHORIZED)
+                raise not_authorized()
             check_bindings(statement, len(bindings))
             rows = self._connection.execute(statement.sql, bindings)
         except Exception as error:

@@ -34,6 +34,7 @@ FORBIDDEN = [
     "CREATE VIRTUAL TABLE _cf_v USING fts5(a)",
     "ALTER TABLE t RENAME TO _cf_t",
     'ALTER TABLE t RENAME /* x */ TO "_cf_t"',
+    'EXPLAIN ALTER/**/TABLE "main" . "t"RENAME TO[_CF_t]',
     "CREATE VIRTUAL TABLE v USING dbstat",
     "CREATE VIRTUAL TABLE v USING fts4(a)",
     "SELECT * FROM dbstat",
@@ -67,7 +68,10 @@ ALLOWED = [
     "CREATE TRIGGER g AFTER INSERT ON t BEGIN DELETE FROM t WHERE a = 9; END",
     "ALTER TABLE t ADD COLUMN b",
     "ALTER TABLE t RENAME COLUMN a TO c",
+    "CREATE TABLE w (a, b); ALTER TABLE w DROP COLUMN b",
+    "ALTER TABLE t RENAME a TO _cf_b",
     "ALTER TABLE t RENAME TO cf_t",
+    "SELECT 'alter table t rename to _cf_t'",
     "ALTER TABLE t RENAME TO rename_to",
     "DROP TABLE t",
     "ANALYZE",
@@ -120,6 +124,18 @@ async def test_what_is_allowed_runs(do: Do[Any], text: str) -> None:
         desk.sql.exec(text).to_list()
 
     await do(work)
+
+
+async def test_a_name_that_looks_like_a_comment_hides_nothing(do: Do[Any]) -> None:
+    """What follows it is looked at all the same, and the error has the code that SQLite's have."""
+
+    def work(desk: Desk) -> Any:
+        desk.sql.exec('CREATE TABLE "a--b" (a)')
+        with pytest.raises(durable.SqlForbidden) as caught:
+            desk.sql.exec('ALTER TABLE "a--b" RENAME TO _cf_t')
+        return caught.value.code
+
+    assert await do(work) == "SQLITE_AUTH"
 
 
 async def test_transactions_are_told_where_they_belong(do: Do[Any]) -> None:

@@ -25,6 +25,11 @@ TURN_UNDONE: Final = (
 )
 
 
+def not_authorized() -> SqlForbidden:
+    """The error for what SQLite does not ask about, in the words that it has for the rest."""
+    return SqlForbidden(f"not authorized: SQLITE_AUTH; {MAY_NOT}", code="SQLITE_AUTH")
+
+
 def sql_error(error: apsw.Error) -> SqlError:
     """The error for *error*; nothing of apsw's crosses to those above."""
     result = getattr(error, "result", apsw.SQLITE_ERROR)

@@ -14,14 +14,11 @@ import apsw
 
 from durable._model.limits import Limits
 
-from .failures import MAY_NOT
-
 USE_TRANSACTION: Final = (
     "To execute a transaction, use ctx.storage.transaction() or ctx.storage.transaction_sync() "
     "instead of the SQL statements BEGIN, COMMIT, ROLLBACK and SAVEPOINT: these undo keys and the "
     "alarm too, and what a turn writes is one transaction by itself"
 )
-NOT_AUTHORIZED: Final = f"not authorized: SQLITE_AUTH; {MAY_NOT}"
 RESERVED_PREFIX: Final = "_cf_"
 
 # Actions on what both their names say, of which the second may be missing.
@@ -60,9 +57,16 @@ CHANGES_SCHEMA: Final = frozenset(
     }
 )
 _ALWAYS: Final = frozenset({apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE, apsw.SQLITE_ANALYZE})
-_COMMENTS: Final = re.compile(r"--[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
-_VACUUM: Final = re.compile(r"\s*(?:explain\s+(?:query\s+plan\s+)?)?vacuum\b")
-_RENAME_TO_RESERVED: Final = re.compile(rf"\brename\s+to\s*[\"'`\[]?{RESERVED_PREFIX}")
+# The beginning of a statement, with the space and the comments that SQLite allows between words.
+_SPACE: Final = r"(?:\s|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))*"
+_NAME: Final = r"""(?:"[^"]*"|'[^']*'|`[^`]*`|\[[^]]*]|[^\s"'`[./-])+"""
+_EXPLAINED: Final = rf"{_SPACE}(?:explain\b{_SPACE}(?:query\b{_SPACE}plan\b{_SPACE})?)?"
+_VACUUM: Final = re.compile(rf"{_EXPLAINED}vacuum\b", re.IGNORECASE | re.DOTALL)
+_RENAME_TO_RESERVED: Final = re.compile(
+    rf"{_EXPLAINED}alter\b{_SPACE}table\b{_SPACE}{_NAME}(?:{_SPACE}\.{_SPACE}{_NAME})?"
+    rf"{_SPACE}rename\b{_SPACE}to\b{_SPACE}[\"'`\[]?{RESERVED_PREFIX}",
+    re.IGNORECASE | re.DOTALL,
+)
 _VIRTUAL_TABLES: Final = frozenset({"fts5", "fts5vocab", "rtree", "rtree_i32"})
 
 _FUNCTION_NAMES: Final = (
@@ -140,8 +144,8 @@ KEPT_SWITCHES: Final = frozenset(
 def is_allowed(action: int, first: str | None, second: str | None, database: str | None) -> bool:
     """Whether an action of a statement of the object is allowed; of a transaction it never is."""
     if action == apsw.SQLITE_ALTER_TABLE:
-        # SQLite gives the database first here, and then the table.
-        return database in {None, "main"} and first == "main" and _is_name(second)
+        # SQLite gives the database first here, then the table, and a column where one is dropped.
+        return first == "main" and _is_name(second)
     if database is not None and database != "main":
         return database == "temp" and action in {apsw.SQLITE_READ, apsw.SQLITE_UPDATE}
     if action == apsw.SQLITE_READ:
@@ -162,8 +166,7 @@ def is_allowed(action: int, first: str | None, second: str | None, database: str
 def is_allowed_text(sql: str) -> bool:
     """Whether a statement is allowed, as far as the authorizer cannot decide it: SQLite does not
     pass it the new name of a table, and reports VACUUM only as the start of a transaction."""
-    words = _COMMENTS.sub(" ", sql).lower()
-    return not _VACUUM.match(words) and not _RENAME_TO_RESERVED.search(words)
+    return not _VACUUM.match(sql) and not _RENAME_TO_RESERVED.match(sql)
 
 
 def _is_name(name: str | None) -> bool:

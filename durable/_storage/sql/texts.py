@@ -16,6 +16,7 @@ from durable._model.errors import DurableError
 from durable._model.storage_errors import SqlForbidden
 
 from . import rules
+from .failures import not_authorized
 from .statements import TEXTS_REMEMBERED, Statement, first_of
 from .touching import Action, Columns
 
@@ -71,7 +72,7 @@ class Texts:
                 self.columns.clear()
             self.columns[statement.sql] = Columns.of(self._actions)
         if not rules.is_allowed_text(statement.sql):
-            raise SqlForbidden(rules.NOT_AUTHORIZED)
+            raise not_authorized()
         if self._changes_schema:
             self.forget()
             statement = evolve(statement, changes_schema=True)
