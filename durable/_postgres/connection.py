@@ -22,7 +22,6 @@ from typing import Any, Final, LiteralString
 
 import psycopg
 from attrs import define, field
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import lookup
 from psycopg.pq import DiagnosticField, ExecStatus, error_message
 from psycopg.pq.abc import PGresult
@@ -32,10 +31,10 @@ from durable._model.cluster_errors import StoreUnavailable
 from durable._model.database_url import shown
 from durable._model.errors import RuntimeClosed, WrongLoop
 
-from .arrays import let_send_arrays
 from .listening import ListeningConnection, Silence
-from .newest_primary import NewestPrimary, timeline_of
+from .newest_primary import NewestPrimary
 from .postgres_errors import Lost, refusal, unavailable
+from .reaching import reach
 
 Rows = list[tuple[Any, ...]]
 Params = Sequence[Any] | Mapping[str, Any]
@@ -43,18 +42,6 @@ Params = Sequence[Any] | Mapping[str, Any]
 # How long the server may say nothing, in seconds; and to a statement that reads a whole table.
 SILENCE_S_MAX: Final = 30.0
 LONG_SILENCE_S_MAX: Final = 900.0
-CONNECT_S_MAX: Final = 5
-CONNECT_S_MIN: Final = 2  # psycopg takes no less
-
-# Defaults for what the URL does not say.
-DEFAULTS: Final = {
-    "application_name": "durable",
-    "target_session_attrs": "read-write",  # of several hosts the primary
-    "keepalives_idle": "5",
-    "keepalives_interval": "2",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "10000",  # ms
-}
 
 # The server ends the session, or is not one that can be written to: there may be another one.
 _GONE: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25006"})
@@ -80,7 +67,9 @@ class Connection:
     _rests_until: float = field(default=0.0, init=False)
     path: str = field(init=False)  # its name in messages
     _connection: ListeningConnection | None = field(default=None, init=False)
-    _timeline: int | None = field(default=None, init=False)  # of its server
+    # The place of its server among those of the URL, and its timeline.
+    _server: int = field(default=0, init=False)
+    _timeline: int | None = field(default=None, init=False)
     _lock: threading.RLock = field(factory=threading.RLock, init=False)
     _is_closed: bool = field(default=False, init=False)
     # Why the last statement's commit is not known to be on the standby.
@@ -183,6 +172,11 @@ class Connection:
 
                 yield run
 
+    def begin_anew(self) -> None:
+        """Let the next statement look for the server again."""
+        with self._lock:
+            self._drop()
+
     def close(self) -> None:
         """Close it; every call raises RuntimeClosed from now on."""
         self._is_closed = True
@@ -224,6 +218,8 @@ class Connection:
     ) -> Exception:
         if connection.closed or error.sqlstate in _GONE:
             self._drop()
+            if self._newest is not None:
+                self._newest.doubt(self._server)
             return Lost(self.path, error)
         return refusal(self.path, error, is_read=is_read)
 
@@ -256,18 +252,11 @@ class Connection:
         return self._connection
 
     def _connect(self) -> None:
-        connection = self._connection = connect(self.url, self.silence_s_max)
+        reached = reach(self.url, self.silence_s_max, self._newest)
+        self._server, self._timeline = reached.place, reached.timeline
+        connection = self._connection = reached.connection
         connection.add_notice_handler(self._hear)
-        if self._newest is None:
-            return
-        try:
-            self._timeline = timeline_of(connection)
-        except psycopg.Error as error:
-            self._drop()
-            raise unavailable(self.path, error) from error
-        if not self._is_of_newest():
-            self._drop()
-            raise unavailable(self.path, psycopg.OperationalError("it is not the primary any more"))
+        connection.is_overtaken = lambda: not self._is_of_newest()
 
     def _is_of_newest(self) -> bool:
         return self._newest is None or self._newest.accepts(self._timeline)
@@ -306,21 +295,3 @@ def _error_of(result: PGresult) -> psycopg.Error:
         error = psycopg.DatabaseError(text)
         error.sqlstate = state.decode()
         return error
-
-
-def connect(url: str, silence_s_max: float = SILENCE_S_MAX) -> ListeningConnection:
-    """A connection of psycopg's. Raises StoreUnavailable; ValueError for an invalid URL."""
-    try:
-        said = conninfo_to_dict(url)
-    except psycopg.ProgrammingError as error:
-        raise ValueError(f"{shown(url)!r} is not a valid URL of a database: {error}") from error
-    connect_s_max = max(CONNECT_S_MIN, min(int(silence_s_max), CONNECT_S_MAX))
-    defaults = {**DEFAULTS, "connect_timeout": str(connect_s_max)}
-    options: dict[str, Any] = {name: value for name, value in defaults.items() if name not in said}
-    try:
-        made = ListeningConnection.connect(url, autocommit=True, prepare_threshold=None, **options)
-    except psycopg.Error as error:
-        raise unavailable(shown(url), error) from error
-    made.silence_s_max = silence_s_max
-    let_send_arrays(made)
-    return made

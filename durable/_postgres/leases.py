@@ -106,6 +106,7 @@ class Leases:
         asked = lease.asking()
         me = self.me
         self.newest.forget()  # a backup of earlier may be in its place: what confirms this counts
+        self._claiming.begin_anew()
         with self._claiming.transaction() as run:
             # One at a time, so that of two that require to be alone one comes first.
             run("lock table durable.processes in share row exclusive mode")

@@ -9,7 +9,7 @@ Rule: a connection that kept silent is closed, and never used again: its answer 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
 
 import psycopg
@@ -26,19 +26,25 @@ class Silence(psycopg.OperationalError):
     """The server has said nothing for as long as it may."""
 
 
+class Overtaken(psycopg.OperationalError):
+    """Another server has taken its place: what it is asked, it may never confirm."""
+
+
 class ListeningConnection(psycopg.Connection[Any]):
     """Raises Silence, and is closed, after the server has said nothing for `silence_s_max`, which
-    may be changed between two statements."""
+    may be changed between two statements; Overtaken as soon as it says nothing and is overtaken."""
 
     silence_s_max: float
+    is_overtaken: Callable[[], bool]
     # What has come so far of an answer that `heard` is asked for.
     _parts: list[PGresult]
 
     def wait(self, gen: Generator[Any, Any, T], *args: Any, **options: Any) -> T:
         """As psycopg's, which every statement goes through."""
         try:
-            return super().wait(_bounded(gen, self.silence_s_max), *args, **options)
-        except Silence:
+            bounded = _bounded(gen, self.silence_s_max, self.is_overtaken)
+            return super().wait(bounded, *args, **options)
+        except (Silence, Overtaken):
             self.pgconn.finish()
             raise
 
@@ -67,7 +73,9 @@ class ListeningConnection(psycopg.Connection[Any]):
         return None
 
 
-def _bounded(gen: Generator[Any, Any, T], silence_s_max: float) -> Generator[Any, Any, T]:
+def _bounded(
+    gen: Generator[Any, Any, T], silence_s_max: float, is_overtaken: Callable[[], bool]
+) -> Generator[Any, Any, T]:
     """*gen*, which yields what it waits for, and is sent what is ready, several times a second
     nothing. A time for which this process was stopped itself counts as one second."""
     now = SystemClock.steady
@@ -80,6 +88,8 @@ def _bounded(gen: Generator[Any, Any, T], silence_s_max: float) -> Generator[Any
             silent_s = 0.0 if ready else silent_s + min(now() - before_s, 1.0)
             if silent_s > silence_s_max:
                 raise Silence(f"it said nothing for {silence_s_max:g} s")
+            if silent_s and is_overtaken():
+                raise Overtaken("it is not the primary any more")
             wanted = gen.send(ready)
     except StopIteration as end:
         result: T = end.value

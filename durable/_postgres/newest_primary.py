@@ -44,6 +44,8 @@ class NewestPrimary:
     """Shared by all connections of a process with a store; any thread may use it."""
 
     _timeline: int = field(default=0, init=False)
+    # Its place among the servers that the URL names; None while it is not known, or in doubt.
+    place: int | None = field(default=None, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
 
     def accepts(self, timeline: int | None) -> bool:
@@ -56,10 +58,22 @@ class NewestPrimary:
             self._timeline = timeline
             return True
 
+    def found(self, place: int) -> None:
+        """It is the server at *place*: all were asked."""
+        with self._lock:
+            self.place = place
+
+    def doubt(self, place: int) -> None:
+        """The server at *place* has ended a connection, or says nothing: if it was the newest
+        primary, another one may be by now."""
+        with self._lock:
+            if self.place == place:
+                self.place = None
+
     def forget(self) -> None:
         """Accept any: one of those that come next confirms a write, and counts from then on."""
         with self._lock:
-            self._timeline = 0
+            self._timeline, self.place = 0, None
 
     def __repr__(self) -> str:
         return f"<NewestPrimary of timeline {self._timeline}>"
