@@ -23,6 +23,10 @@ LATE_S: Final = 0.1
 class Begun(Protocol):
     """A commit under way. Nothing else is committed before it has ended."""
 
+    @property
+    def connection(self) -> object:
+        """Where it is heard that it has ended; another one has another descriptor."""
+
     def fileno(self) -> int:
         """The descriptor at which there is something to read when it may have ended."""
 
@@ -75,6 +79,7 @@ class Ear:
     _count: int = field(default=0, init=False)  # of those that were begun
     # With a descriptor of its own: the engine closes its connection when it likes.
     _sock: socket.socket | None = field(default=None, init=False)
+    _connection: object = field(default=None, init=False)
     _timer: Waiting | None = field(default=None, init=False)
 
     def begin(self, batch: Batch) -> bool:
@@ -83,10 +88,9 @@ class Ear:
         if self._begun is None:
             return False
         self._count += 1
-        if self._sock is None:
+        if self._begun.connection is not self._connection:
             with suppress(OSError):  # no descriptor is left: then it is late
-                self._sock = socket.socket(fileno=os.dup(self._begun.fileno()))
-                self._loop.watch_readable(self._sock, self._on_answer)
+                self._listen(self._begun)
         if self._timer is None:
             self._set_timer()
         return True
@@ -112,7 +116,21 @@ class Ear:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._close_sock()
+
+    def _listen(self, begun: Begun) -> None:
+        self._close_sock()
+        sock = _copy_of(begun.fileno())
+        try:
+            self._loop.watch_readable(sock, self._on_answer)
+        except BaseException:
+            sock.close()
+            raise
+        self._sock, self._connection = sock, begun.connection
+
+    def _close_sock(self) -> None:
         sock, self._sock = self._sock, None
+        self._connection = None
         if sock is not None:
             self._loop.forget(sock)
             sock.close()
@@ -130,3 +148,13 @@ class Ear:
                     self._set_timer()
 
         self._timer = self._loop.call_later(LATE_S, look)
+
+
+def _copy_of(fileno: int) -> socket.socket:
+    """A socket of its own for the connection of a descriptor."""
+    copied = os.dup(fileno)
+    try:
+        return socket.socket(fileno=copied)
+    except BaseException:
+        os.close(copied)
+        raise

@@ -136,6 +136,11 @@ class Connection:
                 raise
             return True
 
+    @property
+    def present(self) -> object:
+        """The connection there is now; None if there is none."""
+        return self._connection
+
     def fileno(self) -> int:
         """The descriptor of the connection, where something was begun."""
         assert self._connection is not None

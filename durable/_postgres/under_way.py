@@ -9,6 +9,7 @@ from attrs import define, field
 
 from .connection import Connection
 from .group import Changes
+from .postgres_errors import unavailable
 
 
 @define(eq=False)
@@ -23,6 +24,10 @@ class UnderWay:
     _changes: Changes
     _is_sent: bool = field(default=True, init=False)
 
+    @property
+    def connection(self) -> object:
+        return self._connection.present
+
     def fileno(self) -> int:
         return self._connection.fileno()
 
@@ -33,8 +38,8 @@ class UnderWay:
         return True
 
     def _has_ended(self, may_wait: bool) -> bool:
-        if not self._is_sent:
-            self._send()
+        if not self._is_sent and not self._send():
+            raise unavailable(self._connection.path, None)  # it was refused before
         self._is_sent = False  # if this raises
         has_ended = self._connection.has_ended(may_wait=may_wait)
         self._is_sent = not has_ended

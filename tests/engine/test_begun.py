@@ -3,6 +3,8 @@ committer's thread where that is better."""
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -57,6 +59,10 @@ class UnderWay:
 
     engine: FarEngine
     batch: Batch
+
+    @property
+    def connection(self) -> object:
+        return self.engine.here
 
     def fileno(self) -> int:
         return self.engine.here.fileno()
@@ -286,6 +292,62 @@ def test_a_connection_that_says_something_unasked_is_not_listened_to(bench: Benc
     bench.loop.hear()
     assert not bench.loop.watched
     assert bench.committer.begin(bench.batch("2"))
+    bench.engine.answer()
+    bench.loop.hear()
+    assert bench.outcomes.durable == ["1", "2"]
+
+
+def test_the_answer_is_heard_where_it_comes_after_a_connection_was_replaced(bench: Bench) -> None:
+    """The one before may stay open at its other end: a network passes nothing on, for instance."""
+    assert bench.committer.begin(bench.batch("1"))
+    bench.engine.answer()
+    bench.loop.hear()
+    before = bench.engine.here, bench.engine.there
+    bench.engine.here, bench.engine.there = socket.socketpair()
+    assert bench.committer.begin(bench.batch("2"))
+    [sock] = bench.loop.watched
+    for end in before:
+        end.close()
+    bench.engine.there.send(b".")
+
+    assert sock.recv(1, socket.MSG_PEEK) == b"."
+    bench.engine.here.recv(1)
+    bench.engine.answer()
+    bench.loop.hear()
+    assert bench.outcomes.durable == ["1", "2"]
+
+
+@pytest.mark.parametrize("broken", ["socket", "watching"])
+def test_a_connection_that_cannot_be_listened_to_leaves_no_descriptor_open(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """The commit is late then, and the next one listens again."""
+    copies: list[int] = []
+    dup = os.dup
+
+    def noted_dup(fileno: int) -> int:
+        copies.append(dup(fileno))
+        return copies[-1]
+
+    def refuse(*args: Any, **options: Any) -> None:
+        raise OSError(errno.ENOBUFS, "no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "dup", noted_dup)
+        if broken == "socket":
+            patch.setattr(socket, "socket", refuse)
+        else:
+            patch.setattr(Loop, "watch_readable", refuse)
+        assert bench.committer.begin(bench.batch("1"))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(copies[0])
+    assert not bench.loop.watched
+    bench.loop.timers[-1].ring()
+    bench.engine.answer()
+    bench.loop.run_until(lambda: not bench.committer.waiting)
+
+    assert bench.committer.begin(bench.batch("2"))
+    assert bench.loop.watched
     bench.engine.answer()
     bench.loop.hear()
     assert bench.outcomes.durable == ["1", "2"]

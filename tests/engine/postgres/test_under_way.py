@@ -123,6 +123,26 @@ def test_a_conflict_is_tried_again(engine: PostgresEngine, monkeypatch: pytest.M
     assert stored(engine, handle).keys() >= {"a", "b", "d"}
 
 
+def test_a_conflict_is_not_tried_again_without_a_connection(
+    engine: PostgresEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of it is stored, and the next commit makes a connection."""
+    handle = known_place(engine)
+
+    def conflict(connection: Connection, *, may_wait: bool) -> bool:
+        connection.begin_anew()
+        raise Conflict("a deadlock")
+
+    monkeypatch.setattr(Connection, "has_ended", conflict)
+    begun = begin(engine, handle)
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        begun.has_ended(may_wait=True)
+    monkeypatch.undo()
+
+    engine.commit([batch_of(engine, handle, {"c": VALUE})])
+    assert stored(engine, handle).keys() >= {"a", "c"}
+
+
 def test_a_process_that_lost_its_shards_stores_nothing_that_it_begins(opens: Open) -> None:
     """The next commit finds out what it owns."""
     old = opens()
