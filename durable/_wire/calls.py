@@ -65,7 +65,7 @@ class Target(Called):
 
     @property
     def label(self) -> str:
-        return f"{self.cls.__name__}({self.object_id.name or self.object_id})"
+        return f"{self.cls.__name__}({self.object_id.name or str(self.object_id)!r})"
 
     @property
     def id_text(self) -> str | None:

@@ -91,7 +91,9 @@ class RemoteChannel(Channel):
         check_open(services, target.cls)
         written = self._written(name, args, kwargs)
         call = StreamCall(services.loop, target, Kind.STREAM, name, (name, written), CURRENT.get())
-        call.source = source = FarSource(services.loop)
+        call.source = source = FarSource(
+            services.loop, f"{name}() of {target.label}", target.id_text
+        )
         stream = Stream[Any](source)
         say_call(services, call, self.route.send)
         return stream

@@ -47,10 +47,19 @@ class _Item(PendingAnswer[Any]):
 
 
 class FarSource(Source):
-    """The source of a stream in another process."""
+    """The source of a stream in another process; *label* says what it is in an error."""
 
-    def __init__(self, loop: Loop, *, is_body: bool = False) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        label: str = "a stream of another process",
+        object_id: str | None = None,
+        *,
+        is_body: bool = False,
+    ) -> None:
         self.loop = loop
+        self._label = label
+        self._object_id = object_id
         self.is_closed = False
         self._is_body = is_body
         self._asked: deque[_Item] = deque()
@@ -153,6 +162,17 @@ class FarSource(Source):
             else:
                 self._over.fail(error)
 
+    def lost(self, why: str) -> None:
+        """The link is gone, and with it the rest of the stream."""
+        self.ended(
+            ObjectUnreachable(
+                f"{self._label} broke off, since its process cannot be reached: {why}; items that "
+                f"have not come may have been made",
+                object_id=self._object_id,
+            )
+        )
+        self.left(None)
+
     def ended(self, end: BaseException) -> None:
         """No more items will come: those that were asked for, and later ones, get *end*."""
         if self._end is None:
@@ -246,8 +266,7 @@ class Streams:
     def _lost(self, why: str) -> None:
         reading, self.reading = self.reading, {}
         for source in reading.values():
-            source.ended(ObjectUnreachable(f"the stream broke off: {why}"))
-            source.left(None)
+            source.lost(why)
         served, self._served = self._served, {}
         for stream in served.values():
             stream.source.close()

@@ -120,8 +120,9 @@ async def test_a_generator_ends_with_the_process_of_its_consumer(pair: Pair) -> 
     local = pair.local(Source, "a")
     while (await local.state())[1] == 0:
         await anyio.sleep(0.01)
-    with pytest.raises(durable.ObjectUnreachable):
+    with pytest.raises(durable.ObjectUnreachable, match=r"^count\(\) of Source\('a'\)") as caught:
         await anext(items)
+    assert caught.value.object_id == str(source.id)
 
 
 async def test_a_function_is_called_where_it_came_from(pair: Pair) -> None:
