@@ -38,8 +38,8 @@ TakeOrder = Callable[[Mapping[str, Any], Callable[[Mapping[str, Any]], None]], N
 
 CLIENTS_MAX = 8
 EVENTS_WAITING_MAX = 10_000
-# A value takes up to 2 MiB, and a third more as text.
-REQUEST_SIZE_MAX = 16 << 20
+# A fork that another process has made ready comes whole, and takes a third more as text.
+REQUEST_SIZE_MAX = 1 << 30
 REQUEST_S_MAX = 5.0
 BEAT_S = 1.0
 LOOP_S_MAX = 2.0

@@ -25,7 +25,7 @@ from durable._model.storage_errors import UnstorableValue
 from . import interventions
 from .class_table import ClassEntry
 from .events import event
-from .restoring import fork, restore
+from .restoring import begin, fork, restore
 from .runtime import Runtime
 from .stub import Stub, no_such_method
 
@@ -104,6 +104,8 @@ async def _do(
         case "fork":
             fork_id = entry.ids.from_name(order["name"])
             return await fork(entry, object_id, value_of("to"), fork_id)
+        case "begin":
+            return await begin(entry, entry.ids.from_name(order["name"]), value_of("as"))
         case "alarm":
             return await interventions.run_alarm(entry, object_id, order.get("timer"))
         case "evict":

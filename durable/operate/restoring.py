@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from durable._engine.codec import MsgpackCodec
 from durable._runtime.orders import Order
@@ -37,7 +38,10 @@ def fork(store: Where, cls: str, name_or_id: str, to: str | datetime, name: str)
     _check(store, cls, name_or_id)
     reply = send_order(store, fork_order(cls, name_or_id, to, name))
     if reply is not None:
-        result_of(reply)
+        sent = result_of(reply)
+        if sent is not None:  # another process has the object that is to begin
+            answer = send_order(store, _begin_order(cls, name_or_id, name, sent))
+            result_of(answer or {"error": f"no process takes orders for {name!r}; do it again"})
         return
     with Unowned(store, cls, name_or_id) as unowned:
         unowned.fork(to, name)
@@ -51,6 +55,11 @@ def restore_order(cls: str, name_or_id: str, to: str | datetime) -> Order:
 def fork_order(cls: str, name_or_id: str, to: str | datetime, name: str) -> Order:
     """The order of such a `fork`, for `obey`."""
     return order_of("fork", cls, name_or_id, to=text_of(_CODEC.encode(to)), name=name)
+
+
+def _begin_order(cls: str, name_or_id: str, name: str, sent: Any) -> Order:
+    """The order to begin *name* as what the process of the other object has sent."""
+    return order_of("begin", cls, name_or_id, name=name, **{"as": text_of(_CODEC.encode(sent))})
 
 
 def _check(store: Where, cls: str, name_or_id: str) -> None:

@@ -126,6 +126,29 @@ async def test_a_fork_is_a_new_object(store: Store) -> None:
         await in_thread(operate.fork, store.folder, "Ledger", "a", first, "c")
 
 
+async def test_a_fork_begins_in_the_process_that_has_it(tmp_path: Path) -> None:
+    """With keys, alarm and database, wherever the other one is; and is refused if it exists."""
+    folder = tmp_path / "store"
+    opened = partial(durable.open, folder, shared=True, operate=True, bindings={"LEDGERS": Ledger})
+    async with opened() as one, opened():
+        stub = one.env.LEDGERS.get_by_name("a")
+        await stub.put("a", 1)
+        await stub.set_alarm(DUE)
+        await stub.sql("CREATE TABLE t (a)")
+        mark = await stub.now()
+        await stub.put("a", 2)
+        for name in "bcdefghi":
+            await in_thread(operate.fork, folder, "Ledger", "a", mark, name)
+            fork = one.env.LEDGERS.get_by_name(name)
+            assert await fork.found_first() == {"a": 1}
+            assert await fork.due() == DUE
+            assert await fork.sql("SELECT * FROM t") == []
+            with pytest.raises(durable.DurableError, match="already"):
+                await in_thread(operate.fork, folder, "Ledger", "a", mark, name)
+        assert await stub.all() == {"a": 2}
+        assert all(process.live_objects > 1 for process in await one.peers())
+
+
 @LOCAL
 async def test_a_fork_made_by_a_program_can_go_back_itself(store: Store) -> None:
     first, _, _ = await filled(store)
