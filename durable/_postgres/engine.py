@@ -75,9 +75,13 @@ _COMMIT_VALUES: Final = b"select durable.commit_values($1, $2, $3, $4, $5, $6)"
 _VALUES_TYPES: Final = (20, 23, 20, 1016, 1001, 1001)
 _INT: Final = Struct(">i").pack
 _LONG: Final = Struct(">q").pack
+# Not where the epoch is lower than this process believes: then the database has lost its claim, and
+# what it has in memory is of that history. It would rise to the same one.
 _RAISE_EPOCHS: Final = (
-    "with mine as (select shard from durable.shards "
-    "where shard = any(%s::integer[]) and owner = %s order by shard for update) "
+    "with mine as (select s.shard from durable.shards as s "
+    "join unnest(%s::integer[], %s::bigint[]) as given (shard, epoch) "
+    "on s.shard = given.shard and s.epoch >= given.epoch "
+    "where s.owner = %s order by s.shard for update of s) "
     "update durable.shards as s set epoch = s.epoch + 1 from mine where s.shard = mine.shard "
     "returning s.shard, s.epoch"
 )
@@ -303,7 +307,9 @@ class PostgresEngine:
                 before = {shard: self.owned[shard] for shard in doubted if shard in self.owned}
             # Repeated, as a read is, if the connection is lost: the last epoch counts.
             raised: dict[int, int] = dict(
-                self._reading.read(_RAISE_EPOCHS, [sorted(before), self.process])
+                self._reading.read(
+                    _RAISE_EPOCHS, [list(before), list(before.values()), self.process]
+                )
             )
             with self._owning:
                 superseded = [

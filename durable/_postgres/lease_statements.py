@@ -7,9 +7,15 @@ from __future__ import annotations
 
 from typing import Final, LiteralString
 
+# Numbers in their order, by the time of day, each with some bits of chance; not from the sequence,
+# which a standby that lacks the last ones would give again. Two of one number would be one owner.
 JOIN: Final = (
-    "insert into durable.processes (name, pid, address, version, state, is_alone, machine, expires)"
-    " values (%s, %s, %s, %s, %s, %s, %s, clock_timestamp() + make_interval(secs => %s)) "
+    "insert into durable.processes "
+    "(id, name, pid, address, version, state, is_alone, machine, expires) "
+    "overriding system value values "
+    "((extract(epoch from clock_timestamp()) * 1000)::bigint * 1048576 "
+    "+ (random() * 1048575)::bigint, "
+    "%s, %s, %s, %s, %s, %s, %s, clock_timestamp() + make_interval(secs => %s)) "
     "returning id"
 )
 FORGET: Final = "delete from durable.processes where name = %s"
@@ -56,11 +62,13 @@ DEAD_OWNERS: Final = (
     "left join durable.processes as p on p.id = s.owner"
 )
 # The condition is on the locked rows alone: a claim that has waited for another one sees its
-# outcome.
+# outcome. The epoch rises to the time of day, in ms: so it is above those that were given before a
+# standby has taken over, though it may lack the last claims.
 CLAIM: Final = (
     "with free as (select shard from durable.shards where shard = any(%s::integer[]) "
     "and (owner is null or owner = any(%s::bigint[])) order by shard for update) "
-    "update durable.shards as s set owner = %s, epoch = s.epoch + 1 from free "
+    "update durable.shards as s set owner = %s, epoch = greatest(s.epoch + 1, "
+    "(extract(epoch from clock_timestamp()) * 1000)::bigint) from free "
     "where s.shard = free.shard and exists "
     "(select from durable.processes where id = %s and expires > clock_timestamp()) "
     "returning s.shard, s.epoch"

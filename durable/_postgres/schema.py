@@ -11,7 +11,8 @@
 
 Functions do what takes several statements in one round trip: see `functions.py`.
 
-Rule: a keyspace is assigned once in the whole store, in blocks, from a sequence.
+Rule: a keyspace is assigned once in the whole store, in blocks, from a sequence. Numbers of
+processes and epochs go by the time of day: they are given once though a standby lacks the last.
 
 Rule: what an older version of the library uses stays as it is while the format says that it may
 open the store: processes of two versions run side by side during an update.

@@ -122,6 +122,28 @@ def test_a_shard_that_went_away_meanwhile_is_not_taken_back(opens: Open) -> None
     assert stored(new, handle) == {"a": VALUE}
 
 
+def test_nothing_of_a_history_that_the_database_has_lost_is_written_on(
+    opens: Open, url: str
+) -> None:
+    """A standby that lacks the last two claims has taken the primary's place: the epoch does not
+    rise there to the one in which this process believes, while it has objects in memory."""
+    engine = opens()
+    handle = place_of(engine)
+    engine.commit([batch_of(engine, handle, {"a": VALUE})])
+    shard = shard_of(handle.base, engine.shards)
+    news: list[str] = []
+    engine.on_superseded = lambda: news.append("superseded")
+    engine.own({shard: engine.owned[shard] + 2})
+    for _ in range(5):
+        with pytest.raises(ObjectSuperseded):
+            engine.commit([batch_of(engine, handle, {"b": VALUE})])
+
+    assert shard not in engine.owned
+    assert news == ["superseded"]
+    engine.own(claim_all(url, engine.process))
+    assert stored(engine, place_of(engine)) == {"a": VALUE}
+
+
 @pytest.mark.sessions
 def test_a_claim_beside_the_settlement_of_a_commit_is_kept(
     opens: Open, url: str, monkeypatch: pytest.MonkeyPatch
