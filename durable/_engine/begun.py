@@ -53,8 +53,8 @@ class Waiting(Protocol):
 class Loop(Protocol):
     """The event loop, as far as commits need it."""
 
-    def resuming(self) -> Callable[[], object]:
-        """A function that lets the code go on that was woken; good until this callback ends."""
+    def letting_go_on(self, wake: Callable[[Callable[[], None]], object]) -> None:
+        """Call *wake* with a function that lets the code go on that it has woken by then."""
 
     def watch_readable(self, sock: socket.socket, callback: Callable[[], None]) -> None:
         """Call back whenever there is something to read at *sock*."""

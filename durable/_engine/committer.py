@@ -355,10 +355,15 @@ class Committer:
 
     def _report(self) -> None:
         """Report to each batch's origin, in order, whatever one of them does. There may be none."""
-        answered = self._answered
-        resume = _later if self._loop is None else self._loop.resuming()
-        if not answered:
+        if not self._answered:
             self._engine.refresh()
+        elif self._loop is None:
+            self._report_all(_later)
+        else:
+            self._loop.letting_go_on(self._report_all)
+
+    def _report_all(self, resume: Callable[[], None]) -> None:
+        answered = self._answered
         try:
             while answered:
                 # For each group: one may have been committed while the last was reported, and what

@@ -89,6 +89,8 @@ class Executor(Rows):
     _is_round_coming: bool = field(default=False, init=False)
     # First steps that are under way, one within the other.
     _depth: int = field(default=0, init=False)
+    # In which callback of the loop first steps were looked at last, as far as that is known.
+    _callbacks: int = field(default=0, init=False)
     # The task that causes the row of first steps, as far as it was looked at.
     _causer: Callable[[], object] = field(init=False)
     # Whether the references to tasks are counted.
@@ -134,11 +136,17 @@ class Executor(Rows):
 
     def _look(self, delivery: Delivery[Any]) -> Delivery[Any] | None:
         """Take the first step of *delivery* and measure it, or let it wait for the next round."""
-        if not (self._depth or self._has_computed):
-            task = self.loop.own_task()
-            if self._causer() is not task:
-                self._causer = _no_task if task is None else ref(task)
+        if not self._depth:
+            callbacks = self.loop.callbacks
+            if callbacks != self._callbacks:
+                self._callbacks = callbacks
+                self._computed_s = 0.0
                 self._begin_row()
+            elif not self._has_computed:
+                task = self.loop.own_task()
+                if self._causer() is not task:
+                    self._causer = _no_task if task is None else ref(task)
+                    self._begin_row()
         worker = self._take() if self._in_a_row < STEPS_IN_A_ROW_MAX else None
         if worker is None:
             self._enqueue(delivery)
@@ -149,7 +157,9 @@ class Executor(Rows):
         """Take a first step, and see how long it takes, with those within it."""
         computed_s, began_s = self._computed_s, self.clock.steady()
         following = self._step(worker, delivery)
-        if self._count(self.clock.steady() - began_s, computed_s):
+        is_long = self._count(self.clock.steady() - began_s, computed_s)
+        # Not for a single one: a caller that waits for each of its writes makes only such.
+        if is_long and (computed_s or self._has_computed):
             self._ask_for_round()
         return following
 

@@ -186,10 +186,15 @@ class AsyncioLoop:
     def waker(self, *, shield: bool = False) -> AsyncioWaker:
         return AsyncioWaker(self._woken)
 
-    def resuming(self) -> Callable[[], None]:
+    def letting_go_on(self, wake: Callable[[Callable[[], None]], object]) -> None:
         if asyncio.current_task(self._loop) is None and self.is_here():
-            return self._woken.go_on
-        return not_now
+            self._woken.letting_go_on(wake)
+        else:
+            wake(not_now)
+
+    @property
+    def callbacks(self) -> int:
+        return self._woken.callbacks
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         self._loop.call_soon(callback)

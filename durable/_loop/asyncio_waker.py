@@ -21,12 +21,15 @@ _nothing: Any = bool
 class Woken:
     """The tasks that go on in the next round of the loop."""
 
-    __slots__ = ("_due", "_is_round_coming", "_loop", "get_loop")
+    __slots__ = ("_due", "_is_round_coming", "_loop", "callbacks", "get_loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._due: list[AsyncioWaker] = []
+        # Or `letting_go_on` lets them go on before that.
         self._is_round_coming = False
+        # Callbacks of the loop in which tasks go on.
+        self.callbacks = 0
         # asyncio asks for it at each wait, so it is a function that costs nothing.
         self.get_loop: Callable[[], asyncio.AbstractEventLoop | None] = ref(loop)
 
@@ -39,10 +42,26 @@ class Woken:
 
     def _round(self) -> None:
         self._is_round_coming = False
-        self.go_on()
+        self.callbacks += 1
+        self._go_on()
 
-    def go_on(self) -> None:
-        """Let them go on now. Only in a callback of the loop's, outside of any task."""
+    def letting_go_on(self, wake: Callable[[Callable[[], None]], object]) -> None:
+        """Call *wake* with a function that lets those go on that were woken by then, so that they
+        need no callback of their own. Only in a callback of the loop's, outside of any task."""
+        self.callbacks += 1
+        if self._is_round_coming:
+            wake(self._go_on)
+            return
+        self._is_round_coming = True
+        try:
+            wake(self._go_on)
+        finally:
+            self._is_round_coming = False
+            due, self._due = self._due, []
+            for waker in due:
+                self.add(waker)
+
+    def _go_on(self) -> None:
         if not self._due:
             return
         due, self._due = self._due, []

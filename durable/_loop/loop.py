@@ -132,9 +132,14 @@ class Loop(Protocol):
     def waker(self, *, shield: bool = False) -> Waker:
         """A wait for one task. *shield* keeps Trio from cancelling it; asyncio always may."""
 
-    def resuming(self) -> Callable[[], None]:
-        """A function that lets the tasks go on that were woken, where the backend can and this is
-        a callback of the loop's; else one that does nothing. Good until the callback ends."""
+    def letting_go_on(self, wake: Callable[[Callable[[], None]], object]) -> None:
+        """Call *wake* with a function that lets the tasks go on that it has woken by then, where
+        the backend can and this is a callback of the loop's; else with one that does nothing."""
+
+    @property
+    def callbacks(self) -> int:
+        """In how many callbacks of the loop tasks went on: where this has risen, others have had
+        their turn. It need not rise in each round."""
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Call back in the next round of the loop."""

@@ -127,8 +127,10 @@ class TrioLoop:
     def ended(self, task: Any) -> None:
         """Nothing to do: the nursery knows."""
 
-    def resuming(self) -> Callable[[], None]:
-        return not_now  # Trio alone lets its tasks go on
+    callbacks = 0
+
+    def letting_go_on(self, wake: Callable[[Callable[[], None]], object]) -> None:
+        wake(not_now)  # Trio alone lets its tasks go on
 
     def waker(self, *, shield: bool = False) -> TrioWaker:
         return TrioWaker(shield, self.thread)

@@ -99,8 +99,8 @@ class Loop(kit.Loop):
     watched: dict[socket.socket, Callable[[], None]] = field(factory=dict)
     timers: list[Timer] = field(factory=list)
 
-    def resuming(self) -> Callable[[], object]:
-        return int
+    def letting_go_on(self, wake: Callable[[Callable[[], None]], object]) -> None:
+        wake(lambda: None)
 
     def watch_readable(self, sock: socket.socket, callback: Callable[[], None]) -> None:
         self.watched[sock] = callback

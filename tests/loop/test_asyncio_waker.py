@@ -151,8 +151,7 @@ def test_in_a_callback_of_the_loop_those_that_were_woken_may_go_on_at_once(
             await wakers[number]
             seen.append(f"task {number}")
 
-        def report() -> None:
-            resume = loop.resuming()
+        def report(resume: Callable[[], None]) -> None:
             for waker in wakers[:2]:
                 waker.wake()
             seen.append("before")
@@ -163,7 +162,7 @@ def test_in_a_callback_of_the_loop_those_that_were_woken_may_go_on_at_once(
 
         tasks = [asyncio.ensure_future(wait(number)) for number in range(3)]
         await _rounds(2)
-        loop.call_soon(report)
+        loop.call_soon(lambda: loop.letting_go_on(report))
         await asyncio.gather(*tasks)
         assert seen == ["before", "task 0", "task 1", "after", "task 2"]
 
@@ -180,8 +179,13 @@ def test_within_a_task_they_go_on_in_the_next_round(run: Callable[[Body], None])
 
         task = asyncio.ensure_future(wait())
         await _rounds(2)
-        waker.wake()
-        loop.resuming()()
+
+
+        def report(resume: Callable[[], None]) -> None:
+            waker.wake()
+            resume()
+
+        loop.letting_go_on(report)
         assert not task.done()
         await task
 
