@@ -180,7 +180,6 @@ def test_within_a_task_they_go_on_in_the_next_round(run: Callable[[Body], None])
         task = asyncio.ensure_future(wait())
         await _rounds(2)
 
-
         def report(resume: Callable[[], None]) -> None:
             waker.wake()
             resume()
