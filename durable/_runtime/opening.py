@@ -69,10 +69,9 @@ class Opening:
             raise ValueError(f"wait_s must be a number of seconds from 0 on, not {wait_s!r}")
         if reads not in {"inline", "thread"}:
             raise ValueError(f'reads must be "inline" or "thread", not {reads!r}')
+        _check_parts(limits, clock, codec, observer)
         self._path = path
         self._programs = programs
-        if observer is not None and not callable(observer):
-            raise TypeError(f"an observer is a callable that takes one event, not {observer!r}")
         self._options = Options(
             limits or Limits(),
             clock or SystemClock(),
@@ -171,6 +170,18 @@ def _check_shared(shared: object, shards: object, scratch: bool) -> None:
             raise ValueError("shards is for a store that processes share: give shared=True, too")
     if shared and scratch:
         raise ValueError("scratch writes cannot be shared with other processes: leave out shared")
+
+
+def _check_parts(limits: object, clock: object, codec: object, observer: object) -> None:
+    if limits is not None and not isinstance(limits, Limits):
+        raise TypeError(f"limits must be a durable.Limits, not {limits!r}")
+    for name, part, kind in ("clock", clock, Clock), ("codec", codec, Codec):
+        # A class has the methods too, and is not what they can be called on.
+        if part is not None and (isinstance(part, type) or not isinstance(part, kind)):
+            methods = f"durable.{kind.__name__}"
+            raise TypeError(f"{name} must be an object with the methods of {methods}, not {part!r}")
+    if observer is not None and not callable(observer):
+        raise TypeError(f"an observer is a callable that takes one event, not {observer!r}")
 
 
 def _check_database(shared: bool) -> None:
