@@ -190,9 +190,11 @@ def _pending(applied: Sequence[str], script: Script) -> tuple[Migration, ...]:
             f"every migration in it"
         )
     if list(applied) != tags[: len(applied)]:
-        early = next(tag for tag, seen in zip(tags, applied, strict=False) if tag != seen)
+        early, seen = next(
+            (tag, seen) for tag, seen in zip(tags, applied, strict=False) if tag != seen
+        )
         raise MigrationConflict(
-            f"the migration {early!r}{of_script} stands before {applied[-1]!r}, which the store "
+            f"the migration {early!r}{of_script} stands before {seen!r}, which the store "
             f"has seen already (it has seen {_listed(applied)}); add new migrations at the end and "
             f"leave the others as they are"
         )

@@ -202,7 +202,7 @@ REFUSED: list[tuple[str, list[Migration], str]] = [
     ("a list that lacks the last one", [V1], "v2"),
     ("a list that lacks the first one", [V2], "v1"),
     ("a gap", [V1, Migration(tag="new"), V2], "new"),
-    ("another order", [V2, V1], "v2"),
+    ("another order", [V2, V1], "'v2' stands before 'v1'"),
     ("a tag that stands twice", [V1, V2, V2], "twice"),
     (
         "deleting a class that is not there",
