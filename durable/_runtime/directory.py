@@ -193,9 +193,10 @@ class Directory:
         self._room_wanted_s = now_s + ROOM_LOOKED_FOR_S
 
     def _make_room(self) -> None:
-        """Evict the least recently used of the idle objects."""
+        """Evict the least recently used of the idle objects: some, and those that are too many."""
         idle = [activation for activation in self._activations.values() if activation.is_idle]
-        count = max(1, int(len(self._activations) * EVICTED_AT_ONCE))
+        too_many = len(self._activations) + 1 - self.services.limits.live_objects_max
+        count = max(too_many, int(len(self._activations) * EVICTED_AT_ONCE))
         for activation in heapq.nsmallest(
             count, idle, key=lambda activation: activation.idle_since_s
         ):

@@ -185,6 +185,26 @@ async def test_busy_objects_do_not_go(store: Store, start: Start[Any]) -> None:
             await call.result()
 
 
+async def test_those_that_were_too_many_go_once_they_are_idle(
+    store: Store, start: Start[Any]
+) -> None:
+    """The next object that comes into memory finds room within the limit."""
+    limits = durable.Limits(live_objects_max=5)
+    async with store.open(limits=limits) as runtime:
+        memories = runtime.namespace(Memory)
+        calls = [start(memories.get_by_name(str(number)).wait()) for number in range(30)]
+        await store.settle()
+        DOORS["door"].set()
+        for call in calls:
+            await call.result()
+        await store.settle()
+
+        await memories.get_by_name("another").count()
+
+        assert runtime.statistics().live_objects == 5
+        assert durable.testing.is_live(memories.get_by_name("another"))
+
+
 async def test_the_name_is_known_after_an_eviction(store: Store, runtime: durable.Runtime) -> None:
     """However the object is reached this time."""
     memories = runtime.namespace(Memory)
