@@ -22,6 +22,7 @@ from durable._model.peers import Peers
 
 from . import jsonc
 from .config_table import Table, nearest
+from .histories_table import histories_of
 from .migrations import Migration
 from .peers_table import peers_of
 
@@ -52,9 +53,6 @@ MIGRATION_KEYS = (
     "deleted_classes",
     "transferred_classes",
 )
-
-# The largest history: the limit of a timedelta.
-DAYS_MAX = 999_999_999
 
 _SCRIPT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", re.ASCII)
 
@@ -89,6 +87,8 @@ class ScriptConfig:
     migrations: tuple[Migration, ...]
     # How many days the objects of a class can go back, by its name.
     histories: Mapping[str, float]
+    # The table that says so, if the classes are those of the main module that goes with it.
+    history_table: str | None
     # Other files whose scripts may be bound.
     scripts: tuple[Path, ...]
     # Keys that the caller reads itself, see `Wrangler.keys`.
@@ -265,6 +265,8 @@ class _Source:
             shared = self.top.flag("shared")
         bindings = _bindings(table, name)
         variables = table.table("vars")
+        has_history = "history" in table.entries
+        goes_with_main = has_history or table.text("main") is None
         for binding in bindings:
             if binding.name in variables.entries:
                 raise variables.error(binding.name, "a binding has this name too; rename one")
@@ -280,7 +282,10 @@ class _Source:
             bindings=bindings,
             vars=dict(variables.entries),
             migrations=self._migrations_of(table),
-            histories=_histories(table if "history" in table.entries else self.top),
+            histories=histories_of(table if has_history else self.top),
+            history_table=(
+                _where(environment if has_history else None, "history") if goes_with_main else None
+            ),
             scripts=self.scripts,
             further=self._further(table),
         )
@@ -339,18 +344,6 @@ def _bindings(table: Table, script: str | None) -> tuple[Binding, ...]:
             raise entry.error("name", f"there is another binding {binding.name!r}; rename one")
         found[binding.name] = binding
     return tuple(found.values())
-
-
-def _histories(table: Table) -> dict[str, float]:
-    found = table.table("history")
-    for name, days in found.entries.items():
-        if not name.isidentifier():
-            raise found.error(name, f"{name!r} cannot be the name of a class")
-        if isinstance(days, bool) or not isinstance(days, int | float) or not 0 < days <= DAYS_MAX:
-            raise found.error(
-                name, f"it must be a number of days, up to {DAYS_MAX:,}, and not {days!r}"
-            )
-    return dict(found.entries)
 
 
 def _binding(table: Table, script: str | None) -> Binding:

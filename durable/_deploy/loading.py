@@ -7,6 +7,7 @@ import os
 from durable._model.errors import InvalidConfig
 
 from .config import Config, ScriptConfig
+from .histories_table import check_classes
 from .modules import Main, load_main
 from .programs import Program
 
@@ -31,6 +32,8 @@ def load_programs(config: Config) -> tuple[list[Program], Main]:
 
 
 def _configured(script: ScriptConfig, main: Main) -> Program:
+    if script.history_table is not None:
+        check_classes(script.file, script.history_table, script.histories, main.classes)
     return Program(
         script=script.name,
         classes=main.classes,

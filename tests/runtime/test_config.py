@@ -440,6 +440,30 @@ async def test_a_binding_to_a_class_that_the_module_lacks_is_refused(folder: Pat
     assert caught.value.table == "durable_objects"
 
 
+async def test_a_history_of_a_class_that_the_module_lacks_is_refused(folder: Path) -> None:
+    """A slip in its name would leave the class without one. An environment that has a main module
+    of its own passes over what the file says of other classes."""
+    write(folder, "bare.py", "")
+    write(
+        folder,
+        "durable.toml",
+        "name = 'shop'\nmain = 'app.py'\npath = 's'\nhistory.Countr = 30\n"
+        "[env.own]\nmain = 'bare.py'\n[env.same]\n[env.said]\nhistory.Other = 1",
+    )
+
+    for environment, table, match in (
+        (None, "history", "did you mean 'Counter'"),
+        ("same", "history", "did you mean 'Counter'"),
+        ("said", "env.said.history", "it has: Counter"),
+    ):
+        with pytest.raises(InvalidConfig, match=match) as caught:
+            async with durable.open_config(folder / "durable.toml", environment=environment):
+                pass
+        assert caught.value.table == table
+    async with durable.open_config(folder / "durable.toml", environment="own"):
+        pass
+
+
 # Several scripts
 
 DESK = """
