@@ -79,6 +79,10 @@ class SimulatedDatabase:
         self._number += 1
         return self._number
 
+    def step(self, by_s: float) -> None:
+        """Set its clock, forward or back."""
+        self.skew_s += by_s
+
     # What processes ask
 
     def ask(

@@ -9,6 +9,7 @@ every answer to a question that was asked after (P20).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from attrs import define, field, frozen
 
 from durable._engine.lease import (
     RENEWALS,
+    SKEW_MAX,
     Lease,
     Seen,
     dead_owners,
@@ -357,6 +359,9 @@ class Simulation:
 
     seed: int
     parts: Parts = field(factory=Parts)
+    # How far the clock of the database is set back and forward at most, in leases, by an operator
+    # or a service that corrects it, in place of failovers.
+    steps: tuple[float, float] | None = None
     agenda: Agenda = field(init=False)
     database: SimulatedDatabase = field(init=False)
     processes: list[SimulatedProcess] = field(factory=list)
@@ -366,6 +371,10 @@ class Simulation:
     answers: int = 0
     faults: list[str] = field(factory=list)
     is_over: bool = False
+    stepped_s: float = -math.inf
+    # How long after a step there were answers of a former owner: not wrong within a lease, where
+    # the steps are larger than owners allow for.
+    stale_s: list[float] = field(factory=list)
 
     def __attrs_post_init__(self) -> None:
         self.agenda = Agenda(self.seed)
@@ -389,6 +398,10 @@ class Simulation:
 
     def _is_wrong(self, what: str) -> None:
         """Not raised: what is raised as a message leaves is no matter of the gate's."""
+        since_s = self.agenda.now_s - self.stepped_s
+        if self.steps is not None and self.steps[1] > SKEW_MAX and since_s < LEASE_S:
+            self.stale_s.append(since_s)
+            return
         self.faults.append(f"{what}, at {self.agenda.now_s:.3f} s")
 
     def check_stored(self) -> None:
@@ -485,6 +498,14 @@ class Simulation:
             skew_s = chance.uniform(0, 0.05) * LEASE_S  # ahead of the one before
             self.database.fail_over(chance.uniform(0.1, LEASE_S), self.database.skew_s + skew_s)
 
+    def step_clock(self) -> None:
+        """The clock of the database is set; not twice in a lease."""
+        assert self.steps is not None
+        if self.agenda.now_s - self.stepped_s > 1.2 * LEASE_S:
+            back, forward = self.steps
+            self.stepped_s = self.agenda.now_s
+            self.database.step(self.agenda.chance.uniform(-back, forward) * LEASE_S)
+
     # A history
 
     def live(self) -> None:
@@ -494,9 +515,10 @@ class Simulation:
         self._keep_calling()
         while self.agenda.now_s < LIVES_S and not self.faults:
             self.agenda.run_until(self.agenda.now_s + chance.uniform(0, 1.5 * LEASE_S))
+            last, often = (self.fail_over, 1) if self.steps is None else (self.step_clock, 6)
             fault = chance.choices(
-                [self.start, self.kill, self.pause, self.cut, self.slow_down, self.fail_over],
-                [4, 1, 4, 2, 3, 1],
+                [self.start, self.kill, self.pause, self.cut, self.slow_down, last],
+                [4, 1, 4, 2, 3, often],
             )[0]
             fault()
         self._end_faults()
@@ -517,9 +539,11 @@ class Simulation:
         self.agenda.run_until(self.agenda.now_s + LEASE_S)
 
 
-def live(seed: int, parts: Parts | None = None) -> Simulation:
+def live(
+    seed: int, parts: Parts | None = None, *, steps: tuple[float, float] | None = None
+) -> Simulation:
     """One history."""
-    simulation = Simulation(seed, parts or Parts())
+    simulation = Simulation(seed, parts or Parts(), steps)
     try:
         simulation.live()
     except BaseException as error:

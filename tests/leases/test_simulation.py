@@ -10,7 +10,9 @@ import os
 
 import pytest
 
-from .simulation import BelievedFromTheAnswer, Parts, WithoutAllowance, live
+from durable._engine.lease import SKEW_MAX
+
+from .simulation import LEASE_S, BelievedFromTheAnswer, Parts, WithoutAllowance, live
 
 SEEDS = int(os.environ.get("DURABLE_LEASE_SEEDS", "12"))
 # In so many histories each of the broken parts is noticed.
@@ -22,6 +24,23 @@ def test_a_history(seed: int) -> None:
     simulation = live(seed)
 
     assert simulation.answers > 100
+
+
+@pytest.mark.parametrize("seed", range(SEEDS // 2))
+def test_a_history_in_which_the_clock_of_the_database_is_set(seed: int) -> None:
+    """Back by two leases, or forward by as much as owners allow for."""
+    simulation = live(seed, steps=(2.0, SKEW_MAX))
+
+    assert simulation.answers > 100
+
+
+def test_a_clock_that_is_set_far_forward_lets_former_owners_read_for_less_than_a_lease() -> None:
+    """What ends their leases early ends their next renewals, too. Nothing that was confirmed is
+    lost, or carried out twice: commits are fenced by epochs."""
+    stale_s = [each for seed in range(100, 106) for each in live(seed, steps=(0.5, 3.0)).stale_s]
+
+    assert stale_s
+    assert max(stale_s) < LEASE_S
 
 
 def test_a_seed_is_a_history() -> None:
