@@ -209,3 +209,23 @@ async def test_a_runtime_holds_few_pages_that_were_read_ahead(
     assert held
     await durable.testing.evict(other)
     assert not held
+
+
+async def test_nothing_is_held_for_a_connection_that_could_not_be_opened(do: Do[Any]) -> None:
+    """Nor does the runtime keep anything of its object."""
+    await do(fill)
+    connections = await do(lambda desk: desk.sql._database.connections)
+
+    def run(desk: Desk) -> None:
+        database, reads = desk.sql._database, desk.ctx.storage._records.reads
+        database.disconnect()
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(reads, "get_side", lambda keyspace, key: b"no page")
+            sums(desk)
+
+    with pytest.raises(durable.StoreDamaged):
+        await do(run)
+    assert connections.read_ahead.owner is None
+    assert not connections._files._announced
+    assert not len(connections)
+    assert await do(sums) == (ROWS, ROWS * (ROWS - 1) // 2)

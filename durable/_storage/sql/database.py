@@ -111,8 +111,8 @@ class Database:
             self._pages.look()
         except StoreDamaged as error:
             raise self._records.damaged(error) from error
-        connection = self.connection = self.connections.open(self, self._pages)
         try:
+            connection = self.connection = self.connections.open(self, self._pages)
             self._set_up(connection)
         except BaseException:
             self.disconnect()
@@ -153,7 +153,7 @@ class Database:
             self.connections.closed(self)
             # What SQLite still writes is of a transaction that is undone, and the pages forget it.
             connection.close(True)
-            self._pages.rest()
+        self._pages.rest()
         if not self.texts.switches:
             self._let_go()
 

@@ -117,7 +117,11 @@ class PageFiles(apsw.VFS):
         """A connection to the database that *pages* are."""
         name = f"/{next(self._numbers)}"
         self._announced[name] = pages
-        return apsw.Connection(name, flags=flags, vfs=self._name)
+        try:
+            return apsw.Connection(name, flags=flags, vfs=self._name)
+        except BaseException:
+            self.closed(name)
+            raise
 
     def closed(self, name: str) -> None:
         self._announced.pop(name, None)
