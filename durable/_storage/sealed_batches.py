@@ -9,7 +9,7 @@ that began before it: they must not see it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -21,9 +21,9 @@ from durable._gates.input_gate import InputGate
 from durable._gates.output_gate import OutputGate
 from durable._gates.storage_wait import StorageWait
 
-from .cache import Cache
+from .cache import Cache, Known
 from .history import History
-from .side_writes import SideWrites
+from .side_writes import SideValue, SideWrites
 
 DONE: Final[ReadyAnswer[None]] = ReadyAnswer(None)
 
@@ -78,6 +78,22 @@ class SealedBatches:
         if clears or not self._may_leave_now:
             return False
         return self.output.join_nowait()
+
+    def _join(self, last: Batch, puts: dict[str, Known], size: int) -> None:
+        """Add to the last batch what the turn has put, and *size* bytes beside that."""
+        size += self.cache.sealed(puts, last.seqno)
+        self.sealed_bytes += size
+        last.size += size
+        last.puts.update(puts)
+        last.more_follows = self.gate.line is not None
+
+    def _put_sides(self, batch: Batch, sides: dict[bytes, SideValue]) -> None:
+        """Make *sides*, which the turn has written, part of its batch."""
+        if batch.sides is None:
+            batch.sides = sides
+        else:
+            batch.sides.update(sides)
+        self.sides.sealed(sides, batch.seqno)
 
     def _defer(self, batch: Batch) -> None:
         if self._deferred is None:
@@ -198,3 +214,11 @@ class SealedBatches:
             self._send_deferred()  # reads of a closed buffer hold nothing up
         else:
             self._deferred = None
+
+
+def size_of(records: Mapping[Any, bytes | None]) -> int:
+    """Bytes of keys and values, about."""
+    size = 0
+    for key, value in records.items():
+        size += len(key) if value is None else len(key) + len(value)
+    return size

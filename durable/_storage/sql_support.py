@@ -31,21 +31,23 @@ class SqlSupport:
     _limits: Limits
     watch: QueryWatch = field(factory=QueryWatch, init=False)
     _connections: Connections | None = field(default=None, init=False)
+    _open_sql: Any = field(default=None, init=False)
 
     def open(self, records: Records, on_query: Callable[[EndedQuery], None]) -> Sql:
         """The SQL of the object whose records these are; *on_query* is called with its queries
         while they are watched. MissingExtra without the extra."""
-        try:
-            sql: Any = import_module("durable._storage.sql.opening")
-        except ModuleNotFoundError as error:
-            if error.name != "apsw":
-                raise
-            raise MissingExtra(
-                "ctx.storage.sql needs SQLite as the package apsw brings it", "sql"
-            ) from error
         if self._connections is None:
+            try:
+                sql: Any = import_module("durable._storage.sql.opening")
+            except ModuleNotFoundError as error:
+                if error.name != "apsw":
+                    raise
+                raise MissingExtra(
+                    "ctx.storage.sql needs SQLite as the package apsw brings it", "sql"
+                ) from error
             self._connections = sql.make_connections(self._clock, self._limits)
-        opened: Sql = sql.open_sql(records, self._connections, self.watch, on_query)
+            self._open_sql = sql.open_sql
+        opened: Sql = self._open_sql(records, self._connections, self.watch, on_query)
         return opened
 
     @property

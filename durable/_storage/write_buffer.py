@@ -8,8 +8,7 @@ what it changed in the cache.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from attrs import define, field
 
@@ -18,7 +17,7 @@ from durable._model.errors import DurableError
 
 from .cache import Known
 from .savepoint import NONE_RUN, UNCHANGED, AlarmChange, Phase, Savepoint, TimersRun
-from .sealed_batches import SealedBatches
+from .sealed_batches import SealedBatches, size_of
 from .side_writes import SideValue
 from .sql_turn import SqlTurn
 
@@ -266,19 +265,24 @@ class WriteBuffer(SealedBatches):
         if self.database is not None and (refused := self.database.end_turn()) is not None:
             self.gate.owner.break_(refused)
             return
-        puts = self._puts
+        puts, sides = self._puts, self._sides
         if (
-            puts is None
-            or self.history is not None
-            or self._sides is not None
+            self.history is not None
             or self._alarm_change is not UNCHANGED
             or self._is_cleared
             or self._reading is not None
             or self._deferred is not None
+            or (sides is not None and puts is not None)
         ):
             self._seal_all(puts)
             return
-        # The common turn has put and deleted keys, and its writes may leave now.
+        # The common turn has put and deleted keys, or changed pages, and its writes may leave now.
+        if puts is None:
+            if sides is None:
+                self._seal_all(None)
+            else:
+                self._seal_sides(sides)
+            return
         self._puts = None
         self._is_confirmed = False
         last = self._last
@@ -287,8 +291,24 @@ class WriteBuffer(SealedBatches):
             return
         seqno = output.seal()
         size = self.cache.sealed(puts, seqno)
-        self.sealed_bytes: int = self.sealed_bytes + size
+        self.sealed_bytes = self.sealed_bytes + size
         self._send(Batch(self.handle, False, puts, UNCHANGED, self, size, seqno))
+
+    def _seal_sides(self, sides: dict[bytes, SideValue]) -> None:
+        """`seal` of a turn that has written nothing else: pages of the database, as a rule."""
+        self._sides = None
+        self._is_confirmed = False
+        size = size_of(sides)
+        self.sealed_bytes: int = self.sealed_bytes + size
+        last, output = self._last, self.output
+        if last is not None and last.is_open and output.join_nowait():
+            last.size += size
+            last.more_follows = self.gate.line is not None
+            self._put_sides(last, sides)
+            return
+        batch = Batch(self.handle, False, {}, UNCHANGED, self, size, output.seal())
+        self._put_sides(batch, sides)
+        self._send(batch)
 
     def _seal_all(self, puts: dict[str, Known] | None) -> None:
         """`seal`, whatever the turn has written beside keys, and whatever its writes wait for."""
@@ -306,7 +326,7 @@ class WriteBuffer(SealedBatches):
                 return
             puts = {}
         clears, alarm, sides = self._is_cleared, self._alarm_change, self._sides
-        size = 0 if sides is None else _size_of(sides)
+        size = 0 if sides is None else size_of(sides)
         if taken is not None:
             size += taken.size
         self._puts = self._sides = None
@@ -316,11 +336,7 @@ class WriteBuffer(SealedBatches):
         if last is not None and last.is_open and self._may_join(clears):
             self._join(last, puts, size)
             if sides is not None:
-                if last.sides is None:
-                    last.sides = sides
-                else:
-                    last.sides.update(sides)
-                self.sides.sealed(sides, last.seqno)
+                self._put_sides(last, sides)
             if alarm is not UNCHANGED:
                 last.alarm = alarm
             if taken is not None:
@@ -332,8 +348,7 @@ class WriteBuffer(SealedBatches):
         self.sealed_bytes += size
         batch = Batch(self.handle, clears, puts, alarm, self, size, seqno)
         if sides is not None:
-            batch.sides = sides
-            self.sides.sealed(sides, seqno)
+            self._put_sides(batch, sides)
         if taken is not None:
             batch.history, batch.forgets = taken.records, taken.forgets
             batch.clearing = taken.clearing
@@ -344,14 +359,6 @@ class WriteBuffer(SealedBatches):
             self._send(batch)
         else:
             self._defer(batch)
-
-    def _join(self, last: Batch, puts: dict[str, Known], size: int) -> None:
-        """Add to the last batch what the turn has put, and *size* bytes beside that."""
-        size += self.cache.sealed(puts, last.seqno)
-        self.sealed_bytes += size
-        last.size += size
-        last.puts.update(puts)
-        last.more_follows = self.gate.line is not None
 
     # The end
 
@@ -387,11 +394,3 @@ class WriteBuffer(SealedBatches):
     def __repr__(self) -> str:
         unsealed, savepoints = len(self._puts or ()), len(self.savepoints or ())
         return f"<WriteBuffer {unsealed} unsealed, {savepoints} savepoints, {self.output}>"
-
-
-def _size_of(records: Mapping[Any, bytes | None]) -> int:
-    """Bytes of keys and values, about."""
-    size = 0
-    for key, value in records.items():
-        size += len(key) if value is None else len(key) + len(value)
-    return size

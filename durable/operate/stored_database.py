@@ -65,7 +65,7 @@ class _StoredPages:
             )
             raise self.failure from error
 
-    def write(self, number: int, page: bytes) -> None:
+    def write_at(self, page: bytes, offset: int) -> None:
         raise SqlForbidden("the database is open for reading only")
 
     def truncate(self, count: int) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import anyio
 import pytest
 
 import durable
@@ -305,3 +306,59 @@ async def test_a_pragma_that_is_forbidden_stays_so(do: Do[Any]) -> None:
                 desk.sql.exec(f"PRAGMA {pragma}")
 
     await do(work)
+
+
+async def test_rows_are_counted_for_each_whatever_ran_before(warm: Do[Any]) -> None:
+    """One that is alone, those in a transaction, one that failed half-way."""
+    half = "INSERT OR FAIL INTO t (value) VALUES (?1), (1), (?1 + 1)"
+
+    def written(*values: Any, query: str = INSERT) -> Any:
+        return warm(lambda desk: [desk.sql.exec(query, each).rows_written for each in values])
+
+    assert await written(3) == [1]
+    assert await written(4, 5) == [1, 1]
+    assert await written(6) == [1]
+    for value in (7, 17):  # the second time its text is known
+        with pytest.raises(durable.SqlConstraint):
+            await written(value, query=half)
+    assert await written("UPDATE t SET value = value + 100", query="SELECT ?") == [0]
+    assert await warm(lambda desk: desk.sql.exec("DELETE FROM t").rows_written) == 8
+    assert await written(8) == [1]
+
+
+async def test_a_value_that_cannot_be_stored_leaves_the_turn_as_it_is(warm: Do[Any]) -> None:
+    """Nothing of the statement has run, and what else the turn writes is stored."""
+
+    def work(desk: Desk) -> None:
+        with pytest.raises(durable.UnstorableValue, match="binding 1, which is an int beyond"):
+            desk.sql.exec(INSERT, 1 << 63)
+        desk.ctx.storage.put("key", 1)
+        desk.sql.exec(INSERT, 3)
+
+    await warm(work)
+    assert await warm(values) == [1, 2, 3]
+    assert await warm(lambda desk: desk.ctx.storage.kv.get("key")) == 1
+
+
+async def test_turns_that_share_a_batch_store_keys_and_pages(warm: Do[Any], desks: Any) -> None:
+    """Of either kind alone, and of both."""
+    stub = desks.get_by_name("a")
+
+    def work(number: int) -> Callable[[Desk, Any], None]:
+        def write(desk: Desk, _: Any) -> None:
+            if number % 3 != 1:
+                desk.ctx.storage.put(f"key {number}", number)
+            if number % 3 != 2:
+                desk.sql.exec(INSERT, number)
+
+        return write
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(100, 200):
+            tasks.start_soon(durable.testing.run_in_object, stub, work(number))
+    await durable.testing.evict(stub)
+
+    keys = await warm(lambda desk: list(desk.ctx.storage.kv.list().values()))
+    assert keys == [number for number in range(100, 200) if number % 3 != 1]
+    inserted = [number for number in range(100, 200) if number % 3 != 2]
+    assert sorted(await warm(values)) == [1, 2, *inserted]

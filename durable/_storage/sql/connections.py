@@ -15,6 +15,7 @@ from durable._model.limits import Limits
 
 from .pages import Pages
 from .read_ahead import ReadAhead
+from .rules import limits_of
 from .vfs import PageFiles
 
 
@@ -45,6 +46,11 @@ class Connections:
     _connected: dict[Connected, None] = field(factory=dict, init=False)
     latest: Connected | None = field(default=None, init=False)
     read_ahead: ReadAhead = field(factory=ReadAhead, init=False)
+    # What each of them is given, as SQLite calls it.
+    sqlite_limits: tuple[tuple[int, int], ...] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.sqlite_limits = tuple(limits_of(self.limits).items())
 
     def __len__(self) -> int:
         return len(self._connected)

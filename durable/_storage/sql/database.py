@@ -23,7 +23,6 @@ from durable._model.errors import DurableError, ObjectReset, StoreDamaged
 from durable._model.storage_errors import SqlError
 
 from ..records import Records
-from . import rules
 from .connections import Connections
 from .failures import CONSTRAINTS_VIOLATED, TURN_UNDONE, sql_error
 from .pages import Pages
@@ -47,6 +46,7 @@ _ROLLBACK: Final = "ROLLBACK" + _MARK
 # By these SQLite undoes the whole transaction, and not only the statement.
 _UNDOES_ALL: Final = (apsw.FullError, apsw.InterruptError, apsw.IOError, apsw.NoMemError)
 
+_WRITES: Final = apsw.SQLITE_TXN_WRITE
 CACHE_KIB: Final = 256
 
 
@@ -58,6 +58,10 @@ class Database:
     connections: Connections
     _pages: Pages
     connection: apsw.Connection | None = field(default=None, init=False)
+    # Runs what is a transaction by itself, and has no rows.
+    _writer: apsw.Cursor | None = field(default=None, init=False)
+    # How many rows were changed when that had run, if nothing else has written since.
+    _changes_then: int | None = field(default=None, init=False)
     # `ctx.storage.sql`, as long as this is the object's database.
     sql: Any = field(default=None, init=False)
     texts: Texts = field(factory=Texts, init=False)
@@ -78,7 +82,8 @@ class Database:
     @classmethod
     def of(cls, records: Records, connections: Connections) -> Database:
         """The database of the object whose records these are."""
-        pages = Pages(records, connections.limits.sql_turn_bytes_max, connections.read_ahead)
+        written_max = connections.limits.sql_turn_bytes_max // PAGE_SIZE
+        pages = Pages(records, written_max, connections.read_ahead)
         database = cls(records, connections, pages)
         records.buffer.database = database
         return database
@@ -137,7 +142,7 @@ class Database:
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_FKEY, 1)
         pragmas += [f"{name}={value}" for name, value in self.texts.switches.items()]
         ask_all(connection, *pragmas)
-        for limit, value in rules.limits_of(limits).items():
+        for limit, value in self.connections.sqlite_limits:
             connection.limit(limit, value)
         connection.authorizer = self.texts.authorize
         connection.set_progress_handler(self.limit.is_over, STEPS_PER_LOOK)
@@ -146,6 +151,7 @@ class Database:
         """Close the connection. What the turn has written by it is gone."""
         connection, self.connection = self.connection, None
         self._has_begun, self._begun_in, self._alone = False, None, None
+        self._writer = self._changes_then = None
         self._names.clear()
         self.texts.forget()
         self._pages.forget_turn()
@@ -209,28 +215,52 @@ class Database:
     ) -> apsw.Cursor:
         """Run *statement*, which was looked at. Returns where its rows are read."""
         buffer = self._records.buffer
-        is_first = is_alone = False
+        is_first = False
         if not statement.only_reads:
-            savepoints, has_begun = buffer.savepoints, self._has_begun
+            if statement.is_alone and self.execute_alone(connection, statement, bindings) >= 0:
+                assert self._writer is not None
+                return self._writer
+            self._changes_then = None
+            savepoints = buffer.savepoints
             is_first = not (savepoints or buffer.output.has_unsealed)
-            if statement.is_alone and not (has_begun or savepoints or self._pages.written):
-                # As a rule it is the only one of its turn, and spares SQLite the beginning and the
-                # end of a transaction.
-                is_alone = True
-                self._alone = statement
-                buffer.note_sql()
-            elif savepoints or not has_begun:
+            if savepoints or not self._has_begun:
                 self._begin_writing(buffer)
         self.limit.looked_s = 0.0
         try:
             cursor = connection.execute(statement.sql, bindings)
         except apsw.Error as error:
-            raise self.failed(error, is_alone) from error
-        if is_first and not self._pages.written and not self._has_changed(connection):
+            raise self.failed(error) from error
+        if is_first and not (self._pages.written or connection.txn_state() == _WRITES):
             buffer.seal()  # as CREATE TABLE IF NOT EXISTS may: no write
         if self.texts.switching:
             self._note_switch(statement)
         return cursor
+
+    def execute_alone(
+        self, connection: apsw.Connection, statement: Statement, bindings: tuple[Any, ...]
+    ) -> int:
+        """Run *statement* as a transaction by itself, if none has written before it: as a rule it
+        is alone in its turn, and spares SQLite the beginning and the end of a transaction. Returns
+        how many rows it has changed; -1: it was not run."""
+        buffer, written = self._records.buffer, self._pages.written
+        if self._has_begun or written or buffer.savepoints:
+            return -1
+        is_first = not buffer.output.has_unsealed
+        self._alone = statement
+        buffer.note_sql()
+        self.limit.looked_s = 0.0
+        before, self._changes_then = self._changes_then, None
+        if before is None:
+            before, self._writer = connection.total_changes(), connection.cursor()
+        assert self._writer is not None
+        try:
+            self._writer.execute(statement.sql, bindings)
+        except apsw.Error as error:
+            raise self.failed(error, is_alone=True) from error
+        if is_first and not written:
+            buffer.seal()  # no write
+        changes = self._changes_then = connection.total_changes()
+        return changes - before
 
     def _note_switch(self, statement: Statement) -> None:
         if statement.sql in self.texts.switching:
@@ -238,10 +268,6 @@ class Database:
             # SQLite passes over this one while a transaction runs.
             if name != "foreign_keys" or not self._has_begun:
                 self.texts.switches[name] = value
-
-    def _has_changed(self, connection: apsw.Connection) -> bool:
-        """Whether the transaction under way, if there is one, has changed anything."""
-        return self._has_begun and connection.txn_state() == apsw.SQLITE_TXN_WRITE
 
     def failed(self, error: apsw.Error, is_alone: bool = False) -> BaseException:
         """What to raise for *error*, of a statement that *is_alone* in its transaction or not.
@@ -272,7 +298,7 @@ class Database:
 
     @property
     def changes(self) -> int:
-        """How many rows the connection has inserted, changed and deleted."""
+        """How many rows the connection has changed."""
         return 0 if self.connection is None else self.connection.total_changes()
 
     # The turn, and the transactions of the object

@@ -31,8 +31,8 @@ class Pages:
     """What SQLite takes for a file. Nothing here suspends."""
 
     _records: Records
-    # How many bytes a turn may write.
-    _bytes_max: int
+    # How many pages a turn may write.
+    _written_max: int
     _ahead: ReadAhead
     _sides: SideWrites = field(init=False)
     count: int = field(default=0, init=False)
@@ -106,11 +106,16 @@ class Pages:
         found = self._sides.lookup(key, keyspace)
         return records.reads.get_side(keyspace, key) if found is ON_DISK else found
 
-    def write(self, number: int, page: bytes) -> None:
+    def write_at(self, page: bytes, offset: int) -> None:
+        """Write the page that begins at *offset* of the file."""
+        if len(page) != PAGE_SIZE or offset % PAGE_SIZE:
+            raise apsw.IOError("SQLite wrote something that is no page")
+        number = offset // PAGE_SIZE + 1
+        written = self.written
         # What is written again takes no room, and is how SQLite puts back what was there.
-        if number not in self.written and len(self.written) * PAGE_SIZE > self._bytes_max:
+        if len(written) > self._written_max and number not in written:
             raise _too_much()
-        self.written[number] = page
+        written[number] = page
         if self._ahead.owner is self:
             self._ahead.pages.pop(number, None)
         if number > self.count:  # noqa: PLR1730 - sooner than max()
@@ -133,10 +138,11 @@ class Pages:
 
     def end_turn(self) -> None:
         """Make what was written part of the turn's batch."""
-        if not self.written:
+        written = self.written
+        if not written:
             return
         stored: dict[bytes, SideValue] = {}
-        for number, page in self.written.items():
+        for number, page in written.items():
             stored[PAGES + number.to_bytes(4, "big")] = page and pack(number, page)
         self.forget_turn()
         self._records.buffer.write_pages(stored)

@@ -21,7 +21,8 @@ from .watched import WatchedQuery, WatchedRows
 Binding: TypeAlias = int | float | str | bytes | bytearray | memoryview | None
 """What may be given for a parameter: a bool comes back as 0 or 1, bytes of any kind as bytes."""
 
-_AS_THEY_ARE = frozenset({type(None), str, bytes})
+# The types of bindings that SQL has a value for, but for an int beyond 64 bits.
+_HAS_VALUES: Final = frozenset({type(None), int, str, bytes})
 _INT_MIN, _INT_MAX = -(1 << 63), (1 << 63) - 1
 # What apsw raises: ValueError for what is no text, BufferError for bytes that are not in a row.
 _FAILURES = (apsw.Error, ValueError, BufferError)
@@ -83,14 +84,8 @@ class Sql:
         gate = self._gate
         if here.thread() != gate.thread:
             gate.check()
-        if bindings:
-            for binding in bindings:
-                kind = type(binding)
-                if kind is int:
-                    if not _INT_MIN <= binding <= _INT_MAX:  # type: ignore[operator]
-                        _check(binding, bindings)
-                elif kind not in _AS_THEY_ARE:
-                    _check(binding, bindings)
+        if bindings and not _HAS_VALUES.issuperset(map(type, bindings)):
+            _check(bindings)
         if self._watch.is_on:
             return self._run_watched(query, bindings)
         database = self._database
@@ -107,9 +102,16 @@ class Sql:
             if statement.only_reads:
                 database.limit.looked_s = 0.0
                 return Cursor(database, columns, connection.execute(query, bindings))
+            if statement.is_alone:
+                written = database.execute_alone(connection, statement, bindings)
+                if written >= 0:
+                    return Cursor(database, columns, _NO_ROWS, written)
             changes = connection.total_changes()
             rows = database.execute(connection, statement, bindings)
             found = iter(rows.fetchall()) if columns else _NO_ROWS
+        except OverflowError:
+            _check(bindings)  # an int beyond 64 bits: nothing has run
+            raise
         except _FAILURES as error:
             raise _raised(database, error) from error
         return Cursor(database, columns, found, connection.total_changes() - changes)
@@ -117,6 +119,7 @@ class Sql:
     def _run(self, query: str, bindings: tuple[Any, ...]) -> Cursor:
         if type(query) is not str:
             raise TypeError(f"exec() takes SQL, a str, not {type(query).__name__}")
+        _check(bindings)
         database = self._found()
         changes = database.changes
         try:
@@ -274,26 +277,26 @@ class Cursor(Iterator[dict[str, Any]]):
         return f"<Cursor of {', '.join(self._columns) or 'no columns'}>"
 
 
-def _check(binding: Any, bindings: tuple[Any, ...]) -> None:
+def _check(bindings: tuple[Any, ...]) -> None:
     """Raise UnstorableValue for a binding that SQL has no value for."""
-    if isinstance(binding, int):
-        if _INT_MIN <= binding <= _INT_MAX:
-            return
-        what = f"an int beyond 64 bits: {binding}"
-        instead = "give it as text, which has no bounds, or as a float"
-    elif isinstance(binding, float):
-        if not math.isnan(binding):
-            return
-        what = "NaN, which would be stored as NULL"
-        instead = "give None for that"
-    elif isinstance(binding, str | bytes | bytearray | memoryview):
-        return
-    else:
-        what = f"of the type {type(binding).__name__}"
-        instead = "give None, an int, a float, str or bytes"
-    place = next(n for n, each in enumerate(bindings, 1) if each is binding)
-    why = f"SQL has no value for binding {place}, which is {what}"
-    raise UnstorableValue(why, instead=instead)
+    for place, binding in enumerate(bindings, 1):
+        if binding is None or isinstance(binding, str | bytes | bytearray | memoryview):
+            continue
+        if isinstance(binding, int):
+            if _INT_MIN <= binding <= _INT_MAX:
+                continue
+            what = f"an int beyond 64 bits: {binding}"
+            instead = "give it as text, which has no bounds, or as a float"
+        elif isinstance(binding, float):
+            if not math.isnan(binding):
+                continue
+            what = "NaN, which would be stored as NULL"
+            instead = "give None for that"
+        else:
+            what = f"of the type {type(binding).__name__}"
+            instead = "give None, an int, a float, str or bytes"
+        why = f"SQL has no value for binding {place}, which is {what}"
+        raise UnstorableValue(why, instead=instead)
 
 
 def _raised(database: Database, error: BaseException) -> BaseException:

@@ -41,8 +41,9 @@ class FilePages(Protocol):
         """The page *number*, with or without its reserved bytes; None if it was never written.
         Raises StoreDamaged."""
 
-    def write(self, number: int, page: bytes, /) -> None:
-        """Write a page. Raises apsw.FullError where there is no room for it."""
+    def write_at(self, page: bytes, offset: int, /) -> None:
+        """Write the page that begins at *offset*. Raises apsw.FullError where there is no room for
+        it."""
 
     def truncate(self, count: int, /) -> None:
         """There are *count* pages now."""
@@ -51,10 +52,11 @@ class FilePages(Protocol):
 class PageFile:
     """One object's database as a file. SQLite calls these methods, by their names."""
 
-    __slots__ = ("_files", "_name", "_pages")
+    __slots__ = ("_files", "_name", "_pages", "xWrite")
 
     def __init__(self, files: PageFiles, name: str, pages: FilePages) -> None:
         self._files, self._name, self._pages = files, name, pages
+        self.xWrite = pages.write_at
 
     def xRead(self, amount: int, offset: int) -> bytes:
         try:
@@ -68,11 +70,6 @@ class PageFile:
             return page
         start = offset % PAGE_SIZE
         return page[start : start + amount]
-
-    def xWrite(self, data: bytes, offset: int) -> None:
-        if len(data) != PAGE_SIZE or offset % PAGE_SIZE:
-            raise apsw.IOError("SQLite wrote something that is no page")
-        self._pages.write(offset // PAGE_SIZE + 1, data)
 
     def xFileSize(self) -> int:
         return size_of(self._pages.count)
