@@ -12,7 +12,7 @@ from durable._border.sending import reply
 from durable._border.websocket import end_of
 from durable._model.frames import DROPPED, NO_CODE
 
-from .incoming import Receive, Scope, Send
+from .incoming import Message, Receive, Scope, Send
 from .responses import raw_headers, send_response
 
 TOO_LARGE = 1009
@@ -59,30 +59,37 @@ async def _carry(ws: WebSocket, receive: Receive, send: Send) -> None:
     """
     end = end_of(ws)
     end.replies = False  # the client has to reply, and may have messages to send before
+    is_gone = False
+
+    async def send_on(message: Message) -> None:
+        if not is_gone:  # servers raise on what comes after they have reported the disconnect
+            await send(message)
+
     async with anyio.create_task_group() as tasks:
 
         async def bring_out() -> None:
-            if await _bring_out(ws, send):
+            if await _bring_out(ws, send_on):
                 await anyio.sleep(CLOSE_REPLY_S)
                 reply(end)  # servers differ in whether they report the client's reply
             tasks.cancel_scope.cancel()
 
         tasks.start_soon(bring_out)
-        await _bring_in(ws, receive, send)
+        disconnect = await _bring_in(ws, receive, send)
+        is_gone = True
+        if disconnect is not None:
+            _close(ws, disconnect)
         tasks.cancel_scope.cancel()
 
 
-async def _bring_in(ws: WebSocket, receive: Receive, send: Send) -> None:
-    """Pass on what the client sends. Awaiting each `send` lets a busy object slow its client."""
+async def _bring_in(ws: WebSocket, receive: Receive, send: Send) -> Message | None:
+    """Pass on what the client sends, until it is gone: returns how, or None if it was cut off.
+
+    Awaiting each `send` lets a busy object slow its client.
+    """
     while True:
         message = await receive()
         if message["type"] == "websocket.disconnect":
-            code = message.get("code", NO_CODE)
-            # Uvicorn gives the code of an empty close frame for a lost connection too, but a reason
-            # only with a frame.
-            is_lost = code == DROPPED or (code == NO_CODE and "reason" not in message)
-            _close(ws, DROPPED if is_lost else code, message.get("reason"))
-            return
+            return message
         text = message.get("text")
         try:
             await ws.send(message["bytes"] if text is None else text)
@@ -91,11 +98,16 @@ async def _bring_in(ws: WebSocket, receive: Receive, send: Send) -> None:
         except ValueError as error:
             end_of(ws).drop(error)
             await send({"type": "websocket.close", "code": TOO_LARGE, "reason": ""})
-            return
+            return None
 
 
-def _close(ws: WebSocket, code: int, reason: str | None) -> None:
+def _close(ws: WebSocket, disconnect: Message) -> None:
     """The client has closed, or its connection is lost."""
+    code = disconnect.get("code", NO_CODE)
+    # Uvicorn gives the code of an empty close frame for a lost connection too, but a reason only
+    # with a frame.
+    if code == NO_CODE and "reason" not in disconnect:
+        code = DROPPED
     if code == DROPPED and ws.close_code is not None:
         # The reply to the object's close frame: servers that do not wait for it give no code.
         reply(end_of(ws))
@@ -103,7 +115,7 @@ def _close(ws: WebSocket, code: int, reason: str | None) -> None:
         ws.close()
     elif code != DROPPED:
         try:
-            ws.close(code, reason or "")
+            ws.close(code, disconnect.get("reason") or "")
         except ValueError:  # a code that may not be sent
             end_of(ws).drop()
     else:

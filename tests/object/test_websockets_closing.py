@@ -389,3 +389,11 @@ async def test_what_a_client_says_before_it_answers_a_close_is_delivered(
     await clock.settle()
 
     assert heard == ["close me", "on its way", (4000, True, WebSocket.CLOSED), WebSocket.CLOSED]
+
+
+async def test_a_client_that_is_gone_is_sent_nothing(network: Network) -> None:
+    """Also not the object's reply to its close frame: servers raise on that."""
+    network.disconnects(code=1000, reason="")
+    await network.serve()
+
+    assert [message["type"] for message in network.sent] == ["websocket.accept"]
