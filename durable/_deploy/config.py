@@ -16,7 +16,6 @@ from typing import Any
 from attrs import field, frozen
 
 from durable._engine.catalog import Naming
-from durable._model.database_url import is_url
 from durable._model.errors import InvalidConfig
 from durable._model.peers import Peers
 
@@ -256,7 +255,7 @@ class _Source:
                 raise self.top.error("env", f"there is no environment {environment!r}{hint}")
             table = self.environments[environment]
         name = self.name if environment is None else self._called(environment)
-        path = table.text("path") or self.top.text("path")
+        path = table.store("path") or self.top.store("path")
         wait_s = table.seconds("wait_s")
         if wait_s is None:
             wait_s = self.top.seconds("wait_s")
@@ -275,7 +274,7 @@ class _Source:
             environment=environment,
             name=name,
             main=table.text("main") or self.top.text("main"),
-            path=path if path is None or is_url(path) else self.path.absolute().parent / path,
+            path=self.path.absolute().parent / path if isinstance(path, Path) else path,
             wait_s=wait_s or 0.0,
             shared=shared or False,
             peers=peers_of(table) or peers_of(self.top),

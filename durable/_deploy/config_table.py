@@ -14,6 +14,7 @@ from typing import Any
 
 from attrs import frozen
 
+from durable._model.database_url import is_url
 from durable._model.errors import InvalidConfig
 
 log = logging.getLogger("durable")
@@ -97,6 +98,14 @@ class Table:
         if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
             raise self.error(key, f"it must be a list of tables, not {value!r}")
         return [Table(self.file, f"{where}[{number}]", entry) for number, entry in enumerate(value)]
+
+    def store(self, key: str) -> Path | str | None:
+        """The path of a folder, as it stands, or the URL of a database."""
+        text = self.text(key)
+        try:
+            return text if text is None or is_url(text) else Path(text)
+        except ValueError as error:
+            raise self.error(key, str(error)) from error
 
     def texts(self, key: str) -> list[str]:
         value = self.entries.get(key, [])
