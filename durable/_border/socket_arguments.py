@@ -10,7 +10,8 @@ from durable._model.frames import utf8_size
 def checked_tags(tags: Iterable[str], count_max: int, size_max: int) -> tuple[str, ...]:
     """*tags* without duplicates.
 
-    Raises TypeError for what is no list of str, ValueError for too many or too long ones.
+    Raises TypeError for what is no list of str, ValueError for too many or too long ones and for a
+    lone surrogate.
     """
     if isinstance(tags, str | bytes):
         raise TypeError(f"the tags of a WebSocket must be a list of str, not {tags!r}; give [tag]")
@@ -20,7 +21,7 @@ def checked_tags(tags: Iterable[str], count_max: int, size_max: int) -> tuple[st
             raise ValueError(f"a Hibernatable WebSocket cannot have more than {count_max} tags")
         if not isinstance(tag, str):
             raise TypeError(f"a tag must be a str, not {type(tag).__name__}")
-        if len(tag.encode("utf-8", "surrogatepass")) > size_max:
+        if utf8_size("a tag", tag) > size_max:
             raise ValueError(f'"{tag}" is longer than the max tag length ({size_max} characters).')
         kept[tag] = None
     return tuple(kept)

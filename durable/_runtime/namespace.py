@@ -100,9 +100,14 @@ class Namespace(Generic[T]):
         """
         return self._entry.channel_of(self.get(id).id).delete_all()
 
-    async def objects(self, prefix: str | None = None) -> AsyncIterator[StoredObject]:
+    def objects(self, prefix: str | None = None) -> AsyncIterator[StoredObject]:
         """The objects that have a stored key or an alarm, in the order of their ids; with *prefix*,
         those whose name begins with it. Wakes no object."""
+        if prefix is not None and not isinstance(prefix, str):
+            raise TypeError(f"the prefix of names must be a str, not {type(prefix).__name__}")
+        return self._objects(prefix)
+
+    async def _objects(self, prefix: str | None) -> AsyncIterator[StoredObject]:
         self._entry.check_open()
         after: bytes | None = None
         while True:

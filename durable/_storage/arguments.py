@@ -136,6 +136,6 @@ def _encoded_size(text: str, what: str) -> int:
         return len(text.encode())
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"a {what} must be valid Unicode, and {text[:80]!r} has a lone surrogate at "
+            f"the {what} must be valid Unicode, and {text[:80]!r} has a lone surrogate at "
             f"{error.start}"
         ) from None

@@ -58,6 +58,11 @@ def app(
     if runtime is not None:
         if path is not None or options:
             raise TypeError("app() takes a path to open a store, or an open runtime, not both")
+        if not isinstance(runtime, Runtime):
+            raise TypeError(
+                f"app() takes a runtime that is open, as `async with durable.open(...)` gives it, "
+                f"not {runtime!r}"
+            )
         return Application(fetch, None, runtime, debug, body_size_max)
     if path is None:
         raise TypeError("app() needs the path of a store to open, or an open runtime")

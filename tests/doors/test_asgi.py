@@ -532,6 +532,8 @@ async def test_bad_arguments_raise_at_once(tmp_path: Path) -> None:
             durable.asgi.app(answer_path, tmp_path, runtime=runtime)
     with pytest.raises(TypeError, match="needs the path"):
         durable.asgi.app(answer_path)
+    with pytest.raises(TypeError, match="takes a runtime that is open"):
+        durable.asgi.app(answer_path, runtime=durable.open(tmp_path))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="takes an async function"):
         durable.asgi.app(None, tmp_path)  # type: ignore[arg-type]
     with pytest.raises(TypeError):

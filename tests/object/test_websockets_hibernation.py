@@ -423,6 +423,8 @@ async def test_tags_have_limits(runtime: durable.Runtime) -> None:
         await stub.take(server, "tag")
     with pytest.raises(TypeError, match="a tag must be a str"):
         await stub.take(server, [1])
+    with pytest.raises(ValueError, match="a tag has a lone surrogate"):
+        await run_in_object(stub, lambda _, ctx: ctx.accept_websocket(server, ["\ud800"]))
     await stub.take(
         server,
         [

@@ -300,3 +300,11 @@ async def test_retry_refuses_options_that_mean_nothing(
         await durable.retry(lambda stub: stub.work(), flaky.get_by_name("a"), **options)
 
     assert Flaky.tries == 0
+
+
+@pytest.mark.parametrize("prefix", [5, b"a", ("a", "b")])
+async def test_a_prefix_of_names_is_a_str(tmp_path: Path, prefix: Any) -> None:
+    """Else `objects` raises at the call."""
+    async with durable.open(tmp_path, bindings={"COUNTERS": Counter}) as runtime:
+        with pytest.raises(TypeError, match="the prefix of names must be a str"):
+            runtime.env.COUNTERS.objects(prefix)
