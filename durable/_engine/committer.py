@@ -37,8 +37,12 @@ GROUPS_PER_GARBAGE_STEP = 32
 # The loop's thread commits while the disk takes less than this: then the rest of the program waits
 # no longer than for a callback that computes a little.
 QUICK_S_MAX = 0.0005
-# How many groups in a row must be quick and of one batch. A slow one restarts the count.
-QUICK_IN_A_ROW_MIN = 4
+# How many groups in a row must be quick and of one batch before the loop's thread commits; how far
+# they are counted; and how many a slow one takes back. So the loop goes on committing on a disk
+# that is slow now and then. A group of several, or one that takes twice as long, takes back all.
+QUICK_MIN = 4
+QUICK_MAX = 8
+SLOW_TAKES_BACK = 3
 # The largest batch that the loop's thread commits, or begins to, in bytes.
 QUICK_SIZE_MAX = 16 << 10
 # Of a group, so many batches are reported before the code goes on that waits for them: what they
@@ -69,7 +73,7 @@ class Committer:
     _groups_in_a_row: int = field(default=0, init=False)
     # Held by the thread that writes; by the loop's as long as `_begun` is under way.
     _writing: threading.Lock = field(factory=threading.Lock, init=False)
-    _quick_in_a_row: int = field(default=0, init=False)
+    _quick: int = field(default=0, init=False)
     _outcomes: Outcomes = field(init=False)
     # None: the engine or the loop cannot do without the thread.
     _ear: Ear | None = field(default=None, init=False)
@@ -107,7 +111,7 @@ class Committer:
     @property
     def is_quick(self) -> bool:
         """Whether a batch that is alone should be committed by the loop's thread."""
-        return self._quick_in_a_row >= QUICK_IN_A_ROW_MIN and self._is_idle
+        return self._quick >= QUICK_MIN and self._is_idle
 
     def commit_here(self, batch: Batch) -> bool:
         """Commit *batch* on the caller's thread, which is the loop's, and call its callback; False
@@ -139,7 +143,7 @@ class Committer:
             has_begun = self._ear.begin(batch)
         finally:
             if self._ear.is_waiting:
-                self.was_shared, self._quick_in_a_row = False, 0
+                self.was_shared, self._quick = False, 0
                 self.waiting += 1
                 self._begun = batch
                 if not has_begun:  # an interrupt: perhaps nothing would be heard of it
@@ -330,12 +334,16 @@ class Committer:
     def _commit_by_engine(self, group: list[Batch], *, may_wait: bool) -> bool:
         if self._faults is not None:
             self._faults.before_commit(group)
-        quick_in_a_row, self._quick_in_a_row = self._quick_in_a_row, 0
+        quick, self._quick = self._quick, 0
         began_s = SystemClock.steady()
         if not self._engine.commit(group, may_wait=may_wait):
             return False
-        if len(group) == 1 and SystemClock.steady() - began_s < QUICK_S_MAX:
-            self._quick_in_a_row = quick_in_a_row + 1
+        if len(group) == 1:
+            took_s = SystemClock.steady() - began_s
+            if took_s < QUICK_S_MAX:
+                self._quick = min(quick + 1, QUICK_MAX)
+            elif took_s < 2 * QUICK_S_MAX:
+                self._quick = max(quick - SLOW_TAKES_BACK, 0)
         if self._faults is not None:
             self._faults.after_commit(group)
         return True

@@ -11,11 +11,12 @@ import pytest
 
 from durable._engine import committer as committer_module
 from durable._engine.batch import UNREAD, Batch
-from durable._engine.committer import QUICK_IN_A_ROW_MIN, QUICK_SIZE_MAX, Committer
+from durable._engine.committer import QUICK_MAX, QUICK_MIN, QUICK_SIZE_MAX, Committer
 from durable._lmdb.check import check
 from durable._lmdb.environment import Environment
 from durable._model.errors import CommitFailed, DurableError
 from durable.testing import Faults
+from tests.hand_clock import HandClock
 
 from .kit import VALUE, Loop, Outcomes, batch_of, open_store, place_of, stored
 
@@ -34,7 +35,7 @@ def quick_committer(store: Environment, loop: Loop, **options: object) -> Commit
     """One whose thread runs, and has found the disk to be quick."""
     committer = Committer(store, loop.call_soon_threadsafe, **options)  # type: ignore[arg-type]
     committer.start()
-    for _ in range(QUICK_IN_A_ROW_MIN):
+    for _ in range(QUICK_MIN):
         commit_in_thread(committer, store, loop)
     return committer
 
@@ -67,11 +68,12 @@ def test_a_lone_batch_is_committed_and_reported_before_the_call_returns(store: E
 def test_a_disk_is_quick_only_when_it_was_so_some_times_in_a_row(
     store: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One slow commit, of whichever thread, and the thread has all until it was quick again."""
+    """After a commit that was far too slow, of whichever thread, the thread has all until the disk
+    was quick again."""
     loop = Loop()
     committer = Committer(store, loop.call_soon_threadsafe)
     committer.start()
-    for _ in range(QUICK_IN_A_ROW_MIN):
+    for _ in range(QUICK_MIN):
         assert not committer.is_quick
         commit_in_thread(committer, store, loop)
     assert committer.is_quick
@@ -79,10 +81,40 @@ def test_a_disk_is_quick_only_when_it_was_so_some_times_in_a_row(
     monkeypatch.setattr(committer_module, "QUICK_S_MAX", 0.0)
     assert committer.commit_here(batch_of(store, place_of(store), {"a": VALUE}))
     assert not committer.is_quick
-    for _ in range(2 * QUICK_IN_A_ROW_MIN):
+    for _ in range(2 * QUICK_MIN):
         commit_in_thread(committer, store, loop)
     assert not committer.is_quick
     committer.stop()
+
+
+def test_a_disk_that_is_slow_now_and_then_is_quick_yet(
+    store: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One commit that takes a little too long changes nothing, several in a short time do."""
+    clock = HandClock()
+    monkeypatch.setattr(committer_module, "QUICK_S_MAX", 1.0)
+    monkeypatch.setattr(committer_module, "SystemClock", clock)
+    loop = Loop()
+    committer = Committer(store, loop.call_soon_threadsafe)
+    really_commit, handle = Environment.commit, place_of(store)
+
+    def commit(seconds: float, count: int = 1) -> None:
+        def commit_slowly(self: Environment, group: Sequence[Batch], **options: bool) -> bool:
+            clock.now_s += seconds
+            return really_commit(self, group, **options)
+
+        monkeypatch.setattr(Environment, "commit", commit_slowly)
+        for _ in range(count):
+            committer._commit([batch_of(store, handle, {"a": VALUE})])
+
+    commit(0.5, QUICK_MAX)
+    commit(1.5)
+    assert committer.is_quick
+    commit(1.5)
+    assert not committer.is_quick
+    commit(0.5, QUICK_MAX)
+    commit(2.5)
+    assert not committer.is_quick
 
 
 def test_after_a_group_of_many_the_thread_has_the_next_ones(store: Environment) -> None:
