@@ -6,8 +6,8 @@ Which thread writes which field of a `ObjectHandle`:
   all batches under the old one are durable), `history` (the same way) and `name`. The committer's
   thread only reads them.
 - The thread that commits writes `record` and `created_us`. The loop may read `created_us` once a
-  batch was reported durable, and never looks at `record`; where the engine is far away it has set
-  that before the first batch. `woken` is the loop's.
+  batch was reported durable, and never looks at `record`; it has set that before the first batch
+  where it has just read it. `woken` is the loop's.
 - `failed` is set once, by either thread; the other leaves it as it is.
 - `class_number` and `base` never change; `alarm` is the one that the handle was found with.
 """

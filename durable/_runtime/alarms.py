@@ -153,14 +153,18 @@ class Alarms:
         # Those that are due by now are found below, unless their objects have no alarm any more.
         again_s = [when_s for _, when_s in self._uncounted.values() if when_s > steady_s]
         # When as many ring as may, the next look comes when one of them ends.
-        for due in self._in_order() if len(self._ringing) < RINGING_MAX else ():
+        ringing = self._ringing
+        for due in self._in_order() if len(ringing) < RINGING_MAX else ():
             if due.due_us > now_us:
                 next_us = due.due_us
                 break
+            # Those that ring are the first in the index, until what they have written is durable.
+            if (due.class_number, due.base, None) in ringing:
+                continue
             if not self._try_to_ring(due):
                 # The object has changed it, which may not come about if the object breaks.
                 again_s.append(steady_s + LOOK_AGAIN_S)
-            if len(self._ringing) >= RINGING_MAX:
+            if len(ringing) >= RINGING_MAX:
                 break
         if self._later_us:
             soonest_us = min(self._later_us)

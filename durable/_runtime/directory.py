@@ -15,7 +15,7 @@ from attrs import define, field
 
 from durable._border.channel import Channel, LocalChannel
 from durable._border.durable_object import DurableObject
-from durable._engine.batch import ObjectHandle
+from durable._engine.batch import ObjectHandle, Woken
 from durable._gates.ending import Ending
 from durable._model.ids import BASE_SIZE, ObjectId, name_to_keep
 from durable._object.activation import Activation
@@ -105,22 +105,20 @@ class Directory:
     def _handle(self, object_id: ObjectId, class_number: int) -> ObjectHandle:
         base = object_id.raw[:BASE_SIZE]
         disk = self.services.disk_of(base)
-        woken = None
+        woken: Woken | None = None
         if disk.wake is None:
             record = disk.engine.find(class_number, base)
         else:
             woken = disk.wake(class_number, base)
             record = None if woken is None else woken.record
         if record is None:
-            unknown = ObjectHandle(class_number, base, 0, name_to_keep(object_id.name), None, None)
-            if disk.wake is not None:
-                unknown.record = None
-            return unknown
-        handle = ObjectHandle.of(class_number, base, record)
-        if handle.name is None:
-            handle.name = name_to_keep(object_id.name)
-        if woken is not None:
-            handle.woken, handle.record = woken, record
+            handle = ObjectHandle(class_number, base, 0, name_to_keep(object_id.name), None, None)
+        else:
+            handle = ObjectHandle.of(class_number, base, record)
+            if handle.name is None:
+                handle.name = name_to_keep(object_id.name)
+        # Nothing else changes it from here on, so that the first commit need not read it again.
+        handle.woken, handle.record = woken, record
         return handle
 
     def _open(self, activation: Activation, class_number: int) -> None:
