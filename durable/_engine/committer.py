@@ -37,9 +37,8 @@ GROUPS_PER_GARBAGE_STEP = 32
 # The loop's thread commits while the disk takes less than this: then the rest of the program waits
 # no longer than for a callback that computes a little.
 QUICK_S_MAX = 0.0005
-# How many groups in a row must be quick and of one batch before the loop's thread commits; how far
-# they are counted; and how many a slow one takes back. So the loop goes on committing on a disk
-# that is slow now and then. A group of several, or one that takes twice as long, takes back all.
+# How many groups must be quick and of one batch before the loop's thread commits, how far they are
+# counted, and how many a slow one takes back; one that takes twice as long takes back all.
 QUICK_MIN = 4
 QUICK_MAX = 8
 SLOW_TAKES_BACK = 3
@@ -338,12 +337,10 @@ class Committer:
         began_s = SystemClock.steady()
         if not self._engine.commit(group, may_wait=may_wait):
             return False
-        if len(group) == 1:
-            took_s = SystemClock.steady() - began_s
-            if took_s < QUICK_S_MAX:
-                self._quick = min(quick + 1, QUICK_MAX)
-            elif took_s < 2 * QUICK_S_MAX:
-                self._quick = max(quick - SLOW_TAKES_BACK, 0)
+        took_s = SystemClock.steady() - began_s
+        if len(group) == 1 and took_s < 2 * QUICK_S_MAX:
+            is_slow = took_s >= QUICK_S_MAX
+            self._quick = max(quick - SLOW_TAKES_BACK, 0) if is_slow else min(quick + 1, QUICK_MAX)
         if self._faults is not None:
             self._faults.after_commit(group)
         return True
