@@ -50,6 +50,21 @@ def test_every_public_member_is_in_the_reference() -> None:
             assert written[f"{module.__name__}.{name}"] == members, f"{name}: {HOW}"
 
 
+def test_every_public_error_is_in_the_guide_of_errors() -> None:
+    """With what to do about it."""
+    errors = {
+        name
+        for name in durable.__all__
+        if isinstance(value := getattr(durable, name), type) and issubclass(value, BaseException)
+    }
+    guide = (ROOT / "docs/guides/errors.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| (`[^|]*)\|", guide, re.MULTILINE)
+
+    assert {name for row in listed for name in re.findall(r"`(\w+)`", row)} >= errors - {
+        "DurableError"
+    }
+
+
 def test_what_is_called_not_for_users_exists() -> None:
     """The exceptions to that name members that there are."""
     for name, members in NOT_FOR_USERS.items():
