@@ -29,6 +29,9 @@ from durable._object.reasons import kind_of_reset, reset_kind
 CAUSES_MAX = 3
 PARTS_MAX = 32
 TRACEBACK_SIZE_MAX = 16_384
+# Bytes of one failure: a frame beyond its limit would end the connection, with all that goes over
+# it. What does not fit is left out; without its arguments an exception arrives as `RemoteError`.
+SIZE_MAX = 1_048_576
 
 Encode = Callable[[Any], bytes]
 Decode = Callable[[bytes], Any]
@@ -37,10 +40,39 @@ _OURS = {module.__name__: module for module in (errors, storage_errors)}
 _FLAGS = ("retryable", "overloaded", "reset")
 
 
-def to_failure(error: BaseException, encode: Encode, causes_max: int = CAUSES_MAX) -> list[Any]:
+def to_failure(error: BaseException, encode: Encode) -> list[Any]:
     """*error* as a list for a frame: module and name of the class, arguments or None, attributes,
     text, the flags and the object's id of a DurableError, notes, cause, whether it is the reset
     that such an error has caused, and the members of a group."""
+    return _failure(error, _Room(encode, SIZE_MAX), CAUSES_MAX)
+
+
+class _Room:
+    """What one failure may still take."""
+
+    def __init__(self, encode: Encode, size: int) -> None:
+        self._encode = encode
+        self._left = size
+
+    def encoded(self, value: Any) -> bytes | None:
+        try:
+            encoded = self._encode(value)
+        except Exception:  # it is not a value, or its own code fails when it is looked at
+            return None
+        if len(encoded) > self._left:
+            return None
+        self._left -= len(encoded)
+        return encoded
+
+    def text(self, text: str) -> str:
+        sent = text[: self._left]
+        if not sent.isascii():
+            sent = sent.encode(errors="replace")[: self._left].decode(errors="ignore")
+        self._left -= len(sent) if sent.isascii() else len(sent.encode())
+        return sent
+
+
+def _failure(error: BaseException, room: _Room, causes_max: int) -> list[Any]:
     of_reset = kind_of_reset(error)
     cls = type(error) if of_reset is None else of_reset
     is_durable = isinstance(error, DurableError)
@@ -48,19 +80,19 @@ def to_failure(error: BaseException, encode: Encode, causes_max: int = CAUSES_MA
     return [
         _full_name(cls.__module__),
         cls.__qualname__,
-        _encoded(_arguments(error), encode),
+        room.encoded(_arguments(error)),
         {
             name: encoded
             for name, value in vars(error).items()
-            if name != "__notes__" and (encoded := _encoded(value, encode)) is not None
+            if name != "__notes__" and (encoded := room.encoded(value)) is not None
         },
-        _sendable(text_of(error)),
+        room.text(text_of(error)),
         [bool(getattr(error, flag)) for flag in _FLAGS] if is_durable else None,
         error.object_id if isinstance(error, DurableError) else None,
-        [*_notes(error), *_traceback(error)],
-        None if cause is None or not causes_max else to_failure(cause, encode, causes_max - 1),
+        [room.text(note) for note in (*_notes(error), *_traceback(error))],
+        None if cause is None or not causes_max else _failure(cause, room, causes_max - 1),
         of_reset is not None,
-        _parts(error, encode, causes_max),
+        _parts(error, room, causes_max),
     ]
 
 
@@ -128,30 +160,19 @@ def _arguments(error: BaseException) -> list[Any]:
     return [error.message] if isinstance(error, BaseExceptionGroup) else [*arguments_of(error)]
 
 
-def _parts(error: BaseException, encode: Encode, causes_max: int) -> list[Any] | None:
+def _parts(error: BaseException, room: _Room, causes_max: int) -> list[Any] | None:
     """The first errors of a group. They count as causes: a group may be deep."""
     if not isinstance(error, BaseExceptionGroup) or not causes_max:
         return None
-    return [to_failure(part, encode, causes_max - 1) for part in error.exceptions[:PARTS_MAX]]
-
-
-def _encoded(value: Any, encode: Encode) -> bytes | None:
-    try:
-        return encode(value)
-    except Exception:  # it is not a value, or its own code fails when it is looked at
-        return None
+    return [_failure(part, room, causes_max - 1) for part in error.exceptions[:PARTS_MAX]]
 
 
 def _notes(error: BaseException) -> list[str]:
-    return [_sendable(str(note)) for note in getattr(error, "__notes__", ())]
-
-
-def _sendable(text: str) -> str:
-    return text if text.isascii() else text.encode(errors="replace").decode()
+    return [str(note) for note in getattr(error, "__notes__", ())]
 
 
 def _traceback(error: BaseException) -> list[str]:
     if error.__traceback__ is None:
         return []
     frames = "".join(traceback.format_tb(error.__traceback__))[-TRACEBACK_SIZE_MAX:]
-    return [_sendable(f"Raised in process {os.getpid()}:\n{frames.rstrip()}")]
+    return [f"Raised in process {os.getpid()}:\n{frames.rstrip()}"]

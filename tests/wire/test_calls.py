@@ -50,6 +50,11 @@ class Counter(durable.DurableObject):
     async def refuse(self) -> None:
         raise Refusal(7, "no")
 
+    async def refuse_at_length(self, size: int) -> None:
+        error = Refusal(7, "é" * size)
+        error.add_note("n" * size)
+        raise ExceptionGroup("several", [error] * 32) from error
+
     async def refuse_locally(self) -> None:
         class Inner(Exception):
             pass
@@ -135,6 +140,17 @@ async def test_an_exception_of_a_class_that_cannot_be_found_is_a_remote_error(pa
 
     assert caught.value.class_name.endswith("Inner")
     assert caught.value.text == "only here"
+
+
+async def test_an_exception_of_any_size_ends_no_connection(pair: Pair) -> None:
+    """What is too much of it is left out, and other calls get their answers."""
+    stub = pair.stub(Counter, "a")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        await stub.refuse_at_length(4_000_000)
+
+    assert all(type(error) is durable.RemoteError for error in caught.value.exceptions)
+    assert await stub.increment() == 1
 
 
 async def test_calls_under_way_are_told_when_the_process_goes(pair: Pair) -> None:
