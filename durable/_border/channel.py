@@ -136,10 +136,12 @@ class LocalChannel(Channel):
 
     def fetch(self, request: Request, resends: Resends, hops: int) -> Answer[Response]:
         activation = self.activation
-        check_open(activation.services, activation.cls)
+        services = activation.services
+        if not services.is_open or not services.loop.is_here():  # in line, as above
+            check_open(services, activation.cls)
         content = request._content
         if content is not None and type(content) is not bytes:
-            detach_body(request, activation.services, sending_activation())
+            detach_body(request, services, sending_activation())
         invocation = FetchCall(
             activation, itself, copy_context(), "fetch", CURRENT.get(), export_response
         )

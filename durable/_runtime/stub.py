@@ -188,8 +188,14 @@ class Stub(ByReference, Generic[T]):
         """
         if type(request) is not str:
             self._entry.check_open()  # before the body of a request counts as read
-        sent = Request(request, method=method, headers=headers, body=body, redirect=redirect)
-        return self._reach().fetch(sent, self, 0)
+        if method is None and headers is None and body is None and redirect is None:
+            sent = Request(request)  # to pass arguments by name costs as much as all that it does
+        else:
+            sent = Request(request, method=method, headers=headers, body=body, redirect=redirect)
+        channel = self._channel
+        if channel is None or channel.is_gone:
+            channel = self._reach()
+        return channel.fetch(sent, self, 0)
 
     def _send_on(self, request: Request, hops: int) -> Answer[Response]:
         """Follow a redirect."""
