@@ -35,7 +35,7 @@ _new = object.__new__
 
 # URLs that are known without parsing to be absolute and accepted by yarl.
 _is_plain_url = re.compile(
-    r"https?://[a-z0-9](?:[a-z0-9\-]*[a-z0-9])?(?:\.[a-z][a-z0-9\-]*)*(?::[0-9]{1,4})?(?:[/?#][!-~]*)?",
+    r"https?://[a-z0-9]++(?:-++[a-z0-9]++)*(?:\.[a-z][a-z0-9\-]*+)*(?::[0-9]{1,4})?(?:[/?#][!-~]*+)?",
     re.ASCII,
 ).fullmatch
 _is_token = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII).fullmatch
