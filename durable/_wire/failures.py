@@ -44,7 +44,11 @@ def to_failure(error: BaseException, encode: Encode) -> list[Any]:
     """*error* as a list for a frame: module and name of the class, arguments or None, attributes,
     text, the flags and the object's id of a DurableError, notes, cause, whether it is the reset
     that such an error has caused, and the members of a group."""
-    return _failure(error, _Room(encode, SIZE_MAX), CAUSES_MAX)
+    try:
+        return _failure(error, _Room(encode, SIZE_MAX), CAUSES_MAX)
+    except Exception:  # it cannot be looked at, such as one whose notes are no list
+        cls = type(error).__qualname__
+        return ["builtins", cls, None, {}, "", None, None, [], None, False, None]
 
 
 class _Room:

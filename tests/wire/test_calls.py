@@ -55,6 +55,11 @@ class Counter(durable.DurableObject):
         error.add_note("n" * size)
         raise ExceptionGroup("several", [error] * 32) from error
 
+    async def refuse_unseen(self) -> None:
+        error = Refusal(7, "no")
+        error.__notes__ = 5  # type: ignore[assignment]
+        raise error
+
     async def refuse_locally(self) -> None:
         class Inner(Exception):
             pass
@@ -151,6 +156,16 @@ async def test_an_exception_of_any_size_ends_no_connection(pair: Pair) -> None:
 
     assert all(type(error) is durable.RemoteError for error in caught.value.exceptions)
     assert await stub.increment() == 1
+
+
+async def test_an_exception_that_cannot_be_looked_at_has_its_name(pair: Pair) -> None:
+    """And its caller an answer."""
+    stub = pair.stub(Counter, "a")
+
+    with anyio.fail_after(10), pytest.raises(durable.RemoteError) as caught:
+        await stub.refuse_unseen()
+
+    assert caught.value.class_name == "Refusal"
 
 
 async def test_calls_under_way_are_told_when_the_process_goes(pair: Pair) -> None:
