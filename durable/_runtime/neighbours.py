@@ -75,6 +75,7 @@ class Neighbours:
     def __attrs_post_init__(self) -> None:
         me = self.shared.me
         self.owners = KnownOwners(me.id, self.peers.get, self.on_owner)
+        self.crossing.moves.met = self.peers
         self.lookout = Lookout(
             self.loop.call_later,
             self._look_around,
@@ -140,7 +141,7 @@ class Neighbours:
 
     def _came(self, peer: Peer) -> None:
         """A process has connected with this one."""
-        if _process_of(peer) != self.shared.me.id:
+        if process_of(peer) != self.shared.me.id:
             self._met(peer)
             self.on_change()
 
@@ -148,7 +149,7 @@ class Neighbours:
         if self._is_closed:
             peer.close()
             return
-        process = _process_of(peer)
+        process = process_of(peer)
         known = self.peers.get(process)
         if known is None or known.is_gone:  # else both have connected at once: one is enough
             self.peers[process] = peer
@@ -163,8 +164,10 @@ class Neighbours:
         if self.peers.get(process) is peer:
             del self.peers[process]
             for other in self._met_peers:
-                if _process_of(other) == process and not other.is_gone:
+                if process_of(other) == process and not other.is_gone:
                     self.peers[process] = other
+            if process not in self.peers:
+                self.crossing.moves.gone(process)
         if not self._is_closed:
             self.on_change()
 
@@ -209,13 +212,13 @@ class Neighbours:
     def _bye_came(self, peer: Peer, value: Any) -> None:
         """The peer is about to close the connection: calls that it gets before this process's reply
         are sent back, and later ones would be lost."""
-        process = _process_of(peer)
+        process = process_of(peer)
         self.owners.parts(process)
         # Over the connection that calls were sent over, if each side has made one.
         self.peers.get(process, peer).notify(BYE_TOO, None)
 
     def _bye_returned(self, peer: Peer, value: Any) -> None:
-        self._heard_out.add(_process_of(peer))
+        self._heard_out.add(process_of(peer))
 
     async def wait_parted(self) -> None:
         """Return when no call is on its way to this process any more, or after a bounded time."""
@@ -238,7 +241,7 @@ class Neighbours:
         self.transport.close()
 
 
-def _process_of(peer: Peer) -> str:
+def process_of(peer: Peer) -> str:
     """The name of a process, as it has given it itself."""
     assert peer.greeting is not None
     return peer.greeting.process

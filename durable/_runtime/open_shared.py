@@ -13,12 +13,11 @@ import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import anyio
 import anyio.to_thread
 
-from durable._border.sockets import Sockets
 from durable._control.server import let_watch
 from durable._deploy.programs import Deployment, Program
 from durable._engine.engine import Engine
@@ -30,13 +29,12 @@ from durable._object.activation import Activation
 from durable._shards.balance import LOOKS_S, LOOKS_SOON_S, Balance
 from durable._shards.lines import Lines
 from durable._wire.calls import unreachable
-from durable._wire.peer import Peer
-from durable._wire.socket_moves import let_go, object_of, take_over
 
-from .crossings import crossing_of, entry_of
+from .crossings import crossing_of
 from .directory import Directory
 from .disks import Disks, OpenDisk
 from .engines import is_url, open_database, open_shared
+from .moving_sockets import MovingSockets
 from .neighbours import CHANGED, CLASSES, Neighbours
 from .open_store import OpenStore, Options
 from .peer_answers import peer_processes
@@ -48,8 +46,6 @@ from .shared_directory import ObjectsHere, SharedDirectory
 from .tenure import Tenure
 from .transports import NoPeers, TcpSockets, Transport, UnixSockets
 
-# The notice that describes the sockets of an object that moves.
-SOCKETS: Final = "sockets"
 MOVED: Final = "Durable Object moved to another process of its store."
 
 
@@ -90,9 +86,7 @@ class OpenSharedStore(OpenStore):
         self._looked = anyio.Event()
         shared = disks.shared
         self._balance = Balance(shared.me.id, shared.count, disks.open, disks.leaving)
-        # Descriptions of sockets whose objects are on their way to this process, by shard.
-        self._sockets_to_come: dict[int, list[list[Any]]] = {}
-        crossing.on_notice[SOCKETS] = self._sockets_came
+        self._moving = MovingSockets(disks, self._neighbours, self._classes, self._sockets)
         # Why a shard could not be taken.
         self._refused: Exception | None = None
         self._tenure = Tenure(
@@ -177,6 +171,7 @@ class OpenSharedStore(OpenStore):
 
     def _owner_changed(self, shard: int | None) -> None:
         self._lines.owner_changed(shard)
+        self._moving.owner_changed(shard)
 
     def _follow_classes(self) -> None:
         """Another process has changed the classes: read them anew for the shards here."""
@@ -270,8 +265,7 @@ class OpenSharedStore(OpenStore):
                 self._refused = self._refused or error
                 continue
             self._disks.opened(shard, engine, self._working_disk)
-            for description in self._sockets_to_come.pop(shard, ()):
-                self._take_over(description)
+            self._moving.opened(shard)
             self._neighbours.has(shard, owned)
 
     def _working_disk(self, engine: Engine) -> OpenDisk:
@@ -311,7 +305,9 @@ class OpenSharedStore(OpenStore):
             await disks.finish(shard)
             for sockets in list(self._sockets):
                 if is_meant(sockets.object_id.raw):
-                    await self._hand_over(shard, sockets)
+                    await self._moving.hand_over(
+                        shard, sockets, self._next_owner(shard), keeps_clients=self._balance.is_on
+                    )
                     sockets.restart_all()
             self._send_away(is_meant)
             # Each for a bounded time. What is still to be stored must not be under a later claim.
@@ -322,31 +318,9 @@ class OpenSharedStore(OpenStore):
             await disks.left(shard)
             self._neighbours.has(shard, disks.shared.release(shard))
 
-    async def _hand_over(self, shard: int, sockets: Sockets) -> None:
-        """Give the next owner of the shard the sockets that can move there."""
-        owner = self._balance.next_owner(shard, _ready(self._disks.shared.processes()))
-        peer = self._neighbours.peers.get(owner or "")
-        if peer is None:
-            return
-        crossing = self._neighbours.crossing
-        description = await let_go(crossing, sockets, keeps_clients=self._balance.is_on)
-        if description is not None:
-            peer.notify(SOCKETS, description)
-
-    def _sockets_came(self, peer: Peer, description: list[Any]) -> None:
-        """The sockets of an object that moves here, a little before its shard as a rule."""
-        object_id = object_of(description)[1]
-        shard = self._disks.shard_of(object_id.raw)
-        if shard in self._disks.open:
-            self._take_over(description)
-        else:
-            self._sockets_to_come.setdefault(shard, []).append(description)
-
-    def _take_over(self, description: list[Any]) -> None:
-        number, object_id = object_of(description)
-        cls = entry_of(self._classes, number).cls
-        sockets = self._sockets.of_id(object_id, cls, number)
-        take_over(self._neighbours.crossing, self._neighbours.peers.get, sockets, description)
+    def _next_owner(self, shard: int) -> str | None:
+        """The process that should own a shard that this one gives up."""
+        return self._balance.next_owner(shard, _ready(self._disks.shared.processes()))
 
     def _is_in(self, shard: int, raw: bytes) -> bool:
         return self._disks.shard_of(raw) == shard
@@ -372,6 +346,7 @@ class OpenSharedStore(OpenStore):
                 for shard in shards:
                     self._start_giving(shard)
                 await anyio.sleep(0.001)
+            self._moving.send_all_on(self._next_owner)
             await super().stop()
         finally:
             shared.leave()

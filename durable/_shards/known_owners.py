@@ -51,6 +51,11 @@ class KnownOwners:
         peer = self.peer_of(owned.owner)
         return None if peer is None or peer.is_gone else Owner(peer, owned.epoch)
 
+    def epoch_of(self, shard: int) -> int:
+        """The number of the last change of owner that is known."""
+        owned = self._owned.get(shard)
+        return 0 if owned is None else owned.epoch
+
     def mine(self) -> Iterator[tuple[int, int]]:
         """The shards of this process, each with its epoch."""
         for shard, owned in self._owned.items():

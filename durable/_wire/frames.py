@@ -71,7 +71,7 @@ class Kind(IntEnum):
     NOTICE = 26  # name of the notice, value
     RING = 27  # the ring, and the place in it up to which all are notified
     # Sockets whose object moves to a third process.
-    LET_GO = 28  # thing: send nothing more about it here
+    LET_GO = 28  # thing, process that will adopt it: send nothing more about it here
     LET_GONE = 29  # thing: nothing more will come about it
     ADOPT = 30  # process and thing that it was, thing that it is now
 

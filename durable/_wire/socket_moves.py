@@ -6,13 +6,16 @@ there is of each socket: its tags, its attachment, the messages not handled yet,
 client is. The new owner makes ends of its own, and the client's process connects its own to them
 (`ADOPT`).
 
-Rule: a socket that cannot move is closed: with 1012 for the client, after a bounded time at the
-latest.
+The description may go through several processes, if the first one does not get the shard. The
+client's process hears of each (`HELD`), so that it knows when there is none to wait for.
+
+Rule: a socket that cannot move is closed, with 1012 for the client: at once if the process that has
+its description is gone, and after a bounded time at the latest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -33,9 +36,12 @@ from .sockets import Relay
 LETTING_GO_S_MAX: Final = 1.0
 
 
-async def let_go(crossing: Crossing, sockets: Sockets, *, keeps_clients: bool) -> list[Any] | None:
-    """The description of the sockets that the object takes along, a value for the new owner; None
-    if there are none. They do not belong to this process any more.
+async def let_go(
+    crossing: Crossing, sockets: Sockets, holder: str, epoch: int, *, keeps_clients: bool
+) -> list[Any] | None:
+    """The description of the sockets that the object takes along, a value for the process *holder*;
+    None if there are none. They do not belong to this process any more, which owned their object at
+    *epoch*.
 
     With *keeps_clients*, those whose clients are in this process move too; a process that closes
     cannot keep them.
@@ -52,9 +58,9 @@ async def let_go(crossing: Crossing, sockets: Sockets, *, keeps_clients: bool) -
         peer = end.peer()
         relay = None if peer is None else relays.get(peer)
         if relay is None:
-            going.append((ws, crossing.moves.park_here(end), None, None))
+            going.append((ws, crossing.moves.park_here(end, holder), None, None))
         else:
-            going.append((ws, relay.where, relay, relay.let_go()))
+            going.append((ws, relay.where, relay, relay.let_go(holder)))
     with anyio.move_on_after(LETTING_GO_S_MAX):
         for _, _, _, answer in going:
             if answer is not None:
@@ -72,7 +78,20 @@ async def let_go(crossing: Crossing, sockets: Sockets, *, keeps_clients: bool) -
         sockets.object_id.name,
         None if auto_response is None else [*auto_response],
         moving,
+        epoch,
     ]
+
+
+def epoch_of(description: list[Any]) -> int:
+    """The epoch at which a process has had the object, and its sockets, last."""
+    epoch: int = description[5]
+    return epoch
+
+
+def clients_of(description: list[Any]) -> Iterator[list[Any]]:
+    """For each socket the process of its client, and how that one knows it."""
+    for *_, where in description[4]:
+        yield where
 
 
 def object_of(description: list[Any]) -> tuple[int, ObjectId]:

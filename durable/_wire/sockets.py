@@ -11,8 +11,11 @@ process, which reports that. So `send` waits for a slow reader there, or the soc
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, Final
 from weakref import WeakKeyDictionary
+
+from attrs import define
 
 from durable._border.socket_end import End, join, replace
 from durable._border.socket_states import Use
@@ -31,8 +34,10 @@ RESTART: Final = 1012
 RESTART_TEXT: Final = "the process that had the object is gone"
 # Bytes read are reported when there are so many, or when nothing is left unread.
 TAKEN_BYTES: Final = 65_536
-# How long a socket is kept open whose object is on its way to another process.
+# How long a socket is kept open whose object is on its way to another process; and the same while
+# the process that has its description is not connected with this one.
 PARKED_S_MAX: Final = 30.0
+UNMET_S_MAX: Final = 3.0
 
 
 class Relay:
@@ -74,13 +79,14 @@ class Relay:
         assert self._sockets is not None
         return [self._sockets.process, self._sockets.moves.process, self._number]
 
-    def let_go(self) -> PendingAnswer[None]:
-        """The object that this relay leads to moves: ask the other side to send nothing more here.
-        The answer comes when all that it has sent has arrived."""
+    def let_go(self, holder: str) -> PendingAnswer[None]:
+        """The object that this relay leads to moves: ask the other side to send nothing more here,
+        and to expect the process *holder* to ask for the socket. The answer comes when all that it
+        has sent has arrived."""
         sockets = self._sockets
         assert sockets is not None
         self._report_taken()
-        sockets.link.send(Kind.LET_GO, self._number)
+        sockets.link.send(Kind.LET_GO, self._number, holder)
         answer = sockets.letting_go[self._number] = PendingAnswer(sockets.link.loop)
         return answer
 
@@ -176,34 +182,71 @@ class Relay:
             peer.on_taken = None
 
 
+@define(eq=False)
+class Parked:
+    """A socket that stands on no link, and the process that has its description."""
+
+    relay: Relay
+    holder: str
+
+
 class Moves:
     """The sockets of one process whose objects are on their way to another one."""
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self.process = ""
+        # The processes that this one is connected to.
+        self.met: Container[str] = ()
         # The relays that stand on a link, by their ends.
         self.relays: WeakKeyDictionary[End, Relay] = WeakKeyDictionary()
-        # Those that stand on none, by the process that had the object and its number there.
-        self._parked: dict[tuple[str, int], Relay] = {}
+        # By the process that had the object and the number of the socket there.
+        self._parked: dict[tuple[str, int], Parked] = {}
         self._last = 0
 
-    def park_here(self, end: End) -> list[Any]:
+    def park_here(self, end: End, holder: str) -> list[Any]:
         """The client of *end*, an end of an object that moves, is in this process: keep it."""
         back = End()
         replace(end, back)
         self._last -= 1
-        self.park(self.process, self._last, Relay(back))
+        self.park(self.process, self._last, Relay(back), holder)
         return [self.process, self.process, self._last]
 
-    def park(self, process: str, number: int, relay: Relay) -> None:
-        """Keep *relay* until its object is in another process, for a bounded time."""
-        self._parked[process, number] = relay
+    def park(self, process: str, number: int, relay: Relay, holder: str) -> None:
+        """Keep *relay* until its object is in another process, for a bounded time, and as long as
+        the process that has its description lives."""
+        self._parked[process, number] = Parked(relay, holder)
         self._loop.call_later(PARKED_S_MAX, lambda: self._give_up(process, number))
+        self._expect(process, number, holder)
+
+    def held(self, process: str, number: int, holder: str) -> None:
+        """The description of a parked socket was sent on, to the process *holder*."""
+        parked = self._parked.get((process, number))
+        if parked is not None:
+            parked.holder = holder
+            self._expect(process, number, holder)
+
+    def gone(self, holder: str) -> None:
+        """The connection with a process has ended: what it was to ask for, it will not."""
+        for (process, number), parked in list(self._parked.items()):
+            if parked.holder == holder:
+                self._give_up(process, number)
 
     def unpark(self, process: str, number: int) -> Relay | None:
         """The parked relay of such a socket, or None."""
-        return self._parked.pop((process, number), None)
+        parked = self._parked.pop((process, number), None)
+        return None if parked is None else parked.relay
+
+    def _expect(self, process: str, number: int, holder: str) -> None:
+        if holder in self.met:
+            return
+
+        def look() -> None:
+            parked = self._parked.get((process, number))
+            if parked is not None and parked.holder == holder and holder not in self.met:
+                self._give_up(process, number)
+
+        self._loop.call_later(UNMET_S_MAX, look)
 
     def _give_up(self, process: str, number: int) -> None:
         relay = self.unpark(process, number)
@@ -296,11 +339,11 @@ class Sockets:
         self.link.send(Kind.ADOPT, process, number, own)
 
     def _let_go(self, frame: list[Any]) -> None:
-        number = frame[1]
+        _, number, holder, *_ = frame
         relay = self._theirs.get(number)
         if relay is not None:
             relay.leave()
-            self.moves.park(self.process, number, relay)
+            self.moves.park(self.process, number, relay, str(holder))
         self.link.send(Kind.LET_GONE, number)
 
     def _let_gone(self, frame: list[Any]) -> None:

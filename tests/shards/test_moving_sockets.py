@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import anyio
 import pytest
 
 import durable
 from durable import Request, Response, WebSocket, WebSocketPair
+from durable._shards.balance import Balance
+from durable._shards.placement import place
 
 from .conftest import Processes
 
@@ -133,3 +136,141 @@ async def test_a_client_keeps_its_socket_when_the_object_leaves_its_process(
             ws.send("hello")
             assert await anext(ws) == "hello of 1"
             assert ws.ready_state == WebSocket.OPEN, name
+
+
+class Expected:
+    """One process takes another one, which never gets a shard, for the next owner of its shards."""
+
+    def __init__(self, processes: Processes, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._processes = processes
+        self._monkeypatch = monkeypatch
+
+    def let(self, giver: durable.Runtime, expected: durable.Runtime) -> None:
+        me, other = (self._processes.store(each)._disks.shared.me.id for each in (giver, expected))
+        next_owner = Balance.next_owner
+        self._monkeypatch.setattr(
+            Balance,
+            "next_owner",
+            lambda self, shard, ready: other if self.me == me else next_owner(self, shard, ready),
+        )
+
+
+@pytest.fixture
+def expected(processes: Processes, monkeypatch: pytest.MonkeyPatch) -> Expected:
+    return Expected(processes, monkeypatch)
+
+
+def moves_to(
+    processes: Processes, giver: durable.Runtime, taker: durable.Runtime, namespace: Any
+) -> list[str]:
+    """Names of objects of one process that are another one's when the first has gone."""
+    store = processes.store(giver)
+    rest = [each for each in processes.openings if each is not giver]
+    ids = sorted(processes.store(each)._disks.shared.me.id for each in rest)
+    placed = place(store._disks.count, ids)
+    mine = processes.store(taker)._disks.shared.me.id
+    return [
+        name
+        for name in itertools.islice(processes.names_in(giver, namespace), 40)
+        if placed[store._disks.shard_of(namespace.id_from_name(name).raw)] == mine
+    ]
+
+
+async def echo(ws: WebSocket, *texts: str) -> None:
+    with anyio.fail_after(10):
+        for text in texts:
+            ws.send(text)
+        for text in texts:
+            assert await anext(ws) == f"{text} of 1"
+
+
+async def test_a_socket_follows_its_object_though_another_process_was_expected_to_get_it(
+    processes: Processes, expected: Expected
+) -> None:
+    one, two, three = [await processes.start() for _ in range(3)]
+    await processes.settle()
+    names = moves_to(processes, two, one, one.env.ROOMS)
+    # Clients in the process that gets the objects, and in the process that was expected to.
+    sockets = [await connect(one, name) for name in names[::2]]
+    sockets += [await connect(three, name) for name in names[1::2]]
+    assert len(sockets) > 1
+    expected.let(two, three)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(processes.stop, two)
+        for ws in sockets:
+            ws.send("meanwhile")
+
+    for ws in sockets:
+        with anyio.fail_after(10):
+            assert await anext(ws) == "meanwhile of 1"
+        await echo(ws, "after", "again")
+
+
+@pytest.mark.parametrize("client", [0, 1], ids=["of another process", "of the owner"])
+async def test_a_socket_comes_back_with_its_object(
+    processes: Processes, expected: Expected, client: int
+) -> None:
+    """The process that gives the object up gets it again, at once, and many times."""
+    runtimes = [await processes.start() for _ in range(3)]
+    one, two, three = runtimes
+    await processes.settle()
+    name = processes.name_in(two, one.env.ROOMS)
+    ws = await connect(runtimes[client], name)
+    expected.let(two, three)
+    store = processes.store(two)
+    shard = store._disks.shard_of(one.env.ROOMS.id_from_name(name).raw)
+
+    for _ in range(3):
+        store._start_giving(shard)
+        ws.send("meanwhile")
+        with anyio.fail_after(10):
+            assert await anext(ws) == "meanwhile of 1"
+        await processes.settle()
+        assert shard in store._disks.open
+    await echo(ws, "after")
+
+
+async def test_a_socket_is_closed_at_once_if_the_process_dies_that_was_to_go_on_with_it(
+    processes: Processes, expected: Expected
+) -> None:
+    one, two, three = [await processes.start() for _ in range(3)]
+    await processes.settle()
+    names = moves_to(processes, two, one, one.env.ROOMS)
+    sockets = [await connect(one, names[0]), await connect(two, names[1])]
+    expected.let(two, three)
+    dying = processes.store(three)._neighbours
+    # It has received the description, and ends without a word.
+    dying.crossing.on_notice["sockets"] = lambda peer, value: dying.close()
+    store = processes.store(two)
+
+    for name in names[:2]:
+        store._start_giving(store._disks.shard_of(one.env.ROOMS.id_from_name(name).raw))
+
+    with anyio.fail_after(5):
+        for ws in sockets:
+            assert [message async for message in ws] == []
+            assert ws.close_code == 1012
+
+
+async def test_a_process_that_closes_sends_on_the_sockets_that_it_was_to_get(
+    processes: Processes, expected: Expected
+) -> None:
+    one, two, three = [await processes.start() for _ in range(3)]
+    await processes.settle()
+    name = moves_to(processes, two, one, one.env.ROOMS)[0]
+    ws = await connect(one, name)
+    expected.let(two, three)
+    store = processes.store(two)
+    shard = store._disks.shard_of(one.env.ROOMS.id_from_name(name).raw)
+    store._balance.is_on = False  # nothing takes the shard for now
+    store._start_giving(shard)
+    moving = processes.store(three)._moving
+    with anyio.fail_after(10):
+        while not moving._to_come:
+            await anyio.sleep(0.001)
+
+    await processes.stop(three)
+    store._balance.is_on = True
+
+    await echo(ws, "after")
