@@ -97,7 +97,10 @@ class LocalChannel(Channel):
         )
         if args or kwargs:
             invocation.payload = (args, kwargs)
-        send(invocation)
+        if invocation.caller is None:
+            activation.deliver(invocation)  # what `send` does for the program, in line
+        else:
+            send(invocation)
         return invocation
 
     def call_once(
@@ -148,7 +151,10 @@ class LocalChannel(Channel):
         is_sent(invocation, request, resends, hops)
         if content is not None:
             invocation.size = request._size
-        send(invocation)
+        if invocation.caller is None:
+            activation.deliver(invocation)  # in line, as above
+        else:
+            send(invocation)
         return invocation
 
     def delete_all(self) -> Answer[None]:
