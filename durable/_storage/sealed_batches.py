@@ -54,7 +54,7 @@ class SealedBatches:
     # The last batch that was sent; the next turn's writes may join it while it is open.
     _last: Batch | None = field(default=None, init=False, repr=False)
     is_closed: bool = field(default=False, init=False)
-    # The last batch that a closed buffer sends yet.
+    # The last batch that was still to be sent when the buffer was closed.
     _kept: int = field(default=0, init=False)
 
     _last_read: int = field(default=0, init=False)
@@ -202,18 +202,14 @@ class SealedBatches:
 
     @property
     def is_leaving(self) -> bool:
-        """Whether a `delete_all()` of a closed buffer is to follow the batches before it."""
+        """Whether batches of a closed buffer are to follow a `delete_all()` that has not left."""
         return self.output.durable < self._kept
 
-    def _keep_clear(self) -> None:
-        """Of the batches that have not left keep those up to the last that deletes everything."""
-        while self._deferred and not self._deferred[-1][0].clears:
-            del self._deferred[-1]
-        if self._deferred:
+    def _send_last(self) -> None:
+        """The buffer is closed: what turns have written that have ended is stored all the same."""
+        if self._deferred is not None:
             self._kept = self._deferred[-1][0].seqno
             self._send_deferred()  # reads of a closed buffer hold nothing up
-        else:
-            self._deferred = None
 
 
 def size_of(records: Mapping[Any, bytes | None]) -> int:

@@ -371,8 +371,8 @@ class WriteBuffer(SealedBatches):
             self.close(error)
 
     def close(self, error: DurableError | None) -> None:
-        """Make no more batches, and forget those that have not left, up to a last `delete_all()`.
-        Waits for room get *error*."""
+        """Make no more batches, and forget what the turn under way has written, but for a
+        `delete_all()`. Waits for room get *error*."""
         if not self.is_closed:
             if self.database is not None:
                 self.database.close()
@@ -385,7 +385,7 @@ class WriteBuffer(SealedBatches):
                 self.seal()
                 self.savepoints = savepoints
             self.is_closed: bool = True
-            self._keep_clear()
+            self._send_last()
         room, self._waiting_room = self._waiting_room or [], None
         if error is not None:
             for wait, _ in room:

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 import durable
+import durable.testing
 
 from .conftest import Start, Store
 
@@ -74,6 +75,21 @@ class Session(durable.DurableObject):
         await self.ctx.storage.transaction(write)
         self.ctx.storage.put("dropped", 1)
         self.ctx.abort("after the transaction")
+
+    async def count_to(self, n: int) -> None:
+        """Up to three writes of one turn each, of which the second deletes what was there."""
+        for each in range(1, n + 1):
+            if each == 2:
+                self.ctx.storage.delete_all(allow_unconfirmed=True)
+            self.ctx.storage.put("n", each, allow_unconfirmed=True)
+            await anyio.sleep(0)
+
+    async def look(self) -> None:
+        """Others go on meanwhile."""
+        await self.ctx.storage.list(allow_concurrency=True)
+
+    async def reset(self) -> None:
+        self.ctx.abort("enough")
 
     async def expire(self) -> None:
         self.ctx.storage.set_alarm(timedelta(seconds=5))
@@ -164,3 +180,26 @@ async def test_a_transaction_that_has_answered_is_kept(
         await getattr(sessions.get_by_name("a"), method)()
 
     assert await sessions.get_by_name("a").stored() == {"kept": 1}
+
+
+# An in-line read holds nothing up.
+@pytest.mark.cold
+@pytest.mark.parametrize("last", [1, 2, 3])
+async def test_a_write_whose_turn_has_ended_is_kept_though_a_read_holds_it_up(
+    store: Store, start: Start[Any], last: int
+) -> None:
+    """Its caller has its answer, which waits for no unconfirmed write."""
+    async with store.open(reads="thread") as runtime:
+        stub = runtime.namespace(Session).get_by_name("a")
+        await stub.keep()
+        await durable.testing.evict(stub)
+        with store.faults.hold_reads():
+            looking = start(stub.look())
+            await store.settle()
+            await stub.count_to(last)
+            with pytest.raises(durable.ObjectReset, match="enough"):
+                await stub.reset()
+        with pytest.raises(durable.ObjectReset, match="enough"):
+            await looking.result()
+
+        assert (await runtime.namespace(Session).get_by_name("a").stored())["n"] == last

@@ -112,15 +112,25 @@ def test_without_a_failure_an_unconfirmed_change_stays(may_lose: Loss) -> None:
     assert Search([change, birth(5, 1, 1, may_lose)]).succeeds()
 
 
-def test_an_abort_may_lose_what_was_not_handed_to_the_disk() -> None:
-    """A deletion of all waits for the batches before it; it may be kept without what came after."""
+def test_an_abort_may_lose_what_its_turn_has_written() -> None:
+    """A deletion of all is kept even then, without what came after it."""
+    first = touch(1, 1, 2, 1, **UNCONFIRMED)
+    wipe = Operation("ann", "wipe", 2, 3, n=2, **UNCONFIRMED)
+
+    assert Search([first, wipe, birth(7, 1, 1, Loss.UNSENT)]).succeeds()
+    assert Search([first, wipe, birth(7, 0, 0, Loss.UNSENT)]).succeeds()
+    assert not Search([first, wipe, birth(7, 0, 0, Loss.NOTHING)]).succeeds()
+
+
+def test_an_abort_loses_nothing_of_a_turn_that_has_ended() -> None:
+    """A deletion of all waits for the batches before it, and what comes after it waits too."""
     first = touch(1, 1, 2, 1, **UNCONFIRMED)
     wipe = Operation("ann", "wipe", 2, 3, returned=4, n=2, answer=[2, None], **UNCONFIRMED)
     last = touch(3, 5, 6, 3, was=2, **UNCONFIRMED)
 
-    assert Search([first, wipe, last, birth(7, 1, 1, Loss.UNSENT)]).succeeds()
-    assert Search([first, wipe, last, birth(7, 0, 0, Loss.UNSENT)]).succeeds()
-    assert not Search([first, wipe, last, birth(7, 0, 0, Loss.NOTHING)]).succeeds()
+    assert Search([first, wipe, last, birth(7, 3, 3, Loss.UNSENT)]).succeeds()
+    assert not Search([first, wipe, last, birth(7, 2, 2, Loss.UNSENT)]).succeeds()
+    assert not Search([first, wipe, last, birth(7, 0, 0, Loss.UNSENT)]).succeeds()
 
 
 def test_a_deletion_that_outlived_an_abort_may_be_said_to_have_failed() -> None:

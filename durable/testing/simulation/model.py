@@ -40,10 +40,9 @@ class Loss(Enum):
     """What may be lost with an object's memory, of what need not be kept."""
 
     NOTHING = "nothing"
-    # An object that is reset drops what it has not submitted to the disk, which is done when its
-    # turn ends. But a clear waits for the batches before it, and lets none pass; and an item of a
-    # stream leaves in the middle of its turn.
-    UNSENT = "what was not handed to the disk"
+    # An object that is reset drops what the turn under way has written, of which nothing was
+    # received but an item of a stream, which leaves in the middle of its turn.
+    UNSENT = "what no turn that has ended has written"
     # The power failed, or a commit.
     ALL = "all"
     # The object was reset, and then the power failed, or a commit that said so wrongly.
@@ -180,8 +179,9 @@ class Course:
 
 
 def _unsure(before: State, operation: Operation) -> Unsure:
-    may_be_unsent = operation.kind == "wipe" or operation.is_streamed
-    return Unsure(before, not operation.unconfirmed, may_be_unsent, operation.kind == "wipe")
+    is_wipe = operation.kind == "wipe"
+    may_be_unsent = operation.is_streamed or (is_wipe and not operation.is_known)
+    return Unsure(before, not operation.unconfirmed, may_be_unsent, is_wipe)
 
 
 def _left_unsure(unsure: tuple[Unsure, ...], syncs: bool) -> tuple[Unsure, ...]:
