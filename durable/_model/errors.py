@@ -104,7 +104,13 @@ class StoreInUse(DurableError):
     is_elsewhere: bool
 
     def __init__(
-        self, path: str, pid: int | None, *, is_elsewhere: bool = False, where: str = ""
+        self,
+        path: str,
+        pid: int | None,
+        *,
+        is_elsewhere: bool = False,
+        where: str = "",
+        why_alone: str = "",
     ) -> None:
         owner = "another process" if pid is None else f"process {pid}"
         if where:
@@ -115,13 +121,17 @@ class StoreInUse(DurableError):
             owner += ", which is this one"
         is_database = is_url(path)
         share = "`peers`" if is_database else "shared=True"
-        super().__init__(
-            f"the store {path!r} is in use by {owner}; a store has one owner at a time: close it "
-            f"there first, open it with {share} in all processes, give `wait_s` if the "
-            f"owner is about to end, as in a reload, or open another "
-            f"{'database' if is_database else 'folder'}",
-            retryable=True,
+        what_to_do = (
+            f"a store has one owner at a time: close it there first, open it with {share} in all "
+            f"processes, give `wait_s` if the owner is about to end, as in a reload, or open "
+            f"another {'database' if is_database else 'folder'}"
         )
+        if why_alone:
+            what_to_do = (
+                f"{why_alone}: end the other processes first, or give `wait_s` if they are about "
+                f"to end"
+            )
+        super().__init__(f"the store {path!r} is in use by {owner}; {what_to_do}", retryable=True)
         self.path, self.pid, self.is_elsewhere = path, pid, is_elsewhere
 
 

@@ -122,17 +122,19 @@ class Opening:
         if self._open is not None:
             raise RuntimeError("durable.open() gives one runtime; call it again for another")
         until = anyio.current_time() + self._wait_s
-        while self._open is None:
+        while True:
             let_go_of_left()
             try:
                 self._open = self._class()(self._path, self._options)
+                runtime = await self._open.start(self._programs)
+                break
             except (StoreInUse, BlockingIOError):
+                self._open = None
                 left = until - anyio.current_time()
                 if left <= 0:
                     raise
                 again_s = TRY_DATABASE_AGAIN_S if is_url(self._path) else TRY_AGAIN_S
                 await anyio.sleep(min(left, again_s))
-        runtime = await self._open.start(self._programs)
         runtime.closes_by(self.close)
         return runtime
 

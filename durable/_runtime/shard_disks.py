@@ -14,12 +14,14 @@ import anyio.to_thread
 from attrs import define, field
 
 from durable._engine.batch import ObjectRecord
-from durable._engine.catalog import Catalog
+from durable._engine.catalog import Catalog, ClassRecord
 from durable._engine.engine import Engine
 from durable._engine.measures import Measures, sum_of
 from durable._engine.shards import NotOwner, SharedStore, shard_of
 from durable._engine.whole import WholeStore
 from durable._model.clock import Clock
+from durable._model.database_url import shown
+from durable._model.errors import StoreInUse
 from durable._object.disk import Disk
 
 from .disks import Disks, OpenDisk
@@ -124,10 +126,25 @@ class ShardDisks(Disks):
         return self.shared.catalog()
 
     def change_classes(self, before: Catalog, after: Catalog) -> bool:
+        """Raises StoreInUse if classes are deleted while other processes are at work: those would
+        go on with objects of theirs, and store what no deletion finds any more."""
+        kept = {record.number for record in after.records if not record.is_deleted}
+        deleted = [r for r in before.records if not r.is_deleted and r.number not in kept]
+        if deleted:
+            self._check_alone(deleted)
         changed = self.shared.change_classes(before, after)
         if changed and self.on_classes is not None:
             self.on_classes()
         return changed
+
+    def _check_alone(self, deleted: list[ClassRecord]) -> None:
+        """Those that are just starting see what was changed."""
+        me = self.shared.me
+        for other in self.shared.processes():
+            if other.id != me.id and other.state != "starting":
+                names = ", ".join(record.label for record in deleted)
+                why = f"a migration that deletes a class ({names}) needs the store alone"
+                raise StoreInUse(shown(self.shared.path), other.pid, why_alone=why)
 
     def measure(self) -> Measures:
         return sum_of([opened.engine.measure() for opened in self])

@@ -46,7 +46,8 @@ class Machines(Processes):
 
     async def start(self, **options: Any) -> durable.Runtime:
         options.setdefault("limits", LIMITS)
-        opening = durable.open(self.url, peers=PEERS, bindings=self.bindings, **options)
+        options.setdefault("bindings", self.bindings)
+        opening = durable.open(self.url, peers=PEERS, **options)
         runtime = await opening.start()
         self.openings[runtime] = opening
         return runtime
@@ -103,6 +104,25 @@ async def test_shards_go_to_who_is_left(machines: Machines) -> None:
     assert len(machines.shards(other)) == 1_024
     for name in names:
         assert await other.env.COUNTERS.get_by_name(name).increment() == 2
+
+
+async def test_a_class_is_deleted_by_a_process_that_has_the_store_alone(machines: Machines) -> None:
+    """One that is at work would store what no deletion finds any more."""
+    first = durable.Migration(tag="v1", new_classes=("Counter",))
+    gone = durable.Migration(tag="v2", deleted_classes=("Counter",))
+    one = await machines.start(migrations=[first])
+    assert await one.env.COUNTERS.get_by_name("a").increment() == 1
+
+    with pytest.raises(durable.StoreInUse, match=r"deletes a class \(Counter\) needs the store"):
+        await machines.start(migrations=[first, gone], bindings={})
+    assert await one.env.COUNTERS.get_by_name("a").increment() == 2
+    await machines.stop(one)
+    await machines.start(migrations=[first, gone], bindings={})
+    with anyio.fail_after(10):
+        while machines.execute("select keyspace from durable.records"):
+            await anyio.sleep(0.01)
+
+    assert machines.execute("select base from durable.objects") == []
 
 
 async def test_one_whose_lease_is_over_says_nothing_and_joins_again(machines: Machines) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import anyio
 import pytest
 
 import durable
@@ -90,6 +93,41 @@ async def test_migrations_are_applied_once_for_all_shards(processes: Processes) 
     await processes.stop(last)
     again = await processes.start(bindings={"NOTES": Note}, script=None)
     assert [stored async for stored in again.env.NOTES.objects()] == []
+
+
+async def test_a_class_is_deleted_by_a_process_that_has_the_store_alone(
+    processes: Processes,
+) -> None:
+    """One that is at work would go on with its objects; nothing has changed for it."""
+    one = await processes.start(bindings={"PAGES": Page}, migrations=[FIRST, SECOND], script="app")
+    await one.env.PAGES.get_by_name("a").write(1)
+    options = {"migrations": [FIRST, SECOND, GONE], "script": "app", "bindings": {}}
+
+    with pytest.raises(durable.StoreInUse, match=r"deletes a class \(Page of script 'app'\) needs"):
+        await processes.start(**options)
+    assert await one.env.PAGES.get_by_name("a").write(2) == 2
+    await processes.stop(one)
+    last = await processes.start(**options)
+    with pytest.raises(durable.MigrationConflict):
+        await processes.start(bindings={"PAGES": Page}, migrations=[FIRST, SECOND], script="app")
+    await processes.stop(last)
+
+
+async def test_a_process_that_deletes_a_class_waits_for_the_others(processes: Processes) -> None:
+    """`wait_s` is for that too: several that start at once do not wait for each other."""
+    one = await processes.start(bindings={"NOTES": Note}, migrations=[FIRST], script="app")
+    await one.env.NOTES.get_by_name("a").write(1)
+    gone = Migration(tag="v2", deleted_classes=("Note",))
+    options = {"migrations": [FIRST, gone], "script": "app", "bindings": {}, "wait_s": 60.0}
+
+    async with anyio.create_task_group() as starting:
+        for _ in range(3):
+            starting.start_soon(partial(processes.start, **options))
+        await anyio.wait_all_tasks_blocked()
+        assert len(processes.openings) == 1
+        await processes.stop(one)
+
+    assert len(processes.openings) == 3
 
 
 async def test_a_class_that_one_process_registers_is_known_to_the_shards_of_all(
