@@ -3,6 +3,7 @@ whose lease is over says nothing any more."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -37,6 +38,14 @@ class Counter(durable.DurableObject):
 
     async def ring_at(self, time_s: float) -> None:
         await self.ctx.storage.set_alarm(time_s)
+
+    async def fetch(self, request: durable.Request) -> durable.Response:
+        client, server = durable.WebSocketPair()
+        self.ctx.accept_websocket(server)
+        return durable.Response(status=101, websocket=client)
+
+    async def websocket_message(self, ws: durable.WebSocket, message: str | bytes) -> None:
+        ws.send(f"{message}: {await self.increment()}")
 
 
 class Machines(Processes):
@@ -104,6 +113,38 @@ async def test_shards_go_to_who_is_left(machines: Machines) -> None:
     assert len(machines.shards(other)) == 1_024
     for name in names:
         assert await other.env.COUNTERS.get_by_name(name).increment() == 2
+
+
+async def test_a_socket_follows_its_object_from_machine_to_machine(machines: Machines) -> None:
+    """As often as that moves; the process that has accepted it keeps it open."""
+    one, two = await machines.start(), await machines.start()
+    await machines.settle()
+    names = list(itertools.islice(machines.names_in(two, two.env.COUNTERS), 5))
+    sockets = []
+    for name in names:
+        stub = one.env.COUNTERS.get_by_name(name)
+        response = await stub.fetch("http://counter/", headers={"upgrade": "websocket"})
+        assert response.websocket is not None
+        response.websocket.accept()
+        sockets.append(response.websocket)
+
+    async def all_hear(what: str) -> None:
+        for ws in sockets:
+            ws.send("count")
+            with anyio.fail_after(10):
+                assert await anext(ws) == what
+
+    await all_hear("count: 1")
+    three = await machines.start()
+    await machines.settle()
+    await all_hear("count: 2")
+    await machines.stop(two)
+    await machines.settle()
+    await all_hear("count: 3")
+    await machines.stop(three)
+    await machines.settle()
+    assert len(machines.shards(one)) == 1_024
+    await all_hear("count: 4")
 
 
 async def test_a_class_is_deleted_by_a_process_that_has_the_store_alone(machines: Machines) -> None:
