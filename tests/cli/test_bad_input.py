@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import anyio
 import lmdb
@@ -225,14 +227,16 @@ def said_once(done: subprocess.CompletedProcess[str]) -> str:
 
 @pytest.fixture
 def reachable(place: Path) -> Iterator[Path]:
-    """The place, which anybody can reach; folders of tests are closed to others."""
-    opened = [folder for folder in place.parents if not folder.stat().st_mode & 0o001]
-    opened = [folder for folder in opened if folder.owner() == place.owner()]
-    for folder in [*opened, place]:
-        folder.chmod(folder.stat().st_mode & 0o777 | 0o055)
-    # Those above stay open until pytest closes them: another worker may be in need of them now.
-    yield place
-    place.chmod(0o700)
+    """A copy of the place, where anybody can reach it: pytest closes the folders of tests to
+    others, and closes them again whenever a run of it begins beside this one."""
+    with TemporaryDirectory() as folder:
+        copy = Path(shutil.copytree(place, Path(folder) / "place"))
+        opened = [each for each in copy.parents if not each.stat().st_mode & 0o001]
+        opened = [each for each in opened if each.owner() == copy.owner()]
+        for each in [*opened, copy]:
+            each.chmod(each.stat().st_mode & 0o777 | 0o055)
+        yield copy
+        copy.chmod(0o700)
 
 
 @pytest.mark.parametrize("command", ["ls", "check", "export"])
