@@ -13,7 +13,8 @@ from attrs import define, field
 
 from durable._border.channel import Channel, check_open
 from durable._border.durable_object import DurableObject
-from durable._engine.catalog import ClassRecord
+from durable._engine.catalog import Catalog, ClassRecord
+from durable._model.errors import MigrationConflict
 from durable._model.ids import IdFactory, ObjectId
 from durable._object.activation import Activation
 
@@ -70,6 +71,16 @@ class ClassTable:
 
     def __iter__(self) -> Iterator[ClassEntry[DurableObject]]:
         return iter(list(self._entries.values()))
+
+    def check_kept(self, catalog: Catalog) -> None:
+        """Raise MigrationConflict if another process has deleted one of the classes since."""
+        kept = {record.number for record in catalog.records if not record.is_deleted}
+        for number, entry in self._entries.items():
+            if number not in kept:
+                raise MigrationConflict(
+                    f"the class {entry.record.label} was deleted by a migration of another "
+                    f"process; start this program anew, with the migrations of that one"
+                )
 
     def add(self, entry: ClassEntry[DurableObject]) -> None:
         self._entries[entry.record.number] = entry

@@ -38,5 +38,8 @@ class Env(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self._entries]
+
     def __repr__(self) -> str:
         return f"<Env {', '.join(self._entries)}>"

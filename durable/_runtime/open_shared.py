@@ -90,7 +90,14 @@ class OpenSharedStore(OpenStore):
         # Why a shard could not be taken.
         self._refused: Exception | None = None
         self._tenure = Tenure(
-            shared, disks, self._directory, services, self._loop, self._news, self._has_joined_again
+            shared,
+            disks,
+            self._directory,
+            services,
+            self._loop,
+            self._classes.check_kept,
+            self._news,
+            self._has_joined_again,
         )
         self._tenure.begin()
 
@@ -155,6 +162,8 @@ class OpenSharedStore(OpenStore):
         self._neighbours.read_owners()
         shared.say("ready")
         await anyio.to_thread.run_sync(shared.refresh)
+        # From now on no process deletes a class, but one could while this one was starting.
+        self._classes.check_kept(self._disks.catalog())
         self._neighbours.notify_all(CHANGED)
         self._balance.is_on = True
         await self._look_after_shards()

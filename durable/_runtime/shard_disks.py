@@ -139,6 +139,7 @@ class ShardDisks(Disks):
 
     def _check_alone(self, deleted: list[ClassRecord]) -> None:
         """Those that are just starting see what was changed."""
+        self.shared.refresh()
         me = self.shared.me
         for other in self.shared.processes():
             if other.id != me.id and other.state != "starting":

@@ -18,6 +18,7 @@ import anyio
 import anyio.to_thread
 from attrs import define, field
 
+from durable._engine.catalog import Catalog
 from durable._engine.lease import Lease
 from durable._engine.shards import SharedStore
 from durable._gates.leased_output_gate import LeasedOutputGate
@@ -49,6 +50,8 @@ class Tenure:
     directory: Directory
     services: Services
     loop: Loop
+    # Raises MigrationConflict if the store has lost a class of this program.
+    check_kept: Callable[[Catalog], None]
     # Called when a change of processes, or owners of shards, was read.
     on_news: Callable[[], None]
     # Called when this process has joined again, and has no shards yet.
@@ -124,6 +127,7 @@ class Tenure:
 
     async def _try_to_join(self) -> bool:
         try:
+            self.check_kept(await anyio.to_thread.run_sync(self.shared.catalog))
             await anyio.to_thread.run_sync(self.shared.join_again)
         except (DurableError, OSError) as error:
             if str(error) != self._refused:

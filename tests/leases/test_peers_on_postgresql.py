@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
+import attrs
 import pytest
 
 import durable
@@ -188,6 +189,35 @@ async def test_one_whose_lease_is_over_says_nothing_and_joins_again(machines: Ma
     await machines.settle()
     assert await other.env.COUNTERS.get_by_name(name).increment() == 2
     assert await one.env.COUNTERS.get_by_name(name).increment() == 3
+
+
+async def test_one_whose_lease_is_over_does_not_come_back_to_a_class_that_was_deleted(
+    machines: Machines, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would store what no deletion finds any more. Its calls find no owner here."""
+    first = durable.Migration(tag="v1", new_classes=("Counter",))
+    gone = durable.Migration(tag="v2", deleted_classes=("Counter",))
+    limits = attrs.evolve(LIMITS, unreachable_s_max=0.2)
+    one = await machines.start(migrations=[first], limits=limits)
+    assert await one.env.COUNTERS.get_by_name("a").increment() == 1
+    # As if it had been stopped, and another one had waited for the end of its lease.
+    machines.execute("update durable.processes set expires = now() - interval '1 minute'")
+    machines.execute("update durable.processes set machine = 'another'")
+    other = await machines.start(migrations=[first, gone], bindings={})
+    machines.leases(one).lease.valid_until = 0.0
+    with pytest.raises(durable.DurableError):
+        await one.env.COUNTERS.get_by_name("a").increment()
+    with anyio.fail_after(20):
+        while "Counter was deleted by a migration of another process" not in caplog.text:
+            await anyio.sleep(0.01)
+        while machines.execute("select keyspace from durable.records"):
+            await anyio.sleep(0.01)
+
+    with pytest.raises(durable.DurableError):
+        await one.env.COUNTERS.get_by_name("a").increment()
+    assert machines.execute("select base from durable.objects") == []
+    assert machines.shards(one) == set()
+    await machines.stop(other)
 
 
 async def test_a_process_that_was_declared_dead_can_store_nothing(machines: Machines) -> None:

@@ -51,6 +51,13 @@ async def test_a_started_store_is_open_until_it_is_closed(tmp_path: Path) -> Non
         assert await again.namespace(Counter).get_by_name("a").increment() == 2
 
 
+async def test_a_shell_completes_what_is_bound(tmp_path: Path) -> None:
+    """It asks `dir` for the names."""
+    options = {"bindings": {"COUNTERS": Counter}, "vars": {"DOOR": "open"}}
+    async with durable.open(tmp_path, **options) as runtime:
+        assert {"COUNTERS", "DOOR", "keys"} <= set(dir(runtime.env))
+
+
 async def test_what_opens_a_store_closes_it_too(tmp_path: Path) -> None:
     """`open(...)` is kept by frameworks that have a hook for the start and one for the end."""
     opening = durable.open(tmp_path)

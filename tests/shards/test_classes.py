@@ -5,10 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 import anyio
+import attrs
 import pytest
 
 import durable
 from durable import Migration
+from durable._engine.catalog import Catalog
 from durable._lmdb.shared_store import SharedFolder
 
 from .conftest import Processes
@@ -128,6 +130,26 @@ async def test_a_process_that_deletes_a_class_waits_for_the_others(processes: Pr
         await processes.stop(one)
 
     assert len(processes.openings) == 3
+
+
+async def test_a_process_that_starts_while_its_class_is_deleted_is_refused(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that deletes the class passes over those that are only starting."""
+    say = SharedFolder.say
+    deleting: list[Catalog] = []
+
+    def say_after_the_deletion(shared: SharedFolder, state: str) -> None:
+        say(shared, state)
+        if not deleting:
+            before = shared.catalog()
+            deleting.append(before)
+            deleted = [attrs.evolve(record, is_deleted=True) for record in before.records]
+            assert shared.change_classes(before, before.replacing(*deleted))
+
+    monkeypatch.setattr(SharedFolder, "say", say_after_the_deletion)
+    with pytest.raises(durable.MigrationConflict, match="deleted by a migration of another"):
+        await processes.start(bindings={"NOTES": Note}, migrations=[FIRST], script="app")
 
 
 async def test_a_class_that_one_process_registers_is_known_to_the_shards_of_all(
