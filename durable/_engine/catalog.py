@@ -43,6 +43,11 @@ class Catalog:
     # The tags of the applied migrations, oldest first, by script.
     tags: Mapping[str | None, tuple[str, ...]] = field(factory=dict)
 
+    @property
+    def kept(self) -> dict[int, ClassRecord]:
+        """The classes that are not deleted, by number."""
+        return {record.number: record for record in self.records if not record.is_deleted}
+
     def find(self, naming: Naming) -> ClassRecord | None:
         """The class that has this name now."""
         for record in self.records:

@@ -119,17 +119,17 @@ class StoreInUse(DurableError):
             owner += " of another container (its pid namespace is not that of this process)"
         if pid == os.getpid() and not is_elsewhere:
             owner += ", which is this one"
-        is_database = is_url(path)
-        share = "`peers`" if is_database else "shared=True"
-        what_to_do = (
-            f"a store has one owner at a time: close it there first, open it with {share} in all "
-            f"processes, give `wait_s` if the owner is about to end, as in a reload, or open "
-            f"another {'database' if is_database else 'folder'}"
-        )
         if why_alone:
             what_to_do = (
                 f"{why_alone}: end the other processes first, or give `wait_s` if they are about "
                 f"to end"
+            )
+        else:
+            share, place = ("`peers`", "database") if is_url(path) else ("shared=True", "folder")
+            what_to_do = (
+                f"a store has one owner at a time: close it there first, open it with {share} in "
+                f"all processes, give `wait_s` if the owner is about to end, as in a reload, or "
+                f"open another {place}"
             )
         super().__init__(f"the store {path!r} is in use by {owner}; {what_to_do}", retryable=True)
         self.path, self.pid, self.is_elsewhere = path, pid, is_elsewhere

@@ -74,7 +74,7 @@ class ClassTable:
 
     def check_kept(self, catalog: Catalog) -> None:
         """Raise MigrationConflict if another process has deleted one of the classes since."""
-        kept = {record.number for record in catalog.records if not record.is_deleted}
+        kept = catalog.kept
         for number, entry in self._entries.items():
             if number not in kept:
                 raise MigrationConflict(

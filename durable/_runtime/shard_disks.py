@@ -128,8 +128,8 @@ class ShardDisks(Disks):
     def change_classes(self, before: Catalog, after: Catalog) -> bool:
         """Raises StoreInUse if classes are deleted while other processes are at work: those would
         go on with objects of theirs, and store what no deletion finds any more."""
-        kept = {record.number for record in after.records if not record.is_deleted}
-        deleted = [r for r in before.records if not r.is_deleted and r.number not in kept]
+        kept = after.kept
+        deleted = [record for number, record in before.kept.items() if number not in kept]
         if deleted:
             self._check_alone(deleted)
         changed = self.shared.change_classes(before, after)

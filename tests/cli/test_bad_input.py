@@ -24,6 +24,7 @@ import pytest
 import durable
 from durable import operate
 from durable.cli import main
+from tests import postgres
 
 pytest.importorskip("click")
 pytest.importorskip("rich")
@@ -229,12 +230,10 @@ def said_once(done: subprocess.CompletedProcess[str]) -> str:
 def reachable(place: Path) -> Iterator[Path]:
     """A copy of the place, where anybody can reach it: pytest closes the folders of tests to
     others, and closes them again whenever a run of it begins beside this one."""
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(dir=postgres.reachable()) as folder:
         copy = Path(shutil.copytree(place, Path(folder) / "place"))
-        opened = [each for each in copy.parents if not each.stat().st_mode & 0o001]
-        opened = [each for each in opened if each.owner() == copy.owner()]
-        for each in [*opened, copy]:
-            each.chmod(each.stat().st_mode & 0o777 | 0o055)
+        for each in (Path(folder), copy):
+            each.chmod(0o755)
         yield copy
         copy.chmod(0o700)
 
